@@ -1,0 +1,1 @@
+//! Diagnostics: place, message and help, in one shape for policies and configuration.

@@ -1,0 +1,126 @@
+//! Who a client is: what a *valid* certificate says of it.
+
+use std::fmt;
+
+/// A kind of value that a certificate can give; the keys of `match` in a policy and of
+/// `identity_headers.custom` in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Attribute {
+    /// The whole subject distinguished name, as RFC 4514 writes it.
+    Subject,
+    /// `CN` of the subject.
+    CommonName,
+    /// `O` of the subject.
+    Organization,
+    /// `OU` of the subject.
+    OrganizationalUnit,
+    /// `C` of the subject.
+    Country,
+    /// `L` of the subject.
+    Locality,
+    /// `ST` of the subject.
+    State,
+    /// The certificate's serial number, in lower-case hexadecimal without leading zeros.
+    Serial,
+    /// A DNS subject alternative name, in lower case, without a trailing dot.
+    Dns,
+    /// A URI subject alternative name, as it is.
+    Uri,
+    /// An e-mail subject alternative name, as it is.
+    Email,
+    /// An IP address subject alternative name, in canonical text.
+    Ip,
+    /// The issuer: both its whole distinguished name (RFC 4514) and its common name.
+    Issuer,
+    /// SHA-256 of the certificate, lower-case hexadecimal.
+    Fingerprint,
+    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hexadecimal.
+    PublicKey,
+}
+
+impl Attribute {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 15] = [
+        Self::Subject,
+        Self::CommonName,
+        Self::Organization,
+        Self::OrganizationalUnit,
+        Self::Country,
+        Self::Locality,
+        Self::State,
+        Self::Serial,
+        Self::Dns,
+        Self::Uri,
+        Self::Email,
+        Self::Ip,
+        Self::Issuer,
+        Self::Fingerprint,
+        Self::PublicKey,
+    ];
+
+    /// The key under which policies and configurations name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::CommonName => "common_name",
+            Self::Organization => "organization",
+            Self::OrganizationalUnit => "organizational_unit",
+            Self::Country => "country",
+            Self::Locality => "locality",
+            Self::State => "state",
+            Self::Serial => "serial",
+            Self::Dns => "dns",
+            Self::Uri => "uri",
+            Self::Email => "email",
+            Self::Ip => "ip",
+            Self::Issuer => "issuer",
+            Self::Fingerprint => "fingerprint",
+            Self::PublicKey => "public_key",
+        }
+    }
+
+    /// The attribute of that name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|attribute| attribute.name() == name)
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a valid certificate says of the client. Only [`judge`](self) makes one for a connection;
+/// [`Identity::of_attributes`] makes one for questions that are asked without a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Sorted by attribute, so that the values of one stand together.
+    attributes: Box<[(Attribute, Box<str>)]>,
+}
+
+impl Identity {
+    /// An identity that is written down instead of proven: for `policy explain --client`, policy tests and benchmarks.
+    pub fn of_attributes(attributes: impl IntoIterator<Item = (Attribute, String)>) -> Self {
+        let mut attributes: Vec<(Attribute, Box<str>)> =
+            attributes.into_iter().map(|(attribute, value)| (attribute, value.into_boxed_str())).collect();
+        attributes.sort();
+        attributes.dedup();
+        Self { attributes: attributes.into_boxed_slice() }
+    }
+
+    /// Every value that the certificate gives to an attribute.
+    pub fn values(&self, attribute: Attribute) -> impl Iterator<Item = &str> {
+        let start = self.attributes.partition_point(|(a, _)| *a < attribute);
+        self.attributes.iter().skip(start).take_while(move |(a, _)| *a == attribute).map(|(_, value)| &**value)
+    }
+
+    /// The value of an attribute that the certificate gives exactly once.
+    pub fn single(&self, attribute: Attribute) -> Option<&str> {
+        let mut values = self.values(attribute);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+}

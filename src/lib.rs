@@ -1,0 +1,6 @@
+//! Sidegate, a reverse-proxy authorization sidecar.
+#![doc = ""]
+pub mod diagnostic;
+pub mod identity;
+pub mod policy;
+pub mod target;

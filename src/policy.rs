@@ -1,0 +1,1 @@
+//! Policies: what a client may do.
