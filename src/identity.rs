@@ -114,7 +114,11 @@ impl Identity {
     /// Every value that the certificate gives to an attribute.
     pub fn values(&self, attribute: Attribute) -> impl Iterator<Item = &str> {
         let start = self.attributes.partition_point(|(a, _)| *a < attribute);
-        self.attributes.iter().skip(start).take_while(move |(a, _)| *a == attribute).map(|(_, value)| &**value)
+        self.attributes
+            .iter()
+            .skip(start)
+            .take_while(move |(a, _)| *a == attribute)
+            .map(|(_, value)| &**value)
     }
 
     /// The value of an attribute that the certificate gives exactly once.
