@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SignatureAlgorithm,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -178,8 +178,16 @@ impl Authority {
     /// When the key or the certificate cannot be made.
     pub fn issue(&self, leaf: &Leaf) -> io::Result<Credential> {
         let key = generate(leaf.algorithm)?;
-        let certificate = leaf.params.signed_by(&key, &self.issuer).map_err(io::Error::other)?.into();
+        let certificate = self.certify(leaf, &key)?;
         Ok(Credential::new(std::iter::once(certificate).chain(self.intermediates.clone()).collect(), &key))
+    }
+
+    /// Signs a certificate for a key that was made elsewhere.
+    ///
+    /// # Errors
+    /// When the certificate cannot be made.
+    pub fn certify(&self, leaf: &Leaf, key: &impl PublicKeyData) -> io::Result<CertificateDer<'static>> {
+        Ok(leaf.params.signed_by(key, &self.issuer).map_err(io::Error::other)?.into())
     }
 
     /// Its own certificate.
