@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     clippy::print_stderr,
     unreachable_pub,
     reason = "a test says what is wrong by panicking, and nothing of it is used elsewhere"
@@ -21,6 +20,7 @@ mod large_bodies;
 mod order_of_refusals;
 mod policies;
 mod proof_of_possession;
+mod real_clients;
 //mod refusals;
 mod shutdown;
 mod slots;
