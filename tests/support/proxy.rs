@@ -196,6 +196,21 @@ impl Process {
         }
     }
 
+    /// The next line of standard output.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        match self.audit.recv_timeout(DEADLINE) {
+            Ok(line) => line,
+            Err(error) => panic!("no further line ({error}): {}", self.log()),
+        }
+    }
+
+    /// Waits for a line of standard output that has this in it.
+    #[track_caller]
+    pub fn line_with(&mut self, part: &str) -> String {
+        std::iter::repeat_with(|| self.line()).find(|line| line.contains(part)).unwrap()
+    }
+
     /// Sends a signal by its name: `TERM`.
     pub fn signal(&self, name: &str) {
         let done = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
