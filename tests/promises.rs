@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod ambiguous_requests;
 mod bad_configuration;
 mod certificates;
 mod demo;
