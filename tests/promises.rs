@@ -19,6 +19,7 @@ mod certificates;
 mod demo;
 mod forwarding;
 mod large_bodies;
+mod lobby;
 mod order_of_refusals;
 mod policies;
 mod proof_of_possession;
