@@ -1,6 +1,7 @@
 //! Sidegate, a reverse-proxy authorization sidecar.
-#![doc = ""]
+
 pub mod diagnostic;
+pub mod document;
 pub mod identity;
 pub mod policy;
 pub mod target;
