@@ -1,6 +1,17 @@
-//! Who a client is: what a *valid* certificate says of it.
+//! Who a client is: what a *valid* certificate says of it, and the judgement whether it is valid. Pure.
+//!
+//! [`judge`] is the one place where a presented chain becomes an [`Identity`] or is refused (DESIGN §2.1); the proxy
+//! calls it after each handshake, also a resumed one, and again whenever a verdict may have stopped being true.
+
+mod judgement;
+mod names;
+mod trust;
 
 use std::fmt;
+
+pub(crate) use judgement::beyond_help;
+pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
+pub use trust::{Trust, TrustError, Usage};
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of
 /// `identity_headers.custom` in the configuration.
@@ -93,8 +104,8 @@ impl fmt::Display for Attribute {
     }
 }
 
-/// What a valid certificate says of the client. Only [`judge`](self) makes one for a connection;
-/// [`Identity::of_attributes`] makes one for questions that are asked without a certificate.
+/// What a valid certificate says of the client. Only [`judge`] makes one for a connection;
+/// [`Identity::of_attributes`] and [`Identity::of_certificate`] make one for questions that are asked beside the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Sorted by attribute, so that the values of one stand together.
@@ -109,6 +120,14 @@ impl Identity {
         attributes.sort();
         attributes.dedup();
         Self { attributes: attributes.into_boxed_slice() }
+    }
+
+    /// What a certificate says, read without judging it: for `policy explain --cert`.
+    ///
+    /// # Errors
+    /// The flaw that makes its names unusable, as [`judge`] would find it.
+    pub fn of_certificate(der: &[u8]) -> Result<Self, Flaw> {
+        names::read(der)
     }
 
     /// Every value that the certificate gives to an attribute.

@@ -1,10 +1,16 @@
 //! The target of a request: method, path and query made canonical, or refused. Pure.
 //!
 //! What is judged here is what is forwarded: a [`Target`] keeps the very bytes of the path and query that it was
-//! parsed from, and everything that two parsers could read differently is refused (DESIGN §5).
+//! parsed from, and everything that two parsers could read differently is refused (DESIGN §5). `http::Uri` is a
+//! container and no validator (it accepts `\`, broken escapes and raw UTF-8), so each byte is looked at here.
 
-use http::Method;
+use std::fmt;
+
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, Version, header};
+
+/// Longer paths and queries are refused before anything else is done with them.
+const MAX_LENGTH: usize = 16 * 1024;
 
 /// A method, a path and a query that have one reading only.
 #[derive(Clone, Debug)]
@@ -15,7 +21,96 @@ pub struct Target {
     decoded: Option<Box<[Box<[u8]>]>>,
 }
 
+/// What makes a request ambiguous. The text is for the (authenticated) client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// The path or query is longer than 16 KiB.
+    TooLong,
+    /// The target does not start with a slash.
+    NoPath,
+    /// `%2F` or `%5C`.
+    EncodedSlash,
+    /// A backslash.
+    Backslash,
+    /// An encoded control character or NUL.
+    ControlCharacter,
+    /// A byte outside the URI alphabet (RFC 3986).
+    StrangeByte,
+    /// A `%` that starts no escape.
+    BrokenEscape,
+    /// `%25` followed by two hexadecimal digits.
+    DoubleEncoding,
+    /// Escapes that decode to no UTF-8.
+    NotUtf8,
+    /// A `.` or `..` segment, plain or encoded.
+    DotSegment,
+    /// An empty segment (`//`).
+    EmptySegment,
+    /// A `;` in the path.
+    Semicolon,
+    /// A method that is not written in capitals.
+    StrangeMethod,
+    /// No `Host`.
+    NoHost,
+    /// More than one `Host`.
+    SeveralHosts,
+    /// A `Host` or `:authority` that is malformed.
+    MalformedHost,
+    /// A `Host` that differs from `:authority` or from the target's own.
+    OtherHost,
+}
+
+impl fmt::Display for Ambiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the request's path and query are longer than 16 KiB",
+            Self::NoPath => "the request's target does not start with a slash",
+            Self::EncodedSlash => "the path holds an encoded slash or backslash (%2F, %5C)",
+            Self::Backslash => "the path holds a backslash",
+            Self::ControlCharacter => "the target holds an encoded control character",
+            Self::StrangeByte => "the target holds a byte that must be percent-encoded",
+            Self::BrokenEscape => "the target holds a % that starts no escape",
+            Self::DoubleEncoding => "the path is encoded twice (%25 followed by two hexadecimal digits)",
+            Self::NotUtf8 => "the path's escapes are not UTF-8",
+            Self::DotSegment => "the path holds a . or .. segment",
+            Self::EmptySegment => "the path holds an empty segment (//)",
+            Self::Semicolon => "the path holds a ; parameter",
+            Self::StrangeMethod => "the method is not written in capital letters",
+            Self::NoHost => "the request has no Host",
+            Self::SeveralHosts => "the request has more than one Host",
+            Self::MalformedHost => "the request's Host is malformed",
+            Self::OtherHost => "the request names two different hosts",
+        })
+    }
+}
+
 impl Target {
+    /// Reads the target of a request whose method, URI and host have one reading only.
+    ///
+    /// # Errors
+    /// What two parsers could read differently.
+    pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Ambiguity> {
+        check_method(method)?;
+        let path_and_query = uri.path_and_query().cloned().ok_or(Ambiguity::NoPath)?;
+        Self::of_parts(method.clone(), path_and_query)
+    }
+
+    fn of_parts(method: Method, path_and_query: PathAndQuery) -> Result<Self, Ambiguity> {
+        if path_and_query.as_str().len() > MAX_LENGTH {
+            return Err(Ambiguity::TooLong);
+        }
+        let path = path_and_query.path();
+        // `OPTIONS *` asks about the server as a whole; it is judged as `OPTIONS /`.
+        if path == "*" && method == Method::OPTIONS {
+            return Ok(Self { method, path_and_query, decoded: Some(Box::default()) });
+        }
+        let decoded = check_path(path)?;
+        if let Some(query) = path_and_query.query() {
+            check_query(query)?;
+        }
+        Ok(Self { method, path_and_query, decoded })
+    }
+
     /// The request's method.
     #[must_use]
     pub fn method(&self) -> &Method {
@@ -34,12 +129,41 @@ impl Target {
         self.path_and_query.query()
     }
 
+    /// Path and query, byte for byte as they were judged: what the backend gets.
+    #[must_use]
+    pub fn path_and_query(&self) -> &PathAndQuery {
+        &self.path_and_query
+    }
+
+    /// The target in origin-form, as the backend gets it: no scheme, no host.
+    #[must_use]
+    pub fn into_uri(self) -> Uri {
+        Uri::from(self.path_and_query)
+    }
+
     /// The path's segments, decoded once. `/` has none; a trailing slash makes a last, empty one.
     pub fn segments(&self) -> Segments<'_> {
         match &self.decoded {
             Some(decoded) => Segments::Decoded(decoded.iter()),
             None => Segments::Raw { rest: self.path().strip_prefix('/').filter(|rest| !rest.is_empty()) },
         }
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = Ambiguity;
+
+    /// Reads `METHOD /path?query`, as policy tests and the command line write it.
+    fn from_str(text: &str) -> Result<Self, Ambiguity> {
+        let (method, target) = text.trim().split_once(' ').ok_or(Ambiguity::NoPath)?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Ambiguity::StrangeMethod)?;
+        check_method(&method)?;
+        let target = target.trim_start();
+        if target != "*" && !target.starts_with('/') {
+            return Err(Ambiguity::NoPath);
+        }
+        let path_and_query = PathAndQuery::try_from(target).map_err(|_| Ambiguity::StrangeByte)?;
+        Self::of_parts(method, path_and_query)
     }
 }
 
@@ -70,6 +194,285 @@ impl<'a> Iterator for Segments<'a> {
                 Some(segment.as_bytes())
             }
             Self::Decoded(segments) => segments.next().map(|segment| &**segment),
+        }
+    }
+}
+
+/// The one host of a request: what the backend gets as `Host`, and what two names of it must agree on.
+///
+/// # Errors
+/// No host (HTTP/1.0 may do without), several, a malformed one, or two that differ.
+pub fn host<'a>(
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<Option<&'a str>, Ambiguity> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let named = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Ambiguity::SeveralHosts);
+    }
+    let named = match named {
+        Some(value) => {
+            Some(value.to_str().ok().filter(|host| is_host(host)).ok_or(Ambiguity::MalformedHost)?)
+        }
+        None => None,
+    };
+    let own = uri.authority().map(http::uri::Authority::as_str);
+    if own.is_some_and(|own| !is_host(own)) {
+        return Err(Ambiguity::MalformedHost);
+    }
+    match (named, own) {
+        (Some(named), Some(own)) if !named.eq_ignore_ascii_case(own) => Err(Ambiguity::OtherHost),
+        (Some(host), _) | (None, Some(host)) => Ok(Some(host)),
+        (None, None) if version == Version::HTTP_10 => Ok(None),
+        (None, None) => Err(Ambiguity::NoHost),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name or an address, no user, no zone, nothing encoded.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, after)) = rest.split_once(']') else { return false };
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            match after.strip_prefix(':') {
+                Some(port) => (None, Some(port)),
+                None if after.is_empty() => (None, None),
+                None => return false,
+            }
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (Some(host), Some(port)),
+            None => (Some(text), None),
+        },
+    };
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    host.is_none_or(|host| (1..=255).contains(&host.len()) && host.bytes().all(in_name))
+        && port.is_none_or(|port| {
+            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+}
+
+/// Methods know case (RFC 9110 §9.1), legacy backends do not: only what both read alike passes.
+fn check_method(method: &Method) -> Result<(), Ambiguity> {
+    let good = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    let text = method.as_str().as_bytes();
+    let starts_well = text.first().is_some_and(u8::is_ascii_uppercase);
+    (starts_well && text.iter().all(|byte| good(*byte))).then_some(()).ok_or(Ambiguity::StrangeMethod)
+}
+
+/// What a byte may be in a path, by table: one load a byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Slash,
+    Dot,
+    Escape,
+    Semicolon,
+    Backslash,
+    Strange,
+}
+
+/// unreserved / sub-delims / ":" / "@" of RFC 3986 §3.3, without what is refused.
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Strange; 256];
+    let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~!$&'()*+,=:@";
+    let mut index = 0;
+    while index < plain.len() {
+        #[expect(clippy::indexing_slicing, reason = "a constant, worked out by the compiler")]
+        {
+            kinds[plain[index] as usize] = Kind::Plain;
+        }
+        index += 1;
+    }
+    kinds[b'/' as usize] = Kind::Slash;
+    kinds[b'.' as usize] = Kind::Dot;
+    kinds[b'%' as usize] = Kind::Escape;
+    kinds[b';' as usize] = Kind::Semicolon;
+    kinds[b'\\' as usize] = Kind::Backslash;
+    kinds
+};
+
+fn kind(byte: u8) -> Kind {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Strange)
+}
+
+/// Looks at each byte once; decodes only where there is an escape.
+fn check_path(path: &str) -> Result<Option<Box<[Box<[u8]>]>>, Ambiguity> {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return Err(Ambiguity::NoPath);
+    }
+    let mut escapes = false;
+    let mut before = Kind::Strange;
+    let mut dot_starts_segment = false;
+    for byte in bytes {
+        let kind = kind(*byte);
+        match kind {
+            Kind::Plain => {}
+            Kind::Slash if before == Kind::Slash => return Err(Ambiguity::EmptySegment),
+            Kind::Slash => {}
+            Kind::Dot => dot_starts_segment |= before == Kind::Slash,
+            Kind::Escape => escapes = true,
+            Kind::Semicolon => return Err(Ambiguity::Semicolon),
+            Kind::Backslash => return Err(Ambiguity::Backslash),
+            Kind::Strange => return Err(Ambiguity::StrangeByte),
+        }
+        before = kind;
+    }
+    if dot_starts_segment && path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(Ambiguity::DotSegment);
+    }
+    if escapes { decode(path).map(Some) } else { Ok(None) }
+}
+
+fn decode(path: &str) -> Result<Box<[Box<[u8]>]>, Ambiguity> {
+    let rest = path.strip_prefix('/').unwrap_or(path);
+    rest.split('/').map(decode_segment).collect()
+}
+
+fn decode_segment(segment: &str) -> Result<Box<[u8]>, Ambiguity> {
+    let mut out = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        if *byte != b'%' {
+            out.push(*byte);
+            rest = after;
+            continue;
+        }
+        let (decoded, after) = escape(after)?;
+        match decoded {
+            b'/' | b'\\' => return Err(Ambiguity::EncodedSlash),
+            b'%' if escape(after).is_ok() => return Err(Ambiguity::DoubleEncoding),
+            0..=0x1f | 0x7f => return Err(Ambiguity::ControlCharacter),
+            _ => out.push(decoded),
+        }
+        rest = after;
+    }
+    if matches!(out.as_slice(), b"." | b"..") {
+        return Err(Ambiguity::DotSegment);
+    }
+    // An encoded `;` is a parameter to those who decode before they cut.
+    if out.contains(&b';') {
+        return Err(Ambiguity::Semicolon);
+    }
+    let text = std::str::from_utf8(&out).map_err(|_| Ambiguity::NotUtf8)?;
+    // C1 controls, as UTF-8 writes them.
+    if text.chars().any(char::is_control) {
+        return Err(Ambiguity::ControlCharacter);
+    }
+    Ok(out.into_boxed_slice())
+}
+
+/// The byte that two hexadecimal digits stand for, and what follows them.
+fn escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let [high, low, rest @ ..] = bytes else { return Err(Ambiguity::BrokenEscape) };
+    match (digit(*high), digit(*low)) {
+        (Some(high), Some(low)) => Ok((high << 4 | low, rest)),
+        _ => Err(Ambiguity::BrokenEscape),
+    }
+}
+
+/// A query is no part of the path's rules; it must still be one line of URI bytes with whole escapes.
+fn check_query(query: &str) -> Result<(), Ambiguity> {
+    let mut rest = query.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match kind(*byte) {
+            Kind::Plain | Kind::Slash | Kind::Dot | Kind::Semicolon => after,
+            Kind::Escape => match escape(after)? {
+                (0..=0x1f | 0x7f, _) => return Err(Ambiguity::ControlCharacter),
+                (_, after) => after,
+            },
+            Kind::Strange if matches!(byte, b'?' | b'[' | b']') => after,
+            Kind::Backslash | Kind::Strange => return Err(Ambiguity::StrangeByte),
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<String>, Ambiguity> {
+        let target: Target = format!("GET {text}").parse()?;
+        assert_eq!(target.path_and_query().as_str(), text.split('#').next().unwrap());
+        Ok(target.segments().map(|segment| String::from_utf8(segment.to_vec()).unwrap()).collect())
+    }
+
+    #[test]
+    fn segments_are_decoded_once_and_forwarded_as_they_came() {
+        assert_eq!(parse("/"), Ok(vec![]));
+        assert_eq!(parse("/events"), Ok(vec!["events".into()]));
+        assert_eq!(parse("/events/"), Ok(vec!["events".into(), String::new()]));
+        assert_eq!(parse("/%65vents/a%20b?x=%2F/../"), Ok(vec!["events".into(), "a b".into()]));
+        assert_eq!(parse("/a%2Cb/..c/d..%2e"), Ok(vec!["a,b".into(), "..c".into(), "d...".into()]));
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_is_refused() {
+        use Ambiguity::*;
+        for (text, expected) in [
+            ("//", EmptySegment),
+            ("/a//b", EmptySegment),
+            ("/a/../b", DotSegment),
+            ("/a/.", DotSegment),
+            ("/%2e%2E/b", DotSegment),
+            ("/.%2e/b", DotSegment),
+            ("/a%2fb", EncodedSlash),
+            ("/a%5Cb", EncodedSlash),
+            ("/a\\b", Backslash),
+            ("/a%00", ControlCharacter),
+            ("/a%0d%0a", ControlCharacter),
+            ("/a%7f", ControlCharacter),
+            ("/a%C2%85", ControlCharacter),
+            ("/a%zz", BrokenEscape),
+            ("/a%2", BrokenEscape),
+            ("/a%", BrokenEscape),
+            ("/%252e%252e", DoubleEncoding),
+            ("/%ff", NotUtf8),
+            ("/a;b", Semicolon),
+            ("/a%3Bb", Semicolon),
+            ("/a|b", StrangeByte),
+            ("/a?%0a", ControlCharacter),
+            ("/a?%z", BrokenEscape),
+        ] {
+            assert_eq!(parse(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn methods_are_capitals() {
+        for bad in ["get /", "Get /", "-GET /", "G!T /"] {
+            assert_eq!(bad.parse::<Target>().err(), Some(Ambiguity::StrangeMethod), "{bad}");
+        }
+        assert!("M-SEARCH /".parse::<Target>().is_ok());
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["a", "a.example:443", "10.0.0.1:80", "[::1]", "[::1]:8443"] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:99999",
+            "u@a",
+            "a/b",
+            "a b",
+            "[::1",
+            "[fe80::1%25eth0]",
+            "a:80:80",
+            "a,b",
+        ] {
+            assert!(!is_host(bad), "{bad}");
         }
     }
 }

@@ -24,7 +24,7 @@ mod order_of_refusals;
 mod policies;
 mod proof_of_possession;
 mod real_clients;
-//mod refusals;
+mod refusals;
 mod shutdown;
 mod slots;
 mod support;

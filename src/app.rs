@@ -1,0 +1,322 @@
+//! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+
+use crate::admission::Admission;
+use crate::config::Config;
+use crate::leash::Order;
+use crate::listener::{self, DoorCounters};
+use crate::live::Live;
+use crate::telemetry::{Audit, Counters};
+use crate::worker::{self, Handle, Shared};
+use crate::{admin, telemetry};
+
+/// A server that runs, as the admin listener sees it.
+pub struct Running {
+    workers: Arc<[Handle]>,
+    admission: Arc<Admission>,
+    live: Arc<ArcSwap<Live>>,
+    door: Arc<DoorCounters>,
+    ready: AtomicBool,
+    started: Instant,
+    log_dropped: Option<ErrorCounter>,
+    audit_dropped: Option<ErrorCounter>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("census", &self.census()).finish_non_exhaustive()
+    }
+}
+
+/// How things stand, in numbers: `/status`, and what metrics are made of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Census {
+    /// The version of the program.
+    pub version: &'static str,
+    /// Whether the readiness probe answers yes.
+    pub ready: bool,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Counts the snapshots of policy and trust that were put in force.
+    pub generation: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// Connection slots that are taken.
+    pub slots_used: usize,
+    /// Connection slots that there are.
+    pub slots_limit: usize,
+    /// Connections without a slot.
+    pub lobby: usize,
+    /// Requests that the backend is working on.
+    pub in_flight: usize,
+    /// How many there may be.
+    pub in_flight_limit: usize,
+    /// Idle connections to the backend.
+    pub backend_idle_connections: usize,
+    /// Connections closed before TLS because their source came too often.
+    pub turned_away: u64,
+    /// Connections that could not be accepted.
+    pub accept_errors: u64,
+    /// Log lines that were dropped.
+    pub log_dropped: u64,
+    /// Audit records that were dropped.
+    pub audit_dropped: u64,
+}
+
+impl Running {
+    /// Whether the readiness probe answers yes.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// The counters of each worker.
+    pub fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.workers.iter().map(|handle| &handle.worker().counters)
+    }
+
+    fn tell_all(&self, order: Order) {
+        self.workers.iter().for_each(|handle| handle.tell_all(order));
+    }
+
+    /// How things stand.
+    pub fn census(&self) -> Census {
+        let dropped = |counter: &Option<ErrorCounter>| {
+            counter.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
+        };
+        Census {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: self.is_ready(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            generation: self.live.load().generation,
+            workers: self.workers.len(),
+            slots_used: self.admission.slots().used(),
+            slots_limit: self.admission.slots().limit(),
+            lobby: self.admission.lobby.len(),
+            in_flight: self.admission.in_flight().used(),
+            in_flight_limit: self.admission.in_flight().limit(),
+            backend_idle_connections: self
+                .workers
+                .iter()
+                .map(|handle| handle.worker().backend.idle_connections())
+                .sum(),
+            turned_away: self.door.turned_away(),
+            accept_errors: self.door.errors(),
+            log_dropped: dropped(&self.log_dropped),
+            audit_dropped: dropped(&self.audit_dropped),
+        }
+    }
+}
+
+/// A server whose ports are bound and which is not yet serving.
+#[derive(Debug)]
+pub struct App {
+    running: Arc<Running>,
+    listener: std::net::TcpListener,
+    admin: Option<std::net::TcpListener>,
+    departures: Arc<Notify>,
+    drain_timeout: Duration,
+    _audit: Option<WorkerGuard>,
+}
+
+/// What cannot be done at start, with what to do about it.
+#[derive(Debug)]
+pub struct StartError {
+    /// What was tried.
+    pub what: String,
+    /// What came of it.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How a server is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// By somebody at a keyboard: no grace, just drain.
+    Interrupt,
+    /// By an orchestrator, which may still send new connections for a moment.
+    Terminate,
+}
+
+impl App {
+    /// Binds the ports and starts the workers.
+    ///
+    /// # Errors
+    /// A port, a thread or the audit file that cannot be had.
+    pub fn start(config: &Config, live: Live, log_dropped: Option<ErrorCounter>) -> Result<Self, StartError> {
+        let failed = |what: String| move |error| StartError { what, error };
+        let listener =
+            listener::bind(config.listen).map_err(failed(format!("cannot listen on {}", config.listen)))?;
+        let admin = config
+            .admin
+            .map(|address| {
+                admin::bind(address).map_err(failed(format!("cannot listen on {address} (admin)")))
+            })
+            .transpose()?;
+        let (audit, guard) = Audit::open(&config.audit)
+            .map_err(failed(format!("cannot write audit records to {:?}", config.audit)))?
+            .unzip();
+        let audit_dropped = audit.as_ref().map(Audit::dropped);
+        let shared = Shared {
+            live: Arc::new(ArcSwap::from_pointee(live)),
+            admission: Arc::new(Admission::new(
+                config.limits.max_connections,
+                config.max_in_flight,
+                config.limits.lobby,
+            )),
+            backend: config.backend.clone(),
+            patience: config.patience,
+            audit,
+            departures: Arc::new(Notify::new()),
+        };
+        let workers = (0..config.workers)
+            .map(|number| worker::start(number, shared.clone()))
+            .collect::<io::Result<Arc<[_]>>>()
+            .map_err(failed("cannot start a worker thread".to_owned()))?;
+        let running = Running {
+            workers,
+            admission: shared.admission,
+            live: shared.live,
+            door: Arc::default(),
+            ready: AtomicBool::new(false),
+            started: Instant::now(),
+            log_dropped,
+            audit_dropped,
+        };
+        Ok(Self {
+            running: Arc::new(running),
+            listener,
+            admin,
+            departures: shared.departures,
+            drain_timeout: config.drain_timeout,
+            _audit: guard,
+        })
+    }
+
+    /// The address of the main port.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn listen_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The address of the admin port.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until `stop` says how to end, and then until what runs has finished or `drain_timeout` is over; an
+    /// `abort` ends that at once.
+    ///
+    /// # Errors
+    /// A port that cannot be watched.
+    pub async fn serve(
+        self,
+        stop: impl Future<Output = Stop>,
+        abort: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let running = Arc::clone(&self.running);
+        if let Some(admin) = self.admin {
+            let admin = tokio::net::TcpListener::from_std(admin)?;
+            tokio::spawn(admin::serve(admin, Arc::clone(&running)));
+        }
+        let lobby = Arc::clone(&running.admission.lobby);
+        let workers = Arc::clone(&running.workers);
+        let mut accepting =
+            Box::pin(listener::accept(self.listener, lobby, workers, Arc::clone(&running.door)));
+        running.ready.store(true, Ordering::Relaxed);
+        let stop = tokio::select! {
+            failed = &mut accepting => return failed.map(|never| match never {}),
+            stop = stop => stop,
+        };
+        running.ready.store(false, Ordering::Relaxed);
+        let deadline = Instant::now() + self.drain_timeout;
+        tracing::info!(drain_timeout = ?self.drain_timeout, "stopping");
+        let drain = async {
+            if stop == Stop::Terminate {
+                running.tell_all(Order::WindDown);
+                let _ = tokio::time::timeout(grace(self.drain_timeout), &mut accepting).await;
+            }
+            drop(accepting);
+            running.tell_all(Order::Finish);
+            let _ = timeout_at(deadline, all_departed(&running, &self.departures)).await;
+        };
+        tokio::select! {
+            () = drain => {}
+            () = abort => tracing::warn!("ending at once, asked a second time"),
+        }
+        running.tell_all(Order::Close);
+        let _ =
+            tokio::time::timeout(Duration::from_millis(500), all_departed(&running, &self.departures)).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// For how long new connections are still accepted after an orchestrator's signal: whoever routes to us learns of it
+/// with a delay, and a refused connection is an error that nobody deserves.
+fn grace(drain_timeout: Duration) -> Duration {
+    (drain_timeout / 5).min(Duration::from_secs(5))
+}
+
+async fn all_departed(running: &Running, departures: &Notify) {
+    loop {
+        let departure = departures.notified();
+        if running.workers.iter().all(|handle| handle.worker().open() == 0) {
+            return;
+        }
+        departure.await;
+    }
+}
+
+/// Two signals: how the first one asks to end, and the second, which ends at once.
+///
+/// # Errors
+/// The process cannot listen to signals.
+pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate_again, mut interrupt_again) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => Stop::Terminate,
+            _ = interrupt.recv() => Stop::Interrupt,
+        }
+    };
+    let abort = async move {
+        let mut seen = 0;
+        while seen < 2 {
+            tokio::select! {
+                _ = terminate_again.recv() => seen += 1,
+                _ = interrupt_again.recv() => seen += 1,
+            }
+        }
+    };
+    Ok((stop, abort))
+}
+
+/// Starts the process's log as configured.
+#[must_use]
+pub fn start_log(config: &Config) -> telemetry::Log {
+    telemetry::Log::start(config.log_level, config.log_format)
+}

@@ -1,0 +1,142 @@
+//! `sidegate run`: the proxy.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+
+use super::{BAD_INPUT, report};
+use crate::app::{self, App, StartError};
+use crate::config::{Config, KEYS, Override};
+use crate::diagnostic::{Diagnostic, Source};
+use crate::live::Live;
+use crate::reload;
+
+/// Run the proxy.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The configuration file
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "SIDEGATE_CONFIG",
+        default_value = "/etc/sidegate/sidegate.yaml"
+    )]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// A flag and a variable for every key of the configuration.
+#[derive(Debug, Default)]
+struct Overrides(Vec<Override>);
+
+impl Args for Overrides {
+    fn augment_args(command: Command) -> Command {
+        KEYS.iter().fold(command, |command, key| {
+            let help = match key.default {
+                "" => key.help.to_owned(),
+                default => format!("{} [{} is {default} without it]", key.help, key.path),
+            };
+            let arg = Arg::new(key.path)
+                .long(key.flag())
+                .env(key.variable())
+                .value_name(key.value)
+                .help(help)
+                .help_heading("Overrides of the configuration file");
+            command.arg(arg)
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Overrides {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = KEYS.iter().filter_map(|key| {
+            let value = matches.get_one::<String>(key.path)?;
+            let name = match matches.value_source(key.path) {
+                Some(ValueSource::EnvVariable) => key.variable(),
+                _ => format!("--{}", key.flag()),
+            };
+            Some(Override { key: key.path, source: Source::new(name, value.as_str()) })
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Run {
+    pub(super) fn run(self) -> ExitCode {
+        let loaded = self.load();
+        let (config, live) = match loaded {
+            Ok((config, live, warnings)) => {
+                report(&warnings);
+                (config, live)
+            }
+            Err(problems) => {
+                report(&problems);
+                return ExitCode::from(BAD_INPUT);
+            }
+        };
+        match serve(&config, live) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                report(&[Diagnostic::error("start", error.to_string())]);
+                ExitCode::from(BAD_INPUT)
+            }
+        }
+    }
+
+    fn load(&self) -> Result<(Config, Live, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let source = reload::configuration(&self.config).map_err(|problem| vec![problem])?;
+        let folder = self.config.parent().unwrap_or(Path::new(""));
+        let config = Config::build(&source, folder, &self.overrides.0)?;
+        let (live, warnings) = reload::snapshot(&config, 1)?;
+        Ok((config, live, warnings))
+    }
+}
+
+fn serve(config: &Config, live: Live) -> Result<(), StartError> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error| StartError { what, error }
+    };
+    let log = app::start_log(config);
+    let nothing_allowed = live.policy.allows_nothing();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("cannot start a runtime"))?;
+    runtime.block_on(async {
+        let app = App::start(config, live, Some(log.dropped()))?;
+        let (stop, abort) = app::signals().map_err(failed("cannot listen to signals"))?;
+        if nothing_allowed {
+            tracing::warn!(policies = %config.policies.value.display(), "the policy allows nothing: every request will be denied");
+        }
+        announce(&app, config);
+        app.serve(stop, abort).await.map_err(failed("cannot serve"))
+    })
+}
+
+fn announce(app: &App, config: &Config) {
+    let listen = app.listen_address().map_or_else(|error| error.to_string(), |address| address.to_string());
+    let admin = app.admin_address().map(|address| address.to_string()).unwrap_or_default();
+    let backend = format!("http://{}", config.backend.authority);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen,
+        admin,
+        backend,
+        workers = config.workers,
+        "ready"
+    );
+}

@@ -1,0 +1,219 @@
+//! Clients: what was worked out for one certificate chain, shared by all its connections, and true only for a while.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+
+use crate::forward::headers::IdentityHeaders;
+use crate::identity::{Attribute, Unauthenticated, judge};
+use crate::live::Live;
+use crate::policy::Rights;
+
+/// An authenticated client: identity, rights and headers, worked out once per chain and generation.
+pub struct Client {
+    /// The presented chain, to judge again when the verdict may have stopped being true.
+    chain: Arc<[CertificateDer<'static>]>,
+    valid_until: Timestamp,
+    generation: u64,
+    /// What the policy gives it.
+    pub rights: Rights,
+    /// How the backend is told who it is.
+    pub headers: IdentityHeaders,
+    /// Who it is, in one line for records: the certificate's subject, or its first other name.
+    pub name: String,
+    /// The policy's entries that it matches.
+    pub grants: Vec<String>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("name", &self.name)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    fn judged(
+        chain: Arc<[CertificateDer<'static>]>,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Self, Unauthenticated> {
+        let verdict = judge(&chain, &live.trust, now)?;
+        let rights = live.policy.rights(&verdict.identity);
+        let names = [Attribute::Subject, Attribute::Uri, Attribute::Dns, Attribute::Fingerprint];
+        let name =
+            names.into_iter().find_map(|name| verdict.identity.values(name).next()).unwrap_or_default();
+        Ok(Self {
+            valid_until: verdict.valid_until,
+            generation: live.generation,
+            grants: rights.clients().iter().map(ToString::to_string).collect(),
+            headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
+            name: name.to_owned(),
+            rights,
+            chain,
+        })
+    }
+
+    fn holds(&self, live: &Live, now: Timestamp) -> bool {
+        self.generation == live.generation && now <= self.valid_until
+    }
+}
+
+/// More chains than this are not remembered at once.
+const MOST_REMEMBERED: usize = 8192;
+
+/// The verdict cache of one worker: only verdicts in a client's favour, by the whole chain, each for no longer than
+/// it is true and under no other snapshot than its own.
+#[derive(Debug, Default)]
+pub struct Verdicts(Mutex<HashMap<Fingerprint, Arc<Client>>>);
+
+/// SHA-256 over the whole chain, lengths included: no two chains share one.
+type Fingerprint = [u8; 32];
+
+impl Verdicts {
+    fn judge(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Unauthenticated> {
+        if chain.is_empty() {
+            return Err(Unauthenticated::NoCertificate);
+        }
+        let key = fingerprint(&chain);
+        let known = self.clients().get(&key).map(Arc::clone);
+        match known {
+            Some(client) if client.holds(live, now) => Ok(client),
+            Some(client) => self.remember(key, Arc::clone(&client.chain), live, now),
+            None => self.remember(key, chain.into(), live, now),
+        }
+    }
+
+    fn judge_again(
+        &self,
+        client: &Client,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Unauthenticated> {
+        let key = fingerprint(&client.chain);
+        let known = self.clients().get(&key).map(Arc::clone);
+        match known {
+            Some(client) if client.holds(live, now) => Ok(client),
+            _ => self.remember(key, Arc::clone(&client.chain), live, now),
+        }
+    }
+
+    fn remember(
+        &self,
+        key: Fingerprint,
+        chain: Arc<[CertificateDer<'static>]>,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Unauthenticated> {
+        let judged = Client::judged(chain, live, now);
+        let mut clients = self.clients();
+        if judged.is_err() {
+            clients.remove(&key);
+        }
+        let client = Arc::new(judged?);
+        if clients.len() >= MOST_REMEMBERED {
+            clients.retain(|_, client| client.holds(live, now));
+        }
+        if clients.len() >= MOST_REMEMBERED
+            && let Some(any) = clients.keys().next().copied()
+        {
+            clients.remove(&any);
+        }
+        clients.insert(key, Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Client>>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fingerprint(chain: &[CertificateDer<'_>]) -> Fingerprint {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for certificate in chain {
+        context.update(&certificate.len().to_be_bytes());
+        context.update(certificate);
+    }
+    let mut fingerprint = Fingerprint::default();
+    for (to, from) in fingerprint.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    fingerprint
+}
+
+/// The other end of one connection, as it stands: authenticated for as long as that is true, or not.
+#[derive(Debug)]
+pub struct Peer {
+    /// Where it connects from.
+    pub address: SocketAddr,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Debug)]
+enum Standing {
+    Known(Arc<Client>),
+    /// For the rest of the connection: only a new handshake proves possession anew.
+    Unknown(Unauthenticated),
+    /// It was known, and is no more.
+    Fallen(Unauthenticated),
+}
+
+impl Peer {
+    /// Judges what was presented in the handshake.
+    #[must_use]
+    pub fn judged(
+        address: SocketAddr,
+        chain: Vec<CertificateDer<'static>>,
+        verdicts: &Verdicts,
+        live: &Live,
+        now: Timestamp,
+    ) -> Self {
+        let standing = match verdicts.judge(chain, live, now) {
+            Ok(client) => Standing::Known(client),
+            Err(unauthenticated) => Standing::Unknown(unauthenticated),
+        };
+        Self { address, standing: Mutex::new(standing) }
+    }
+
+    /// Who it is, at this instant and under this snapshot. A verdict that is out of date is reached again first.
+    ///
+    /// # Errors
+    /// Why it is nobody.
+    pub fn client(
+        &self,
+        verdicts: &Verdicts,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Unauthenticated> {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match &*standing {
+            Standing::Known(client) if client.holds(live, now) => return Ok(Arc::clone(client)),
+            Standing::Known(client) => Arc::clone(client),
+            Standing::Unknown(because) | Standing::Fallen(because) => return Err(because.clone()),
+        };
+        let judged = verdicts.judge_again(&client, live, now);
+        *standing = match &judged {
+            Ok(client) => Standing::Known(Arc::clone(client)),
+            Err(because) => Standing::Fallen(because.clone()),
+        };
+        judged
+    }
+
+    /// Whether it was known on this connection once, and is no more: its certificate expired or was revoked.
+    pub fn has_fallen(&self) -> bool {
+        matches!(*self.standing.lock().unwrap_or_else(PoisonError::into_inner), Standing::Fallen(_))
+    }
+}

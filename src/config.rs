@@ -1,0 +1,576 @@
+//! `sidegate.yaml` → [`Config`], in two steps like a policy: the document with its places, then what it means. Pure:
+//! paths are only named here; [`crate::reload`] reads what they name.
+
+mod keys;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Uri};
+use tracing::level_filters::LevelFilter;
+
+use crate::admission::Bounds;
+use crate::connection::Patience;
+use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
+use crate::document::{self, Budget, Fields, Node, Reader};
+use crate::forward;
+use crate::forward::headers::IdentitySettings;
+use crate::identity::{Attribute, Usage};
+use crate::telemetry::{Destination, Format};
+
+pub use keys::{KEYS, Key};
+
+/// A configuration that makes sense. What it names may still not exist.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect to.
+    pub listen: SocketAddr,
+    /// The server's certificate chain, PEM.
+    pub certificate: Located<PathBuf>,
+    /// Its key, PEM.
+    pub key: Located<PathBuf>,
+    /// The client CAs: a PEM file or a folder of them.
+    pub client_ca: Located<PathBuf>,
+    /// What is asked of a client certificate's extended key usage.
+    pub usage: Usage,
+    /// Where requests go.
+    pub backend: forward::Settings,
+    /// How many of them at once.
+    pub max_in_flight: usize,
+    /// The policy: a file or a folder.
+    pub policies: Located<PathBuf>,
+    /// The bounds on connections.
+    pub limits: Limits,
+    /// How long connections may do nothing.
+    pub patience: Patience,
+    /// How the backend is told who the client is.
+    pub identity_headers: IdentitySettings,
+    /// Where the admin listener is.
+    pub admin: Option<SocketAddr>,
+    /// The least level of the log.
+    pub log_level: LevelFilter,
+    /// The form of the log.
+    pub log_format: Format,
+    /// Where audit records go.
+    pub audit: Destination,
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// How long a stopping server waits for what runs.
+    pub drain_timeout: Duration,
+}
+
+/// The bounds on connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Slots.
+    pub max_connections: usize,
+    /// Of the lobby.
+    pub lobby: Bounds,
+}
+
+/// A value, and where it was written, so that what is found out about it later can point there.
+#[derive(Clone, Debug)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// A value given beside the file: by a flag or in the environment.
+#[derive(Clone, Debug)]
+pub struct Override {
+    /// The key, as `limits.max_connections`.
+    pub key: &'static str,
+    /// The flag or variable as its name, the value as its text.
+    pub source: Arc<Source>,
+}
+
+impl Config {
+    /// Reads a configuration. `folder` is what relative paths are relative to; overrides win over the file.
+    ///
+    /// # Errors
+    /// Every problem of the configuration, each with its place.
+    pub fn build(
+        source: &Arc<Source>,
+        folder: &Path,
+        overrides: &[Override],
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Vec::new();
+        let given = parse_overrides(overrides, &mut diagnostics);
+        let root = match document::parse(source, Budget::CONFIGURATION) {
+            Ok(root) => root,
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                return Err(diagnostics);
+            }
+        };
+        let mut draft = Draft { source, folder, given: &given, diagnostics };
+        let config = draft.config(root.as_ref());
+        match config {
+            Some(config) if draft.diagnostics.is_empty() => Ok(config),
+            _ => Err(draft.diagnostics),
+        }
+    }
+}
+
+/// An override as a document of its own.
+struct Given<'o> {
+    key: &'static str,
+    source: &'o Arc<Source>,
+    node: Node<'o>,
+}
+
+/// An override may be a whole mapping (`{X-Client-Name: common_name}`); a text is a document too.
+fn parse_overrides<'o>(overrides: &'o [Override], diagnostics: &mut Vec<Diagnostic>) -> Vec<Given<'o>> {
+    let mut given = Vec::new();
+    for Override { key, source } in overrides {
+        match document::parse(source, Budget::CONFIGURATION) {
+            Ok(Some(node)) => given.push(Given { key, source, node }),
+            Ok(None) => given.push(Given { key, source, node: Node::of_text(source) }),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    given
+}
+
+/// A configuration while it is read: every mistake is noted, and reading goes on.
+struct Draft<'a> {
+    source: &'a Arc<Source>,
+    folder: &'a Path,
+    given: &'a [Given<'a>],
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// A section of the file: its path with a final dot, and its fields if it was written.
+struct Section<'n> {
+    path: &'static str,
+    fields: Option<Fields<'n, 'n>>,
+}
+
+impl<'a> Draft<'a> {
+    fn config(&mut self, root: Option<&Node<'_>>) -> Option<Config> {
+        let root = self.section_of("", "the configuration", root);
+        let tls = self.section(&root, "tls.", "tls");
+        let backend = self.section(&root, "backend.", "backend");
+        let limits = self.section(&root, "limits.", "limits");
+        let lobby = self.section(&limits, "limits.lobby.", "lobby");
+        let identity = self.section(&root, "identity_headers.", "identity_headers");
+        let admin = self.section(&root, "admin.", "admin");
+        let log = self.section(&root, "log.", "log");
+
+        let certificate = self.required_path(&tls, "certificate");
+        let key = self.required_path(&tls, "key");
+        let client_ca = self.required_path(&tls, "client_ca");
+        let policies = self.required_path(&root, "policies");
+        let settings = self.backend(&backend);
+        let require_eku = self.boolean(&tls, "require_client_auth_eku");
+        let config = Config {
+            listen: self.address(&root, "listen"),
+            certificate: certificate?,
+            key: key?,
+            client_ca: client_ca?,
+            usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
+            backend: settings?,
+            max_in_flight: self.count(&backend, "max_in_flight"),
+            policies: policies?,
+            limits: self.limits(&limits, &lobby),
+            patience: Patience {
+                handshake: self.duration(&lobby, "handshake_timeout"),
+                request: self.duration(&lobby, "request_timeout"),
+                lobby_idle: self.duration(&lobby, "idle_timeout"),
+                idle: self.duration(&limits, "idle_timeout"),
+            },
+            identity_headers: self.identity_headers(&identity),
+            admin: Some(self.address(&admin, "listen")),
+            log_level: self.choice(&log, "level", &LEVELS, LevelFilter::INFO),
+            log_format: self.choice(&log, "format", &FORMATS, Format::Json),
+            audit: self.audit(&log),
+            workers: self.workers(&root),
+            drain_timeout: self.duration(&root, "drain_timeout"),
+        };
+        Some(config)
+    }
+
+    fn limits(&mut self, limits: &Section<'_>, lobby: &Section<'_>) -> Limits {
+        let per_second = self.count(lobby, "connections_per_second");
+        Limits {
+            max_connections: self.count(limits, "max_connections"),
+            lobby: Bounds {
+                max_connections: self.count(lobby, "max_connections"),
+                max_per_source: self.count(lobby, "max_per_source"),
+                connections_per_second: u32::try_from(per_second)
+                    .ok()
+                    .and_then(NonZeroU32::new)
+                    .unwrap_or(NonZeroU32::MAX),
+            },
+        }
+    }
+
+    /// A section below another, where it was written.
+    fn section<'n>(&mut self, parent: &Section<'n>, path: &'static str, key: &str) -> Section<'n> {
+        let node = parent.fields.as_ref().and_then(|fields| fields.optional(key));
+        let what = SECTION_NAMES.iter().find(|(section, _)| *section == path).map_or("it", |(_, what)| what);
+        self.section_of(path, what, node)
+    }
+
+    fn section_of<'n>(
+        &mut self,
+        path: &'static str,
+        what: &'static str,
+        node: Option<&'n Node<'n>>,
+    ) -> Section<'n> {
+        let known = keys::below(path);
+        let fields = node.and_then(|node| self.reader().fields(node, what, &known));
+        Section { path, fields }
+    }
+
+    fn reader(&mut self) -> Reader<'_> {
+        Reader::new(self.source, &mut self.diagnostics)
+    }
+
+    /// Reads the value of a key from wherever it was given; `None` where it was given nowhere, or is wrong.
+    fn read<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        read: impl FnOnce(&mut Reader<'_>, &Node<'_>) -> Option<T>,
+    ) -> Option<Located<T>> {
+        let given = self.given;
+        let is_it = |given: &&Given<'_>| given.key.strip_prefix(section.path) == Some(key);
+        let (source, node) = match given.iter().rev().find(is_it) {
+            Some(given) => (given.source, &given.node),
+            None => (self.source, section.fields.as_ref()?.optional(key)?),
+        };
+        let mut reader = Reader::new(source, &mut self.diagnostics);
+        let value = read(&mut reader, node)?;
+        Some(Located { value, place: reader.place(node) })
+    }
+
+    /// Reads a key that has a default, which is written as an author would write it.
+    fn read_or_default<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        read: impl Fn(&mut Reader<'_>, &Node<'_>) -> Option<T>,
+        fallback: T,
+    ) -> T {
+        if let Some(located) = self.read(section, key, &read) {
+            return located.value;
+        }
+        let default = keys::default_of(section.path, key);
+        let source = Source::new("default", default);
+        read(&mut Reader::new(&source, &mut Vec::new()), &Node::of_text(&source)).unwrap_or(fallback)
+    }
+
+    fn count(&mut self, section: &Section<'_>, key: &str) -> usize {
+        let number =
+            self.read_or_default(section, key, |reader, node| reader.integer(node, 1..=10_000_000), 1);
+        usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    fn duration(&mut self, section: &Section<'_>, key: &str) -> Duration {
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| {
+            let duration = reader.duration(node)?;
+            if duration.is_zero() {
+                let help = "there is no way to wait for ever, or not at all".to_owned();
+                reader.error(
+                    "bad-duration",
+                    node,
+                    "a length of time longer than nothing is expected",
+                    Some(help),
+                );
+                return None;
+            }
+            Some(duration)
+        };
+        self.read_or_default(section, key, read, Duration::from_secs(10))
+    }
+
+    fn boolean(&mut self, section: &Section<'_>, key: &str) -> bool {
+        self.read_or_default(section, key, |reader, node| reader.boolean(node), false)
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        choices: &[(&'static str, T)],
+        fallback: T,
+    ) -> T {
+        self.read_or_default(section, key, |reader, node| reader.choice(node, choices), fallback)
+    }
+
+    fn workers(&mut self, root: &Section<'_>) -> usize {
+        let workers = self.read_or_default(root, "workers", |reader, node| reader.integer(node, 0..=1024), 0);
+        match usize::try_from(workers).unwrap_or(0) {
+            // Counts the CPUs that a container's quota and affinity leave.
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        }
+    }
+
+    fn address(&mut self, section: &Section<'_>, key: &str) -> SocketAddr {
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| {
+            let text = reader.text(node)?;
+            let address = text.parse().ok();
+            if address.is_none() {
+                let help = "write an IP address and a port, as in `0.0.0.0:8443` or `[::]:8443`".to_owned();
+                reader.error("bad-address", node, format!("`{text}` is no address to listen on"), Some(help));
+            }
+            address
+        };
+        self.read_or_default(section, key, read, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    fn required_path(&mut self, section: &Section<'_>, key: &str) -> Option<Located<PathBuf>> {
+        let before = self.diagnostics.len();
+        let folder = self.folder;
+        let located = self.read(section, key, |reader, node| Some(folder.join(reader.name(node)?)));
+        if located.is_none() && self.diagnostics.len() == before {
+            self.missing(section, key);
+        }
+        located
+    }
+
+    fn missing(&mut self, section: &Section<'_>, key: &str) {
+        let path = format!("{}{key}", section.path);
+        let span = section.fields.as_ref().map(Fields::span).unwrap_or_default();
+        let place = Place::new(self.source, span);
+        let help = match section.path.trim_end_matches('.') {
+            "" => format!("add `{key}: …`"),
+            section => format!("add `{key}: …` below `{section}:`"),
+        };
+        self.diagnostics
+            .push(Diagnostic::error("missing-key", format!("`{path}` is missing")).at(place).help(help));
+    }
+
+    fn backend(&mut self, section: &Section<'_>) -> Option<forward::Settings> {
+        let before = self.diagnostics.len();
+        let url = self.read(section, "url", backend_url);
+        if url.is_none() && self.diagnostics.len() == before {
+            self.missing(section, "url");
+        }
+        let connect_timeout = self.duration(section, "connect_timeout");
+        let response_timeout = self.duration(section, "response_timeout");
+        let (host, port) = url?.value;
+        let authority = match (host.contains(':'), port) {
+            (true, port) => format!("[{host}]:{port}"),
+            (false, 80) => host.clone(),
+            (false, port) => format!("{host}:{port}"),
+        };
+        Some(forward::Settings { host, port, authority, connect_timeout, response_timeout })
+    }
+
+    fn identity_headers(&mut self, section: &Section<'_>) -> IdentitySettings {
+        let custom = self.read(section, "custom", |reader, node| {
+            let entries = reader.entries(node, "`custom`")?;
+            Some(
+                entries
+                    .into_iter()
+                    .filter_map(|(name, key, value)| custom_header(reader, name, key, value))
+                    .collect(),
+            )
+        });
+        IdentitySettings {
+            client_cert: self.boolean(section, "client_cert"),
+            xfcc: self.boolean(section, "xfcc"),
+            custom: custom.map(|custom| custom.value).unwrap_or_default(),
+        }
+    }
+
+    fn audit(&mut self, section: &Section<'_>) -> Destination {
+        let folder = self.folder;
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| {
+            Some(match reader.name(node)? {
+                "stdout" => Destination::Stdout,
+                "none" => Destination::None,
+                file => Destination::File(folder.join(file)),
+            })
+        };
+        self.read_or_default(section, "audit", read, Destination::Stdout)
+    }
+}
+
+const SECTION_NAMES: [(&str, &str); 7] = [
+    ("tls.", "`tls`"),
+    ("backend.", "`backend`"),
+    ("limits.", "`limits`"),
+    ("limits.lobby.", "`limits.lobby`"),
+    ("identity_headers.", "`identity_headers`"),
+    ("admin.", "`admin`"),
+    ("log.", "`log`"),
+];
+
+const LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
+
+/// Host and port of `http://host:port`.
+fn backend_url(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<(String, u16)> {
+    let text = reader.text(node)?;
+    let help = || Some("write it as `http://127.0.0.1:8080`".to_owned());
+    let Ok(uri) = text.parse::<Uri>() else {
+        reader.error("bad-url", node, format!("`{text}` is no URL"), help());
+        return None;
+    };
+    if uri.scheme_str() != Some("http") {
+        reader.error("bad-url", node, "the backend's URL starts with `http://`", help());
+        return None;
+    }
+    if !matches!(uri.path_and_query().map(http::uri::PathAndQuery::as_str), None | Some("/")) {
+        let help = "requests are forwarded with the path that they came with; remove it here".to_owned();
+        reader.error("bad-url", node, "the backend's URL has no path", Some(help));
+        return None;
+    }
+    let authority =
+        uri.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    let Some(authority) = authority else {
+        reader.error("bad-url", node, format!("`{text}` names no host, or a user beside it"), help());
+        return None;
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = authority.port_u16().unwrap_or(80);
+    if authority.port().is_some() != authority.as_str().ends_with(&format!(":{port}")) || port == 0 {
+        reader.error("bad-url", node, format!("the port of `{text}` is not from 1 to 65535"), help());
+        return None;
+    }
+    Some((host, port))
+}
+
+/// One entry of `identity_headers.custom`.
+fn custom_header(
+    reader: &mut Reader<'_>,
+    name: &str,
+    key: &Node<'_>,
+    value: &Node<'_>,
+) -> Option<(HeaderName, Attribute)> {
+    let text = reader.text(value)?;
+    let attribute = Attribute::named(text);
+    if attribute.is_none() {
+        let help = did_you_mean(text, Attribute::ALL.iter().map(|attribute| attribute.name()));
+        reader.error(
+            "unknown-attribute",
+            value,
+            format!("`{text}` is nothing that a certificate says"),
+            help,
+        );
+    }
+    let header = HeaderName::from_bytes(name.as_bytes()).ok();
+    match &header {
+        None => reader.error("bad-header", key, format!("`{name}` is no name of a header"), None),
+        Some(header) if forward::headers::is_reserved(header) => {
+            let help = "choose a name of its own, such as `X-Client-Name`".to_owned();
+            reader.error("bad-header", key, format!("`{name}` has a meaning of its own in HTTP"), Some(help));
+            return None;
+        }
+        Some(_) => {}
+    }
+    header.zip(attribute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(text: &str, overrides: &[(&'static str, &str, &str)]) -> Result<Config, Vec<String>> {
+        let source = Source::new("sidegate.yaml", text);
+        let overrides: Vec<_> = overrides
+            .iter()
+            .map(|(key, name, text)| Override { key, source: Source::new(*name, *text) })
+            .collect();
+        Config::build(&source, Path::new("/etc/sidegate"), &overrides)
+            .map_err(|diagnostics| diagnostics.iter().map(|diagnostic| diagnostic.human(false)).collect())
+    }
+
+    const LEAST: &str = "
+tls: { certificate: a.crt, key: /k, client_ca: ca/ }
+backend: { url: http://127.0.0.1:8080 }
+policies: policies
+";
+
+    #[test]
+    fn the_least_configuration_has_safe_defaults() {
+        let config = built(LEAST, &[]).unwrap();
+        assert_eq!(config.listen.to_string(), "0.0.0.0:8443");
+        assert_eq!(config.certificate.value, Path::new("/etc/sidegate/a.crt"));
+        assert_eq!(config.key.value, Path::new("/k"));
+        assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
+        assert_eq!((config.limits.max_connections, config.max_in_flight), (1000, 512));
+        assert_eq!(config.limits.lobby.max_per_source, 100);
+        assert_eq!(config.patience.idle, Duration::from_secs(75));
+        assert_eq!(config.drain_timeout, Duration::from_secs(25));
+        assert_eq!(config.audit, Destination::Stdout);
+        assert!(config.identity_headers.client_cert && !config.identity_headers.xfcc);
+        assert!(config.workers >= 1);
+    }
+
+    #[test]
+    fn a_flag_or_variable_wins_over_the_file_and_is_named_where_it_is_wrong() {
+        let config =
+            built(LEAST, &[("limits.lobby.max_connections", "SIDEGATE_LIMITS_LOBBY_MAX_CONNECTIONS", "7")]);
+        assert_eq!(config.unwrap().limits.lobby.max_connections, 7);
+        let custom = ("identity_headers.custom", "--identity-headers-custom", "{X-Who: common_name}");
+        assert_eq!(built(LEAST, &[custom]).unwrap().identity_headers.custom.len(), 1);
+        let wrong = built(LEAST, &[("workers", "--workers", "many")]).unwrap_err();
+        assert!(wrong[0].contains("--workers") && wrong[0].contains("`many`"), "{wrong:?}");
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let wrong = built(
+            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5 }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\n",
+            &[],
+        )
+        .unwrap_err()
+        .join("\n");
+        for expected in [
+            "`nowhere` is no address",
+            "unknown key `kee`",
+            "`tls.key` is missing",
+            "`tls.client_ca` is missing",
+            "`policies` is missing",
+            "starts with `http://`",
+            "a whole number from 1",
+            "such as `500ms`, `5s` or `2m`",
+            "not `loud`",
+            "`Host` has a meaning of its own",
+            "`comon_name` is nothing that a certificate says",
+        ] {
+            assert!(wrong.contains(expected), "{expected}\n--\n{wrong}");
+        }
+    }
+
+    #[test]
+    fn backend_urls() {
+        let url =
+            |url: &str| built(&LEAST.replace("http://127.0.0.1:8080", url), &[]).map(|config| config.backend);
+        let settings = url("http://events.internal").unwrap();
+        assert_eq!(
+            (settings.host.as_str(), settings.port, settings.authority.as_str()),
+            ("events.internal", 80, "events.internal")
+        );
+        let settings = url("'http://[::1]:8080/'").unwrap();
+        assert_eq!((settings.host.as_str(), settings.authority.as_str()), ("::1", "[::1]:8080"));
+        for bad in [
+            "127.0.0.1:8080",
+            "http://",
+            "http://u@h",
+            "http://h/api",
+            "http://h:0",
+            "http://h:99999",
+            "https://h",
+        ] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+}

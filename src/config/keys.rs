@@ -1,0 +1,135 @@
+//! Every key of the configuration, once: what the file may hold, the flags and variables that override it, the
+//! defaults, and the help all come from this table.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its path, as `limits.lobby.idle_timeout`.
+    pub path: &'static str,
+    /// What a value is called in help.
+    pub value: &'static str,
+    /// The default, as an author would write it; empty where there is none.
+    pub default: &'static str,
+    /// One line of explanation.
+    pub help: &'static str,
+}
+
+const fn key(path: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key { path, value, default, help }
+}
+
+/// All keys, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    key("listen", "ADDRESS", "0.0.0.0:8443", "Address and port for clients"),
+    key("tls.certificate", "FILE", "", "The server's certificate chain (PEM)"),
+    key("tls.key", "FILE", "", "The key of the server's certificate (PEM)"),
+    key(
+        "tls.client_ca",
+        "PATH",
+        "",
+        "The authorities that client certificates must come from: a PEM file, or a folder of them",
+    ),
+    key(
+        "tls.require_client_auth_eku",
+        "BOOL",
+        "false",
+        "Refuse client certificates that do not say outright that they are for client authentication",
+    ),
+    key("backend.url", "URL", "", "The backend, as http://HOST:PORT"),
+    key("backend.connect_timeout", "DURATION", "1s", "Time to connect to the backend"),
+    key("backend.response_timeout", "DURATION", "30s", "Time until the headers of the backend's response"),
+    key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
+    key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
+    key(
+        "limits.max_connections",
+        "N",
+        "1000",
+        "Connection slots; a connection takes one with its first permitted request",
+    ),
+    key("limits.idle_timeout", "DURATION", "75s", "How long a connection with a slot may be idle"),
+    key(
+        "limits.lobby.max_connections",
+        "N",
+        "1000",
+        "Connections without a slot; the oldest makes room for the newest",
+    ),
+    key("limits.lobby.max_per_source", "N", "100", "Connections without a slot from one address"),
+    key("limits.lobby.connections_per_second", "N", "100", "New connections a second from one address"),
+    key("limits.lobby.handshake_timeout", "DURATION", "5s", "Time for the TLS handshake"),
+    key(
+        "limits.lobby.request_timeout",
+        "DURATION",
+        "10s",
+        "Time for a request's headers, and for the first request",
+    ),
+    key("limits.lobby.idle_timeout", "DURATION", "10s", "How long a connection without a slot may be idle"),
+    key(
+        "identity_headers.client_cert",
+        "BOOL",
+        "true",
+        "Send the client's certificate to the backend in Client-Cert (RFC 9440)",
+    ),
+    key("identity_headers.xfcc", "BOOL", "false", "Send X-Forwarded-Client-Cert, in Envoy's form"),
+    key(
+        "identity_headers.custom",
+        "MAP",
+        "",
+        "Headers of your own, each with what it says of the client: {X-Client-Name: common_name}",
+    ),
+    key("admin.listen", "ADDRESS", "127.0.0.1:9901", "Address and port of the admin listener"),
+    key("log.level", "LEVEL", "info", "error, warn, info, debug or trace"),
+    key("log.format", "FORMAT", "json", "json or text"),
+    key("log.audit", "WHERE", "stdout", "Where audit records go: stdout, none, or a file"),
+    key("workers", "N", "0", "Worker threads; 0: as many as the CPU quota gives"),
+    key("drain_timeout", "DURATION", "25s", "How long a stopping server waits for requests to finish"),
+];
+
+impl Key {
+    /// The flag that overrides it, without its dashes.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.path.replace(['.', '_'], "-")
+    }
+
+    /// The environment variable that overrides it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("SIDEGATE_{}", self.path.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// The keys and sections directly below a path that ends in a dot (or is empty).
+pub(super) fn below(path: &str) -> Vec<&'static str> {
+    let mut below: Vec<&'static str> = KEYS
+        .iter()
+        .filter_map(|key| key.path.strip_prefix(path))
+        .filter_map(|rest| rest.split('.').next())
+        .collect();
+    below.dedup();
+    below
+}
+
+/// The default of the key at that path.
+pub(super) fn default_of(path: &str, name: &str) -> &'static str {
+    KEYS.iter().find(|key| key.path.strip_prefix(path) == Some(name)).map_or("", |key| key.default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_found_by_their_path() {
+        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "lobby"]);
+        assert!(below("").contains(&"workers") && below("").contains(&"tls"));
+        assert_eq!(default_of("limits.", "idle_timeout"), "75s");
+        assert_eq!(default_of("limits.lobby.", "idle_timeout"), "10s");
+    }
+
+    #[test]
+    fn no_two_keys_share_a_flag_or_a_variable() {
+        let flags: std::collections::HashSet<_> = KEYS.iter().map(Key::flag).collect();
+        let variables: std::collections::HashSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!((flags.len(), variables.len()), (KEYS.len(), KEYS.len()));
+    }
+}

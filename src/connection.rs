@@ -1,0 +1,262 @@
+//! The life of one connection: TLS, then HTTP until one side ends it, a time limit does, or somebody pulls its leash.
+
+mod drive;
+mod outbox;
+mod pulse;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use crate::admission::{Holding, Place};
+use crate::client::Peer;
+use crate::forward::headers::ConnectionHeaders;
+use crate::gate;
+use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
+use crate::leash::Leash;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::telemetry::Handshake;
+use crate::worker::Worker;
+
+use drive::{Drive, End, Http2};
+use outbox::Outbox;
+use pulse::{Felt, Pulse};
+
+pub use pulse::Busy;
+
+/// What a refused upload may still send before its connection is closed (DESIGN §5).
+const UNREAD_BYTES: u64 = 64 * 1024;
+const UNREAD_TIME: Duration = Duration::from_secs(1);
+
+/// How long a connection may do nothing (`limits`).
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For a request's headers, and for the first request.
+    pub request: Duration,
+    /// Between requests, without a slot.
+    pub lobby_idle: Duration,
+    /// Between requests, with a slot.
+    pub idle: Duration,
+}
+
+/// Bounds of HTTP itself.
+mod bounds {
+    /// HTTP/1.1: the most headers of a request.
+    pub(super) const HEADERS: usize = 100;
+    /// HTTP/1.1: the most bytes of a request's head.
+    pub(super) const HEAD_BYTES: usize = 64 * 1024;
+    /// HTTP/2: streams at once.
+    pub(super) const STREAMS: u32 = 250;
+    /// HTTP/2: bytes of a request's header list, as RFC 9113 §6.5.2 counts them.
+    pub(super) const HEADER_LIST: u32 = 64 * 1024;
+    /// HTTP/2: streams that the client reset and we have not yet seen the end of (CVE-2023-44487).
+    pub(super) const PENDING_RESETS: usize = 32;
+    /// HTTP/2: resets that a client provoked from us (CVE-2025-8671).
+    pub(super) const PROVOKED_RESETS: usize = 256;
+    /// HTTP/2: what a client may send ahead on a stream, and on the connection.
+    pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
+    pub(super) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+    pub(super) const SEND_BUFFER: usize = 256 * 1024;
+}
+
+/// One connection on which TLS is done.
+#[derive(Debug)]
+pub struct Connection {
+    /// The worker that it belongs to.
+    pub worker: Arc<Worker>,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Its place in the lobby, or its slot.
+    pub holding: Holding,
+    /// How others end it.
+    pub leash: Arc<Leash>,
+    /// Which HTTP it speaks.
+    pub protocol: Protocol,
+    /// The headers that name its peer.
+    pub headers: ConnectionHeaders,
+    pulse: Pulse,
+    /// Whether a request was answered before its body was read.
+    unread: AtomicBool,
+}
+
+impl Connection {
+    /// A request is refused without its body having been read: should the connection end after the answer, it is
+    /// closed gently, so that the client reads the answer and not a reset.
+    pub fn leave_unread(&self, body: &Incoming) {
+        if !body.is_end_stream() {
+            self.unread.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
+    fn deadline(&self) -> Option<tokio::time::Instant> {
+        let patience = &self.worker.patience;
+        let limit = match self.pulse.felt() {
+            Felt::Busy => return None,
+            Felt::ReadingHead(since) => return Some(since + patience.request),
+            Felt::Fresh(since) => return Some(since + patience.request),
+            Felt::Idle(since) if self.holding.has_slot() => since + patience.idle,
+            Felt::Idle(since) => since + patience.lobby_idle,
+        };
+        Some(limit)
+    }
+}
+
+/// Serves one accepted socket until it ends.
+pub async fn serve(
+    worker: Arc<Worker>,
+    socket: TcpStream,
+    address: SocketAddr,
+    place: Place,
+    leash: Arc<Leash>,
+) {
+    let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
+    let live = worker.live.load_full();
+    let connection = Arc::new(Connection {
+        peer: Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now()),
+        holding: Holding::in_lobby(place),
+        leash,
+        protocol: secured.protocol,
+        headers: ConnectionHeaders::of(address.ip()),
+        pulse: Pulse::start(),
+        unread: AtomicBool::new(false),
+        worker,
+    });
+    drop(live);
+    match connection.protocol {
+        Protocol::Http1 => serve_http1(connection, secured.stream).await,
+        Protocol::Http2 => serve_http2(connection, secured.stream).await,
+    }
+}
+
+async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {
+    let tls = Arc::clone(&worker.live.load().tls);
+    let secured =
+        drive::until_closed(leash, handshake::secure(socket, &tls, worker.patience.handshake)).await?;
+    let result = match &secured {
+        Ok(secured) if secured.resumed => Handshake::Resumed,
+        Ok(_) => Handshake::Full,
+        Err(Unsecured::Failed(_)) => Handshake::Failed,
+        Err(Unsecured::TimedOut) => Handshake::TimedOut,
+        Err(Unsecured::PlainHttp(_)) => Handshake::PlainHttp,
+    };
+    worker.counters.shook_hands(result);
+    match secured {
+        Ok(secured) => Some(secured),
+        Err(Unsecured::PlainHttp(socket)) => {
+            answer_plain_http(worker, socket).await;
+            None
+        }
+        Err(Unsecured::Failed(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(Unsecured::TimedOut) => None,
+    }
+}
+
+/// A fixed answer in plain text; nothing of the request is looked at or passed on.
+async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
+    let frame = Refusal::PlainHttp.plain_text_frame(worker.ids.next().as_str());
+    worker.counters.decided(crate::telemetry::Decision::Refused(Refusal::PlainHttp.reason()));
+    let answer = async {
+        if socket.write_all(&frame).await.is_ok() {
+            let _ = socket.shutdown().await;
+            let _ = swallow(&mut socket).await;
+        }
+    };
+    let _ = timeout(UNREAD_TIME, answer).await;
+}
+
+/// Reads and forgets what a peer still sends, within bounds: closing a socket with unread bytes resets it, and a
+/// reset takes the answer with it.
+async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    let mut left = UNREAD_BYTES;
+    while left > 0 {
+        match socket.read(&mut buffer).await? {
+            0 => break,
+            read => left = left.saturating_sub(read as u64),
+        }
+    }
+    Ok(())
+}
+
+async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
+    let service = service_of(&connection);
+    let io = TokioIo::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // Between requests a connection may be silent for longer than within one; the pulse tells the two apart.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_headers(bounds::HEADERS)
+        .max_buf_size(bounds::HEAD_BYTES)
+        .half_close(false);
+    let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
+    let unread = connection.unread.load(Ordering::Relaxed);
+    drop(connection);
+    if let (End::Served, Some(http)) = (end, http) {
+        close(http.into_parts().io.into_inner().into_inner(), unread).await;
+    }
+}
+
+async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
+    let service = service_of(&connection);
+    let (outbox, io) = Outbox::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(bounds::STREAMS)
+        .max_header_list_size(bounds::HEADER_LIST)
+        .max_pending_accept_reset_streams(bounds::PENDING_RESETS)
+        .max_local_error_reset_streams(bounds::PROVOKED_RESETS)
+        .initial_stream_window_size(bounds::STREAM_WINDOW)
+        .initial_connection_window_size(bounds::CONNECTION_WINDOW)
+        .max_send_buf_size(bounds::SEND_BUFFER);
+    let http = Http2 { http: http.serve_connection(TokioIo::new(io), service), outbox };
+    let _ = Drive::of(http, &connection).await;
+}
+
+type Serving =
+    std::pin::Pin<Box<dyn Future<Output = Result<http::Response<Reply>, std::convert::Infallible>> + Send>>;
+
+/// Each request is a future of its own on the heap: an idle connection holds none.
+fn service_of(
+    connection: &Arc<Connection>,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = http::Response<Reply>,
+    Error = std::convert::Infallible,
+    Future = Serving,
+> + use<> {
+    let connection = Arc::clone(connection);
+    service_fn(move |request| -> Serving {
+        let connection = Arc::clone(&connection);
+        Box::pin(async move { Ok(gate::answer(connection, request).await) })
+    })
+}
+
+/// Ends TLS and TCP in order; after an unread upload, not before the client had time to read the answer.
+async fn close(mut stream: TlsStream<Sniffed>, unread: bool) {
+    let farewell = async {
+        let _ = stream.shutdown().await;
+        if unread {
+            let (sniffed, _) = stream.get_mut();
+            let _ = swallow(sniffed.socket_mut()).await;
+        }
+    };
+    let _ = timeout(UNREAD_TIME, farewell).await;
+}

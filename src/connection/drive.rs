@@ -1,0 +1,194 @@
+//! Driving a connection: HTTP first, then what was gathered, then orders and time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, Write};
+use hyper::service::HttpService;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+
+use super::outbox::{Gathering, Outbox};
+use super::{Connection, Serving};
+use crate::handshake::Protocol;
+use crate::leash::{Leash, Order};
+use crate::reply::Reply;
+use hyper::body::Incoming;
+
+/// After its farewell a connection that does nothing more is closed this soon.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// HTTP came to its end; the stream can still be closed in order.
+    Served,
+    /// It was cut.
+    Cut,
+}
+
+/// One of the two HTTPs, as the driver sees it.
+pub(super) trait Http: Unpin {
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End>;
+    /// No new requests.
+    fn finish(&mut self);
+}
+
+impl<I, S> Http for hyper::server::conn::http1::Connection<I, S>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = Reply, Future = Serving> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.poll_without_shutdown(cx).map(|end| if end.is_ok() { End::Served } else { End::Cut })
+    }
+
+    fn finish(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+/// HTTP/2 with its outbox.
+pub(super) struct Http2<I, S>
+where
+    S: HttpService<Incoming, ResBody = Reply, Future = Serving>,
+{
+    pub(super) http: hyper::server::conn::http2::Connection<TokioIo<Gathering<I>>, S, TokioExecutor>,
+    pub(super) outbox: Outbox<I>,
+}
+
+impl<I, S> Http for Http2<I, S>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming, ResBody = Reply, Future = Serving> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let served = Pin::new(&mut self.http).poll(cx);
+        match self.outbox.poll_send(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(End::Cut),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        served.map(|end| if end.is_ok() { End::Served } else { End::Cut })
+    }
+
+    fn finish(&mut self) {
+        Pin::new(&mut self.http).graceful_shutdown();
+    }
+}
+
+/// A connection that is served until it ends; gives back what served it.
+pub(super) struct Drive<H> {
+    http: Option<H>,
+    connection: Arc<Connection>,
+    /// Looks at the pulse now and then; a request moves no timer.
+    look: Pin<Box<Sleep>>,
+    finishing: bool,
+    held: bool,
+}
+
+impl<H: Http> Drive<H> {
+    pub(super) fn of(http: H, connection: &Arc<Connection>) -> Self {
+        let first = Instant::now() + connection.worker.patience.request;
+        Self {
+            http: Some(http),
+            connection: Arc::clone(connection),
+            look: Box::pin(tokio::time::sleep_until(first)),
+            finishing: false,
+            held: false,
+        }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.held {
+            self.connection.leash.hold(cx.waker());
+            self.held = true;
+        }
+        loop {
+            if self.connection.leash.was_told(Order::Close) {
+                return Poll::Ready(End::Cut);
+            }
+            self.obey();
+            let Some(http) = &mut self.http else { return Poll::Ready(End::Cut) };
+            if let Poll::Ready(end) = http.poll_serve(cx) {
+                return Poll::Ready(end);
+            }
+            // A request of this very turn may have asked for the connection's end.
+            if !self.finishing && self.is_to_finish() {
+                continue;
+            }
+            if self.look.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.look_at_pulse() {
+                return Poll::Ready(End::Cut);
+            }
+        }
+    }
+
+    /// Whether no request is welcome any more. A connection that winds down ends with its next answer: HTTP/1.1 says so
+    /// in the answer's header, HTTP/2 once it has been asked anything.
+    fn is_to_finish(&self) -> bool {
+        let leash = &self.connection.leash;
+        leash.was_told(Order::Finish)
+            || (leash.was_told(Order::WindDown)
+                && self.connection.protocol == Protocol::Http2
+                && !self.connection.pulse.is_fresh())
+    }
+
+    fn obey(&mut self) {
+        if !self.finishing
+            && self.is_to_finish()
+            && let Some(http) = &mut self.http
+        {
+            self.finishing = true;
+            http.finish();
+            self.look.as_mut().reset(Instant::now() + FAREWELL);
+        }
+    }
+
+    /// Whether it has done nothing for too long, and even its farewell is over. Otherwise sets the timer anew.
+    fn look_at_pulse(&mut self) -> bool {
+        let now = Instant::now();
+        let patience = &self.connection.worker.patience;
+        let deadline = self.connection.deadline();
+        let next = match deadline {
+            Some(_) if self.finishing => return true,
+            Some(deadline) if deadline <= now => {
+                self.connection.leash.give(Order::Finish);
+                return false;
+            }
+            Some(deadline) => deadline.min(now + patience.request),
+            None if self.finishing => now + FAREWELL,
+            None => now + patience.request.min(patience.lobby_idle),
+        };
+        self.look.as_mut().reset(next);
+        false
+    }
+}
+
+impl<H: Http> Future for Drive<H> {
+    type Output = (End, Option<H>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = std::task::ready!(self.poll_end(cx));
+        Poll::Ready((end, self.http.take()))
+    }
+}
+
+/// A future under a leash: `None` where it was to be closed first.
+pub(super) async fn until_closed<F: Future>(leash: &Leash, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        leash.hold(cx.waker());
+        if leash.was_told(Order::Close) {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}

@@ -1,0 +1,153 @@
+//! The pulse of a connection: whether it is busy, reading a request's head, or idle, and since when.
+//!
+//! hyper's own header timeout runs between requests too, where silence is allowed for longer; so what is read and
+//! what is answered is felt here, and looked at only when a timer says that it might have been too long.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::Connection;
+
+/// Written by the connection's own tasks alone, all on one thread.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    start: Instant,
+    /// Requests that are being answered.
+    busy: AtomicU32,
+    /// Milliseconds from the start to the end of the last answer, plus one; 0 before the first.
+    idle_since: AtomicU64,
+    /// Milliseconds from the start to the first byte of a head that is not complete yet, plus one; 0 where there is none.
+    head_since: AtomicU64,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Felt {
+    /// A request is being answered.
+    Busy,
+    /// A request's head has begun and is not complete.
+    ReadingHead(Instant),
+    /// Nothing has been asked yet.
+    Fresh(Instant),
+    /// The last answer ended then.
+    Idle(Instant),
+}
+
+impl Pulse {
+    pub(super) fn start() -> Self {
+        Self { start: Instant::now(), busy: 0.into(), idle_since: 0.into(), head_since: 0.into() }
+    }
+
+    pub(super) fn felt(&self) -> Felt {
+        let at = |mark: u64| self.start + std::time::Duration::from_millis(mark.saturating_sub(1));
+        let head = self.head_since.load(Ordering::Relaxed);
+        let idle = self.idle_since.load(Ordering::Relaxed);
+        match self.busy.load(Ordering::Relaxed) {
+            0 if head > 0 => Felt::ReadingHead(at(head)),
+            0 if idle > 0 => Felt::Idle(at(idle)),
+            0 => Felt::Fresh(self.start),
+            _ => Felt::Busy,
+        }
+    }
+
+    /// Whether nothing has been asked yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        matches!(self.felt(), Felt::Fresh(_))
+    }
+
+    fn mark(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Bytes came in. While a request is answered they belong to its body, or wait.
+    fn read(&self) {
+        if self.busy.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(self.mark(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A request that is being answered: from its head until its answer has ended.
+#[derive(Debug)]
+pub struct Busy(Arc<Connection>);
+
+impl Busy {
+    /// The head is complete.
+    pub fn start(connection: &Arc<Connection>) -> Self {
+        connection.pulse.busy.fetch_add(1, Ordering::Relaxed);
+        connection.pulse.head_since.store(0, Ordering::Relaxed);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let pulse = &self.0.pulse;
+        pulse.idle_since.store(pulse.mark(), Ordering::Relaxed);
+        pulse.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream whose reading is felt.
+#[derive(Debug)]
+pub(super) struct Felted<S> {
+    stream: S,
+    connection: Arc<Connection>,
+}
+
+impl<S> Felted<S> {
+    pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
+        Self { stream, connection }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.connection.pulse.read();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,182 @@
+//! What stops a YAML text from being read at all, in the words of someone who wrote it and never read the YAML
+//! specification.
+
+use std::sync::Arc;
+
+use serde_yaml::granit_parser::ErrorKind;
+use serde_yaml::localizer::ExternalMessageSource;
+use serde_yaml::{Error, Location};
+
+use super::span_of;
+use crate::diagnostic::{Diagnostic, Place, Source, Span};
+
+/// The YAML crate's error as a diagnostic.
+pub(super) fn explain(source: &Arc<Source>, error: &Error) -> Diagnostic {
+    let span = error.location().map(|location| place_of(source, location)).unwrap_or_default();
+    let (message, help) = match error {
+        Error::ExternalMessage { source: origin, msg, .. } => match &**origin {
+            ExternalMessageSource::Parser(error) => of_parser(source, span, error.kind()),
+            _ => (msg.clone(), None),
+        },
+        other => of_reader(other),
+    };
+    Diagnostic::error("yaml-syntax", message).at(Place::new(source, span)).maybe_help(help)
+}
+
+type Words = (String, Option<String>);
+
+fn words(message: &str, help: &str) -> Words {
+    (message.to_owned(), Some(help.to_owned()))
+}
+
+/// The parser's errors come without a length: a line and a column.
+fn place_of(source: &Source, location: Location) -> Span {
+    if location.span().byte_offset().is_some_and(|at| at > 0) {
+        return span_of(source.text(), location);
+    }
+    let line = usize::try_from(location.line()).unwrap_or(1).max(1);
+    let column = usize::try_from(location.column()).unwrap_or(1).max(1);
+    let text = source.line(line);
+    let ahead: usize = text.chars().take(column - 1).map(char::len_utf8).sum();
+    let start = source.line_start(line) + ahead;
+    let width = text.get(ahead..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    Span::new(start, start + width)
+}
+
+fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
+    let line = source.line(source.position(span.start()).line);
+    let here = source.slice(span);
+    match kind {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => {
+            words("a tab cannot indent", "indent with spaces, two for each level")
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            words("the quote that opens here is never closed", "close the quote on the same line")
+        }
+        ErrorKind::MissingAnchorOrAliasName => star(here),
+        ErrorKind::UnknownAnchor => unknown_anchor(),
+        ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator => {
+            separator(line, here, kind)
+        }
+        ErrorKind::UnclosedFlowCollection { open } => {
+            let close = if *open == '[' { ']' } else { '}' };
+            (
+                format!("the `{open}` that opens here is never closed"),
+                Some(format!("add the missing `{close}`")),
+            )
+        }
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => (
+            format!("`{open}` is closed by `{close}`"),
+            Some("close each bracket with its own kind".to_owned()),
+        ),
+        ErrorKind::ExpectedBlockMappingKey if line.contains('{') => words(
+            "text after a closing `}`",
+            "a value that starts with `{` is a mapping in YAML; quote it, as in `\"{tenant}-reader\"`",
+        ),
+        ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::BlockSequenceEntryNotAllowed => words(
+            "this line is not indented like its neighbours",
+            "keys of one mapping start in the same column, and so do the `-` of one list",
+        ),
+        ErrorKind::MappingValueNotAllowed => words(
+            "a second `: ` in one value, or a key that is indented too far",
+            "quote a value that contains `: `; start the keys of one mapping in the same column",
+        ),
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
+            words("a key without its `:`", "write `key: value`; a space belongs after the colon")
+        }
+        ErrorKind::UnexpectedCharacter { character } => (
+            format!("a value cannot start with `{character}`"),
+            Some("quote the value, as in `\"…\"`".to_owned()),
+        ),
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
+            words("text after a closing quote", "quote the whole value, or none of it")
+        }
+        ErrorKind::UnknownQuotedScalarEscape => words(
+            "an escape that YAML does not know",
+            "inside double quotes a backslash is written `\\\\`; inside single quotes it is written as it is",
+        ),
+        ErrorKind::CommentInterceptedScalar => {
+            words("a comment in the middle of a value", "write the value on one line, the comment after it")
+        }
+        ErrorKind::RecursionLimitExceeded => nested(),
+        other => (other.to_string(), None),
+    }
+}
+
+fn of_reader(error: &Error) -> Words {
+    match error {
+        Error::UnknownAnchor { .. } => unknown_anchor(),
+        Error::MultipleDocuments { .. } => one_document(),
+        Error::Budget { breach, .. } => of_budget(&format!("{breach:?}")),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::RecursiveReferencesRequireWeakTypes { .. } => expansion(),
+        Error::AliasError { error, .. } => of_reader(error),
+        Error::UnsupportedTag { tag, .. } => (
+            format!("the YAML tag `{tag}` has no meaning here"),
+            Some("remove it, or quote the value".to_owned()),
+        ),
+        other => (other.to_string(), None),
+    }
+}
+
+fn of_budget(breach: &str) -> Words {
+    match breach.split([' ', '{']).next().unwrap_or_default() {
+        "Depth" => nested(),
+        "Documents" => one_document(),
+        "Nodes" | "Events" | "ScalarBytes" => {
+            words("the file holds more values than can be read", "split it into several files")
+        }
+        _ => expansion(),
+    }
+}
+
+fn star(here: &str) -> Words {
+    let message = if here == "&" {
+        "an unquoted `&` is an anchor in YAML"
+    } else {
+        "an unquoted `*` is an alias in YAML"
+    };
+    words(message, "quote the value, as in `\"* /**\"`")
+}
+
+fn unknown_anchor() -> Words {
+    words(
+        "an unquoted `*` is an alias in YAML, and no anchor of that name comes before it",
+        "quote the value if the `*` is meant as a pattern, as in `\"*\"` or `\"*.example.com\"`",
+    )
+}
+
+fn separator(line: &str, here: &str, kind: &ErrorKind) -> Words {
+    let bracket = if *kind == ErrorKind::ExpectedFlowSequenceSeparator { "[…]" } else { "{…}" };
+    if here == "{" || line.contains("/{") {
+        return (
+            format!("inside `{bracket}` an unquoted `{{` starts a mapping"),
+            Some("quote the route, as in `[\"GET /events/{id}\"]`, or write the list with a `-` before each item".to_owned()),
+        );
+    }
+    (format!("a comma or the closing bracket of `{bracket}` is missing"), None)
+}
+
+fn nested() -> Words {
+    words(
+        "lists and mappings are nested too deeply",
+        "nothing that is read here needs more than a few levels",
+    )
+}
+
+fn one_document() -> Words {
+    words("a second document in one file", "remove the `---`, or put what follows it into a file of its own")
+}
+
+fn expansion() -> Words {
+    words("aliases repeat more than can be read", "write the values out, or split them into several files")
+}

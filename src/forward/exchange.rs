@@ -1,0 +1,188 @@
+//! One exchange with the backend: a request out, its answer back, on a connection that this exchange drives.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::headers;
+use super::pool::Pool;
+use crate::admission::Guards;
+use crate::refusal::BackendFault;
+
+/// A request's body on its way to the backend: the client's, without the trailers that it may not set.
+#[derive(Debug)]
+pub struct Outgoing(Incoming);
+
+impl Outgoing {
+    pub(super) fn of(body: Incoming) -> Self {
+        Self(body)
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        frame.map_ok(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                headers::strip_trailers(trailers);
+            }
+            frame
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// A connection to the backend, with hyper's two ends of it.
+pub(super) struct Link {
+    sender: SendRequest<Outgoing>,
+    /// Gone once the connection has ended.
+    connection: Option<Connection<TokioIo<TcpStream>, Outgoing>>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("open", &self.connection.is_some()).finish()
+    }
+}
+
+/// What became of a request.
+pub(super) enum Sent {
+    Answered(Response<Incoming>, Link),
+    /// The connection was closed before a byte of the request was written: it can go out on another.
+    NotSent(Request<Outgoing>),
+    Failed(BackendFault),
+}
+
+impl Link {
+    pub(super) fn new(
+        sender: SendRequest<Outgoing>,
+        connection: Connection<TokioIo<TcpStream>, Outgoing>,
+    ) -> Self {
+        Self { sender, connection: Some(connection) }
+    }
+
+    /// Sends a request and drives the connection until its answer's headers are there.
+    pub(super) async fn send(mut self, request: Request<Outgoing>) -> Sent {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let answered = poll_fn(|cx| {
+            // The connection first: what it reads is what the answer waits for.
+            drive(&mut self.connection, cx);
+            answer.as_mut().poll(cx)
+        });
+        match answered.await {
+            Ok(response) => Sent::Answered(response, self),
+            Err(mut error) => match error.take_message() {
+                Some(request) => Sent::NotSent(request),
+                None => Sent::Failed(fault(error.error())),
+            },
+        }
+    }
+
+    /// Whether it can take a request now. Driven with nobody to wake: a connection at rest is looked at, not waited for.
+    pub(super) fn is_open(&mut self) -> bool {
+        drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
+        self.connection.is_some() && self.sender.is_ready()
+    }
+}
+
+/// Moves a connection on. Its errors reach the exchange by the other end, as errors of the answer or of its body.
+fn drive(connection: &mut Option<Connection<TokioIo<TcpStream>, Outgoing>>, cx: &mut Context<'_>) {
+    if let Some(running) = connection
+        && Pin::new(running).poll(cx).is_ready()
+    {
+        *connection = None;
+    }
+}
+
+fn fault(error: &hyper::Error) -> BackendFault {
+    if error.is_parse() { BackendFault::NotHttp } else { BackendFault::Terminated }
+}
+
+/// The body of the backend's answer. It drives the connection that it comes over, and keeps the guards of its
+/// exchange until its end, however that comes.
+#[derive(Debug)]
+pub struct Answer {
+    body: Incoming,
+    /// Taken at the end: to the pool if the connection can be used again, or dropped and so closed.
+    link: Option<Link>,
+    pool: Arc<Pool>,
+    _guards: Guards,
+}
+
+impl Answer {
+    pub(super) fn new(body: Incoming, link: Link, pool: Arc<Pool>, guards: Guards) -> Self {
+        let mut answer = Self { body, link: Some(link), pool, _guards: guards };
+        answer.release_at_end();
+        answer
+    }
+
+    /// Gives the connection back as soon as the body has ended, if both sides of it are at rest then.
+    fn release_at_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(mut link) = self.link.take()
+            && link.is_open()
+        {
+            self.pool.give_back(link);
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        if let Some(link) = &mut this.link {
+            drive(&mut link.connection, cx);
+        }
+        let mut frame = Pin::new(&mut this.body).poll_frame(cx);
+        match &mut frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_connection(trailers);
+                }
+                this.release_at_end();
+            }
+            Poll::Ready(None) => this.release_at_end(),
+            // A broken answer ends its connection with it.
+            Poll::Ready(Some(Err(_))) => this.link = None,
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

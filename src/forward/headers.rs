@@ -1,0 +1,454 @@
+//! What of a request's headers reaches the backend: first everything is stripped that the client may not say, then
+//! what Sidegate says itself is set. In this order, always: nothing that a client names can take away what is set.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Version};
+use rustls::pki_types::CertificateDer;
+
+use crate::identity::{Attribute, Identity};
+
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Whole names that a client may not set: identity, rewriting in legacy frameworks, and CGI's `HTTP_PROXY`.
+const PROTECTED: [&str; 13] = [
+    "client-cert",
+    "client-cert-chain",
+    "forwarded",
+    "proxy",
+    "proxy-authorization",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-real-ip",
+    "x-request-id",
+    "x-rewrite-url",
+    "x-original-host",
+];
+
+/// Families of names that a client may not set.
+const PROTECTED_FAMILIES: [&str; 5] = ["x-forwarded-", "x-client-", "x-ssl-", "x-remote-", "x-envoy-"];
+
+/// Which headers tell the backend who the client is (`identity_headers`).
+#[derive(Clone, Debug, Default)]
+pub struct IdentitySettings {
+    /// `Client-Cert` (RFC 9440).
+    pub client_cert: bool,
+    /// `X-Forwarded-Client-Cert` in Envoy's form.
+    pub xfcc: bool,
+    /// Names of the user's own, each with the attribute that it carries.
+    pub custom: Vec<(HeaderName, Attribute)>,
+}
+
+/// The identity headers of one client, worked out once and shared by all its requests.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityHeaders(Vec<(HeaderName, HeaderValue)>);
+
+impl IdentityHeaders {
+    /// What the settings say of this client. An attribute that the certificate does not give has no header.
+    #[must_use]
+    pub fn of(settings: &IdentitySettings, identity: &Identity, chain: &[CertificateDer<'_>]) -> Self {
+        let mut headers = Vec::new();
+        if settings.client_cert
+            && let Some(leaf) = chain.first()
+        {
+            headers.extend(value(&format!(":{}:", STANDARD.encode(leaf))).map(|value| (CLIENT_CERT, value)));
+        }
+        if settings.xfcc {
+            headers.extend(value(&xfcc(identity)).map(|value| (X_FORWARDED_CLIENT_CERT, value)));
+        }
+        for (name, attribute) in &settings.custom {
+            let values: Vec<_> = identity.values(*attribute).map(one_token).collect();
+            if !values.is_empty() {
+                headers.extend(value(&values.join(",")).map(|value| (name.clone(), value)));
+            }
+        }
+        Self(headers)
+    }
+}
+
+fn value(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok()
+}
+
+/// Text that cannot leave its header, its line or its place in a list: everything but visible ASCII, and `%` and `,`
+/// themselves, is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
+fn one_token(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let last = text.len().saturating_sub(1);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b' ' if index != 0 && index != last => out.push(' '),
+            b'%' | b',' => encode(byte, &mut out),
+            0x21..=0x7e => out.push(char::from(byte)),
+            _ => encode(byte, &mut out),
+        }
+    }
+    out
+}
+
+fn encode(byte: u8, out: &mut String) {
+    // Writing into a String cannot fail.
+    let _ = write!(out, "%{byte:02X}");
+}
+
+/// One element of Envoy's `X-Forwarded-Client-Cert`: `Hash`, `Subject`, `URI` and `DNS`, values quoted where they
+/// need it.
+fn xfcc(identity: &Identity) -> String {
+    let mut out = String::new();
+    let keys = [
+        (Attribute::Fingerprint, "Hash"),
+        (Attribute::Subject, "Subject"),
+        (Attribute::Uri, "URI"),
+        (Attribute::Dns, "DNS"),
+    ];
+    for (attribute, key) in keys {
+        for text in identity.values(attribute) {
+            if !out.is_empty() {
+                out.push(';');
+            }
+            out.push_str(key);
+            out.push('=');
+            quote(text, attribute == Attribute::Subject, &mut out);
+        }
+    }
+    out
+}
+
+fn quote(text: &str, always: bool, out: &mut String) {
+    let quoted = always || text.bytes().any(|byte| matches!(byte, b',' | b';' | b'=' | b'"' | b' '));
+    if quoted {
+        out.push('"');
+    }
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b'%' => encode(byte, out),
+            0x20..=0x7e => out.push(char::from(byte)),
+            _ => encode(byte, out),
+        }
+    }
+    if quoted {
+        out.push('"');
+    }
+}
+
+/// What is the same for all requests of one connection.
+#[derive(Debug)]
+pub struct ConnectionHeaders {
+    forwarded_for: HeaderValue,
+    /// `for=…;proto=https`, to which the host is added.
+    forwarded: String,
+}
+
+impl ConnectionHeaders {
+    /// The headers that name the peer.
+    #[must_use]
+    pub fn of(peer: IpAddr) -> Self {
+        let peer = peer.to_canonical();
+        let forwarded = match peer {
+            IpAddr::V4(address) => format!("for={address};proto=https"),
+            IpAddr::V6(address) => format!("for=\"[{address}]\";proto=https"),
+        };
+        // An address is visible ASCII.
+        let forwarded_for = value(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Self { forwarded_for, forwarded }
+    }
+}
+
+/// What is said of one request.
+#[derive(Debug)]
+pub struct Said<'a> {
+    /// Who the client is.
+    pub identity: &'a IdentityHeaders,
+    /// Whence it came.
+    pub connection: &'a ConnectionHeaders,
+    /// The one host of the request, or the backend's own where it named none.
+    pub host: &'a str,
+    /// The request's id, 32 hexadecimal digits.
+    pub request_id: &'a str,
+}
+
+/// Names that are stripped beside the built-in ones: the user's own identity headers, on every route, also where the
+/// certificate gives them no value.
+pub type Custom = [(HeaderName, Attribute)];
+
+/// Makes a client's request one for the backend: strips, then sets.
+pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
+    let version = request.version();
+    let headers = request.headers_mut();
+    strip(headers, custom);
+    join_cookies(headers);
+    headers.reserve(8 + said.identity.0.len());
+    if let Some(host) = value(said.host) {
+        headers.insert(header::HOST, host.clone());
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    headers.insert(X_FORWARDED_FOR, said.connection.forwarded_for.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    headers.extend(value(&forwarded(said)).map(|value| (header::FORWARDED, value)));
+    headers.append(header::VIA, via(version));
+    headers.extend(value(said.request_id).map(|value| (X_REQUEST_ID, value)));
+    if headers.get(&TRACEPARENT).is_none_or(|value| !is_traceparent(value.as_bytes())) {
+        headers.extend(value(&traceparent(said.request_id)).map(|value| (TRACEPARENT, value)));
+    }
+    for (name, value) in &said.identity.0 {
+        headers.insert(name.clone(), value.clone());
+    }
+    *request.version_mut() = Version::HTTP_11;
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 sidegate",
+        Version::HTTP_10 => "1.0 sidegate",
+        _ => "1.1 sidegate",
+    })
+}
+
+/// RFC 7239; a host with a port, or an IPv6 address, needs its quotes.
+fn forwarded(said: &Said<'_>) -> String {
+    let start = &said.connection.forwarded;
+    let host = said.host;
+    let mut out = String::with_capacity(start.len() + host.len() + 8);
+    out.push_str(start);
+    out.push_str(";host=\"");
+    out.push_str(host);
+    out.push('"');
+    out
+}
+
+/// `00-<trace>-<span>-<flags>` (W3C Trace Context §3.2), of a version that is known.
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| {
+        part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && part.iter().any(|byte| *byte != b'0')
+    };
+    let mut parts = value.split(|byte| *byte == b'-');
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(b"00"), Some(trace), Some(span), Some(flags), None) => {
+            trace.len() == 32
+                && hex(trace)
+                && span.len() == 16
+                && hex(span)
+                && matches!(flags, [b'0'..=b'9' | b'a'..=b'f', b'0'..=b'9' | b'a'..=b'f'])
+        }
+        _ => false,
+    }
+}
+
+/// A trace that starts here carries the request's id, so that logs and traces find each other.
+fn traceparent(request_id: &str) -> String {
+    let span = request_id.get(16..32).unwrap_or(request_id);
+    format!("00-{request_id}-{span}-00")
+}
+
+/// HTTP/2 may cut a cookie into several fields; HTTP/1.1 knows only one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Values that were valid stay so when they are joined by "; ".
+    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
+fn strip(headers: &mut HeaderMap, custom: &Custom) {
+    strip_connection(headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+    strip_protected(headers, custom);
+}
+
+fn strip_protected(headers: &mut HeaderMap, custom: &Custom) {
+    let protected = |name: &&HeaderName| {
+        is_protected(name.as_str()) || custom.iter().any(|(own, _)| folds_to(name.as_str(), own.as_str()))
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(protected).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// The names that a client may not set in trailers either, with those that frame or route a message.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_connection(trailers);
+    strip_protected(trailers, &[]);
+    for name in
+        [header::CONTENT_LENGTH, header::HOST, header::CONTENT_TYPE, header::AUTHORIZATION, header::COOKIE]
+    {
+        trailers.remove(name);
+    }
+}
+
+/// Removes what belongs to one connection only, and whatever `Connection` names.
+pub(super) fn strip_connection(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok()).collect()
+}
+
+/// Whether a header frames, routes or authenticates a message, so that it cannot carry an identity beside that.
+#[must_use]
+pub fn is_reserved(name: &HeaderName) -> bool {
+    const OTHERS: [HeaderName; 7] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::EXPECT,
+        header::VIA,
+        header::FORWARDED,
+        header::TRAILER,
+    ];
+    HOP_BY_HOP.contains(name) || OTHERS.contains(name)
+}
+
+/// Legacy servers read `X_Remote_User` and `X.Remote.User` as `X-Remote-User`; so all three are the same here.
+fn is_protected(name: &str) -> bool {
+    // Every protected name starts with one of these; most names do not.
+    match name.as_bytes().first() {
+        Some(b'c' | b'f' | b'p' | b'x') => {}
+        _ => return false,
+    }
+    PROTECTED.iter().any(|protected| folds_to(name, protected))
+        || PROTECTED_FAMILIES
+            .iter()
+            .any(|family| name.get(..family.len()).is_some_and(|start| folds_to(start, family)))
+}
+
+fn folds_to(name: &str, protected: &str) -> bool {
+    let fold = |byte: u8| match byte {
+        b'_' | b'.' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    name.len() == protected.len() && name.bytes().zip(protected.bytes()).all(|(a, b)| fold(a) == fold(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(lines: &[(&str, &str)], custom: &Custom) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        strip(&mut headers, custom);
+        let mut left: Vec<_> = headers.keys().map(ToString::to_string).collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn identity_and_rewriting_headers_never_pass_however_they_are_spelt() {
+        for name in [
+            "X-Forwarded-Client-Cert",
+            "Client-Cert",
+            "client_cert_chain",
+            "X-SSL-Client-S-DN",
+            "x_client_name",
+            "X.Remote.User",
+            "x-remote_user",
+            "X-HTTP-Method-Override",
+            "x_http_method",
+            "X-Original-URL",
+            "X-Rewrite-Url",
+            "X-Forwarded-Prefix",
+            "x-envoy-original-path",
+            "Forwarded",
+            "X-Real-IP",
+            "Proxy",
+        ] {
+            assert!(stripped(&[(name, "x")], &[]).is_empty(), "{name}");
+        }
+        let custom = [(HeaderName::from_static("who-is-it"), Attribute::CommonName)];
+        assert!(stripped(&[("who_is.it", "x")], &custom).is_empty());
+        assert_eq!(
+            stripped(&[("accept", "x"), ("x-custom", "y"), ("xclient", "z")], &[]),
+            ["accept", "x-custom", "xclient"]
+        );
+    }
+
+    #[test]
+    fn connection_takes_away_only_the_clients_own() {
+        let lines = [
+            ("Connection", "close, X-Tracking"),
+            ("connection", "Keep-Alive"),
+            ("x-tracking", "1"),
+            ("accept", "*/*"),
+        ];
+        assert_eq!(stripped(&lines, &[]), ["accept"]);
+        let mut request =
+            Request::builder().header("connection", "x-forwarded-for, client-cert").body(()).unwrap();
+        let identity = IdentityHeaders(vec![(CLIENT_CERT, HeaderValue::from_static(":AA==:"))]);
+        let connection = ConnectionHeaders::of("192.0.2.1".parse().unwrap());
+        let said = Said {
+            identity: &identity,
+            connection: &connection,
+            host: "a",
+            request_id: "0123456789abcdef0123456789abcdef",
+        };
+        rewrite(&mut request, &[], &said);
+        assert_eq!(request.headers().get("client-cert").unwrap(), ":AA==:");
+        assert_eq!(request.headers().get("x-forwarded-for").unwrap(), "192.0.2.1");
+        assert_eq!(request.headers().get("forwarded").unwrap(), "for=192.0.2.1;proto=https;host=\"a\"");
+        assert!(is_traceparent(request.headers().get("traceparent").unwrap().as_bytes()));
+    }
+
+    #[test]
+    fn no_value_of_a_certificate_makes_a_header_a_line_or_an_element() {
+        assert_eq!(one_token("a,b\r\nX: y\u{e9}%"), "a%2Cb%0D%0AX: y%C3%A9%25");
+        let identity = Identity::of_attributes([(Attribute::Subject, "CN=a\";URI=x\r\n,b".to_owned())]);
+        assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x%0D%0A,b\"");
+    }
+
+    #[test]
+    fn cookies_are_joined() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1"));
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+}

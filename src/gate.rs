@@ -1,0 +1,128 @@
+//! The story of a request, top to bottom: who is it, what does it ask, may it, is there room, forward it. The order
+//! is a promise (DESIGN §2): each step needs what only the step before it can give.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+
+use crate::admission::{Admitted, NotAdmitted};
+use crate::connection::Connection;
+use crate::forward::headers::{self, Said};
+use crate::handshake::Protocol;
+use crate::leash::Order;
+use crate::policy::Question;
+use crate::refusal::Refusal;
+use crate::reply::{Recording, Reply};
+use crate::target::{self, Target};
+
+/// Answers one request of a connection: the backend's answer, or a documented one of our own.
+pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
+    let mut recording = Recording::start(&connection, &request);
+    let outcome = match admit(&connection, &mut request, &mut recording) {
+        Ok(admitted) => forward(&connection, admitted, request).await,
+        Err(refusal) => {
+            connection.leave_unread(request.body());
+            Err(refusal)
+        }
+    };
+    let mut response = match outcome {
+        Ok(response) => recording.forwarded(response),
+        Err(refusal) => recording.refused(&refusal),
+    };
+    if connection.protocol == Protocol::Http1 && connection.leash.was_told(Order::WindDown) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Steps 1 to 5, by one snapshot and one clock reading. What comes out can only be forwarded.
+fn admit(
+    connection: &Connection,
+    request: &mut Request<Incoming>,
+    recording: &mut Recording,
+) -> Result<Admitted, Refusal> {
+    let worker = &connection.worker;
+    let live = worker.live.load();
+    let now = Timestamp::now();
+
+    let client = connection.peer.client(&worker.verdicts, &live, now).map_err(|unauthenticated| {
+        // The answer goes out; then the connection ends with the identity that it was opened for.
+        if connection.peer.has_fallen() {
+            connection.leash.give(Order::WindDown);
+        }
+        Refusal::Unauthenticated(unauthenticated)
+    })?;
+    recording.is_of(&client);
+
+    let (target, host) = read(request)?;
+
+    let question = Question {
+        target: &target,
+        headers: request.headers(),
+        source: connection.peer.address.ip(),
+        now,
+        upgrade: None,
+    };
+    let permit = live.policy.authorize(&client.rights, &question).map_err(|denied| {
+        recording.decided_by(denied.rule());
+        not_permitted(request)
+    })?;
+    recording.decided_by(Some(permit.rule()));
+
+    let admitted =
+        worker.admission.admit(permit, &connection.holding).map_err(|not_admitted| match not_admitted {
+            NotAdmitted::Full => {
+                connection.leash.give(Order::WindDown);
+                Refusal::ServerFull
+            }
+            NotAdmitted::Overloaded => Refusal::Overloaded,
+        })?;
+
+    let said = Said {
+        identity: &client.headers,
+        connection: &connection.headers,
+        host: host.as_deref().unwrap_or_else(|| worker.backend.authority()),
+        request_id: recording.request_id(),
+    };
+    headers::rewrite(request, &live.identity_headers.custom, &said);
+    *request.uri_mut() = target.into_uri();
+    Ok(admitted)
+}
+
+/// What is asked, in its one reading.
+fn read(request: &Request<Incoming>) -> Result<(Target, Option<Cow<'static, str>>), Refusal> {
+    // A tunnel is never built; its target is no path that a rule could name.
+    if request.method() == Method::CONNECT {
+        return Err(not_permitted(request));
+    }
+    let target = Target::parse(request.method(), request.uri()).map_err(Refusal::Ambiguous)?;
+    let host =
+        target::host(request.version(), request.uri(), request.headers()).map_err(Refusal::Ambiguous)?;
+    Ok((target, host.map(|host| Cow::Owned(host.to_owned()))))
+}
+
+fn not_permitted(request: &Request<Incoming>) -> Refusal {
+    Refusal::NotPermitted { method: request.method().clone(), path: request.uri().path().to_owned() }
+}
+
+/// Step 6.
+async fn forward(
+    connection: &Connection,
+    admitted: Admitted,
+    request: Request<Incoming>,
+) -> Result<Response<crate::forward::Answer>, Refusal> {
+    let worker = &connection.worker;
+    match worker.backend.send(admitted, request).await {
+        Ok(response) => {
+            worker.counters.asked_backend(None);
+            Ok(response)
+        }
+        Err(fault) => {
+            worker.counters.asked_backend(Some(fault));
+            Err(Refusal::Backend(fault))
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! TLS, under a deadline: a socket becomes a [`Secured`] stream with the chain that the client presented. Nobody is
+//! judged here; TLS never fails for want of a good certificate (DESIGN §2.1).
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::identity;
+
+/// A connection on which TLS is done.
+pub struct Secured {
+    /// The stream, which carries HTTP from here on.
+    pub stream: TlsStream<Sniffed>,
+    /// What the client presented, leaf first; empty where it presented nothing. Not judged.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Which HTTP was agreed on (ALPN).
+    pub protocol: Protocol,
+    /// Whether the session was resumed from a ticket.
+    pub resumed: bool,
+}
+
+/// The HTTP of a connection, by ALPN; a client that negotiates none speaks HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/1.1`, or none.
+    Http1,
+    /// `h2`.
+    Http2,
+}
+
+/// Why a connection never became a secured one.
+pub enum Unsecured {
+    /// The client speaks plain HTTP; the socket is handed back so that it can be told.
+    PlainHttp(TcpStream),
+    /// The handshake failed: no HTTP client, a failed proof of possession, a protocol violation.
+    Failed(io::Error),
+    /// The handshake took longer than it may.
+    TimedOut,
+}
+
+impl fmt::Debug for Unsecured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlainHttp(_) => f.write_str("PlainHttp"),
+            Self::Failed(error) => write!(f, "Failed({error})"),
+            Self::TimedOut => f.write_str("TimedOut"),
+        }
+    }
+}
+
+/// Runs the handshake of one connection.
+///
+/// # Errors
+/// Why there is no secured connection.
+pub async fn secure(
+    socket: TcpStream,
+    config: &Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<Secured, Unsecured> {
+    let accept = TlsAcceptor::from(Arc::clone(config)).accept(Sniffed::new(socket)).into_fallible();
+    match tokio::time::timeout(limit, accept).await {
+        Ok(Ok(stream)) => Ok(Secured::of(stream)),
+        Ok(Err((_, sniffed))) if sniffed.first == FirstByte::Letter => {
+            Err(Unsecured::PlainHttp(sniffed.socket))
+        }
+        Ok(Err((error, _))) => Err(Unsecured::Failed(error)),
+        Err(_) => Err(Unsecured::TimedOut),
+    }
+}
+
+impl Secured {
+    fn of(stream: TlsStream<Sniffed>) -> Self {
+        let (_, session) = stream.get_ref();
+        let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+        let protocol = match session.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        Self { stream, chain, protocol, resumed }
+    }
+}
+
+/// The TLS side of one server certificate.
+///
+/// Sessions are resumed by stateless tickets, one per connection: nothing is kept for a stranger. A ticket brings
+/// back the chain, never a verdict, so a ticket made under another trust bundle is no way around this one.
+///
+/// # Errors
+/// A key that does not fit the certificate, or one that the provider cannot use.
+pub fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(AskEveryone::new(&provider)))
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    // A 0.5-RTT or 0-RTT byte would be answered before the client has proven anything.
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    Ok(config)
+}
+
+/// Asks for a certificate and takes any, or none. The proof of possession is always checked, except for a leaf that
+/// no bundle and no clock could ever make valid: its client could give no proof that we can check, and never
+/// becomes an identity.
+#[derive(Debug)]
+struct AskEveryone {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AskEveryone {
+    fn new(provider: &CryptoProvider) -> Self {
+        Self { algorithms: provider.signature_verification_algorithms }
+    }
+}
+
+/// Turns a failed proof into a passed one only where there will never be an identity to protect.
+fn proof_or_hopeless(
+    proof: Result<HandshakeSignatureValid, rustls::Error>,
+    leaf: &CertificateDer<'_>,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    match proof {
+        Err(_) if identity::beyond_help(leaf).is_some() => Ok(HandshakeSignatureValid::assertion()),
+        proof => proof,
+    }
+}
+
+impl ClientCertVerifier for AskEveryone {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: a client with a certificate of another authority must send it, to be told what is wrong with it.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        proof_or_hopeless(rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms), cert)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        proof_or_hopeless(rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms), cert)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// What the first byte of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstByte {
+    Unseen,
+    /// A TLS record, or anything else that TLS itself answers.
+    Tls,
+    /// A capital letter: the method of a plain HTTP request.
+    Letter,
+}
+
+/// A socket whose first byte is looked at on its way to TLS, so that plain HTTP can be answered as such.
+#[derive(Debug)]
+pub struct Sniffed {
+    socket: TcpStream,
+    first: FirstByte,
+}
+
+impl Sniffed {
+    fn new(socket: TcpStream) -> Self {
+        Self { socket, first: FirstByte::Unseen }
+    }
+
+    /// The socket beneath.
+    pub fn socket_mut(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    fn look_at(&mut self, read: &[u8]) -> io::Result<()> {
+        self.first = match read.first() {
+            None => FirstByte::Unseen,
+            Some(byte) if byte.is_ascii_uppercase() => FirstByte::Letter,
+            Some(_) => FirstByte::Tls,
+        };
+        match self.first {
+            FirstByte::Letter => Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS port")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Sniffed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if self.first == FirstByte::Unseen && matches!(read, Poll::Ready(Ok(()))) {
+            self.look_at(buf.filled().get(before..).unwrap_or_default())?;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Sniffed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,297 @@
+//! The judgement: a presented chain, the trust bundle and an instant make an identity, or the reason why not.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+use super::{Identity, Trust, Usage, names};
+
+/// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
+const MAX_CERTIFICATES: usize = 64;
+const MAX_CHAIN_BYTES: usize = 64 * 1024;
+
+/// DER of the extended key usage `clientAuth`, 1.3.6.1.5.5.7.3.2 (RFC 5280 §4.2.1.12).
+const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+
+/// A verdict in the client's favour: who it is, and until when that is true.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// Who the client is.
+    pub identity: Identity,
+    /// The last instant at which the verdict is true: the earliest end of validity in the chain.
+    pub valid_until: Timestamp,
+    /// The generation of the trust bundle under which it was reached.
+    pub generation: u64,
+}
+
+/// A verdict against the client. Each answers 401 (DESIGN §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// No certificate was presented.
+    NoCertificate,
+    /// A certificate was presented, and it has this flaw.
+    Invalid(Flaw),
+}
+
+/// What is wrong with a presented chain. The text is for the client: it tells about the client's own certificate,
+/// and nothing about us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Bytes that are no certificate.
+    Unreadable,
+    /// X.509 v1 or v2, which say nothing of what a certificate is for.
+    OldVersion,
+    /// More than 64 certificates or 64 KiB.
+    TooLong,
+    /// A key that is too small, too large, or of a kind that is not accepted.
+    UnacceptableKey(&'static str),
+    /// A signature algorithm that is not accepted.
+    UnacceptableSignature,
+    /// Not valid any more since this instant.
+    Expired(Timestamp),
+    /// Not valid before this instant.
+    NotYetValid(Timestamp),
+    /// No path to a configured authority.
+    UnknownIssuer,
+    /// A signature in the chain is wrong.
+    BadSignature,
+    /// Revoked by its issuer.
+    Revoked,
+    /// Its extended key usage is not for clients.
+    NotForClients,
+    /// Its key usage does not allow signatures, or an issuer's does not allow to sign certificates.
+    WrongKeyUsage,
+    /// A certificate authority's own certificate.
+    AuthorityAsClient,
+    /// An issuer in the chain is no authority, or signs further down than it may.
+    IssuerMayNot,
+    /// A name constraint of an authority forbids a name.
+    NameNotAllowed,
+    /// This part of its names is malformed.
+    MalformedName(&'static str),
+    /// More than 256 subject alternative names.
+    TooManyNames,
+    /// Two URI names where one is a SPIFFE id.
+    SeveralSpiffeIds,
+    /// A critical extension that is not understood.
+    UnknownCriticalExtension,
+    /// Building a path took more steps than any honest chain needs.
+    TooComplex,
+    /// Anything else that the verifier found.
+    Malformed,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("the certificate cannot be read"),
+            Self::OldVersion => f.write_str("the certificate is not of X.509 version 3"),
+            Self::TooLong => f.write_str("the certificate chain is longer than 64 certificates or 64 KiB"),
+            Self::UnacceptableKey(what) => write!(f, "the certificate's key is not accepted: {what}"),
+            Self::UnacceptableSignature => {
+                f.write_str("the certificate chain is signed with an algorithm that is not accepted")
+            }
+            Self::Expired(at) => write!(f, "the certificate expired on {at}"),
+            Self::NotYetValid(from) => write!(f, "the certificate is not valid before {from}"),
+            Self::UnknownIssuer => {
+                f.write_str("the certificate was not issued by an authority that is trusted here")
+            }
+            Self::BadSignature => f.write_str("a signature in the certificate chain is wrong"),
+            Self::Revoked => f.write_str("the certificate was revoked"),
+            Self::NotForClients => {
+                f.write_str("the certificate is not for client authentication (extended key usage)")
+            }
+            Self::WrongKeyUsage => {
+                f.write_str("the key usage of a certificate in the chain does not allow what it was used for")
+            }
+            Self::AuthorityAsClient => {
+                f.write_str("the certificate is an authority's own and cannot be used by a client")
+            }
+            Self::IssuerMayNot => {
+                f.write_str("an issuer in the certificate chain is not allowed to issue it")
+            }
+            Self::NameNotAllowed => {
+                f.write_str("an authority in the chain may not issue certificates for this name")
+            }
+            Self::MalformedName(what) => write!(f, "the certificate holds {what} that is malformed"),
+            Self::TooManyNames => f.write_str("the certificate has more than 256 subject alternative names"),
+            Self::SeveralSpiffeIds => f.write_str("the certificate has a SPIFFE id beside another URI name"),
+            Self::UnknownCriticalExtension => {
+                f.write_str("the certificate chain has a critical extension that is not understood")
+            }
+            Self::TooComplex => f.write_str("the certificate chain takes too many steps to verify"),
+            Self::Malformed => f.write_str("the certificate chain is malformed"),
+        }
+    }
+}
+
+/// Judges a presented chain, leaf first, at an instant. Sans-I/O; the same function for every handshake, every
+/// resumed session and every verdict that may have become untrue.
+///
+/// # Errors
+/// Why the client is not authenticated.
+pub fn judge(
+    chain: &[CertificateDer<'_>],
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Authenticated, Unauthenticated> {
+    let Some((leaf, intermediates)) = chain.split_first() else { return Err(Unauthenticated::NoCertificate) };
+    verify(leaf, intermediates, trust, now).map_err(Unauthenticated::Invalid)
+}
+
+fn verify(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Authenticated, Flaw> {
+    let bytes = intermediates.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
+    if intermediates.len() >= MAX_CERTIFICATES || bytes > MAX_CHAIN_BYTES {
+        return Err(Flaw::TooLong);
+    }
+    if let Some(flaw) = beyond_help(leaf) {
+        return Err(flaw);
+    }
+    let identity = names::read(leaf)?;
+    let valid_until = verify_path(leaf, intermediates, trust, now)?;
+    Ok(Authenticated { identity, valid_until, generation: trust.generation })
+}
+
+/// The flaw of a leaf that no bundle and no clock could ever make valid, if it has one: it is the only kind for
+/// which TLS needs no proof of possession (DESIGN §2.1), because [`judge`] never makes an identity of it.
+pub(crate) fn beyond_help(leaf: &CertificateDer<'_>) -> Option<Flaw> {
+    match EndEntityCert::try_from(leaf) {
+        Ok(_) => {}
+        Err(webpki::Error::UnsupportedCertVersion) => return Some(Flaw::OldVersion),
+        Err(_) => return Some(Flaw::Unreadable),
+    }
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return Some(Flaw::Unreadable) };
+    unacceptable_key(&certificate)
+}
+
+/// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider.
+fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
+    let key = certificate.public_key();
+    let algorithm = key.algorithm.algorithm.to_id_string();
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) => {
+            let bits = rsa.modulus.iter().skip_while(|byte| **byte == 0).count().saturating_mul(8);
+            match bits {
+                ..2048 => Some(Flaw::UnacceptableKey("RSA below 2048 bits")),
+                2048..=8192 => None,
+                _ => Some(Flaw::UnacceptableKey("RSA above 8192 bits")),
+            }
+        }
+        Ok(PublicKey::EC(point)) => match point.data().len() {
+            65 | 97 | 133 => None,
+            _ => Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521")),
+        },
+        // Ed25519 (RFC 8410).
+        _ if algorithm == "1.3.101.112" => None,
+        _ => Some(Flaw::UnacceptableKey("neither RSA, ECDSA nor Ed25519")),
+    }
+}
+
+/// Builds and verifies the path to an authority; returns the earliest end of validity along it.
+fn verify_path(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Timestamp, Flaw> {
+    let certificate = EndEntityCert::try_from(leaf).map_err(|_| Flaw::Unreadable)?;
+    let anchors = trust.anchors_at(now);
+    let usage = match trust.usage {
+        Usage::ClientAuthIfAny => KeyUsage::client_auth(),
+        Usage::ClientAuth => KeyUsage::required(CLIENT_AUTH),
+    };
+    // webpki tries another path where this one is turned down, so what it says in the end may be another path's
+    // fault; the usage is the one worth telling.
+    let wrong_usage = Cell::new(false);
+    let look_at_usages = |path: &VerifiedPath<'_>| {
+        if usages_allow(leaf, path) {
+            return Ok(());
+        }
+        wrong_usage.set(true);
+        Err(webpki::Error::ExtensionValueInvalid)
+    };
+    let path = certificate
+        .verify_for_usage(
+            aws_lc_rs::default_provider().signature_verification_algorithms.all,
+            &anchors,
+            intermediates,
+            unix_time(now),
+            usage,
+            None,
+            Some(&look_at_usages),
+        )
+        .map_err(|error| if wrong_usage.get() { Flaw::WrongKeyUsage } else { flaw(&error) })?;
+    let ends = path.intermediate_certificates().map(|certificate| end_of(&certificate.der()));
+    let anchor_ends = trust.expiry_of(path.anchor()).unwrap_or(now);
+    Ok(ends.chain([end_of(leaf), anchor_ends]).min().unwrap_or(now))
+}
+
+/// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not look at it.
+fn usages_allow(leaf: &CertificateDer<'_>, path: &VerifiedPath<'_>) -> bool {
+    let allows = |der: &[u8], check: fn(&x509_parser::extensions::KeyUsage) -> bool| {
+        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
+            certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
+        })
+    };
+    allows(leaf, x509_parser::extensions::KeyUsage::digital_signature)
+        && path
+            .intermediate_certificates()
+            .all(|issuer| allows(&issuer.der(), x509_parser::extensions::KeyUsage::key_cert_sign))
+}
+
+/// The end of validity; a date that no calendar here can hold never comes.
+fn end_of(der: &[u8]) -> Timestamp {
+    X509Certificate::from_der(der)
+        .ok()
+        .and_then(|(_, certificate)| {
+            Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+        })
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn unix_time(now: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0)))
+}
+
+fn instant(time: UnixTime) -> Timestamp {
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|second| Timestamp::from_second(second).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn flaw(error: &webpki::Error) -> Flaw {
+    use webpki::Error;
+    match error {
+        Error::CertExpired { not_after, .. } => Flaw::Expired(instant(*not_after)),
+        Error::CertNotValidYet { not_before, .. } => Flaw::NotYetValid(instant(*not_before)),
+        Error::UnknownIssuer => Flaw::UnknownIssuer,
+        Error::InvalidSignatureForPublicKey | Error::SignatureAlgorithmMismatch => Flaw::BadSignature,
+        Error::CertRevoked => Flaw::Revoked,
+        Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Flaw::NotForClients,
+        Error::CaUsedAsEndEntity => Flaw::AuthorityAsClient,
+        Error::EndEntityUsedAsCa | Error::PathLenConstraintViolated => Flaw::IssuerMayNot,
+        Error::NameConstraintViolation => Flaw::NameNotAllowed,
+        Error::UnsupportedCriticalExtension => Flaw::UnknownCriticalExtension,
+        Error::UnsupportedCertVersion => Flaw::OldVersion,
+        Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumPathDepthExceeded
+        | Error::MaximumSignatureChecksExceeded
+        | Error::MaximumNameConstraintComparisonsExceeded => Flaw::TooComplex,
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Flaw::UnacceptableSignature,
+        _ => Flaw::Malformed,
+    }
+}

@@ -1,0 +1,116 @@
+//! Accepting: each connection is given a place in the lobby and handed to the least loaded worker. When descriptors
+//! run out, accepting backs off and says so; it never spins and never ends.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::admission::Lobby;
+use crate::leash::Leash;
+use crate::worker::Handle;
+
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: i32 = 4096;
+/// How long accepting pauses when it fails for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// How often sources are forgotten that have not been seen.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Binds the main port.
+///
+/// # Errors
+/// The address is in use, not ours, or not allowed to us.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// What happened at the door.
+#[derive(Debug, Default)]
+pub struct DoorCounters {
+    turned_away: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl DoorCounters {
+    /// Connections closed before TLS because their source came too often.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Connections that could not be accepted.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
+/// Accepts until it is dropped; dropping it closes the port.
+///
+/// # Errors
+/// The listener cannot be watched by this runtime.
+pub async fn accept(
+    listener: TcpListener,
+    lobby: Arc<Lobby>,
+    workers: Arc<[Handle]>,
+    counters: Arc<DoorCounters>,
+) -> io::Result<std::convert::Infallible> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut swept = tokio::time::Instant::now();
+    loop {
+        // Given back by this thread's event loop: its worker's will watch it.
+        let accepted =
+            listener.accept().await.and_then(|(socket, address)| Ok((socket.into_std()?, address)));
+        match accepted {
+            Ok((socket, address)) => hand_over(socket, address, &lobby, &workers, &counters),
+            // The client went away before it was accepted.
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                if counters.errors.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
+                    tracing::error!(%error, "cannot accept connections; trying again in {BACK_OFF:?}");
+                }
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+        if swept.elapsed() > SWEEP || (lobby.wants_sweep() && swept.elapsed() > Duration::from_secs(1)) {
+            lobby.sweep();
+            swept = tokio::time::Instant::now();
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn hand_over(
+    socket: TcpStream,
+    address: SocketAddr,
+    lobby: &Arc<Lobby>,
+    workers: &[Handle],
+    counters: &DoorCounters,
+) {
+    if !lobby.may_knock(address.ip()) {
+        counters.turned_away.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    // Answers are whole when they are written; waiting for more only adds delay.
+    if socket.set_nodelay(true).is_err() {
+        return;
+    }
+    let leash = Arc::new(Leash::default());
+    let place = lobby.enter(address.ip(), Arc::clone(&leash));
+    if let Some(worker) = workers.iter().min_by_key(|handle| handle.worker().open()) {
+        worker.give(socket, address, place, leash);
+    }
+}

@@ -1,0 +1,25 @@
+//! The snapshot that requests are judged by: policy, trust and how identities are told. Complete before it is
+//! visible, swapped in whole, and one and the same for the whole of a request.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use crate::forward::headers::IdentitySettings;
+use crate::identity::Trust;
+use crate::policy::Policy;
+
+/// One generation of everything that can change while connections are open.
+#[derive(Debug)]
+pub struct Live {
+    /// Counts the snapshots of this process, from 1. Whatever was worked out under another one is worked out again.
+    pub generation: u64,
+    /// What clients may do.
+    pub policy: Policy,
+    /// Who says who they are.
+    pub trust: Trust,
+    /// The server's side of TLS, for new connections.
+    pub tls: Arc<ServerConfig>,
+    /// How the backend is told who they are.
+    pub identity_headers: IdentitySettings,
+}

@@ -1,0 +1,182 @@
+//! Look, read, check, build: what the configuration names becomes one whole snapshot, or every problem with it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::{Config, Located};
+use crate::diagnostic::{Diagnostic, Source};
+use crate::handshake;
+use crate::identity::Trust;
+use crate::live::Live;
+use crate::policy::Policy;
+use crate::policy_files;
+
+/// Reads everything that a configuration names. Warnings come with the snapshot.
+///
+/// # Errors
+/// Every problem found, each with its place.
+pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let tls = keep(server_side(config), &mut problems);
+    let trust = keep(client_authorities(config, generation), &mut problems);
+    let policy = keep(policy(&config.policies), &mut problems);
+    match (tls, trust, policy) {
+        (Some(tls), Some(trust), Some((policy, warnings))) => {
+            let identity_headers = config.identity_headers.clone();
+            Ok((Live { generation, policy, trust, tls: Arc::new(tls), identity_headers }, warnings))
+        }
+        _ => Err(problems),
+    }
+}
+
+fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -> Option<T> {
+    result.map_err(|found| problems.extend(found)).ok()
+}
+
+fn policy(path: &Located<PathBuf>) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let sources = policy_files::read(std::slice::from_ref(&path.value)).map_err(|mut problems| {
+        for problem in &mut problems {
+            problem.place.get_or_insert_with(|| path.place.clone());
+        }
+        problems
+    })?;
+    Policy::compile(&sources)
+}
+
+fn server_side(config: &Config) -> Result<ServerConfig, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let chain = keep(certificates(&config.certificate, "the server's certificate"), &mut problems);
+    let key = keep(private_key(&config.key), &mut problems);
+    let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
+    handshake::server_config(chain, key).map_err(|error| {
+        let problem = match error {
+            rustls::Error::InconsistentKeys(_) => at(
+                &config.key,
+                format!("the key `{}` does not belong to the certificate", config.key.value.display()),
+                "name the key that the certificate was made with (`tls.certificate` and `tls.key` go together)",
+            ),
+            error => at(
+                &config.certificate,
+                format!("the server's certificate and key cannot be used: {error}"),
+                "a P-256, P-384, Ed25519 or RSA (2048 bits or more) certificate of X.509 version 3 is needed",
+            ),
+        };
+        vec![problem]
+    })
+}
+
+fn client_authorities(config: &Config, generation: u64) -> Result<Trust, Vec<Diagnostic>> {
+    let mut authorities = Vec::new();
+    let mut names = Vec::new();
+    for file in authority_files(&config.client_ca)? {
+        let located = Located { value: file, place: config.client_ca.place.clone() };
+        for certificate in certificates(&located, "client CAs")? {
+            names.push(located.value.clone());
+            authorities.push(certificate);
+        }
+    }
+    Trust::of_authorities(&authorities, config.usage, generation).map_err(|(index, error)| {
+        let name = names.get(index).unwrap_or(&config.client_ca.value).display();
+        vec![at(
+            &config.client_ca,
+            format!("`{name}` cannot be a client CA: {error}"),
+            "put the certificates of the authorities there that issue client certificates, and nothing else",
+        )]
+    })
+}
+
+/// The file itself, or the certificates in a folder, in name order. Kubernetes' `..data` links are not files of ours.
+fn authority_files(path: &Located<PathBuf>) -> Result<Vec<PathBuf>, Vec<Diagnostic>> {
+    if !path.value.is_dir() {
+        return Ok(vec![path.value.clone()]);
+    }
+    let unreadable = |error: io::Error| vec![unreadable(path, &path.value, &error)];
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&path.value).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        let is_hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let is_certificate = file
+            .extension()
+            .is_some_and(|extension| ["pem", "crt", "cer"].iter().any(|known| extension == *known));
+        if !is_hidden && is_certificate && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(vec![at(
+            path,
+            format!("there is no certificate in the folder `{}`", path.value.display()),
+            "put at least one *.pem or *.crt file there; without a client CA every client would be refused",
+        )]);
+    }
+    Ok(files)
+}
+
+fn certificates(
+    path: &Located<PathBuf>,
+    what: &str,
+) -> Result<Vec<CertificateDer<'static>>, Vec<Diagnostic>> {
+    let bytes = fs::read(&path.value).map_err(|error| vec![unreadable(path, &path.value, &error)])?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| {
+        vec![at(
+            path,
+            format!("`{}` is no PEM file: {error}", path.value.display()),
+            "a certificate starts with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----",
+        )]
+    })?;
+    if certificates.is_empty() {
+        return Err(vec![at(
+            path,
+            format!("there is no certificate in `{}`", path.value.display()),
+            &format!(
+                "{what} are expected there in PEM, between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+            ),
+        )]);
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Located<PathBuf>) -> Result<PrivateKeyDer<'static>, Vec<Diagnostic>> {
+    let bytes = fs::read(&path.value).map_err(|error| vec![unreadable(path, &path.value, &error)])?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
+        let encrypted = String::from_utf8_lossy(&bytes).contains("ENCRYPTED");
+        let help = if encrypted {
+            "the key is protected by a password; write it without one, readable by this user alone"
+        } else {
+            "a key starts with -----BEGIN PRIVATE KEY-----"
+        };
+        vec![at(path, format!("there is no usable key in `{}`: {error}", path.value.display()), help)]
+    })
+}
+
+fn unreadable(named: &Located<PathBuf>, file: &Path, error: &io::Error) -> Diagnostic {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "check the path; relative ones are relative to the configuration file",
+        io::ErrorKind::PermissionDenied => "let the user that runs sidegate read it",
+        _ => "check the path",
+    };
+    at(named, format!("cannot read `{}`: {error}", file.display()), help)
+}
+
+fn at<T>(named: &Located<T>, message: String, help: &str) -> Diagnostic {
+    Diagnostic::error("file", message).at(named.place.clone()).help(help)
+}
+
+/// The configuration file itself.
+///
+/// # Errors
+/// It cannot be read.
+pub fn configuration(path: &Path) -> Result<Arc<Source>, Diagnostic> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Diagnostic::error("file", format!("cannot read the configuration `{}`: {error}", path.display()))
+            .help("name it with --config FILE; README.md has one to start from")
+    })?;
+    Ok(Source::new(path.display().to_string(), text))
+}

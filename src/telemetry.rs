@@ -1,0 +1,187 @@
+//! What can be seen from outside: counters, audit records, request ids, the process's own log.
+//!
+//! Each worker counts for itself, in memory that no other worker writes; the counts are added up when somebody asks.
+//! Lines leave the data path through bounded channels: what does not fit is dropped and counted, nothing waits.
+
+mod audit;
+mod ids;
+mod log;
+mod metrics;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::refusal::{BackendFault, Reason};
+
+pub use audit::{Audit, Destination, Record};
+pub use ids::{RequestId, RequestIds};
+pub use log::{Format, Log};
+pub use metrics::exposition;
+
+/// What was decided about a request: it was forwarded, or refused for a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Permitted, admitted and answered by the backend.
+    Forwarded,
+    /// Answered by Sidegate itself.
+    Refused(Reason),
+}
+
+impl Decision {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Forwarded).chain(Reason::ALL.into_iter().map(Self::Refused))
+    }
+
+    /// The label `outcome` of metrics, and `decision` of audit records.
+    #[must_use]
+    pub const fn outcome(self) -> &'static str {
+        match self {
+            Self::Forwarded => "allowed",
+            Self::Refused(Reason::NotAuthenticated | Reason::InvalidCertificate) => "unauthenticated",
+            Self::Refused(Reason::AmbiguousRequest) => "ambiguous",
+            Self::Refused(Reason::InsufficientPermissions) => "denied",
+            Self::Refused(_) => "unavailable",
+        }
+    }
+
+    /// The label `reason`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Forwarded => "permitted",
+            Self::Refused(reason) => reason.row().reason,
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Forwarded => 0,
+            Self::Refused(reason) => 1 + reason as usize,
+        }
+    }
+}
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// A full one.
+    Full,
+    /// Resumed from a ticket.
+    Resumed,
+    /// It failed: a protocol violation or a failed proof of possession.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// There was none: plain HTTP.
+    PlainHttp,
+}
+
+impl Handshake {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Full, Self::Resumed, Self::Failed, Self::TimedOut, Self::PlainHttp];
+
+    /// The label `result`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::PlainHttp => "plain_http",
+        }
+    }
+}
+
+/// All faults, with the label `result` of each.
+pub(crate) const BACKEND_RESULTS: [(Option<BackendFault>, &str); 6] = [
+    (None, "answered"),
+    (Some(BackendFault::Unreachable), "unreachable"),
+    (Some(BackendFault::ConnectTimeout), "connect_timeout"),
+    (Some(BackendFault::Terminated), "terminated"),
+    (Some(BackendFault::NotHttp), "not_http"),
+    (Some(BackendFault::ResponseTimeout), "response_timeout"),
+];
+
+const fn backend_index(fault: Option<BackendFault>) -> usize {
+    match fault {
+        None => 0,
+        Some(BackendFault::Unreachable) => 1,
+        Some(BackendFault::ConnectTimeout) => 2,
+        Some(BackendFault::Terminated) => 3,
+        Some(BackendFault::NotHttp) => 4,
+        Some(BackendFault::ResponseTimeout) => 5,
+    }
+}
+
+/// The counters of one worker.
+#[derive(Debug, Default)]
+pub struct Counters {
+    decisions: [AtomicU64; 9],
+    backend: [AtomicU64; 6],
+    handshakes: [AtomicU64; 5],
+}
+
+impl Counters {
+    /// A request was decided.
+    pub fn decided(&self, decision: Decision) {
+        count(&self.decisions, decision.index());
+    }
+
+    /// The backend answered, or did not.
+    pub fn asked_backend(&self, fault: Option<BackendFault>) {
+        count(&self.backend, backend_index(fault));
+    }
+
+    /// A handshake ended.
+    pub fn shook_hands(&self, result: Handshake) {
+        count(&self.handshakes, result as usize);
+    }
+
+    /// How often that was decided.
+    pub fn decisions(&self, decision: Decision) -> u64 {
+        read(&self.decisions, decision.index())
+    }
+
+    /// How often the backend did that.
+    pub fn backend(&self, fault: Option<BackendFault>) -> u64 {
+        read(&self.backend, backend_index(fault))
+    }
+
+    /// How many handshakes ended so.
+    pub fn handshakes(&self, result: Handshake) -> u64 {
+        read(&self.handshakes, result as usize)
+    }
+}
+
+fn count(counters: &[AtomicU64], index: usize) {
+    if let Some(counter) = counters.get(index) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn read(counters: &[AtomicU64], index: usize) -> u64 {
+    counters.get(index).map_or(0, |counter| counter.load(Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_happens_has_a_counter_of_its_own() {
+        let counters = Counters::default();
+        for decision in Decision::all() {
+            counters.decided(decision);
+        }
+        for (fault, _) in BACKEND_RESULTS {
+            counters.asked_backend(fault);
+        }
+        for result in Handshake::ALL {
+            counters.shook_hands(result);
+        }
+        assert!(Decision::all().all(|decision| counters.decisions(decision) == 1));
+        assert!(BACKEND_RESULTS.iter().all(|(fault, _)| counters.backend(*fault) == 1));
+        assert!(Handshake::ALL.into_iter().all(|result| counters.handshakes(result) == 1));
+    }
+}

@@ -1,0 +1,152 @@
+//! Audit records: one JSON line per decision.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::Decision;
+use crate::policy::Rule;
+
+/// Longer paths and names are cut: a line is for reading, and a client must not choose its length.
+const LONGEST: usize = 1024;
+
+/// Where audit records go (`log.audit`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// Nowhere.
+    None,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// The writer of audit records. Cloned for each worker; never blocks.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    writer: NonBlocking,
+}
+
+/// One decision, as it is written.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// When the request came.
+    pub time: Timestamp,
+    /// Its id.
+    pub request_id: &'a str,
+    /// The peer.
+    pub source: SocketAddr,
+    /// Who the client is; nobody before it is authenticated.
+    pub client: Option<&'a str>,
+    /// The names of the policy's entries that the client matches.
+    pub grants: &'a [String],
+    /// The method.
+    pub method: &'a Method,
+    /// The path, without its query: queries hold secrets.
+    pub path: &'a str,
+    /// What was decided.
+    pub decision: Decision,
+    /// The rule that decided.
+    pub rule: Option<&'a Rule>,
+    /// The status that was answered.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+    /// From the request's headers to the end of the answer.
+    pub duration: Duration,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: Timestamp,
+    request_id: &'a str,
+    source: SocketAddr,
+    client: Option<&'a str>,
+    grants: &'a [String],
+    method: &'a str,
+    path: &'a str,
+    decision: &'static str,
+    reason: &'static str,
+    rule: Option<RuleField<'a>>,
+    status: u16,
+    bytes: u64,
+    duration_us: u64,
+}
+
+#[derive(Serialize)]
+struct RuleField<'a> {
+    name: &'a str,
+    file: &'a str,
+    line: u64,
+}
+
+impl Audit {
+    /// Opens the destination. The guard writes what is left when it is dropped.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
+    pub fn open(destination: &Destination) -> io::Result<Option<(Self, WorkerGuard)>> {
+        let (writer, guard) = match destination {
+            Destination::None => return Ok(None),
+            Destination::Stdout => writer(io::stdout()),
+            Destination::File(path) => writer(OpenOptions::new().append(true).create(true).open(path)?),
+        };
+        Ok(Some((Self { writer }, guard)))
+    }
+
+    /// Records that were dropped because the channel was full.
+    #[must_use]
+    pub fn dropped(&self) -> ErrorCounter {
+        self.writer.error_counter()
+    }
+
+    /// Writes one record, or drops and counts it.
+    pub fn write(&self, record: &Record<'_>) {
+        let mut line = Vec::with_capacity(512);
+        if serde_json::to_writer(&mut line, &Line::of(record)).is_ok() {
+            line.push(b'\n');
+            // A full channel is counted by the channel.
+            let _ = self.writer.clone().write_all(&line);
+        }
+    }
+}
+
+fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(16_384).thread_name("audit").finish(to)
+}
+
+impl<'a> Line<'a> {
+    fn of(record: &Record<'a>) -> Self {
+        Self {
+            time: record.time,
+            request_id: record.request_id,
+            source: record.source,
+            client: record.client.map(cut),
+            grants: record.grants,
+            method: cut(record.method.as_str()),
+            path: cut(record.path),
+            decision: record.decision.outcome(),
+            reason: record.decision.reason(),
+            rule: record.rule.map(|rule| RuleField {
+                name: &rule.name,
+                file: &rule.file,
+                line: rule.line as u64,
+            }),
+            status: record.status,
+            bytes: record.bytes,
+            duration_us: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().map(|(index, _)| index).take_while(|index| *index <= LONGEST).last();
+    if text.len() <= LONGEST { text } else { text.get(..end.unwrap_or(0)).unwrap_or_default() }
+}

@@ -1,0 +1,135 @@
+//! The Prometheus text format, and the only module that knows its crate.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::{BACKEND_RESULTS, Counters, Decision, Handshake};
+use crate::app::{Census, Running};
+
+/// All metrics, as they stand now, in the OpenMetrics text format.
+///
+/// # Errors
+/// Never in practice: text into memory.
+pub fn exposition(running: &Running) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("sidegate");
+    registry.register_collector(Box::new(Snapshot::of(running)));
+    let mut out = String::with_capacity(4096);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// One value of a family, with its labels.
+type Sample = (Vec<(&'static str, &'static str)>, u64);
+
+/// A family: its name, its help, its values.
+type Family = (&'static str, &'static str, Vec<Sample>);
+
+#[derive(Debug)]
+struct Snapshot {
+    counters: Vec<Family>,
+    gauges: Vec<Family>,
+}
+
+/// A value without labels.
+fn one(value: impl TryInto<u64>) -> Vec<Sample> {
+    vec![(Vec::new(), value.try_into().unwrap_or(u64::MAX))]
+}
+
+impl Snapshot {
+    fn of(running: &Running) -> Self {
+        let census = running.census();
+        Self { counters: counters(running, &census), gauges: gauges(&census) }
+    }
+}
+
+fn counters(running: &Running, census: &Census) -> Vec<Family> {
+    let sum = |count: &dyn Fn(&Counters) -> u64| running.counters().map(count).sum::<u64>();
+    let decisions = Decision::all().map(|decision| {
+        let labels = vec![("outcome", decision.outcome()), ("reason", decision.reason())];
+        (labels, sum(&|counters| counters.decisions(decision)))
+    });
+    let backend = BACKEND_RESULTS
+        .iter()
+        .map(|(fault, name)| (vec![("result", *name)], sum(&|counters| counters.backend(*fault))));
+    let handshakes = Handshake::ALL
+        .into_iter()
+        .map(|result| (vec![("result", result.name())], sum(&|counters| counters.handshakes(result))));
+    let dropped =
+        vec![(vec![("kind", "log")], census.log_dropped), (vec![("kind", "audit")], census.audit_dropped)];
+    vec![
+        ("decisions", "Requests decided, by outcome and reason", decisions.collect()),
+        ("backend_requests", "Requests sent to the backend, by what came of them", backend.collect()),
+        ("handshakes", "TLS handshakes, by how they ended", handshakes.collect()),
+        (
+            "connections_turned_away",
+            "Connections closed before TLS because their source came too often",
+            one(census.turned_away),
+        ),
+        (
+            "accept_errors",
+            "Connections that could not be accepted, for want of descriptors for example",
+            one(census.accept_errors),
+        ),
+        ("lines_dropped", "Lines that were dropped because their writer was too slow", dropped),
+    ]
+}
+
+fn gauges(census: &Census) -> Vec<Family> {
+    let connections = [("lobby", census.lobby), ("admitted", census.slots_used)];
+    let connections = connections.map(|(state, count)| (vec![("state", state)], count as u64));
+    vec![
+        ("slots_used", "Connection slots that are taken", one(census.slots_used)),
+        ("slots_limit", "Connection slots that there are (limits.max_connections)", one(census.slots_limit)),
+        ("connections", "Open client connections, by state", connections.to_vec()),
+        ("requests_in_flight", "Requests that the backend is working on", one(census.in_flight)),
+        (
+            "requests_in_flight_limit",
+            "How many there may be (backend.max_in_flight)",
+            one(census.in_flight_limit),
+        ),
+        ("backend_idle_connections", "Idle connections to the backend", one(census.backend_idle_connections)),
+        ("workers", "Worker threads", one(census.workers)),
+        (
+            "config_generation",
+            "Counts the snapshots of policy and trust that were put in force",
+            one(census.generation),
+        ),
+        ("ready", "1 while the readiness probe answers yes", one(u64::from(census.ready))),
+    ]
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, samples) in &self.counters {
+            write(&mut encoder, name, help, samples, ConstCounter::new)?;
+        }
+        for (name, help, samples) in &self.gauges {
+            write(&mut encoder, name, help, samples, |value| {
+                ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn write<M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: &[Sample],
+    metric: impl Fn(u64) -> M,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, metric(0).metric_type())?;
+    for (labels, value) in samples {
+        if labels.is_empty() {
+            return metric(*value).encode(family);
+        }
+        metric(*value).encode(family.encode_family(labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Workers: each is one thread with one current-thread runtime, its own connections, its own connections to the
+//! backend and its own counters. A request never leaves the thread that its connection was given to.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::admission::{Admission, Place};
+use crate::client::Verdicts;
+use crate::connection::{self, Patience};
+use crate::forward::{self, Backend};
+use crate::leash::{Leash, Order};
+use crate::live::Live;
+use crate::telemetry::{Audit, Counters, RequestIds};
+
+/// How often a worker tidies up.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The snapshot in force.
+    pub live: Arc<ArcSwap<Live>>,
+    /// The limits of the whole process.
+    pub admission: Arc<Admission>,
+    /// Where the backend is.
+    pub backend: forward::Settings,
+    /// How long connections may do nothing.
+    pub patience: Patience,
+    /// Where audit records go.
+    pub audit: Option<Audit>,
+    /// Connections that ended are told here.
+    pub departures: Arc<Notify>,
+}
+
+/// One worker, as its connections see it.
+pub struct Worker {
+    /// The snapshot in force.
+    pub live: Arc<ArcSwap<Live>>,
+    /// The limits of the whole process.
+    pub admission: Arc<Admission>,
+    /// This worker's way to the backend.
+    pub backend: Backend,
+    /// This worker's verdict cache.
+    pub verdicts: Verdicts,
+    /// This worker's counters.
+    pub counters: Counters,
+    /// Where audit records go.
+    pub audit: Option<Audit>,
+    /// Names for requests.
+    pub ids: RequestIds,
+    /// How long connections may do nothing.
+    pub patience: Patience,
+    open: AtomicUsize,
+    connections: Mutex<Connections>,
+    departures: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    next: u64,
+    leashes: HashMap<u64, Arc<Leash>>,
+    /// What all of them were told, also those that still come.
+    told: Option<Order>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("open", &self.open()).finish_non_exhaustive()
+    }
+}
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+struct Arrival {
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+    place: Place,
+    leash: Arc<Leash>,
+    number: u64,
+}
+
+/// A running worker, from outside.
+#[derive(Debug)]
+pub struct Handle {
+    worker: Arc<Worker>,
+    arrivals: UnboundedSender<Arrival>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    fn new(shared: Shared) -> Self {
+        Self {
+            live: shared.live,
+            admission: shared.admission,
+            backend: Backend::new(shared.backend),
+            verdicts: Verdicts::default(),
+            counters: Counters::default(),
+            audit: shared.audit,
+            ids: RequestIds::new(),
+            patience: shared.patience,
+            open: AtomicUsize::new(0),
+            connections: Mutex::default(),
+            departures: shared.departures,
+        }
+    }
+
+    /// Connections that are open or on their way.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        // Nothing panics while it is held.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn depart(&self, number: u64) {
+        self.connections().leashes.remove(&number);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.departures.notify_one();
+    }
+}
+
+/// Starts a worker thread.
+///
+/// # Errors
+/// No thread or no runtime could be made.
+pub fn start(number: usize, shared: Shared) -> io::Result<Handle> {
+    let worker = Arc::new(Worker::new(shared));
+    let (arrivals, inbox) = mpsc::unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let running = Arc::clone(&worker);
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || runtime.block_on(work(running, inbox)))?;
+    Ok(Handle { worker, arrivals, thread })
+}
+
+async fn work(worker: Arc<Worker>, mut inbox: UnboundedReceiver<Arrival>) {
+    let mut tidy = tokio::time::interval(TIDY);
+    tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            arrival = inbox.recv() => match arrival {
+                Some(arrival) => welcome(&worker, arrival),
+                None => return,
+            },
+            _ = tidy.tick() => worker.backend.sweep(),
+        }
+    }
+}
+
+fn welcome(worker: &Arc<Worker>, arrival: Arrival) {
+    let worker = Arc::clone(worker);
+    let departure = Departure { worker: Arc::clone(&worker), number: arrival.number };
+    // A socket that cannot be registered is closed here; its departure is counted all the same.
+    let Ok(socket) = TcpStream::from_std(arrival.socket) else { return };
+    tokio::spawn(async move {
+        let _departure = departure;
+        connection::serve(worker, socket, arrival.address, arrival.place, arrival.leash).await;
+    });
+}
+
+/// Counts a connection out, however it ends.
+struct Departure {
+    worker: Arc<Worker>,
+    number: u64,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.worker.depart(self.number);
+    }
+}
+
+impl Handle {
+    /// The worker.
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Gives it a connection.
+    pub fn give(&self, socket: std::net::TcpStream, address: SocketAddr, place: Place, leash: Arc<Leash>) {
+        let worker = &self.worker;
+        worker.open.fetch_add(1, Ordering::Relaxed);
+        let number = {
+            let mut connections = worker.connections();
+            if let Some(order) = connections.told {
+                leash.give(order);
+            }
+            connections.next += 1;
+            let number = connections.next;
+            connections.leashes.insert(number, Arc::clone(&leash));
+            number
+        };
+        // A worker ends only after its last connection was given to it.
+        if self.arrivals.send(Arrival { socket, address, place, leash, number }).is_err() {
+            worker.depart(number);
+        }
+    }
+
+    /// Gives an order to every connection, also to those that still come.
+    pub fn tell_all(&self, order: Order) {
+        let mut connections = self.worker.connections();
+        connections.told = connections.told.max(Some(order));
+        connections.leashes.values().for_each(|leash| leash.give(order));
+    }
+
+    /// Ends the thread once its connections have ended.
+    pub fn join(self) {
+        drop(self.arrivals);
+        // A worker that panicked has ended too.
+        let _ = self.thread.join();
+    }
+}
