@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Results go to standard output, diagnostics to standard error; exit codes are
 //! 0 for fine, 1 for a negative answer, 2 for bad input.
 
+mod demo;
 mod run;
 
 use std::io::{self, IsTerminal, Write};
@@ -25,6 +26,8 @@ pub struct Cli {
 enum Verb {
     /// Run the proxy
     Run(run::Run),
+    /// Try it: everything at once on this machine, and lines to paste
+    Demo(demo::Demo),
 }
 
 impl Cli {
@@ -33,6 +36,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.verb {
             Verb::Run(run) => run.run(),
+            Verb::Demo(demo) => demo.run(),
         }
     }
 }
