@@ -168,29 +168,35 @@ impl<'a> Draft<'a> {
         let policies = self.required_path(&root, "policies");
         let settings = self.backend(&backend);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
+        let max_in_flight = self.count(&backend, "max_in_flight");
+        let limits_read = self.limits(&limits, &lobby);
+        let patience = Patience {
+            handshake: self.duration(&lobby, "handshake_timeout"),
+            request: self.duration(&lobby, "request_timeout"),
+            lobby_idle: self.duration(&lobby, "idle_timeout"),
+            idle: self.duration(&limits, "idle_timeout"),
+        };
+        let log_level = self.choice(&log, "level", &LEVELS, LevelFilter::INFO);
+        let log_format = self.choice(&log, "format", &FORMATS, Format::Json);
+        // Nothing is given up before everything has been read: each mistake is worth a line.
         let config = Config {
             listen: self.address(&root, "listen"),
+            identity_headers: self.identity_headers(&identity),
+            admin: Some(self.address(&admin, "listen")),
+            log_level,
+            log_format,
+            audit: self.audit(&log),
+            workers: self.workers(&root),
+            drain_timeout: self.duration(&root, "drain_timeout"),
             certificate: certificate?,
             key: key?,
             client_ca: client_ca?,
             usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
             backend: settings?,
-            max_in_flight: self.count(&backend, "max_in_flight"),
+            max_in_flight,
             policies: policies?,
-            limits: self.limits(&limits, &lobby),
-            patience: Patience {
-                handshake: self.duration(&lobby, "handshake_timeout"),
-                request: self.duration(&lobby, "request_timeout"),
-                lobby_idle: self.duration(&lobby, "idle_timeout"),
-                idle: self.duration(&limits, "idle_timeout"),
-            },
-            identity_headers: self.identity_headers(&identity),
-            admin: Some(self.address(&admin, "listen")),
-            log_level: self.choice(&log, "level", &LEVELS, LevelFilter::INFO),
-            log_format: self.choice(&log, "format", &FORMATS, Format::Json),
-            audit: self.audit(&log),
-            workers: self.workers(&root),
-            drain_timeout: self.duration(&root, "drain_timeout"),
+            limits: limits_read,
+            patience,
         };
         Some(config)
     }
@@ -439,11 +445,14 @@ fn backend_url(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<(String, u16)
         return None;
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = authority.port_u16().unwrap_or(80);
-    if authority.port().is_some() != authority.as_str().ends_with(&format!(":{port}")) || port == 0 {
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => Some(80),
+        after => after.and_then(|after| after.strip_prefix(':')?.parse().ok()).filter(|port| *port > 0),
+    };
+    let Some(port) = port else {
         reader.error("bad-url", node, format!("the port of `{text}` is not from 1 to 65535"), help());
         return None;
-    }
+    };
     Some((host, port))
 }
 

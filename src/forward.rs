@@ -9,6 +9,7 @@ pub mod headers;
 mod pool;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::{Admitted, Guards};
 use crate::refusal::BackendFault;
 
 pub use exchange::{Answer, Outgoing};
-use exchange::{Link, Sent};
+use exchange::{Link, Sent, Upload};
 use pool::Pool;
 
 /// Where the backend is and how long it may take.
@@ -66,9 +67,21 @@ impl Backend {
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, BackendFault> {
         let guards = admitted.into_guards();
-        let answered = timeout(self.settings.response_timeout, self.answer_of(request.map(Outgoing::of)));
-        let (response, link) = answered.await.map_err(|_| BackendFault::ResponseTimeout)??;
-        self.hand_back(response, link, guards)
+        let upload = Upload::of(request.body());
+        let mut exchange = pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone()))));
+        let mut deadline = Instant::now() + self.settings.response_timeout;
+        loop {
+            if let Ok(answered) = timeout_at(deadline, &mut exchange).await {
+                let (response, link) = answered?;
+                return self.hand_back(response, link, guards);
+            }
+            // The backend's time runs from the last byte that it got.
+            deadline =
+                match upload.as_ref().map(|upload| upload.moved_last() + self.settings.response_timeout) {
+                    Some(later) if later > deadline => later,
+                    _ => return Err(BackendFault::ResponseTimeout),
+                };
+        }
     }
 
     /// A stale connection from the pool is no fault of the backend: as long as nothing was sent on it, the request
@@ -84,8 +97,8 @@ impl Backend {
             };
             match link.send(request).await {
                 Sent::Answered(response, link) => return Ok((response, link)),
-                Sent::NotSent(back) if !is_new => request = back,
-                Sent::NotSent(_) => return Err(BackendFault::Terminated),
+                Sent::Returned(back) if !is_new => request = back,
+                Sent::Returned(_) => return Err(BackendFault::Terminated),
                 Sent::Failed(fault) => return Err(fault),
             }
         }

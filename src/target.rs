@@ -18,8 +18,11 @@ pub struct Target {
     method: Method,
     path_and_query: PathAndQuery,
     /// The segments after percent-decoding; `None` where the path has no escape and its own bytes serve.
-    decoded: Option<Box<[Box<[u8]>]>>,
+    decoded: Option<Decoded>,
 }
+
+/// Segments after percent-decoding.
+type Decoded = Box<[Box<[u8]>]>;
 
 /// What makes a request ambiguous. The text is for the (authenticated) client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,7 +267,7 @@ fn check_method(method: &Method) -> Result<(), Ambiguity> {
     (starts_well && text.iter().all(|byte| good(*byte))).then_some(()).ok_or(Ambiguity::StrangeMethod)
 }
 
-/// What a byte may be in a path, by table: one load a byte.
+/// What a byte may be in a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,
@@ -276,32 +279,22 @@ enum Kind {
     Strange,
 }
 
-/// unreserved / sub-delims / ":" / "@" of RFC 3986 §3.3, without what is refused.
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Strange; 256];
-    let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~!$&'()*+,=:@";
-    let mut index = 0;
-    while index < plain.len() {
-        #[expect(clippy::indexing_slicing, reason = "a constant, worked out by the compiler")]
-        {
-            kinds[plain[index] as usize] = Kind::Plain;
-        }
-        index += 1;
+/// unreserved / sub-delims / ":" / "@" of RFC 3986 §3.3 are plain; the rest has a meaning, or none.
+const fn kind(byte: u8) -> Kind {
+    match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Kind::Plain,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => Kind::Plain,
+        b'/' => Kind::Slash,
+        b'.' => Kind::Dot,
+        b'%' => Kind::Escape,
+        b';' => Kind::Semicolon,
+        b'\\' => Kind::Backslash,
+        _ => Kind::Strange,
     }
-    kinds[b'/' as usize] = Kind::Slash;
-    kinds[b'.' as usize] = Kind::Dot;
-    kinds[b'%' as usize] = Kind::Escape;
-    kinds[b';' as usize] = Kind::Semicolon;
-    kinds[b'\\' as usize] = Kind::Backslash;
-    kinds
-};
-
-fn kind(byte: u8) -> Kind {
-    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Strange)
 }
 
 /// Looks at each byte once; decodes only where there is an escape.
-fn check_path(path: &str) -> Result<Option<Box<[Box<[u8]>]>>, Ambiguity> {
+fn check_path(path: &str) -> Result<Option<Decoded>, Ambiguity> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return Err(Ambiguity::NoPath);
@@ -329,7 +322,7 @@ fn check_path(path: &str) -> Result<Option<Box<[Box<[u8]>]>>, Ambiguity> {
     if escapes { decode(path).map(Some) } else { Ok(None) }
 }
 
-fn decode(path: &str) -> Result<Box<[Box<[u8]>]>, Ambiguity> {
+fn decode(path: &str) -> Result<Decoded, Ambiguity> {
     let rest = path.strip_prefix('/').unwrap_or(path);
     rest.split('/').map(decode_segment).collect()
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::headers;
 use super::pool::Pool;
@@ -21,11 +24,38 @@ use crate::refusal::BackendFault;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
 #[derive(Debug)]
-pub struct Outgoing(Incoming);
+pub struct Outgoing {
+    body: Incoming,
+    upload: Option<Arc<Upload>>,
+}
 
 impl Outgoing {
-    pub(super) fn of(body: Incoming) -> Self {
-        Self(body)
+    pub(super) fn new(body: Incoming, upload: Option<Arc<Upload>>) -> Self {
+        Self { body, upload }
+    }
+}
+
+/// How an upload moves: as long as it does, the backend is not late with its answer.
+#[derive(Debug)]
+pub(super) struct Upload {
+    start: Instant,
+    /// Milliseconds from the start to the last byte that moved.
+    moved: AtomicU64,
+}
+
+impl Upload {
+    /// Of a request that has a body.
+    pub(super) fn of(body: &Incoming) -> Option<Arc<Self>> {
+        (!body.is_end_stream()).then(|| Arc::new(Self { start: Instant::now(), moved: AtomicU64::new(0) }))
+    }
+
+    pub(super) fn moved_last(&self) -> Instant {
+        self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    fn moves(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(now, Ordering::Relaxed);
     }
 }
 
@@ -37,7 +67,10 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Ready(_), Some(upload)) = (&frame, &self.upload) {
+            upload.moves();
+        }
         frame.map_ok(|mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
                 headers::strip_trailers(trailers);
@@ -47,11 +80,11 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
     }
 }
 
@@ -59,8 +92,11 @@ impl Body for Outgoing {
 pub(super) struct Link {
     sender: SendRequest<Outgoing>,
     /// Gone once the connection has ended.
-    connection: Option<Connection<TokioIo<TcpStream>, Outgoing>>,
+    connection: Option<Box<Wire>>,
 }
+
+/// The end of a connection that moves bytes.
+type Wire = Connection<TokioIo<TcpStream>, Outgoing>;
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,16 +108,13 @@ impl fmt::Debug for Link {
 pub(super) enum Sent {
     Answered(Response<Incoming>, Link),
     /// The connection was closed before a byte of the request was written: it can go out on another.
-    NotSent(Request<Outgoing>),
+    Returned(Request<Outgoing>),
     Failed(BackendFault),
 }
 
 impl Link {
-    pub(super) fn new(
-        sender: SendRequest<Outgoing>,
-        connection: Connection<TokioIo<TcpStream>, Outgoing>,
-    ) -> Self {
-        Self { sender, connection: Some(connection) }
+    pub(super) fn new(sender: SendRequest<Outgoing>, connection: Wire) -> Self {
+        Self { sender, connection: Some(Box::new(connection)) }
     }
 
     /// Sends a request and drives the connection until its answer's headers are there.
@@ -95,7 +128,7 @@ impl Link {
         match answered.await {
             Ok(response) => Sent::Answered(response, self),
             Err(mut error) => match error.take_message() {
-                Some(request) => Sent::NotSent(request),
+                Some(request) => Sent::Returned(request),
                 None => Sent::Failed(fault(error.error())),
             },
         }
@@ -109,9 +142,9 @@ impl Link {
 }
 
 /// Moves a connection on. Its errors reach the exchange by the other end, as errors of the answer or of its body.
-fn drive(connection: &mut Option<Connection<TokioIo<TcpStream>, Outgoing>>, cx: &mut Context<'_>) {
+fn drive(connection: &mut Option<Box<Wire>>, cx: &mut Context<'_>) {
     if let Some(running) = connection
-        && Pin::new(running).poll(cx).is_ready()
+        && Pin::new(&mut **running).poll(cx).is_ready()
     {
         *connection = None;
     }

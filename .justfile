@@ -1,0 +1,21 @@
+# What is done often. `just` alone lists it.
+default:
+    @just --list
+
+# The demo: everything at once on this machine
+demo:
+    cargo run --release -- demo
+
+# What README calls "the tests"
+test:
+    cargo test
+
+# What must pass before a commit
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo test
+
+# What CI does, from nothing
+ci:
+    bash .ci/run
