@@ -24,4 +24,5 @@ pub mod reload;
 pub mod reply;
 pub mod target;
 pub mod telemetry;
+pub mod unread;
 pub mod worker;

@@ -1,13 +1,16 @@
 //! Every refusal says what was refused, why, and what to do next, in one documented shape (DESIGN §3).
 
 use std::fs;
+use std::future::poll_fn;
 use std::path::Path;
+use std::task::Poll;
 
+use bytes::Bytes;
 use sidegate::refusal::Reason;
 
 use crate::support::backend::Refusing;
 use crate::support::http1::Wire;
-use crate::support::http2::{Http2, request};
+use crate::support::http2::{Http2, request, wait};
 use crate::support::{Answer, Backend, Client, Proxy, Setup};
 
 /// A refusal of each kind that a request can meet, over HTTP/1.1 and HTTP/2.
@@ -111,6 +114,27 @@ fn head_gets_the_headers_and_no_body() {
         let http2 = Http2::connect(&client, proxy.address).unwrap();
         let answer = http2.ask(request("HEAD", "/events", &[]), b"").unwrap();
         assert_eq!((answer.status, answer.body.len()), (status, 0));
+    }
+}
+
+/// Over HTTP/2 an answer may end before the upload does; a reset at that moment reads as an error (to curl 7 it is one).
+#[test]
+fn an_upload_that_is_refused_over_http2_can_be_finished() {
+    let backend = Refusing::new();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (client, status) in [(proxy.consumer(), 403), (proxy.anonymous(), 401), (proxy.producer(), 504)] {
+        let connection = Http2::connect(&client, proxy.address).unwrap();
+        let upload = connection.open(request("POST", "/events", &[("content-length", "4")]), false).unwrap();
+        let (answer, mut body, mut upload) = upload.head().unwrap();
+        assert_eq!(answer.status, status);
+        wait(async move { while body.data().await.is_some() {} });
+        assert_eq!(connection.get("/readable").unwrap().status, if status == 403 { 504 } else { status });
+        let reset = wait(async move {
+            let reset = poll_fn(|context| Poll::Ready(upload.poll_reset(context))).await;
+            let sent = upload.send_data(Bytes::from_static(b"late"), true);
+            (reset.is_ready(), sent.is_ok())
+        });
+        assert_eq!(reset, (false, true), "{status}: the stream was reset");
     }
 }
 
