@@ -50,6 +50,13 @@ pub struct Patience {
     pub idle: Duration,
 }
 
+impl Patience {
+    /// The least time that anything may take once TLS is done.
+    fn shortest(&self) -> Duration {
+        self.request.min(self.lobby_idle).min(self.idle)
+    }
+}
+
 /// Bounds of HTTP itself.
 mod bounds {
     /// HTTP/1.1: the most headers of a request.

@@ -93,7 +93,7 @@ pub(super) struct Drive<H> {
 
 impl<H: Http> Drive<H> {
     pub(super) fn of(http: H, connection: &Arc<Connection>) -> Self {
-        let first = Instant::now() + connection.worker.patience.request;
+        let first = Instant::now() + connection.worker.patience.shortest();
         Self {
             http: Some(http),
             connection: Arc::clone(connection),
@@ -162,9 +162,10 @@ impl<H: Http> Drive<H> {
                 self.connection.leash.give(Order::Finish);
                 return false;
             }
-            Some(deadline) => deadline.min(now + patience.request),
+            // What it begins meanwhile may be given less time than what it does now.
+            Some(deadline) => deadline.min(now + patience.shortest()),
             None if self.finishing => now + FAREWELL,
-            None => now + patience.request.min(patience.lobby_idle),
+            None => now + patience.shortest(),
         };
         self.look.as_mut().reset(next);
         false
