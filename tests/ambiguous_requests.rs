@@ -77,7 +77,6 @@ fn targets_that_are_no_path() {
             ("42 another host", b"GET https://elsewhere/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
             ("42 another scheme", b"GET ftp://localhost/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
             ("43 a tunnel", b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
-            ("43 an asterisk", b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
             ("no slash", b"GET events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
             ("a query only", b"GET ?a=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
         ],
