@@ -131,11 +131,18 @@ fn several_mistakes_are_all_shown_at_once() {
         .set("listen", "not an address")
         .set("backend.connect_timeout", "soon")
         .set("limits.max_connections", -1)
-        .set("tls.client_ca", "missing.crt")
+        .set("log.level", "loud")
         .set("surprise", true);
-    let finished = setup.run();
-    let all = ["not an address", "soon", "max_connections", "missing.crt", "surprise", "ftp://nowhere"];
-    assert_refused(&finished, &all);
+    let all = ["not an address", "soon", "max_connections", "loud", "surprise", "ftp://nowhere"];
+    assert_refused(&setup.run(), &all);
+}
+
+#[test]
+fn several_bad_files_are_all_shown_at_once() {
+    let setup = Setup::new(NOWHERE).set("tls.client_ca", "no-ca.crt").policy("version: 1\nrols: {}\n");
+    fs::write(setup.path("server.crt"), "").unwrap();
+    fs::write(setup.path("server.key"), "").unwrap();
+    assert_refused(&setup.run(), &["no-ca.crt", "server.crt", "server.key", "policy.yaml:2:1", "`rols`"]);
 }
 
 #[test]

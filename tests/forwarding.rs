@@ -190,7 +190,8 @@ fn trailers_pass_in_both_directions_but_never_identity_in_them() {
     assert!(!raw.contains("spoofed"), "{raw}");
 
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
-    let mut exchange = http2.open(request("POST", "/events", &[("te", "trailers")]), false).unwrap();
+    let mut exchange =
+        http2.open(request("POST", "/events", &[("te", "trailers"), ("trailer", "x-up")]), false).unwrap();
     let mut trailers = HeaderMap::new();
     trailers.insert("x-up", "2".parse().unwrap());
     trailers.insert("x-client-name", "spoofed".parse().unwrap());
