@@ -19,6 +19,7 @@ mod certificates;
 mod demo;
 mod forwarding;
 mod large_bodies;
+mod lasting_authentication;
 mod lobby;
 mod order_of_refusals;
 mod policies;

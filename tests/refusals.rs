@@ -22,12 +22,18 @@ fn each(mut look: impl FnMut(Reason, &Answer)) {
     let full = Setup::new(&ok.url()).set("limits.max_connections", 1).start();
     let mut holder = full.producer().connect(full.address).unwrap();
     assert_eq!(holder.get("/events").unwrap().status, 200);
-    let cases: [(Reason, &Proxy, Client, &str); 7] = [
+    let busy = Setup::new(&hanging.url()).set("backend.max_in_flight", 1).start();
+    let mut working = busy.producer().connect(busy.address).unwrap();
+    let before = hanging.received().len();
+    working.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    hanging.wait_for(before + 1);
+    let cases: [(Reason, &Proxy, Client, &str); 8] = [
         (Reason::NotAuthenticated, &usual, usual.anonymous(), "/events"),
         (Reason::InvalidCertificate, &usual, usual.client(&usual.pki().expired()), "/events"),
         (Reason::InsufficientPermissions, &usual, usual.consumer(), "/events/42"),
         (Reason::AmbiguousRequest, &usual, usual.producer(), "/a%2Fb"),
         (Reason::ServerFull, &full, full.producer(), "/events"),
+        (Reason::Overloaded, &busy, busy.producer(), "/events"),
         (Reason::BackendUnavailable, &unavailable, unavailable.producer(), "/events"),
         (Reason::BackendTimeout, &slow, slow.producer(), "/events"),
     ];

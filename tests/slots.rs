@@ -24,8 +24,11 @@ enum Step {
     /// A request that is permitted, on the connection of that number.
     Permitted(usize),
     Denied(usize),
-    /// A request that stays open: an upload that does not go on.
-    Hanging(usize),
+    /// A request that stays open: an upload that does not go on, or an answer that does not come.
+    Hanging {
+        number: usize,
+        upload: bool,
+    },
     /// Gives up what hangs (HTTP/2: by a reset of the stream; HTTP/1.1: with the connection).
     GiveUp(usize),
     Close(usize),
@@ -39,7 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<bool>().prop_map(|http2| Step::Open { http2 }),
         4 => connection.clone().prop_map(Step::Permitted),
         2 => connection.clone().prop_map(Step::Denied),
-        2 => connection.clone().prop_map(Step::Hanging),
+        3 => (connection.clone(), any::<bool>()).prop_map(|(number, upload)| Step::Hanging { number, upload }),
         1 => connection.clone().prop_map(Step::GiveUp),
         1 => connection.clone().prop_map(Step::Close),
         1 => connection.prop_map(Step::Abort),
@@ -49,7 +52,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 #[test]
 fn any_interleaving_keeps_the_slots_within_their_limit_and_gives_all_back() {
-    let backend = Backend::ok();
+    let backend = Backend::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            if !request.start_line().contains("/may/wait") {
+                connection.wire.send(OK)?;
+            }
+        }
+        Ok(())
+    });
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", LIMIT).policy(POLICY).start();
     let seed: u64 = match std::env::var("SEED") {
         Ok(seed) => seed.parse().unwrap(),
@@ -115,7 +125,7 @@ impl<'a> World<'a> {
             Step::Open { http2 } => self.open(http2),
             Step::Permitted(number) => self.permitted(number),
             Step::Denied(number) => self.denied(number),
-            Step::Hanging(number) => self.hang(number),
+            Step::Hanging { number, upload } => self.hang(number, upload),
             Step::GiveUp(number) => self.give_up(number),
             Step::Close(number) => drop(self.remove(number)),
             Step::Abort(number) => self.abort(number),
@@ -164,7 +174,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn hang(&mut self, number: usize) {
+    fn hang(&mut self, number: usize, upload: bool) {
         let is_full = self.used() == LIMIT;
         let Some(index) = self.index(number) else { return };
         let open = &mut self.connections[index];
@@ -179,7 +189,8 @@ impl<'a> World<'a> {
                 *hanging = true;
             }
             Connection::Http2 { connection, hanging } => {
-                hanging.push(connection.open(request("POST", "/may/upload", &[]), false).unwrap());
+                let path = if upload { "/may/upload" } else { "/may/wait" };
+                hanging.push(connection.open(request("POST", path, &[]), !upload).unwrap());
             }
         }
         open.has_slot = true;

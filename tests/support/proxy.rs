@@ -55,6 +55,8 @@ impl Setup {
             "backend": { "url": backend },
             "policies": "policy.yaml",
             "admin": { "listen": "127.0.0.1:0" },
+            // A fifth of it is the grace in which a stopping server still answers; most tests need not wait for more.
+            "drain_timeout": "5s",
             // Every client of a test comes from the one address that the bounds per source are about.
             "limits": { "lobby": { "max_per_source": 1000, "connections_per_second": 100_000 } },
         });
