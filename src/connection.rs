@@ -109,6 +109,12 @@ impl Connection {
         }
     }
 
+    /// Whether its client was somebody when it began, and is nobody now: what goes on for it ends (DESIGN §2.2).
+    fn has_lost_its_identity(&self) -> bool {
+        let (worker, peer) = (&self.worker, &self.peer);
+        peer.client(&worker.verdicts, &worker.live.load(), Timestamp::now()).is_err() && peer.has_fallen()
+    }
+
     /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
     fn deadline(&self) -> Option<tokio::time::Instant> {
         let patience = &self.worker.patience;

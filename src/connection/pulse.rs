@@ -61,6 +61,11 @@ impl Pulse {
         self.busy.load(Ordering::Relaxed) == 0 && self.idle_since.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether no request is being answered.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+    }
+
     fn mark(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
