@@ -63,7 +63,7 @@ fn names_that_can_be_read_in_two_ways_give_no_rights() {
 permissions:
   everything: ["* /**"]
 clients:
-  - name: by common name
+  - name: by-common-name
     match: { common_name: "order-producer*" }
     permissions: [everything]
 "#,

@@ -20,7 +20,7 @@ fn a_folder_of_policies_is_one_policy() {
         "version: 1\nclients:\n  - name: a\n    match: { organization: Shop }\n    roles: [reader]\n",
     );
     write("20-roles.yml", "version: 1\npermissions:\n  read: [GET /events]\nroles:\n  reader: [read]\n");
-    write("30-deny.yaml", "version: 1\ndeny:\n  - name: not this\n    routes: [GET /events/secret]\n");
+    write("30-deny.yaml", "version: 1\ndeny:\n  - name: not-this\n    routes: [GET /events/secret]\n");
     write("notes.txt", "no policy: [");
     let proxy = setup.start();
     assert_eq!(status(&proxy, "/events"), 200);
@@ -66,7 +66,7 @@ clients:
     match: { uri: "spiffe://shop.example/ns/orders/sa/*" }
     permissions: [everything]
 deny:
-  - name: no deletion
+  - name: no-deletion
     clients: [producer]
     permissions: [danger]
 "#,
