@@ -2,6 +2,9 @@
 //! back (DESIGN §2.3).
 
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
@@ -69,7 +72,7 @@ fn any_interleaving_keeps_the_slots_within_their_limit_and_gives_all_back() {
     println!("SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: 24, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 200, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let result = runner.run(&steps(), |steps| {
         World::new(&proxy).run(&steps);
@@ -245,18 +248,27 @@ impl Connection {
 
 #[test]
 fn a_crowd_is_admitted_up_to_the_limit_and_the_backend_never_sees_more() {
-    let backend = Backend::scripted(|connection| {
-        while connection.request()?.is_some() {
-            connection.wire.send(OK)?;
-        }
-        Ok(())
-    });
+    let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let backend = {
+        let (working, most) = (Arc::clone(&working), Arc::clone(&most));
+        Backend::scripted(move |connection| {
+            while connection.request()?.is_some() {
+                most.fetch_max(working.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // The answer begins; before it ends, others have time to begin theirs.
+                connection.wire.send(&OK[..OK.len() - 1])?;
+                thread::yield_now();
+                working.fetch_sub(1, Ordering::SeqCst);
+                connection.wire.send(&OK[OK.len() - 1..])?;
+            }
+            Ok(())
+        })
+    };
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", LIMIT).start();
     let (client, address, admin) = (proxy.producer(), proxy.address, proxy.admin);
-    std::thread::scope(|scope| {
-        for _ in 0..6 {
+    thread::scope(|scope| {
+        for _ in 0..8 {
             scope.spawn(|| {
-                for _ in 0..20 {
+                for _ in 0..25 {
                     let mut connection = client.connect(address).unwrap();
                     let verdict = connection.get("/events").unwrap().verdict();
                     assert!(["200", "504 server_full"].contains(&verdict.as_str()), "{verdict}");
@@ -267,7 +279,23 @@ fn a_crowd_is_admitted_up_to_the_limit_and_the_backend_never_sees_more() {
         }
     });
     proxy.admin.wait_for(USED, 0.0);
-    assert!(backend.connections() >= 1);
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=LIMIT).contains(&most), "the backend worked on {most} requests at once");
+}
+
+#[test]
+fn many_streams_of_one_connection_hold_one_slot() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.max_connections", 1).start();
+    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let streams: Vec<_> =
+        (0..50).map(|_| connection.open(request("GET", "/events", &[]), true).unwrap()).collect();
+    for stream in streams {
+        assert_eq!(stream.finish(b"").unwrap().verdict(), "200");
+    }
+    assert_eq!(proxy.admin.metrics().value(USED), 1.0);
+    drop(connection);
+    proxy.admin.wait_for(USED, 0.0);
 }
 
 #[test]
