@@ -87,6 +87,31 @@ fn a_bundle_of_authorities_trusts_each_of_them() {
 }
 
 #[test]
+fn too_much_of_a_certificate_is_no_identity() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut long = proxy.pki().producer.clone();
+    long.chain.extend(std::iter::repeat_n(proxy.pki().ca.certificate().clone(), 70));
+    assert_eq!(verdict(&proxy, &long), "401 invalid_certificate", "a long chain");
+    let names =
+        (0..300).try_fold(producer(), |leaf, number| leaf.uri(&format!("https://shop.example/{number}")));
+    let talkative = proxy.pki().issue(&names.unwrap());
+    assert_eq!(verdict(&proxy, &talkative), "401 invalid_certificate", "many names");
+}
+
+#[test]
+fn the_server_s_name_never_selects_another_authentication() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for name in ["127.0.0.1", "LOCALHOST", "localhost."] {
+        let mut connection = proxy.anonymous().connect_as(proxy.address, name).unwrap();
+        assert_eq!(connection.get("/events").unwrap().verdict(), "401 not_authenticated", "{name}");
+        let mut connection = proxy.producer().connect_as(proxy.address, name).unwrap();
+        assert_eq!(connection.get("/events").unwrap().verdict(), "200", "{name}");
+    }
+}
+
+#[test]
 fn a_weak_key_is_no_identity() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());

@@ -31,9 +31,16 @@ fn forwarded(request: &str) -> Received {
 
 #[test]
 fn the_path_and_the_query_arrive_as_they_were_sent() {
-    for target in
-        ["/", "/events/a%20b", "/events?x=1&y=%C3%A9&x=2", "/caf%C3%A9?q=a/b:c", "/~a.b_c-d!$&'()*+,=:@"]
-    {
+    for target in [
+        "/",
+        "/events/",
+        "/events?",
+        "/events?a[]=1&b=%7B2%7D",
+        "/events/a%20b",
+        "/events?x=1&y=%C3%A9&x=2",
+        "/caf%C3%A9?q=a/b:c",
+        "/~a.b_c-d!$&'()*+,=:@",
+    ] {
         let received = forwarded(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!(received.start_line(), format!("GET {target} HTTP/1.1"));
         assert_eq!(received.header("host"), ["localhost"]);
@@ -501,4 +508,83 @@ fn an_answer_may_come_before_the_upload_is_over() {
         .unwrap();
     let answer = connection.answer_to("POST").unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+}
+
+#[test]
+fn requests_that_come_together_are_answered_in_their_order() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            let path = request.start_line().split(' ').nth(1).unwrap_or_default().to_owned();
+            connection
+                .wire
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()))?;
+        }
+        Ok(())
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    let post = "POST /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc";
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.send(format!("{}{post}{}{}", get("/a"), get("/c%2Fd"), get("/e"))).unwrap();
+    let answers: Vec<_> = (0..4).map(|_| connection.answer_to("GET").unwrap()).collect();
+    let bodies: Vec<_> = [0, 1, 3].map(|index: usize| answers[index].text()).into();
+    assert_eq!(bodies, ["/a", "/b", "/e"]);
+    assert_eq!(answers[2].verdict(), "400 ambiguous_request");
+}
+
+#[test]
+fn http_1_0_is_served_too() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    let answer = connection.ask("GET /events HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    assert!(connection.is_closed());
+    let received = backend.wait_for(1).remove(0);
+    assert_eq!(received.start_line(), "GET /events HTTP/1.1");
+    assert_eq!(received.header("host"), [backend.address.to_string()]);
+}
+
+#[test]
+fn a_backend_of_http_1_0_ends_its_answer_with_its_connection() {
+    let backend = Backend::scripted(|connection| {
+        connection.request()?;
+        connection.wire.send("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end")
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    for _ in 0..2 {
+        assert_eq!(connection.get("/events").unwrap().text(), "until the end");
+    }
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    assert_eq!(http2.get("/events").unwrap().text(), "until the end");
+}
+
+#[test]
+fn informational_answers_of_the_backend_are_not_the_answer() {
+    let backend = Backend::answering(format!(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"
+    ));
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    for _ in 0..2 {
+        assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_ascii_pass_in_the_values_of_headers() {
+    let backend =
+        Backend::answering(b"HTTP/1.1 200 OK\r\nX-Down: caf\xe9\r\nContent-Length: 2\r\n\r\nok".to_vec());
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    connection.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Up: caf\xe9\r\n\r\n").unwrap();
+    let head = connection.until(b"\r\n\r\n").unwrap();
+    assert!(
+        head.windows(12).any(|window| window == b"x-down: caf\xe9"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    let raw = backend.wait_for(1).remove(0).raw;
+    assert!(raw.windows(10).any(|window| window == b"x-up: caf\xe9"), "{}", String::from_utf8_lossy(&raw));
 }

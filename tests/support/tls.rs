@@ -61,11 +61,16 @@ impl Client {
 
     /// The handshake is complete, as far as the client can tell.
     pub fn connect(&self, address: SocketAddr) -> io::Result<Tls> {
+        self.connect_as(address, "localhost")
+    }
+
+    /// Asks for a server of that name; an address as the name is not told (SNI is for names).
+    pub fn connect_as(&self, address: SocketAddr, name: &str) -> io::Result<Tls> {
         let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut connection =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
         while connection.is_handshaking() {
