@@ -16,6 +16,7 @@ mod admin;
 mod ambiguous_requests;
 mod bad_configuration;
 mod certificates;
+mod configuration;
 mod demo;
 mod forwarding;
 mod large_bodies;

@@ -92,7 +92,15 @@ impl Setup {
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Proxy {
-        let mut process = Process::spawn(&["run", "--config", self.write().to_str().unwrap()]);
+        self.start_with(|_| {})
+    }
+
+    /// Starts it with more on its command line or in its environment.
+    #[track_caller]
+    pub fn start_with(self, change: impl FnOnce(&mut Command)) -> Proxy {
+        let mut command = command(&["run", "--config", self.write().to_str().unwrap()]);
+        change(&mut command);
+        let mut process = Process::of(&mut command);
         let ready = process.log_where("ready", |line| line["message"] == "ready");
         let address = |field: &str| -> SocketAddr {
             let text = ready[field].as_str().unwrap_or_else(|| panic!("no `{field}` in {ready}"));
@@ -234,6 +242,11 @@ impl Process {
         }
     }
 
+    /// What is left of standard output, to its end.
+    pub fn rest_of_output(&mut self) -> String {
+        self.audit.iter().collect::<Vec<_>>().join("\n")
+    }
+
     /// Everything of the log that was read so far.
     pub fn log(&mut self) -> String {
         self.seen.extend(self.log.try_iter());
@@ -262,7 +275,7 @@ pub struct Finished {
 pub fn run(arguments: &[&str]) -> Finished {
     let mut process = Process::spawn(arguments);
     let code = process.exit().code();
-    let stdout = process.audit.iter().collect::<Vec<_>>().join("\n");
+    let stdout = process.rest_of_output();
     Finished { code, stdout, stderr: process.seen.join("\n") }
 }
 
