@@ -29,6 +29,7 @@ mod real_clients;
 mod refusals;
 mod shutdown;
 mod slots;
+mod strangers;
 mod support;
 
 use std::fs;
