@@ -18,23 +18,25 @@ fn verdict(proxy: &Proxy) -> String {
 #[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     let backend = Backend::ok();
-    let slots = |change: &dyn Fn(&mut std::process::Command)| {
+    let slots = |variable: Option<&str>, flag: Option<&str>| {
         let setup = Setup::new(&backend.url()).set("limits.max_connections", 5);
-        setup.start_with(change).admin.metrics().value("sidegate_slots_limit")
+        let proxy = setup.start_with(|command| {
+            command.envs(variable.map(|value| ("SIDEGATE_LIMITS_MAX_CONNECTIONS", value)));
+            command.args(flag);
+        });
+        proxy.admin.metrics().value("sidegate_slots_limit")
     };
-    let variable = "SIDEGATE_LIMITS_MAX_CONNECTIONS";
-    assert_eq!(slots(&|_| {}), 5.0);
-    assert_eq!(slots(&|command| drop(command.env(variable, "6"))), 6.0);
-    assert_eq!(
-        slots(&|command| drop(command.env(variable, "6").args(["--limits-max-connections", "7"]))),
-        7.0
-    );
+    assert_eq!(slots(None, None), 5.0);
+    assert_eq!(slots(Some("6"), None), 6.0);
+    assert_eq!(slots(Some("6"), Some("--limits-max-connections=7")), 7.0);
 }
 
 #[test]
 fn relative_paths_are_relative_to_the_file() {
     let backend = Backend::ok();
-    let proxy = Setup::new(&backend.url()).start_with(|command| drop(command.current_dir("/")));
+    let proxy = Setup::new(&backend.url()).start_with(|command| {
+        command.current_dir("/");
+    });
     assert_eq!(verdict(&proxy), "200");
 }
 
