@@ -25,7 +25,7 @@ use crate::target::Target;
 #[derive(Debug, Args)]
 pub struct Explain {
     /// Policy files or folders, then the method and the path of the request
-    #[arg(required = true, num_args = 3.., value_names = ["PATH", "METHOD", "TARGET"])]
+    #[arg(required = true, value_name = "PATH> <METHOD> <TARGET")]
     words: Vec<String>,
     /// Who asks: a certificate's file
     #[arg(long, value_name = "FILE", required_unless_present = "client", conflicts_with = "client")]

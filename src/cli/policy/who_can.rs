@@ -16,7 +16,7 @@ use crate::policy::who_can::{Answer, who_can};
 #[derive(Debug, Args)]
 pub struct WhoCan {
     /// Policy files or folders, then the method and the path of the request
-    #[arg(required = true, num_args = 3.., value_names = ["PATH", "METHOD", "TARGET"])]
+    #[arg(required = true, value_name = "PATH> <METHOD> <TARGET")]
     words: Vec<String>,
     /// How the answer is printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
