@@ -6,21 +6,21 @@
 //!
 //! A deny beats every grant, the order of entries never matters, and what is unclear is denied.
 
-#[expect(dead_code, reason = "the tools for authors use what deciding does not")]
 mod check;
 mod compile;
 mod condition;
-#[expect(dead_code, reason = "the tools for authors use what deciding does not")]
 mod document;
 mod hash;
-#[expect(dead_code, reason = "the tools for authors use what deciding does not")]
+pub(crate) mod lint;
 mod matching;
-#[expect(dead_code, reason = "the tools for authors use what deciding does not")]
 mod pattern;
 mod rights;
-#[expect(dead_code, reason = "the tools for authors use what deciding does not")]
 mod route;
+pub(crate) mod schema;
+pub(crate) mod trace;
+pub(crate) mod trial;
 mod trie;
+pub(crate) mod who_can;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -31,9 +31,11 @@ use jiff::Timestamp;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::Identity;
 use crate::target::Target;
-use check::Model;
+pub(crate) use check::Model;
 use condition::Unclear;
 use document::Document;
+pub(crate) use document::Word;
+pub(crate) use matching::spelled;
 pub use rights::Rights;
 use rights::{Clients, Holder, Holdings};
 use trie::{Entry, Trie};

@@ -63,6 +63,23 @@ impl Week {
         })
     }
 
+    /// In words: days, hours and zone.
+    pub(crate) fn words(&self) -> String {
+        let names = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+        let days = names.iter().zip(self.days).filter(|(_, open)| *open).map(|(name, _)| *name);
+        let days =
+            if self.days == [true; 7] { "any day".to_owned() } else { days.collect::<Vec<_>>().join(", ") };
+        let hours = self.hours.iter().map(|hours| {
+            let until =
+                hours.until.map_or_else(|| "24:00".to_owned(), |until| until.strftime("%H:%M").to_string());
+            format!("{}-{until}", hours.from.strftime("%H:%M"))
+        });
+        let hours: Vec<String> = hours.collect();
+        let hours = if hours.is_empty() { String::new() } else { format!(", {}", hours.join(" or ")) };
+        let zone = self.zone.iana_name().unwrap_or("UTC");
+        format!("it is {days}{hours} in {zone}")
+    }
+
     fn has(&self, day: Weekday) -> bool {
         usize::try_from(day.to_monday_zero_offset())
             .is_ok_and(|day| self.days.get(day).is_some_and(|day| *day))

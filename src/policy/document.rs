@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-pub(crate) use cases::Case;
+pub(crate) use cases::{Case, ClientOf, Expectation};
 
 use super::condition::{HeaderCondition, Network, QueryCondition};
 use super::matching::{Alternative, Matcher, Test};

@@ -1,5 +1,7 @@
 //! Patterns over the values of a certificate: `*` within a component, `**` across them, `{name}` to capture.
 
+use std::fmt;
+
 use crate::identity::Attribute;
 
 /// A pattern, ready to be held against values of one attribute.
@@ -93,10 +95,6 @@ impl Pattern {
         }
     }
 
-    pub(crate) fn pieces(&self) -> &[Piece] {
-        &self.pieces
-    }
-
     /// The names that it captures.
     pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
@@ -139,6 +137,20 @@ impl Pattern {
         value.len() >= self.prefix().len() + self.suffix().len()
             && value.starts_with(self.prefix())
             && value.ends_with(self.suffix())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => f.write_str(text)?,
+                Piece::Star => f.write_str("*")?,
+                Piece::DoubleStar => f.write_str("**")?,
+                Piece::Capture(name) => write!(f, "{{{name}}}")?,
+            }
+        }
+        Ok(())
     }
 }
 
