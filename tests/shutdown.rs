@@ -70,7 +70,7 @@ fn http2_is_told_to_go_away_and_its_streams_are_finished() {
     wait_until_draining(&proxy);
     go.send(()).unwrap();
     assert_eq!(exchange.finish(b"").unwrap().text(), "ok");
-    connection.ended().expect("GOAWAY without an error");
+    connection.assert_ends_in_order();
     assert_eq!(proxy.process.exit().code(), Some(0));
 }
 
