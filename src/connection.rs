@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Request;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
@@ -37,8 +37,8 @@ use pulse::{Felt, Pulse};
 pub use pulse::Busy;
 
 /// What a refused upload may still send before its connection is closed (DESIGN §5).
-const UNREAD_BYTES: u64 = 64 * 1024;
-const UNREAD_TIME: Duration = Duration::from_secs(1);
+pub(crate) const UNREAD_BYTES: u64 = 64 * 1024;
+pub(crate) const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 /// How long a connection may do nothing (`limits`).
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,13 @@ pub struct Patience {
     pub lobby_idle: Duration,
     /// Between requests, with a slot.
     pub idle: Duration,
+}
+
+impl Patience {
+    /// How often a connection's pulse is looked at: no limit is shorter.
+    fn shortest(&self) -> Duration {
+        self.request.min(self.lobby_idle).min(self.idle)
+    }
 }
 
 /// Bounds of HTTP itself.
@@ -96,10 +103,8 @@ pub struct Connection {
 impl Connection {
     /// A request is refused without its body having been read: should the connection end after the answer, it is
     /// closed gently, so that the client reads the answer and not a reset.
-    pub fn leave_unread(&self, body: &Incoming) {
-        if !body.is_end_stream() {
-            self.unread.store(true, Ordering::Relaxed);
-        }
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
     }
 
     /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.

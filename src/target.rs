@@ -51,6 +51,8 @@ pub enum Ambiguity {
     EmptySegment,
     /// A `;` in the path.
     Semicolon,
+    /// A target of a scheme other than HTTP.
+    OtherScheme,
     /// A method that is not written in capitals.
     StrangeMethod,
     /// No `Host`.
@@ -78,6 +80,7 @@ impl fmt::Display for Ambiguity {
             Self::DotSegment => "the path holds a . or .. segment",
             Self::EmptySegment => "the path holds an empty segment (//)",
             Self::Semicolon => "the path holds a ; parameter",
+            Self::OtherScheme => "the target names a scheme that is not HTTP",
             Self::StrangeMethod => "the method is not written in capital letters",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
@@ -94,6 +97,9 @@ impl Target {
     /// What two parsers could read differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Ambiguity> {
         check_method(method)?;
+        if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+            return Err(Ambiguity::OtherScheme);
+        }
         let path_and_query = uri.path_and_query().cloned().ok_or(Ambiguity::NoPath)?;
         Self::of_parts(method.clone(), path_and_query)
     }

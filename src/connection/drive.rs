@@ -93,7 +93,7 @@ pub(super) struct Drive<H> {
 
 impl<H: Http> Drive<H> {
     pub(super) fn of(http: H, connection: &Arc<Connection>) -> Self {
-        let first = Instant::now() + connection.worker.patience.request;
+        let first = Instant::now() + connection.worker.patience.shortest();
         Self {
             http: Some(http),
             connection: Arc::clone(connection),
@@ -154,7 +154,7 @@ impl<H: Http> Drive<H> {
     /// Whether it has done nothing for too long, and even its farewell is over. Otherwise sets the timer anew.
     fn look_at_pulse(&mut self) -> bool {
         let now = Instant::now();
-        let patience = &self.connection.worker.patience;
+        let tick = now + self.connection.worker.patience.shortest();
         let deadline = self.connection.deadline();
         let next = match deadline {
             Some(_) if self.finishing => return true,
@@ -162,9 +162,9 @@ impl<H: Http> Drive<H> {
                 self.connection.leash.give(Order::Finish);
                 return false;
             }
-            Some(deadline) => deadline.min(now + patience.request),
+            Some(deadline) => deadline.min(tick),
             None if self.finishing => now + FAREWELL,
-            None => now + patience.request.min(patience.lobby_idle),
+            None => tick,
         };
         self.look.as_mut().reset(next);
         false

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Version};
+use http::{Method, Request, Version};
+use http_body::Body;
 use rustls::pki_types::CertificateDer;
 
 use crate::identity::{Attribute, Identity};
@@ -20,11 +21,13 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
-const HOP_BY_HOP: [HeaderName; 6] = [
+const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
+    HTTP2_SETTINGS,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     header::TE,
@@ -197,8 +200,9 @@ pub struct Said<'a> {
 pub type Custom = [(HeaderName, Attribute)];
 
 /// Makes a client's request one for the backend: strips, then sets.
-pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
+pub fn rewrite<B: Body>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     let version = request.version();
+    let says_empty = says_empty(request);
     let headers = request.headers_mut();
     strip(headers, custom);
     join_cookies(headers);
@@ -210,6 +214,9 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     headers.insert(X_FORWARDED_FOR, said.connection.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.extend(value(&forwarded(said)).map(|value| (header::FORWARDED, value)));
+    if says_empty {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.append(header::VIA, via(version));
     headers.extend(value(said.request_id).map(|value| (X_REQUEST_ID, value)));
     if headers.get(&TRACEPARENT).is_none_or(|value| !is_traceparent(value.as_bytes())) {
@@ -219,6 +226,12 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
         headers.insert(name.clone(), value.clone());
     }
     *request.version_mut() = Version::HTTP_11;
+}
+
+/// Whether the backend is told that there is no body: where the client said so, and where it should have (RFC 9110 §8.6).
+fn says_empty<B: Body>(request: &Request<B>) -> bool {
+    let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    request.body().is_end_stream() && (expects_body || request.headers().contains_key(header::CONTENT_LENGTH))
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -419,8 +432,10 @@ mod tests {
             ("accept", "*/*"),
         ];
         assert_eq!(stripped(&lines, &[]), ["accept"]);
-        let mut request =
-            Request::builder().header("connection", "x-forwarded-for, client-cert").body(()).unwrap();
+        let mut request = Request::builder()
+            .header("connection", "x-forwarded-for, client-cert")
+            .body(String::new())
+            .unwrap();
         let identity = IdentityHeaders(vec![(CLIENT_CERT, HeaderValue::from_static(":AA==:"))]);
         let connection = ConnectionHeaders::of("192.0.2.1".parse().unwrap());
         let said = Said {
