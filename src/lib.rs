@@ -21,7 +21,7 @@
 //! | pure | [`identity`], [`policy`], [`config`] | words; no I/O, no clock: time is an argument |
 //! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
 //! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
-//! | outside | [`app`], [`cli`] | everything |
+//! | outside | [`app`], [`cli`], [`demo`] | everything |
 //!
 //! [`gate`] is the story of a request on one screen: each step needs what only the step before it can give. Only
 //! [`policy`] makes a `Permit`, only a `Permit` gets a slot from [`admission`], and only what was admitted is taken by [`forward`].
@@ -42,6 +42,7 @@ pub mod admission;
 pub mod forward;
 pub mod refusal;
 pub mod reply;
+pub mod unread;
 
 pub mod app;
 pub mod config;
@@ -54,3 +55,4 @@ pub mod leash;
 pub mod telemetry;
 pub mod admin;
 pub mod cli;
+pub mod demo;

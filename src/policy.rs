@@ -1,84 +1,280 @@
-//! stub
+//! What a client may do: policies in YAML, understood whole or refused whole, and decided by one walk down a path. Pure.
+//!
+//! From text to decision in four steps, each a module: [`document`] (the shape of a file, part by part), [`check`] (names
+//! looked up, every mistake found), [`compile`](self::compile) (one tree of routes, one index of clients), and
+//! [`Policy::authorize`]. Beside the road stand the tools for authors, which work on the checked model.
+//!
+//! A deny beats every grant, the order of entries never matters, and what is unclear is denied.
+
+mod check;
+mod compile;
+mod condition;
+mod document;
+mod hash;
+pub(crate) mod lint;
+mod matching;
+mod pattern;
+mod rights;
+mod route;
+pub(crate) mod schema;
+pub(crate) mod trace;
+pub(crate) mod trial;
+mod trie;
+pub(crate) mod who_can;
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::Identity;
 use crate::target::Target;
-use std::net::IpAddr;
-use std::sync::Arc;
-/// s
+pub(crate) use check::Model;
+use condition::Unclear;
+use document::Document;
+pub(crate) use document::Word;
+pub(crate) use matching::spelled;
+pub use rights::Rights;
+use rights::{Clients, Holder, Holdings};
+use trie::{Entry, Trie};
+
+/// A policy, ready to decide.
 #[derive(Debug)]
-pub struct Policy;
-/// s
-#[derive(Debug)]
-pub struct Rights;
-/// s
-#[derive(Debug)]
+pub struct Policy {
+    trie: Trie,
+    clients: Clients,
+    /// The deny rules that mean everyone alike.
+    denies: Holdings,
+}
+
+/// A request, as far as a policy looks at it.
+#[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /** s */
+    /// Method, path and query.
     pub target: &'a Target,
-    /** s */
+    /// The request's headers, for routes with conditions on them.
     pub headers: &'a http::HeaderMap,
-    /** s */
+    /// The address of the peer.
     pub source: IpAddr,
-    /** s */
-    pub now: jiff::Timestamp,
-    /** s */
+    /// The time at which it is decided.
+    pub now: Timestamp,
+    /// The protocol that the client asks to switch to, from its `Upgrade` header.
     pub upgrade: Option<&'a str>,
 }
-/// s
-#[derive(Debug)]
-pub struct Permit(Arc<Rule>);
-/// s
-#[derive(Debug)]
-pub struct Denied;
-/// s
-#[derive(Debug)]
+
+/// The proof that a policy allows a request; nothing else can make one.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    rule: Arc<Rule>,
+    upgrade: bool,
+}
+
+impl Permit {
+    /// The client entry that grants it.
+    #[must_use]
+    pub const fn rule(&self) -> &Arc<Rule> {
+        &self.rule
+    }
+
+    /// Whether the switch to the protocol that was asked for is permitted too.
+    #[must_use]
+    pub const fn upgrade(&self) -> bool {
+        self.upgrade
+    }
+}
+
+/// A policy's no.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    rule: Option<Arc<Rule>>,
+}
+
+impl Denied {
+    /// The deny rule that forbids it; none where no grant allows it.
+    #[must_use]
+    pub const fn rule(&self) -> Option<&Arc<Rule>> {
+        self.rule.as_ref()
+    }
+}
+
+/// An entry of a policy that decided, as audit records name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /** s */
-    pub name: String,
-    /** s */
-    pub file: String,
-    /** s */
+    /// The entry's `name`.
+    pub name: Box<str>,
+    /// The file that it is in, as it was named when the policy was read.
+    pub file: Box<str>,
+    /// The line of its name.
     pub line: usize,
 }
-impl Policy {
-    /// s
-    pub fn compile(_: &[Arc<Source>]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
-        Ok((Self, vec![]))
+
+impl Rule {
+    /// The entry's `name`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
-    /// s
-    pub fn rights(&self, _: &Identity) -> Rights {
-        Rights
-    }
-    /// s
-    pub fn authorize(&self, _: &Rights, q: &Question<'_>) -> Result<Permit, Denied> {
-        if q.target.method() == http::Method::POST && q.target.path() == "/events/1" {
-            Err(Denied)
-        } else if q.target.method() == http::Method::DELETE {
-            Err(Denied)
-        } else {
-            Ok(Permit(Arc::new(Rule { name: "x".into(), file: "f".into(), line: 1 })))
+}
+
+/// How much of the service a client may take; enforced by admission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in a second, in the long run.
+    pub requests_per_second: Option<u32>,
+    /// Requests at once beyond that rate; as many as in a second where nothing is said.
+    pub burst: Option<u32>,
+    /// Connections that hold a slot.
+    pub connections: Option<u32>,
+}
+
+impl Limits {
+    /// Of each kind the lower bound.
+    #[must_use]
+    pub fn strictest(self, other: Self) -> Self {
+        let lower = |a: Option<u32>, b: Option<u32>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            requests_per_second: lower(self.requests_per_second, other.requests_per_second),
+            burst: lower(self.burst, other.burst),
+            connections: lower(self.connections, other.connections),
         }
     }
-    /// s
+}
+
+impl Policy {
+    /// Understands all files together, whatever their order. Warnings come with the policy.
+    ///
+    /// # Errors
+    /// Every mistake in every file; a policy with any takes no effect.
+    pub fn compile(sources: &[Arc<Source>]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let (model, warnings) = model(sources)?;
+        Ok((Self::of(model), warnings))
+    }
+
+    /// What an identity may do. Worked out once per identity and policy, then shared between its connections.
+    #[must_use]
+    pub fn rights(&self, identity: &Identity) -> Rights {
+        self.clients.rights(identity)
+    }
+
+    /// Decides. The rights must be this policy's own.
+    ///
+    /// # Errors
+    /// The deny rule that forbids it, or none if no grant allows it.
+    pub fn authorize(&self, rights: &Rights, question: &Question<'_>) -> Result<Permit, Denied> {
+        let mut decision = Decision::new(self, rights, question);
+        match self.trie.walk(question.target.segments(), |entries| decision.consider(entries)) {
+            ControlFlow::Break(verdict) => verdict,
+            ControlFlow::Continue(()) => decision.verdict(),
+        }
+    }
+
+    /// Whether no client is given anything, so that every request will be denied.
+    #[must_use]
     pub fn allows_nothing(&self) -> bool {
-        false
+        !self.clients.is_any_given_something()
     }
 }
-impl Permit {
-    /** s */
-    pub fn rule(&self) -> &Arc<Rule> {
-        &self.0
+
+/// Reads and checks all files.
+pub(crate) fn model(sources: &[Arc<Source>]) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let mut document = Document::default();
+    for source in sources {
+        document.read(source, &mut diagnostics);
+    }
+    match Model::check(document, &mut diagnostics) {
+        Some(model) => Ok((model, diagnostics)),
+        None => Err(diagnostics),
     }
 }
-impl Denied {
-    /** s */
-    pub fn rule(&self) -> Option<&Arc<Rule>> {
-        None
+
+/// A decision that is being made: what was found on the way down the path.
+struct Decision<'d> {
+    policy: &'d Policy,
+    rights: &'d Rights,
+    question: &'d Question<'d>,
+    bit: u64,
+    denies: bool,
+    switches: bool,
+    grant: Option<&'d Holder>,
+    upgrade: bool,
+}
+
+type Verdict = Result<Permit, Denied>;
+
+impl<'d> Decision<'d> {
+    fn new(policy: &'d Policy, rights: &'d Rights, question: &'d Question<'d>) -> Self {
+        Self {
+            policy,
+            rights,
+            question,
+            bit: policy.trie.bit(question.target.method()),
+            denies: !policy.denies.is_empty() || !rights.denies.is_empty(),
+            switches: question.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
+            grant: None,
+            upgrade: false,
+        }
+    }
+
+    /// Looks at what is said at one reading of the path; breaks off as soon as nothing can change the verdict.
+    fn consider(&mut self, entries: &[Entry]) -> ControlFlow<Verdict> {
+        if self.denies
+            && let Some(holder) = self.denied(entries)
+        {
+            return ControlFlow::Break(Err(Denied { rule: Some(holder.rule.clone()) }));
+        }
+        if self.grant.is_none() || (self.switches && !self.upgrade) {
+            self.granted(entries);
+        }
+        match self.grant {
+            Some(holder) if !self.denies && self.upgrade == self.switches => {
+                ControlFlow::Break(Ok(Permit { rule: holder.rule.clone(), upgrade: self.upgrade }))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn denied(&self, entries: &[Entry]) -> Option<&'d Holder> {
+        let (policy, rights) = (self.policy, self.rights);
+        let mut found = None;
+        let mut hit = |entry: &Entry, holder: &'d Holder| {
+            let covers = holder.covers(&policy.trie, entry, self.question, self.bit, Unclear::Met);
+            found = covers.then_some(holder);
+            covers
+        };
+        let _ = policy.denies.any(entries, &mut hit) || rights.denies.any(entries, &mut hit);
+        found
+    }
+
+    fn granted(&mut self, entries: &[Entry]) {
+        let (policy, rights, question) = (self.policy, self.rights, self.question);
+        let (bit, switches) = (self.bit, self.switches);
+        let (mut grant, mut upgrade) = (self.grant, self.upgrade);
+        rights.grants.any(entries, |entry, holder| {
+            if !holder.covers(&policy.trie, entry, question, bit, Unclear::Unmet) {
+                return false;
+            }
+            let switch = switches && policy.trie.tail(entry).is_some_and(|tail| tail.upgrade);
+            if grant.is_none() || switch {
+                (grant, upgrade) = (Some(holder), switch);
+            }
+            upgrade == switches
+        });
+        (self.grant, self.upgrade) = (grant, upgrade);
+    }
+
+    fn verdict(self) -> Verdict {
+        match self.grant {
+            Some(holder) => Ok(Permit { rule: holder.rule.clone(), upgrade: self.upgrade }),
+            None => Err(Denied { rule: None }),
+        }
     }
 }
-impl Rights {
-    /** s */
-    pub fn clients(&self) -> Vec<String> {
-        vec![]
-    }
-}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,12 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use tokio::time::Sleep;
 
 use crate::client::Client;
-use crate::connection::{self, Busy, Connection};
+use crate::connection::{Busy, Connection};
 use crate::forward::Answer;
-use crate::handshake::Protocol;
 use crate::policy::Rule;
 use crate::refusal::Refusal;
 use crate::telemetry::{Decision, Record, RequestId};
@@ -35,8 +33,6 @@ enum Source {
     Forwarded(Answer),
     /// Our own, whole.
     Refused(Full<Bytes>),
-    /// Our own, whose end waits for an upload that nobody wants.
-    Waiting(Full<Bytes>, Box<Unwanted>),
 }
 
 /// What happens at the end of an answer.
@@ -57,37 +53,8 @@ pub struct Recording {
     busy: Busy,
     request_id: RequestId,
     method: Method,
-    unwanted: Option<Box<Unwanted>>,
     /// Only where records are kept.
     record: Option<Box<Recorded>>,
-}
-
-/// The rest of a refused upload over HTTP/2. The stream ends once it has been read and forgotten, within bounds:
-/// a stream that ended before would reset the upload, and many clients then lose the answer with it.
-#[derive(Debug)]
-struct Unwanted {
-    body: Incoming,
-    left: u64,
-    time: Pin<Box<Sleep>>,
-}
-
-impl Unwanted {
-    fn of(body: Incoming) -> Box<Self> {
-        let time = Box::pin(tokio::time::sleep(connection::UNREAD_TIME));
-        Box::new(Self { body, left: connection::UNREAD_BYTES, time })
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            let Some(Ok(frame)) = frame else { return Poll::Ready(()) };
-            let read = frame.data_ref().map_or(0, |data| data.len() as u64);
-            self.left = self.left.saturating_sub(read);
-            if self.left == 0 {
-                return Poll::Ready(());
-            }
-        }
-        self.time.as_mut().poll(cx)
-    }
 }
 
 /// The parts of an audit record that are known before its end.
@@ -122,20 +89,7 @@ impl Recording {
             connection: Arc::clone(connection),
             request_id,
             method: request.method().clone(),
-            unwanted: None,
             record,
-        }
-    }
-
-    /// The request is refused before its body was read. HTTP/1.1 closes the connection gently after the answer; an
-    /// HTTP/2 stream ends when the rest has come, or has been waited for.
-    pub fn leaves_unread(&mut self, body: Incoming) {
-        if body.is_end_stream() {
-            return;
-        }
-        match self.connection.protocol {
-            Protocol::Http1 => self.connection.leave_unread(),
-            Protocol::Http2 => self.unwanted = Some(Unwanted::of(body)),
         }
     }
 
@@ -165,19 +119,11 @@ impl Recording {
     }
 
     /// We answer.
-    pub fn refused(mut self, refusal: &Refusal) -> Response<Reply> {
+    pub fn refused(self, refusal: &Refusal) -> Response<Reply> {
         let response = refusal.response(&self.method, self.request_id.as_str());
         let status = response.status().as_u16();
         let decision = Decision::Refused(refusal.reason());
-        let unwanted = self.unwanted.take();
-        response.map(|body| {
-            let body = Full::new(body);
-            let source = match unwanted {
-                Some(unwanted) => Source::Waiting(body, unwanted),
-                None => Source::Refused(body),
-            };
-            self.reply(source, decision, status)
-        })
+        response.map(|body| self.reply(Source::Refused(Full::new(body)), decision, status))
     }
 
     fn reply(self, body: Source, decision: Decision, status: u16) -> Reply {
@@ -228,12 +174,6 @@ impl Body for Reply {
         let frame = match &mut self.body {
             Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx),
             Source::Refused(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Source::Waiting(body, unwanted) => {
-                if body.is_end_stream() {
-                    ready!(unwanted.poll_gone(cx));
-                }
-                Pin::new(body).poll_frame(cx).map_err(|never| match never {})
-            }
         };
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
@@ -247,15 +187,13 @@ impl Body for Reply {
         match &self.body {
             Source::Forwarded(answer) => answer.is_end_stream(),
             Source::Refused(body) => body.is_end_stream(),
-            // Its end is still to be waited for.
-            Source::Waiting(..) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Source::Forwarded(answer) => answer.size_hint(),
-            Source::Refused(body) | Source::Waiting(body, _) => body.size_hint(),
+            Source::Refused(body) => body.size_hint(),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version, header};
 
 /// Longer paths and queries are refused before anything else is done with them.
@@ -51,8 +51,6 @@ pub enum Ambiguity {
     EmptySegment,
     /// A `;` in the path.
     Semicolon,
-    /// A target of a scheme other than HTTP.
-    OtherScheme,
     /// A method that is not written in capitals.
     StrangeMethod,
     /// No `Host`.
@@ -63,6 +61,8 @@ pub enum Ambiguity {
     MalformedHost,
     /// A `Host` that differs from `:authority` or from the target's own.
     OtherHost,
+    /// A scheme that is neither `http` nor `https`.
+    OtherScheme,
 }
 
 impl fmt::Display for Ambiguity {
@@ -80,12 +80,12 @@ impl fmt::Display for Ambiguity {
             Self::DotSegment => "the path holds a . or .. segment",
             Self::EmptySegment => "the path holds an empty segment (//)",
             Self::Semicolon => "the path holds a ; parameter",
-            Self::OtherScheme => "the target names a scheme that is not HTTP",
             Self::StrangeMethod => "the method is not written in capital letters",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",
             Self::OtherHost => "the request names two different hosts",
+            Self::OtherScheme => "the request's target is for another protocol than HTTP",
         })
     }
 }
@@ -97,7 +97,7 @@ impl Target {
     /// What two parsers could read differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Ambiguity> {
         check_method(method)?;
-        if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP) {
             return Err(Ambiguity::OtherScheme);
         }
         let path_and_query = uri.path_and_query().cloned().ok_or(Ambiguity::NoPath)?;

@@ -34,6 +34,12 @@ impl<'n, 's> Fields<'n, 's> {
         self.span
     }
 
+    /// Whether no known key was written at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The value of a key, if it was written.
     #[must_use]
     pub fn optional(&self, key: &str) -> Option<&'n Node<'s>> {

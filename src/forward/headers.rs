@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Version};
-use http_body::Body;
+use http::{Request, Version};
 use rustls::pki_types::CertificateDer;
 
 use crate::identity::{Attribute, Identity};
@@ -200,9 +199,8 @@ pub struct Said<'a> {
 pub type Custom = [(HeaderName, Attribute)];
 
 /// Makes a client's request one for the backend: strips, then sets.
-pub fn rewrite<B: Body>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
+pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     let version = request.version();
-    let says_empty = says_empty(request);
     let headers = request.headers_mut();
     strip(headers, custom);
     join_cookies(headers);
@@ -214,9 +212,6 @@ pub fn rewrite<B: Body>(request: &mut Request<B>, custom: &Custom, said: &Said<'
     headers.insert(X_FORWARDED_FOR, said.connection.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.extend(value(&forwarded(said)).map(|value| (header::FORWARDED, value)));
-    if says_empty {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
     headers.append(header::VIA, via(version));
     headers.extend(value(said.request_id).map(|value| (X_REQUEST_ID, value)));
     if headers.get(&TRACEPARENT).is_none_or(|value| !is_traceparent(value.as_bytes())) {
@@ -226,12 +221,6 @@ pub fn rewrite<B: Body>(request: &mut Request<B>, custom: &Custom, said: &Said<'
         headers.insert(name.clone(), value.clone());
     }
     *request.version_mut() = Version::HTTP_11;
-}
-
-/// Whether the backend is told that there is no body: where the client said so, and where it should have (RFC 9110 §8.6).
-fn says_empty<B: Body>(request: &Request<B>) -> bool {
-    let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
-    request.body().is_end_stream() && (expects_body || request.headers().contains_key(header::CONTENT_LENGTH))
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -295,7 +284,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
 fn strip(headers: &mut HeaderMap, custom: &Custom) {
     strip_connection(headers);
-    headers.remove(header::CONTENT_LENGTH);
+    // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
+    if headers.remove(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.remove(header::EXPECT);
     strip_protected(headers, custom);
 }
@@ -432,10 +424,8 @@ mod tests {
             ("accept", "*/*"),
         ];
         assert_eq!(stripped(&lines, &[]), ["accept"]);
-        let mut request = Request::builder()
-            .header("connection", "x-forwarded-for, client-cert")
-            .body(String::new())
-            .unwrap();
+        let mut request =
+            Request::builder().header("connection", "x-forwarded-for, client-cert").body(()).unwrap();
         let identity = IdentityHeaders(vec![(CLIENT_CERT, HeaderValue::from_static(":AA==:"))]);
         let connection = ConnectionHeaders::of("192.0.2.1".parse().unwrap());
         let said = Said {

@@ -1,0 +1,159 @@
+//! `sidegate policy`: the tools for authors, one file per verb, all through the engine that the proxy decides by.
+
+mod check;
+mod explain;
+mod schema;
+mod test;
+mod who_can;
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Subcommand, ValueEnum};
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::diagnostic::{Diagnostic, Source, did_you_mean};
+use crate::identity::{Attribute, Identity};
+use crate::policy::{self, Model, spelled};
+use crate::policy_files;
+
+/// Check, test, explain and change policies
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show every problem of a policy, and what in it deserves a second look
+    Check(check::Check),
+    /// Run the tests of a policy
+    Test(test::Test),
+    /// Say how a request is decided, and by which rules
+    Explain(explain::Explain),
+    /// List the clients that may make a request
+    WhoCan(who_can::WhoCan),
+    /// Print the JSON Schema of policies, for editors
+    Schema(schema::Schema),
+}
+
+impl Command {
+    /// Does what was asked: results to `out`, diagnostics to `err`. Exit code 0 for fine, 1 for a negative answer, 2 for
+    /// bad input.
+    pub fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+        let mut output = Output { out, err, colour: super::colour() };
+        let done = match self {
+            Self::Check(verb) => verb.run(&mut output),
+            Self::Test(verb) => verb.run(&mut output),
+            Self::Explain(verb) => verb.run(&mut output),
+            Self::WhoCan(verb) => verb.run(&mut output),
+            Self::Schema(verb) => verb.run(&mut output),
+        };
+        // Who closed the pipe (`| head`) wants no more, and no complaint either.
+        ExitCode::from(done.map_or(FINE, |answer| answer))
+    }
+}
+
+/// Exit code of a good end.
+const FINE: u8 = 0;
+/// Exit code of a negative answer.
+const NEGATIVE: u8 = 1;
+
+/// Where a verb writes.
+struct Output<'o> {
+    out: &'o mut dyn Write,
+    err: &'o mut dyn Write,
+    colour: bool,
+}
+
+impl Output<'_> {
+    /// Shows problems to a person, and gives the exit code of bad input.
+    fn bad_input(&mut self, problems: &[Diagnostic]) -> io::Result<u8> {
+        for problem in problems {
+            writeln!(self.err, "{}", problem.human(self.colour))?;
+        }
+        Ok(super::BAD_INPUT)
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+/// Reads policies without their test files.
+fn load(paths: &[PathBuf]) -> Result<Model, Vec<Diagnostic>> {
+    model(&policy_files::read(paths)?)
+}
+
+/// Reads policies with the test files beside them.
+fn load_with_tests(paths: &[PathBuf]) -> Result<Model, Vec<Diagnostic>> {
+    model(&policy_files::read_with_tests(paths)?)
+}
+
+fn model(sources: &[Arc<Source>]) -> Result<Model, Vec<Diagnostic>> {
+    policy::model(sources).map(|(model, _)| model)
+}
+
+/// Who `k=v,k=v` is. A comma inside a value is written `\,`.
+fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic> {
+    let mut attributes = Vec::new();
+    for pair in split(text) {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Diagnostic::error("bad-client", format!("`{pair}` is not `key=value`")).help(
+                "write what a certificate says, as in `common_name=order-producer,organization=Shop`",
+            ));
+        };
+        let name = name.trim();
+        let Some(attribute) = Attribute::named(name) else {
+            let help = did_you_mean(name, Attribute::ALL.map(Attribute::name)).unwrap_or_else(|| {
+                format!("the keys are {}", Attribute::ALL.map(Attribute::name).join(", "))
+            });
+            return Err(Diagnostic::error("bad-client", format!("unknown key `{name}`")).help(help));
+        };
+        attributes.push((attribute, spelled(attribute, value)));
+    }
+    Ok(Identity::of_attributes(attributes))
+}
+
+fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, parts.last_mut()) {
+            ('\\', Some(part)) if characters.peek() == Some(&',') => part.extend(characters.next()),
+            (',', _) => parts.push(String::new()),
+            (character, Some(part)) => part.push(character),
+            _ => {}
+        }
+    }
+    parts.retain(|part| !part.trim().is_empty());
+    parts
+}
+
+/// Who a certificate's file (PEM or DER, leaf first) says it is; whether it would be accepted is another question.
+fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
+    let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{}` {what}", path.display()));
+    let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let der = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
+    Identity::of_certificate(&der).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
+}
+
+/// An instant on the command line: RFC 3339, or `@` and seconds since 1970.
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let instant = match text.strip_prefix('@') {
+        Some(seconds) => seconds.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        None => text.parse().ok(),
+    };
+    instant.ok_or_else(|| "an instant such as 2027-01-01T00:00:00Z is expected".to_owned())
+}
+
+/// The address that requests come from where nothing is said.
+fn address(source: Option<IpAddr>) -> IpAddr {
+    source.unwrap_or(policy::trial::NOWHERE)
+}

@@ -1,0 +1,211 @@
+//! `sidegate policy explain`.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    FINE, Format, NEGATIVE, Output, address, identity_of_attributes, identity_of_certificate, instant, load,
+};
+use crate::diagnostic::Diagnostic;
+use crate::identity::Identity;
+use crate::policy::trace::{Finding, Reading, line};
+use crate::policy::trial::trace;
+use crate::policy::{Denied, Model, Permit, Policy, Question};
+use crate::target::Target;
+
+/// Say how a request is decided, and by which rules
+///
+/// Exits with 0 if it is allowed and with 1 if it is denied.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Policy files or folders, then the method and the path of the request
+    #[arg(required = true, value_name = "PATH> <METHOD> <TARGET")]
+    words: Vec<String>,
+    /// Who asks: a certificate's file
+    #[arg(long, value_name = "FILE", required_unless_present = "client", conflicts_with = "client")]
+    cert: Option<PathBuf>,
+    /// Who asks: what the certificate says, as `common_name=order-producer,organization=Shop`
+    #[arg(long, value_name = "K=V,…")]
+    client: Option<String>,
+    /// The address that it is asked from
+    #[arg(long, value_name = "IP")]
+    source: Option<IpAddr>,
+    /// When it is asked [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<Timestamp>,
+    /// A header of the request; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The protocol that the request asks to switch to
+    #[arg(long, value_name = "PROTOCOL")]
+    upgrade: Option<String>,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+impl Explain {
+    pub(super) fn run(self, output: &mut Output<'_>) -> io::Result<u8> {
+        match self.asked() {
+            Ok(asked) => asked.answer(self.format, output),
+            Err(problems) => output.bad_input(&problems),
+        }
+    }
+
+    fn asked(&self) -> Result<Asked, Vec<Diagnostic>> {
+        let (paths, target) = request(&self.words).map_err(|problem| vec![problem])?;
+        let identity = match (&self.cert, &self.client) {
+            (Some(file), _) => identity_of_certificate(file),
+            (None, client) => identity_of_attributes(client.as_deref().unwrap_or_default()),
+        };
+        let identity = identity.map_err(|problem| vec![problem])?;
+        let headers = headers(&self.headers).map_err(|problem| vec![problem])?;
+        Ok(Asked {
+            model: load(&paths)?,
+            policy: load(&paths).map(Policy::of)?,
+            identity,
+            target,
+            headers,
+            source: address(self.source),
+            now: self.at.unwrap_or_else(Timestamp::now),
+            upgrade: self.upgrade.clone(),
+        })
+    }
+}
+
+/// Policy paths, and the request that stands after them.
+pub(super) fn request(words: &[String]) -> Result<(Vec<PathBuf>, Target), Diagnostic> {
+    let [paths @ .., method, target] = words else {
+        return Err(Diagnostic::error("bad-request", "a policy, a method and a path are needed"));
+    };
+    let request = format!("{method} {target}");
+    let target = request.parse().map_err(|flaw| {
+        Diagnostic::error("bad-request", format!("`{request}` is never judged: {flaw}"))
+            .help("write policies, then a method and a path, as in `policies/ GET /events/17`")
+    })?;
+    Ok((paths.iter().map(PathBuf::from).collect(), target))
+}
+
+fn headers(written: &[String]) -> Result<HeaderMap, Diagnostic> {
+    let mut headers = HeaderMap::new();
+    for header in written {
+        let parts = header.split_once(':').and_then(|(name, value)| {
+            Some((
+                HeaderName::from_bytes(name.trim().as_bytes()).ok()?,
+                HeaderValue::from_str(value.trim()).ok()?,
+            ))
+        });
+        let Some((name, value)) = parts else {
+            return Err(Diagnostic::error("bad-header", format!("`{header}` is not a header"))
+                .help("write `Name: value`"));
+        };
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+struct Asked {
+    model: Model,
+    policy: Policy,
+    identity: Identity,
+    target: Target,
+    headers: HeaderMap,
+    source: IpAddr,
+    now: Timestamp,
+    upgrade: Option<String>,
+}
+
+impl Asked {
+    fn answer(&self, format: Format, output: &mut Output<'_>) -> io::Result<u8> {
+        let question = Question {
+            target: &self.target,
+            headers: &self.headers,
+            source: self.source,
+            now: self.now,
+            upgrade: self.upgrade.as_deref(),
+        };
+        let verdict = self.policy.authorize(&self.policy.rights(&self.identity), &question);
+        let reading = Reading { model: &self.model, identity: &self.identity, question: &question };
+        match format {
+            Format::Human => human(&verdict, reading, output)?,
+            Format::Json => writeln!(output.out, "{:#}", as_json(&verdict, reading))?,
+        }
+        Ok(if verdict.is_ok() { FINE } else { NEGATIVE })
+    }
+}
+
+fn human(
+    verdict: &Result<Permit, Denied>,
+    reading: Reading<'_, '_>,
+    output: &mut Output<'_>,
+) -> io::Result<()> {
+    let out = &mut output.out;
+    match verdict {
+        Ok(permit) => {
+            let rule = permit.rule();
+            writeln!(out, "allowed by `{}` ({}:{})", rule.name, rule.file, rule.line)?;
+            if reading.question.upgrade.is_some() {
+                let also = if permit.upgrade() {
+                    "and so is the switch of protocol"
+                } else {
+                    "but not the switch of protocol"
+                };
+                writeln!(out, "  {also}")?;
+            }
+        }
+        Err(denied) => match denied.rule() {
+            Some(rule) => writeln!(out, "denied by `{}` ({}:{})", rule.name, rule.file, rule.line)?,
+            None => writeln!(out, "denied: no grant allows it")?,
+        },
+    }
+    let clients: Vec<String> = reading
+        .clients()
+        .map(|client| format!("`{}` ({})", client.entry.name.text, line(&client.entry.name.place)))
+        .collect();
+    let clients = if clients.is_empty() { "no client entry".to_owned() } else { clients.join(", ") };
+    writeln!(out, "  the client is {clients}")?;
+    for fact in trace(reading) {
+        writeln!(out, "  {fact}")?;
+    }
+    Ok(())
+}
+
+fn as_json(verdict: &Result<Permit, Denied>, reading: Reading<'_, '_>) -> Value {
+    let rule = match verdict {
+        Ok(permit) => Some(permit.rule()),
+        Err(denied) => denied.rule(),
+    };
+    let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };
+    let misses = if verdict.is_ok() { Vec::new() } else { reading.near_misses() };
+    let misses: Vec<Value> = misses
+        .iter()
+        .map(|miss| {
+            json!({
+                "name": miss.entry.text, "permission": miss.permission.text, "route": miss.route.text,
+                "at": line(&miss.entry.place), "because": miss.because,
+            })
+        })
+        .collect();
+    json!({
+        "decision": if verdict.is_ok() { "allow" } else { "deny" },
+        "upgrade": verdict.as_ref().is_ok_and(Permit::upgrade),
+        "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
+        "clients": reading.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
+        "grants": findings(reading.grants()),
+        "denies": findings(reading.denies()),
+        "near_misses": misses,
+    })
+}
+
+fn finding(finding: &Finding<'_>) -> Value {
+    json!({
+        "name": finding.entry.text, "at": line(&finding.entry.place), "roles": finding.roles,
+        "permission": finding.permission.text, "route": finding.route.text, "route_at": line(&finding.route.place),
+    })
+}

@@ -1,0 +1,158 @@
+//! `sidegate policy test`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{FINE, NEGATIVE, Output, identity_of_certificate, instant, load_with_tests};
+use crate::policy::Policy;
+use crate::policy::trace::line;
+use crate::policy::trial::{self, Coverage, Trial};
+
+/// Run the tests of a policy
+///
+/// Exits with 1 if a test fails, or if less is covered than asked for.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Policy files, or folders of them; `*_test.yaml` beside them are read too
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// List the grants, denies and routes that no test comes to
+    #[arg(long)]
+    coverage: bool,
+    /// Fail if fewer percent of grants, denies and routes are covered
+    #[arg(long, value_name = "PERCENT")]
+    min_coverage: Option<usize>,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// The time of tests that name none [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+    /// For build servers: JUnit's XML
+    Junit,
+}
+
+impl Test {
+    pub(super) fn run(self, output: &mut Output<'_>) -> io::Result<u8> {
+        let loaded =
+            load_with_tests(&self.paths).and_then(|model| Ok((model, load_with_tests(&self.paths)?)));
+        let (model, compiled) = match loaded {
+            Ok((model, again)) => (model, Policy::of(again)),
+            Err(problems) => return output.bad_input(&problems),
+        };
+        let now = self.at.unwrap_or_else(Timestamp::now);
+        let certificate = |file: &crate::policy::Word| {
+            let folder = Path::new(file.place.source.name()).parent().unwrap_or(Path::new(""));
+            identity_of_certificate(&folder.join(&*file.text))
+                .map_err(|problem| problem.at(file.place.clone()))
+        };
+        let (trials, coverage) = match trial::run(&model, &compiled, now, certificate) {
+            Ok(run) => run,
+            Err(problems) => return output.bad_input(&problems),
+        };
+        match self.format {
+            Format::Human => self.human(&trials, &coverage, output)?,
+            Format::Json => writeln!(output.out, "{:#}", as_json(&trials, &coverage))?,
+            Format::Junit => junit(&trials, output)?,
+        }
+        let failed = trials.iter().any(|trial| trial.outcome.is_err());
+        let uncovered = self.min_coverage.is_some_and(|least| coverage.percent() < least);
+        Ok(if failed || uncovered { NEGATIVE } else { FINE })
+    }
+
+    fn human(
+        &self,
+        trials: &[Trial<'_>],
+        coverage: &Coverage<'_>,
+        output: &mut Output<'_>,
+    ) -> io::Result<()> {
+        let out = &mut output.out;
+        for Trial { case, outcome } in trials {
+            let Err(failure) = outcome else { continue };
+            writeln!(out, "FAILED {} ({})", case.name.text, line(case.place()))?;
+            writeln!(out, "  {}: {}", case.request.text, failure.message)?;
+            for fact in &failure.trace {
+                writeln!(out, "    {fact}")?;
+            }
+        }
+        let failed = trials.iter().filter(|trial| trial.outcome.is_err()).count();
+        writeln!(out, "{} passed, {failed} failed, {} % covered", trials.len() - failed, coverage.percent())?;
+        if self.coverage || self.min_coverage.is_some_and(|least| coverage.percent() < least) {
+            for (kind, left) in coverage.all().filter(|(_, covered)| !covered.tried) {
+                writeln!(out, "  no test comes to the {kind} `{}` ({})", left.name, line(left.place))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_json(trials: &[Trial<'_>], coverage: &Coverage<'_>) -> Value {
+    let tests: Vec<Value> = trials
+        .iter()
+        .map(|Trial { case, outcome }| {
+            let failure = outcome.as_ref().err();
+            json!({
+                "name": case.name.text, "request": case.request.text, "at": line(case.place()), "passed": outcome.is_ok(),
+                "message": failure.map(|failure| &failure.message), "trace": failure.map(|failure| &failure.trace),
+            })
+        })
+        .collect();
+    let left: Vec<Value> = coverage
+        .all()
+        .filter(|(_, covered)| !covered.tried)
+        .map(|(kind, covered)| json!({ "kind": kind, "name": covered.name, "at": line(covered.place) }))
+        .collect();
+    json!({ "tests": tests, "coverage": { "percent": coverage.percent(), "untried": left } })
+}
+
+fn junit(trials: &[Trial<'_>], output: &mut Output<'_>) -> io::Result<()> {
+    let out = &mut output.out;
+    let failed = trials.iter().filter(|trial| trial.outcome.is_err()).count();
+    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
+    writeln!(
+        out,
+        "<testsuite name=\"sidegate policy test\" tests=\"{}\" failures=\"{failed}\">",
+        trials.len()
+    )?;
+    for Trial { case, outcome } in trials {
+        let (name, request) = (escaped(&case.name.text), escaped(&case.request.text));
+        let file = escaped(case.place().source.name());
+        write!(
+            out,
+            "  <testcase classname=\"{file}\" name=\"{name}: {request}\" line=\"{}\"",
+            case.place().position().line
+        )?;
+        match outcome {
+            Ok(()) => writeln!(out, "/>")?,
+            Err(failure) => {
+                writeln!(out, ">")?;
+                writeln!(
+                    out,
+                    "    <failure message=\"{}\">{}</failure>",
+                    escaped(&failure.message),
+                    escaped(&failure.trace.join("\n"))
+                )?;
+                writeln!(out, "  </testcase>")?;
+            }
+        }
+    }
+    writeln!(out, "</testsuite>")
+}
+
+fn escaped(text: &str) -> String {
+    let printable = |c: &char| !c.is_control() || *c == '\n';
+    let text: String = text.chars().filter(printable).collect();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

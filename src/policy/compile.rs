@@ -1,0 +1,120 @@
+//! From a checked model to what decides: one tree of routes, one index of clients.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::check::{Client, Model, Set};
+use super::document::Word;
+use super::rights::{self, Clients, Holdings};
+use super::route::{Segment, Variable};
+use super::trie::Builder;
+use super::{Policy, Rule};
+
+impl Policy {
+    /// Compiles a model.
+    pub(crate) fn of(model: Model) -> Self {
+        let mut trie = Builder::new();
+        for (number, permission) in model.permissions.iter().enumerate() {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            permission.routes.iter().for_each(|route| trie.add(number, route));
+        }
+        let mut compiler = Compiler { variables: HashMap::new(), model: &model };
+        let clients = compiler.clients();
+        let (alike, particular): (Vec<_>, Vec<_>) =
+            compiler.denies().into_iter().partition(|deny| deny.alike);
+        let denies = Holdings::of_denies(alike.iter().map(|deny| &deny.deny));
+        Self { trie: trie.finish(), clients: compiler.join(clients, particular), denies }
+    }
+}
+
+struct Compiler<'m> {
+    model: &'m Model,
+    /// The `{client.NAME}`s of a set of permissions; sets are shared, and so are the answers.
+    variables: HashMap<*const u32, Vec<Variable>>,
+}
+
+/// A deny rule with whom it names.
+struct Named {
+    deny: rights::Deny,
+    clients: Option<Vec<u32>>,
+    /// Whether it means everyone, whatever their certificates say.
+    alike: bool,
+}
+
+impl Compiler<'_> {
+    fn clients(&mut self) -> Vec<rights::Client> {
+        let model = self.model;
+        model.clients.iter().map(|client| self.client(client)).collect()
+    }
+
+    fn client(&mut self, client: &Client) -> rights::Client {
+        let variables: BTreeSet<Variable> = client.sets.iter().flat_map(|set| self.variables(set)).collect();
+        rights::Client {
+            rule: rule(&client.entry.name),
+            alternatives: client.entry.alternatives.clone().into(),
+            sets: client.sets.clone().into(),
+            when: client.entry.when.clone().map(Arc::new),
+            limits: client.entry.limits,
+            variables: variables.into_iter().collect(),
+            denies: Box::default(),
+        }
+    }
+
+    fn denies(&mut self) -> Vec<Named> {
+        let model = self.model;
+        let denies = model.denies.iter().map(|deny| {
+            let variables = self.variables(&deny.permissions);
+            let alike = deny.clients.is_none() && variables.is_empty();
+            let deny_rule = rights::Deny {
+                rule: rule(&deny.entry.name),
+                permissions: deny.permissions.clone(),
+                when: deny.entry.when.clone().map(Arc::new),
+                variables: variables.into(),
+            };
+            Named { deny: deny_rule, clients: deny.clients.clone(), alike }
+        });
+        denies.collect()
+    }
+
+    fn variables(&mut self, set: &Set) -> Vec<Variable> {
+        let model = self.model;
+        let used = || {
+            let routes = set.iter().flat_map(|permission| model.routes(*permission));
+            let variables =
+                routes.flat_map(|route| &route.path.segments).filter_map(|segment| match segment {
+                    Segment::Client(variable) => Some(variable.clone()),
+                    _ => None,
+                });
+            variables.collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        self.variables.entry(set.as_ptr()).or_insert_with(used).clone()
+    }
+
+    fn join(&self, mut clients: Vec<rights::Client>, denies: Vec<Named>) -> Clients {
+        let mut named: Vec<Vec<u32>> = vec![Vec::new(); clients.len()];
+        let mut for_everyone = Vec::new();
+        for (number, deny) in denies.iter().enumerate() {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            match &deny.clients {
+                None => for_everyone.push(number),
+                Some(named_clients) => {
+                    for client in named_clients {
+                        if let Some(denies) = named.get_mut(*client as usize) {
+                            denies.push(number);
+                        }
+                    }
+                }
+            }
+        }
+        for (client, denies) in clients.iter_mut().zip(named) {
+            client.denies = denies.into();
+        }
+        Clients::new(clients, denies.into_iter().map(|named| named.deny).collect(), for_everyone)
+    }
+}
+
+/// What audit records print of an entry.
+fn rule(name: &Word) -> Arc<Rule> {
+    let (file, line) = (name.place.source.name(), name.place.position().line);
+    Arc::new(Rule { name: name.text.clone(), file: file.into(), line })
+}

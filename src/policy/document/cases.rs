@@ -1,0 +1,251 @@
+//! `tests:` as they are written: one question at a time, or a matrix of clients and requests.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+
+use super::super::matching::spelled;
+use super::{Word, values};
+use crate::diagnostic::{Place, did_you_mean};
+use crate::document::{Fields, Kind, Node, Reader};
+use crate::identity::Attribute;
+
+/// One question with its expected answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: Word,
+    pub(crate) client: ClientOf,
+    /// `METHOD /path?query`.
+    pub(crate) request: Word,
+    pub(crate) headers: HeaderMap,
+    pub(crate) upgrade: bool,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) expect: Expectation,
+    /// The entry that must have decided.
+    pub(crate) because: Option<Word>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) enum ClientOf {
+    Attributes(Vec<(Attribute, String)>),
+    /// A certificate's file, relative to the policy's.
+    Certificate(Word),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    Allow,
+    Deny,
+}
+
+/// Reads one entry of `tests:` into its questions.
+pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
+    let is_matrix = matches!(node.kind(), Kind::Map(entries) if entries.iter().any(|(key, _)| key.text() == Some("clients")));
+    match is_matrix {
+        true => matrix(node, reader, cases),
+        false => single(node, reader, cases),
+    }
+}
+
+/// What a single question and a matrix have in common.
+struct Circumstances {
+    name: Word,
+    headers: HeaderMap,
+    upgrade: bool,
+    at: Option<Timestamp>,
+    source: Option<IpAddr>,
+}
+
+fn circumstances(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Circumstances> {
+    let name = fields.required("name", reader);
+    let name = name
+        .and_then(|node| reader.name(node).map(|text| Word { text: text.into(), place: reader.place(node) }));
+    let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
+    let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
+    let at = fields.optional("at").and_then(|node| reader.instant(node));
+    let source = fields.optional("source").and_then(|node| address(node, reader));
+    Some(Circumstances { name: name?, headers, upgrade: upgrade.unwrap_or(false), at, source })
+}
+
+fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
+    let keys = [
+        "name",
+        "client",
+        "certificate",
+        "request",
+        "headers",
+        "upgrade",
+        "at",
+        "source",
+        "expect",
+        "because",
+    ];
+    let Some(fields) = reader.fields(node, "a test", &keys) else { return };
+    let circumstances = circumstances(&fields, reader);
+    let client = asker(&fields, node, reader);
+    let requests: Vec<Word> =
+        fields.required("request", reader).map(|node| requests(node, reader)).unwrap_or_default();
+    let choices = [("allow", Expectation::Allow), ("deny", Expectation::Deny)];
+    let expect = fields.required("expect", reader).and_then(|node| reader.choice(node, &choices));
+    let because = fields
+        .optional("because")
+        .and_then(|node| reader.name(node).map(|text| Word { text: text.into(), place: reader.place(node) }));
+    let (Some(common), Some(client), Some(expect)) = (circumstances, client, expect) else { return };
+    cases.extend(
+        requests.into_iter().map(|request| common.case(client.clone(), request, expect, because.clone())),
+    );
+}
+
+fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
+    let keys = ["name", "clients", "requests", "headers", "upgrade", "at", "source", "allow"];
+    let Some(fields) = reader.fields(node, "a test matrix", &keys) else { return };
+    let common = circumstances(&fields, reader);
+    let mut clients = Vec::new();
+    let named = fields
+        .optional("clients")
+        .and_then(|node| reader.entries(node, "`clients` of a test"))
+        .unwrap_or_default();
+    for (name, _, value) in named {
+        clients.extend(attributes(value, reader).map(|client| (name, client)));
+    }
+    let requests = fields.required("requests", reader).map(|node| requests(node, reader)).unwrap_or_default();
+    let mut allowed: Vec<(&str, Vec<Word>)> = Vec::new();
+    let entries =
+        fields.required("allow", reader).and_then(|node| reader.entries(node, "`allow`")).unwrap_or_default();
+    for (name, key, value) in entries {
+        if !clients.iter().any(|(client, _)| *client == name) {
+            let help = did_you_mean(name, clients.iter().map(|(client, _)| *client));
+            reader.error("unknown-name", key, format!("this test has no client `{name}`"), help);
+        }
+        let listed = allowed_requests(value, &requests, reader);
+        allowed.push((name, listed));
+    }
+    let Some(common) = common else { return };
+    for (name, client) in &clients {
+        let listed = allowed
+            .iter()
+            .find(|(listed, _)| listed == name)
+            .map(|(_, listed)| listed.as_slice())
+            .unwrap_or_default();
+        for request in &requests {
+            let is_listed =
+                listed.iter().any(|allowed| allowed.text == request.text || &*allowed.text == "*");
+            let expect = if is_listed { Expectation::Allow } else { Expectation::Deny };
+            let mut case = common.case(client.clone(), request.clone(), expect, None);
+            case.name.text = format!("{}: {name}", case.name.text).into();
+            cases.push(case);
+        }
+    }
+}
+
+fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>) -> Vec<Word> {
+    let listed = words(node, reader);
+    for word in listed.iter().filter(|word| &*word.text != "*") {
+        if !requests.iter().any(|request| request.text == word.text) {
+            let help = did_you_mean(&word.text, requests.iter().map(|request| &*request.text))
+                .unwrap_or_else(|| "list the request under `requests` too".to_owned());
+            reader.report(
+                crate::diagnostic::Diagnostic::error(
+                    "unknown-name",
+                    format!("`{}` is not one of the `requests`", word.text),
+                )
+                .at(word.place.clone())
+                .help(help),
+            );
+        }
+    }
+    listed
+}
+
+impl Circumstances {
+    fn case(&self, client: ClientOf, request: Word, expect: Expectation, because: Option<Word>) -> Case {
+        let Self { name, headers, upgrade, at, source } = self;
+        let (name, headers) = (name.clone(), headers.clone());
+        Case { name, client, request, headers, upgrade: *upgrade, at: *at, source: *source, expect, because }
+    }
+}
+
+fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
+    match (fields.optional("client"), fields.optional("certificate")) {
+        (Some(client), None) => attributes(client, reader),
+        (None, Some(file)) => {
+            let place = reader.place(file);
+            reader.name(file).map(|path| ClientOf::Certificate(Word { text: path.into(), place }))
+        }
+        (Some(_), Some(file)) => {
+            reader.error("duplicate-key", file, "a test has either a `client` or a `certificate`", None);
+            None
+        }
+        (None, None) => {
+            let help = "say who asks, as in `client: { common_name: order-producer }`".to_owned();
+            reader.error("missing-key", node, "a test has neither `client` nor `certificate`", Some(help));
+            None
+        }
+    }
+}
+
+fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
+    let mut attributes = Vec::new();
+    for (name, key, value) in reader.entries(node, "`client`")? {
+        let Some(attribute) = Attribute::named(name) else {
+            let help = did_you_mean(name, Attribute::ALL.map(Attribute::name));
+            reader.error("unknown-key", key, format!("unknown key `{name}` in `client`"), help);
+            continue;
+        };
+        for value in values(value, reader) {
+            attributes.push((attribute, spelled(attribute, &value)));
+        }
+    }
+    Some(ClientOf::Attributes(attributes))
+}
+
+fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
+    super::not_empty(node, reader, "write at least one request, such as `GET /events`");
+    let written = words(node, reader);
+    for word in &written {
+        if let Err(flaw) = word.text.parse::<crate::target::Target>() {
+            let message = format!("`{}` is no request that the proxy would judge: {flaw}", word.text);
+            let diagnostic = crate::diagnostic::Diagnostic::error("bad-request", message)
+                .at(word.place.clone())
+                .help("write a method, a space and a path, as in `GET /events/17?x=1`");
+            reader.report(diagnostic);
+        }
+    }
+    written
+}
+
+fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
+    super::words(node, reader)
+}
+
+fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, key, value) in reader.entries(node, "`headers`").unwrap_or_default() {
+        for value in values(value, reader) {
+            match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+                (Ok(name), Ok(value)) => drop(headers.append(name, value)),
+                _ => reader.error("bad-header", key, format!("`{name}: {value}` is not a header"), None),
+            }
+        }
+    }
+    headers
+}
+
+fn address(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<IpAddr> {
+    let text = reader.name(node)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        reader.error("bad-address", node, format!("`{text}` is not an IP address"), None);
+    }
+    address
+}
+
+/// Where a case stands, for reports.
+impl Case {
+    pub(crate) fn place(&self) -> &Place {
+        &self.request.place
+    }
+}

@@ -1,0 +1,503 @@
+//! What a policy says without saying anything by it, or more than its author may mean. Warnings, never errors.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::check::{Client, Deny, Member, Model};
+use super::condition::When;
+use super::document::{Expectation, Word};
+use super::matching::{Alternative, Test};
+use super::route::{Methods, Path, Route, Segment};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::identity::Attribute;
+use crate::target::Target;
+
+/// Everything about a policy that its author should look at again, as of that time.
+pub(crate) fn lint(model: &Model, now: Timestamp) -> Vec<Diagnostic> {
+    let mut linter = Linter { model, now, found: Vec::new() };
+    linter.unused();
+    linter.clients();
+    linter.denies();
+    linter.routes();
+    linter.cases();
+    linter.found.sort_by_key(|warning| {
+        warning.place.as_ref().map(|place| (place.source.name().to_owned(), place.span))
+    });
+    linter.found
+}
+
+struct Linter<'m> {
+    model: &'m Model,
+    now: Timestamp,
+    found: Vec<Diagnostic>,
+}
+
+/// Beyond this many client entries, comparing each with each takes longer than an author waits.
+const MOST_COMPARED: usize = 1_000;
+
+impl<'m> Linter<'m> {
+    fn warn(&mut self, code: &'static str, place: &Place, message: String, help: &str) {
+        self.found.push(Diagnostic::warning(code, message).at(place.clone()).help(help));
+    }
+
+    fn unused(&mut self) {
+        let given = self.model.clients.iter().flat_map(Client::permissions);
+        let used: HashSet<u32> =
+            given.chain(self.model.denies.iter().flat_map(|deny| deny.permissions.iter().copied())).collect();
+        let in_roles: HashSet<u32> =
+            self.model.roles.iter().flat_map(|role| role.permissions.iter().copied()).collect();
+        for (number, permission) in (0..).zip(self.model.permissions.iter().take(self.model.declared)) {
+            if used.contains(&number) {
+                continue;
+            }
+            let name = &permission.name;
+            let why = if in_roles.contains(&number) {
+                "only roles that nobody has give it"
+            } else {
+                "no role and no client entry has it"
+            };
+            self.warn(
+                "unused-permission",
+                &name.place,
+                format!("the permission `{}` is given to nobody: {why}", name.text),
+                "remove it, or give it to someone",
+            );
+        }
+        let mut reached: HashSet<u32> = HashSet::new();
+        let mut open: Vec<u32> =
+            self.model.clients.iter().flat_map(|client| client.roles.iter().copied()).collect();
+        while let Some(number) = open.pop() {
+            if let Some(role) = self.model.roles.get(number as usize).filter(|_| reached.insert(number)) {
+                open.extend(role.members.iter().filter_map(|member| match member {
+                    Member::Role { role, .. } => Some(*role),
+                    Member::Permission(_) => None,
+                }));
+            }
+        }
+        for (number, role) in (0..).zip(&self.model.roles) {
+            if !reached.contains(&number) {
+                let name = &role.entry.name;
+                self.warn(
+                    "unused-role",
+                    &name.place,
+                    format!("the role `{}` is given to nobody", name.text),
+                    "remove it, or give it to someone",
+                );
+            }
+        }
+    }
+
+    fn clients(&mut self) {
+        let named: HashSet<u32> =
+            self.model.denies.iter().filter_map(|deny| deny.clients.as_ref()).flatten().copied().collect();
+        for (number, client) in (0..).zip(&self.model.clients) {
+            let name = &client.entry.name;
+            self.over(client.entry.when.as_ref(), client.entry.when_place.as_ref(), name);
+            for alternative in &client.entry.alternatives {
+                self.impossible(alternative, name);
+            }
+            let useful = named.contains(&number) || client.entry.limits != super::Limits::default();
+            if client.permissions().next().is_none() && !useful {
+                self.warn(
+                    "gives-nothing",
+                    &name.place,
+                    format!("`{}` gives its clients nothing", name.text),
+                    "add `roles` or `permissions`, or remove it",
+                );
+            }
+            self.wide(client);
+            self.fully_denied(number, client);
+        }
+        if self.model.clients.len() <= MOST_COMPARED {
+            self.covered(&named);
+        }
+    }
+
+    fn over(&mut self, when: Option<&When>, place: Option<&Place>, name: &Word) {
+        if let (Some(until), Some(place)) = (when.and_then(|when| when.until), place)
+            && until <= self.now
+        {
+            self.warn(
+                "expired",
+                place,
+                format!("`{}` ended at {until}", name.text),
+                "remove it, or move `until`",
+            );
+        }
+    }
+
+    fn impossible(&mut self, alternative: &Alternative, name: &Word) {
+        for test in &alternative.tests {
+            if let Some((value, why)) = never(test) {
+                let message = format!("no certificate can match `{}`: `{value}` {why}", name.text);
+                self.warn(
+                    "matches-nobody",
+                    &alternative.place,
+                    message,
+                    "write the value as certificates spell it",
+                );
+            }
+        }
+    }
+
+    fn wide(&mut self, client: &Client) {
+        let anyone = client.entry.alternatives.iter().any(|alternative| alternative.tests.is_empty());
+        let mut routes = client.permissions().flat_map(|permission| self.model.routes(permission));
+        let wide = routes.find(|route| {
+            route.methods == Methods::Any && is_everything(&route.path) && !route.is_conditional()
+        });
+        if let (true, Some(route)) = (anyone, wide) {
+            let message = format!("`{}` lets every client do everything", client.entry.name.text);
+            let warning = Diagnostic::warning("very-wide", message)
+                .at(client.entry.name.place.clone())
+                .related(route.place.clone(), "this route is every request")
+                .help("name the clients, or the routes");
+            self.found.push(warning);
+        }
+    }
+
+    fn fully_denied(&mut self, number: u32, client: &Client) {
+        let for_it = |deny: &&Deny| {
+            deny.entry.when.is_none() && deny.clients.as_ref().is_none_or(|clients| clients.contains(&number))
+        };
+        let model = self.model;
+        let routes_of = |deny: &'m Deny| {
+            let routes = deny.permissions.iter().flat_map(|permission| model.routes(*permission));
+            routes.map(move |route| (deny, route))
+        };
+        let denies: Vec<(&Deny, &Route)> = model.denies.iter().filter(for_it).flat_map(routes_of).collect();
+        if denies.is_empty() || client.permissions().next().is_none() {
+            return;
+        }
+        let mut last = None;
+        for route in client.permissions().flat_map(|permission| self.model.routes(permission)) {
+            match denies.iter().find(|(_, deny)| covers(deny, route)) {
+                Some((deny, _)) => last = Some(*deny),
+                None => return,
+            }
+        }
+        if let Some(deny) = last {
+            let message = format!("everything that `{}` gives is denied", client.entry.name.text);
+            let warning = Diagnostic::warning("fully-denied", message)
+                .at(client.entry.name.place.clone())
+                .related(deny.entry.name.place.clone(), "denied here")
+                .help("remove the entry, or narrow the deny rule");
+            self.found.push(warning);
+        }
+    }
+
+    fn covered(&mut self, named: &HashSet<u32>) {
+        for (number, client) in (0..).zip(&self.model.clients) {
+            let own: HashSet<u32> = client.permissions().collect();
+            if own.is_empty() || named.contains(&number) || client.entry.limits != super::Limits::default() {
+                continue;
+            }
+            let other = (0..).zip(&self.model.clients).find(|(other, wider)| {
+                *other != number
+                    && wider.entry.when.is_none()
+                    && own.is_subset(&wider.permissions().collect())
+                    && meant_by(&client.entry.alternatives, &wider.entry.alternatives)
+                    // Of two that say the same, one is pointed out.
+                    && (*other < number || !meant_by(&wider.entry.alternatives, &client.entry.alternatives) || !wider.permissions().all(|p| own.contains(&p)))
+            });
+            if let Some((_, wider)) = other {
+                let message = format!(
+                    "`{}` gives nothing that `{}` does not give already",
+                    client.entry.name.text, wider.entry.name.text
+                );
+                let warning = Diagnostic::warning("covered-grant", message)
+                    .at(client.entry.name.place.clone())
+                    .related(wider.entry.name.place.clone(), "it means the same clients, and gives as much")
+                    .help("remove one of them");
+                self.found.push(warning);
+            }
+        }
+    }
+
+    fn denies(&mut self) {
+        for deny in &self.model.denies {
+            self.over(deny.entry.when.as_ref(), deny.entry.when_place.as_ref(), &deny.entry.name);
+            if !self.forbids_something(deny) {
+                let name = &deny.entry.name;
+                let message = format!("`{}` forbids nothing that is given to anyone it names", name.text);
+                self.warn(
+                    "forbids-nothing",
+                    &name.place,
+                    message,
+                    "everything that is not given is denied already",
+                );
+            }
+        }
+    }
+
+    fn forbids_something(&self, deny: &Deny) -> bool {
+        let named = |number: u32| deny.clients.as_ref().is_none_or(|clients| clients.contains(&number));
+        let clients =
+            (0..).zip(&self.model.clients).filter(|(number, _)| named(*number)).map(|(_, client)| client);
+        let given: HashSet<u32> = clients.flat_map(Client::permissions).collect();
+        deny.permissions.iter().any(|permission| {
+            given.contains(permission)
+                || self.model.routes(*permission).iter().any(|route| {
+                    given
+                        .iter()
+                        .flat_map(|given| self.model.routes(*given))
+                        .any(|given| overlaps(route, given))
+                })
+        })
+    }
+
+    fn routes(&mut self) {
+        for permission in &self.model.permissions {
+            for (number, route) in permission.routes.iter().enumerate().take(MOST_COMPARED) {
+                let others = permission.routes.iter().enumerate().take(MOST_COMPARED);
+                let wider = others.filter(|(other, _)| *other != number).find(|(other, wider)| {
+                    covers(wider, route) && (*other < number || !covers(route, wider))
+                });
+                if let Some((_, wider)) = wider {
+                    let message = format!("`{}` is part of `{}`", route.text, wider.text);
+                    let warning = Diagnostic::warning("covered-route", message)
+                        .at(route.place.clone())
+                        .related(wider.place.clone(), "this route includes it")
+                        .help("remove the narrower one");
+                    self.found.push(warning);
+                }
+            }
+        }
+        let mut spellings: HashMap<String, &Route> = HashMap::new();
+        for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
+            let path = route.path.to_string();
+            let twin = spellings.entry(path.to_ascii_lowercase()).or_insert(route);
+            if twin.path.to_string() != path {
+                let twin = *twin;
+                let message = format!("`{path}` and `{}` differ only in case", twin.path);
+                let warning = Diagnostic::warning("upper-case-twin", message)
+                    .at(route.place.clone())
+                    .related(twin.place.clone(), "the other one")
+                    .help("paths are compared with their case; a backend that ignores case may answer both alike");
+                self.found.push(warning);
+            }
+        }
+    }
+
+    fn cases(&mut self) {
+        let fits_some = |target: &Target| {
+            let mut routes = self.model.permissions.iter().flat_map(|permission| &permission.routes);
+            routes.any(|route| shape_fits(&route.path, target))
+        };
+        let idle: Vec<&Word> = self
+            .model
+            .cases
+            .iter()
+            .filter(|case| case.expect == Expectation::Deny)
+            .filter(|case| case.request.text.parse().is_ok_and(|target| !fits_some(&target)))
+            .map(|case| &case.request)
+            .collect();
+        for request in idle {
+            let message = format!("`{}` tests nothing: no route fits its path, whoever asks", request.text);
+            self.warn("tests-nothing", &request.place, message, "write a path that some route fits");
+        }
+    }
+}
+
+/// A value that no certificate has, and why.
+fn never(test: &Test) -> Option<(&str, &'static str)> {
+    let odd = |value: &str| match test.attribute {
+        Attribute::Dns if value.contains(['/', ':', '@', ' ']) => Some("is no DNS name"),
+        Attribute::Uri if !value.contains(':') => Some("is no URI; it has no scheme"),
+        Attribute::Email if !value.contains('@') => Some("is no e-mail address"),
+        Attribute::Country if value.len() != 2 => Some("is no country; they have two letters"),
+        Attribute::Subject if !value.contains('=') => Some("is no distinguished name, such as `CN=x,O=y`"),
+        _ => None,
+    };
+    test.exact.iter().find_map(|value| odd(value).map(|why| (&**value, why)))
+}
+
+fn is_everything(path: &Path) -> bool {
+    path.rest && path.segments.is_empty()
+}
+
+/// Whether every identity that one list of alternatives means is meant by the other; no is the answer when unsure.
+fn meant_by(narrow: &[Alternative], wide: &[Alternative]) -> bool {
+    narrow.iter().all(|narrow| {
+        wide.iter().any(|wide| {
+            wide.tests.iter().all(|wide| {
+                narrow
+                    .tests
+                    .iter()
+                    .any(|narrow| narrow.attribute == wide.attribute && values_within(narrow, wide))
+            })
+        })
+    })
+}
+
+fn values_within(narrow: &Test, wide: &Test) -> bool {
+    narrow.exact.iter().all(|value| wide.fits(value))
+        && narrow.patterns.iter().all(|pattern| wide.patterns.contains(pattern))
+        && narrow.networks.iter().all(|network| wide.networks.contains(network))
+}
+
+/// Whether every request that the narrower route means is meant by the wider one; no is the answer when unsure.
+fn covers(wide: &Route, narrow: &Route) -> bool {
+    let conditions = wide.query.iter().all(|condition| narrow.query.contains(condition))
+        && wide.headers.iter().all(|condition| narrow.headers.contains(condition));
+    conditions
+        && narrow.upgrade <= wide.upgrade
+        && methods_within(&narrow.methods, &wide.methods)
+        && path_within(&narrow.path, &wide.path)
+}
+
+fn methods_within(narrow: &Methods, wide: &Methods) -> bool {
+    match (narrow, wide) {
+        (_, Methods::Any) => true,
+        (Methods::Any, Methods::Of(_)) => false,
+        (Methods::Of(narrow), wide) => narrow.iter().all(|method| wide.contains(method)),
+    }
+}
+
+fn path_within(narrow: &Path, wide: &Path) -> bool {
+    let lengths = match (narrow.rest, wide.rest) {
+        (true, false) => false,
+        (false, false) => narrow.segments.len() == wide.segments.len(),
+        (_, true) => narrow.segments.len() >= wide.segments.len(),
+    };
+    lengths && narrow.segments.iter().zip(&wide.segments).all(|(narrow, wide)| segment_within(narrow, wide))
+}
+
+fn segment_within(narrow: &Segment, wide: &Segment) -> bool {
+    match (narrow, wide) {
+        (narrow, wide) if narrow == wide => true,
+        (Segment::Literal(literal), Segment::Any) => !literal.is_empty(),
+        (Segment::Client(_), Segment::Any) => true,
+        (Segment::Glob(glob), Segment::Any) => glob.parts().iter().any(|part| !part.is_empty()),
+        (Segment::Literal(literal), Segment::Glob(glob)) => glob.matches(literal),
+        _ => false,
+    }
+}
+
+/// Whether some request may be meant by both routes; yes is the answer when unsure.
+fn overlaps(one: &Route, other: &Route) -> bool {
+    let methods = match (&one.methods, &other.methods) {
+        (Methods::Of(one), other) => one.iter().any(|method| other.contains(method)),
+        (Methods::Any, _) => true,
+    };
+    let (a, b) = (&one.path, &other.path);
+    let lengths = match (a.rest, b.rest) {
+        (false, false) => a.segments.len() == b.segments.len(),
+        (true, false) => a.segments.len() <= b.segments.len(),
+        (false, true) => a.segments.len() >= b.segments.len(),
+        (true, true) => true,
+    };
+    methods && lengths && a.segments.iter().zip(&b.segments).all(|(one, other)| segments_overlap(one, other))
+}
+
+fn segments_overlap(one: &Segment, other: &Segment) -> bool {
+    match (one, other) {
+        (Segment::Literal(one), Segment::Literal(other)) => one == other,
+        (Segment::Literal(literal), Segment::Glob(glob))
+        | (Segment::Glob(glob), Segment::Literal(literal)) => glob.matches(literal),
+        (Segment::Literal(literal), _) | (_, Segment::Literal(literal)) => !literal.is_empty(),
+        _ => true,
+    }
+}
+
+fn shape_fits(path: &Path, target: &Target) -> bool {
+    let segments: Vec<&[u8]> = target.segments().collect();
+    let enough =
+        if path.rest { segments.len() >= path.segments.len() } else { segments.len() == path.segments.len() };
+    enough
+        && path.segments.iter().zip(segments).all(|(pattern, segment)| match pattern {
+            Segment::Literal(literal) => **literal == *segment,
+            Segment::Glob(glob) => glob.matches(segment),
+            Segment::Any | Segment::Client(_) => !segment.is_empty(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trace::line;
+    use super::*;
+    use crate::diagnostic::Source;
+
+    fn codes(text: &str) -> Vec<String> {
+        let (model, _) = super::super::model(&[Source::new("p.yaml", text)]).unwrap();
+        let now = "2026-11-24T00:00:00Z".parse().unwrap();
+        lint(&model, now)
+            .iter()
+            .map(|w| format!("{}:{}", w.place.as_ref().map(line).unwrap_or_default(), w.code))
+            .collect()
+    }
+
+    #[test]
+    fn what_says_nothing_is_pointed_out() {
+        let found = codes(
+            r#"version: 1
+permissions:
+  unused: [GET /u]
+  read:
+    - GET /a/*
+    - GET /a/b
+  twin: [GET /A/*]
+  all: ["* /**"]
+  other: [GET /other]
+roles:
+  nobody: [read]
+  some: [read, twin]
+clients:
+  - { name: a, match: { common_name: a }, roles: [some] }
+  - { name: b, match: { common_name: [a, b] }, permissions: [twin, read] }
+  - { name: c, match: { any: true }, permissions: [all] }
+  - { name: d, match: { uri: shop.example }, permissions: [other], when: { until: 2020-01-01T00:00:00Z } }
+  - { name: e, match: { common_name: e } }
+deny:
+  - { name: x, clients: [a], permissions: [other] }
+  - { name: y, clients: [b], routes: ["GET /a/**", "GET /A/**"] }
+tests:
+  - { name: t, client: { common_name: a }, request: GET /b, expect: deny }
+"#,
+        );
+        let expected = [
+            "p.yaml:3:unused-permission",
+            "p.yaml:6:covered-route",
+            "p.yaml:7:upper-case-twin",
+            "p.yaml:11:unused-role",
+            "p.yaml:15:fully-denied",
+            "p.yaml:16:very-wide",
+            "p.yaml:17:matches-nobody",
+            "p.yaml:17:expired",
+            "p.yaml:18:gives-nothing",
+            "p.yaml:20:forbids-nothing",
+            "p.yaml:21:upper-case-twin",
+        ];
+        assert_eq!(found, expected, "{found:#?}");
+    }
+
+    #[test]
+    fn a_denial_that_nothing_could_change_is_no_test() {
+        let found = codes(
+            "version: 1
+permissions: { read: [GET /events] }
+clients: [{ name: a, match: { common_name: a }, permissions: [read] }]
+tests:
+  - { name: typo, client: { common_name: b }, request: GET /event, expect: deny }
+  - { name: right, client: { common_name: b }, request: GET /events, expect: deny }
+",
+        );
+        assert_eq!(found, ["p.yaml:5:tests-nothing"]);
+    }
+
+    #[test]
+    fn a_grant_within_another_is_pointed_out_once() {
+        let found = codes(
+            "version: 1
+permissions: { read: [GET /events], write: [POST /events] }
+clients:
+  - { name: a, match: { common_name: a, organization: x }, permissions: [read] }
+  - { name: b, match: { common_name: [a, b] }, permissions: [read, write] }
+  - { name: c, match: { common_name: [a, b] }, permissions: [read, write] }
+  - { name: d, match: { common_name: d }, permissions: [read], when: { from: 2026-01-01T00:00:00Z } }
+",
+        );
+        assert_eq!(found, ["p.yaml:4:covered-grant", "p.yaml:6:covered-grant"]);
+    }
+}

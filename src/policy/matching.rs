@@ -1,0 +1,226 @@
+//! Whom a `match` means: alternatives of tests, each over the values of one attribute.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use super::condition::Network;
+use super::pattern::Pattern;
+use super::route::Variable;
+use crate::diagnostic::Place;
+use crate::identity::{Attribute, Identity};
+
+/// One mapping of a `match`: all of its tests must hold. None at all is `any: true`.
+#[derive(Clone, Debug)]
+pub(crate) struct Alternative {
+    pub(crate) tests: Box<[Test]>,
+    pub(crate) place: Place,
+}
+
+/// One key of a mapping: one of the values must fit.
+#[derive(Clone, Debug)]
+pub(crate) struct Test {
+    pub(crate) attribute: Attribute,
+    /// Sorted, so that a list of a thousand names costs no more than a few comparisons.
+    pub(crate) exact: Box<[Box<str>]>,
+    pub(crate) patterns: Box<[Pattern]>,
+    pub(crate) networks: Box<[Network]>,
+}
+
+/// One value of a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Matcher {
+    Exact(Box<str>),
+    Pattern(Pattern),
+    Network(Network),
+}
+
+impl Test {
+    pub(crate) fn new(attribute: Attribute, matchers: Vec<Matcher>) -> Self {
+        let (mut exact, mut patterns, mut networks) = (Vec::new(), Vec::new(), Vec::new());
+        for matcher in matchers {
+            match matcher {
+                Matcher::Exact(text) => exact.push(text),
+                Matcher::Pattern(pattern) => patterns.push(pattern),
+                Matcher::Network(network) => networks.push(network),
+            }
+        }
+        exact.sort();
+        exact.dedup();
+        Self { attribute, exact: exact.into(), patterns: patterns.into(), networks: networks.into() }
+    }
+
+    pub(crate) fn holds(&self, identity: &Identity) -> bool {
+        values(identity, self.attribute).any(|value| self.fits(value))
+    }
+
+    pub(crate) fn fits(&self, value: &str) -> bool {
+        self.exact.binary_search_by(|exact| (**exact).cmp(value)).is_ok()
+            || self.patterns.iter().any(|pattern| pattern.matches(value))
+            || (!self.networks.is_empty() && self.in_network(value))
+    }
+
+    fn in_network(&self, value: &str) -> bool {
+        value
+            .parse::<IpAddr>()
+            .is_ok_and(|address| self.networks.iter().any(|network| network.contains(address)))
+    }
+
+    /// The captures that are bound whichever of its values fits.
+    pub(crate) fn captures(&self) -> HashSet<&str> {
+        if !self.exact.is_empty() || !self.networks.is_empty() {
+            return HashSet::new();
+        }
+        let mut patterns = self.patterns.iter().map(|pattern| pattern.captures().collect::<HashSet<_>>());
+        let first = patterns.next().unwrap_or_default();
+        patterns.fold(first, |common, pattern| common.intersection(&pattern).copied().collect())
+    }
+}
+
+impl Alternative {
+    pub(crate) fn holds(&self, identity: &Identity) -> bool {
+        self.tests.iter().all(|test| test.holds(identity))
+    }
+
+    /// The captures that are bound whenever it holds.
+    pub(crate) fn captures(&self) -> HashSet<&str> {
+        self.tests.iter().flat_map(Test::captures).collect()
+    }
+}
+
+/// The values of an attribute that a rule may go by: a certificate with several common names has none, because nobody
+/// could say which of them its authority meant.
+pub(crate) fn values(identity: &Identity, attribute: Attribute) -> impl Iterator<Item = &str> {
+    let single = (attribute == Attribute::CommonName).then(|| identity.single(attribute));
+    let several = single.is_none().then(|| identity.values(attribute));
+    single.flatten().into_iter().chain(several.into_iter().flatten())
+}
+
+/// A value as an identity spells it, for values that a person writes down instead of a certificate.
+pub(crate) fn spelled(attribute: Attribute, value: &str) -> String {
+    match attribute {
+        Attribute::Dns => value.strip_suffix('.').unwrap_or(value).to_ascii_lowercase(),
+        Attribute::Ip => value
+            .parse::<IpAddr>()
+            .map_or_else(|_| value.to_owned(), |address| address.to_canonical().to_string()),
+        Attribute::Serial => {
+            let digits = value.replace([':', ' '], "").to_ascii_lowercase();
+            let trimmed = digits.trim_start_matches('0');
+            if trimmed.is_empty() { "0".to_owned() } else { trimmed.to_owned() }
+        }
+        Attribute::Fingerprint | Attribute::PublicKey => value.replace([':', ' '], "").to_ascii_lowercase(),
+        _ => value.to_owned(),
+    }
+}
+
+/// What `{client.NAME}` stands for: only if everything that matched agrees on one text, and that text can be a segment.
+pub(crate) fn bind(
+    alternatives: &[Alternative],
+    identity: &Identity,
+    variable: &Variable,
+) -> Option<Box<str>> {
+    let value = match variable {
+        Variable::Attribute(attribute) => identity.single(*attribute)?.into(),
+        Variable::Capture(name) => bind_capture(alternatives, identity, name)?,
+    };
+    is_segment(&value).then_some(value)
+}
+
+fn bind_capture(alternatives: &[Alternative], identity: &Identity, name: &str) -> Option<Box<str>> {
+    let mut bound: Option<&str> = None;
+    let holding = alternatives.iter().filter(|alternative| alternative.holds(identity));
+    for test in holding.flat_map(|alternative| &alternative.tests) {
+        for value in values(identity, test.attribute) {
+            for pattern in test.patterns.iter().filter(|pattern| pattern.matches(value)) {
+                for (_, text) in pattern.bind(value).into_iter().filter(|(capture, _)| *capture == name) {
+                    let text = text?;
+                    if bound.is_some_and(|bound| bound != text) {
+                        return None;
+                    }
+                    bound = Some(text);
+                }
+            }
+        }
+    }
+    bound.map(Box::from)
+}
+
+/// Whether a text can stand as one segment of a path without changing what the path means.
+fn is_segment(text: &str) -> bool {
+    !text.is_empty()
+        && text != "."
+        && !text.contains("..")
+        && !text.contains(['/', '\\', '%', ';', '?', '#'])
+        && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::{Source, Span};
+
+    fn alternative(tests: &[(Attribute, &[&str])]) -> Alternative {
+        let test = |(attribute, patterns): &(Attribute, &[&str])| {
+            let matchers = patterns.iter().map(|text| {
+                let pattern = Pattern::parse(*attribute, text).unwrap();
+                match pattern.exact() {
+                    Some(exact) => Matcher::Exact(exact.into()),
+                    None => Matcher::Pattern(pattern),
+                }
+            });
+            Test::new(*attribute, matchers.collect())
+        };
+        let place = Place::new(&Source::new("", ""), Span::default());
+        Alternative { tests: tests.iter().map(test).collect(), place }
+    }
+
+    fn identity(values: &[(Attribute, &str)]) -> Identity {
+        Identity::of_attributes(values.iter().map(|(attribute, value)| (*attribute, (*value).to_owned())))
+    }
+
+    #[test]
+    fn several_common_names_satisfy_no_rule() {
+        use Attribute::CommonName;
+        let rule = alternative(&[(CommonName, &["a"])]);
+        assert!(rule.holds(&identity(&[(CommonName, "a")])));
+        assert!(!rule.holds(&identity(&[(CommonName, "a"), (CommonName, "b")])));
+    }
+
+    #[test]
+    fn one_kind_of_name_never_stands_for_another() {
+        let rule = alternative(&[(Attribute::Dns, &["a.example"])]);
+        for other in [Attribute::CommonName, Attribute::Uri, Attribute::Email] {
+            assert!(!rule.holds(&identity(&[(other, "a.example")])));
+        }
+    }
+
+    #[test]
+    fn a_capture_is_bound_to_one_segment_or_not_at_all() {
+        use Attribute::{CommonName, Dns};
+        let bound = |alternatives: &[Alternative], values: &[(Attribute, &str)]| {
+            let variable = Variable::Capture("t".into());
+            bind(alternatives, &identity(values), &variable).map(String::from)
+        };
+        let reader = [alternative(&[(CommonName, &["{t}-reader"])])];
+        assert_eq!(bound(&reader, &[(CommonName, "acme-reader")]).as_deref(), Some("acme"));
+        for bad in ["-reader", "a/b-reader", "..-reader", "a..b-reader", ".-reader", "%2e-reader", "other"] {
+            assert_eq!(bound(&reader, &[(CommonName, bad)]), None, "{bad}");
+        }
+        let dns = [alternative(&[(Dns, &["{t}.tenants.example"])])];
+        assert_eq!(bound(&dns, &[(Dns, "a.tenants.example")]).as_deref(), Some("a"));
+        assert_eq!(
+            bound(&dns, &[(Dns, "a.tenants.example"), (Dns, "b.tenants.example")]),
+            None,
+            "two readings"
+        );
+        let two = [alternative(&[(CommonName, &["{t}-reader"])]), alternative(&[(Dns, &["{t}.example"])])];
+        assert_eq!(bound(&two, &[(CommonName, "a-reader"), (Dns, "a.example")]).as_deref(), Some("a"));
+        assert_eq!(
+            bound(&two, &[(CommonName, "a-reader"), (Dns, "b.example")]),
+            None,
+            "alternatives disagree"
+        );
+        let direct = Variable::Attribute(CommonName);
+        assert_eq!(bind(&[], &identity(&[(CommonName, "x")]), &direct).as_deref(), Some("x"));
+        assert_eq!(bind(&[], &identity(&[(CommonName, "x"), (CommonName, "y")]), &direct), None);
+    }
+}

@@ -1,0 +1,423 @@
+//! Routes: `METHODS PATH`, as an author writes them.
+
+use std::fmt;
+
+use http::Method;
+
+use super::condition::{HeaderCondition, QueryCondition};
+use super::pattern::{Malformed, is_capture_name};
+use crate::diagnostic::Place;
+use crate::identity::Attribute;
+
+/// Methods, a path pattern and conditions.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// As its author wrote it.
+    pub(crate) text: Box<str>,
+    pub(crate) place: Place,
+    pub(crate) methods: Methods,
+    pub(crate) path: Path,
+    pub(crate) query: Box<[QueryCondition]>,
+    pub(crate) headers: Box<[HeaderCondition]>,
+    /// Whether it also permits the switch to WebSocket.
+    pub(crate) upgrade: bool,
+}
+
+/// Which methods a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Methods {
+    Any,
+    /// With `HEAD` wherever there is `GET`.
+    Of(Box<[Method]>),
+}
+
+/// The pattern of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) segments: Box<[Segment]>,
+    /// Whether a last `**` lets any number of segments follow.
+    pub(crate) rest: bool,
+}
+
+/// The pattern of one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Segment {
+    /// These bytes.
+    Literal(Box<[u8]>),
+    /// Texts with any run of bytes between them.
+    Glob(Glob),
+    /// Any segment that is not empty.
+    Any,
+    /// What the client's certificate gives to a name.
+    Client(Variable),
+}
+
+/// A name in `{client.NAME}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Variable {
+    Attribute(Attribute),
+    Capture(Box<str>),
+}
+
+/// Texts with any run of bytes between each two: `*.txt` is the empty text and `.txt`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Glob(Box<[Box<[u8]>]>);
+
+/// Deeper paths than this are refused in a policy; the walk recurses once for each segment.
+const MOST_SEGMENTS: usize = 100;
+
+/// Reads `METHODS PATH`.
+pub(crate) fn parse(text: &str) -> Result<(Methods, Path), Malformed> {
+    let trimmed = text.trim_end();
+    let Some((methods, path)) = trimmed.split_once(' ') else {
+        return Err(without_space(trimmed));
+    };
+    let before = methods.len() + 1 + (path.len() - path.trim_start().len());
+    let methods = parse_methods(methods)?;
+    Ok((methods, parse_path(path.trim_start(), before)?))
+}
+
+fn without_space(text: &str) -> Malformed {
+    let wrong = Malformed::new(0, text.len(), format!("`{text}` is not a route"));
+    match text.starts_with('/') {
+        true => wrong.help(format!(
+            "write the methods before the path, as in `GET {text}`, or `* {text}` for every method"
+        )),
+        false => wrong.help("write methods, a space and a path, as in `GET /events/{id}`"),
+    }
+}
+
+fn parse_methods(text: &str) -> Result<Methods, Malformed> {
+    if text == "*" {
+        return Ok(Methods::Any);
+    }
+    let mut methods = Vec::new();
+    let mut start = 0;
+    for name in text.split('|') {
+        let end = start + name.len();
+        methods.push(parse_method(name, start, end)?);
+        start = end + 1;
+    }
+    if methods.contains(&Method::GET) {
+        methods.push(Method::HEAD);
+    }
+    methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    methods.dedup();
+    Ok(Methods::Of(methods.into()))
+}
+
+fn parse_method(name: &str, start: usize, end: usize) -> Result<Method, Malformed> {
+    let wrong = |message: String| Malformed::new(start, end, message);
+    if name.is_empty() {
+        return Err(
+            wrong("a method is missing".to_owned()).help("join methods with a single `|`, as in `GET|POST`")
+        );
+    }
+    if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(wrong(format!("`{name}` is not a method"))
+            .help(format!("methods are written in capitals: `{}`", name.to_ascii_uppercase())));
+    }
+    if name.contains([',', '/']) {
+        return Err(wrong(format!("`{name}` is not a method"))
+            .help("join methods with `|`, as in `GET|POST /events`"));
+    }
+    Method::from_bytes(name.as_bytes()).map_err(|_| wrong(format!("`{name}` is not a method")))
+}
+
+fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
+    let Some(inner) = text.strip_prefix('/') else {
+        return Err(Malformed::new(
+            before,
+            before + text.len(),
+            format!("the path `{text}` does not start with `/`"),
+        )
+        .help(format!("write `/{text}`")));
+    };
+    if let Some(at) = text.find(char::is_whitespace) {
+        return Err(Malformed::new(before + at, before + at + 1, "a space in a path")
+            .help("write `%20` for a space; give each route its own line"));
+    }
+    if let Some(at) = text.find(['?', '#']) {
+        return Err(Malformed::new(before + at, before + text.len(), "a route's path has no query and no fragment")
+            .help("put conditions on the query under `query:`, as in `{ route: GET /reports, query: { format: [csv] } }`"));
+    }
+    let mut at = before + 1;
+    let mut segments = Vec::new();
+    let written: Vec<&str> = if inner.is_empty() { Vec::new() } else { inner.split('/').collect() };
+    let last = written.len().saturating_sub(1);
+    let mut rest = false;
+    for (index, segment) in written.iter().enumerate() {
+        let end = at + segment.len();
+        match *segment {
+            "**" if index == last => rest = true,
+            "" if index != last => {
+                return Err(Malformed::new(at - 1, end + 1, "an empty segment")
+                    .help("no request with `//` in its path is forwarded; write a single `/`"));
+            }
+            segment => segments.push(parse_segment(segment, at, end)?),
+        }
+        at = end + 1;
+    }
+    if segments.len() > MOST_SEGMENTS {
+        return Err(Malformed::new(
+            before,
+            before + text.len(),
+            format!("a path of more than {MOST_SEGMENTS} segments"),
+        ));
+    }
+    Ok(Path { segments: segments.into(), rest })
+}
+
+fn parse_segment(text: &str, start: usize, end: usize) -> Result<Segment, Malformed> {
+    let wrong = |message: &str| Malformed::new(start, end, message);
+    if text == "*" {
+        return Ok(Segment::Any);
+    }
+    if text.contains("**") {
+        return Err(wrong("`**` stands for whole segments, and only at the end of a path")
+            .help("use `*` within a segment and `{name}` for a whole one"));
+    }
+    if text.contains(['{', '}']) {
+        return parse_braces(text, start, end);
+    }
+    if matches!(text, "." | "..") {
+        return Err(wrong("`.` and `..` segments are never forwarded, so this route matches nothing"));
+    }
+    let mut parts = Vec::new();
+    for part in text.split('*') {
+        parts.push(decode(part, start, end)?);
+    }
+    match <[Box<[u8]>; 1]>::try_from(parts) {
+        Ok([literal]) => Ok(Segment::Literal(literal)),
+        Err(parts) => Ok(Segment::Glob(Glob(parts.into()))),
+    }
+}
+
+fn parse_braces(text: &str, start: usize, end: usize) -> Result<Segment, Malformed> {
+    let wrong = |message: String| Malformed::new(start, end, message);
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
+        return Err(wrong(format!("`{text}`: braces stand for a whole segment"))
+            .help("use `*` to match a part of a segment, as in `/reports/*.csv`"));
+    };
+    let name = inner.strip_prefix("client.");
+    if !is_capture_name(name.unwrap_or(inner)) {
+        return Err(wrong(format!("`{{{inner}}}` is not a name")).help(
+            "a name is made of small letters, digits, `_` and `-`, as in `{id}` or `{client.tenant}`",
+        ));
+    }
+    Ok(match name {
+        None => Segment::Any,
+        Some(name) => Segment::Client(match Attribute::named(name) {
+            Some(attribute) => Variable::Attribute(attribute),
+            None => Variable::Capture(name.into()),
+        }),
+    })
+}
+
+/// Decodes percent-escapes once, as requests are decoded; `%2A` is how a literal `*` is written.
+fn decode(text: &str, start: usize, end: usize) -> Result<Box<[u8]>, Malformed> {
+    let wrong = |message: String| Malformed::new(start, end, message);
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        let (high, low) = (digit(bytes.next()), digit(bytes.next()));
+        let Some(value) = high.zip(low).and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) else {
+            return Err(
+                wrong("a `%` that starts no escape".to_owned()).help("write `%25` for a percent sign")
+            );
+        };
+        decoded.push(value);
+    }
+    if let Some(never) = decoded.iter().find(|byte| **byte == b'/' || byte.is_ascii_control()) {
+        return Err(wrong(format!(
+            "an escaped `%{never:02X}` is never forwarded, so this route matches nothing"
+        )));
+    }
+    Ok(decoded.into())
+}
+
+impl Glob {
+    /// What every segment that it matches starts with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        self.0.first().map(|part| &**part).unwrap_or_default()
+    }
+
+    pub(crate) fn parts(&self) -> &[Box<[u8]>] {
+        &self.0
+    }
+
+    pub(crate) fn matches(&self, segment: &[u8]) -> bool {
+        let [first, middle @ .., last] = &*self.0 else { return false };
+        let Some(mut rest) = segment.strip_prefix(&**first) else { return false };
+        for part in middle {
+            let Some(at) = find(rest, part) else { return false };
+            rest = rest.get(at + part.len()..).unwrap_or_default();
+        }
+        rest.ends_with(last)
+    }
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    if part.is_empty() {
+        return Some(0);
+    }
+    text.windows(part.len()).position(|window| window == part)
+}
+
+impl Methods {
+    pub(crate) fn contains(&self, method: &Method) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(methods) => methods.contains(method),
+        }
+    }
+}
+
+impl Route {
+    /// The captures that it uses.
+    pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
+        self.path.segments.iter().filter_map(|segment| match segment {
+            Segment::Client(Variable::Capture(name)) => Some(&**name),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn is_conditional(&self) -> bool {
+        !self.query.is_empty() || !self.headers.is_empty()
+    }
+}
+
+impl Variable {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Attribute(attribute) => attribute.name(),
+            Self::Capture(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(bytes) => encode(bytes, f),
+            Self::Glob(glob) => {
+                for (index, part) in glob.0.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str("*")?;
+                    }
+                    encode(part, f)?;
+                }
+                Ok(())
+            }
+            Self::Any => f.write_str("*"),
+            Self::Client(variable) => write!(f, "{{client.{}}}", variable.name()),
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            write!(f, "/{segment}")?;
+        }
+        match (self.rest, self.segments.is_empty()) {
+            (true, _) => f.write_str("/**"),
+            (false, true) => f.write_str("/"),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Of(methods) = self else { return f.write_str("*") };
+        let implied = |method: &&Method| **method != Method::HEAD || !methods.contains(&Method::GET);
+        for (index, method) in methods.iter().filter(implied).enumerate() {
+            let bar = if index > 0 { "|" } else { "" };
+            write!(f, "{bar}{method}")?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for byte in bytes {
+        match byte {
+            b'*' | b'{' | b'}' | b'%' | b' ' | b'?' | b'#' | 0..=0x1f | 0x7f..=0xff => {
+                write!(f, "%{byte:02X}")?
+            }
+            byte => write!(f, "{}", char::from(*byte))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_read_and_written_alike() {
+        for (text, written) in [
+            ("GET /events", "GET /events"),
+            ("GET|POST /events/{id}", "GET|POST /events/*"),
+            ("POST|GET /", "GET|POST /"),
+            ("HEAD /a/", "HEAD /a/"),
+            ("* /**", "* /**"),
+            ("PURGE /a%20b/*.txt/a*b*c/**", "PURGE /a%20b/*.txt/a*b*c/**"),
+            ("GET /t/{client.tenant}/{client.common_name}", "GET /t/{client.tenant}/{client.common_name}"),
+            ("GET /%2A", "GET /%2A"),
+        ] {
+            let (methods, path) = parse(text).unwrap();
+            assert_eq!(format!("{methods} {path}"), written);
+        }
+        assert!(parse("GET /").unwrap().0.contains(&Method::HEAD));
+        assert!(!parse("POST /").unwrap().0.contains(&Method::HEAD));
+    }
+
+    #[test]
+    fn malformed_routes_say_where_and_why() {
+        for (text, start, message) in [
+            ("/events", 0, "`/events` is not a route"),
+            ("GET", 0, "`GET` is not a route"),
+            ("get /events", 0, "`get` is not a method"),
+            ("GET|post /events", 4, "`post` is not a method"),
+            ("GET,POST /events", 0, "`GET,POST` is not a method"),
+            ("GET||POST /events", 4, "a method is missing"),
+            ("GET events", 4, "the path `events` does not start with `/`"),
+            ("GET /a b", 6, "a space in a path"),
+            ("GET /a?x=1", 6, "a route's path has no query and no fragment"),
+            ("GET /a//b", 6, "an empty segment"),
+            ("GET /a/**/b", 7, "`**` stands for whole segments, and only at the end of a path"),
+            ("GET /info**", 5, "`**` stands for whole segments, and only at the end of a path"),
+            ("GET /{id}.json", 5, "`{id}.json`: braces stand for a whole segment"),
+            ("GET /{Id}", 5, "`{Id}` is not a name"),
+            ("GET /a/../b", 7, "`.` and `..` segments are never forwarded, so this route matches nothing"),
+            ("GET /%zz", 5, "a `%` that starts no escape"),
+            ("GET /%2f", 5, "an escaped `%2F` is never forwarded, so this route matches nothing"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.start, error.message.as_str()), (start, message), "{text}");
+        }
+    }
+
+    #[test]
+    fn globs_match_within_a_segment() {
+        let matches = |pattern: &str, segment: &str| {
+            let (_, path) = parse(&format!("GET /{pattern}")).unwrap();
+            match &path.segments[0] {
+                Segment::Glob(glob) => glob.matches(segment.as_bytes()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(matches("*.txt", "a.txt") && matches("*.txt", ".txt") && !matches("*.txt", "a.txt2"));
+        assert!(matches("a*b*c", "abbc") && !matches("a*b*c", "acb") && !matches("ab*ba", "aba"));
+        assert!(matches("info*", "information"));
+    }
+}

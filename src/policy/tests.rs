@@ -1,0 +1,350 @@
+//! What the language promises, one promise a test.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::*;
+use crate::identity::Attribute;
+
+const NOW: &str = "2026-11-24T12:00:00Z";
+
+/// A policy of one file.
+fn policy(text: &str) -> Policy {
+    match Policy::compile(&[Source::new("p.yaml", text)]) {
+        Ok((policy, _)) => policy,
+        Err(problems) => panic!("{}", problems.iter().map(|p| p.human(false)).collect::<String>()),
+    }
+}
+
+/// The messages of a policy that does not load, each with line and column.
+fn problems(text: &str) -> Vec<String> {
+    let diagnostics = Policy::compile(&[Source::new("p.yaml", text)]).err().unwrap_or_default();
+    let shown = diagnostics.iter().map(|d| match &d.place {
+        Some(place) => format!("{}:{} {}", place.position().line, place.position().column, d.message),
+        None => d.message.clone(),
+    });
+    shown.collect()
+}
+
+/// Who, from `k=v,…`.
+fn who(text: &str) -> Identity {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap();
+        (Attribute::named(key).unwrap(), value.to_owned())
+    });
+    Identity::of_attributes(pairs)
+}
+
+/// A request with everything that it can have.
+struct Asked {
+    request: String,
+    headers: HeaderMap,
+    source: &'static str,
+    now: String,
+    upgrade: Option<&'static str>,
+}
+
+fn ask(request: &str) -> Asked {
+    let request = request.to_owned();
+    Asked { request, headers: HeaderMap::new(), source: "192.0.2.1", now: NOW.to_owned(), upgrade: None }
+}
+
+impl Asked {
+    fn of(&self, policy: &Policy, who: &Identity) -> Result<Permit, Denied> {
+        let target: Target = self.request.parse().unwrap();
+        policy.authorize(
+            &policy.rights(who),
+            &Question {
+                target: &target,
+                headers: &self.headers,
+                source: self.source.parse().unwrap(),
+                now: self.now.parse().unwrap(),
+                upgrade: self.upgrade,
+            },
+        )
+    }
+
+    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+}
+
+fn allows(policy: &Policy, client: &str, request: &str) -> bool {
+    ask(request).of(policy, &who(client)).is_ok()
+}
+
+const EVENTS: &str = r#"
+version: 1
+permissions:
+  events:read:
+    - GET /events
+    - GET /events/{id}
+  events:publish: [POST /events]
+  tenant:read: ["GET /tenants/{client.tenant}/events/**"]
+  reports:export:
+    - route: GET /reports/{name}
+      query: { format: [csv, json] }
+    - route: GET /raw/*.txt
+      headers: { X-Mode: batch }
+  live: [{ route: GET /live, upgrade: websocket }]
+  own: ["* /home/{client.common_name}/**"]
+roles:
+  consumer: [events:read]
+  producer: [consumer, events:publish]
+  operator: ["events:*", reports:export, live]
+clients:
+  - name: order-service
+    match: { uri: "spiffe://shop.example/ns/orders/sa/*" }
+    roles: [producer]
+    limits: { requests_per_second: 200, burst: 400, connections: 20 }
+  - name: tenants
+    match: { organization: Tenants, common_name: "{tenant}-reader" }
+    roles: [consumer]
+    permissions: [tenant:read, own]
+    when: { source: [10.0.0.0/8], until: 2027-01-01T00:00:00Z }
+    limits: { requests_per_second: 10 }
+  - name: operators
+    match:
+      - { organizational_unit: [ops, sre] }
+      - { email: "*@ops.example" }
+    roles: [operator]
+  - name: everyone
+    match: { any: true }
+    permissions: [live]
+deny:
+  - name: freeze
+    clients: [order-service]
+    permissions: [events:publish]
+    when: { from: 2026-12-24T00:00:00Z, until: 2026-12-27T00:00:00Z }
+  - name: no-xml
+    routes:
+      - { route: GET /reports/*, query: { secret: "*" } }
+"#;
+
+const ORDERS: &str = "uri=spiffe://shop.example/ns/orders/sa/producer";
+const ACME: &str = "organization=Tenants,common_name=acme-reader";
+
+#[test]
+fn grants_reach_through_roles_and_nothing_else_is_allowed() {
+    let p = policy(EVENTS);
+    for request in ["GET /events", "HEAD /events", "GET /events/42", "POST /events", "GET /live"] {
+        assert!(allows(&p, ORDERS, request), "{request}");
+    }
+    for request in [
+        "GET /",
+        "GET /events/",
+        "GET /events/42/x",
+        "DELETE /events",
+        "PUT /events/42",
+        "GET /Events",
+        "HEAD /eventss",
+        "GET /reports/x?format=csv",
+        "OPTIONS /events",
+        "GET /event",
+    ] {
+        assert!(!allows(&p, ORDERS, request), "{request}");
+    }
+    assert!(!allows(&p, "uri=spiffe://shop.example/ns/orders/sa/a/b", "GET /events"));
+    assert!(!allows(&p, "", "GET /events"));
+    assert!(!p.allows_nothing());
+}
+
+#[test]
+fn the_entry_that_grants_is_named() {
+    let p = policy(EVENTS);
+    let permit = ask("POST /events").of(&p, &who(ORDERS)).unwrap();
+    assert_eq!(
+        (&*permit.rule().name, &*permit.rule().file, permit.rule().line),
+        ("order-service", "p.yaml", 21)
+    );
+    assert!(ask("PUT /events").of(&p, &who(ORDERS)).unwrap_err().rule().is_none());
+    let rights = p.rights(&who(ORDERS));
+    assert_eq!(rights.clients(), ["order-service", "everyone"]);
+    assert_eq!(rights.limits().connections, Some(20));
+}
+
+#[test]
+fn a_capture_opens_only_its_own_segment() {
+    let p = policy(EVENTS);
+    let from =
+        |source, request: &str, client: &str| Asked { source, ..ask(request) }.of(&p, &who(client)).is_ok();
+    assert!(from("10.1.2.3", "GET /tenants/acme/events/1/2", ACME));
+    assert!(from("10.1.2.3", "GET /tenants/acme/events", ACME));
+    assert!(!from("10.1.2.3", "GET /tenants/globex/events", ACME));
+    assert!(!from("10.1.2.3", "GET /tenants/acm/events", ACME));
+    assert!(from("10.1.2.3", "PUT /home/acme-reader/x", ACME) && !from("10.1.2.3", "PUT /home/acme/x", ACME));
+    assert!(!from("192.0.2.1", "GET /events", ACME), "from elsewhere");
+    for name in ["-reader", "a/b-reader", "..-reader"] {
+        let client = format!("organization=Tenants,common_name={name}");
+        assert!(!from("10.1.2.3", "GET /tenants/a/events", &client), "{name}");
+    }
+}
+
+#[test]
+fn a_grant_ends_when_it_says() {
+    let p = policy(EVENTS);
+    let at = |now: &str| {
+        Asked { now: now.into(), source: "10.0.0.1", ..ask("GET /events") }.of(&p, &who(ACME)).is_ok()
+    };
+    assert!(at("2026-12-31T23:59:59Z") && !at("2027-01-01T00:00:00Z"));
+}
+
+#[test]
+fn a_deny_beats_every_grant_while_it_holds() {
+    let p = policy(EVENTS);
+    let at = |now: &str| Asked { now: now.into(), ..ask("POST /events") }.of(&p, &who(ORDERS));
+    assert!(at("2026-12-23T23:59:59Z").is_ok() && at("2026-12-27T00:00:00Z").is_ok());
+    let denied = at("2026-12-25T00:00:00Z").unwrap_err();
+    assert_eq!(&*denied.rule().unwrap().name, "freeze");
+    let operator = Asked { now: "2026-12-25T00:00:00Z".into(), ..ask("POST /events") };
+    assert!(operator.of(&p, &who("organizational_unit=ops")).is_ok(), "the freeze names another client");
+}
+
+#[test]
+fn conditions_on_query_and_headers_fail_closed() {
+    let p = policy(EVENTS);
+    let ops = "organizational_unit=sre";
+    assert!(allows(&p, ops, "GET /reports/x?format=csv"));
+    for query in [
+        "",
+        "?format=xml",
+        "?format=csv&format=csv",
+        "?format=csv,json",
+        "?format=csv&secret=1",
+        "?format=csv&secret=1&secret=2",
+    ] {
+        assert!(!allows(&p, ops, &format!("GET /reports/x{query}")), "{query}");
+    }
+    let raw = || ask("GET /raw/a.txt");
+    assert!(raw().header("x-mode", "batch").of(&p, &who(ops)).is_ok());
+    assert!(raw().of(&p, &who(ops)).is_err());
+    assert!(raw().header("x-mode", "batch").header("x-mode", "batch").of(&p, &who(ops)).is_err());
+    assert!(raw().header("x-mode", "batch,live").of(&p, &who(ops)).is_err());
+}
+
+#[test]
+fn only_a_route_that_says_so_permits_the_switch() {
+    let p = policy(EVENTS);
+    let switch =
+        |request: &str| Asked { upgrade: Some("WebSocket"), ..ask(request) }.of(&p, &who(ORDERS)).unwrap();
+    assert!(switch("GET /live").upgrade());
+    assert!(!switch("GET /events").upgrade());
+    assert!(!ask("GET /live").of(&p, &who(ORDERS)).unwrap().upgrade());
+    let other = Asked { upgrade: Some("h2c"), ..ask("GET /live") }.of(&p, &who(ORDERS)).unwrap();
+    assert!(!other.upgrade());
+}
+
+#[test]
+fn alternatives_and_lists_mean_any_of_them() {
+    let p = policy(EVENTS);
+    for client in
+        ["organizational_unit=ops", "organizational_unit=x,organizational_unit=sre", "email=ann@ops.example"]
+    {
+        assert!(allows(&p, client, "POST /events"), "{client}");
+    }
+    for client in
+        ["organizational_unit=op", "email=ann@ops.example.com", "email=ops.example", "common_name=ops"]
+    {
+        assert!(!allows(&p, client, "POST /events"), "{client}");
+    }
+}
+
+#[test]
+fn an_empty_policy_denies_everything() {
+    for text in ["", "# nothing\n", "version: 1\n", "version: 1\npermissions: { a: [GET /] }\n"] {
+        let p = policy(text);
+        assert!(p.allows_nothing() && !allows(&p, ORDERS, "GET /"), "{text:?}");
+    }
+    assert!(Policy::compile(&[]).unwrap().0.allows_nothing());
+}
+
+#[test]
+fn a_deny_for_unclear_captures_denies() {
+    let p = policy(
+        r#"
+version: 1
+permissions: { all: ["* /**"] }
+clients:
+  - { name: t, match: { common_name: "{tenant}-x" }, permissions: [all] }
+deny:
+  - { name: d, clients: [t], routes: ["GET /t/{client.tenant}/secret"] }
+  - { name: self, routes: ["GET /self/{client.common_name}"] }
+"#,
+    );
+    assert!(
+        !allows(&p, "common_name=a-x", "GET /t/a/secret") && allows(&p, "common_name=a-x", "GET /t/b/secret")
+    );
+    assert!(!allows(&p, "common_name=a/b-x", "GET /t/c/secret"), "what cannot be bound is denied everywhere");
+    assert!(
+        !allows(&p, "common_name=a-x", "GET /self/a-x") && allows(&p, "common_name=a-x", "GET /self/b-x")
+    );
+}
+
+#[test]
+fn names_that_do_not_fit_together_are_all_reported() {
+    let found = problems(
+        r#"version: 1
+permissions:
+  a: [GET /a]
+  a2: [GET /t/{client.tenant}]
+roles:
+  r: [a, b, "z*"]
+  s: [t]
+  t: [s]
+  a: [a2]
+clients:
+  - name: c
+    match: { common_name: x }
+    roles: [R, a2]
+    permissions: [a2, r]
+  - name: c
+    match: { common_name: [] }
+  - name: d
+    match: {}
+    roles: nobody
+deny:
+  - { name: d, clients: [], permissions: [a] }
+  - { name: e, clients: [f] }
+tests:
+  - { name: t, client: { cn: x }, request: GET, expect: maybe, because: nobody }
+"#
+        .replace("[GET /t/{client.tenant}]", "[\"GET /t/{client.tenant}\"]")
+        .as_str(),
+    );
+    let expected = [
+        "16:27 an empty list matches nothing, and never means everything",
+        "18:12 an empty `match` matches nothing, and never means everyone",
+        "21:25 an empty list matches nothing, and never means everything",
+        "22:5 a deny rule has neither `permissions` nor `routes`",
+        "24:26 unknown key `cn` in `client`",
+        "24:44 `GET` is no request that the proxy would judge: the request's target does not start with a slash",
+        "24:57 `allow` or `deny` is expected, not `maybe`",
+        "15:11 the client entry `c` is declared twice",
+        "9:3 `a` is both a permission and a role",
+        "6:10 unknown permission or role `b`",
+        "6:13 `z*` matches no permission or role",
+        "7:3 the role `s` contains itself",
+        "13:13 unknown role `R`",
+        "13:16 unknown role `a2`",
+        "14:23 unknown permission `r`",
+        "19:12 unknown role `nobody`",
+        "22:26 unknown client entry `f`",
+        "11:11 `c` does not capture `tenant`, which a route of its uses",
+    ];
+    assert_eq!(found, expected, "{found:#?}");
+}
+
+#[test]
+fn files_are_one_policy_in_any_order() {
+    let roles = Source::new("roles.yaml", "version: 1\nroles: { r: [p] }\n");
+    let rest = Source::new(
+        "rest.yaml",
+        "version: 1\npermissions: { p: [GET /] }\nclients: [{ name: c, match: { any: true }, roles: [r] }]\n",
+    );
+    for sources in [[roles.clone(), rest.clone()], [rest, roles.clone()]] {
+        let (p, _) = Policy::compile(&sources).unwrap();
+        assert!(allows(&p, "", "GET /"));
+    }
+    let twice = Policy::compile(&[roles.clone(), roles]).unwrap_err();
+    assert!(twice.iter().any(|d| d.message == "the role `r` is declared twice" && d.related.len() == 1));
+}

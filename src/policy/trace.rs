@@ -1,0 +1,333 @@
+//! A policy read as its author reads it, entry by entry: every grant and deny that means a request, and what nearly
+//! did. Slow and plain; the proxy decides by [`Policy`](super::Policy), and tests hold the two against each other.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::Question;
+use super::check::{Client, Deny, Member, Model};
+use super::condition::{Unclear, When};
+use super::document::Word;
+use super::matching::{Alternative, Test, bind, values};
+use super::route::{Path, Route, Segment, Variable};
+use crate::diagnostic::Place;
+use crate::identity::{Attribute, Identity};
+
+/// One question to a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'m, 'q> {
+    pub(crate) model: &'m Model,
+    pub(crate) identity: &'q Identity,
+    pub(crate) question: &'q Question<'q>,
+}
+
+/// An entry that means the request, and through what.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding<'m> {
+    /// The client entry or deny rule.
+    pub(crate) entry: &'m Word,
+    /// The permission whose route it is; the deny rule itself where the route is its own.
+    pub(crate) permission: &'m Word,
+    /// The roles by which a client entry comes to it, outermost first.
+    pub(crate) roles: Vec<&'m str>,
+    pub(crate) route: &'m Route,
+}
+
+/// An entry that has a fitting route but does not mean the request.
+#[derive(Clone, Debug)]
+pub(crate) struct NearMiss<'m> {
+    pub(crate) entry: &'m Word,
+    pub(crate) permission: &'m Word,
+    pub(crate) route: &'m Route,
+    /// The first condition that fails.
+    pub(crate) because: String,
+}
+
+impl<'m, 'q> Reading<'m, 'q> {
+    /// Everything that grants the request.
+    pub(crate) fn grants(self) -> Vec<Finding<'m>> {
+        let meant = self.model.clients.iter().filter(|client| self.is_meant(&client.entry.alternatives));
+        let meant = meant.filter(|client| self.is_time(client.entry.when.as_ref()));
+        meant.flat_map(|client| self.granted_by(client)).collect()
+    }
+
+    /// Everything that forbids it.
+    pub(crate) fn denies(self) -> Vec<Finding<'m>> {
+        let denies = self.model.denies.iter().filter(|deny| self.is_time(deny.entry.when.as_ref()));
+        denies.flat_map(|deny| self.denied_by(deny)).collect()
+    }
+
+    /// The client entries that mean the identity.
+    pub(crate) fn clients(self) -> impl Iterator<Item = &'m Client> + use<'m, 'q> {
+        self.model.clients.iter().filter(move |client| self.is_meant(&client.entry.alternatives))
+    }
+
+    /// The entries whose routes fit the path and method, with the first thing that stands against each.
+    pub(crate) fn near_misses(self) -> Vec<NearMiss<'m>> {
+        let mut misses = Vec::new();
+        for client in &self.model.clients {
+            let mut seen = HashSet::new();
+            for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
+                for route in self.model.routes(permission).iter().filter(|route| self.fits_shape(route)) {
+                    let Some(because) = self.against(client, route) else { continue };
+                    let Some(permission) = self.model.permissions.get(permission as usize) else { continue };
+                    misses.push(NearMiss {
+                        entry: &client.entry.name,
+                        permission: &permission.name,
+                        route,
+                        because,
+                    });
+                }
+            }
+        }
+        misses
+    }
+
+    /// The routes whose path fits, whatever their methods.
+    pub(crate) fn routes_of_path(self) -> Vec<&'m Route> {
+        self.all_routes().filter(|route| self.fits_path(&route.path, |_| None, Unclear::Met)).collect()
+    }
+
+    fn all_routes(self) -> impl Iterator<Item = &'m Route> + use<'m, 'q> {
+        self.model.permissions.iter().take(self.model.declared).flat_map(|permission| &permission.routes)
+    }
+
+    fn granted_by(self, client: &'m Client) -> Vec<Finding<'m>> {
+        let mut findings = Vec::new();
+        let mut seen = HashSet::new();
+        for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
+            let routes = self.model.routes(permission).iter();
+            for route in
+                routes.filter(|route| self.fits(route, Some(&client.entry.alternatives), Unclear::Unmet))
+            {
+                let Some(entry) = self.model.permissions.get(permission as usize) else { continue };
+                let roles = self.model.way(client, permission);
+                findings.push(Finding { entry: &client.entry.name, permission: &entry.name, roles, route });
+            }
+        }
+        findings
+    }
+
+    fn denied_by(self, deny: &'m Deny) -> Vec<Finding<'m>> {
+        let mut findings = Vec::new();
+        for permission in deny.permissions.iter() {
+            let Some(entry) = self.model.permissions.get(*permission as usize) else { continue };
+            for route in entry.routes.iter().filter(|route| self.forbids(deny, route)) {
+                findings.push(Finding {
+                    entry: &deny.entry.name,
+                    permission: &entry.name,
+                    roles: Vec::new(),
+                    route,
+                });
+            }
+        }
+        findings
+    }
+
+    fn forbids(self, deny: &Deny, route: &Route) -> bool {
+        let Some(clients) = &deny.clients else { return self.fits(route, None, Unclear::Met) };
+        let clients = clients.iter().filter_map(|client| self.model.clients.get(*client as usize));
+        clients.map(|client| client.entry.alternatives.as_slice()).any(|alternatives| {
+            self.is_meant(alternatives) && self.fits(route, Some(alternatives), Unclear::Met)
+        })
+    }
+
+    fn is_meant(self, alternatives: &[Alternative]) -> bool {
+        alternatives.iter().any(|alternative| alternative.holds(self.identity))
+    }
+
+    fn is_time(self, when: Option<&When>) -> bool {
+        when.is_none_or(|when| when.holds(self.question.source, self.question.now))
+    }
+
+    fn fits(self, route: &Route, alternatives: Option<&[Alternative]>, unclear: Unclear) -> bool {
+        let bound = |variable: &Variable| bind(alternatives.unwrap_or_default(), self.identity, variable);
+        route.methods.contains(self.question.target.method())
+            && self.fits_path(&route.path, bound, unclear)
+            && route.query.iter().all(|condition| condition.holds(self.question.target.query(), unclear))
+            && route.headers.iter().all(|condition| condition.holds(self.question.headers, unclear))
+    }
+
+    /// Whether a route's method and path fit, whatever else it asks.
+    pub(crate) fn fits_shape(self, route: &Route) -> bool {
+        route.methods.contains(self.question.target.method())
+            && self.fits_path(&route.path, |_| None, Unclear::Met)
+    }
+
+    fn fits_path(self, path: &Path, bound: impl Fn(&Variable) -> Option<Box<str>>, unclear: Unclear) -> bool {
+        let segments: Vec<&[u8]> = self.question.target.segments().collect();
+        let enough = if path.rest {
+            segments.len() >= path.segments.len()
+        } else {
+            segments.len() == path.segments.len()
+        };
+        enough
+            && path.segments.iter().zip(segments).all(|(pattern, segment)| match pattern {
+                Segment::Literal(literal) => **literal == *segment,
+                Segment::Glob(glob) => glob.matches(segment),
+                Segment::Any => !segment.is_empty(),
+                Segment::Client(variable) => match bound(variable) {
+                    Some(text) => text.as_bytes() == segment,
+                    None => unclear == Unclear::Met && !segment.is_empty(),
+                },
+            })
+    }
+
+    /// The first condition of a grant that fails, although the route's path and method fit.
+    fn against(self, client: &Client, route: &Route) -> Option<String> {
+        let entry = &client.entry;
+        if !self.is_meant(&entry.alternatives) {
+            return self.not_meant(&entry.alternatives);
+        }
+        if let Some(when) = &entry.when
+            && let Some(because) = self.not_now(when)
+        {
+            return Some(because);
+        }
+        self.not_bound(entry.alternatives.as_slice(), route).or_else(|| self.unmet(route))
+    }
+
+    /// What the certificate says otherwise, in the alternative that comes closest.
+    fn not_meant(self, alternatives: &[Alternative]) -> Option<String> {
+        let failing = |alternative: &'_ Alternative| {
+            alternative.tests.iter().filter(|test| !test.holds(self.identity)).count()
+        };
+        let closest = alternatives.iter().min_by_key(|alternative| failing(alternative))?;
+        let test = closest.tests.iter().find(|test| !test.holds(self.identity))?;
+        Some(otherwise(test, self.identity))
+    }
+
+    fn not_now(self, when: &When) -> Option<String> {
+        let now: Timestamp = self.question.now;
+        if let Some(from) = when.from.filter(|from| now < *from) {
+            return Some(format!("it holds from {from} on, and it is {now}"));
+        }
+        if let Some(until) = when.until.filter(|until| *until <= now) {
+            return Some(format!("it held until {until}, and it is {now}"));
+        }
+        let only_source = When { source: when.source.clone(), ..When::default() };
+        if !only_source.holds(self.question.source, now) {
+            let networks: Vec<String> = when.source.iter().map(|network| format!("`{network}`")).collect();
+            return Some(format!("the address {} is not in {}", self.question.source, networks.join(" or ")));
+        }
+        (!when.holds(self.question.source, now)).then(|| format!("{now} is outside its `days` and `hours`"))
+    }
+
+    fn not_bound(self, alternatives: &[Alternative], route: &Route) -> Option<String> {
+        let segments: Vec<&[u8]> = self.question.target.segments().collect();
+        for (pattern, segment) in route.path.segments.iter().zip(segments) {
+            let Segment::Client(variable) = pattern else { continue };
+            let name = variable.name();
+            match bind(alternatives, self.identity, variable) {
+                None => return Some(format!("`{{client.{name}}}` cannot be told from the certificate")),
+                Some(text) if text.as_bytes() != segment => {
+                    let segment = String::from_utf8_lossy(segment);
+                    return Some(format!("`{{client.{name}}}` is `{text}`, and the path says `{segment}`"));
+                }
+                Some(_) => {}
+            }
+        }
+        None
+    }
+
+    fn unmet(self, route: &Route) -> Option<String> {
+        let query = route
+            .query
+            .iter()
+            .find(|condition| !condition.holds(self.question.target.query(), Unclear::Unmet));
+        if let Some(condition) = query {
+            return Some(format!(
+                "the query's `{}` is not, exactly once, {}",
+                condition.name,
+                either(&condition.values)
+            ));
+        }
+        let header =
+            route.headers.iter().find(|condition| !condition.holds(self.question.headers, Unclear::Unmet))?;
+        Some(format!("the header `{}` is not, exactly once, {}", header.name, either(&header.values)))
+    }
+}
+
+fn either(values: &[Box<str>]) -> String {
+    let values: Vec<String> = values.iter().take(5).map(|value| format!("`{value}`")).collect();
+    values.join(" or ")
+}
+
+/// What a certificate says instead of what a test asks for.
+fn otherwise(test: &Test, identity: &Identity) -> String {
+    let attribute = test.attribute;
+    let wanted = test.wanted();
+    let has: Vec<&str> = values(identity, attribute).collect();
+    match has.as_slice() {
+        [] if attribute == Attribute::CommonName && identity.values(attribute).next().is_some() => {
+            "the certificate has several common names, so no rule goes by them".to_owned()
+        }
+        [] => format!("the certificate has no `{attribute}`, and {wanted} is asked for"),
+        [value] => format!("`{attribute}` is `{value}`, not {wanted}"),
+        several => format!("none of the {} values of `{attribute}` is {wanted}", several.len()),
+    }
+}
+
+impl Test {
+    /// What it asks for, in words: the first few of its values.
+    pub(crate) fn wanted(&self) -> String {
+        let exact = self.exact.iter().map(ToString::to_string);
+        let patterns = self.patterns.iter().map(ToString::to_string);
+        let networks = self.networks.iter().map(ToString::to_string);
+        let mut all: Vec<String> =
+            exact.chain(patterns).chain(networks).map(|value| format!("`{value}`")).collect();
+        let more = all.len().saturating_sub(3);
+        all.truncate(3);
+        let listed = all.join(" or ");
+        if more > 0 { format!("{listed} or one of {more} more") } else { listed }
+    }
+}
+
+impl Model {
+    /// The roles by which a client entry comes to a permission; none where it is given directly.
+    pub(crate) fn way(&self, client: &Client, permission: u32) -> Vec<&str> {
+        let mut open: Vec<(u32, Vec<u32>)> = client.roles.iter().map(|role| (*role, vec![*role])).collect();
+        let mut seen: HashSet<u32> = client.roles.iter().copied().collect();
+        open.reverse();
+        while let Some((number, way)) = open.pop() {
+            let Some(role) = self.roles.get(number as usize) else { continue };
+            if role.permissions.binary_search(&permission).is_err() {
+                continue;
+            }
+            if role.members.contains(&Member::Permission(permission)) {
+                let names = way.iter().filter_map(|role| self.roles.get(*role as usize));
+                return names.map(|role| &*role.entry.name.text).collect();
+            }
+            for member in role.members.iter().rev() {
+                if let Member::Role { role, .. } = member
+                    && seen.insert(*role)
+                {
+                    let mut longer = way.clone();
+                    longer.push(*role);
+                    open.push((*role, longer));
+                }
+            }
+        }
+        Vec::new()
+    }
+}
+
+impl Finding<'_> {
+    /// In words: through which roles to which route.
+    pub(crate) fn words(&self) -> String {
+        let mut words = String::new();
+        for role in &self.roles {
+            words += &format!("role `{role}` → ");
+        }
+        if !std::ptr::eq(self.entry, self.permission) && self.entry.text != self.permission.text {
+            words += &format!("`{}` → ", self.permission.text);
+        }
+        format!("{words}`{}` ({})", self.route.text, line(&self.route.place))
+    }
+}
+
+/// `file:line` of a place.
+pub(crate) fn line(place: &Place) -> String {
+    format!("{}:{}", place.source.name(), place.position().line)
+}

@@ -1,0 +1,248 @@
+//! The tests of a policy: each asked of the very engine that the proxy asks, and what they leave untried.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use jiff::Timestamp;
+
+use super::check::Model;
+use super::document::{Case, ClientOf, Expectation, Word};
+use super::route::Route;
+use super::trace::Reading;
+use super::{Policy, Question};
+use crate::diagnostic::Diagnostic;
+use crate::identity::Identity;
+use crate::target::Target;
+
+/// Where tests ask from that name no `source`: an address that belongs to nobody.
+pub(crate) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// A test that was tried.
+#[derive(Debug)]
+pub(crate) struct Trial<'m> {
+    pub(crate) case: &'m Case,
+    pub(crate) outcome: Result<(), Failure>,
+}
+
+/// Why a test failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// In one line.
+    pub(crate) message: String,
+    /// What granted, forbade or nearly granted it.
+    pub(crate) trace: Vec<String>,
+}
+
+/// What the tests of a policy exercise, and what they do not.
+#[derive(Debug, Default)]
+pub(crate) struct Coverage<'m> {
+    pub(crate) grants: Vec<Covered<'m>>,
+    pub(crate) denies: Vec<Covered<'m>>,
+    pub(crate) routes: Vec<Covered<'m>>,
+}
+
+/// An entry or route, and whether a test came to it.
+#[derive(Debug)]
+pub(crate) struct Covered<'m> {
+    pub(crate) name: &'m str,
+    pub(crate) place: &'m crate::diagnostic::Place,
+    pub(crate) tried: bool,
+}
+
+/// Tries every test.
+///
+/// # Errors
+/// What is wrong with the certificates that tests name.
+pub(crate) fn run<'m>(
+    model: &'m Model,
+    policy: &Policy,
+    now: Timestamp,
+    certificate: impl Fn(&Word) -> Result<Identity, Diagnostic>,
+) -> Result<(Vec<Trial<'m>>, Coverage<'m>), Vec<Diagnostic>> {
+    let (mut trials, mut problems) = (Vec::new(), Vec::new());
+    let mut coverage = Coverage::of(model);
+    for case in &model.cases {
+        let identity = match &case.client {
+            ClientOf::Attributes(attributes) => Ok(Identity::of_attributes(attributes.iter().cloned())),
+            ClientOf::Certificate(file) => certificate(file),
+        };
+        match identity {
+            Ok(identity) => trials.push(Asked { model, policy, case, identity, now }.run(&mut coverage)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok((trials, coverage)) } else { Err(problems) }
+}
+
+/// One test with everything that it needs.
+struct Asked<'m, 'p> {
+    model: &'m Model,
+    policy: &'p Policy,
+    case: &'m Case,
+    identity: Identity,
+    now: Timestamp,
+}
+
+impl<'m> Asked<'m, '_> {
+    fn run(self, coverage: &mut Coverage<'m>) -> Trial<'m> {
+        let outcome = match self.case.request.text.parse::<Target>() {
+            Ok(target) => self.ask(&target, coverage),
+            Err(flaw) => Err(Failure { message: flaw.to_string(), trace: Vec::new() }),
+        };
+        Trial { case: self.case, outcome }
+    }
+
+    fn ask(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
+        let question = Question {
+            target,
+            headers: &self.case.headers,
+            source: self.case.source.unwrap_or(NOWHERE),
+            now: self.case.at.unwrap_or(self.now),
+            upgrade: self.case.upgrade.then_some("websocket"),
+        };
+        let verdict = self.policy.authorize(&self.policy.rights(&self.identity), &question);
+        let reading = Reading { model: self.model, identity: &self.identity, question: &question };
+        coverage.add(reading);
+        let allowed = match &verdict {
+            Ok(permit) => !self.case.upgrade || permit.upgrade(),
+            Err(_) => false,
+        };
+        if allowed != (self.case.expect == Expectation::Allow) {
+            return Err(unexpected(reading, allowed));
+        }
+        self.reason(reading, allowed)
+    }
+
+    fn reason(&self, reading: Reading<'_, '_>, allowed: bool) -> Result<(), Failure> {
+        let Some(reason) = &self.case.because else { return Ok(()) };
+        let findings = if allowed { reading.grants() } else { reading.denies() };
+        if findings.iter().any(|finding| finding.entry.text == reason.text) {
+            return Ok(());
+        }
+        let verb = if allowed { "allowed" } else { "denied" };
+        let message = format!("{verb} as expected, but not because of `{}`", reason.text);
+        Err(Failure { message, trace: trace(reading) })
+    }
+}
+
+fn unexpected(reading: Reading<'_, '_>, allowed: bool) -> Failure {
+    let message =
+        if allowed { "expected deny, but it is allowed" } else { "expected allow, but it is denied" };
+    Failure { message: message.to_owned(), trace: trace(reading) }
+}
+
+/// What speaks for and against a request, a line each.
+pub(crate) fn trace(reading: Reading<'_, '_>) -> Vec<String> {
+    let grants = reading.grants();
+    let granted =
+        grants.iter().map(|finding| format!("granted to `{}`: {}", finding.entry.text, finding.words()));
+    let mut lines: Vec<String> = granted.collect();
+    lines.extend(
+        reading
+            .denies()
+            .iter()
+            .map(|finding| format!("denied by `{}`: {}", finding.entry.text, finding.words())),
+    );
+    if grants.is_empty() {
+        let misses = reading.near_misses();
+        lines.extend(misses.iter().take(MOST_MISSES).map(|miss| {
+            format!("`{}` is granted to `{}`, but {}", miss.permission.text, miss.entry.text, miss.because)
+        }));
+        if misses.len() > MOST_MISSES {
+            lines.push(format!("and {} more entries whose routes fit", misses.len() - MOST_MISSES));
+        }
+        if misses.is_empty() {
+            lines.extend(no_route(reading));
+        }
+    }
+    lines
+}
+
+/// More near misses than this help nobody.
+const MOST_MISSES: usize = 10;
+
+/// Why no entry came even near: no route fits the request at all.
+fn no_route(reading: Reading<'_, '_>) -> Vec<String> {
+    let target = reading.question.target;
+    let of_path = reading.routes_of_path();
+    if of_path.iter().any(|route| route.methods.contains(target.method())) {
+        return vec!["a route fits, but no client entry is given it".to_owned()];
+    }
+    if let Some(route) = of_path.first() {
+        let route = format!("`{}` ({})", route.text, super::trace::line(&route.place));
+        return vec![format!(
+            "no route has the method {} for this path; {route} has others",
+            target.method()
+        )];
+    }
+    let mut lines = vec![format!("no route fits the path `{}`", target.path())];
+    lines.extend(sibling(reading).map(|(route, why)| {
+        format!("the nearest is `{}` ({}): {why}", route.text, super::trace::line(&route.place))
+    }));
+    lines
+}
+
+/// A route that would fit the path if it were written a little differently.
+fn sibling<'m>(reading: Reading<'m, '_>) -> Option<(&'m Route, &'static str)> {
+    let target = reading.question.target;
+    let path = target.path();
+    let other = |path: &str| format!("{} {path}", target.method()).parse::<Target>().ok();
+    let slash = match path.strip_suffix('/') {
+        Some(without) => other(without),
+        None => other(&format!("{path}/")),
+    };
+    let lower = other(&path.to_ascii_lowercase());
+    let choices =
+        [(slash, "a slash at the end makes another path"), (lower, "paths are compared with their case")];
+    choices.into_iter().find_map(|(target, why)| {
+        let target = target?;
+        let question = Question { target: &target, ..*reading.question };
+        let reading = Reading { model: reading.model, identity: reading.identity, question: &question };
+        reading.routes_of_path().first().map(|route| (*route, why))
+    })
+}
+
+impl<'m> Coverage<'m> {
+    fn of(model: &'m Model) -> Self {
+        let entry = |word: &'m Word| Covered { name: &word.text, place: &word.place, tried: false };
+        let routes = model.permissions.iter().flat_map(|permission| &permission.routes);
+        Self {
+            grants: model.clients.iter().map(|client| entry(&client.entry.name)).collect(),
+            denies: model.denies.iter().map(|deny| entry(&deny.entry.name)).collect(),
+            routes: routes
+                .map(|route| Covered { name: &route.text, place: &route.place, tried: false })
+                .collect(),
+        }
+    }
+
+    fn add(&mut self, reading: Reading<'_, '_>) {
+        let (grants, denies) = (reading.grants(), reading.denies());
+        let mark = |list: &mut Vec<Covered<'_>>, place: &crate::diagnostic::Place| {
+            for covered in list.iter_mut().filter(|covered| covered.place.is(place)) {
+                covered.tried = true;
+            }
+        };
+        for finding in &grants {
+            mark(&mut self.grants, &finding.entry.place);
+            mark(&mut self.routes, &finding.route.place);
+        }
+        for finding in &denies {
+            mark(&mut self.denies, &finding.entry.place);
+            mark(&mut self.routes, &finding.route.place);
+        }
+    }
+
+    /// Grants, denies and routes.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Covered<'m>)> {
+        let grants = self.grants.iter().map(|covered| ("grant", covered));
+        let denies = self.denies.iter().map(|covered| ("deny", covered));
+        grants.chain(denies).chain(self.routes.iter().map(|covered| ("route", covered)))
+    }
+
+    /// How much of it is tried, in percent, rounded down; all of nothing is 100.
+    pub(crate) fn percent(&self) -> usize {
+        let (tried, all) = self
+            .all()
+            .fold((0, 0), |(tried, all), (_, covered)| (tried + usize::from(covered.tried), all + 1));
+        (tried * 100).checked_div(all).unwrap_or(100)
+    }
+}

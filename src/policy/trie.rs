@@ -1,0 +1,339 @@
+//! All routes of a policy in one tree over path segments, walked once for each request.
+
+use std::collections::HashMap;
+use std::ops::{ControlFlow, Range};
+
+use http::Method;
+
+use super::condition::{HeaderCondition, QueryCondition};
+use super::hash::Fast;
+use super::route::{Glob, Methods, Route, Segment, Variable};
+use crate::target::Segments;
+
+/// The tree. What a policy says of a path is where the path ends, and on the way at every `**`.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Box<[Node]>,
+    entries: Box<[Entry]>,
+    tails: Box<[Tail]>,
+    methods: MethodBits,
+}
+
+/// A route of a permission, where its path ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) permission: u32,
+    tail: u32,
+    methods: u64,
+}
+
+/// What a route asks beyond its methods and the shape of its path; most ask nothing.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// Segments, by number, that must be what the client's certificate gives to a name.
+    pub(super) variables: Box<[(usize, Variable)]>,
+    pub(super) query: Box<[QueryCondition]>,
+    pub(super) headers: Box<[HeaderCondition]>,
+    pub(super) upgrade: bool,
+}
+
+/// Marks an entry without a [`Tail`].
+const NO_TAIL: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: Literals,
+    globs: Option<Box<Globs>>,
+    /// The child for any segment that is not empty; 0, the root, is nobody's child.
+    any: u32,
+    /// Entries of routes that end here.
+    ends: Range<u32>,
+    /// Entries of routes that end here with `**`.
+    rest: Range<u32>,
+}
+
+#[derive(Debug)]
+enum Literals {
+    Few(Box<[(Box<[u8]>, u32)]>),
+    Many(HashMap<Box<[u8]>, u32, Fast>),
+}
+
+/// Beyond this, comparing one by one costs more than a hash.
+const FEW: usize = 6;
+
+/// Patterns within a segment, found by how they start.
+#[derive(Debug, Default)]
+struct Globs {
+    /// The lengths of the prefixes that occur.
+    lengths: Box<[usize]>,
+    by_prefix: HashMap<Box<[u8]>, Vec<(Glob, u32)>, Fast>,
+}
+
+impl Trie {
+    /// The entry's tail, if its route has one.
+    pub(super) fn tail(&self, entry: &Entry) -> Option<&Tail> {
+        self.tails.get(entry.tail as usize)
+    }
+
+    /// The bit that stands for a method.
+    pub(super) fn bit(&self, method: &Method) -> u64 {
+        self.methods.bit(method)
+    }
+
+    /// Visits, for every way in which the routes read the path, the entries that stand there, sorted by permission.
+    pub(super) fn walk<'t, B>(
+        &'t self,
+        segments: Segments<'_>,
+        mut visit: impl FnMut(&'t [Entry]) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        match self.nodes.first() {
+            Some(root) => self.step(root, segments, &mut visit),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn step<'t, B>(
+        &'t self,
+        node: &'t Node,
+        mut segments: Segments<'_>,
+        visit: &mut impl FnMut(&'t [Entry]) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        self.visit(&node.rest, visit)?;
+        let Some(segment) = segments.next() else { return self.visit(&node.ends, visit) };
+        if let Some(child) = node.literals.find(segment) {
+            self.descend(child, segments.clone(), visit)?;
+        }
+        if node.any != 0 && !segment.is_empty() {
+            self.descend(node.any, segments.clone(), visit)?;
+        }
+        if let Some(globs) = &node.globs {
+            for child in globs.matching(segment) {
+                self.descend(child, segments.clone(), visit)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn descend<'t, B>(
+        &'t self,
+        child: u32,
+        segments: Segments<'_>,
+        visit: &mut impl FnMut(&'t [Entry]) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        match self.nodes.get(child as usize) {
+            Some(node) => self.step(node, segments, visit),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn visit<'t, B>(
+        &'t self,
+        range: &Range<u32>,
+        visit: &mut impl FnMut(&'t [Entry]) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        if range.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        visit(self.entries.get(range.start as usize..range.end as usize).unwrap_or_default())
+    }
+}
+
+impl Entry {
+    pub(super) const fn allows(&self, bit: u64) -> bool {
+        self.methods & bit != 0
+    }
+}
+
+impl Default for Literals {
+    fn default() -> Self {
+        Self::Few(Box::default())
+    }
+}
+
+impl Literals {
+    fn find(&self, segment: &[u8]) -> Option<u32> {
+        match self {
+            Self::Few(few) => few.iter().find(|(literal, _)| **literal == *segment).map(|(_, child)| *child),
+            Self::Many(many) => many.get(segment).copied(),
+        }
+    }
+}
+
+impl Globs {
+    fn matching<'g>(&'g self, segment: &'g [u8]) -> impl Iterator<Item = u32> + 'g {
+        let prefixes = self.lengths.iter().map_while(|length| segment.get(..*length));
+        let candidates = prefixes.filter_map(|prefix| self.by_prefix.get(prefix)).flatten();
+        candidates.filter(|(glob, _)| glob.matches(segment)).map(|(_, child)| *child)
+    }
+}
+
+/// A bit for each method that some route names, and one for all the others.
+#[derive(Debug, Default)]
+struct MethodBits {
+    /// Methods beyond the well-known nine.
+    extensions: Vec<Method>,
+}
+
+/// The bit of methods that no route names; only `*` has it.
+const OTHER: u64 = 1 << 63;
+
+impl MethodBits {
+    fn bit(&self, method: &Method) -> u64 {
+        match well_known(method) {
+            Some(bit) => 1 << bit,
+            None => {
+                self.extensions.iter().position(|known| known == method).map_or(OTHER, |at| 1 << (at + 9))
+            }
+        }
+    }
+
+    fn mask(&mut self, methods: &Methods) -> u64 {
+        let Methods::Of(methods) = methods else { return u64::MAX };
+        methods.iter().fold(0, |mask, method| mask | self.intern(method))
+    }
+
+    fn intern(&mut self, method: &Method) -> u64 {
+        if well_known(method).is_none() && !self.extensions.contains(method) {
+            self.extensions.push(method.clone());
+        }
+        self.bit(method)
+    }
+}
+
+/// How many methods beyond the well-known ones the routes of one policy may name.
+pub(super) const MOST_EXTENSION_METHODS: usize = 50;
+
+/// Whether a method is one that costs a bit of its own.
+pub(super) fn is_extension(method: &Method) -> bool {
+    well_known(method).is_none()
+}
+
+fn well_known(method: &Method) -> Option<u32> {
+    Some(match *method {
+        Method::GET => 0,
+        Method::POST => 1,
+        Method::PUT => 2,
+        Method::DELETE => 3,
+        Method::HEAD => 4,
+        Method::OPTIONS => 5,
+        Method::PATCH => 6,
+        Method::CONNECT => 7,
+        Method::TRACE => 8,
+        _ => return None,
+    })
+}
+
+/// A tree that still grows.
+#[derive(Debug)]
+pub(super) struct Builder {
+    nodes: Vec<Sprout>,
+    tails: Vec<Tail>,
+    methods: MethodBits,
+}
+
+#[derive(Debug, Default)]
+struct Sprout {
+    literals: HashMap<Box<[u8]>, u32, Fast>,
+    globs: HashMap<Glob, u32, Fast>,
+    any: u32,
+    ends: Vec<Entry>,
+    rest: Vec<Entry>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Sprout::default()], tails: Vec::new(), methods: MethodBits::default() }
+    }
+
+    /// Adds a route of a permission.
+    pub(super) fn add(&mut self, permission: u32, route: &Route) {
+        let mut at = 0;
+        for segment in &route.path.segments {
+            at = self.child(at, segment);
+        }
+        let entry = Entry { permission, tail: self.tail(route), methods: self.methods.mask(&route.methods) };
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            if route.path.rest { node.rest.push(entry) } else { node.ends.push(entry) }
+        }
+    }
+
+    fn child(&mut self, at: u32, segment: &Segment) -> u32 {
+        let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let Some(node) = self.nodes.get_mut(at as usize) else { return 0 };
+        let child = match segment {
+            Segment::Literal(bytes) => match node.literals.get(bytes) {
+                Some(child) => *child,
+                None => *node.literals.entry(bytes.clone()).or_insert(next),
+            },
+            Segment::Glob(glob) => *node.globs.entry(glob.clone()).or_insert(next),
+            Segment::Any | Segment::Client(_) => {
+                if node.any == 0 {
+                    node.any = next;
+                }
+                node.any
+            }
+        };
+        if child == next {
+            self.nodes.push(Sprout::default());
+        }
+        child
+    }
+
+    fn tail(&mut self, route: &Route) -> u32 {
+        let variables = route.path.segments.iter().enumerate().filter_map(|(index, segment)| match segment {
+            Segment::Client(variable) => Some((index, variable.clone())),
+            _ => None,
+        });
+        let variables: Box<[(usize, Variable)]> = variables.collect();
+        if variables.is_empty() && !route.is_conditional() && !route.upgrade {
+            return NO_TAIL;
+        }
+        let (query, headers) = (route.query.clone(), route.headers.clone());
+        self.tails.push(Tail { variables, query, headers, upgrade: route.upgrade });
+        u32::try_from(self.tails.len() - 1).unwrap_or(NO_TAIL)
+    }
+
+    pub(super) fn finish(self) -> Trie {
+        let mut entries = Vec::new();
+        let nodes = self.nodes.into_iter().map(|sprout| sprout.finish(&mut entries)).collect();
+        Trie { nodes, entries: entries.into(), tails: self.tails.into(), methods: self.methods }
+    }
+}
+
+impl Sprout {
+    fn finish(self, entries: &mut Vec<Entry>) -> Node {
+        let literals = match self.literals.len() {
+            0..=FEW => Literals::Few(self.literals.into_iter().collect()),
+            _ => Literals::Many(self.literals),
+        };
+        let globs = (!self.globs.is_empty()).then(|| Box::new(Globs::of(self.globs)));
+        Node {
+            literals,
+            globs,
+            any: self.any,
+            ends: moved(self.ends, entries),
+            rest: moved(self.rest, entries),
+        }
+    }
+}
+
+impl Globs {
+    fn of(globs: HashMap<Glob, u32, Fast>) -> Self {
+        let mut found = Self::default();
+        for (glob, child) in globs {
+            found.by_prefix.entry(glob.prefix().into()).or_default().push((glob, child));
+        }
+        let mut lengths: Vec<usize> = found.by_prefix.keys().map(|prefix| prefix.len()).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        found.lengths = lengths.into();
+        found
+    }
+}
+
+fn moved(mut own: Vec<Entry>, entries: &mut Vec<Entry>) -> Range<u32> {
+    own.sort_by_key(|entry| entry.permission);
+    let start = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    entries.append(&mut own);
+    start..u32::try_from(entries.len()).unwrap_or(u32::MAX)
+}

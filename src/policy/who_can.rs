@@ -1,0 +1,146 @@
+//! Which client entries may make a request, through what, and under which conditions.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::HeaderMap;
+use jiff::Timestamp;
+
+use super::Question;
+use super::check::{Client, Deny, Model};
+use super::condition::When;
+use super::matching::Alternative;
+use super::route::{Route, Segment};
+use super::trace::{Finding, Reading, line};
+use crate::identity::Identity;
+use crate::target::Target;
+
+/// One way for a client entry to make the request.
+#[derive(Debug)]
+pub(crate) struct Answer<'m> {
+    pub(crate) finding: Finding<'m>,
+    /// Each alternative of its `match`, in words.
+    pub(crate) whom: Vec<String>,
+    /// What must hold besides.
+    pub(crate) conditions: Vec<String>,
+    /// What takes it away, and when.
+    pub(crate) denies: Vec<String>,
+    /// Whether a deny rule without conditions takes it away.
+    pub(crate) never: bool,
+}
+
+/// Every way, of every client entry.
+pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> {
+    let (headers, nobody) = (HeaderMap::new(), Identity::of_attributes([]));
+    let question = Question {
+        target,
+        headers: &headers,
+        source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        now: Timestamp::UNIX_EPOCH,
+        upgrade: None,
+    };
+    let reading = Reading { model, identity: &nobody, question: &question };
+    let mut answers = Vec::new();
+    for (number, client) in (0..).zip(&model.clients) {
+        let mut seen = std::collections::HashSet::new();
+        for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
+            let Some(entry) = model.permissions.get(permission as usize) else { continue };
+            for route in entry.routes.iter().filter(|route| reading.fits_shape(route)) {
+                let roles = model.way(client, permission);
+                let finding = Finding { entry: &client.entry.name, permission: &entry.name, roles, route };
+                let denies: Vec<&Deny> = denies(reading, number).collect();
+                answers.push(Answer {
+                    finding,
+                    whom: client.entry.alternatives.iter().map(Alternative::words).collect(),
+                    conditions: conditions(client, route),
+                    never: denies
+                        .iter()
+                        .any(|deny| deny.entry.when.is_none() && reading.denies_whatever_else(deny)),
+                    denies: denies.iter().map(|deny| words(deny)).collect(),
+                });
+            }
+        }
+    }
+    answers
+}
+
+fn denies<'m>(reading: Reading<'m, '_>, client: u32) -> impl Iterator<Item = &'m Deny> {
+    let names_it = move |deny: &&Deny| deny.clients.as_ref().is_none_or(|clients| clients.contains(&client));
+    let means_it = move |deny: &&Deny| {
+        deny.permissions
+            .iter()
+            .any(|permission| reading.model.routes(*permission).iter().any(|route| reading.fits_shape(route)))
+    };
+    reading.model.denies.iter().filter(names_it).filter(means_it)
+}
+
+impl Reading<'_, '_> {
+    /// Whether the deny means the request whoever asks and whatever its query and headers say.
+    fn denies_whatever_else(self, deny: &Deny) -> bool {
+        deny.permissions.iter().any(|permission| {
+            self.model.routes(*permission).iter().any(|route| {
+                let fixed = !route.path.segments.iter().any(|segment| matches!(segment, Segment::Client(_)));
+                fixed && !route.is_conditional() && self.fits_shape(route)
+            })
+        })
+    }
+}
+
+fn words(deny: &Deny) -> String {
+    let name = &deny.entry.name;
+    let when = deny
+        .entry
+        .when
+        .as_ref()
+        .map(|when| format!(" while {}", when.words().join(" and ")))
+        .unwrap_or_default();
+    format!("denied by `{}` ({}){when}", name.text, line(&name.place))
+}
+
+fn conditions(client: &Client, route: &Route) -> Vec<String> {
+    let mut conditions = client.entry.when.as_ref().map(When::words).unwrap_or_default();
+    for segment in &route.path.segments {
+        if let Segment::Client(variable) = segment {
+            conditions.push(format!("the path's `{segment}` is the certificate's `{}`", variable.name()));
+        }
+    }
+    let listed = |values: &[Box<str>]| {
+        values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or ")
+    };
+    conditions.extend(
+        route.query.iter().map(|query| format!("the query's `{}` is {}", query.name, listed(&query.values))),
+    );
+    conditions.extend(
+        route
+            .headers
+            .iter()
+            .map(|header| format!("the header `{}` is {}", header.name, listed(&header.values))),
+    );
+    conditions
+}
+
+impl Alternative {
+    /// In words: what a certificate must say.
+    pub(crate) fn words(&self) -> String {
+        if self.tests.is_empty() {
+            return "every client".to_owned();
+        }
+        let tests: Vec<String> =
+            self.tests.iter().map(|test| format!("`{}` is {}", test.attribute, test.wanted())).collect();
+        tests.join(" and ")
+    }
+}
+
+impl When {
+    /// In words, a condition each.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if !self.source.is_empty() {
+            let networks: Vec<String> = self.source.iter().map(|network| format!("`{network}`")).collect();
+            words.push(format!("the address is in {}", networks.join(" or ")));
+        }
+        words.extend(self.from.map(|from| format!("it is {from} or later")));
+        words.extend(self.until.map(|until| format!("it is before {until}")));
+        words.extend(self.week.as_ref().map(super::condition::Week::words));
+        words
+    }
+}
