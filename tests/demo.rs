@@ -107,6 +107,16 @@ fn a_given_folder_stays_and_can_be_used_by_run() {
 }
 
 #[test]
+fn a_folder_with_somebody_s_own_files_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.crt"), "mine").unwrap();
+    let finished = run(&["demo", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("not the demo's"), "{finished:?}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("ca.crt")).unwrap(), "mine");
+}
+
+#[test]
 fn given_ports_are_used_and_a_taken_one_is_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
