@@ -189,8 +189,9 @@ fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Word> {
 
 /// References to names.
 fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
-    let mut words = Vec::new();
-    for item in reader.one_or_more(node) {
+    let items = reader.one_or_more(node);
+    let mut words = Vec::with_capacity(items.len());
+    for item in items {
         if let Some(text) = reader.name(item) {
             words.push(Word { text: text.into(), place: reader.place(item) });
         }
@@ -211,8 +212,9 @@ fn not_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
 
 fn routes(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Route> {
     not_empty(node, reader, "write at least one route, such as `GET /events`");
-    let mut routes = Vec::new();
-    for item in reader.one_or_more(node) {
+    let items = reader.one_or_more(node);
+    let mut routes = Vec::with_capacity(items.len());
+    for item in items {
         routes.extend(match item.kind() {
             Kind::Map(_) => long_route(item, reader),
             _ => short_route(item, reader),
@@ -304,8 +306,9 @@ fn values(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Box<str>]> {
 
 fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
     not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
-    let mut alternatives = Vec::new();
-    for item in reader.one_or_more(node) {
+    let items = reader.one_or_more(node);
+    let mut alternatives = Vec::with_capacity(items.len());
+    for item in items {
         alternatives.extend(alternative(item, reader));
     }
     alternatives

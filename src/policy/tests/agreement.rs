@@ -74,8 +74,9 @@ fn route() -> impl Strategy<Value = WrittenRoute> {
     let segment = select(vec!["a", "b", "A", "{x}", "*", "a*", "*b", "{client.t}", "{client.common_name}"]);
     let query = prop_oneof![3 => Just(None), 1 => Just(Some(vec!["1"])), 1 => Just(Some(vec!["*"])), 1 => Just(Some(vec!["1", "2"]))];
     let methods = select(vec!["GET", "POST", "*", "GET|PUT", "BREW", "HEAD"]);
-    (methods, prop::collection::vec(segment, 0..4), any::<bool>(), query, prop::bool::weighted(0.2))
-        .prop_map(|(methods, segments, rest, query, upgrade)| WrittenRoute { methods, segments, rest, query, upgrade })
+    (methods, prop::collection::vec(segment, 0..4), any::<bool>(), query, prop::bool::weighted(0.2)).prop_map(
+        |(methods, segments, rest, query, upgrade)| WrittenRoute { methods, segments, rest, query, upgrade },
+    )
 }
 
 fn window() -> impl Strategy<Value = Window> {
@@ -88,7 +89,8 @@ fn client(roles: usize, permissions: usize) -> impl Strategy<Value = WrittenClie
     let hosts = select(vec!["*.x", "{t}.x", "a.x", "**.x", "{t}.*", "A.X"]);
     let test = prop_oneof![
         prop::collection::vec(names, 1..3).prop_map(|values| (Attribute::CommonName, values)),
-        prop::collection::vec(select(vec!["x", "y", "*"]), 1..3).prop_map(|values| (Attribute::Organization, values)),
+        prop::collection::vec(select(vec!["x", "y", "*"]), 1..3)
+            .prop_map(|values| (Attribute::Organization, values)),
         prop::collection::vec(hosts, 1..3).prop_map(|values| (Attribute::Dns, values)),
     ];
     let alternative = prop::collection::vec(test, 0..3).prop_map(|mut tests| {
@@ -97,8 +99,9 @@ fn client(roles: usize, permissions: usize) -> impl Strategy<Value = WrittenClie
         tests
     });
     let held = |count: usize| prop::collection::vec(0..count, 0..3);
-    (prop::collection::vec(alternative, 1..3), held(roles), held(permissions), window())
-        .prop_map(|(alternatives, roles, permissions, when)| WrittenClient { alternatives, roles, permissions, when })
+    (prop::collection::vec(alternative, 1..3), held(roles), held(permissions), window()).prop_map(
+        |(alternatives, roles, permissions, when)| WrittenClient { alternatives, roles, permissions, when },
+    )
 }
 
 fn deny(clients: usize, permissions: usize) -> impl Strategy<Value = WrittenDeny> {
@@ -165,7 +168,11 @@ impl Written {
     fn yaml(&self) -> [String; 3] {
         let mut what = "version: 1\npermissions:\n".to_owned();
         for (number, routes) in self.permissions.iter().enumerate() {
-            let _ = writeln!(what, "  p{number}: [{}]", routes.iter().map(WrittenRoute::yaml).collect::<Vec<_>>().join(", "));
+            let _ = writeln!(
+                what,
+                "  p{number}: [{}]",
+                routes.iter().map(WrittenRoute::yaml).collect::<Vec<_>>().join(", ")
+            );
         }
         let mut who = "version: 1\nroles:\n".to_owned();
         for (number, members) in self.roles.iter().enumerate() {
@@ -180,9 +187,18 @@ impl Written {
         for (number, client) in self.clients.iter().enumerate() {
             let alternatives = client.alternatives.iter().map(|tests| match tests.as_slice() {
                 [] => "{ any: true }".to_owned(),
-                tests => format!("{{ {} }}", tests.iter().map(|(key, values)| format!("{key}: {values:?}")).collect::<Vec<_>>().join(", ")),
+                tests => format!(
+                    "{{ {} }}",
+                    tests
+                        .iter()
+                        .map(|(key, values)| format!("{key}: {values:?}"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
             });
-            let list = |letter: char, numbers: &[usize]| numbers.iter().map(|n| format!("{letter}{n}")).collect::<Vec<_>>().join(", ");
+            let list = |letter: char, numbers: &[usize]| {
+                numbers.iter().map(|n| format!("{letter}{n}")).collect::<Vec<_>>().join(", ")
+            };
             let _ = writeln!(
                 who,
                 "  - {{ name: c{number}, match: [{}], roles: [{}], permissions: [{}]{} }}",
@@ -193,16 +209,29 @@ impl Written {
             );
         }
         let mut not = "version: 1\ndeny:\n".to_owned();
-        let denies = self.denies.iter().filter(|deny| !deny.permissions.is_empty() || !deny.routes.is_empty());
+        let denies =
+            self.denies.iter().filter(|deny| !deny.permissions.is_empty() || !deny.routes.is_empty());
         for (number, deny) in denies.enumerate() {
             let clients = deny.clients.iter().map(|clients| {
-                format!(", clients: [{}]", clients.iter().map(|client| format!("c{client}")).collect::<Vec<_>>().join(", "))
+                format!(
+                    ", clients: [{}]",
+                    clients.iter().map(|client| format!("c{client}")).collect::<Vec<_>>().join(", ")
+                )
             });
-            let permissions = deny.permissions.iter().map(|permission| format!("p{permission}")).collect::<Vec<_>>().join(", ");
+            let permissions = deny
+                .permissions
+                .iter()
+                .map(|permission| format!("p{permission}"))
+                .collect::<Vec<_>>()
+                .join(", ");
             let routes = deny.routes.iter().map(WrittenRoute::yaml).collect::<Vec<_>>().join(", ");
             let routes = if routes.is_empty() { routes } else { format!(", routes: [{routes}]") };
             let clients: String = clients.collect();
-            let _ = writeln!(not, "  - {{ name: d{number}, permissions: [{permissions}]{routes}{clients}{} }}", deny.when.yaml());
+            let _ = writeln!(
+                not,
+                "  - {{ name: d{number}, permissions: [{permissions}]{routes}{clients}{} }}",
+                deny.when.yaml()
+            );
         }
         if not.ends_with("deny:\n") {
             not = "version: 1\n".to_owned();
@@ -228,21 +257,37 @@ impl Written {
     /// The third opinion.
     fn allows(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
         let denied = self.denies.iter().filter(|deny| deny.when.holds(call)).any(|deny| {
-            let own = deny.permissions.iter().flat_map(|permission| &self.permissions[*permission]).chain(&deny.routes);
+            let own = deny
+                .permissions
+                .iter()
+                .flat_map(|permission| &self.permissions[*permission])
+                .chain(&deny.routes);
             let routes: Vec<&WrittenRoute> = own.collect();
             match &deny.clients {
-                None => routes.iter().any(|route| route.means(call, true, &|name| bound(&[], identity, name))),
-                Some(clients) => clients.iter().map(|client| &self.clients[*client]).filter(|client| client.is(identity)).any(
-                    |client| routes.iter().any(|route| route.means(call, true, &|name| bound(&client.alternatives, identity, name))),
-                ),
+                None => {
+                    routes.iter().any(|route| route.means(call, true, &|name| bound(&[], identity, name)))
+                }
+                Some(clients) => clients
+                    .iter()
+                    .map(|client| &self.clients[*client])
+                    .filter(|client| client.is(identity))
+                    .any(|client| {
+                        routes.iter().any(|route| {
+                            route.means(call, true, &|name| bound(&client.alternatives, identity, name))
+                        })
+                    }),
             }
         });
         !denied
-            && self.clients.iter().filter(|client| client.is(identity) && client.when.holds(call)).any(|client| {
-                let permissions = self.permissions_of(client);
-                let mut routes = permissions.iter().flat_map(|permission| &self.permissions[*permission]);
-                routes.any(|route| route.means(call, false, &|name| bound(&client.alternatives, identity, name)))
-            })
+            && self.clients.iter().filter(|client| client.is(identity) && client.when.holds(call)).any(
+                |client| {
+                    let permissions = self.permissions_of(client);
+                    let mut routes = permissions.iter().flat_map(|permission| &self.permissions[*permission]);
+                    routes.any(|route| {
+                        route.means(call, false, &|name| bound(&client.alternatives, identity, name))
+                    })
+                },
+            )
     }
 }
 
@@ -251,15 +296,22 @@ impl WrittenRoute {
         let rest = if self.rest { "/**" } else { "" };
         let slash = if self.segments.is_empty() && !self.rest { "/" } else { "" };
         let path: String = self.segments.iter().map(|segment| format!("/{segment}")).collect();
-        let query = self.query.as_ref().map(|values| format!(", query: {{ q: {values:?} }}")).unwrap_or_default();
+        let query =
+            self.query.as_ref().map(|values| format!(", query: {{ q: {values:?} }}")).unwrap_or_default();
         let upgrade = if self.upgrade { ", upgrade: websocket" } else { "" };
         format!("{{ route: \"{} {path}{rest}{slash}\"{query}{upgrade} }}", self.methods)
     }
 
     fn means(&self, call: &Call, deny: bool, bound: &dyn Fn(&str) -> Option<String>) -> bool {
         let methods: Vec<&str> = self.methods.split('|').collect();
-        let method = methods.contains(&"*") || methods.contains(&call.method) || (call.method == "HEAD" && methods.contains(&"GET"));
-        let long_enough = if self.rest { call.segments.len() >= self.segments.len() } else { call.segments.len() == self.segments.len() };
+        let method = methods.contains(&"*")
+            || methods.contains(&call.method)
+            || (call.method == "HEAD" && methods.contains(&"GET"));
+        let long_enough = if self.rest {
+            call.segments.len() >= self.segments.len()
+        } else {
+            call.segments.len() == self.segments.len()
+        };
         let fits = |(pattern, segment): (&&str, &&str)| match *pattern {
             "{x}" | "*" => !segment.is_empty(),
             "{client.t}" | "{client.common_name}" => {
@@ -290,12 +342,15 @@ impl WrittenClient {
 
 fn holds(alternative: &[(Attribute, Vec<&str>)], identity: &[(Attribute, String)]) -> bool {
     alternative.iter().all(|(attribute, patterns)| {
-        values_of(*attribute, identity).iter().any(|value| patterns.iter().any(|pattern| !fits(*attribute, pattern, value).is_empty()))
+        values_of(*attribute, identity)
+            .iter()
+            .any(|value| patterns.iter().any(|pattern| !fits(*attribute, pattern, value).is_empty()))
     })
 }
 
 fn values_of(attribute: Attribute, identity: &[(Attribute, String)]) -> BTreeSet<&str> {
-    let values: BTreeSet<&str> = identity.iter().filter(|(key, _)| *key == attribute).map(|(_, value)| value.as_str()).collect();
+    let values: BTreeSet<&str> =
+        identity.iter().filter(|(key, _)| *key == attribute).map(|(_, value)| value.as_str()).collect();
     if attribute == Attribute::CommonName && values.len() > 1 { BTreeSet::new() } else { values }
 }
 
@@ -334,7 +389,11 @@ fn readings(pattern: &str, value: &str, separator: Option<char>) -> Vec<Option<S
     value.strip_prefix(first).map(|left| readings(rest, left, separator)).unwrap_or_default()
 }
 
-fn bound(alternatives: &[Vec<(Attribute, Vec<&str>)>], identity: &[(Attribute, String)], name: &str) -> Option<String> {
+fn bound(
+    alternatives: &[Vec<(Attribute, Vec<&str>)>],
+    identity: &[(Attribute, String)],
+    name: &str,
+) -> Option<String> {
     let mut texts: BTreeSet<String> = BTreeSet::new();
     if name == "common_name" {
         texts.extend(values_of(Attribute::CommonName, identity).into_iter().map(str::to_owned));
@@ -354,13 +413,17 @@ fn bound(alternatives: &[Vec<(Attribute, Vec<&str>)>], identity: &[(Attribute, S
 
 impl Window {
     fn holds(self, call: &Call) -> bool {
-        self.from.is_none_or(|from| from <= call.day) && self.until.is_none_or(|until| call.day < until) && (!self.inside || call.inside)
+        self.from.is_none_or(|from| from <= call.day)
+            && self.until.is_none_or(|until| call.day < until)
+            && (!self.inside || call.inside)
     }
 
     fn yaml(self) -> String {
-        let day = |key: &str, day: Option<u8>| day.map(|day| format!("{key}: 2026-01-0{}T00:00:00Z", day + 1));
+        let day =
+            |key: &str, day: Option<u8>| day.map(|day| format!("{key}: 2026-01-0{}T00:00:00Z", day + 1));
         let source = self.inside.then(|| "source: [10.0.0.0/8]".to_owned());
-        let parts: Vec<String> = [day("from", self.from), day("until", self.until), source].into_iter().flatten().collect();
+        let parts: Vec<String> =
+            [day("from", self.from), day("until", self.until), source].into_iter().flatten().collect();
         if parts.is_empty() { String::new() } else { format!(", when: {{ {} }}", parts.join(", ")) }
     }
 }
