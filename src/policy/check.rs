@@ -456,11 +456,11 @@ fn look_up(
 }
 
 fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) -> Diagnostic {
-    let code = match what {
-        "role" => "unknown-role",
-        "permission" => "unknown-permission",
-        "client entry" => "unknown-client",
-        _ => "unknown-name",
+    let (code, otherwise) = match what {
+        "role" => ("unknown-role", "declare it under `roles`"),
+        "permission" => ("unknown-permission", "declare it under `permissions`"),
+        "client entry" => ("unknown-client", "name an entry of `clients`"),
+        _ => ("unknown-name", "declare it under `permissions` or `roles`"),
     };
     let diagnostic =
         Diagnostic::error(code, format!("unknown {what} `{}`", word.text)).at(word.place.clone());
@@ -468,7 +468,7 @@ fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) 
         Some(owner) => diagnostic.label(format!("used by `{}`", owner.text)),
         None => diagnostic,
     };
-    diagnostic.maybe_help(help)
+    diagnostic.help(help.unwrap_or_else(|| otherwise.to_owned()))
 }
 
 fn no_match(what: &str, word: &Word) -> Diagnostic {

@@ -325,7 +325,7 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
         match (*name, Attribute::named(name)) {
             ("any", _) => any = Some((*key, *value)),
             (_, Some(attribute)) => tests.push(test(attribute, value, reader)),
-            (_, None) => unknown_attribute(name, key, &keys, reader),
+            (_, None) => unknown_attribute(name, key, "`match`", &keys, reader),
         }
     }
     match any {
@@ -355,7 +355,8 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
     Some(Alternative { tests: tests.into(), place })
 }
 
-fn unknown_attribute(name: &str, key: &Node<'_>, keys: &[&str], reader: &mut Reader<'_>) {
+/// Notes a key that is no attribute; the abbreviations of certificate tools are known.
+fn unknown_attribute(name: &str, key: &Node<'_>, what: &str, keys: &[&str], reader: &mut Reader<'_>) {
     let usual = match name.to_ascii_lowercase().as_str() {
         "cn" => Some("common_name"),
         "o" | "org" => Some("organization"),
@@ -371,7 +372,7 @@ fn unknown_attribute(name: &str, key: &Node<'_>, keys: &[&str], reader: &mut Rea
         None => did_you_mean(name, keys.iter().copied()),
     };
     let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
-    reader.error("unknown-key", key, format!("unknown key `{name}` in `match`"), Some(help));
+    reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));
 }
 
 fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test {
