@@ -6,14 +6,10 @@
 
 mod read;
 mod syntax;
+mod tree;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_yaml::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
-use serde_yaml::{Location, Spanned};
 
 use crate::diagnostic::{Diagnostic, Place, Source, Span};
 
@@ -35,38 +31,6 @@ impl Budget {
     pub const CONFIGURATION: Self = Self { bytes: 1 << 20, nodes: 100_000, depth: 32 };
     /// For a policy file: 64 MiB, 4 million nodes, 32 levels; 100,000 rules need about a tenth of it.
     pub const POLICY: Self = Self { bytes: 64 << 20, nodes: 4_000_000, depth: 32 };
-
-    fn options(self) -> serde_yaml::Options {
-        serde_yaml::options! {
-            budget: serde_yaml::budget! {
-                max_events: self.nodes.saturating_mul(3),
-                max_nodes: self.nodes,
-                max_depth: self.depth,
-                flow_nesting_limit: self.depth,
-                max_aliases: 10_000,
-                max_anchors: 1_000,
-                max_recorded_anchor_events: 100_000,
-                max_recorded_anchor_bytes: 8 << 20,
-                max_total_scalar_bytes: self.bytes,
-                max_documents: 1,
-                max_merge_keys: 1_000,
-                // The replay limit below bounds what aliases cost; a ratio would refuse honest reuse of one anchor.
-                enforce_alias_anchor_ratio: false,
-            },
-            alias_limits: serde_yaml::alias_limits! {
-                max_total_replayed_events: 200_000,
-                max_replay_stack_depth: 16,
-            },
-            duplicate_keys: DuplicateKeyPolicy::PassThrough,
-            merge_keys: MergeKeyPolicy::Merge,
-            strict_booleans: true,
-            leading_zero_numbers_as_strings: true,
-            underscored_numbers_as_strings: true,
-            non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
-            reject_unsupported_tags: true,
-            with_snippet: false,
-        }
-    }
 }
 
 /// Reads a document. An empty one (nothing but blanks and comments) is `None`.
@@ -87,10 +51,8 @@ pub fn parse(source: &Arc<Source>, budget: Budget) -> Result<Option<Node<'_>>, D
         return Err(Diagnostic::error("yaml-syntax", "a NUL character is not text")
             .at(Place::new(source, Span::new(at, at + 1))));
     }
-    let raw: RawNode<'_> = serde_yaml::from_str_with_options(text, budget.options())
-        .map_err(|error| syntax::explain(source, &error))?;
-    let node = Node::of(text, raw);
-    Ok((!matches!(node.kind, Kind::Null)).then_some(node))
+    let root = tree::build(source, budget)?;
+    Ok(root.filter(|node| !matches!(node.kind, Kind::Null)))
 }
 
 /// A value of a document, and where it stands.
@@ -156,134 +118,6 @@ impl<'s> Node<'s> {
             Kind::List(_) => "a list",
             Kind::Map(_) => "a mapping",
         }
-    }
-
-    fn of(text: &'s str, raw: RawNode<'s>) -> Self {
-        let span = span_of(text, raw.defined);
-        let kind = match raw.value {
-            Raw::Null => Kind::Null,
-            Raw::Text(value) => Kind::Scalar { plain: is_plain(text, span), text: value },
-            Raw::Typed => Kind::Scalar { text: Cow::Borrowed(spelling(text, span)), plain: true },
-            Raw::List(items) => Kind::List(items.into_iter().map(|item| Self::of(text, item)).collect()),
-            Raw::Map(entries) => Kind::Map(
-                entries
-                    .into_iter()
-                    .map(|(key, value)| (Self::of(text, key), Self::of(text, value)))
-                    .collect(),
-            ),
-        };
-        Self { span: covering(span, &kind), kind }
-    }
-}
-
-/// The parser gives a list or map the span of its first character; its last value shows how far it goes.
-fn covering(span: Span, kind: &Kind<'_>) -> Span {
-    let last = match kind {
-        Kind::List(items) => items.last().map(Node::span),
-        Kind::Map(entries) => entries.last().map(|(_, value)| value.span()),
-        _ => None,
-    };
-    Span::new(span.start(), last.map_or(0, Span::end).max(span.end()))
-}
-
-fn span_of(text: &str, location: Location) -> Span {
-    let span = location.span();
-    let start = span.byte_offset().and_then(|start| usize::try_from(start).ok()).unwrap_or(0).min(text.len());
-    let length = span.byte_len().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let covered = text.get(start..start.saturating_add(length).min(text.len())).unwrap_or_default();
-    Span::new(start, start + covered.trim_end().len())
-}
-
-/// The author's spelling of a number or boolean.
-fn spelling(text: &str, span: Span) -> &str {
-    text.get(span.start()..span.end()).unwrap_or_default()
-}
-
-fn is_plain(text: &str, span: Span) -> bool {
-    !matches!(spelling(text, span).as_bytes().first(), Some(b'"' | b'\'' | b'|' | b'>'))
-}
-
-type RawNode<'s> = Spanned<Raw<'s>>;
-
-/// A node as the YAML crate hands it over.
-enum Raw<'s> {
-    Null,
-    Text(Cow<'s, str>),
-    /// A number or boolean: its spelling is in the source.
-    Typed,
-    List(Vec<RawNode<'s>>),
-    Map(Vec<(RawNode<'s>, RawNode<'s>)>),
-}
-
-impl<'de> Deserialize<'de> for Raw<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
-    }
-}
-
-struct RawVisitor;
-
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Raw<'de>, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Raw<'de>, E> {
-        Ok(Raw::Typed)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Raw<'de>, E> {
-        Ok(Raw::Typed)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Raw<'de>, E> {
-        Ok(Raw::Typed)
-    }
-
-    fn visit_i128<E>(self, _: i128) -> Result<Raw<'de>, E> {
-        Ok(Raw::Typed)
-    }
-
-    fn visit_u128<E>(self, _: u128) -> Result<Raw<'de>, E> {
-        Ok(Raw::Typed)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Raw<'de>, E> {
-        Ok(Raw::Typed)
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Raw<'de>, E> {
-        Ok(Raw::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Raw<'de>, E> {
-        Ok(Raw::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Raw<'de>, E> {
-        Ok(Raw::Text(Cow::Owned(text)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw<'de>, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Raw::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw<'de>, A::Error> {
-        let mut map = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            map.push(entry);
-        }
-        Ok(Raw::Map(map))
     }
 }
 
@@ -403,7 +237,11 @@ mod tests {
             let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
             bomb += &format!("a{level}: &a{level} [{aliases}]\n");
         }
-        assert!(refused(&bomb).ends_with("aliases repeat more than can be read"));
+        assert!(refused(&bomb).ends_with("the file holds more values than can be read"));
+        let list = format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 5_000].join(", "), vec!["*a"; 50].join(", "));
+        let source = Source::new("t.yaml", list);
+        let problem = parse(&source, Budget::POLICY).unwrap_err();
+        assert_eq!(problem.message, "aliases repeat more than can be read");
         assert!(refused(&"a: b\n".repeat(300_000)).ends_with("the file is larger than 1 MiB"));
         assert!(refused(&"- b\n".repeat(200_000)).ends_with("the file holds more values than can be read"));
     }

@@ -59,8 +59,7 @@ impl<'n, 's> Fields<'n, 's> {
             let message = format!("{} has no `{key}`", self.what);
             let first = Span::new(self.span.start(), self.span.start() + 1);
             let place = reader.place_of(if self.span.end() > self.span.start() { self.span } else { first });
-            reader
-                .report(Diagnostic::error("missing-key", message).at(place).help(format!("add `{key}: …`")));
+            reader.report(Diagnostic::error("missing-key", message).at(place).help(missing_help(key)));
         }
         value
     }
@@ -323,6 +322,13 @@ impl<'d> Reader<'d> {
             .related(self.place_of(earlier), "first written here")
             .help("keep one of them, or put both values under one key");
         self.report(diagnostic);
+    }
+}
+
+fn missing_help(key: &str) -> String {
+    match key {
+        "version" => "add `version: 1`".to_owned(),
+        key => format!("add `{key}: …`"),
     }
 }
 

@@ -3,44 +3,24 @@
 
 use std::sync::Arc;
 
-use serde_yaml::granit_parser::ErrorKind;
-use serde_yaml::localizer::ExternalMessageSource;
-use serde_yaml::{Error, Location};
+use serde_yaml::granit_parser::{ErrorKind, ScanError};
 
-use super::span_of;
 use crate::diagnostic::{Diagnostic, Place, Source, Span};
 
-/// The YAML crate's error as a diagnostic.
-pub(super) fn explain(source: &Arc<Source>, error: &Error) -> Diagnostic {
-    let span = error.location().map(|location| place_of(source, location)).unwrap_or_default();
-    let (message, help) = match error {
-        Error::ExternalMessage { source: origin, msg, .. } => match &**origin {
-            ExternalMessageSource::Parser(error) => of_parser(source, span, error.kind()),
-            _ => (msg.clone(), None),
-        },
-        other => of_reader(other),
-    };
+/// A message and a help.
+pub(super) type Words = (String, Option<String>);
+
+/// The parser's error as a diagnostic.
+pub(super) fn explain(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
+    let start = error.marker().byte_offset().unwrap_or_default().min(source.text().len());
+    let width = source.text().get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    let span = Span::new(start, start + width);
+    let (message, help) = of_parser(source, span, error.kind());
     Diagnostic::error("yaml-syntax", message).at(Place::new(source, span)).maybe_help(help)
 }
 
-type Words = (String, Option<String>);
-
 fn words(message: &str, help: &str) -> Words {
     (message.to_owned(), Some(help.to_owned()))
-}
-
-/// The parser's errors come without a length: a line and a column.
-fn place_of(source: &Source, location: Location) -> Span {
-    if location.span().byte_offset().is_some_and(|at| at > 0) {
-        return span_of(source.text(), location);
-    }
-    let line = usize::try_from(location.line()).unwrap_or(1).max(1);
-    let column = usize::try_from(location.column()).unwrap_or(1).max(1);
-    let text = source.line(line);
-    let ahead: usize = text.chars().take(column - 1).map(char::len_utf8).sum();
-    let start = source.line_start(line) + ahead;
-    let width = text.get(ahead..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-    Span::new(start, start + width)
 }
 
 fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
@@ -110,35 +90,6 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
     }
 }
 
-fn of_reader(error: &Error) -> Words {
-    match error {
-        Error::UnknownAnchor { .. } => unknown_anchor(),
-        Error::MultipleDocuments { .. } => one_document(),
-        Error::Budget { breach, .. } => of_budget(&format!("{breach:?}")),
-        Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::RecursiveReferencesRequireWeakTypes { .. } => expansion(),
-        Error::AliasError { error, .. } => of_reader(error),
-        Error::UnsupportedTag { tag, .. } => (
-            format!("the YAML tag `{tag}` has no meaning here"),
-            Some("remove it, or quote the value".to_owned()),
-        ),
-        other => (other.to_string(), None),
-    }
-}
-
-fn of_budget(breach: &str) -> Words {
-    match breach.split([' ', '{']).next().unwrap_or_default() {
-        "Depth" => nested(),
-        "Documents" => one_document(),
-        "Nodes" | "Events" | "ScalarBytes" => {
-            words("the file holds more values than can be read", "split it into several files")
-        }
-        _ => expansion(),
-    }
-}
-
 fn star(here: &str) -> Words {
     let message = if here == "&" {
         "an unquoted `&` is an anchor in YAML"
@@ -166,17 +117,36 @@ fn separator(line: &str, here: &str, kind: &ErrorKind) -> Words {
     (format!("a comma or the closing bracket of `{bracket}` is missing"), None)
 }
 
-fn nested() -> Words {
+pub(super) fn nested() -> Words {
     words(
         "lists and mappings are nested too deeply",
         "nothing that is read here needs more than a few levels",
     )
 }
 
-fn one_document() -> Words {
+pub(super) fn too_many() -> Words {
+    words("the file holds more values than can be read", "split it into several files")
+}
+
+pub(super) fn one_document() -> Words {
     words("a second document in one file", "remove the `---`, or put what follows it into a file of its own")
 }
 
-fn expansion() -> Words {
+pub(super) fn expansion() -> Words {
     words("aliases repeat more than can be read", "write the values out, or split them into several files")
+}
+
+pub(super) fn alias_of_itself() -> Words {
+    words("an alias inside of what it repeats", "write the value out")
+}
+
+pub(super) fn merge_of_no_map() -> Words {
+    words(
+        "`<<` merges mappings, and this is none",
+        "write an alias of a mapping after it, as in `<<: *defaults`",
+    )
+}
+
+pub(super) fn no_tags(tag: &str) -> Words {
+    (format!("the YAML tag `{tag}` has no meaning here"), Some("remove it, or quote the value".to_owned()))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::document::{Case, ClientEntry, DenyEntry, Document, PermissionEntry, RoleEntry, Word, index};
 use super::matching::Alternative;
 use super::route::{Methods, Route};
-use super::trie::{MOST_EXTENSION_METHODS, is_extension};
+use super::trie::MOST_OTHER_METHODS;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 
 /// A policy without mistakes, in the author's own terms: what tools for authors work on, and what is compiled.
@@ -103,11 +103,11 @@ impl Model {
     fn methods_are_few(&self, diagnostics: &mut Vec<Diagnostic>) {
         let mut seen = HashSet::new();
         for route in self.permissions.iter().flat_map(|permission| &permission.routes) {
-            let Methods::Of(methods) = &route.methods else { continue };
-            seen.extend(methods.iter().filter(|method| is_extension(method)));
-            if seen.len() > MOST_EXTENSION_METHODS {
+            let Methods::Of { others, .. } = &route.methods else { continue };
+            seen.extend(others);
+            if seen.len() > MOST_OTHER_METHODS {
                 let message =
-                    format!("more than {MOST_EXTENSION_METHODS} different methods beyond the usual ones");
+                    format!("more than {MOST_OTHER_METHODS} different methods beyond the usual ones");
                 diagnostics.push(Diagnostic::error("too-large", message).at(route.place.clone()));
                 return;
             }
@@ -456,11 +456,11 @@ fn look_up(
 }
 
 fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) -> Diagnostic {
-    let code = match what {
-        "role" => "unknown-role",
-        "permission" => "unknown-permission",
-        "client entry" => "unknown-client",
-        _ => "unknown-name",
+    let (code, otherwise) = match what {
+        "role" => ("unknown-role", "declare it under `roles`"),
+        "permission" => ("unknown-permission", "declare it under `permissions`"),
+        "client entry" => ("unknown-client", "name an entry of `clients`"),
+        _ => ("unknown-name", "declare it under `permissions` or `roles`"),
     };
     let diagnostic =
         Diagnostic::error(code, format!("unknown {what} `{}`", word.text)).at(word.place.clone());
@@ -468,7 +468,7 @@ fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) 
         Some(owner) => diagnostic.label(format!("used by `{}`", owner.text)),
         None => diagnostic,
     };
-    diagnostic.maybe_help(help)
+    diagnostic.help(help.unwrap_or_else(|| otherwise.to_owned()))
 }
 
 fn no_match(what: &str, word: &Word) -> Diagnostic {

@@ -13,17 +13,18 @@ use super::{Policy, Rule};
 impl Policy {
     /// Compiles a model.
     pub(crate) fn of(model: Model) -> Self {
-        let mut trie = Builder::new();
-        for (number, permission) in model.permissions.iter().enumerate() {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            permission.routes.iter().for_each(|route| trie.add(number, route));
-        }
         let mut compiler = Compiler { variables: HashMap::new(), model: &model };
         let clients = compiler.clients();
         let (alike, particular): (Vec<_>, Vec<_>) =
             compiler.denies().into_iter().partition(|deny| deny.alike);
         let denies = Holdings::of_denies(alike.iter().map(|deny| &deny.deny));
-        Self { trie: trie.finish(), clients: compiler.join(clients, particular), denies }
+        let clients = join(clients, particular);
+        // Each permission goes as soon as its routes are in the tree: both at once would double the memory.
+        let mut trie = Builder::new();
+        for (number, permission) in (0..).zip(model.permissions) {
+            permission.routes.iter().for_each(|route| trie.add(number, route));
+        }
+        Self { trie: trie.finish(), clients, denies }
     }
 }
 
@@ -89,28 +90,29 @@ impl Compiler<'_> {
         };
         self.variables.entry(set.as_ptr()).or_insert_with(used).clone()
     }
+}
 
-    fn join(&self, mut clients: Vec<rights::Client>, denies: Vec<Named>) -> Clients {
-        let mut named: Vec<Vec<u32>> = vec![Vec::new(); clients.len()];
-        let mut for_everyone = Vec::new();
-        for (number, deny) in denies.iter().enumerate() {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            match &deny.clients {
-                None => for_everyone.push(number),
-                Some(named_clients) => {
-                    for client in named_clients {
-                        if let Some(denies) = named.get_mut(*client as usize) {
-                            denies.push(number);
-                        }
+/// Client entries, each with the deny rules that name it.
+fn join(mut clients: Vec<rights::Client>, denies: Vec<Named>) -> Clients {
+    let mut named: Vec<Vec<u32>> = vec![Vec::new(); clients.len()];
+    let mut for_everyone = Vec::new();
+    for (number, deny) in denies.iter().enumerate() {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        match &deny.clients {
+            None => for_everyone.push(number),
+            Some(named_clients) => {
+                for client in named_clients {
+                    if let Some(denies) = named.get_mut(*client as usize) {
+                        denies.push(number);
                     }
                 }
             }
         }
-        for (client, denies) in clients.iter_mut().zip(named) {
-            client.denies = denies.into();
-        }
-        Clients::new(clients, denies.into_iter().map(|named| named.deny).collect(), for_everyone)
     }
+    for (client, denies) in clients.iter_mut().zip(named) {
+        client.denies = denies.into();
+    }
+    Clients::new(clients, denies.into_iter().map(|named| named.deny).collect(), for_everyone)
 }
 
 /// What audit records print of an entry.

@@ -189,8 +189,9 @@ fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Word> {
 
 /// References to names.
 fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
-    let mut words = Vec::new();
-    for item in reader.one_or_more(node) {
+    let items = reader.one_or_more(node);
+    let mut words = Vec::with_capacity(items.len());
+    for item in items {
         if let Some(text) = reader.name(item) {
             words.push(Word { text: text.into(), place: reader.place(item) });
         }
@@ -211,8 +212,9 @@ fn not_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
 
 fn routes(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Route> {
     not_empty(node, reader, "write at least one route, such as `GET /events`");
-    let mut routes = Vec::new();
-    for item in reader.one_or_more(node) {
+    let items = reader.one_or_more(node);
+    let mut routes = Vec::with_capacity(items.len());
+    for item in items {
         routes.extend(match item.kind() {
             Kind::Map(_) => long_route(item, reader),
             _ => short_route(item, reader),
@@ -304,8 +306,9 @@ fn values(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Box<str>]> {
 
 fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
     not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
-    let mut alternatives = Vec::new();
-    for item in reader.one_or_more(node) {
+    let items = reader.one_or_more(node);
+    let mut alternatives = Vec::with_capacity(items.len());
+    for item in items {
         alternatives.extend(alternative(item, reader));
     }
     alternatives
@@ -322,7 +325,7 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
         match (*name, Attribute::named(name)) {
             ("any", _) => any = Some((*key, *value)),
             (_, Some(attribute)) => tests.push(test(attribute, value, reader)),
-            (_, None) => unknown_attribute(name, key, &keys, reader),
+            (_, None) => unknown_attribute(name, key, "`match`", &keys, reader),
         }
     }
     match any {
@@ -352,7 +355,8 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
     Some(Alternative { tests: tests.into(), place })
 }
 
-fn unknown_attribute(name: &str, key: &Node<'_>, keys: &[&str], reader: &mut Reader<'_>) {
+/// Notes a key that is no attribute; the abbreviations of certificate tools are known.
+fn unknown_attribute(name: &str, key: &Node<'_>, what: &str, keys: &[&str], reader: &mut Reader<'_>) {
     let usual = match name.to_ascii_lowercase().as_str() {
         "cn" => Some("common_name"),
         "o" | "org" => Some("organization"),
@@ -368,7 +372,7 @@ fn unknown_attribute(name: &str, key: &Node<'_>, keys: &[&str], reader: &mut Rea
         None => did_you_mean(name, keys.iter().copied()),
     };
     let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
-    reader.error("unknown-key", key, format!("unknown key `{name}` in `match`"), Some(help));
+    reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));
 }
 
 fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test {

@@ -350,8 +350,8 @@ fn covers(wide: &Route, narrow: &Route) -> bool {
 fn methods_within(narrow: &Methods, wide: &Methods) -> bool {
     match (narrow, wide) {
         (_, Methods::Any) => true,
-        (Methods::Any, Methods::Of(_)) => false,
-        (Methods::Of(narrow), wide) => narrow.iter().all(|method| wide.contains(method)),
+        (Methods::Any, Methods::Of { .. }) => false,
+        (narrow, wide) => narrow.named().iter().all(|method| wide.contains(method)),
     }
 }
 
@@ -378,8 +378,8 @@ fn segment_within(narrow: &Segment, wide: &Segment) -> bool {
 /// Whether some request may be meant by both routes; yes is the answer when unsure.
 fn overlaps(one: &Route, other: &Route) -> bool {
     let methods = match (&one.methods, &other.methods) {
-        (Methods::Of(one), other) => one.iter().any(|method| other.contains(method)),
-        (Methods::Any, _) => true,
+        (Methods::Any, _) | (_, Methods::Any) => true,
+        (one, other) => one.named().iter().any(|method| other.contains(method)),
     };
     let (a, b) = (&one.path, &other.path);
     let lengths = match (a.rest, b.rest) {

@@ -23,12 +23,42 @@ pub(crate) struct Route {
     pub(crate) upgrade: bool,
 }
 
-/// Which methods a route is for.
+/// Which methods a route is for: a bit for each well-known one, and the others by name. `HEAD` is there wherever `GET`
+/// is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Methods {
     Any,
-    /// With `HEAD` wherever there is `GET`.
-    Of(Box<[Method]>),
+    Of { known: u16, others: Box<[Method]> },
+}
+
+/// The methods that have a bit, in its order.
+pub(crate) const KNOWN: [Method; 9] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::PATCH,
+    Method::CONNECT,
+    Method::TRACE,
+];
+
+/// The bit of a well-known method.
+pub(crate) fn known(method: &Method) -> Option<u16> {
+    // The order is that of `KNOWN`; a match on constants is what the decision can afford.
+    Some(match *method {
+        Method::GET => 1,
+        Method::POST => 1 << 1,
+        Method::PUT => 1 << 2,
+        Method::DELETE => 1 << 3,
+        Method::HEAD => 1 << 4,
+        Method::OPTIONS => 1 << 5,
+        Method::PATCH => 1 << 6,
+        Method::CONNECT => 1 << 7,
+        Method::TRACE => 1 << 8,
+        _ => return None,
+    })
 }
 
 /// The pattern of a path.
@@ -91,20 +121,25 @@ fn parse_methods(text: &str) -> Result<Methods, Malformed> {
     if text == "*" {
         return Ok(Methods::Any);
     }
-    let mut methods = Vec::new();
+    let (mut bits, mut others) = (0, Vec::new());
     let mut start = 0;
     for name in text.split('|') {
         let end = start + name.len();
-        methods.push(parse_method(name, start, end)?);
+        match parse_method(name, start, end)? {
+            Method::GET => bits |= GET_AND_HEAD,
+            method => match known(&method) {
+                Some(bit) => bits |= bit,
+                None => others.push(method),
+            },
+        }
         start = end + 1;
     }
-    if methods.contains(&Method::GET) {
-        methods.push(Method::HEAD);
-    }
-    methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    methods.dedup();
-    Ok(Methods::Of(methods.into()))
+    others.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    others.dedup();
+    Ok(Methods::Of { known: bits, others: others.into() })
 }
+
+const GET_AND_HEAD: u16 = 1 | 1 << 4;
 
 fn parse_method(name: &str, start: usize, end: usize) -> Result<Method, Malformed> {
     let wrong = |message: String| Malformed::new(start, end, message);
@@ -271,10 +306,19 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 impl Methods {
+    /// The methods by name; none for any.
+    pub(crate) fn named(&self) -> Vec<Method> {
+        let Self::Of { known: bits, others } = self else { return Vec::new() };
+        let known = KNOWN.into_iter().filter(|method| known(method).is_some_and(|bit| bits & bit != 0));
+        known.chain(others.iter().cloned()).collect()
+    }
+
     pub(crate) fn contains(&self, method: &Method) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(methods) => methods.contains(method),
+            Self::Of { known: bits, others } => {
+                known(method).map_or_else(|| others.contains(method), |bit| bits & bit != 0)
+            }
         }
     }
 }
@@ -336,7 +380,10 @@ impl fmt::Display for Path {
 
 impl fmt::Display for Methods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Of(methods) = self else { return f.write_str("*") };
+        if *self == Self::Any {
+            return f.write_str("*");
+        }
+        let methods = self.named();
         let implied = |method: &&Method| **method != Method::HEAD || !methods.contains(&Method::GET);
         for (index, method) in methods.iter().filter(implied).enumerate() {
             let bar = if index > 0 { "|" } else { "" };

@@ -1,5 +1,7 @@
 //! What the language promises, one promise a test.
 
+mod agreement;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::condition::{HeaderCondition, QueryCondition};
 use super::hash::Fast;
-use super::route::{Glob, Methods, Route, Segment, Variable};
+use super::route::{Glob, KNOWN, Methods, Route, Segment, Variable, known};
 use crate::target::Segments;
 
 /// The tree. What a policy says of a path is where the path ends, and on the way at every `**`.
@@ -171,7 +171,7 @@ impl Globs {
 #[derive(Debug, Default)]
 struct MethodBits {
     /// Methods beyond the well-known nine.
-    extensions: Vec<Method>,
+    others: Vec<Method>,
 }
 
 /// The bit of methods that no route names; only `*` has it.
@@ -179,49 +179,31 @@ const OTHER: u64 = 1 << 63;
 
 impl MethodBits {
     fn bit(&self, method: &Method) -> u64 {
-        match well_known(method) {
-            Some(bit) => 1 << bit,
-            None => {
-                self.extensions.iter().position(|known| known == method).map_or(OTHER, |at| 1 << (at + 9))
-            }
+        match known(method) {
+            Some(bit) => u64::from(bit),
+            None => self
+                .others
+                .iter()
+                .position(|other| other == method)
+                .map_or(OTHER, |at| 1 << (at + KNOWN.len())),
         }
     }
 
     fn mask(&mut self, methods: &Methods) -> u64 {
-        let Methods::Of(methods) = methods else { return u64::MAX };
-        methods.iter().fold(0, |mask, method| mask | self.intern(method))
+        let Methods::Of { known, others } = methods else { return u64::MAX };
+        others.iter().fold(u64::from(*known), |mask, method| mask | self.intern(method))
     }
 
     fn intern(&mut self, method: &Method) -> u64 {
-        if well_known(method).is_none() && !self.extensions.contains(method) {
-            self.extensions.push(method.clone());
+        if !self.others.contains(method) {
+            self.others.push(method.clone());
         }
         self.bit(method)
     }
 }
 
 /// How many methods beyond the well-known ones the routes of one policy may name.
-pub(super) const MOST_EXTENSION_METHODS: usize = 50;
-
-/// Whether a method is one that costs a bit of its own.
-pub(super) fn is_extension(method: &Method) -> bool {
-    well_known(method).is_none()
-}
-
-fn well_known(method: &Method) -> Option<u32> {
-    Some(match *method {
-        Method::GET => 0,
-        Method::POST => 1,
-        Method::PUT => 2,
-        Method::DELETE => 3,
-        Method::HEAD => 4,
-        Method::OPTIONS => 5,
-        Method::PATCH => 6,
-        Method::CONNECT => 7,
-        Method::TRACE => 8,
-        _ => return None,
-    })
-}
+pub(super) const MOST_OTHER_METHODS: usize = 50;
 
 /// A tree that still grows.
 #[derive(Debug)]

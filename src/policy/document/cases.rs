@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::super::matching::spelled;
-use super::{Word, values};
+use super::{Word, unknown_attribute, values};
 use crate::diagnostic::{Place, did_you_mean};
 use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;
@@ -191,8 +191,7 @@ fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
     let mut attributes = Vec::new();
     for (name, key, value) in reader.entries(node, "`client`")? {
         let Some(attribute) = Attribute::named(name) else {
-            let help = did_you_mean(name, Attribute::ALL.map(Attribute::name));
-            reader.error("unknown-key", key, format!("unknown key `{name}` in `client`"), help);
+            unknown_attribute(name, key, "`client`", &Attribute::ALL.map(Attribute::name), reader);
             continue;
         };
         for value in values(value, reader) {
