@@ -25,6 +25,7 @@ mod lasting_authentication;
 mod lobby;
 mod order_of_refusals;
 mod policies;
+mod policy_diagnostics;
 mod proof_of_possession;
 mod real_clients;
 mod refusals;
