@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Results go to standard output, diagnostics to standard error; exit codes are
 //! 0 for fine, 1 for a negative answer, 2 for bad input.
 
+mod demo;
 pub mod policy;
 mod run;
 
@@ -26,6 +27,8 @@ pub struct Cli {
 enum Verb {
     /// Run the proxy
     Run(run::Run),
+    /// Try it: everything at once on this machine, and lines to paste
+    Demo(demo::Demo),
     /// Check, test, explain and change policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -37,6 +40,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.verb {
             Verb::Run(run) => run.run(),
+            Verb::Demo(demo) => demo.run(),
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }

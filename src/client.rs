@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -210,6 +211,16 @@ impl Peer {
             Err(because) => Standing::Fallen(because.clone()),
         };
         judged
+    }
+
+    /// How long it is going to be who it is, if nothing else changes; nothing where it is nobody.
+    pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
+        match &*self.standing.lock().unwrap_or_else(PoisonError::into_inner) {
+            Standing::Known(client) => {
+                Some(Duration::try_from(client.valid_until.duration_since(now)).unwrap_or_default())
+            }
+            Standing::Unknown(_) | Standing::Fallen(_) => None,
+        }
     }
 
     /// Whether it was known on this connection once, and is no more: its certificate expired or was revoked.

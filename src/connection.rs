@@ -28,6 +28,7 @@ use crate::leash::Leash;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::telemetry::Handshake;
+use crate::unread;
 use crate::worker::Worker;
 
 use drive::{Drive, End, Http2};
@@ -35,10 +36,6 @@ use outbox::Outbox;
 use pulse::{Felt, Pulse};
 
 pub use pulse::Busy;
-
-/// What a refused upload may still send before its connection is closed (DESIGN §5).
-const UNREAD_BYTES: u64 = 64 * 1024;
-const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 /// How long a connection may do nothing (`limits`).
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +48,13 @@ pub struct Patience {
     pub lobby_idle: Duration,
     /// Between requests, with a slot.
     pub idle: Duration,
+}
+
+impl Patience {
+    /// The least time that anything may take once TLS is done.
+    fn shortest(&self) -> Duration {
+        self.request.min(self.lobby_idle).min(self.idle)
+    }
 }
 
 /// Bounds of HTTP itself.
@@ -94,12 +98,21 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A request is refused without its body having been read: should the connection end after the answer, it is
-    /// closed gently, so that the client reads the answer and not a reset.
-    pub fn leave_unread(&self, body: &Incoming) {
-        if !body.is_end_stream() {
-            self.unread.store(true, Ordering::Relaxed);
+    /// A request is refused without its body having been read. On HTTP/2 its stream goes on for a moment; on HTTP/1.1,
+    /// should the connection end after the answer, it is closed gently. Either way the client reads the answer and not
+    /// a reset.
+    pub fn leave_unread(&self, body: Incoming) {
+        match self.protocol {
+            Protocol::Http2 => unread::forget(body),
+            Protocol::Http1 if !body.is_end_stream() => self.unread.store(true, Ordering::Relaxed),
+            Protocol::Http1 => {}
         }
+    }
+
+    /// Whether its client was somebody when it began, and is nobody now: what goes on for it ends (DESIGN §2.2).
+    fn has_lost_its_identity(&self) -> bool {
+        let (worker, peer) = (&self.worker, &self.peer);
+        peer.client(&worker.verdicts, &worker.live.load(), Timestamp::now()).is_err() && peer.has_fallen()
     }
 
     /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
@@ -179,14 +192,14 @@ async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
             let _ = swallow(&mut socket).await;
         }
     };
-    let _ = timeout(UNREAD_TIME, answer).await;
+    let _ = timeout(unread::TIME, answer).await;
 }
 
 /// Reads and forgets what a peer still sends, within bounds: closing a socket with unread bytes resets it, and a
 /// reset takes the answer with it.
 async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
-    let mut left = UNREAD_BYTES;
+    let mut left = unread::BYTES;
     while left > 0 {
         match socket.read(&mut buffer).await? {
             0 => break,
@@ -258,5 +271,5 @@ async fn close(mut stream: TlsStream<Sniffed>, unread: bool) {
             let _ = swallow(sniffed.socket_mut()).await;
         }
     };
-    let _ = timeout(UNREAD_TIME, farewell).await;
+    let _ = timeout(unread::TIME, farewell).await;
 }

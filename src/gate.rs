@@ -24,7 +24,7 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
     let outcome = match admit(&connection, &mut request, &mut recording) {
         Ok(admitted) => forward(&connection, admitted, request).await,
         Err(refusal) => {
-            connection.leave_unread(request.body());
+            connection.leave_unread(request.into_body());
             Err(refusal)
         }
     };

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version, header};
 
 /// Longer paths and queries are refused before anything else is done with them.
@@ -61,6 +61,8 @@ pub enum Ambiguity {
     MalformedHost,
     /// A `Host` that differs from `:authority` or from the target's own.
     OtherHost,
+    /// A scheme that is neither `http` nor `https`.
+    OtherScheme,
 }
 
 impl fmt::Display for Ambiguity {
@@ -83,6 +85,7 @@ impl fmt::Display for Ambiguity {
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",
             Self::OtherHost => "the request names two different hosts",
+            Self::OtherScheme => "the request's target is for another protocol than HTTP",
         })
     }
 }
@@ -94,6 +97,9 @@ impl Target {
     /// What two parsers could read differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Ambiguity> {
         check_method(method)?;
+        if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP) {
+            return Err(Ambiguity::OtherScheme);
+        }
         let path_and_query = uri.path_and_query().cloned().ok_or(Ambiguity::NoPath)?;
         Self::of_parts(method.clone(), path_and_query)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::rt::{Read, Write};
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
@@ -20,6 +21,8 @@ use hyper::body::Incoming;
 
 /// After its farewell a connection that does nothing more is closed this soon.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// What goes on for who stops being somebody has so much time to end; then even a stream is cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +91,20 @@ pub(super) struct Drive<H> {
     /// Looks at the pulse now and then; a request moves no timer.
     look: Pin<Box<Sleep>>,
     finishing: bool,
+    /// What goes on was begun by a client that is nobody any more.
+    orphaned: bool,
     held: bool,
 }
 
 impl<H: Http> Drive<H> {
     pub(super) fn of(http: H, connection: &Arc<Connection>) -> Self {
-        let first = Instant::now() + connection.worker.patience.request;
+        let first = Instant::now() + time_to_look(connection);
         Self {
             http: Some(http),
             connection: Arc::clone(connection),
             look: Box::pin(tokio::time::sleep_until(first)),
             finishing: false,
+            orphaned: false,
             held: false,
         }
     }
@@ -124,7 +130,10 @@ impl<H: Http> Drive<H> {
             if self.look.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if self.look_at_pulse() {
+            if self.look_at_identity() {
+                return Poll::Ready(End::Cut);
+            }
+            if !self.orphaned && self.look_at_pulse() {
                 return Poll::Ready(End::Cut);
             }
         }
@@ -151,10 +160,21 @@ impl<H: Http> Drive<H> {
         }
     }
 
+    /// Whether something still goes on for a client that is nobody any more. What is asked anew gets its 401; what
+    /// was begun before has a moment to end.
+    fn look_at_identity(&mut self) -> bool {
+        let was_orphaned = self.orphaned;
+        self.orphaned = !self.connection.pulse.is_at_rest() && self.connection.has_lost_its_identity();
+        if self.orphaned {
+            self.look.as_mut().reset(Instant::now() + LAST_WORDS);
+        }
+        was_orphaned && self.orphaned
+    }
+
     /// Whether it has done nothing for too long, and even its farewell is over. Otherwise sets the timer anew.
     fn look_at_pulse(&mut self) -> bool {
         let now = Instant::now();
-        let patience = &self.connection.worker.patience;
+        let tick = now + time_to_look(&self.connection);
         let deadline = self.connection.deadline();
         let next = match deadline {
             Some(_) if self.finishing => return true,
@@ -162,13 +182,22 @@ impl<H: Http> Drive<H> {
                 self.connection.leash.give(Order::Finish);
                 return false;
             }
-            Some(deadline) => deadline.min(now + patience.request),
+            // What it begins meanwhile may be given less time than what it does now.
+            Some(deadline) => deadline.min(tick),
             None if self.finishing => now + FAREWELL,
-            None => now + patience.request.min(patience.lobby_idle),
+            None => tick,
         };
         self.look.as_mut().reset(next);
         false
     }
+}
+
+/// When a time limit, or the client's identity, can be over.
+fn time_to_look(connection: &Connection) -> Duration {
+    let patience = connection.worker.patience.shortest();
+    let identity = connection.peer.time_left(Timestamp::now());
+    // It is true until the end of that instant.
+    identity.map_or(patience, |left| patience.min(left + Duration::from_millis(1)))
 }
 
 impl<H: Http> Future for Drive<H> {

@@ -56,9 +56,14 @@ impl Pulse {
         }
     }
 
-    /// Whether nothing has been asked yet.
+    /// Whether nothing has been asked yet: no request has begun, whatever of it was read.
     pub(super) fn is_fresh(&self) -> bool {
-        matches!(self.felt(), Felt::Fresh(_))
+        self.busy.load(Ordering::Relaxed) == 0 && self.idle_since.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether no request is being answered.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
     }
 
     fn mark(&self) -> u64 {

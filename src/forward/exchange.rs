@@ -21,17 +21,26 @@ use super::headers;
 use super::pool::Pool;
 use crate::admission::Guards;
 use crate::refusal::BackendFault;
+use crate::unread;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
 #[derive(Debug)]
 pub struct Outgoing {
-    body: Incoming,
+    /// Taken only when it is dropped.
+    body: Option<Incoming>,
     upload: Option<Arc<Upload>>,
 }
 
 impl Outgoing {
     pub(super) fn new(body: Incoming, upload: Option<Arc<Upload>>) -> Self {
-        Self { body, upload }
+        Self { body: Some(body), upload }
+    }
+}
+
+/// The backend answered early, or not at all: what it did not read, nobody does.
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.body.take().into_iter().for_each(unread::forget);
     }
 }
 
@@ -67,7 +76,8 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = Pin::new(body).poll_frame(cx);
         if let (Poll::Ready(_), Some(upload)) = (&frame, &self.upload) {
             upload.moves();
         }
@@ -80,11 +90,11 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 

@@ -20,11 +20,13 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
-const HOP_BY_HOP: [HeaderName; 6] = [
+const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
+    HTTP2_SETTINGS,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     header::TE,
@@ -282,7 +284,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
 fn strip(headers: &mut HeaderMap, custom: &Custom) {
     strip_connection(headers);
-    headers.remove(header::CONTENT_LENGTH);
+    // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
+    if headers.remove(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.remove(header::EXPECT);
     strip_protected(headers, custom);
 }

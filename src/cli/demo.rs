@@ -1,0 +1,53 @@
+//! `sidegate demo`: everything at once on this machine.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::value_parser;
+
+use super::{BAD_INPUT, report};
+use crate::demo::{self, Options};
+
+/// Try it: a throw-away PKI, an embedded events backend, a policy, the proxy, and the lines to paste
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Where the files go, and stay; a temporary folder without it
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Port of the proxy; a free one without it
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    port: u16,
+    /// Port of the admin listener; a free one without it
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    admin_port: u16,
+    /// Port of the backend; a free one without it
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    backend_port: u16,
+    /// Connections that the proxy admits
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..))]
+    max_connections: u32,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> ExitCode {
+        match demo::run(&self.options(), &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problems) => {
+                report(&problems);
+                ExitCode::from(BAD_INPUT)
+            }
+        }
+    }
+
+    fn options(self) -> Options {
+        Options {
+            folder: self.dir,
+            port: self.port,
+            admin_port: self.admin_port,
+            backend_port: self.backend_port,
+            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+        }
+    }
+}

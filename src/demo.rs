@@ -1,0 +1,105 @@
+//! Everything at once on this machine: a throw-away PKI, an embedded events backend, the shipped policy and the proxy.
+
+pub mod events;
+pub mod lines;
+pub mod pki;
+mod stage;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::lines::Scene;
+use self::stage::Stage;
+use crate::app::{self, App};
+use crate::config::Config;
+use crate::diagnostic::Diagnostic;
+use crate::live::Live;
+use crate::reload;
+
+/// What can be chosen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the files go, and stay; left out, a temporary folder that goes with the demo.
+    pub folder: Option<PathBuf>,
+    /// The proxy's port; 0 for a free one.
+    pub port: u16,
+    /// The admin listener's port; 0 for a free one.
+    pub admin_port: u16,
+    /// The backend's port; 0 for a free one.
+    pub backend_port: u16,
+    /// How many connections the proxy admits.
+    pub max_connections: usize,
+}
+
+/// Runs until it is asked to end, and says on `out` what there is to try.
+///
+/// # Errors
+/// A port, a folder or a file that cannot be had.
+pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>> {
+    let stage = Stage::set(options).map_err(failed)?;
+    let (config, live) = load(&stage)?;
+    let log = app::start_log(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(async {
+        let app = App::start(&config, live, Some(log.dropped())).map_err(failed)?;
+        // Before a line says how to send them: a signal that nobody expects ends the process.
+        let toggle = signal(SignalKind::user_defined1()).map_err(failed)?;
+        let (stop, abort) = app::signals().map_err(failed)?;
+        announce(&app, &stage, options, out).map_err(failed)?;
+        tokio::select! {
+            served = app.serve(stop, abort) => served.map_err(failed),
+            gone = obey(toggle, stage, out) => gone.map_err(failed),
+        }
+    })
+}
+
+/// The files of the demo are read as `sidegate run` reads them.
+fn load(stage: &Stage) -> Result<(Config, Live), Vec<Diagnostic>> {
+    let source = reload::configuration(&stage.configuration()).map_err(|problem| vec![problem])?;
+    let config = Config::build(&source, stage.folder(), &[])?;
+    let (live, _) = reload::snapshot(&config, 1)?;
+    Ok((config, live))
+}
+
+/// Stops and starts the backend as often as it is asked to; ends when nobody can read what it says.
+async fn obey(mut toggle: Signal, mut stage: Stage, out: &mut dyn Write) -> io::Result<()> {
+    while toggle.recv().await.is_some() {
+        writeln!(out, "{}", stage.toggle_backend())?;
+        out.flush()?;
+    }
+    std::future::pending().await
+}
+
+fn announce(app: &App, stage: &Stage, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let admin = app.admin_address().ok_or_else(|| io::Error::other("the admin listener has no address"))?;
+    let scene = Scene {
+        folder: stage.folder().to_owned(),
+        listen: app.listen_address()?,
+        admin,
+        max_connections: options.max_connections,
+        process: std::process::id(),
+    };
+    let fate = if stage.is_temporary() { " (removed at the end)" } else { "" };
+    writeln!(out, "Sidegate stands in front of an events backend that has no authorization of its own.\n")?;
+    writeln!(
+        out,
+        "  proxy    https://localhost:{} (at most {} connections)",
+        scene.listen.port(),
+        scene.max_connections
+    )?;
+    writeln!(out, "  backend  http://{}", stage.backend())?;
+    writeln!(out, "  admin    http://{admin}")?;
+    writeln!(out, "  files    {}{fate}", scene.folder.display())?;
+    writeln!(out, "\nPaste these lines into another terminal, in this order:\n")?;
+    for line in scene.lines() {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "Ctrl-C ends the demo.")?;
+    out.flush()
+}
+
+fn failed(error: impl std::fmt::Display) -> Vec<Diagnostic> {
+    vec![Diagnostic::error("demo", error.to_string())]
+}

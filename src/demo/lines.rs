@@ -1,0 +1,175 @@
+//! What to try: lines to paste, and what each of them gives.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The most connections that the line about a full server holds open; above that it would take too many.
+const MOST_HELD: usize = 64;
+
+/// Everything that the lines are about.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The folder with certificates and keys.
+    pub folder: PathBuf,
+    /// Where the proxy listens.
+    pub listen: SocketAddr,
+    /// Where its admin listener is.
+    pub admin: SocketAddr,
+    /// How many connections it admits.
+    pub max_connections: usize,
+    /// The demo's own process.
+    pub process: u32,
+}
+
+/// One thing to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What it does, and what it gives.
+    pub says: String,
+    /// The line itself.
+    pub command: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "# {}\n{}\n", self.says, self.command)
+    }
+}
+
+impl Scene {
+    /// All lines, in an order in which each gives what it says.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let events = self.url("/events");
+        let mut lines = vec![
+            line(
+                "publish an event: 201",
+                format!("{} -d '{{\"order\":42}}' {events}", self.curl(Some("producer"))),
+            ),
+            line(
+                "read the events: 200",
+                format!("{} '{events}?after=0&limit=5'", self.curl(Some("consumer"))),
+            ),
+            line("follow the events as they come, until Ctrl-C: 200, a stream", self.follow()),
+            line("no certificate: 401 not_authenticated", format!("{} {events}", self.curl(None))),
+            line(
+                "an expired certificate: 401 invalid_certificate",
+                format!("{} {events}", self.curl(Some("expired"))),
+            ),
+            line(
+                "the right names, signed by a stranger: 401 invalid_certificate",
+                format!("{} {events}", self.curl(Some("stranger"))),
+            ),
+            line(
+                "a reader that publishes: 403 insufficient_permissions",
+                format!("{} -d '{{\"order\":43}}' {events}", self.curl(Some("consumer"))),
+            ),
+        ];
+        lines.extend(self.full());
+        lines.extend([
+            line("stop the backend (the same line starts it again)", self.toggle()),
+            line(
+                "read while the backend is stopped: 504 backend_unavailable",
+                format!("{} {events}", self.curl(Some("consumer"))),
+            ),
+            line(
+                "no certificate while the backend is stopped: still 401 not_authenticated",
+                format!("{} {events}", self.curl(None)),
+            ),
+            line("start the backend again", self.toggle()),
+            line("read again (its events were in memory, and are gone): 200", self.read_again()),
+            line("is it ready? 200", format!("curl -sS -i http://{}/readyz", self.admin)),
+            line("its metrics: 200", format!("curl -sS -i http://{}/metrics", self.admin)),
+            line("its state: 200", format!("curl -sS -i http://{}/status", self.admin)),
+        ]);
+        lines
+    }
+
+    fn follow(&self) -> String {
+        format!("{} -N -H 'Last-Event-ID: 0' {}", self.curl(Some("consumer")), self.url("/events/stream"))
+    }
+
+    fn read_again(&self) -> String {
+        format!("{} {}", self.curl(Some("consumer")), self.url("/events"))
+    }
+
+    /// Holds every slot with a stream of its own, and asks for one more as soon as each of them has said its first
+    /// line. One process holds them all, so that they end with it.
+    fn full(&self) -> Option<Line> {
+        let slots = self.max_connections;
+        if slots > MOST_HELD {
+            return None;
+        }
+        let consumer = self.credentials(Some("consumer"));
+        let hold = format!(
+            "curl -sN --http1.1 -Z --parallel-immediate --parallel-max {slots} --max-time 5 {consumer} '{}?[1-{slots}]'",
+            self.url("/events/stream"),
+        );
+        let ask = format!("{} {}", self.curl(Some("producer")), self.url("/events"));
+        Some(line(
+            &format!("hold all {slots} slots for 5 seconds, and ask for one more: 504 server_full"),
+            format!("{hold} | (head -n {slots} >/dev/null; {ask})"),
+        ))
+    }
+
+    fn toggle(&self) -> String {
+        format!("kill -USR1 {}", self.process)
+    }
+
+    fn curl(&self, who: Option<&str>) -> String {
+        format!("curl -sS -i {}", self.credentials(who))
+    }
+
+    fn credentials(&self, who: Option<&str>) -> String {
+        let mut options = format!("--cacert {}", self.file("ca.crt"));
+        if let Some(name) = who {
+            let (certificate, key) = (self.file(&format!("{name}.crt")), self.file(&format!("{name}.key")));
+            options.push_str(&format!(" --cert {certificate} --key {key}"));
+        }
+        options
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.listen.port())
+    }
+
+    fn file(&self, name: &str) -> String {
+        quoted(&self.folder.join(name))
+    }
+}
+
+fn line(says: &str, command: String) -> Line {
+    Line { says: says.to_owned(), command }
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain =
+        text.chars().all(|character| character.is_ascii_alphanumeric() || "/._-".contains(character));
+    if is_plain { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scene(folder: &str, max_connections: usize) -> Scene {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8443));
+        Scene { folder: folder.into(), listen: address, admin: address, max_connections, process: 7 }
+    }
+
+    #[test]
+    fn a_folder_with_a_space_or_a_quote_is_one_word() {
+        let lines = scene("/tmp/my demo's", 8).lines();
+        assert!(lines[0].command.contains(r"--cacert '/tmp/my demo'\''s/ca.crt'"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn only_a_small_server_is_filled() {
+        let is_filled =
+            |slots| scene("/d", slots).lines().iter().any(|line| line.says.contains("server_full"));
+        assert!(is_filled(1) && is_filled(64) && !is_filled(65));
+    }
+}

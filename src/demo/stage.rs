@@ -1,0 +1,156 @@
+//! What stands ready before the proxy starts: the folder with its files, and the backend.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::events::Backend;
+use super::{Options, pki};
+
+/// The policy that is shipped for the events backend.
+const POLICY: &str = include_str!("../../policies/events.yaml");
+
+/// The folder and the backend; both go with it, the folder only when nobody asked for it by name.
+#[derive(Debug)]
+pub(super) struct Stage {
+    folder: Folder,
+    /// `None` while it is stopped.
+    backend: Option<Backend>,
+    backend_address: SocketAddr,
+}
+
+impl Stage {
+    /// Makes the folder, starts the backend and writes every file.
+    pub(super) fn set(options: &Options) -> io::Result<Self> {
+        let folder = Folder::make(options.folder.as_deref())?;
+        let address = loopback(options.backend_port);
+        let backend = Backend::start(address)
+            .map_err(|error| explained(error, &format!("listen on {address} (backend)")))?;
+        let stage = Self { backend_address: backend.address(), backend: Some(backend), folder };
+        pki::write_demo(stage.folder())?;
+        stage.write_policy()?;
+        fs::write(stage.configuration(), stage.configuration_text(options))?;
+        Ok(stage)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.folder.is_temporary
+    }
+
+    pub(super) fn backend(&self) -> SocketAddr {
+        self.backend_address
+    }
+
+    /// The file that `sidegate run --config` takes as well.
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.folder().join("sidegate.yaml")
+    }
+
+    /// Stops the backend, or starts it again on its port; says what it did.
+    pub(super) fn toggle_backend(&mut self) -> String {
+        match self.backend.take() {
+            Some(backend) => {
+                backend.stop();
+                "the backend is stopped".to_owned()
+            }
+            None => match Backend::start(self.backend_address) {
+                Ok(backend) => {
+                    self.backend = Some(backend);
+                    "the backend is running again".to_owned()
+                }
+                Err(error) => format!("the backend is still stopped: {error}"),
+            },
+        }
+    }
+
+    /// A policy that is there already is somebody's work: a second run in the same folder keeps it.
+    fn write_policy(&self) -> io::Result<()> {
+        let file = self.folder().join("policies").join("events.yaml");
+        fs::create_dir_all(self.folder().join("policies"))?;
+        if file.exists() { Ok(()) } else { fs::write(file, POLICY) }
+    }
+
+    fn configuration_text(&self, options: &Options) -> String {
+        format!(
+            "# Written by `sidegate demo`; `sidegate run --config` takes it too, in front of a backend of your own.
+listen: {listen}
+tls:
+  certificate: server.crt
+  key: server.key
+  client_ca: ca.crt
+backend:
+  url: http://{backend}
+policies: policies/
+limits:
+  max_connections: {slots}
+admin:
+  listen: {admin}
+log:
+  level: warn
+  audit: audit.jsonl
+drain_timeout: 1s
+",
+            listen = loopback(options.port),
+            backend = self.backend_address,
+            slots = options.max_connections,
+            admin = loopback(options.admin_port),
+        )
+    }
+}
+
+/// A folder that goes when it was nobody's choice.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl Folder {
+    fn make(chosen: Option<&Path>) -> io::Result<Self> {
+        let Some(path) = chosen else { return Self::temporary() };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .and_then(|()| fs::canonicalize(path))
+            .map(|path| Self { path, is_temporary: false })
+            .map_err(|error| explained(error, &format!("make the folder {}", path.display())))
+    }
+
+    /// Ours alone, and new: private keys go there, and `/tmp` is everybody's.
+    fn temporary() -> io::Result<Self> {
+        let parent = std::env::temp_dir();
+        let process = std::process::id();
+        for attempt in 0..100 {
+            let path = parent.join(format!("sidegate-demo-{process}-{attempt}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| Self { path, is_temporary: true }),
+            }
+        }
+        Err(io::Error::other(format!("no new folder can be made in {}", parent.display())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // Whatever cannot be removed is a throw-away PKI in a temporary folder.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+pub(super) fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn explained(error: io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+}

@@ -1,0 +1,183 @@
+//! What two parsers could read differently is refused, not repaired, and nothing of it reaches the backend (DESIGN §5).
+//! The numbers are rows of the list of known attacks.
+
+use crate::support::http2::{Http2, request};
+use crate::support::{Backend, Proxy};
+
+/// Sends raw bytes as the client that may do everything, and returns the status; 0 for a close without an answer.
+fn status_of(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> u16 {
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(bytes).unwrap();
+    connection.answer_to("GET").map_or(0, |answer| answer.status)
+}
+
+#[track_caller]
+fn assert_all_refused(requests: &[(&str, Vec<u8>)], statuses: &[u16]) {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let wrong: Vec<_> = requests
+        .iter()
+        .map(|(name, bytes)| (name, status_of(&proxy, bytes)))
+        .filter(|(_, status)| !statuses.contains(status))
+        .collect();
+    assert!(wrong.is_empty(), "not {statuses:?}: {wrong:?}");
+    let received: Vec<_> = backend.received().into_iter().map(|request| request.head).collect();
+    assert!(received.is_empty(), "{received:?}");
+}
+
+fn get(target: &[u8]) -> Vec<u8> {
+    [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat()
+}
+
+fn with(fields: &str) -> Vec<u8> {
+    format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n").into_bytes()
+}
+
+fn post(fields: &str, body: &str) -> Vec<u8> {
+    format!("POST /events HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn paths_with_two_readings() {
+    let paths: [(&str, &[u8]); 25] = [
+        ("32 dots", b"/events/../admin"),
+        ("32 dots at the end", b"/events/.."),
+        ("32 a dot", b"/./events"),
+        ("32 encoded dots", b"/events/%2e%2e/admin"),
+        ("32 half encoded dots", b"/events/.%2E/admin"),
+        ("33 empty segments", b"//admin"),
+        ("33 an empty segment", b"/admin//x"),
+        ("33 nothing but", b"///"),
+        ("34 an encoded slash", b"/a%2Fb"),
+        ("34 an encoded slash, small", b"/a%2fb"),
+        ("34 an encoded backslash", b"/a%5Cb"),
+        ("34 a backslash", b"/a\\b"),
+        ("35 a double encoding", b"/%252e%252e%252f"),
+        ("36 an encoded NUL", b"/a%00b"),
+        ("36 an encoded line break", b"/a%0d%0ab"),
+        ("36 an encoded DEL", b"/a%7fb"),
+        ("36 no escape", b"/a%zzb"),
+        ("36 half an escape", b"/a%4"),
+        ("36 a lone percent", b"/100%"),
+        ("36 no UTF-8", b"/a%ffb"),
+        ("36 overlong", b"/a%c0%afb"),
+        ("36 raw bytes", b"/caf\xc3\xa9"),
+        ("36 quotes and braces", b"/a\"{b}"),
+        ("37 a parameter", b"/events;jsessionid=1"),
+        ("37 a parameter before dots", b"/admin;/..;/x"),
+    ];
+    let requests: Vec<_> = paths.iter().map(|(name, path)| (*name, get(path))).collect();
+    assert_all_refused(&requests, &[400]);
+}
+
+#[test]
+fn targets_that_are_no_path() {
+    assert_all_refused(
+        &[
+            ("42 another host", b"GET https://elsewhere/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+            ("42 another scheme", b"GET ftp://localhost/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+            ("43 a tunnel", b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+            ("no slash", b"GET events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+            ("a query only", b"GET ?a=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+        ],
+        &[400, 403],
+    );
+}
+
+#[test]
+fn hosts_with_two_readings() {
+    let host = |field: &str| format!("GET /events HTTP/1.1\r\n{field}\r\n\r\n").into_bytes();
+    assert_all_refused(
+        &[
+            ("61 none", host("Accept: a")),
+            ("61 two", host("Host: localhost\r\nHost: elsewhere")),
+            ("61 the same twice", host("Host: localhost\r\nHost: localhost")),
+            ("61 a list", host("Host: localhost, elsewhere")),
+            ("61 a user", host("Host: user@localhost")),
+            ("61 a path", host("Host: localhost/x")),
+            ("61 a port that is none", host("Host: localhost:http")),
+            ("61 a port too large", host("Host: localhost:99999")),
+            ("61 a space", host("Host: local host")),
+            ("61 an address cut short", host("Host: [::1")),
+        ],
+        &[400],
+    );
+}
+
+/// These never become a request: the parser refuses them, whoever sent them.
+#[test]
+fn bytes_that_are_no_http() {
+    assert_all_refused(
+        &[
+            ("62 a space before the colon", with("X-A : 1")),
+            ("62 a folded line", with("X-A: 1\r\n folded")),
+            ("62 no name", with(": 1")),
+            ("62 a NUL", with("X-A: a\0b")),
+            ("62 a bare CR", with("X-A: a\rb")),
+            ("65 an unknown coding", post("Transfer-Encoding: gzip", "a")),
+            (
+                "65 chunked twice",
+                post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", "0\r\n\r\n"),
+            ),
+            (
+                "65 chunked in HTTP/1.0",
+                b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
+            ),
+            ("66 a sign", post("Content-Length: +5", "12345")),
+            ("66 negative", post("Content-Length: -5", "12345")),
+            ("66 a list", post("Content-Length: 5,6", "12345")),
+            ("66 two of them", post("Content-Length: 5\r\nContent-Length: 6", "123456")),
+            ("66 empty", post("Content-Length:", "")),
+            ("66 too large", post("Content-Length: 99999999999999999999", "")),
+            ("a version that is none", b"GET / HTTP/3.7\r\nHost: localhost\r\n\r\n".to_vec()),
+            ("no HTTP at all", b"\x00\x01\x02\x03\r\n\r\n".to_vec()),
+        ],
+        &[0, 400],
+    );
+}
+
+#[test]
+fn too_much_of_anything() {
+    let many: String = (0..5000).map(|number| format!("X-{number}: 1\r\n")).collect();
+    assert_all_refused(
+        &[
+            ("45 a long path", get(format!("/{}", "a".repeat(70_000)).as_bytes())),
+            ("a long header", with(&format!("X-A: {}", "a".repeat(1_000_000)))),
+            ("many headers", with(many.trim_end())),
+        ],
+        &[0, 400, 414, 431],
+    );
+}
+
+#[test]
+fn an_upload_that_breaks_its_framing_never_arrives_whole() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (name, body) in [
+        ("67 a size that is none", "zz\r\na\r\n0\r\n\r\n"),
+        ("67 a size beyond 64 bits", "fffffffffffffffff\r\na\r\n0\r\n\r\n"),
+        ("67 a chunk longer than it says", "1\r\nab\r\n0\r\n\r\n"),
+        ("67 a bare line feed", "1\na\n0\n\n"),
+    ] {
+        let status = status_of(&proxy, post("Transfer-Encoding: chunked", body));
+        assert_ne!(status, 200, "{name}");
+    }
+    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let answer = connection.ask(request("POST", "/events", &[("content-length", "9")]), b"short");
+    assert!(answer.is_err() || answer.as_ref().is_ok_and(|answer| answer.status != 200), "70: {answer:?}");
+    assert!(backend.received().is_empty(), "{:?}", backend.received());
+}
+
+#[test]
+fn http2_is_held_to_the_same_paths_and_hosts() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    for path in ["/a%2Fb", "/events/../admin", "//admin", "/a;b", "/%252e"] {
+        assert_eq!(connection.get(path).unwrap().verdict(), "400 ambiguous_request", "{path}");
+    }
+    let answer = connection.ask(request("GET", "/events", &[("host", "elsewhere")]), b"").unwrap();
+    assert_eq!(answer.verdict(), "400 ambiguous_request", "61 Host unlike :authority");
+    assert_eq!(connection.get("/events").unwrap().status, 200, "a refusal does not end the connection");
+    assert_eq!(backend.received().len(), 1);
+}

@@ -1,0 +1,137 @@
+//! Which certificates are identities, beyond those of the order of refusals (DESIGN §2.1).
+
+use std::process::Command;
+
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+use sidegate::demo::pki::{self, Authority, Credential, pem};
+
+use crate::support::certificates::{RsaPublicKey, producer};
+use crate::support::{Backend, Proxy, Setup};
+
+#[track_caller]
+fn verdict(proxy: &Proxy, credential: &Credential) -> String {
+    let mut connection = proxy.client(credential).connect(proxy.address).unwrap();
+    connection.get("/events").unwrap().verdict()
+}
+
+#[test]
+fn every_usual_kind_of_key_is_an_identity() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_RSA_SHA256] {
+        let credential = proxy.pki().issue(&producer().key(algorithm));
+        assert_eq!(verdict(&proxy, &credential), "200", "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_chain_through_intermediates_is_an_identity_and_without_them_is_not() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let below = proxy.pki().ca.intermediate("a").unwrap().intermediate("b").unwrap();
+    let mut credential = below.issue(&producer()).unwrap();
+    assert_eq!(verdict(&proxy, &credential), "200");
+    credential.chain.truncate(1);
+    assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
+}
+
+#[test]
+fn a_leaf_that_is_no_authority_cannot_issue() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let not_an_authority = proxy.pki().ca.intermediate_of({
+        let mut params = pki::authority("not an authority");
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params
+    });
+    let credential = not_an_authority.unwrap().issue(&producer()).unwrap();
+    assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
+}
+
+#[test]
+fn no_extended_key_usage_at_all_is_accepted() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    assert_eq!(verdict(&proxy, &proxy.pki().no_usage()), "200");
+}
+
+#[test]
+fn names_that_can_be_read_in_two_ways_give_no_rights() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).policy(
+        r#"version: 1
+permissions:
+  everything: ["* /**"]
+clients:
+  - name: by-common-name
+    match: { common_name: "order-producer*" }
+    permissions: [everything]
+"#,
+    );
+    let proxy = setup.start();
+    assert_eq!(verdict(&proxy, &proxy.pki().producer), "200", "one common name matches");
+    assert_eq!(verdict(&proxy, &proxy.pki().several_common_names()), "403 insufficient_permissions");
+    assert_eq!(verdict(&proxy, &proxy.pki().nul_in_the_common_name()), "401 invalid_certificate");
+}
+
+#[test]
+fn a_bundle_of_authorities_trusts_each_of_them() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url());
+    let second = Authority::root("second").unwrap();
+    let both = [setup.pki.ca.certificate(), second.certificate()].map(|ca| pem("CERTIFICATE", ca)).concat();
+    std::fs::write(setup.path("client-ca.crt"), both).unwrap();
+    let proxy = setup.start();
+    assert_eq!(verdict(&proxy, &second.issue(&producer()).unwrap()), "200");
+    assert_eq!(verdict(&proxy, &proxy.pki().producer), "200");
+}
+
+#[test]
+fn too_much_of_a_certificate_is_no_identity() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut long = proxy.pki().producer.clone();
+    long.chain.extend(std::iter::repeat_n(proxy.pki().ca.certificate().clone(), 70));
+    assert_eq!(verdict(&proxy, &long), "401 invalid_certificate", "a long chain");
+    let names =
+        (0..300).try_fold(producer(), |leaf, number| leaf.uri(&format!("https://shop.example/{number}")));
+    let talkative = proxy.pki().issue(&names.unwrap());
+    assert_eq!(verdict(&proxy, &talkative), "401 invalid_certificate", "many names");
+}
+
+#[test]
+fn the_server_s_name_never_selects_another_authentication() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for name in ["127.0.0.1", "LOCALHOST", "localhost."] {
+        let mut connection = proxy.anonymous().connect_as(proxy.address, name).unwrap();
+        assert_eq!(connection.get("/events").unwrap().verdict(), "401 not_authenticated", "{name}");
+        let mut connection = proxy.producer().connect_as(proxy.address, name).unwrap();
+        assert_eq!(connection.get("/events").unwrap().verdict(), "200", "{name}");
+    }
+}
+
+#[test]
+fn a_weak_key_is_no_identity() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let folder = proxy.setup.folder.path();
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    openssl(&["genrsa", "-out", "weak.key", "1024"]);
+    let public = RsaPublicKey::of_der(&openssl(&["rsa", "-in", "weak.key", "-pubout", "-outform", "DER"]));
+    let certificate = proxy.pki().ca.certify(&producer(), &public).unwrap();
+    std::fs::write(folder.join("weak.crt"), pem("CERTIFICATE", &certificate)).unwrap();
+    let address = proxy.address.to_string();
+    let script = format!(
+        "printf 'GET /events HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' | openssl s_client \
+         -quiet -connect {address} -cert weak.crt -key weak.key -cipher DEFAULT@SECLEVEL=0 2>&1"
+    );
+    let output = Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap();
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(answer.contains("HTTP/1.1 401 Unauthorized"), "{answer}");
+    assert!(answer.contains("\"reason\":\"invalid_certificate\""), "{answer}");
+}

@@ -1,0 +1,151 @@
+//! `sidegate demo`: each line that it prints, pasted, gives what the text beside it says.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::support::proxy::{Process, run};
+
+/// A demo that has said all its lines.
+struct Demo {
+    process: Process,
+    /// What each line says, and the line.
+    lines: Vec<(String, String)>,
+    folder: PathBuf,
+}
+
+impl Demo {
+    fn start(options: &[&str]) -> Self {
+        let mut process = Process::spawn(&[&["demo"], options].concat());
+        let mut folder = None;
+        let mut lines = Vec::new();
+        loop {
+            let line = process.line();
+            if let Some(says) = line.strip_prefix("# ") {
+                lines.push((says.to_owned(), process.line()));
+            } else if let Some(rest) = line.trim().strip_prefix("files") {
+                folder = rest.split_whitespace().next().map(PathBuf::from);
+            } else if line.contains("Ctrl-C") {
+                return Self { process, lines, folder: folder.expect("the folder of the files") };
+            }
+        }
+    }
+
+    #[track_caller]
+    fn stop(mut self) {
+        self.process.signal("INT");
+        assert_eq!(self.process.exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn every_line_gives_what_it_says() {
+    for slots in ["1", "4"] {
+        let mut demo = Demo::start(&["--max-connections", slots]);
+        let lines = demo.lines.clone();
+        assert!(lines.len() >= 15, "{lines:?}");
+        for (says, line) in &lines {
+            if says.contains("Ctrl-C") {
+                assert_follows(line);
+            } else if line.starts_with("kill ") {
+                sh(line);
+                demo.process.line_with("the backend is ");
+            } else {
+                assert_gives(says, &sh(line));
+            }
+        }
+        let folder = demo.folder.clone();
+        assert!(folder.exists());
+        demo.stop();
+        assert!(!folder.exists(), "a temporary folder goes with the demo");
+    }
+}
+
+#[test]
+fn its_lines_show_every_refusal_that_a_new_user_should_see() {
+    let demo = Demo::start(&["--max-connections", "1"]);
+    let all: String = demo.lines.iter().map(|(says, _)| says.as_str()).collect::<Vec<_>>().join("\n");
+    for said in [
+        "201",
+        "401 not_authenticated",
+        "401 invalid_certificate",
+        "403 insufficient_permissions",
+        "504 server_full",
+        "504 backend_unavailable",
+        "a stream",
+        "expired",
+        "stranger",
+        "ready",
+        "metrics",
+        "state",
+    ] {
+        assert!(all.contains(said), "{said}: {all}");
+    }
+    demo.stop();
+}
+
+#[test]
+fn a_given_folder_stays_and_can_be_used_by_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a demo");
+    let demo = Demo::start(&["--dir", path.to_str().unwrap()]);
+    let (says, line) = demo.lines[0].clone();
+    assert_gives(&says, &sh(&line));
+    demo.stop();
+    for file in ["ca.crt", "producer.key", "sidegate.yaml", "policies/events.yaml"] {
+        assert!(path.join(file).exists(), "{file}");
+    }
+    Demo::start(&["--dir", path.to_str().unwrap()]).stop();
+}
+
+#[test]
+fn given_ports_are_used_and_a_taken_one_is_said() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for option in ["--port", "--admin-port", "--backend-port"] {
+        let finished = run(&["demo", option, &port]);
+        assert_eq!(finished.code, Some(2), "{option}: {finished:?}");
+        assert!(finished.stderr.contains(&port), "{option}: {finished:?}");
+    }
+    drop(taken);
+    let demo = Demo::start(&["--port", &port]);
+    assert!(demo.lines[0].1.contains(&format!("https://localhost:{port}/")), "{:?}", demo.lines[0]);
+    demo.stop();
+}
+
+/// Runs a line as a shell would, and returns everything that it printed.
+#[track_caller]
+fn sh(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{line}\n{text}");
+    text
+}
+
+/// `says` ends with what comes of it: `…: 401 invalid_certificate`.
+#[track_caller]
+fn assert_gives(says: &str, output: &str) {
+    let mut expected = says.rsplit("? ").next().unwrap().rsplit(": ").next().unwrap().split_whitespace();
+    let status =
+        expected.find(|word| word.parse::<u16>().is_ok()).unwrap_or_else(|| panic!("no status: {says}"));
+    let is_there =
+        output.lines().any(|line| line.starts_with("HTTP/") && line.contains(&format!(" {status}")));
+    assert!(is_there, "{says}\n{output}");
+    if let Some(reason) = expected.next().filter(|word| word.contains('_')) {
+        assert!(output.contains(&format!("\"reason\":\"{reason}\"")), "{says}\n{output}");
+    }
+}
+
+/// The stream shows an event that was published before; then it goes on until it is stopped.
+fn assert_follows(line: &str) {
+    let mut curl =
+        Command::new("sh").args(["-c", &format!("exec {line}")]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(curl.stdout.take().unwrap()).lines();
+    let seen: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.starts_with("data: ")).collect();
+    assert!(seen[0].contains(" 200"), "{seen:?}");
+    assert!(curl.try_wait().unwrap().is_none(), "it follows until it is stopped");
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+}

@@ -1,0 +1,590 @@
+//! What is allowed is forwarded, byte for byte, and nothing that carries identity or framing is believed (DESIGN §5).
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::backend::{OK, Received};
+use crate::support::http2::{Http2, request, wait};
+use crate::support::tls::Tls;
+use crate::support::{Answer, Backend, Proxy, Setup};
+
+fn connect(proxy: &Proxy) -> Tls {
+    proxy.producer().connect(proxy.address).unwrap()
+}
+
+/// Sends one request through a proxy of its own and returns what arrived.
+fn forwarded(request: &str) -> Received {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let answer = connect(&proxy).ask(request).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    backend.wait_for(1).remove(0)
+}
+
+#[test]
+fn the_path_and_the_query_arrive_as_they_were_sent() {
+    for target in [
+        "/",
+        "/events/",
+        "/events?",
+        "/events?a[]=1&b=%7B2%7D",
+        "/events/a%20b",
+        "/events?x=1&y=%C3%A9&x=2",
+        "/caf%C3%A9?q=a/b:c",
+        "/~a.b_c-d!$&'()*+,=:@",
+    ] {
+        let received = forwarded(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(received.start_line(), format!("GET {target} HTTP/1.1"));
+        assert_eq!(received.header("host"), ["localhost"]);
+    }
+}
+
+#[test]
+fn a_fragment_is_cut_and_an_absolute_target_of_the_same_host_becomes_a_path() {
+    let received = forwarded("GET /events#fragment HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(received.start_line(), "GET /events HTTP/1.1");
+    let received = forwarded("GET https://localhost/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(received.start_line(), "GET /events HTTP/1.1");
+}
+
+#[test]
+fn headers_of_the_connection_end_here() {
+    let received = forwarded(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\n\
+         Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\
+         Proxy-Authorization: Basic eA==\r\nX-Kept: yes\r\nAccept: a\r\nAccept: b\r\n\r\n",
+    );
+    for gone in
+        ["x-mine", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings", "proxy-authorization"]
+    {
+        assert!(received.header(gone).is_empty(), "{gone}: {}", received.head);
+    }
+    assert_eq!(received.header("x-kept"), ["yes"]);
+    assert_eq!(received.header("accept").join(","), "a,b", "order and repetition stay");
+}
+
+#[test]
+fn no_header_that_carries_identity_is_believed_in_any_spelling() {
+    let spoofed = [
+        "X-Forwarded-Client-Cert",
+        "x-forwarded-client-cert",
+        "X_Forwarded_Client_Cert",
+        "Client-Cert",
+        "client_cert",
+        "Client.Cert",
+        "Client-Cert-Chain",
+        "X-SSL-Client-DN",
+        "X-Ssl-Cert",
+        "X_SSL_Verified",
+        "X-Client-Name",
+        "x-client_id",
+        "X.Client.Id",
+        "X-Remote-User",
+        "X_Remote_User",
+        "X.Remote.User",
+        "x-remote_user",
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Prefix",
+        "X-Envoy-Original-Path",
+        "X-Real-IP",
+    ];
+    let fields: String = spoofed.iter().map(|name| format!("{name}: spoofed\r\n")).collect();
+    for connection in ["keep-alive", "Client-Cert, X-Client-Name, X-Forwarded-For"] {
+        let received = forwarded(&format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n{fields}\r\n"
+        ));
+        assert!(!received.head.contains("spoofed"), "{}", received.head);
+        assert_eq!(received.header("client-cert").len(), 1, "set after the stripping: {}", received.head);
+    }
+}
+
+#[test]
+fn identity_is_set_from_the_certificate_that_was_judged() {
+    let backend = Backend::ok();
+    let custom =
+        json!({ "X-Client-Name": "common_name", "X-Client-Mail": "email", "X-Team": "organization" });
+    let proxy = Setup::new(&backend.url()).set("identity_headers.custom", custom).start();
+    let spoof = "X-Client-Mail: a@b\r\nX-Team: Admins\r\nX_Team: Admins\r\n";
+    connect(&proxy).ask(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{spoof}\r\n")).unwrap();
+    let received = backend.wait_for(1).remove(0);
+    let leaf = STANDARD.encode(&proxy.pki().producer.chain[0]);
+    assert_eq!(received.header("client-cert"), [format!(":{leaf}:")]);
+    assert_eq!(received.header("x-client-name"), ["order-producer"]);
+    assert_eq!(received.header("x-team"), ["Shop"]);
+    assert!(received.header("x_team").is_empty());
+    assert!(received.header("x-client-mail").is_empty(), "the certificate has no e-mail: {}", received.head);
+}
+
+#[test]
+fn where_it_came_from_is_said_by_the_proxy_alone() {
+    let received = forwarded(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: http\r\n\
+         X-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nForwarded: for=6.6.6.6\r\n\r\n",
+    );
+    assert_eq!(received.header("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(received.header("x-forwarded-proto"), ["https"]);
+    assert_eq!(received.header("x-forwarded-host"), ["localhost"]);
+    assert!(!received.head.contains("6.6.6.6") && !received.head.contains("evil"), "{}", received.head);
+    assert_eq!(received.header("x-request-id").len(), 1);
+}
+
+#[test]
+fn http2_becomes_http1_with_its_host_and_one_cookie() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let request = request("GET", "/events?a=1", &[("cookie", "a=1"), ("cookie", "b=2"), ("x-kept", "yes")]);
+    assert_eq!(connection.ask(request, b"").unwrap().text(), "ok");
+    let received = backend.wait_for(1).remove(0);
+    assert_eq!(received.start_line(), "GET /events?a=1 HTTP/1.1");
+    assert_eq!(received.header("host"), ["localhost"]);
+    assert_eq!(received.header("cookie"), ["a=1; b=2"]);
+    assert_eq!(received.header("x-kept"), ["yes"]);
+    assert!(received.header("transfer-encoding").is_empty(), "no body, no framing: {}", received.head);
+}
+
+#[test]
+fn bodies_arrive_whole_with_one_framing() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut http1 = connect(&proxy);
+    http1.post("/events", "counted").unwrap();
+    http1
+        .ask("POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")
+        .unwrap();
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    http2.ask(request("POST", "/events", &[]), b"of unknown length").unwrap();
+    http2.ask(request("POST", "/events", &[("content-length", "7")]), b"counted").unwrap();
+    http1.post("/events", "").unwrap();
+    let received = backend.wait_for(5);
+    let bodies: Vec<_> = received.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
+    assert_eq!(bodies, ["counted", "abcde", "of unknown length", "counted", ""]);
+    for request in &received {
+        let framings = request.header("content-length").len() + request.header("transfer-encoding").len();
+        assert!(framings <= 1, "{}", request.head);
+    }
+    assert_eq!(received[0].header("content-length"), ["7"]);
+    assert_eq!(received[4].header("content-length"), ["0"]);
+}
+
+#[test]
+fn trailers_pass_in_both_directions_but_never_identity_in_them() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
+    let backend = Backend::answering(answer);
+    let proxy = Proxy::in_front_of(&backend.url());
+    let answer = connect(&proxy)
+        .ask(
+            "POST /events HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\nTrailer: X-Up\r\nTransfer-Encoding: chunked\r\n\r\n\
+             1\r\na\r\n0\r\nX-Up: 1\r\nClient-Cert: spoofed\r\nX_Remote_User: spoofed\r\n\r\n",
+        )
+        .unwrap();
+    assert_eq!(answer.trailers, [("x-sum".to_owned(), "7".to_owned())]);
+    let raw = String::from_utf8_lossy(&backend.wait_for(1)[0].raw).to_lowercase();
+    assert!(raw.contains("x-up: 1"), "{raw}");
+    assert!(!raw.contains("spoofed"), "{raw}");
+
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let mut exchange =
+        http2.open(request("POST", "/events", &[("te", "trailers"), ("trailer", "x-up")]), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-up", "2".parse().unwrap());
+    trailers.insert("x-client-name", "spoofed".parse().unwrap());
+    exchange.body.send_data(Bytes::from_static(b"b"), false).unwrap();
+    exchange.body.send_trailers(trailers).unwrap();
+    let (head, mut body, _) = exchange.head().unwrap();
+    assert_eq!(head.status, 200);
+    let trailers = wait(async move {
+        while body.data().await.is_some() {}
+        body.trailers().await.unwrap().unwrap()
+    });
+    assert_eq!(trailers["x-sum"], "7");
+    let raw = String::from_utf8_lossy(&backend.wait_for(2)[1].raw).to_lowercase();
+    assert!(raw.contains("x-up: 2") && !raw.contains("spoofed"), "{raw}");
+}
+
+#[test]
+fn what_the_backend_answers_passes_untouched() {
+    for (status, phrase) in [
+        (200, "OK"),
+        (201, "Made It"),
+        (301, "Moved"),
+        (400, "Bad"),
+        (401, "Who"),
+        (403, "No"),
+        (404, "Not Here"),
+        (418, "Teapot"),
+        (500, "Broken"),
+        (503, "Later"),
+        (504, "Gateway Timeout"),
+        (599, "Odd"),
+    ] {
+        let body = "{\"its\":\"own\"}";
+        let head = format!(
+            "HTTP/1.1 {status} {phrase}\r\nContent-Length: {}\r\nX-Own: a\r\nX-Own: b\r\n",
+            body.len()
+        );
+        let backend = Backend::answering(format!("{head}Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n{body}"));
+        let proxy = Proxy::in_front_of(&backend.url());
+        let http1 = connect(&proxy).get("/events").unwrap();
+        let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap().get("/events").unwrap();
+        assert_eq!((http1.status, http1.phrase.as_str()), (status, phrase));
+        for answer in [http1, http2] {
+            assert_eq!((answer.status, answer.text().as_str()), (status, body));
+            let values = |name: &str| -> Vec<_> {
+                answer
+                    .headers
+                    .iter()
+                    .filter(|(header, _)| header == name)
+                    .map(|(_, value)| value.as_str())
+                    .collect()
+            };
+            assert_eq!((values("x-own"), values("set-cookie")), (vec!["a", "b"], vec!["a=1", "b=2"]));
+            assert!(values("proxy-status").is_empty() && values("www-authenticate").is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_backend_s_connection_headers_end_here_too() {
+    let backend = Backend::answering(
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let proxy = Proxy::in_front_of(&backend.url());
+    let http1 = connect(&proxy).get("/").unwrap();
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap().get("/").unwrap();
+    for answer in [http1, http2] {
+        assert_eq!(answer.text(), "ok");
+        assert!(answer.header("x-hop").is_none() && answer.header("keep-alive").is_none(), "{answer:?}");
+    }
+}
+
+#[test]
+fn answers_without_a_body_have_none_and_head_keeps_its_length() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            connection.wire.send(match request.start_line() {
+                "HEAD /events HTTP/1.1" => "HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n",
+                "GET /none HTTP/1.1" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "GET /same HTTP/1.1" => "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n",
+                _ => OK,
+            })?;
+        }
+        Ok(())
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    let answer = connection.ask("HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("12345")));
+    assert_eq!(connection.get("/none").unwrap().status, 204);
+    assert_eq!(connection.get("/same").unwrap().header("etag"), Some("\"a\""));
+    assert_eq!(connection.get("/events").unwrap().text(), "ok", "the connection is still in step");
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let answer = http2.ask(request("HEAD", "/events", &[]), b"").unwrap();
+    assert_eq!((answer.status, answer.header("content-length"), answer.body.len()), (200, Some("12345"), 0));
+}
+
+#[test]
+fn the_backend_s_connection_is_kept_and_a_stale_one_is_replaced() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("workers", 1).start();
+    let mut connection = connect(&proxy);
+    for _ in 0..3 {
+        assert_eq!(connection.get("/events").unwrap().status, 200);
+    }
+    assert_eq!(backend.connections(), 1, "kept alive between requests");
+    backend.cut_connections();
+    assert_eq!(connection.post("/events", "body").unwrap().status, 200);
+    assert_eq!(backend.connections(), 2);
+    assert_eq!(backend.wait_for(4)[3].body, b"body");
+}
+
+/// Something of it was sent, so nobody knows what the backend made of it: no second try.
+#[test]
+fn a_request_that_was_sent_is_never_sent_twice() {
+    let backend = Backend::scripted(|connection| {
+        connection.request()?;
+        Ok(())
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let answer = connect(&proxy).post("/events", "once").unwrap();
+    assert_eq!(answer.verdict(), "504 backend_unavailable");
+    assert_eq!(backend.received().len(), 1);
+}
+
+#[test]
+fn a_backend_that_takes_no_connection_in_time_is_a_504() {
+    // A queue of one, which is taken: the kernel drops what knocks after that.
+    let queue = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    queue.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    queue.listen(0).unwrap();
+    let address = queue.local_addr().unwrap().as_socket().unwrap();
+    let _taken = TcpStream::connect(address).unwrap();
+    let proxy = Setup::new(&format!("http://{address}")).set("backend.connect_timeout", "200ms").start();
+    let start = Instant::now();
+    let answer = connect(&proxy).get("/events").unwrap();
+    assert_eq!(answer.verdict(), "504 backend_timeout");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_backend_that_does_not_answer_in_time_is_a_504_and_its_connection_is_not_used_again() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            if !request.start_line().contains("/hang") {
+                connection.wire.send(OK)?;
+            }
+        }
+        Ok(())
+    });
+    let proxy = Setup::new(&backend.url()).set("backend.response_timeout", "200ms").set("workers", 1).start();
+    let mut connection = connect(&proxy);
+    let answer = connection.get("/hang").unwrap();
+    assert_eq!(
+        (answer.verdict().as_str(), answer.phrase.as_str()),
+        ("504 backend_timeout", "Service Unavailable")
+    );
+    assert_eq!(connection.get("/events").unwrap().status, 200);
+    assert_eq!(backend.connections(), 2);
+}
+
+#[test]
+fn a_backend_that_breaks_its_framing_is_a_504() {
+    for broken in [
+        "NOT HTTP AT ALL\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw",
+        "HTTP/1.1 2",
+    ] {
+        let backend = Backend::scripted(move |connection| {
+            connection.request()?;
+            connection.wire.send(broken)
+        });
+        let proxy = Proxy::in_front_of(&backend.url());
+        let mut connection = connect(&proxy);
+        assert_eq!(connection.get("/events").unwrap().verdict(), "504 backend_unavailable", "{broken:?}");
+        assert_eq!(connection.get("/events").unwrap().verdict(), "504 backend_unavailable", "{broken:?}");
+        assert_eq!(backend.connections(), 2, "never used again: {broken:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+    for cut in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ] {
+        let backend = Backend::scripted(move |connection| {
+            connection.request()?;
+            connection.wire.send(cut)
+        });
+        let proxy = Proxy::in_front_of(&backend.url());
+        let http1 = connect(&proxy).get("/events");
+        assert!(http1.is_err(), "a short answer must not look whole: {http1:?}");
+        let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap().get("/events");
+        assert!(http2.is_err(), "a short answer must not look whole: {http2:?}");
+    }
+}
+
+#[test]
+fn bytes_after_an_answer_are_never_the_next_answer() {
+    let backend = Backend::scripted(|connection| {
+        while connection.request()?.is_some() {
+            connection.wire.send(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"))?;
+        }
+        Ok(())
+    });
+    let proxy = Setup::new(&backend.url()).set("workers", 1).start();
+    let mut connection = connect(&proxy);
+    for _ in 0..3 {
+        assert_eq!(connection.get("/events").unwrap().text(), "ok");
+    }
+}
+
+#[test]
+fn an_event_stream_is_passed_on_as_it_comes() {
+    let backend = Backend::streaming();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut http1 = connect(&proxy);
+    http1.send("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(http1.head().unwrap().header("content-type"), Some("text/event-stream"));
+    assert!(http1.until(b"data: 1\n\n").is_ok(), "the event, while the answer goes on");
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let (_, mut body, _) = http2.open(request("GET", "/events/stream", &[]), true).unwrap().head().unwrap();
+    let event = wait(async move { body.data().await.unwrap().unwrap() });
+    assert_eq!(&event[..], b"data: 1\n\n");
+}
+
+#[test]
+fn a_client_that_waits_for_leave_gets_it_or_its_refusal() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let expecting =
+        "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let mut allowed = connect(&proxy);
+    allowed.send(expecting).unwrap();
+    assert_eq!(allowed.line().unwrap(), "HTTP/1.1 100 Continue");
+    assert_eq!(allowed.line().unwrap(), "");
+    allowed.send("body").unwrap();
+    assert_eq!(allowed.answer_to("POST").unwrap().status, 200);
+    assert_eq!(backend.wait_for(1)[0].body, b"body");
+
+    let mut denied = proxy.consumer().connect(proxy.address).unwrap();
+    denied.send(expecting).unwrap();
+    let answer = denied.answer_to("POST").unwrap();
+    assert_eq!((answer.verdict().as_str(), answer.informational.len()), ("403 insufficient_permissions", 0));
+}
+
+#[test]
+fn the_body_of_a_refused_request_is_never_read_as_a_request() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let hidden = "GET /readable HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for client in [proxy.anonymous(), proxy.consumer()] {
+        let mut connection = client.connect(proxy.address).unwrap();
+        let answer = connection.post("/events", hidden).unwrap();
+        assert!([401, 403].contains(&answer.status));
+        let rest = connection.send("").and_then(|()| connection.get("/next"));
+        if let Ok(next) = rest {
+            assert_eq!(next.status, answer.status, "the answer to /next, and to nothing hidden");
+        }
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = proxy.consumer().connect(proxy.address).unwrap();
+    let answer = connection.post("/events", &"x".repeat(60 * 1024)).unwrap();
+    assert_eq!(answer.verdict(), "403 insufficient_permissions");
+}
+
+#[test]
+fn two_framings_are_refused_or_read_by_the_chunks_and_the_connection_closes() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    connection
+        .send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n")
+        .unwrap();
+    let answer: io::Result<Answer> = connection.answer_to("POST");
+    let answer = answer.unwrap();
+    if answer.status == 200 {
+        let received = backend.wait_for(1).remove(0);
+        assert_eq!((received.body.as_slice(), received.header("content-length").len()), (b"a".as_slice(), 0));
+    } else {
+        assert_eq!(answer.status, 400);
+    }
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn an_answer_may_come_before_the_upload_is_over() {
+    let backend = Backend::scripted(|connection| {
+        connection.head()?;
+        connection.wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    connection
+        .send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nstart")
+        .unwrap();
+    let answer = connection.answer_to("POST").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+}
+
+#[test]
+fn requests_that_come_together_are_answered_in_their_order() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            let path = request.start_line().split(' ').nth(1).unwrap_or_default().to_owned();
+            connection
+                .wire
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()))?;
+        }
+        Ok(())
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    let post = "POST /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc";
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.send(format!("{}{post}{}{}", get("/a"), get("/c%2Fd"), get("/e"))).unwrap();
+    let answers: Vec<_> = (0..4).map(|_| connection.answer_to("GET").unwrap()).collect();
+    let bodies: Vec<_> = [0, 1, 3].map(|index: usize| answers[index].text()).into();
+    assert_eq!(bodies, ["/a", "/b", "/e"]);
+    assert_eq!(answers[2].verdict(), "400 ambiguous_request");
+}
+
+#[test]
+fn http_1_0_is_served_too() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    let answer = connection.ask("GET /events HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    assert!(connection.is_closed());
+    let received = backend.wait_for(1).remove(0);
+    assert_eq!(received.start_line(), "GET /events HTTP/1.1");
+    assert_eq!(received.header("host"), [backend.address.to_string()]);
+}
+
+#[test]
+fn a_backend_of_http_1_0_ends_its_answer_with_its_connection() {
+    let backend = Backend::scripted(|connection| {
+        connection.request()?;
+        connection.wire.send("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end")
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    for _ in 0..2 {
+        assert_eq!(connection.get("/events").unwrap().text(), "until the end");
+    }
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    assert_eq!(http2.get("/events").unwrap().text(), "until the end");
+}
+
+#[test]
+fn informational_answers_of_the_backend_are_not_the_answer() {
+    let backend = Backend::answering(format!(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"
+    ));
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    for _ in 0..2 {
+        assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_ascii_pass_in_the_values_of_headers() {
+    let backend =
+        Backend::answering(b"HTTP/1.1 200 OK\r\nX-Down: caf\xe9\r\nContent-Length: 2\r\n\r\nok".to_vec());
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    connection.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Up: caf\xe9\r\n\r\n").unwrap();
+    let head = connection.until(b"\r\n\r\n").unwrap();
+    assert!(
+        head.windows(12).any(|window| window == b"x-down: caf\xe9"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    let raw = backend.wait_for(1).remove(0).raw;
+    assert!(raw.windows(10).any(|window| window == b"x-up: caf\xe9"), "{}", String::from_utf8_lossy(&raw));
+}

@@ -1,0 +1,49 @@
+//! The promises, one file each, in one program: a file of this folder is a module here.
+//!
+//! `cargo test --test promises slots` runs one of them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test says what is wrong by panicking, and nothing of it is used elsewhere"
+)]
+
+mod admin;
+mod ambiguous_requests;
+mod bad_configuration;
+mod certificates;
+mod configuration;
+mod demo;
+mod forwarding;
+mod large_bodies;
+mod lasting_authentication;
+mod lobby;
+mod order_of_refusals;
+mod policies;
+mod proof_of_possession;
+mod real_clients;
+mod refusals;
+mod shutdown;
+mod slots;
+mod strangers;
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+/// A file that is no module here would look like a test and never run.
+#[test]
+fn every_file_of_this_folder_is_part_of_the_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let root = fs::read_to_string(folder.join("promises.rs")).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "promises") {
+            assert!(root.contains(&format!("\nmod {module};")), "add `mod {module};` to tests/promises.rs");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The admin listener, read as an operator's tools do.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::http1::Wire;
+use super::{Answer, eventually};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Admin {
+    pub address: SocketAddr,
+}
+
+impl Admin {
+    pub fn get(self, path: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        Wire::plain(self.address).and_then(|mut wire| wire.ask(&request)).unwrap()
+    }
+
+    pub fn metrics(self) -> Metrics {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Metrics(answer.text())
+    }
+
+    pub fn status(self) -> Value {
+        let answer = self.get("/status");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits until a metric has a value.
+    #[track_caller]
+    pub fn wait_for(self, name: &str, value: f64) {
+        eventually(name, || self.metrics().value(name), |now| (now - value).abs() < f64::EPSILON);
+    }
+}
+
+/// A scrape.
+#[derive(Debug)]
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The sum over every series whose name, or name and labels, begins with this.
+    pub fn value(&self, prefix: &str) -> f64 {
+        self.series(prefix).map(|(_, value)| value).sum()
+    }
+
+    /// The sum over the series of a name that have all these labels.
+    pub fn labelled(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        self.series(name)
+            .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
+            .map(|(_, v)| v)
+            .sum()
+    }
+
+    fn series<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        let lines = self.0.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.rsplit_once(' ')).filter_map(move |(series, value)| {
+            let rest = series.strip_prefix(prefix)?;
+            (rest.is_empty() || rest.starts_with('{')).then_some((series, value.parse().ok()?))
+        })
+    }
+}

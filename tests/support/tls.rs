@@ -1,0 +1,108 @@
+//! A TLS client that presents what it is told to, good or not.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, StreamOwned};
+use sidegate::demo::pki::Credential;
+
+use super::http1::Wire;
+use super::{DEADLINE, Pki};
+
+pub type Tls = Wire<StreamOwned<ClientConnection, TcpStream>>;
+
+pub static TLS_12: &rustls::SupportedProtocolVersion = &rustls::version::TLS12;
+pub static TLS_13: &rustls::SupportedProtocolVersion = &rustls::version::TLS13;
+
+/// Keeps its sessions: a second connection of the same client resumes the first.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub config: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// Trusts the test's authority and presents nothing.
+    pub fn anonymous(pki: &Pki) -> Self {
+        Self::new(pki, None, &[TLS_13, TLS_12])
+    }
+
+    pub fn presenting(pki: &Pki, credential: &Credential) -> Self {
+        Self::new(pki, Some(credential), &[TLS_13, TLS_12])
+    }
+
+    pub fn new(
+        pki: &Pki,
+        credential: Option<&Credential>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(pki.ca.certificate().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match credential {
+            Some(credential) => builder.with_client_cert_resolver(Arc::new(Presents::new(credential))),
+            None => builder.with_no_client_auth(),
+        };
+        Self { config: Arc::new(config) }
+    }
+
+    pub fn alpn(&self, protocols: &[&str]) -> Self {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Self { config: Arc::new(config) }
+    }
+
+    /// The handshake is complete, as far as the client can tell.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<Tls> {
+        self.connect_as(address, "localhost")
+    }
+
+    /// Asks for a server of that name; an address as the name is not told (SNI is for names).
+    pub fn connect_as(&self, address: SocketAddr, name: &str) -> io::Result<Tls> {
+        let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut connection =
+            ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream)?;
+        }
+        Ok(Wire::new(StreamOwned::new(connection, stream)))
+    }
+}
+
+impl Tls {
+    pub fn is_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+}
+
+/// Shows its certificate whatever the server asks for; rustls' own would look into it first, and refuse an odd one.
+#[derive(Debug)]
+struct Presents(Arc<CertifiedKey>);
+
+impl Presents {
+    fn new(credential: &Credential) -> Self {
+        let key = default_provider().key_provider.load_private_key(credential.key.clone_key()).unwrap();
+        Self(Arc::new(CertifiedKey::new(credential.chain.clone(), key)))
+    }
+}
+
+impl ResolvesClientCert for Presents {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
