@@ -1,6 +1,7 @@
 //! What the language promises, one promise a test.
 
 mod agreement;
+mod robustness;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
