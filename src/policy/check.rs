@@ -11,7 +11,7 @@ use super::trie::MOST_OTHER_METHODS;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 
 /// A policy without mistakes, in the author's own terms: what tools for authors work on, and what is compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Model {
     /// The declared ones, then one for the `routes` of each deny rule that has them.
     pub(crate) permissions: Vec<PermissionEntry>,
@@ -26,14 +26,14 @@ pub(crate) struct Model {
 /// Indexes of permissions, sorted; shared by all who have the same.
 pub(crate) type Set = Arc<[u32]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Role {
     pub(crate) entry: RoleEntry,
     pub(crate) members: Vec<Member>,
     pub(crate) permissions: Set,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) entry: ClientEntry,
     pub(crate) roles: Vec<u32>,
@@ -41,7 +41,7 @@ pub(crate) struct Client {
     pub(crate) sets: Vec<Set>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Deny {
     pub(crate) entry: DenyEntry,
     /// `None` for every client.

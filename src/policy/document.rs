@@ -36,19 +36,19 @@ pub(crate) struct Document {
     pub(crate) cases: Vec<Case>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PermissionEntry {
     pub(crate) name: Word,
     pub(crate) routes: Vec<Route>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RoleEntry {
     pub(crate) name: Word,
     pub(crate) members: Vec<Word>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClientEntry {
     pub(crate) name: Word,
     pub(crate) alternatives: Vec<Alternative>,
@@ -59,7 +59,7 @@ pub(crate) struct ClientEntry {
     pub(crate) limits: super::Limits,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DenyEntry {
     pub(crate) name: Word,
     /// `None` for every client.
