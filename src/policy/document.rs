@@ -95,6 +95,19 @@ impl Document {
                 Some("write `version: 1`".into()),
             );
         }
+        if is_test_file(reader.source()) {
+            for key in keys.iter().filter(|key| !matches!(**key, "version" | "tests")) {
+                if let Some(key) = fields.key(key) {
+                    let help = "move it to a file whose name does not end in `_test`".to_owned();
+                    reader.error(
+                        "bad-test-file",
+                        key,
+                        "a test file holds `tests` only; the proxy does not read it",
+                        Some(help),
+                    );
+                }
+            }
+        }
         if let Some(node) = fields.optional("permissions") {
             self.permissions(node, reader);
         }
@@ -127,6 +140,12 @@ impl Document {
             self.roles.push(RoleEntry { name, members });
         }
     }
+}
+
+/// Whether a source is one of the files beside a policy that hold its tests.
+fn is_test_file(source: &Source) -> bool {
+    let name = source.name();
+    name.ends_with("_test.yaml") || name.ends_with("_test.yml")
 }
 
 fn client(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientEntry> {
