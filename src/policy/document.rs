@@ -6,7 +6,6 @@ mod matches;
 mod routes;
 mod when;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) use cases::{Case, ClientOf, Expectation};
@@ -280,25 +279,4 @@ fn report(malformed: Malformed, code: &'static str, node: &Node<'_>, reader: &mu
     };
     let place = reader.place_of(span);
     reader.report(Diagnostic::error(code, malformed.message).at(place).maybe_help(malformed.help));
-}
-
-/// Finds names that were declared twice, and gives the rest their index.
-pub(super) fn index<'w>(
-    kind: &str,
-    names: impl Iterator<Item = &'w Word>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> HashMap<Box<str>, usize> {
-    let mut found: HashMap<Box<str>, (usize, &Word)> = HashMap::new();
-    for (number, word) in names.enumerate() {
-        match found.get(&word.text) {
-            Some((_, first)) => diagnostics.push(
-                Diagnostic::error("duplicate-name", format!("the {kind} `{}` is declared twice", word.text))
-                    .at(word.place.clone())
-                    .related(first.place.clone(), "first declared here")
-                    .help("give one of them another name, or make them one"),
-            ),
-            None => drop(found.insert(word.text.clone(), (number, word))),
-        }
-    }
-    found.into_iter().map(|(name, (number, _))| (name, number)).collect()
 }
