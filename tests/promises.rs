@@ -26,6 +26,7 @@ mod lobby;
 mod order_of_refusals;
 mod policies;
 mod policy_diagnostics;
+mod policy_tools;
 mod proof_of_possession;
 mod real_clients;
 mod refusals;

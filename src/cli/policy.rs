@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod replay;
 mod schema;
 mod test;
 mod who_can;
@@ -34,6 +35,10 @@ pub enum Command {
     Explain(explain::Explain),
     /// List the clients that may make a request
     WhoCan(who_can::WhoCan),
+    /// Show the recorded decisions that a policy would make otherwise
+    Replay(replay::Replay),
+    /// Write a first policy from what clients were seen to do
+    Suggest(replay::Suggest),
     /// Print the JSON Schema of policies, for editors
     Schema(schema::Schema),
 }
@@ -48,6 +53,8 @@ impl Command {
             Self::Test(verb) => verb.run(&mut output),
             Self::Explain(verb) => verb.run(&mut output),
             Self::WhoCan(verb) => verb.run(&mut output),
+            Self::Replay(verb) => verb.run(&mut output),
+            Self::Suggest(verb) => verb.run(&mut output),
             Self::Schema(verb) => verb.run(&mut output),
         };
         // Who closed the pipe (`| head`) wants no more, and no complaint either.

@@ -2,22 +2,21 @@
 //! are not yet looked up. Every mistake is noted, and reading goes on.
 
 mod cases;
+mod matches;
+mod routes;
 mod when;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderName;
-
 pub(crate) use cases::{Case, ClientOf, Expectation};
+use matches::alternatives;
+use routes::routes;
 
-use super::condition::{HeaderCondition, Network, QueryCondition};
-use super::matching::{Alternative, Matcher, Test};
-use super::pattern::{Malformed, Pattern};
-use super::route::{self, Route};
-use crate::diagnostic::{Diagnostic, Place, Source, Span, did_you_mean};
+use super::matching::Alternative;
+use super::pattern::Malformed;
+use super::route::Route;
+use crate::diagnostic::{Diagnostic, Place, Source, Span};
 use crate::document::{self, Budget, Kind, Node, Reader};
-use crate::identity::Attribute;
 
 /// A text with its place: a name, or a reference to one.
 #[derive(Clone, Debug)]
@@ -36,19 +35,19 @@ pub(crate) struct Document {
     pub(crate) cases: Vec<Case>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PermissionEntry {
     pub(crate) name: Word,
     pub(crate) routes: Vec<Route>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RoleEntry {
     pub(crate) name: Word,
     pub(crate) members: Vec<Word>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClientEntry {
     pub(crate) name: Word,
     pub(crate) alternatives: Vec<Alternative>,
@@ -59,7 +58,7 @@ pub(crate) struct ClientEntry {
     pub(crate) limits: super::Limits,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DenyEntry {
     pub(crate) name: Word,
     /// `None` for every client.
@@ -95,6 +94,19 @@ impl Document {
                 Some("write `version: 1`".into()),
             );
         }
+        if is_test_file(reader.source()) {
+            for key in keys.iter().filter(|key| !matches!(**key, "version" | "tests")) {
+                if let Some(key) = fields.key(key) {
+                    let help = "move it to a file whose name does not end in `_test`".to_owned();
+                    reader.error(
+                        "bad-test-file",
+                        key,
+                        "a test file holds `tests` only; the proxy does not read it",
+                        Some(help),
+                    );
+                }
+            }
+        }
         if let Some(node) = fields.optional("permissions") {
             self.permissions(node, reader);
         }
@@ -127,6 +139,12 @@ impl Document {
             self.roles.push(RoleEntry { name, members });
         }
     }
+}
+
+/// Whether a source is one of the files beside a policy that hold its tests.
+fn is_test_file(source: &Source) -> bool {
+    let name = source.name();
+    name.ends_with("_test.yaml") || name.ends_with("_test.yml")
 }
 
 fn client(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientEntry> {
@@ -210,91 +228,6 @@ fn not_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
     }
 }
 
-fn routes(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Route> {
-    not_empty(node, reader, "write at least one route, such as `GET /events`");
-    let items = reader.one_or_more(node);
-    let mut routes = Vec::with_capacity(items.len());
-    for item in items {
-        routes.extend(match item.kind() {
-            Kind::Map(_) => long_route(item, reader),
-            _ => short_route(item, reader),
-        });
-    }
-    routes
-}
-
-fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
-    let text = reader.name(node)?;
-    match route::parse(text) {
-        Ok((methods, path)) => Some(Route {
-            text: text.into(),
-            place: reader.place(node),
-            methods,
-            path,
-            query: Box::default(),
-            headers: Box::default(),
-            upgrade: false,
-        }),
-        Err(malformed) => {
-            report(malformed, "bad-route", node, reader);
-            None
-        }
-    }
-}
-
-fn long_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
-    let fields = reader.fields(node, "a route", &["route", "query", "headers", "upgrade"])?;
-    let route = fields.required("route", reader).and_then(|node| short_route(node, reader));
-    let query = fields.optional("query").map(|node| query(node, reader)).unwrap_or_default();
-    let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
-    let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
-    Some(Route { query, headers, upgrade: upgrade.unwrap_or(false), ..route? })
-}
-
-fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
-    let entries = reader.entries(node, "`query`").unwrap_or_default();
-    entries
-        .into_iter()
-        .map(|(name, _, value)| QueryCondition { name: name.into(), values: values(value, reader) })
-        .collect()
-}
-
-fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
-    let mut conditions = Vec::new();
-    for (name, key, value) in reader.entries(node, "`headers`").unwrap_or_default() {
-        let values = values(value, reader);
-        match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) if NEVER_BELIEVED.contains(&name.as_str()) => {
-                let help =
-                    "the proxy removes it; use `match` for who the client is, and the path of the route"
-                        .to_owned();
-                reader.error("bad-header", key, format!("no decision is ever made by `{name}`"), Some(help));
-            }
-            Ok(name) => conditions.push(HeaderCondition { name, values }),
-            Err(_) => reader.error("bad-header", key, format!("`{name}` is not the name of a header"), None),
-        }
-    }
-    conditions.into()
-}
-
-/// Headers by which a client would say of itself what only its certificate says, or rewrite what was judged.
-const NEVER_BELIEVED: [&str; 14] = [
-    "client-cert",
-    "client-cert-chain",
-    "connection",
-    "forwarded",
-    "x-envoy-original-path",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-prefix",
-    "x-forwarded-uri",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
-
 fn values(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Box<str>]> {
     not_empty(node, reader, "write at least one value, or `\"*\"` for any");
     let mut values = Vec::new();
@@ -302,162 +235,6 @@ fn values(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Box<str>]> {
         values.extend(reader.text(item).map(Box::from));
     }
     values.into()
-}
-
-fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
-    not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
-    let items = reader.one_or_more(node);
-    let mut alternatives = Vec::with_capacity(items.len());
-    for item in items {
-        alternatives.extend(alternative(item, reader));
-    }
-    alternatives
-}
-
-fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> {
-    let mut keys = vec!["any"];
-    keys.extend(Attribute::ALL.map(Attribute::name));
-    let entries = reader.entries(node, "`match`")?;
-    let place = reader.place(node);
-    let mut tests = Vec::new();
-    let mut any = None;
-    for (name, key, value) in &entries {
-        match (*name, Attribute::named(name)) {
-            ("any", _) => any = Some((*key, *value)),
-            (_, Some(attribute)) => tests.push(test(attribute, value, reader)),
-            (_, None) => unknown_attribute(name, key, "`match`", &keys, reader),
-        }
-    }
-    match any {
-        Some((_, value)) if reader.boolean(value) == Some(false) => {
-            reader.error(
-                "bad-match",
-                value,
-                "`any: false` matches no client",
-                Some("remove the entry, or write `any: true`".into()),
-            );
-        }
-        Some((key, _)) if entries.len() > 1 => {
-            let help = "remove `any`, or the other keys".to_owned();
-            reader.error("bad-match", key, "`any: true` beside other keys contradicts them", Some(help));
-        }
-        None if entries.is_empty() => {
-            let help = "write `any: true` if every client is meant".to_owned();
-            reader.error(
-                "empty-list",
-                node,
-                "an empty `match` matches nothing, and never means everyone",
-                Some(help),
-            );
-        }
-        _ => {}
-    }
-    Some(Alternative { tests: tests.into(), place })
-}
-
-/// Notes a key that is no attribute; the abbreviations of certificate tools are known.
-fn unknown_attribute(name: &str, key: &Node<'_>, what: &str, keys: &[&str], reader: &mut Reader<'_>) {
-    let usual = match name.to_ascii_lowercase().as_str() {
-        "cn" => Some("common_name"),
-        "o" | "org" => Some("organization"),
-        "ou" => Some("organizational_unit"),
-        "c" => Some("country"),
-        "l" => Some("locality"),
-        "st" => Some("state"),
-        "san" | "spiffe" | "spiffe_id" => Some("uri"),
-        _ => None,
-    };
-    let help = match usual {
-        Some(usual) => Some(format!("did you mean `{usual}`?")),
-        None => did_you_mean(name, keys.iter().copied()),
-    };
-    let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
-    reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));
-}
-
-fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test {
-    not_empty(node, reader, "write at least one value, or leave the key out");
-    let mut matchers = Vec::new();
-    for item in reader.one_or_more(node) {
-        let Some(text) = reader.name(item) else { continue };
-        match matcher(attribute, text) {
-            Ok(matcher) => matchers.push(matcher),
-            Err(malformed) => report(malformed, "bad-pattern", item, reader),
-        }
-    }
-    Test::new(attribute, matchers)
-}
-
-fn matcher(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
-    match attribute {
-        Attribute::Ip => match Network::parse(text) {
-            Ok(network) => Ok(Matcher::Network(network)),
-            Err((message, help)) => Err(Malformed { start: 0, end: text.len(), message, help }),
-        },
-        Attribute::Serial | Attribute::Fingerprint | Attribute::PublicKey => {
-            hexadecimal(attribute, text).map(Matcher::Exact)
-        }
-        Attribute::Dns => pattern(attribute, text.strip_suffix('.').unwrap_or(text)),
-        Attribute::Uri => {
-            spiffe(text)?;
-            pattern(attribute, text)
-        }
-        _ => pattern(attribute, text),
-    }
-}
-
-fn pattern(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
-    let pattern = Pattern::parse(attribute, text)?;
-    Ok(match pattern.exact() {
-        Some(exact) => Matcher::Exact(exact.into()),
-        None => Matcher::Pattern(pattern),
-    })
-}
-
-/// Small letters, no colons, and no leading zeros in a serial number: as identities spell them.
-fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, Malformed> {
-    let digits: String =
-        text.chars().filter(|c| !matches!(c, ':' | ' ')).collect::<String>().to_ascii_lowercase();
-    let wrong = |message: String| Malformed::new(0, text.len(), message);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(wrong(format!("`{attribute}` is a number in hexadecimal, not `{text}`")).help(
-            "patterns are not possible here; `openssl x509 -noout -serial -fingerprint -sha256` prints it",
-        ));
-    }
-    if attribute == Attribute::Serial {
-        let trimmed = digits.trim_start_matches('0');
-        return Ok(if trimmed.is_empty() { "0" } else { trimmed }.into());
-    }
-    if digits.len() != 64 {
-        return Err(wrong(format!("a SHA-256 has 64 hexadecimal digits, this has {}", digits.len())));
-    }
-    Ok(digits.into())
-}
-
-/// A pattern that no SPIFFE id can match is a mistake of writing.
-fn spiffe(text: &str) -> Result<(), Malformed> {
-    let Some(id) = text.strip_prefix("spiffe://") else { return Ok(()) };
-    let domain = id.split('/').next().unwrap_or_default();
-    let wrong = |message: &str, help: &str| Err(Malformed::new(0, text.len(), message).help(help));
-    if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return wrong(
-            "the trust domain of a SPIFFE id is written in small letters",
-            "no certificate can match this",
-        );
-    }
-    if id.contains(['?', '#', '%', ' ']) {
-        return wrong("a SPIFFE id has no query, fragment, escape or space", "no certificate can match this");
-    }
-    if id.ends_with('/') || id.contains("//") {
-        return wrong(
-            "a SPIFFE id has no empty segment",
-            "no certificate can match this; `/**` stands for everything below",
-        );
-    }
-    if id.split('/').skip(1).any(|segment| matches!(segment, "." | "..")) {
-        return wrong("a SPIFFE id has no `.` or `..` segment", "no certificate can match this");
-    }
-    Ok(())
 }
 
 fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
@@ -502,25 +279,4 @@ fn report(malformed: Malformed, code: &'static str, node: &Node<'_>, reader: &mu
     };
     let place = reader.place_of(span);
     reader.report(Diagnostic::error(code, malformed.message).at(place).maybe_help(malformed.help));
-}
-
-/// Finds names that were declared twice, and gives the rest their index.
-pub(super) fn index<'w>(
-    kind: &str,
-    names: impl Iterator<Item = &'w Word>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> HashMap<Box<str>, usize> {
-    let mut found: HashMap<Box<str>, (usize, &Word)> = HashMap::new();
-    for (number, word) in names.enumerate() {
-        match found.get(&word.text) {
-            Some((_, first)) => diagnostics.push(
-                Diagnostic::error("duplicate-name", format!("the {kind} `{}` is declared twice", word.text))
-                    .at(word.place.clone())
-                    .related(first.place.clone(), "first declared here")
-                    .help("give one of them another name, or make them one"),
-            ),
-            None => drop(found.insert(word.text.clone(), (number, word))),
-        }
-    }
-    found.into_iter().map(|(name, (number, _))| (name, number)).collect()
 }

@@ -196,8 +196,8 @@ impl<'m> Linter<'m> {
             let other = (0..).zip(&self.model.clients).find(|(other, wider)| {
                 *other != number
                     && wider.entry.when.is_none()
-                    && own.is_subset(&wider.permissions().collect())
                     && meant_by(&client.entry.alternatives, &wider.entry.alternatives)
+                    && own.is_subset(&wider.permissions().collect())
                     // Of two that say the same, one is pointed out.
                     && (*other < number || !meant_by(&wider.entry.alternatives, &client.entry.alternatives) || !wider.permissions().all(|p| own.contains(&p)))
             });

@@ -1,6 +1,7 @@
 //! What the language promises, one promise a test.
 
 mod agreement;
+mod robustness;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -349,4 +350,11 @@ fn files_are_one_policy_in_any_order() {
     }
     let twice = Policy::compile(&[roles.clone(), roles]).unwrap_err();
     assert!(twice.iter().any(|d| d.message == "the role `r` is declared twice" && d.related.len() == 1));
+}
+
+#[test]
+fn a_test_file_cannot_hold_what_the_proxy_would_not_read() {
+    let tests = Source::new("p_test.yaml", "version: 1\npermissions: { p: [GET /] }\ntests: []\n");
+    let problems = Policy::compile(&[tests]).unwrap_err();
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["bad-test-file"]);
 }

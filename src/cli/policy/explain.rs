@@ -66,9 +66,10 @@ impl Explain {
         };
         let identity = identity.map_err(|problem| vec![problem])?;
         let headers = headers(&self.headers).map_err(|problem| vec![problem])?;
+        let model = load(&paths)?;
         Ok(Asked {
-            model: load(&paths)?,
-            policy: load(&paths).map(Policy::of)?,
+            policy: Policy::of(model.clone()),
+            model,
             identity,
             target,
             headers,

@@ -46,12 +46,11 @@ enum Format {
 
 impl Test {
     pub(super) fn run(self, output: &mut Output<'_>) -> io::Result<u8> {
-        let loaded =
-            load_with_tests(&self.paths).and_then(|model| Ok((model, load_with_tests(&self.paths)?)));
-        let (model, compiled) = match loaded {
-            Ok((model, again)) => (model, Policy::of(again)),
+        let model = match load_with_tests(&self.paths) {
+            Ok(model) => model,
             Err(problems) => return output.bad_input(&problems),
         };
+        let compiled = Policy::of(model.clone());
         let now = self.at.unwrap_or_else(Timestamp::now);
         let certificate = |file: &crate::policy::Word| {
             let folder = Path::new(file.place.source.name()).parent().unwrap_or(Path::new(""));

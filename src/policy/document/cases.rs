@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::super::matching::spelled;
-use super::{Word, unknown_attribute, values};
+use super::matches::unknown_attribute;
+use super::{Word, values};
 use crate::diagnostic::{Place, did_you_mean};
 use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;

@@ -1,0 +1,290 @@
+//! Looking names up: what was declared, what a reference means, and what was probably meant by one that means nothing.
+
+use std::collections::HashMap;
+
+use super::super::document::{ClientEntry, DenyEntry, PermissionEntry, RoleEntry, Word};
+use super::{Client, Deny, Member, Set};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+
+/// The declared names of one kind.
+#[derive(Default)]
+pub(super) struct Kind {
+    pub(super) by_name: HashMap<Box<str>, usize>,
+    /// What globs were found to mean.
+    globs: HashMap<Box<str>, Vec<u32>>,
+}
+
+impl Kind {
+    fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).and_then(|index| u32::try_from(*index).ok())
+    }
+
+    fn glob(&mut self, glob: &str) -> &[u32] {
+        let by_name = &self.by_name;
+        self.globs.entry(glob.into()).or_insert_with(|| {
+            let matching = by_name.iter().filter(|(name, _)| glob_matches(glob, name));
+            let mut found: Vec<u32> = matching.filter_map(|(_, index)| u32::try_from(*index).ok()).collect();
+            found.sort_unstable();
+            found
+        })
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
+    }
+}
+
+/// Whether a name is one that a glob means; `*` stands for any run of characters.
+fn glob_matches(glob: &str, name: &str) -> bool {
+    let mut parts = glob.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last)
+}
+
+/// Suggestions cost a comparison with every name; after so many wrong names nobody reads them.
+pub(super) struct Suggestions {
+    left: usize,
+}
+
+impl Suggestions {
+    pub(super) fn of<'n>(&mut self, word: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+        self.left = self.left.checked_sub(1)?;
+        did_you_mean(word, names)
+    }
+}
+
+/// Everything that can be referred to.
+pub(super) struct Names {
+    permissions: Kind,
+    roles: Kind,
+    pub(super) clients: Kind,
+    pub(super) suggestions: Suggestions,
+}
+
+impl Names {
+    pub(super) fn of(
+        permissions: &[PermissionEntry],
+        roles: &[RoleEntry],
+        clients: &[ClientEntry],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let kind = |by_name| Kind { by_name, globs: HashMap::new() };
+        let permission_names = index("permission", permissions.iter().map(|entry| &entry.name), diagnostics);
+        let role_names = index("role", roles.iter().map(|entry| &entry.name), diagnostics);
+        let client_names = index("client entry", clients.iter().map(|entry| &entry.name), diagnostics);
+        for role in roles {
+            if let Some(permission) =
+                permission_names.get(&role.name.text).and_then(|index| permissions.get(*index))
+            {
+                diagnostics.push(
+                    Diagnostic::error(
+                        "duplicate-name",
+                        format!("`{}` is both a permission and a role", role.name.text),
+                    )
+                    .at(role.name.place.clone())
+                    .related(permission.name.place.clone(), "the permission is declared here")
+                    .help("give one of them another name; a role's list may name either kind"),
+                );
+            }
+        }
+        Self {
+            permissions: kind(permission_names),
+            roles: kind(role_names),
+            clients: kind(client_names),
+            suggestions: Suggestions { left: 200 },
+        }
+    }
+
+    /// What the list of a role means: permissions and roles, and globs over both.
+    pub(super) fn members(
+        &mut self,
+        words: &[Word],
+        of: Option<&RoleEntry>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Vec<Member> {
+        let mut members = Vec::new();
+        let own = of.and_then(|role| self.roles.find(&role.name.text));
+        for word in words {
+            if word.text.contains('*') {
+                let roles = self.roles.glob(&word.text).iter().filter(|role| Some(**role) != own);
+                let roles = roles.map(|role| Member::Role { role: *role, by_glob: true });
+                let before = members.len();
+                members.extend(roles);
+                members.extend(
+                    self.permissions
+                        .glob(&word.text)
+                        .iter()
+                        .map(|permission| Member::Permission(*permission)),
+                );
+                if members.len() == before {
+                    diagnostics.push(no_match("permission or role", word));
+                }
+            } else if let Some(permission) = self.permissions.find(&word.text) {
+                members.push(Member::Permission(permission));
+            } else if let Some(role) = self.roles.find(&word.text) {
+                members.push(Member::Role { role, by_glob: false });
+            } else {
+                let names = self.permissions.names().chain(self.roles.names());
+                let help = self.suggestions.of(&word.text, names);
+                diagnostics.push(unknown("permission or role", word, help, of.map(|role| &role.name)));
+            }
+        }
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+
+    pub(super) fn client(
+        &mut self,
+        entry: ClientEntry,
+        sets: &[Set],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Client {
+        let owner = Some(&entry.name);
+        let roles = look_up(
+            "role",
+            &mut self.roles,
+            &self.permissions,
+            &mut self.suggestions,
+            &entry.roles,
+            owner,
+            diagnostics,
+        );
+        let permissions = look_up(
+            "permission",
+            &mut self.permissions,
+            &self.roles,
+            &mut self.suggestions,
+            &entry.permissions,
+            owner,
+            diagnostics,
+        );
+        let mut given: Vec<Set> = roles.iter().filter_map(|role| sets.get(*role as usize).cloned()).collect();
+        if !permissions.is_empty() {
+            given.push(permissions.into());
+        }
+        Client { entry, roles, sets: given }
+    }
+
+    pub(super) fn deny(
+        &mut self,
+        mut entry: DenyEntry,
+        permissions: &mut Vec<PermissionEntry>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Deny {
+        let owner = Some(&entry.name);
+        let none = Kind::default();
+        let clients = entry.clients.as_ref().map(|words| {
+            look_up(
+                "client entry",
+                &mut self.clients,
+                &none,
+                &mut self.suggestions,
+                words,
+                owner,
+                diagnostics,
+            )
+        });
+        let mut forbidden = look_up(
+            "permission",
+            &mut self.permissions,
+            &self.roles,
+            &mut self.suggestions,
+            &entry.permissions,
+            owner,
+            diagnostics,
+        );
+        if !entry.routes.is_empty() {
+            forbidden.extend(u32::try_from(permissions.len()).ok());
+            let routes = std::mem::take(&mut entry.routes);
+            permissions.push(PermissionEntry { name: entry.name.clone(), routes });
+        }
+        Deny { entry, clients, permissions: forbidden.into() }
+    }
+}
+
+/// Names and globs of one kind; a name of the other kind is pointed out.
+fn look_up(
+    what: &str,
+    kind: &mut Kind,
+    other: &Kind,
+    suggestions: &mut Suggestions,
+    words: &[Word],
+    owner: Option<&Word>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<u32> {
+    let mut found = Vec::new();
+    for word in words {
+        if word.text.contains('*') {
+            let matching = kind.glob(&word.text);
+            if matching.is_empty() {
+                diagnostics.push(no_match(what, word));
+            }
+            found.extend(matching);
+        } else if let Some(index) = kind.find(&word.text) {
+            found.push(index);
+        } else {
+            let help = match (other.find(&word.text), what) {
+                (Some(_), "role") => {
+                    Some(format!("`{}` is a permission; write it under `permissions`", word.text))
+                }
+                (Some(_), _) => Some(format!("`{}` is a role; only permissions can stand here", word.text)),
+                (None, _) => suggestions.of(&word.text, kind.names()),
+            };
+            diagnostics.push(unknown(what, word, help, owner));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) -> Diagnostic {
+    let (code, otherwise) = match what {
+        "role" => ("unknown-role", "declare it under `roles`"),
+        "permission" => ("unknown-permission", "declare it under `permissions`"),
+        "client entry" => ("unknown-client", "name an entry of `clients`"),
+        _ => ("unknown-name", "declare it under `permissions` or `roles`"),
+    };
+    let diagnostic =
+        Diagnostic::error(code, format!("unknown {what} `{}`", word.text)).at(word.place.clone());
+    let diagnostic = match owner {
+        Some(owner) => diagnostic.label(format!("used by `{}`", owner.text)),
+        None => diagnostic,
+    };
+    diagnostic.help(help.unwrap_or_else(|| otherwise.to_owned()))
+}
+
+fn no_match(what: &str, word: &Word) -> Diagnostic {
+    Diagnostic::error("bad-glob", format!("`{}` matches no {what}", word.text))
+        .at(word.place.clone())
+        .help("`*` stands for any run of characters in a declared name, as in `events:*`")
+}
+
+/// Finds names that were declared twice, and gives the rest their index.
+pub(super) fn index<'w>(
+    kind: &str,
+    names: impl Iterator<Item = &'w Word>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> HashMap<Box<str>, usize> {
+    let mut found: HashMap<Box<str>, (usize, &Word)> = HashMap::new();
+    for (number, word) in names.enumerate() {
+        match found.get(&word.text) {
+            Some((_, first)) => diagnostics.push(
+                Diagnostic::error("duplicate-name", format!("the {kind} `{}` is declared twice", word.text))
+                    .at(word.place.clone())
+                    .related(first.place.clone(), "first declared here")
+                    .help("give one of them another name, or make them one"),
+            ),
+            None => drop(found.insert(word.text.clone(), (number, word))),
+        }
+    }
+    found.into_iter().map(|(name, (number, _))| (name, number)).collect()
+}

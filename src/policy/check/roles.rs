@@ -1,0 +1,93 @@
+//! Roles of roles: unfolded into permissions, and refused where one contains itself.
+
+use std::collections::HashSet;
+
+use super::super::document::RoleEntry;
+use super::{Member, Set};
+use crate::diagnostic::Diagnostic;
+
+/// Roles may unfold into this many permissions in all; honest policies stay far below.
+const MOST_UNFOLDED: usize = 20_000_000;
+
+/// Roles that contain themselves by name.
+pub(super) fn no_cycles(roles: &[RoleEntry], members: &[Vec<Member>], diagnostics: &mut Vec<Diagnostic>) {
+    let named = |role: usize| -> Vec<usize> {
+        let members = members.get(role).map(Vec::as_slice).unwrap_or_default();
+        members
+            .iter()
+            .filter_map(|member| match member {
+                Member::Role { role, by_glob: false } => Some(*role as usize),
+                _ => None,
+            })
+            .collect()
+    };
+    // Depth first with an own stack: a chain of roles may be as long as the file allows.
+    let mut done = vec![false; roles.len()];
+    for start in 0..roles.len() {
+        if done.get(start).copied().unwrap_or(true) {
+            continue;
+        }
+        let mut path: Vec<(usize, Vec<usize>)> = vec![(start, named(start))];
+        let mut open: HashSet<usize> = HashSet::from([start]);
+        while let Some((role, next)) = path.last_mut() {
+            let Some(member) = next.pop() else {
+                if let Some(done) = done.get_mut(*role) {
+                    *done = true;
+                }
+                open.remove(role);
+                path.pop();
+                continue;
+            };
+            if open.contains(&member) {
+                let from = path.iter().position(|(role, _)| *role == member).unwrap_or(0);
+                let around: Vec<usize> = path.iter().skip(from).map(|(role, _)| *role).collect();
+                diagnostics.extend(cycle(roles, &around));
+            } else if !done.get(member).copied().unwrap_or(true) {
+                open.insert(member);
+                path.push((member, named(member)));
+            }
+        }
+    }
+}
+
+fn cycle(roles: &[RoleEntry], around: &[usize]) -> Option<Diagnostic> {
+    let entries: Vec<&RoleEntry> = around.iter().filter_map(|role| roles.get(*role)).collect();
+    let (first, rest) = entries.split_first()?;
+    let chain: Vec<&str> = entries.iter().chain([first]).map(|role| &*role.name.text).take(12).collect();
+    let mut diagnostic =
+        Diagnostic::error("role-cycle", format!("the role `{}` contains itself", first.name.text))
+            .at(first.name.place.clone())
+            .label(chain.join(" → "))
+            .help("take one of them out of the other's list");
+    for role in rest.iter().take(3) {
+        diagnostic = diagnostic.related(role.name.place.clone(), "by way of this role");
+    }
+    Some(diagnostic)
+}
+
+/// The permissions of each role; `None` if they are too many.
+pub(super) fn unfold(members: &[Vec<Member>]) -> Option<Vec<Set>> {
+    let mut total = 0usize;
+    let mut sets = Vec::with_capacity(members.len());
+    for start in 0..members.len() {
+        let mut seen = HashSet::from([start]);
+        let mut open = vec![start];
+        let mut permissions = Vec::new();
+        while let Some(role) = open.pop() {
+            for member in members.get(role).map(Vec::as_slice).unwrap_or_default() {
+                match member {
+                    Member::Permission(permission) => permissions.push(*permission),
+                    Member::Role { role, .. } if seen.insert(*role as usize) => open.push(*role as usize),
+                    Member::Role { .. } => {}
+                }
+            }
+            total = total
+                .checked_add(members.get(role).map_or(0, Vec::len))
+                .filter(|total| *total <= MOST_UNFOLDED)?;
+        }
+        permissions.sort_unstable();
+        permissions.dedup();
+        sets.push(permissions.into());
+    }
+    Some(sets)
+}

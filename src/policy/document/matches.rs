@@ -1,0 +1,172 @@
+//! `match:` as it is written: what a certificate must say, key by key.
+
+use super::super::condition::Network;
+use super::super::matching::{Alternative, Matcher, Test};
+use super::super::pattern::{Malformed, Pattern};
+use super::{not_empty, report};
+use crate::diagnostic::did_you_mean;
+use crate::document::{Node, Reader};
+use crate::identity::Attribute;
+
+/// One mapping of what a certificate must say, or a list of them.
+pub(super) fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
+    not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
+    let items = reader.one_or_more(node);
+    let mut alternatives = Vec::with_capacity(items.len());
+    for item in items {
+        alternatives.extend(alternative(item, reader));
+    }
+    alternatives
+}
+
+fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> {
+    let mut keys = vec!["any"];
+    keys.extend(Attribute::ALL.map(Attribute::name));
+    let entries = reader.entries(node, "`match`")?;
+    let place = reader.place(node);
+    let mut tests = Vec::new();
+    let mut any = None;
+    for (name, key, value) in &entries {
+        match (*name, Attribute::named(name)) {
+            ("any", _) => any = Some((*key, *value)),
+            (_, Some(attribute)) => tests.push(test(attribute, value, reader)),
+            (_, None) => unknown_attribute(name, key, "`match`", &keys, reader),
+        }
+    }
+    match any {
+        Some((_, value)) if reader.boolean(value) == Some(false) => {
+            reader.error(
+                "bad-match",
+                value,
+                "`any: false` matches no client",
+                Some("remove the entry, or write `any: true`".into()),
+            );
+        }
+        Some((key, _)) if entries.len() > 1 => {
+            let help = "remove `any`, or the other keys".to_owned();
+            reader.error("bad-match", key, "`any: true` beside other keys contradicts them", Some(help));
+        }
+        None if entries.is_empty() => {
+            let help = "write `any: true` if every client is meant".to_owned();
+            reader.error(
+                "empty-list",
+                node,
+                "an empty `match` matches nothing, and never means everyone",
+                Some(help),
+            );
+        }
+        _ => {}
+    }
+    Some(Alternative { tests: tests.into(), place })
+}
+
+/// Notes a key that is no attribute; the abbreviations of certificate tools are known.
+pub(super) fn unknown_attribute(
+    name: &str,
+    key: &Node<'_>,
+    what: &str,
+    keys: &[&str],
+    reader: &mut Reader<'_>,
+) {
+    let usual = match name.to_ascii_lowercase().as_str() {
+        "cn" => Some("common_name"),
+        "o" | "org" => Some("organization"),
+        "ou" => Some("organizational_unit"),
+        "c" => Some("country"),
+        "l" => Some("locality"),
+        "st" => Some("state"),
+        "san" | "spiffe" | "spiffe_id" => Some("uri"),
+        _ => None,
+    };
+    let help = match usual {
+        Some(usual) => Some(format!("did you mean `{usual}`?")),
+        None => did_you_mean(name, keys.iter().copied()),
+    };
+    let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
+    reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));
+}
+
+fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test {
+    not_empty(node, reader, "write at least one value, or leave the key out");
+    let mut matchers = Vec::new();
+    for item in reader.one_or_more(node) {
+        let Some(text) = reader.name(item) else { continue };
+        match matcher(attribute, text) {
+            Ok(matcher) => matchers.push(matcher),
+            Err(malformed) => report(malformed, "bad-pattern", item, reader),
+        }
+    }
+    Test::new(attribute, matchers)
+}
+
+fn matcher(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
+    match attribute {
+        Attribute::Ip => match Network::parse(text) {
+            Ok(network) => Ok(Matcher::Network(network)),
+            Err((message, help)) => Err(Malformed { start: 0, end: text.len(), message, help }),
+        },
+        Attribute::Serial | Attribute::Fingerprint | Attribute::PublicKey => {
+            hexadecimal(attribute, text).map(Matcher::Exact)
+        }
+        Attribute::Dns => pattern(attribute, text.strip_suffix('.').unwrap_or(text)),
+        Attribute::Uri => {
+            spiffe(text)?;
+            pattern(attribute, text)
+        }
+        _ => pattern(attribute, text),
+    }
+}
+
+fn pattern(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
+    let pattern = Pattern::parse(attribute, text)?;
+    Ok(match pattern.exact() {
+        Some(exact) => Matcher::Exact(exact.into()),
+        None => Matcher::Pattern(pattern),
+    })
+}
+
+/// Small letters, no colons, and no leading zeros in a serial number: as identities spell them.
+fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, Malformed> {
+    let digits: String =
+        text.chars().filter(|c| !matches!(c, ':' | ' ')).collect::<String>().to_ascii_lowercase();
+    let wrong = |message: String| Malformed::new(0, text.len(), message);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(wrong(format!("`{attribute}` is a number in hexadecimal, not `{text}`")).help(
+            "patterns are not possible here; `openssl x509 -noout -serial -fingerprint -sha256` prints it",
+        ));
+    }
+    if attribute == Attribute::Serial {
+        let trimmed = digits.trim_start_matches('0');
+        return Ok(if trimmed.is_empty() { "0" } else { trimmed }.into());
+    }
+    if digits.len() != 64 {
+        return Err(wrong(format!("a SHA-256 has 64 hexadecimal digits, this has {}", digits.len())));
+    }
+    Ok(digits.into())
+}
+
+/// A pattern that no SPIFFE id can match is a mistake of writing.
+fn spiffe(text: &str) -> Result<(), Malformed> {
+    let Some(id) = text.strip_prefix("spiffe://") else { return Ok(()) };
+    let domain = id.split('/').next().unwrap_or_default();
+    let wrong = |message: &str, help: &str| Err(Malformed::new(0, text.len(), message).help(help));
+    if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return wrong(
+            "the trust domain of a SPIFFE id is written in small letters",
+            "no certificate can match this",
+        );
+    }
+    if id.contains(['?', '#', '%', ' ']) {
+        return wrong("a SPIFFE id has no query, fragment, escape or space", "no certificate can match this");
+    }
+    if id.ends_with('/') || id.contains("//") {
+        return wrong(
+            "a SPIFFE id has no empty segment",
+            "no certificate can match this; `/**` stands for everything below",
+        );
+    }
+    if id.split('/').skip(1).any(|segment| matches!(segment, "." | "..")) {
+        return wrong("a SPIFFE id has no `.` or `..` segment", "no certificate can match this");
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! A first policy from what clients did: all of what was seen, and no more but where paths are generalised.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::history::Event;
+use crate::identity::Attribute;
+
+/// How often a route was seen, and when last.
+#[derive(Clone, Copy, Debug)]
+struct Evidence {
+    times: usize,
+    last: Timestamp,
+}
+
+/// What one client was seen to do: for each path, with `{id}` for segments that vary, its methods.
+type Seen = BTreeMap<Vec<String>, BTreeMap<String, Evidence>>;
+
+/// Writes a policy that allows what the events were. It passes `check`.
+pub(crate) fn suggest(events: impl Iterator<Item = Event>) -> String {
+    let mut clients: BTreeMap<Box<str>, Vec<Event>> = BTreeMap::new();
+    for event in events {
+        clients.entry(event.client.clone()).or_default().push(event);
+    }
+    let mut names = BTreeSet::new();
+    let (mut permissions, mut entries) = (String::new(), String::new());
+    for (client, events) in clients {
+        let attributes = events.first().map(|event| event.attributes.as_slice()).unwrap_or_default();
+        let name = name(&client, attributes, &mut names);
+        let _ = writeln!(permissions, "  {name}:seen:");
+        for (path, methods) in generalised(&events) {
+            permissions += &route(&path, &methods);
+        }
+        let _ = writeln!(entries, "  - name: {name}\n    match: {{ {} }}", whom(attributes));
+        let _ = writeln!(entries, "    permissions: [\"{name}:seen\"]");
+    }
+    if permissions.is_empty() {
+        return "# Nothing was seen, so nothing is allowed.\nversion: 1\n".to_owned();
+    }
+    format!(
+        "# Learned from what clients did. Read it before you use it: it allows what was seen, wanted or not.\n\
+         version: 1\n\npermissions:\n{permissions}\nclients:\n{entries}"
+    )
+}
+
+/// Takes paths that differ in one varying segment for one route: `/events/17` and `/events/18` are `/events/{id}`.
+fn generalised(events: &[Event]) -> Seen {
+    let mut seen: Seen = BTreeMap::new();
+    for event in events {
+        let path: Vec<String> = event.target.segments().map(segment).collect();
+        add(&mut seen, path, event.target.method().as_str(), Evidence { times: 1, last: event.time });
+    }
+    let longest = seen.keys().map(Vec::len).max().unwrap_or(0);
+    for position in 0..longest {
+        let mut values: BTreeMap<(Vec<String>, Vec<String>), BTreeSet<String>> = BTreeMap::new();
+        for path in seen.keys().filter(|path| path.len() > position) {
+            values.entry(around(path, position)).or_default().extend(path.get(position).cloned());
+        }
+        for (path, methods) in std::mem::take(&mut seen) {
+            let several = values.get(&around(&path, position)).is_some_and(|values| values.len() >= SEVERAL);
+            let mut path = path;
+            if let Some(segment) = path.get_mut(position)
+                && (several || is_id(segment))
+                && !segment.is_empty()
+                && position > 0
+            {
+                *segment = "{id}".to_owned();
+            }
+            for (method, evidence) in methods {
+                add(&mut seen, path.clone(), &method, evidence);
+            }
+        }
+    }
+    seen
+}
+
+/// So many different segments in one place are taken for values, not for names.
+const SEVERAL: usize = 4;
+
+fn around(path: &[String], position: usize) -> (Vec<String>, Vec<String>) {
+    let before = path.get(..position).unwrap_or_default().to_vec();
+    (before, path.get(position + 1..).unwrap_or_default().to_vec())
+}
+
+fn add(seen: &mut Seen, path: Vec<String>, method: &str, evidence: Evidence) {
+    let known =
+        seen.entry(path).or_default().entry(method.to_owned()).or_insert(Evidence { times: 0, ..evidence });
+    known.times += evidence.times;
+    known.last = known.last.max(evidence.last);
+}
+
+/// Numbers, UUIDs and other long runs of hexadecimal digits.
+fn is_id(segment: &str) -> bool {
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    let hexadecimal = segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    (digits > 0 && digits == segment.len()) || (hexadecimal && segment.len() >= 8 && digits > 0)
+}
+
+/// A segment as a route writes it.
+fn segment(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'_'
+            | b'.'
+            | b'~'
+            | b'@'
+            | b':'
+            | b'!'
+            | b'$'
+            | b'=' => {
+                text.push(char::from(*byte));
+            }
+            byte => drop(write!(text, "%{byte:02X}")),
+        }
+    }
+    text
+}
+
+fn route(path: &[String], methods: &BTreeMap<String, Evidence>) -> String {
+    let path: String =
+        if path.is_empty() { "/".to_owned() } else { path.iter().map(|part| format!("/{part}")).collect() };
+    let implied = |method: &str| method == "HEAD" && methods.contains_key("GET");
+    let names: Vec<&str> = methods.keys().map(String::as_str).filter(|method| !implied(method)).collect();
+    let times: usize = methods.values().map(|evidence| evidence.times).sum();
+    let last = methods.values().map(|evidence| evidence.last).max().unwrap_or_default();
+    let last = last.strftime("%Y-%m-%d %H:%MZ");
+    let route = format!("\"{} {path}\"", names.join("|"));
+    let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    format!("    - {route:<40} # {times}, last {last}\n")
+}
+
+/// What the certificate must say: the names that tell one client from another.
+fn whom(attributes: &[(Attribute, String)]) -> String {
+    let values = |attribute: Attribute| -> Vec<&String> {
+        attributes.iter().filter(|(known, _)| *known == attribute).map(|(_, value)| value).collect()
+    };
+    let telling =
+        [Attribute::Uri, Attribute::CommonName, Attribute::Dns, Attribute::Email, Attribute::Fingerprint];
+    let first =
+        telling.into_iter().find(|attribute| values(*attribute).len() == 1).unwrap_or(Attribute::Subject);
+    let also = values(Attribute::Organization).len() == 1 && first != Attribute::Fingerprint;
+    let keys = std::iter::once(first).chain(also.then_some(Attribute::Organization));
+    let keys = keys.filter_map(|key| values(key).first().map(|value| format!("{key}: {}", quoted(value))));
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+/// A YAML text in double quotes; JSON's escapes are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A name for the entry, from what the client is called.
+fn name(client: &str, attributes: &[(Attribute, String)], taken: &mut BTreeSet<String>) -> String {
+    let called = attributes.iter().find(|(attribute, _)| *attribute == Attribute::CommonName);
+    let called = called.map_or(client, |(_, value)| value.as_str());
+    let called = called.rsplit('/').next().unwrap_or(called);
+    let clean: String = called
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .take(40)
+        .collect();
+    let clean = clean.trim_matches('-');
+    let base = if clean.is_empty() { "client" } else { clean };
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    let name = std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(|name| !taken.contains(name))
+        .unwrap_or_default();
+    taken.insert(name.clone());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::{event, replay};
+    use super::super::lint::lint;
+    use super::super::{Policy, model};
+    use super::*;
+    use crate::diagnostic::Source;
+
+    fn lines() -> Vec<String> {
+        let line = |client: &str, method: &str, path: &str| {
+            serde_json::json!({
+                "time": "2026-11-24T12:00:00Z", "client": client, "method": method, "path": path, "decision": "allowed",
+            })
+            .to_string()
+        };
+        let mut lines = vec![
+            line("CN=reader,O=Shop", "GET", "/events"),
+            line("CN=reader,O=Shop", "HEAD", "/events"),
+            line("CN=reader,O=Shop", "GET", "/events/17"),
+            line("CN=reader,O=Shop", "GET", "/events/18"),
+            line("CN=reader,O=Shop", "GET", "/a%20b/*"),
+            line("CN=reader,O=Other", "POST", "/"),
+            line("spiffe://x/ns/y/sa/reader", "DELETE", "/jobs/550e8400-e29b-41d4-a716-446655440000/log"),
+        ];
+        lines.extend(
+            ["ann", "bob", "cy", "dee"]
+                .map(|user| line("CN=odd \"name\",O=Shop", "GET", &format!("/users/{user}/cart"))),
+        );
+        lines
+    }
+
+    #[test]
+    fn the_policy_allows_what_was_seen_and_passes_check() {
+        let lines = lines();
+        let events = || lines.iter().filter_map(|line| event(line));
+        let text = suggest(events());
+        let source = [Source::new("s.yaml", text.clone())];
+        let (checked, _) = model(&source).unwrap_or_else(|problems| panic!("{text}\n{}", problems[0]));
+        let warnings = lint(&checked, Timestamp::UNIX_EPOCH);
+        assert!(warnings.is_empty(), "{text}\n{}", warnings[0]);
+        let (same, changes) = replay(events(), &Policy::of(checked));
+        assert_eq!((same, changes), (lines.len(), vec![]), "{text}");
+        for part in [
+            "\"GET /events/{id}\"                       # 2 times, last 2026-11-24 12:00Z",
+            "\"GET /users/{id}/cart\"",
+            "\"DELETE /jobs/{id}/log\"",
+            "\"GET /a%20b/%2A\"",
+            "match: { common_name: \"reader\", organization: \"Other\" }",
+            "match: { common_name: \"odd \\\"name\\\"\", organization: \"Shop\" }",
+            "- name: reader-2",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn of_nothing_comes_an_empty_policy() {
+        let text = suggest(std::iter::empty());
+        assert!(Policy::compile(&[Source::new("s.yaml", text)]).unwrap().0.allows_nothing());
+    }
+}
