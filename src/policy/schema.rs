@@ -24,7 +24,7 @@ pub(crate) fn schema() -> Value {
             "tests": { "type": "array", "items": { "anyOf": [test(), matrix()] }, "description": "Questions with their expected answers, asked by `sidegate policy test`." },
         },
         "$defs": {
-            "name": { "type": "string", "pattern": "^[\\p{L}\\p{N}:_./-]+$" },
+            "name": { "type": "string", "pattern": "^[^\\s*{},()&|]+$" },
             "reference": { "type": "string", "description": "A declared name, or a pattern over them: `events:*`." },
             "routes": one_or_more(&json!({ "$ref": "#/$defs/route" })),
             "route": route(),
