@@ -1,8 +1,8 @@
 //! What a client may do: policies in YAML, understood whole or refused whole, and decided by one walk down a path. Pure.
 //!
-//! From text to decision in four steps, each a module: [`document`] (the shape of a file, part by part), [`check`] (names
-//! looked up, every mistake found), [`compile`] (one tree of routes, one index of clients), and
-//! [`Policy::authorize`]. Beside the road stand the tools for authors, which work on the checked model.
+//! From text to decision in four steps, each a module: `document` (the shape of a file, part by part), `check` (names
+//! looked up, every mistake found), `compile` (one tree of routes, one index of clients), and [`Policy::authorize`].
+//! Beside the road stand the tools for authors, which work on the checked model.
 //!
 //! A deny beats every grant, the order of entries never matters, and what is unclear is denied.
 
