@@ -159,7 +159,7 @@ pub async fn serve(
 async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {
     let tls = Arc::clone(&worker.live.load().tls);
     let secured =
-        drive::until_closed(leash, handshake::secure(socket, &tls, worker.patience.handshake)).await?;
+        drive::until_finished(leash, handshake::secure(socket, &tls, worker.patience.handshake)).await?;
     let result = match &secured {
         Ok(secured) if secured.resumed => Handshake::Resumed,
         Ok(_) => Handshake::Full,

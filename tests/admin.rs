@@ -1,5 +1,7 @@
 //! The second listener: what operators and their tools read, and nobody else (DESIGN §8).
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
 use crate::support::http1::Wire;
@@ -75,6 +77,18 @@ fn nothing_of_it_is_on_the_main_port() {
         assert_eq!(connection.get(path).unwrap().text(), "ok", "{path}");
     }
     assert_eq!(backend.received().len(), 5);
+}
+
+/// The kubelet probes by the pod's address; what says more than health and counts stays on loopback.
+#[test]
+fn bound_to_more_than_loopback_it_serves_probes_and_metrics_alone() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("admin.listen", "0.0.0.0:0").start();
+    let address = SocketAddr::from(([127, 0, 0, 1], proxy.admin.address.port()));
+    let mut wire = Wire::plain(address).unwrap();
+    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/status", 403)] {
+        assert_eq!(wire.get(path).unwrap().status, status, "{path}");
+    }
 }
 
 #[test]

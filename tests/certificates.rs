@@ -6,7 +6,7 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_R
 use sidegate::demo::pki::{self, Authority, Credential, pem};
 
 use crate::support::certificates::{RsaPublicKey, producer};
-use crate::support::{Backend, Proxy, Setup};
+use crate::support::{Backend, Proxy, Setup, is_missing};
 
 #[track_caller]
 fn verdict(proxy: &Proxy, credential: &Credential) -> String {
@@ -113,6 +113,9 @@ fn the_server_s_name_never_selects_another_authentication() {
 
 #[test]
 fn a_weak_key_is_no_identity() {
+    if is_missing("openssl", Command::new("openssl").arg("version")) {
+        return;
+    }
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let folder = proxy.setup.folder.path();

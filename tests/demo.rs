@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::support::is_missing;
 use crate::support::proxy::{Process, run};
 
 /// A demo that has said all its lines.
@@ -41,6 +42,9 @@ impl Demo {
 
 #[test]
 fn every_line_gives_what_it_says() {
+    if is_missing("curl", Command::new("curl").arg("--version")) {
+        return;
+    }
     for slots in ["1", "4"] {
         let mut demo = Demo::start(&["--max-connections", slots]);
         let lines = demo.lines.clone();
@@ -87,6 +91,9 @@ fn its_lines_show_every_refusal_that_a_new_user_should_see() {
 
 #[test]
 fn a_given_folder_stays_and_can_be_used_by_run() {
+    if is_missing("curl", Command::new("curl").arg("--version")) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a demo");
     let demo = Demo::start(&["--dir", path.to_str().unwrap()]);
@@ -97,6 +104,16 @@ fn a_given_folder_stays_and_can_be_used_by_run() {
         assert!(path.join(file).exists(), "{file}");
     }
     Demo::start(&["--dir", path.to_str().unwrap()]).stop();
+}
+
+#[test]
+fn a_folder_with_somebody_s_own_files_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.crt"), "mine").unwrap();
+    let finished = run(&["demo", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("not the demo's"), "{finished:?}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("ca.crt")).unwrap(), "mine");
 }
 
 #[test]

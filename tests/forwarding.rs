@@ -129,6 +129,32 @@ fn identity_is_set_from_the_certificate_that_was_judged() {
 }
 
 #[test]
+fn identity_headers_that_are_off_are_stripped_all_the_same() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("identity_headers.client_cert", false).start();
+    let spoof = "Client-Cert: :AAAA:\r\nX-Forwarded-Client-Cert: Subject=\"CN=admin\"\r\n";
+    connect(&proxy).ask(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{spoof}\r\n")).unwrap();
+    let received = backend.wait_for(1).remove(0);
+    assert!(received.header("client-cert").is_empty(), "{}", received.head);
+    assert!(received.header("x-forwarded-client-cert").is_empty(), "{}", received.head);
+}
+
+#[test]
+fn envoy_s_form_of_identity_is_set_where_it_is_asked_for() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("identity_headers.xfcc", true).start();
+    let spoof = "X-Forwarded-Client-Cert: Subject=\"CN=admin\"\r\n";
+    connect(&proxy).ask(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{spoof}\r\n")).unwrap();
+    let received = backend.wait_for(1).remove(0);
+    let [value] = received.header("x-forwarded-client-cert")[..] else { panic!("{}", received.head) };
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &proxy.pki().producer.chain[0]);
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(value.starts_with(&format!("Hash={hash};")), "{value}");
+    assert!(value.contains("URI=spiffe://shop.example/ns/orders/sa/producer"), "{value}");
+    assert!(value.contains("CN=order-producer") && !value.contains("admin"), "{value}");
+}
+
+#[test]
 fn where_it_came_from_is_said_by_the_proxy_alone() {
     let received = forwarded(
         "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: http\r\n\

@@ -44,7 +44,7 @@ fn on_an_http2_connection() {
     let verdict =
         eventually("its end", || connection.get("/events").unwrap().verdict(), |verdict| verdict != "200");
     assert_eq!(verdict, "401 invalid_certificate");
-    connection.ended().expect("GOAWAY without an error");
+    connection.assert_ends_in_order();
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod bad_configuration;
 mod certificates;
 mod configuration;
 mod demo;
+mod documentation;
+mod floods;
 mod forwarding;
 mod large_bodies;
 mod lasting_authentication;

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Backend, Proxy};
+use crate::support::{Backend, Proxy, is_missing};
 
 /// What is presented (a file of the folder), and the answer.
 const CASES: [(Option<&str>, &str); 4] = [
@@ -180,16 +180,6 @@ fn run(command: &mut Command) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{command:?}: {text}\n{}", String::from_utf8_lossy(&output.stderr));
     text
-}
-
-/// Whether a tool is not here, which only a developer's machine may excuse.
-fn is_missing(name: &str, probe: &mut Command) -> bool {
-    if probe.output().is_ok_and(|output| output.status.success()) {
-        return false;
-    }
-    assert!(std::env::var_os("CI").is_none(), "`{name}` is missing; .ci/clients installs it");
-    eprintln!("skipped: `{name}` is missing; .ci/clients installs it");
-    true
 }
 
 fn client(name: &str) -> PathBuf {

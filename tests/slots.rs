@@ -314,7 +314,7 @@ fn a_full_server_closes_after_its_504_and_a_freed_slot_is_taken_by_the_next() {
 
     let third = Http2::connect(&client, proxy.address).unwrap();
     assert_eq!(third.get("/events").unwrap().verdict(), "504 server_full");
-    third.ended().expect("GOAWAY without an error");
+    third.assert_ends_in_order();
 
     first.stream.sock.shutdown(Shutdown::Both).unwrap();
     proxy.admin.wait_for(USED, 0.0);

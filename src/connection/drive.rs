@@ -209,12 +209,12 @@ impl<H: Http> Future for Drive<H> {
     }
 }
 
-/// A future under a leash: `None` where it was to be closed first.
-pub(super) async fn until_closed<F: Future>(leash: &Leash, future: F) -> Option<F::Output> {
+/// What comes before the first request, under a leash: `None` where it was to finish first, for nothing was asked yet.
+pub(super) async fn until_finished<F: Future>(leash: &Leash, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| {
         leash.hold(cx.waker());
-        if leash.was_told(Order::Close) {
+        if leash.was_told(Order::Finish) {
             return Poll::Ready(None);
         }
         future.as_mut().poll(cx).map(Some)

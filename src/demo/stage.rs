@@ -12,6 +12,9 @@ use super::{Options, pki};
 /// The policy that is shipped for the events backend.
 const POLICY: &str = include_str!("../../policies/events.yaml");
 
+/// The first line of the configuration that the demo writes: what says that a folder is the demo's own.
+const MARK: &str = "# Written by `sidegate demo`;";
+
 /// The folder and the backend; both go with it, the folder only when nobody asked for it by name.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -78,7 +81,7 @@ impl Stage {
 
     fn configuration_text(&self, options: &Options) -> String {
         format!(
-            "# Written by `sidegate demo`; `sidegate run --config` takes it too, in front of a backend of your own.
+            "{MARK} `sidegate run --config` takes it too, in front of a backend of your own.
 listen: {listen}
 tls:
   certificate: server.crt
@@ -119,8 +122,9 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .and_then(|()| fs::canonicalize(path))
+            .and_then(not_somebody_else_s)
             .map(|path| Self { path, is_temporary: false })
-            .map_err(|error| explained(error, &format!("make the folder {}", path.display())))
+            .map_err(|error| explained(error, &format!("use the folder {}", path.display())))
     }
 
     /// Ours alone, and new: private keys go there, and `/tmp` is everybody's.
@@ -136,6 +140,15 @@ impl Folder {
         }
         Err(io::Error::other(format!("no new folder can be made in {}", parent.display())))
     }
+}
+
+/// Certificates and keys are overwritten in a folder of the demo's own, and nowhere else.
+fn not_somebody_else_s(folder: PathBuf) -> io::Result<PathBuf> {
+    let is_ours = fs::read_to_string(folder.join("sidegate.yaml")).is_ok_and(|text| text.starts_with(MARK));
+    if is_ours || fs::read_dir(&folder)?.next().is_none() {
+        return Ok(folder);
+    }
+    Err(io::Error::other("it holds files that are not the demo's; name a new or an empty one"))
 }
 
 impl Drop for Folder {

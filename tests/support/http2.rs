@@ -92,10 +92,13 @@ impl Http2 {
         })
     }
 
-    /// How the connection ended; waits for that.
-    pub fn ended(&self) -> Result<(), Arc<h2::Error>> {
+    /// Waits until the server has ended the connection in order. Where it closed the socket before our own farewell was
+    /// written, that is in order too.
+    #[track_caller]
+    pub fn assert_ends_in_order(&self) {
         let mut ended = self.ended.clone();
-        wait(async move { ended.wait_for(Option::is_some).await.unwrap().clone().unwrap() })
+        let end = wait(async move { ended.wait_for(Option::is_some).await.unwrap().clone().unwrap() });
+        assert!(end.as_ref().map_or_else(|error| error.is_io(), |()| true), "{end:?}");
     }
 }
 

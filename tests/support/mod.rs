@@ -11,6 +11,7 @@ pub mod http2;
 pub mod proxy;
 pub mod tls;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use self::backend::Backend;
@@ -38,4 +39,14 @@ pub fn eventually<T: std::fmt::Debug>(
         assert!(start.elapsed() < DEADLINE, "{what}: still {answer:?} after {DEADLINE:?}");
         std::thread::yield_now();
     }
+}
+
+/// Whether a tool is not here, which only a developer's machine may excuse.
+pub fn is_missing(name: &str, probe: &mut Command) -> bool {
+    if probe.output().is_ok_and(|output| output.status.success()) {
+        return false;
+    }
+    assert!(std::env::var_os("CI").is_none(), "`{name}` is missing; .ci/clients installs it");
+    eprintln!("skipped: `{name}` is missing; .ci/clients installs it");
+    true
 }

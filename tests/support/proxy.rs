@@ -100,7 +100,20 @@ impl Setup {
     pub fn start_with(self, change: impl FnOnce(&mut Command)) -> Proxy {
         let mut command = command(&["run", "--config", self.write().to_str().unwrap()]);
         change(&mut command);
-        let mut process = Process::of(&mut command);
+        self.start_as(&mut command)
+    }
+
+    /// Starts it below a shell that has done something first: `ulimit -n 64`.
+    #[track_caller]
+    pub fn start_within(self, first: &str) -> Proxy {
+        let program = env!("CARGO_BIN_EXE_sidegate");
+        let script = format!("{first}; exec {program} run --config {}", self.write().display());
+        self.start_as(Command::new("sh").args(["-c", &script]))
+    }
+
+    #[track_caller]
+    fn start_as(self, command: &mut Command) -> Proxy {
+        let mut process = Process::of(command);
         let ready = process.log_where("ready", |line| line["message"] == "ready");
         let address = |field: &str| -> SocketAddr {
             let text = ready[field].as_str().unwrap_or_else(|| panic!("no `{field}` in {ready}"));

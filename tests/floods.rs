@@ -1,0 +1,49 @@
+//! Too much of anything is survived: who was admitted is served meanwhile, and all is as before afterwards (DESIGN §2.4).
+
+use crate::support::http1::Wire;
+use crate::support::http2::{Exchange, Http2, request};
+use crate::support::{Backend, Setup, eventually};
+
+/// Accepting backs off and says so; it never spins, and never exits.
+#[test]
+fn descriptors_run_out_and_come_back() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url());
+    let mut proxy = setup.start_within("ulimit -n 48");
+    let mut admitted = proxy.producer().connect(proxy.address).unwrap();
+    assert_eq!(admitted.get("/events").unwrap().status, 200);
+    let crowd: Vec<_> = (0..100).map(|_| Wire::plain(proxy.address).unwrap()).collect();
+    proxy.process.log_where("that it cannot accept", |line| {
+        let text = line.to_string().to_lowercase();
+        text.contains("accept") && (line["level"] == "WARN" || line["level"] == "ERROR")
+    });
+    assert_eq!(admitted.get("/events").unwrap().status, 200, "who was admitted is served");
+    drop(crowd);
+    let client = proxy.producer();
+    let ask = || client.connect(proxy.address).and_then(|mut connection| connection.get("/events"));
+    let status = || ask().map_or(0, |answer| answer.status);
+    eventually("a new connection's answer", status, |status| *status == 200);
+    let errors = proxy.admin.metrics().value("sidegate_accept_errors_total");
+    assert!((1.0..1000.0).contains(&errors), "{errors} attempts: it spins");
+}
+
+/// CVE-2023-44487: opened, judged, forwarded and taken back, over and over.
+#[test]
+fn streams_that_are_reset_at_once_wear_nobody_out() {
+    let backend = Backend::hanging();
+    let proxy =
+        Setup::new(&backend.url()).set("limits.max_connections", 2).set("backend.max_in_flight", 8).start();
+    let flood = || -> std::io::Result<()> {
+        let connection = Http2::connect(&proxy.producer(), proxy.address)?;
+        for _ in 0..2000 {
+            connection.open(request("GET", "/events", &[]), true).map(Exchange::reset)?;
+        }
+        Ok(())
+    };
+    // Whether it is cut or endured, the slot and the places in flight come back.
+    let _ = flood();
+    proxy.admin.wait_for("sidegate_slots_used", 0.0);
+    proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
+    let mut stranger = proxy.anonymous().connect(proxy.address).unwrap();
+    assert_eq!(stranger.get("/events").unwrap().status, 401);
+}
