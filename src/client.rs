@@ -14,6 +14,7 @@ use crate::forward::headers::IdentityHeaders;
 use crate::identity::{Attribute, Unauthenticated, judge};
 use crate::live::Live;
 use crate::policy::Rights;
+use crate::telemetry::Told;
 
 /// An authenticated client: identity, rights and headers, worked out once per chain and generation.
 pub struct Client {
@@ -27,6 +28,8 @@ pub struct Client {
     pub headers: IdentityHeaders,
     /// Who it is, in one line for records: the certificate's subject, or its first other name.
     pub name: String,
+    /// What its certificate says, for records; only where they are kept.
+    pub told: Option<Told>,
     /// The policy's entries that it matches.
     pub grants: Vec<String>,
 }
@@ -57,6 +60,7 @@ impl Client {
             grants: rights.clients().iter().map(ToString::to_string).collect(),
             headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
             name: name.to_owned(),
+            told: live.keeps_records.then(|| Told::of(&verdict.identity)),
             rights,
             chain,
         })

@@ -22,4 +22,6 @@ pub struct Live {
     pub tls: Arc<ServerConfig>,
     /// How the backend is told who they are.
     pub identity_headers: IdentitySettings,
+    /// Whether audit records are kept, which tell who they are as well.
+    pub keeps_records: bool,
 }

@@ -16,6 +16,7 @@ use crate::identity::Trust;
 use crate::live::Live;
 use crate::policy::Policy;
 use crate::policy_files;
+use crate::telemetry::Destination;
 
 /// Reads everything that a configuration names. Warnings come with the snapshot.
 ///
@@ -29,7 +30,9 @@ pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnosti
     match (tls, trust, policy) {
         (Some(tls), Some(trust), Some((policy, warnings))) => {
             let identity_headers = config.identity_headers.clone();
-            Ok((Live { generation, policy, trust, tls: Arc::new(tls), identity_headers }, warnings))
+            let keeps_records = config.audit != Destination::None;
+            let tls = Arc::new(tls);
+            Ok((Live { generation, policy, trust, tls, identity_headers, keeps_records }, warnings))
         }
         _ => Err(problems),
     }

@@ -150,6 +150,7 @@ impl Drop for Ending {
                 request_id: record.request_id.as_str(),
                 source: self.connection.peer.address,
                 client: record.client.as_deref().map(|client| client.name.as_str()),
+                identity: record.client.as_deref().and_then(|client| client.told.as_ref()),
                 grants: record.client.as_deref().map(|client| client.grants.as_slice()).unwrap_or_default(),
                 method: &record.method,
                 path: &record.path,

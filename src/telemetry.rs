@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::refusal::{BackendFault, Reason};
 
-pub use audit::{Audit, Destination, Record};
+pub use audit::{Audit, Destination, Record, Told};
 pub use ids::{RequestId, RequestIds};
 pub use log::{Format, Log};
 pub use metrics::exposition;

@@ -105,6 +105,13 @@ fn each_decision_leaves_one_record() {
 
     proxy.producer().connect(proxy.address).unwrap().post("/events", "x").unwrap();
     let record = proxy.process.audit_where("the permit", |record| record["method"] == "POST");
+    // By the keys of `match`: what `policy replay` and `policy suggest` learn from.
+    assert_eq!(record["identity"]["common_name"], serde_json::json!(["order-producer"]), "{record}");
+    assert_eq!(
+        record["identity"]["uri"],
+        serde_json::json!(["spiffe://shop.example/ns/orders/sa/producer"]),
+        "{record}"
+    );
     assert_eq!(record["status"], 200);
     assert!(matches!(record["client"], Value::String(_) | Value::Object(_)), "{record}");
 }

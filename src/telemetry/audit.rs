@@ -1,5 +1,6 @@
 //! Audit records: one JSON line per decision.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::Decision;
+use crate::identity::{Attribute, Identity};
 use crate::policy::Rule;
 
 /// Longer paths and names are cut: a line is for reading, and a client must not choose its length.
@@ -45,6 +48,8 @@ pub struct Record<'a> {
     pub source: SocketAddr,
     /// Who the client is; nobody before it is authenticated.
     pub client: Option<&'a str>,
+    /// What its certificate says, as a policy's `match` would ask for it.
+    pub identity: Option<&'a Told>,
     /// The names of the policy's entries that the client matches.
     pub grants: &'a [String],
     /// The method.
@@ -63,12 +68,32 @@ pub struct Record<'a> {
     pub duration: Duration,
 }
 
+/// An identity as records tell it: lists of values by the keys of `match`. Written once a client, not once a record.
+#[derive(Debug)]
+pub struct Told(Box<RawValue>);
+
+/// More values of one attribute are left out of records.
+const MOST_VALUES: usize = 16;
+
+impl Told {
+    /// Everything that an identity says, within the bounds of a line.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Self {
+        let values = |attribute| identity.values(attribute).take(MOST_VALUES).map(cut).collect::<Vec<_>>();
+        let attributes = Attribute::ALL.into_iter().map(|attribute| (attribute.name(), values(attribute)));
+        let told: BTreeMap<_, _> = attributes.filter(|(_, values)| !values.is_empty()).collect();
+        // Lists of texts: nothing here can fail.
+        Self(serde_json::value::to_raw_value(&told).unwrap_or_default())
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     time: Timestamp,
     request_id: &'a str,
     source: SocketAddr,
     client: Option<&'a str>,
+    identity: Option<&'a RawValue>,
     grants: &'a [String],
     method: &'a str,
     path: &'a str,
@@ -129,6 +154,7 @@ impl<'a> Line<'a> {
             request_id: record.request_id,
             source: record.source,
             client: record.client.map(cut),
+            identity: record.identity.map(|told| &*told.0),
             grants: record.grants,
             method: cut(record.method.as_str()),
             path: cut(record.path),
