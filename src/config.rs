@@ -1,6 +1,7 @@
 //! `sidegate.yaml` → [`Config`], in two steps like a policy: the document with its places, then what it means. Pure:
 //! paths are only named here; [`crate::reload`] reads what they name.
 
+mod backend;
 mod keys;
 
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 use tracing::level_filters::LevelFilter;
 
 use crate::admission::Bounds;
@@ -21,6 +22,7 @@ use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Usage};
 use crate::telemetry::{Destination, Format};
 
+pub use backend::BackendTls;
 pub use keys::{KEYS, Key};
 
 /// A configuration that makes sense. What it names may still not exist.
@@ -38,6 +40,8 @@ pub struct Config {
     pub usage: Usage,
     /// Where requests go.
     pub backend: forward::Settings,
+    /// How it is trusted, where it is spoken to by TLS.
+    pub backend_tls: Option<BackendTls>,
     /// How many of them at once.
     pub max_in_flight: usize,
     /// The policy: a file or a folder.
@@ -156,6 +160,7 @@ impl<'a> Draft<'a> {
         let root = self.section_of("", "the configuration", root);
         let tls = self.section(&root, "tls.", "tls");
         let backend = self.section(&root, "backend.", "backend");
+        let backend_tls = self.section(&backend, "backend.tls.", "tls");
         let limits = self.section(&root, "limits.", "limits");
         let lobby = self.section(&limits, "limits.lobby.", "lobby");
         let identity = self.section(&root, "identity_headers.", "identity_headers");
@@ -166,7 +171,7 @@ impl<'a> Draft<'a> {
         let key = self.required_path(&tls, "key");
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
-        let settings = self.backend(&backend);
+        let (settings, backend_tls) = self.backend(&backend, &backend_tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
         let limits_read = self.limits(&limits, &lobby);
@@ -175,6 +180,7 @@ impl<'a> Draft<'a> {
             request: self.duration(&lobby, "request_timeout"),
             lobby_idle: self.duration(&lobby, "idle_timeout"),
             idle: self.duration(&limits, "idle_timeout"),
+            upgrade_idle: self.duration(&limits, "upgrade_idle_timeout"),
         };
         let log_level = self.choice(&log, "level", &LEVELS, LevelFilter::INFO);
         let log_format = self.choice(&log, "format", &FORMATS, Format::Json);
@@ -193,6 +199,7 @@ impl<'a> Draft<'a> {
             client_ca: client_ca?,
             usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
             backend: settings?,
+            backend_tls,
             max_in_flight,
             policies: policies?,
             limits: limits_read,
@@ -334,12 +341,16 @@ impl<'a> Draft<'a> {
 
     fn required_path(&mut self, section: &Section<'_>, key: &str) -> Option<Located<PathBuf>> {
         let before = self.diagnostics.len();
-        let folder = self.folder;
-        let located = self.read(section, key, |reader, node| Some(folder.join(reader.name(node)?)));
+        let located = self.optional_path(section, key);
         if located.is_none() && self.diagnostics.len() == before {
             self.missing(section, key);
         }
         located
+    }
+
+    fn optional_path(&mut self, section: &Section<'_>, key: &str) -> Option<Located<PathBuf>> {
+        let folder = self.folder;
+        self.read(section, key, |reader, node| Some(folder.join(reader.name(node)?)))
     }
 
     fn missing(&mut self, section: &Section<'_>, key: &str) {
@@ -352,23 +363,6 @@ impl<'a> Draft<'a> {
         };
         self.diagnostics
             .push(Diagnostic::error("missing-key", format!("`{path}` is missing")).at(place).help(help));
-    }
-
-    fn backend(&mut self, section: &Section<'_>) -> Option<forward::Settings> {
-        let before = self.diagnostics.len();
-        let url = self.read(section, "url", backend_url);
-        if url.is_none() && self.diagnostics.len() == before {
-            self.missing(section, "url");
-        }
-        let connect_timeout = self.duration(section, "connect_timeout");
-        let response_timeout = self.duration(section, "response_timeout");
-        let (host, port) = url?.value;
-        let authority = match (host.contains(':'), port) {
-            (true, port) => format!("[{host}]:{port}"),
-            (false, 80) => host.clone(),
-            (false, port) => format!("{host}:{port}"),
-        };
-        Some(forward::Settings { host, port, authority, connect_timeout, response_timeout })
     }
 
     fn identity_headers(&mut self, section: &Section<'_>) -> IdentitySettings {
@@ -401,9 +395,10 @@ impl<'a> Draft<'a> {
     }
 }
 
-const SECTION_NAMES: [(&str, &str); 7] = [
+const SECTION_NAMES: [(&str, &str); 8] = [
     ("tls.", "`tls`"),
     ("backend.", "`backend`"),
+    ("backend.tls.", "`backend.tls`"),
     ("limits.", "`limits`"),
     ("limits.lobby.", "`limits.lobby`"),
     ("identity_headers.", "`identity_headers`"),
@@ -420,41 +415,6 @@ const LEVELS: [(&str, LevelFilter); 5] = [
 ];
 
 const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
-
-/// Host and port of `http://host:port`.
-fn backend_url(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<(String, u16)> {
-    let text = reader.text(node)?;
-    let help = || Some("write it as `http://127.0.0.1:8080`".to_owned());
-    let Ok(uri) = text.parse::<Uri>() else {
-        reader.error("bad-url", node, format!("`{text}` is no URL"), help());
-        return None;
-    };
-    if uri.scheme_str() != Some("http") {
-        reader.error("bad-url", node, "the backend's URL starts with `http://`", help());
-        return None;
-    }
-    if !matches!(uri.path_and_query().map(http::uri::PathAndQuery::as_str), None | Some("/")) {
-        let help = "requests are forwarded with the path that they came with; remove it here".to_owned();
-        reader.error("bad-url", node, "the backend's URL has no path", Some(help));
-        return None;
-    }
-    let authority =
-        uri.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
-    let Some(authority) = authority else {
-        reader.error("bad-url", node, format!("`{text}` names no host, or a user beside it"), help());
-        return None;
-    };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = match authority.as_str().strip_prefix(authority.host()) {
-        Some("") => Some(80),
-        after => after.and_then(|after| after.strip_prefix(':')?.parse().ok()).filter(|port| *port > 0),
-    };
-    let Some(port) = port else {
-        reader.error("bad-url", node, format!("the port of `{text}` is not from 1 to 65535"), help());
-        return None;
-    };
-    Some((host, port))
-}
 
 /// One entry of `identity_headers.custom`.
 fn custom_header(
@@ -490,6 +450,7 @@ fn custom_header(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::Protocol;
 
     fn built(text: &str, overrides: &[(&'static str, &str, &str)]) -> Result<Config, Vec<String>> {
         let source = Source::new("sidegate.yaml", text);
@@ -561,25 +522,46 @@ policies: policies
 
     #[test]
     fn backend_urls() {
-        let url =
-            |url: &str| built(&LEAST.replace("http://127.0.0.1:8080", url), &[]).map(|config| config.backend);
-        let settings = url("http://events.internal").unwrap();
-        assert_eq!(
-            (settings.host.as_str(), settings.port, settings.authority.as_str()),
-            ("events.internal", 80, "events.internal")
-        );
-        let settings = url("'http://[::1]:8080/'").unwrap();
-        assert_eq!((settings.host.as_str(), settings.authority.as_str()), ("::1", "[::1]:8080"));
-        for bad in [
-            "127.0.0.1:8080",
-            "http://",
-            "http://u@h",
-            "http://h/api",
-            "http://h:0",
-            "http://h:99999",
-            "https://h",
+        let url = |url: &str| built(&LEAST.replace("http://127.0.0.1:8080", url), &[]);
+        for (written, location, authority, protocol) in [
+            ("http://events.internal", "events.internal:80", "events.internal", Protocol::Http1),
+            ("'http://[::1]:8080/'", "[::1]:8080", "[::1]:8080", Protocol::Http1),
+            ("h2c://10.0.0.1:50051", "10.0.0.1:50051", "10.0.0.1:50051", Protocol::Http2),
+            ("'unix:/run/app.sock'", "/run/app.sock", "localhost", Protocol::Http1),
+            ("'unix:///run/app.sock'", "/run/app.sock", "localhost", Protocol::Http1),
+            ("'unix:app.sock'", "/etc/sidegate/app.sock", "localhost", Protocol::Http1),
+            ("'unix+h2c:/run/app.sock'", "/run/app.sock", "localhost", Protocol::Http2),
+            ("'https://events:443', tls: { ca: ca.pem }", "events:443", "events", Protocol::Http1),
+            (
+                "'h2://events', tls: { ca: c, certificate: a, key: b }",
+                "events:443",
+                "events",
+                Protocol::Http2,
+            ),
         ] {
-            assert!(url(bad).is_err(), "{bad}");
+            let settings = url(written).unwrap_or_else(|wrong| panic!("{written}: {wrong:?}")).backend;
+            assert_eq!(
+                (settings.location.to_string().as_str(), settings.authority.as_str(), settings.protocol),
+                (location, authority, protocol)
+            );
+        }
+        for (bad, expected) in [
+            ("127.0.0.1:8080", "starts with `http://`"),
+            ("ftp://h", "starts with `http://`"),
+            ("http://", "no URL"),
+            ("http://u@h", "a user beside it"),
+            ("http://h/api", "has no path"),
+            ("http://h:0", "from 1 to 65535"),
+            ("http://h:99999", "from 1 to 65535"),
+            ("'unix:'", "the path of the socket is missing"),
+            ("https://h", "`backend.tls.ca` is missing"),
+            ("'https://h', tls: { ca: a, key: b }", "`backend.tls.certificate` is missing"),
+            ("'https://h', tls: { ca: a, certificate: b }", "`backend.tls.key` is missing"),
+            ("'https://h', tls: { ca: a, server_name: 'a b' }", "is no name of a server"),
+            ("'http://h', tls: { ca: a }", "has no effect"),
+        ] {
+            let wrong = url(bad).map(|_| ()).unwrap_err().join("\n");
+            assert!(wrong.contains(expected), "{bad}: {wrong}");
         }
     }
 }

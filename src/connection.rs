@@ -1,15 +1,17 @@
 //! The life of one connection: TLS, then HTTP until one side ends it, a time limit does, or somebody pulls its leash.
 
 mod drive;
+mod early;
 mod outbox;
 mod pulse;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,17 +23,19 @@ use tokio_rustls::server::TlsStream;
 
 use crate::admission::{Holding, Place};
 use crate::client::Peer;
+use crate::forward::Tunnel;
 use crate::forward::headers::ConnectionHeaders;
 use crate::gate;
 use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
 use crate::leash::Leash;
 use crate::refusal::Refusal;
-use crate::reply::Reply;
+use crate::reply::{Ending, Reply};
 use crate::telemetry::Handshake;
 use crate::unread;
 use crate::worker::Worker;
 
 use drive::{Drive, End, Http2};
+use early::Early;
 use outbox::Outbox;
 use pulse::{Felt, Pulse};
 
@@ -48,6 +52,8 @@ pub struct Patience {
     pub lobby_idle: Duration,
     /// Between requests, with a slot.
     pub idle: Duration,
+    /// Without a byte in either direction, after a switch of protocols.
+    pub upgrade_idle: Duration,
 }
 
 impl Patience {
@@ -93,8 +99,18 @@ pub struct Connection {
     /// The headers that name its peer.
     pub headers: ConnectionHeaders,
     pulse: Pulse,
+    early: Early,
     /// Whether a request was answered before its body was read.
     unread: AtomicBool,
+    /// What it becomes once the answer that agrees to it is out.
+    switch: Mutex<Option<Switch>>,
+}
+
+/// A switch of protocols that both sides agreed to.
+#[derive(Debug)]
+struct Switch {
+    tunnel: Tunnel,
+    ending: Ending,
 }
 
 impl Connection {
@@ -107,6 +123,21 @@ impl Connection {
             Protocol::Http1 if !body.is_end_stream() => self.unread.store(true, Ordering::Relaxed),
             Protocol::Http1 => {}
         }
+    }
+
+    /// The backend gives an interim answer. Only an HTTP/1.1 client can be told.
+    pub fn say_early(&self, status: StatusCode, headers: &HeaderMap) {
+        self.early.say(status, headers);
+    }
+
+    /// Ends HTTP after the answer that is being given, and joins the client to the backend's side of the new protocol.
+    pub fn switch(&self, tunnel: Tunnel, ending: Ending) {
+        *self.lock_switch() = Some(Switch { tunnel, ending });
+    }
+
+    fn lock_switch(&self) -> MutexGuard<'_, Option<Switch>> {
+        // Nothing panics while it is held.
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether its client was somebody when it began, and is nobody now: what goes on for it ends (DESIGN §2.2).
@@ -146,7 +177,9 @@ pub async fn serve(
         protocol: secured.protocol,
         headers: ConnectionHeaders::of(address.ip()),
         pulse: Pulse::start(),
+        early: Early::default(),
         unread: AtomicBool::new(false),
+        switch: Mutex::default(),
         worker,
     });
     drop(live);
@@ -220,11 +253,26 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
         .max_buf_size(bounds::HEAD_BYTES)
         .half_close(false);
     let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
-    let unread = connection.unread.load(Ordering::Relaxed);
-    drop(connection);
-    if let (End::Served, Some(http)) = (end, http) {
-        close(http.into_parts().io.into_inner().into_inner(), unread).await;
+    let (End::Served, Some(http)) = (end, http) else { return };
+    let parts = http.into_parts();
+    let stream = parts.io.into_inner().into_inner();
+    let switch = connection.lock_switch().take();
+    match switch {
+        Some(switch) => carry(connection, stream, parts.read_buf, switch).await,
+        None => {
+            let unread = connection.unread.load(Ordering::Relaxed);
+            drop(connection);
+            close(stream, unread).await;
+        }
     }
+}
+
+/// Carries another protocol, for as long as the client is who it was.
+async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: Bytes, switch: Switch) {
+    let Switch { tunnel, mut ending } = switch;
+    let joined = tunnel.join(stream, said, connection.worker.patience.upgrade_idle);
+    let (_, joined) = Drive::of(joined, &connection).await;
+    ending.moved(joined.map_or(0, |joined| joined.bytes()));
 }
 
 async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {

@@ -1,59 +1,100 @@
 //! Forwarding: an admitted request goes to the backend byte for byte, over a connection that nobody else uses
 //! meanwhile, and its answer comes back as it is.
 //!
-//! A connection to the backend is driven by the task of the request that uses it, not by a task of its own: a
-//! request costs no hand-over between tasks, and an idle connection costs none at all.
+//! An HTTP/1.1 connection to the backend is driven by the task of the request that uses it, not by a task of its own: a
+//! request costs no hand-over between tasks, and an idle connection costs none at all. An HTTP/2 connection carries
+//! many requests, and has its own task.
 
 mod exchange;
 pub mod headers;
+mod multiplex;
 mod pool;
+mod socket;
+mod tunnel;
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::{Admitted, Guards};
+use crate::live::Live;
 use crate::refusal::BackendFault;
 
 pub use exchange::{Answer, Outgoing};
-use exchange::{Link, Sent, Upload};
+use exchange::{Carrier, Link, Sent, Upload};
+use multiplex::{Multiplex, Seat};
 use pool::Pool;
+pub use socket::{Location, client_config};
+use socket::{NoSocket, Socket};
+pub use tunnel::{Joined, Tunnel};
 
-/// Where the backend is and how long it may take.
+/// Where the backend is, what it speaks, and how long it may take.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Host name or address of the backend.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+    /// Where it is.
+    pub location: Location,
+    /// Which HTTP it speaks.
+    pub protocol: Protocol,
     /// `Host` for requests that name none (HTTP/1.0).
     pub authority: String,
-    /// Time to make a connection.
+    /// Time to make a connection, TLS included.
     pub connect_timeout: Duration,
     /// Time from the request's headers to the response's.
     pub response_timeout: Duration,
+}
+
+/// The HTTP that the backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, each exchange on a connection of its own.
+    Http1,
+    /// HTTP/2, agreed on beforehand: `h2c` where there is no TLS.
+    Http2,
 }
 
 /// One worker's way to the backend: its own connections, kept alive between requests.
 #[derive(Debug)]
 pub struct Backend {
     settings: Settings,
-    pool: Arc<Pool>,
+    /// Holds the backend's authorities, where it is spoken to by TLS.
+    live: Arc<ArcSwap<Live>>,
+    connections: Connections,
+    /// Whether the last connection could not be made.
+    unreachable: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Connections {
+    Own(Arc<Pool>),
+    Shared(Multiplex),
+}
+
+/// What the backend did with a request.
+pub enum Outcome {
+    /// It answered.
+    Answered(Response<Answer>),
+    /// It agreed to switch to the protocol that was asked for.
+    Switched(Response<()>, Box<Tunnel>),
 }
 
 impl Backend {
     /// No connection is made before the first request.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, pool: Arc::new(Pool::default()) }
+    pub fn new(settings: Settings, live: Arc<ArcSwap<Live>>) -> Self {
+        let connections = match settings.protocol {
+            Protocol::Http1 => Connections::Own(Arc::default()),
+            Protocol::Http2 => Connections::Shared(Multiplex::default()),
+        };
+        Self { settings, live, connections, unreachable: AtomicBool::new(false) }
     }
 
     /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the answer's body has
@@ -65,15 +106,16 @@ impl Backend {
         &self,
         admitted: Admitted,
         request: Request<Incoming>,
-    ) -> Result<Response<Answer>, BackendFault> {
+    ) -> Result<Outcome, BackendFault> {
+        let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body());
         let mut exchange = pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone()))));
         let mut deadline = Instant::now() + self.settings.response_timeout;
         loop {
             if let Ok(answered) = timeout_at(deadline, &mut exchange).await {
-                let (response, link) = answered?;
-                return self.hand_back(response, link, guards);
+                let (response, carrier) = answered?;
+                return hand_back(response, carrier, guards, may_switch);
             }
             // The backend's time runs from the last byte that it got.
             deadline =
@@ -84,19 +126,22 @@ impl Backend {
         }
     }
 
-    /// A stale connection from the pool is no fault of the backend: as long as nothing was sent on it, the request
-    /// goes out on the next one, in the end on a new one.
+    /// A stale connection is no fault of the backend: as long as nothing was sent on it, the request goes out on the
+    /// next one, in the end on a new one.
     async fn answer_of(
         &self,
         mut request: Request<Outgoing>,
-    ) -> Result<(Response<Incoming>, Link), BackendFault> {
+    ) -> Result<(Response<Incoming>, Carrier), BackendFault> {
+        if self.settings.protocol == Protocol::Http2 {
+            headers::fit_http2(&mut request, self.settings.location.scheme());
+        }
         loop {
-            let (link, is_new) = match self.pool.take() {
-                Some(link) => (link, false),
-                None => (self.connect().await?, true),
+            let (sent, is_new) = match &self.connections {
+                Connections::Own(pool) => self.send_alone(pool, request).await?,
+                Connections::Shared(multiplex) => self.send_shared(multiplex, request).await?,
             };
-            match link.send(request).await {
-                Sent::Answered(response, link) => return Ok((response, link)),
+            match sent {
+                Sent::Answered(response, carrier) => return Ok((response, carrier)),
                 Sent::Returned(back) if !is_new => request = back,
                 Sent::Returned(_) => return Err(BackendFault::Terminated),
                 Sent::Failed(fault) => return Err(fault),
@@ -104,38 +149,73 @@ impl Backend {
         }
     }
 
-    async fn connect(&self) -> Result<Link, BackendFault> {
-        let socket = timeout(self.settings.connect_timeout, self.dial())
-            .await
-            .map_err(|_| BackendFault::ConnectTimeout)?
-            .map_err(|_| BackendFault::Unreachable)?;
+    /// On a connection that nobody else uses meanwhile. Tells also whether it was a new one.
+    async fn send_alone(
+        &self,
+        pool: &Arc<Pool>,
+        request: Request<Outgoing>,
+    ) -> Result<(Sent<Carrier>, bool), BackendFault> {
+        let (link, is_new) = match pool.take() {
+            Some(link) => (link, false),
+            // On the heap: most requests find a connection, and need not carry what it takes to make one.
+            None => (Box::pin(self.connect_alone()).await?, true),
+        };
+        let sent = link.send(request).await.map(|link| Carrier::Own(link, Arc::clone(pool)));
+        Ok((sent, is_new))
+    }
+
+    async fn connect_alone(&self) -> Result<Link, BackendFault> {
+        let socket = self.dial().await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(socket)).await.map_err(|_| BackendFault::Terminated)?;
         Ok(Link::new(sender, connection))
     }
 
-    async fn dial(&self) -> io::Result<TcpStream> {
-        let socket = TcpStream::connect((self.settings.host.as_str(), self.settings.port)).await?;
-        // Heads and small bodies are whole when they are written; waiting for more only adds delay.
-        socket.set_nodelay(true)?;
-        Ok(socket)
+    /// On a connection that others use as well. Tells also whether it was a new one.
+    async fn send_shared(
+        &self,
+        multiplex: &Multiplex,
+        request: Request<Outgoing>,
+    ) -> Result<(Sent<Carrier>, bool), BackendFault> {
+        let ((mut sender, stream), is_new) = match multiplex.take() {
+            Some(seat) => (seat, false),
+            None => Box::pin(self.connect_shared(multiplex)).await?,
+        };
+        let answer = sender.try_send_request(request).await;
+        Ok((Sent::of(answer, Carrier::Shared(stream)), is_new))
     }
 
-    /// Makes the backend's response one of ours: without what belongs to the connection it came over.
-    fn hand_back(
-        &self,
-        response: Response<Incoming>,
-        link: Link,
-        guards: Guards,
-    ) -> Result<Response<Answer>, BackendFault> {
-        // Nobody asked to switch; what follows would not be HTTP (DESIGN §5).
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(BackendFault::NotHttp);
+    async fn connect_shared(&self, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
+        let turn = timeout(self.settings.connect_timeout, multiplex.turn_to_dial());
+        let _turn = turn.await.map_err(|_| BackendFault::ConnectTimeout)?;
+        match multiplex.take() {
+            Some(seat) => Ok((seat, false)),
+            None => Ok((multiplex.open(self.dial().await?).await?, true)),
         }
-        let (mut parts, body) = response.into_parts();
-        parts.version = http::Version::HTTP_11;
-        headers::strip_connection(&mut parts.headers);
-        Ok(Response::from_parts(parts, Answer::new(body, link, Arc::clone(&self.pool), guards)))
+    }
+
+    /// A socket, TLS included; says in the log when that fails for the first time, and when it works again.
+    async fn dial(&self) -> Result<Socket, BackendFault> {
+        let location = &self.settings.location;
+        let tls = self.live.load().backend_tls.clone();
+        let dialed = timeout(self.settings.connect_timeout, location.dial(tls.as_ref())).await;
+        let dialed = dialed.unwrap_or_else(|_| {
+            Err(NoSocket { fault: BackendFault::ConnectTimeout, error: io::ErrorKind::TimedOut.into() })
+        });
+        match dialed {
+            Ok(socket) => {
+                if self.unreachable.swap(false, Ordering::Relaxed) {
+                    tracing::info!(backend = %location, "the backend can be reached again");
+                }
+                Ok(socket)
+            }
+            Err(NoSocket { fault, error }) => {
+                if !self.unreachable.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(backend = %location, %error, "cannot connect to the backend");
+                }
+                Err(fault)
+            }
+        }
     }
 
     /// `Host` for a request that named none.
@@ -145,11 +225,42 @@ impl Backend {
 
     /// Drops connections that have been idle for too long or were closed by the backend; to be called now and then.
     pub fn sweep(&self) {
-        self.pool.sweep();
+        match &self.connections {
+            Connections::Own(pool) => pool.sweep(),
+            Connections::Shared(multiplex) => multiplex.sweep(),
+        }
     }
 
     /// Connections waiting for their next request.
     pub fn idle_connections(&self) -> usize {
-        self.pool.len()
+        match &self.connections {
+            Connections::Own(pool) => pool.len(),
+            Connections::Shared(multiplex) => multiplex.idle(),
+        }
     }
+}
+
+/// Makes the backend's response one of ours: without what belongs to the connection it came over.
+fn hand_back(
+    response: Response<Incoming>,
+    carrier: Carrier,
+    guards: Guards,
+    may_switch: bool,
+) -> Result<Outcome, BackendFault> {
+    let (mut parts, body) = response.into_parts();
+    parts.version = http::Version::HTTP_11;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        // What follows is no HTTP; nobody may have it who did not ask for it (DESIGN §5).
+        if !may_switch || !headers::agrees_to_switch(&parts.headers) {
+            return Err(BackendFault::NotHttp);
+        }
+        let Carrier::Own(link, _) = carrier else { return Err(BackendFault::NotHttp) };
+        let (socket, said) = link.into_socket().ok_or(BackendFault::NotHttp)?;
+        headers::strip_connection(&mut parts.headers);
+        headers::switch(&mut parts.headers);
+        let tunnel = Box::new(Tunnel::new(socket, said, guards));
+        return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
+    }
+    headers::strip_connection(&mut parts.headers);
+    Ok(Outcome::Answered(Response::from_parts(parts, Answer::new(body, carrier, guards))))
 }

@@ -4,12 +4,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use crate::admission::{Admitted, NotAdmitted};
 use crate::connection::Connection;
+use crate::forward::Outcome;
 use crate::forward::headers::{self, Said};
 use crate::handshake::Protocol;
 use crate::leash::Order;
@@ -21,15 +22,26 @@ use crate::target::{self, Target};
 /// Answers one request of a connection: the backend's answer, or a documented one of our own.
 pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let mut recording = Recording::start(&connection, &request);
+    let hears_early = connection.protocol == Protocol::Http1 && request.version() == Version::HTTP_11;
     let outcome = match admit(&connection, &mut request, &mut recording) {
-        Ok(admitted) => forward(&connection, admitted, request).await,
+        Ok(admitted) => {
+            if hears_early {
+                hear_early(&connection, &mut request);
+            }
+            forward(&connection, admitted, request).await
+        }
         Err(refusal) => {
             connection.leave_unread(request.into_body());
             Err(refusal)
         }
     };
     let mut response = match outcome {
-        Ok(response) => recording.forwarded(response),
+        Ok(Outcome::Answered(response)) => recording.forwarded(response),
+        Ok(Outcome::Switched(response, tunnel)) => {
+            let (response, ending) = recording.switched(response);
+            connection.switch(*tunnel, ending);
+            return response;
+        }
         Err(refusal) => recording.refused(&refusal),
     };
     if connection.protocol == Protocol::Http1 && connection.leash.was_told(Order::WindDown) {
@@ -64,7 +76,7 @@ fn admit(
         headers: request.headers(),
         source: connection.peer.address.ip(),
         now,
-        upgrade: None,
+        upgrade: headers::switch_asked(request),
     };
     let permit = live.policy.authorize(&client.rights, &question).map_err(|denied| {
         recording.decided_by(denied.rule());
@@ -72,6 +84,7 @@ fn admit(
     })?;
     recording.decided_by(Some(permit.rule()));
 
+    let switches = permit.upgrade();
     let admitted =
         worker.admission.admit(permit, &connection.holding).map_err(|not_admitted| match not_admitted {
             NotAdmitted::Full => {
@@ -88,6 +101,9 @@ fn admit(
         request_id: recording.request_id(),
     };
     headers::rewrite(request, &live.identity_headers.custom, &said);
+    if switches {
+        headers::switch(request.headers_mut());
+    }
     *request.uri_mut() = target.into_uri();
     Ok(admitted)
 }
@@ -108,17 +124,30 @@ fn not_permitted(request: &Request<Incoming>) -> Refusal {
     Refusal::NotPermitted { method: request.method().clone(), path: request.uri().path().to_owned() }
 }
 
+/// Passes interim answers on as they come (RFC 9110 §15.2). Not 100: whether the client waits for leave to send its
+/// body is between it and us.
+fn hear_early(connection: &Arc<Connection>, request: &mut Request<Incoming>) {
+    let connection = Arc::clone(connection);
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() != StatusCode::CONTINUE {
+            let mut told = response.headers().clone();
+            headers::strip_connection(&mut told);
+            connection.say_early(response.status(), &told);
+        }
+    });
+}
+
 /// Step 6.
 async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
-) -> Result<Response<crate::forward::Answer>, Refusal> {
+) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
     match worker.backend.send(admitted, request).await {
-        Ok(response) => {
+        Ok(outcome) => {
             worker.counters.asked_backend(None);
-            Ok(response)
+            Ok(outcome)
         }
         Err(fault) => {
             worker.counters.asked_backend(Some(fault));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::forward::headers::IdentitySettings;
 use crate::identity::Trust;
@@ -20,6 +20,8 @@ pub struct Live {
     pub trust: Trust,
     /// The server's side of TLS, for new connections.
     pub tls: Arc<ServerConfig>,
+    /// Our side of TLS to the backend, where it is spoken.
+    pub backend_tls: Option<Arc<ClientConfig>>,
     /// How the backend is told who they are.
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.

@@ -157,6 +157,8 @@ pub enum BackendFault {
     Unreachable,
     /// A connection was not made within `backend.connect_timeout`.
     ConnectTimeout,
+    /// No TLS: its certificate is not of the authorities in `backend.tls.ca`, or is of another name, or it speaks none.
+    Insecure,
     /// The connection ended before the response's headers.
     Terminated,
     /// What came back is no HTTP.
@@ -262,6 +264,9 @@ impl Refusal {
             }
             Self::Backend(BackendFault::ResponseTimeout) => "the service did not answer in time".to_owned(),
             Self::Backend(BackendFault::Unreachable) => "the service is not reachable".to_owned(),
+            Self::Backend(BackendFault::Insecure) => {
+                "no secure connection to the service can be made".to_owned()
+            }
             Self::Backend(BackendFault::Terminated) => {
                 "the service closed the connection before it answered".to_owned()
             }
@@ -277,6 +282,7 @@ impl Refusal {
             Self::Overloaded => "sidegate; error=destination_unavailable",
             Self::Backend(BackendFault::Unreachable) => "sidegate; error=connection_refused",
             Self::Backend(BackendFault::ConnectTimeout) => "sidegate; error=connection_timeout",
+            Self::Backend(BackendFault::Insecure) => "sidegate; error=tls_protocol_error",
             Self::Backend(BackendFault::Terminated) => "sidegate; error=connection_terminated",
             Self::Backend(BackendFault::NotHttp) => "sidegate; error=http_protocol_error",
             Self::Backend(BackendFault::ResponseTimeout) => "sidegate; error=http_response_timeout",

@@ -5,12 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::config::{Config, Located};
+use crate::config::{BackendTls, Config, Located};
 use crate::diagnostic::{Diagnostic, Source};
+use crate::forward;
 use crate::handshake;
 use crate::identity::Trust;
 use crate::live::Live;
@@ -26,13 +27,17 @@ pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnosti
     let mut problems = Vec::new();
     let tls = keep(server_side(config), &mut problems);
     let trust = keep(client_authorities(config, generation), &mut problems);
+    let backend_tls = keep(config.backend_tls.as_ref().map(client_side).transpose(), &mut problems);
     let policy = keep(policy(&config.policies), &mut problems);
-    match (tls, trust, policy) {
-        (Some(tls), Some(trust), Some((policy, warnings))) => {
+    match (tls, trust, backend_tls, policy) {
+        (Some(tls), Some(trust), Some(backend_tls), Some((policy, warnings))) => {
             let identity_headers = config.identity_headers.clone();
             let keeps_records = config.audit != Destination::None;
-            let tls = Arc::new(tls);
-            Ok((Live { generation, policy, trust, tls, identity_headers, keeps_records }, warnings))
+            let (tls, backend_tls) = (Arc::new(tls), backend_tls.map(Arc::new));
+            Ok((
+                Live { generation, policy, trust, tls, backend_tls, identity_headers, keeps_records },
+                warnings,
+            ))
         }
         _ => Err(problems),
     }
@@ -72,6 +77,47 @@ fn server_side(config: &Config) -> Result<ServerConfig, Vec<Diagnostic>> {
         };
         vec![problem]
     })
+}
+
+/// Our side of TLS to the backend.
+fn client_side(settings: &BackendTls) -> Result<ClientConfig, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let roots = keep(backend_authorities(&settings.ca), &mut problems);
+    let own = match &settings.certificate {
+        None => Some(None),
+        Some((certificate, key)) => {
+            let chain = keep(certificates(certificate, "our own certificate"), &mut problems);
+            let private = keep(private_key(key), &mut problems);
+            chain.zip(private).map(Some)
+        }
+    };
+    let (Some(roots), Some(own)) = (roots, own) else { return Err(problems) };
+    forward::client_config(roots, own, settings.protocol).map_err(|error| {
+        let named = settings.certificate.as_ref().map_or(&settings.ca, |(certificate, _)| certificate);
+        vec![at(
+            named,
+            format!("TLS to the backend cannot be set up: {error}"),
+            "`backend.tls.certificate` and `backend.tls.key` go together",
+        )]
+    })
+}
+
+fn backend_authorities(path: &Located<PathBuf>) -> Result<RootCertStore, Vec<Diagnostic>> {
+    let mut roots = RootCertStore::empty();
+    for file in authority_files(path)? {
+        let located = Located { value: file, place: path.place.clone() };
+        for certificate in certificates(&located, "the authorities of the backend")? {
+            roots.add(certificate).map_err(|error| {
+                let message = format!("`{}` cannot be an authority: {error}", located.value.display());
+                vec![at(
+                    path,
+                    message,
+                    "put the certificates there that the backend's certificate was issued by",
+                )]
+            })?;
+        }
+    }
+    Ok(roots)
 }
 
 fn client_authorities(config: &Config, generation: u64) -> Result<Trust, Vec<Diagnostic>> {

@@ -24,7 +24,8 @@ use crate::telemetry::{Decision, Record, RequestId};
 #[derive(Debug)]
 pub struct Reply {
     body: Source,
-    ending: Ending,
+    /// Of a switch of protocols the end is not here.
+    ending: Option<Ending>,
 }
 
 #[derive(Debug)]
@@ -35,9 +36,9 @@ enum Source {
     Refused(Full<Bytes>),
 }
 
-/// What happens at the end of an answer.
+/// What happens at the end of an answer, or of what it began.
 #[derive(Debug)]
-struct Ending {
+pub struct Ending {
     /// Written at the end, if records are kept.
     record: Option<Box<Recorded>>,
     decision: Decision,
@@ -118,6 +119,12 @@ impl Recording {
         response.map(|answer| self.reply(Source::Forwarded(answer), Decision::Forwarded, status))
     }
 
+    /// The backend agreed to switch to another protocol; the decision's end is the end of that.
+    pub fn switched(self, response: Response<()>) -> (Response<Reply>, Ending) {
+        let ending = self.ending(Decision::Forwarded, response.status().as_u16());
+        (response.map(|()| Reply { body: Source::Refused(Full::default()), ending: None }), ending)
+    }
+
     /// We answer.
     pub fn refused(self, refusal: &Refusal) -> Response<Reply> {
         let response = refusal.response(&self.method, self.request_id.as_str());
@@ -127,18 +134,26 @@ impl Recording {
     }
 
     fn reply(self, body: Source, decision: Decision, status: u16) -> Reply {
+        Reply { body, ending: Some(self.ending(decision, status)) }
+    }
+
+    fn ending(self, decision: Decision, status: u16) -> Ending {
         self.connection.worker.counters.decided(decision);
-        Reply {
-            body,
-            ending: Ending {
-                record: self.record,
-                decision,
-                status,
-                bytes: 0,
-                connection: self.connection,
-                _busy: self.busy,
-            },
+        Ending {
+            record: self.record,
+            decision,
+            status,
+            bytes: 0,
+            connection: self.connection,
+            _busy: self.busy,
         }
+    }
+}
+
+impl Ending {
+    /// So many bytes moved.
+    pub fn moved(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -178,8 +193,9 @@ impl Body for Reply {
         };
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
+            && let Some(ending) = &mut self.ending
         {
-            self.ending.bytes = self.ending.bytes.saturating_add(data.len() as u64);
+            ending.moved(data.len() as u64);
         }
         frame
     }

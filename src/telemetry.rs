@@ -94,10 +94,11 @@ impl Handshake {
 }
 
 /// All faults, with the label `result` of each.
-pub(crate) const BACKEND_RESULTS: [(Option<BackendFault>, &str); 6] = [
+pub(crate) const BACKEND_RESULTS: [(Option<BackendFault>, &str); 7] = [
     (None, "answered"),
     (Some(BackendFault::Unreachable), "unreachable"),
     (Some(BackendFault::ConnectTimeout), "connect_timeout"),
+    (Some(BackendFault::Insecure), "insecure"),
     (Some(BackendFault::Terminated), "terminated"),
     (Some(BackendFault::NotHttp), "not_http"),
     (Some(BackendFault::ResponseTimeout), "response_timeout"),
@@ -108,9 +109,10 @@ const fn backend_index(fault: Option<BackendFault>) -> usize {
         None => 0,
         Some(BackendFault::Unreachable) => 1,
         Some(BackendFault::ConnectTimeout) => 2,
-        Some(BackendFault::Terminated) => 3,
-        Some(BackendFault::NotHttp) => 4,
-        Some(BackendFault::ResponseTimeout) => 5,
+        Some(BackendFault::Insecure) => 3,
+        Some(BackendFault::Terminated) => 4,
+        Some(BackendFault::NotHttp) => 5,
+        Some(BackendFault::ResponseTimeout) => 6,
     }
 }
 
@@ -118,7 +120,7 @@ const fn backend_index(fault: Option<BackendFault>) -> usize {
 #[derive(Debug, Default)]
 pub struct Counters {
     decisions: [AtomicU64; 9],
-    backend: [AtomicU64; 6],
+    backend: [AtomicU64; 7],
     handshakes: [AtomicU64; 5],
 }
 

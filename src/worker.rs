@@ -101,9 +101,9 @@ pub struct Handle {
 impl Worker {
     fn new(shared: Shared) -> Self {
         Self {
+            backend: Backend::new(shared.backend, Arc::clone(&shared.live)),
             live: shared.live,
             admission: shared.admission,
-            backend: Backend::new(shared.backend),
             verdicts: Verdicts::default(),
             counters: Counters::default(),
             audit: shared.audit,

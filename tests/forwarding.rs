@@ -587,14 +587,56 @@ fn a_backend_of_http_1_0_ends_its_answer_with_its_connection() {
 }
 
 #[test]
-fn informational_answers_of_the_backend_are_not_the_answer() {
+fn interim_answers_of_the_backend_pass_and_are_not_the_answer() {
     let backend = Backend::answering(format!(
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-Own\r\nX-Own: 1\r\n\r\n{OK}"
     ));
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = connect(&proxy);
     for _ in 0..2 {
-        assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
+        let answer = connection.post("/events", "x").unwrap();
+        assert_eq!((answer.informational.as_slice(), answer.text().as_str()), ([103].as_slice(), "ok"));
+    }
+    let request = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    connection.send(request).unwrap();
+    let early = String::from_utf8(connection.until(b"\r\n\r\n").unwrap()).unwrap();
+    assert_eq!(early, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+    assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
+
+    // Who would take it for the answer gets none.
+    let answer = connect(&proxy).ask("GET /events HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!((answer.informational.as_slice(), answer.text().as_str()), ([].as_slice(), "ok"));
+    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    assert_eq!(connection.get("/events").unwrap().text(), "ok");
+}
+
+#[test]
+fn an_interim_answer_does_not_wait_for_the_answer() {
+    let (go, wait_for_go) = std::sync::mpsc::channel::<()>();
+    let wait_for_go = std::sync::Mutex::new(wait_for_go);
+    let backend = Backend::scripted(move |connection| {
+        connection.request()?;
+        connection.wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+        let _ = wait_for_go.lock().unwrap().recv();
+        connection.wire.send(OK)
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    connection.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let early = connection.until(b"\r\n\r\n").unwrap();
+    assert!(early.starts_with(b"HTTP/1.1 103 "));
+    go.send(()).unwrap();
+    assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
+}
+
+#[test]
+fn interim_answers_stay_in_order_where_requests_come_together() {
+    let backend = Backend::answering(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"));
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = connect(&proxy);
+    connection.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20)).unwrap();
+    for _ in 0..20 {
+        assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
     }
 }
 

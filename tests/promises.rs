@@ -14,6 +14,7 @@
 
 mod admin;
 mod ambiguous_requests;
+mod backends;
 mod bad_configuration;
 mod certificates;
 mod configuration;
@@ -35,6 +36,7 @@ mod shutdown;
 mod slots;
 mod strangers;
 mod support;
+mod upgrades;
 
 use std::fs;
 use std::path::Path;

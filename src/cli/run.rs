@@ -130,7 +130,7 @@ fn serve(config: &Config, live: Live) -> Result<(), StartError> {
 fn announce(app: &App, config: &Config) {
     let listen = app.listen_address().map_or_else(|error| error.to_string(), |address| address.to_string());
     let admin = app.admin_address().map(|address| address.to_string()).unwrap_or_default();
-    let backend = format!("http://{}", config.backend.authority);
+    let backend = config.backend.location.to_string();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen,

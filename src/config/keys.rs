@@ -35,7 +35,26 @@ pub const KEYS: &[Key] = &[
         "false",
         "Refuse client certificates that do not say outright that they are for client authentication",
     ),
-    key("backend.url", "URL", "", "The backend, as http://HOST:PORT"),
+    key(
+        "backend.url",
+        "URL",
+        "",
+        "The backend: http://HOST:PORT, https://, h2c:// (HTTP/2), h2:// (HTTP/2 by TLS), or unix:PATH",
+    ),
+    key(
+        "backend.tls.ca",
+        "PATH",
+        "",
+        "The authorities that the backend's certificate must come from: a PEM file, or a folder of them",
+    ),
+    key(
+        "backend.tls.server_name",
+        "NAME",
+        "",
+        "The name that the backend's certificate must be for, where it is not the URL's host",
+    ),
+    key("backend.tls.certificate", "FILE", "", "A certificate chain to show to the backend (PEM)"),
+    key("backend.tls.key", "FILE", "", "The key of that certificate (PEM)"),
     key("backend.connect_timeout", "DURATION", "1s", "Time to connect to the backend"),
     key("backend.response_timeout", "DURATION", "30s", "Time until the headers of the backend's response"),
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
@@ -47,6 +66,12 @@ pub const KEYS: &[Key] = &[
         "Connection slots; a connection takes one with its first permitted request",
     ),
     key("limits.idle_timeout", "DURATION", "75s", "How long a connection with a slot may be idle"),
+    key(
+        "limits.upgrade_idle_timeout",
+        "DURATION",
+        "5m",
+        "How long a WebSocket may go without a byte in either direction",
+    ),
     key(
         "limits.lobby.max_connections",
         "N",
@@ -120,7 +145,7 @@ mod tests {
 
     #[test]
     fn sections_are_found_by_their_path() {
-        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "lobby"]);
+        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby"]);
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");
         assert_eq!(default_of("limits.lobby.", "idle_timeout"), "10s");

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Gathering, Outbox};
 use super::{Connection, Serving};
+use crate::forward::Joined;
 use crate::handshake::Protocol;
 use crate::leash::{Leash, Order};
 use crate::reply::Reply;
@@ -82,6 +83,15 @@ where
     fn finish(&mut self) {
         Pin::new(&mut self.http).graceful_shutdown();
     }
+}
+
+/// After a switch of protocols. What is spoken there cannot be asked to end; it has until the drain timeout.
+impl Http for Joined {
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        Pin::new(self).poll(cx).map(|()| End::Cut)
+    }
+
+    fn finish(&mut self) {}
 }
 
 /// A connection that is served until it ends; gives back what served it.

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -133,6 +133,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begin(cx))?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -141,6 +142,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begin(cx))?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -149,10 +151,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let this = &mut *self;
+        ready!(this.connection.early.poll_write_to(&mut this.stream, cx))?;
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.connection.early.is_clean(flushed.is_ready());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Felted<S> {
+    /// hyper is about to write: what goes before that, first.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let early = &self.connection.early;
+        ready!(early.poll_write_to(&mut self.stream, cx))?;
+        early.is_clean(false);
+        Poll::Ready(Ok(()))
     }
 }

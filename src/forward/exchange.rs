@@ -14,11 +14,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::headers;
+use super::multiplex::Stream;
 use super::pool::Pool;
+use super::socket::Socket;
 use crate::admission::Guards;
 use crate::refusal::BackendFault;
 use crate::unread;
@@ -101,83 +102,117 @@ impl Body for Outgoing {
 /// A connection to the backend, with hyper's two ends of it.
 pub(super) struct Link {
     sender: SendRequest<Outgoing>,
-    /// Gone once the connection has ended.
-    connection: Option<Box<Wire>>,
+    wire: Box<Wire>,
+    /// HTTP has come to its end on it.
+    over: bool,
 }
 
 /// The end of a connection that moves bytes.
-type Wire = Connection<TokioIo<TcpStream>, Outgoing>;
+type Wire = Connection<TokioIo<Socket>, Outgoing>;
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("open", &self.connection.is_some()).finish()
+        f.debug_struct("Link").field("over", &self.over).finish_non_exhaustive()
     }
 }
 
 /// What became of a request.
-pub(super) enum Sent {
-    Answered(Response<Incoming>, Link),
+pub(super) enum Sent<C> {
+    /// By this connection.
+    Answered(Response<Incoming>, C),
     /// The connection was closed before a byte of the request was written: it can go out on another.
     Returned(Request<Outgoing>),
     Failed(BackendFault),
 }
 
-impl Link {
-    pub(super) fn new(sender: SendRequest<Outgoing>, connection: Wire) -> Self {
-        Self { sender, connection: Some(Box::new(connection)) }
-    }
-
-    /// Sends a request and drives the connection until its answer's headers are there.
-    pub(super) async fn send(mut self, request: Request<Outgoing>) -> Sent {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let answered = poll_fn(|cx| {
-            // The connection first: what it reads is what the answer waits for.
-            drive(&mut self.connection, cx);
-            answer.as_mut().poll(cx)
-        });
-        match answered.await {
-            Ok(response) => Sent::Answered(response, self),
+impl<C> Sent<C> {
+    pub(super) fn of(
+        answer: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<Outgoing>>>,
+        connection: C,
+    ) -> Self {
+        match answer {
+            Ok(response) => Self::Answered(response, connection),
             Err(mut error) => match error.take_message() {
-                Some(request) => Sent::Returned(request),
-                None => Sent::Failed(fault(error.error())),
+                Some(request) => Self::Returned(request),
+                None if error.error().is_parse() => Self::Failed(BackendFault::NotHttp),
+                None => Self::Failed(BackendFault::Terminated),
             },
         }
     }
 
+    pub(super) fn map<D>(self, to: impl FnOnce(C) -> D) -> Sent<D> {
+        match self {
+            Self::Answered(response, connection) => Sent::Answered(response, to(connection)),
+            Self::Returned(request) => Sent::Returned(request),
+            Self::Failed(fault) => Sent::Failed(fault),
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new(sender: SendRequest<Outgoing>, connection: Wire) -> Self {
+        Self { sender, wire: Box::new(connection), over: false }
+    }
+
+    /// Sends a request and drives the connection until its answer's headers are there.
+    pub(super) async fn send(mut self, request: Request<Outgoing>) -> Sent<Self> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let answered = poll_fn(|cx| {
+            // The connection first: what it reads is what the answer waits for.
+            drive(&mut self.wire, &mut self.over, cx);
+            answer.as_mut().poll(cx)
+        });
+        Sent::of(answered.await, self)
+    }
+
     /// Whether it can take a request now. Driven with nobody to wake: a connection at rest is looked at, not waited for.
     pub(super) fn is_open(&mut self) -> bool {
-        drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
-        self.connection.is_some() && self.sender.is_ready()
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        !self.over && self.sender.is_ready()
+    }
+
+    /// The socket, once the backend has agreed to speak something else than HTTP on it, and what it has already said.
+    pub(super) fn into_socket(mut self) -> Option<(Socket, Bytes)> {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.over.then(|| {
+            let parts = self.wire.into_parts();
+            (parts.io.into_inner(), parts.read_buf)
+        })
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.wire, &mut self.over, cx);
     }
 }
 
 /// Moves a connection on. Its errors reach the exchange by the other end, as errors of the answer or of its body.
-fn drive(connection: &mut Option<Box<Wire>>, cx: &mut Context<'_>) {
-    if let Some(running) = connection
-        && Pin::new(&mut **running).poll(cx).is_ready()
-    {
-        *connection = None;
-    }
+fn drive(wire: &mut Wire, over: &mut bool, cx: &mut Context<'_>) {
+    *over = *over || wire.poll_without_shutdown(cx).is_ready();
 }
 
-fn fault(error: &hyper::Error) -> BackendFault {
-    if error.is_parse() { BackendFault::NotHttp } else { BackendFault::Terminated }
+/// How an answer comes.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    /// Over a connection that nobody else uses meanwhile, and that goes back to the pool if it can be used again.
+    Own(Link, Arc<Pool>),
+    /// On a stream of a connection that has a driver of its own.
+    Shared(#[expect(dead_code, reason = "held for what its drop gives back")] Stream),
+    /// All of it is here.
+    Done,
 }
 
-/// The body of the backend's answer. It drives the connection that it comes over, and keeps the guards of its
-/// exchange until its end, however that comes.
+/// The body of the backend's answer. It drives the connection that it comes over, if that is its own, and keeps the
+/// guards of its exchange until its end, however that comes.
 #[derive(Debug)]
 pub struct Answer {
     body: Incoming,
-    /// Taken at the end: to the pool if the connection can be used again, or dropped and so closed.
-    link: Option<Link>,
-    pool: Arc<Pool>,
+    carrier: Carrier,
     _guards: Guards,
 }
 
 impl Answer {
-    pub(super) fn new(body: Incoming, link: Link, pool: Arc<Pool>, guards: Guards) -> Self {
-        let mut answer = Self { body, link: Some(link), pool, _guards: guards };
+    pub(super) fn new(body: Incoming, carrier: Carrier, guards: Guards) -> Self {
+        let mut answer = Self { body, carrier, _guards: guards };
         answer.release_at_end();
         answer
     }
@@ -185,10 +220,10 @@ impl Answer {
     /// Gives the connection back as soon as the body has ended, if both sides of it are at rest then.
     fn release_at_end(&mut self) {
         if self.body.is_end_stream()
-            && let Some(mut link) = self.link.take()
+            && let Carrier::Own(mut link, pool) = std::mem::replace(&mut self.carrier, Carrier::Done)
             && link.is_open()
         {
-            self.pool.give_back(link);
+            pool.give_back(link);
         }
     }
 }
@@ -202,8 +237,8 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
-        if let Some(link) = &mut this.link {
-            drive(&mut link.connection, cx);
+        if let Carrier::Own(link, _) = &mut this.carrier {
+            link.drive(cx);
         }
         let mut frame = Pin::new(&mut this.body).poll_frame(cx);
         match &mut frame {
@@ -215,7 +250,7 @@ impl Body for Answer {
             }
             Poll::Ready(None) => this.release_at_end(),
             // A broken answer ends its connection with it.
-            Poll::Ready(Some(Err(_))) => this.link = None,
+            Poll::Ready(Some(Err(_))) => this.carrier = Carrier::Done,
             Poll::Pending => {}
         }
         frame

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Version};
+use http::uri::{Authority, Scheme};
+use http::{Request, Uri, Version};
 use rustls::pki_types::CertificateDer;
 
 use crate::identity::{Attribute, Identity};
@@ -202,7 +203,12 @@ pub type Custom = [(HeaderName, Attribute)];
 pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     let version = request.version();
     let headers = request.headers_mut();
+    let takes_trailers = takes_trailers(headers);
     strip(headers, custom);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     join_cookies(headers);
     headers.reserve(8 + said.identity.0.len());
     if let Some(host) = value(said.host) {
@@ -223,12 +229,68 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     *request.version_mut() = Version::HTTP_11;
 }
 
+/// The one protocol that a request may ask to switch to.
+pub const WEBSOCKET: &str = "websocket";
+
+/// The protocol that a request asks to switch to. Only an HTTP/1.1 GET that has nothing else to say can ask: what
+/// follows it would be read as the new protocol by one side, and as a body by the other.
+pub fn switch_asked<B: http_body::Body>(request: &Request<B>) -> Option<&'static str> {
+    let headers = request.headers();
+    let asks = headers.contains_key(header::UPGRADE)
+        && request.version() == Version::HTTP_11
+        && *request.method() == http::Method::GET
+        && request.body().is_end_stream()
+        && agrees_to_switch(headers);
+    asks.then_some(WEBSOCKET)
+}
+
+/// Whether `Connection` and `Upgrade` say that WebSocket is to be spoken.
+pub(super) fn agrees_to_switch(headers: &HeaderMap) -> bool {
+    let says = |name: HeaderName, token: &str| {
+        let values = headers.get_all(name).into_iter();
+        let mut tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    };
+    says(header::UPGRADE, WEBSOCKET) && says(header::CONNECTION, "upgrade")
+}
+
+/// Says that WebSocket is to be spoken; to be called after everything was stripped.
+pub fn switch(headers: &mut HeaderMap) {
+    headers.remove(header::TE);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+}
+
+/// Makes a request that was rewritten for HTTP/1.1 one of HTTP/2: `Host` becomes `:authority`, and what concerns a
+/// connection is not said.
+pub(super) fn fit_http2<B>(request: &mut Request<B>, scheme: Scheme) {
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    headers.remove(header::CONNECTION);
+    headers.remove(header::UPGRADE);
+    let host = headers.remove(header::HOST);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    // Without an authority there is no scheme either; a host that was read as one always is one.
+    parts.scheme = parts.authority.is_some().then_some(scheme);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
 fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(match version {
         Version::HTTP_2 => "2 sidegate",
         Version::HTTP_10 => "1.0 sidegate",
         _ => "1.1 sidegate",
     })
+}
+
+/// Whether the client takes trailers. They pass, so the backend may know (gRPC servers insist).
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut values =
+        headers.get_all(header::TE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    values.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// RFC 7239; a host with a port, or an IPv6 address, needs its quotes.
@@ -314,7 +376,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
 }
 
 /// Removes what belongs to one connection only, and whatever `Connection` names.
-pub(super) fn strip_connection(headers: &mut HeaderMap) {
+pub fn strip_connection(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);

@@ -126,6 +126,17 @@ impl<S: Read + Write> Wire<S> {
         Ok(self.take(length))
     }
 
+    /// What comes next, however much; nothing at the end of the stream.
+    pub fn some(&mut self) -> io::Result<Vec<u8>> {
+        if self.buffer.is_empty()
+            && let Err(error) = self.more()
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            return Err(error);
+        }
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
     fn take(&mut self, length: usize) -> Vec<u8> {
         let rest = self.buffer.split_off(length);
         std::mem::replace(&mut self.buffer, rest)

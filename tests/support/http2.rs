@@ -26,6 +26,13 @@ static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
+/// Starts something in the background.
+pub fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    RUNTIME.spawn(work)
+}
+
 /// Runs a step in the background and waits for it.
 #[track_caller]
 pub fn wait<T: Send + 'static>(step: impl Future<Output = T> + Send + 'static) -> T {

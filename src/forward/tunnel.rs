@@ -1,0 +1,143 @@
+//! After a switch of protocols: bytes both ways, each side closing when it likes, until both have or nothing moves.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::socket::Socket;
+use crate::admission::Guards;
+
+/// The backend's side of a switched connection, with the guards of the exchange that it began as.
+#[derive(Debug)]
+pub struct Tunnel {
+    socket: Socket,
+    /// What the backend said right after its agreement.
+    said: Bytes,
+    guards: Guards,
+}
+
+impl Tunnel {
+    pub(super) fn new(socket: Socket, said: Bytes, guards: Guards) -> Self {
+        Self { socket, said, guards }
+    }
+
+    /// Joins the two sides. `said` is what the client said after its request; the backend gets it only now.
+    pub fn join<S>(self, client: S, said: Bytes, idle: Duration) -> Joined
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let traffic = Arc::new(Traffic::default());
+        let start = Instant::now();
+        let mut client = Side { stream: client, said, traffic: Arc::clone(&traffic), start };
+        let mut backend = Side { stream: self.socket, said: self.said, traffic: Arc::clone(&traffic), start };
+        let copying =
+            async move { copy_bidirectional(&mut client, &mut backend).await.map(|(_, down)| down) };
+        Joined {
+            copying: Box::pin(copying),
+            traffic,
+            start,
+            idle,
+            look: Box::pin(sleep(idle)),
+            _guards: self.guards,
+        }
+    }
+}
+
+/// Both sides of a switched connection; done when both have closed, one has broken, or nothing moved for too long.
+pub struct Joined {
+    copying: Pin<Box<dyn Future<Output = io::Result<u64>> + Send>>,
+    traffic: Arc<Traffic>,
+    start: Instant,
+    idle: Duration,
+    /// Looks now and then whether anything moved; a byte moves no timer.
+    look: Pin<Box<Sleep>>,
+    _guards: Guards,
+}
+
+/// What moved, in both directions.
+#[derive(Debug, Default)]
+struct Traffic {
+    bytes: AtomicU64,
+    /// Milliseconds from the start.
+    moved_last: AtomicU64,
+}
+
+impl Joined {
+    /// Bytes that moved so far, in both directions.
+    pub fn bytes(&self) -> u64 {
+        self.traffic.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Future for Joined {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.copying.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            std::task::ready!(self.look.as_mut().poll(cx));
+            let moved_last = Duration::from_millis(self.traffic.moved_last.load(Ordering::Relaxed));
+            let until = self.start + moved_last + self.idle;
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.look.as_mut().reset(until);
+        }
+    }
+}
+
+/// One side: says first what was read before the switch, and notes what it reads.
+struct Side<S> {
+    stream: S,
+    said: Bytes,
+    traffic: Arc<Traffic>,
+    start: Instant,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Side<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = if self.said.has_remaining() {
+            let length = self.said.len().min(buf.remaining());
+            buf.put_slice(&self.said.split_to(length));
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        };
+        let length = buf.filled().len() - before;
+        if length > 0 {
+            let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.traffic.moved_last.store(now, Ordering::Relaxed);
+            self.traffic.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Side<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,199 @@
+//! WebSocket: a switch of protocols passes where a route permits it, and nowhere else (DESIGN §4, §5).
+
+use std::io::{self, Write};
+
+use crate::support::backend::Connection;
+use crate::support::tls::Tls;
+use crate::support::{Answer, Backend, Proxy, Setup, eventually};
+
+const POLICY: &str = r#"version: 1
+permissions:
+  live:
+    - { route: GET /live, upgrade: websocket }
+    - GET /events
+clients:
+  - name: producer
+    match: { uri: "spiffe://shop.example/ns/orders/sa/*" }
+    permissions: [live]
+"#;
+
+const ASK: &str = "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Agrees to switch and gives back every byte; after the client's end it says goodbye, then ends too.
+fn echo(connection: &mut Connection) -> io::Result<()> {
+    if connection.request()?.is_none() {
+        return Ok(());
+    }
+    connection.wire.send(AGREED)?;
+    loop {
+        match connection.wire.some()? {
+            bytes if bytes.is_empty() => return connection.wire.send("goodbye"),
+            bytes => connection.wire.send(&bytes)?,
+        }
+    }
+}
+
+fn setup(backend: &Backend) -> Setup {
+    Setup::new(&backend.url()).policy(POLICY)
+}
+
+fn switched(proxy: &Proxy) -> Tls {
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(ASK).unwrap();
+    let head = connection.until(b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for line in
+        ["upgrade: websocket", "connection: upgrade", "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="]
+    {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+    }
+    connection
+}
+
+#[test]
+fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
+    let backend = Backend::scripted(echo);
+    let mut proxy = setup(&backend).start();
+    let mut connection = switched(&proxy);
+    let seen = backend.wait_for(1).remove(0);
+    assert_eq!(seen.start_line(), "GET /live HTTP/1.1");
+    assert_eq!(seen.header("upgrade"), ["websocket"]);
+    assert_eq!(seen.header("connection"), ["upgrade"]);
+    assert_eq!(seen.header("sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
+    assert!(!seen.header("client-cert").is_empty());
+    let large = vec![b'x'; 300_000];
+    for message in [b"hello".as_slice(), b"\x81\x00", &large] {
+        connection.send(message).unwrap();
+        assert_eq!(connection.exactly(message.len()).unwrap(), message);
+    }
+    assert_eq!(proxy.admin.status()["in_flight"], 1, "it is work of the backend for as long as it lasts");
+    connection.stream.conn.send_close_notify();
+    connection.stream.flush().unwrap();
+    assert_eq!(connection.exactly(7).unwrap(), b"goodbye", "half of it may be closed");
+    eventually("the end", || proxy.admin.status()["in_flight"].clone(), |used| *used == 0);
+    eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
+    let record = proxy.process.audit_where("the switch", |record| record["path"] == "/live");
+    assert_eq!((&record["status"], &record["decision"]), (&101.into(), &"allowed".into()));
+    assert!(record["bytes"].as_u64().unwrap() > 600_000, "{record}");
+}
+
+#[test]
+fn what_is_said_before_the_agreement_waits_for_it() {
+    let backend = Backend::scripted(|connection| {
+        connection.head()?;
+        connection.wire.send(AGREED)?;
+        connection.wire.send("first")?;
+        let said = connection.wire.exactly(5)?;
+        connection.wire.send(&said)
+    });
+    let proxy = setup(&backend).start();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(format!("{ASK}early")).unwrap();
+    connection.until(b"\r\n\r\n").unwrap();
+    assert_eq!(connection.exactly(10).unwrap(), b"firstearly");
+}
+
+#[test]
+fn bytes_after_a_switch_that_was_declined_are_a_request_that_is_judged() {
+    let backend = Backend::ok();
+    let proxy = setup(&backend).start();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(format!("{ASK}GET /forbidden HTTP/1.1\r\nHost: localhost\r\n\r\n")).unwrap();
+    assert_eq!(connection.answer_to("GET").unwrap().status, 200);
+    assert_eq!(connection.answer_to("GET").unwrap().verdict(), "403 insufficient_permissions");
+    assert_eq!(backend.received().len(), 1);
+}
+
+/// Whatever asks, and is not what a route permits, is forwarded as if it had not asked, or not at all.
+#[test]
+fn nothing_else_switches() {
+    let host = "HTTP/1.1\r\nHost: localhost\r\n";
+    for (request, status) in [
+        // A route that does not permit the switch.
+        (format!("GET /events {host}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), 200),
+        // Another protocol.
+        (
+            format!(
+                "GET /live {host}Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\n\r\n"
+            ),
+            200,
+        ),
+        // `Upgrade` is not named by `Connection`.
+        (format!("GET /live {host}Upgrade: websocket\r\n\r\n"), 200),
+        // With a body, of which one side would read the new protocol.
+        (
+            format!(
+                "GET /live {host}Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx"
+            ),
+            200,
+        ),
+        // Another method.
+        (format!("POST /live {host}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), 403),
+        // HTTP/1.0 knows no switch.
+        (
+            "GET /live HTTP/1.0\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                .into(),
+            200,
+        ),
+    ] {
+        let backend = Backend::ok();
+        let proxy = setup(&backend).start();
+        let answer = proxy.producer().connect(proxy.address).unwrap().ask(&request).unwrap();
+        assert_eq!(answer.status, status, "{request}");
+        for seen in backend.received() {
+            assert!(seen.header("upgrade").is_empty(), "{}", seen.head);
+            assert!(!seen.head.to_lowercase().contains("\r\nconnection: upgrade"), "{}", seen.head);
+        }
+    }
+}
+
+#[test]
+fn a_switch_that_nobody_asked_for_or_to_something_else_is_no_answer() {
+    for (request, agreed) in [
+        ("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", AGREED.to_owned()),
+        (ASK, AGREED.replace("websocket", "h2c")),
+        (ASK, "HTTP/1.1 101 Switching Protocols\r\n\r\n".to_owned()),
+    ] {
+        let backend = Backend::answering(agreed);
+        let proxy = setup(&backend).start();
+        let answer = proxy.producer().connect(proxy.address).unwrap().ask(request).unwrap();
+        assert_eq!(answer.verdict(), "504 backend_unavailable", "{request}");
+    }
+}
+
+#[test]
+fn strangers_and_clients_without_permission_switch_nothing() {
+    let backend = Backend::scripted(echo);
+    let proxy = setup(&backend).start();
+    let verdict = |client: crate::support::Client| -> Answer {
+        client.connect(proxy.address).unwrap().ask(ASK).unwrap()
+    };
+    assert_eq!(verdict(proxy.anonymous()).verdict(), "401 not_authenticated");
+    assert_eq!(verdict(proxy.consumer()).verdict(), "403 insufficient_permissions");
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn one_that_says_nothing_ends_after_its_time() {
+    let backend = Backend::scripted(echo);
+    let proxy = setup(&backend).set("limits.upgrade_idle_timeout", "300ms").start();
+    let mut connection = switched(&proxy);
+    connection.send("x").unwrap();
+    assert_eq!(connection.exactly(1).unwrap(), b"x");
+    assert!(connection.is_closed());
+    eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
+}
+
+#[test]
+fn one_that_goes_on_ends_with_the_drain_timeout() {
+    let backend = Backend::scripted(echo);
+    let mut proxy = setup(&backend).set("drain_timeout", "500ms").start();
+    let mut connection = switched(&proxy);
+    proxy.process.signal("TERM");
+    assert!(connection.is_closed());
+    assert_eq!(proxy.process.exit().code(), Some(0));
+}
