@@ -5,13 +5,16 @@
 
 mod judgement;
 mod names;
+mod revocation;
+mod signature;
 mod trust;
 
 use std::fmt;
 
 pub(crate) use judgement::beyond_help;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
-pub use trust::{Trust, TrustError, Usage};
+pub use revocation::Missing;
+pub use trust::{Expiry, ExpiryKind, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage};
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of
 /// `identity_headers.custom` in the configuration.

@@ -32,6 +32,7 @@ mod policy_tools;
 mod proof_of_possession;
 mod real_clients;
 mod refusals;
+mod revocation;
 mod shutdown;
 mod slots;
 mod strangers;

@@ -1,6 +1,6 @@
 //! The judgement: a presented chain, the trust bundle and an instant make an identity, or the reason why not.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::extensions::KeyUsage as Usages;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::{Identity, Trust, Usage, names};
+use super::revocation::Role;
+use super::{Attribute, Identity, Trust, TrustDomain, Usage, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
 const MAX_CERTIFICATES: usize = 64;
@@ -25,7 +27,7 @@ const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 pub struct Authenticated {
     /// Who the client is.
     pub identity: Identity,
-    /// The last instant at which the verdict is true: the earliest end of validity in the chain.
+    /// The last instant at which the verdict is true: the earliest end of validity in the chain, and of its CRLs.
     pub valid_until: Timestamp,
     /// The generation of the trust bundle under which it was reached.
     pub generation: u64,
@@ -62,8 +64,14 @@ pub enum Flaw {
     UnknownIssuer,
     /// A signature in the chain is wrong.
     BadSignature,
-    /// Revoked by its issuer.
+    /// It, or an issuer of it, was revoked.
     Revoked,
+    /// No CRL says whether it was revoked.
+    RevocationUnknown,
+    /// The CRL that says whether it was revoked is too old to be believed.
+    RevocationOutdated,
+    /// Its authority may issue SPIFFE ids of another trust domain only.
+    OtherTrustDomain,
     /// Its extended key usage is not for clients.
     NotForClients,
     /// Its key usage does not allow signatures, or an issuer's does not allow to sign certificates.
@@ -104,7 +112,14 @@ impl fmt::Display for Flaw {
                 f.write_str("the certificate was not issued by an authority that is trusted here")
             }
             Self::BadSignature => f.write_str("a signature in the certificate chain is wrong"),
-            Self::Revoked => f.write_str("the certificate was revoked"),
+            Self::Revoked => f.write_str("the certificate, or an issuer of it, was revoked"),
+            Self::RevocationUnknown => f.write_str("it cannot be told whether the certificate was revoked"),
+            Self::RevocationOutdated => {
+                f.write_str("it cannot be told any more whether the certificate was revoked")
+            }
+            Self::OtherTrustDomain => f.write_str(
+                "the certificate has no SPIFFE id of the trust domain that its authority stands for",
+            ),
             Self::NotForClients => {
                 f.write_str("the certificate is not for client authentication (extended key usage)")
             }
@@ -160,7 +175,7 @@ fn verify(
         return Err(flaw);
     }
     let identity = names::read(leaf)?;
-    let valid_until = verify_path(leaf, intermediates, trust, now)?;
+    let valid_until = verify_path(leaf, intermediates, &identity, trust, now)?;
     Ok(Authenticated { identity, valid_until, generation: trust.generation })
 }
 
@@ -199,10 +214,11 @@ fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
     }
 }
 
-/// Builds and verifies the path to an authority; returns the earliest end of validity along it.
+/// Builds and verifies the path to an authority; returns the last instant at which that holds.
 fn verify_path(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
+    identity: &Identity,
     trust: &Trust,
     now: Timestamp,
 ) -> Result<Timestamp, Flaw> {
@@ -212,53 +228,109 @@ fn verify_path(
         Usage::ClientAuthIfAny => KeyUsage::client_auth(),
         Usage::ClientAuth => KeyUsage::required(CLIENT_AUTH),
     };
-    // webpki tries another path where this one is turned down, so what it says in the end may be another path's
-    // fault; the usage is the one worth telling.
-    let wrong_usage = Cell::new(false);
-    let look_at_usages = |path: &VerifiedPath<'_>| {
-        if usages_allow(leaf, path) {
-            return Ok(());
+    // webpki tries another path where this one is turned down, so what it says in the end may be another path's fault;
+    // what was objected to here is the one worth telling.
+    let (objection, ends) = (RefCell::new(None), Cell::new(now));
+    let look_at = |path: &VerifiedPath<'_>| match path_holds_until(leaf, path, identity, trust, now) {
+        Ok(until) => {
+            ends.set(until);
+            Ok(())
         }
-        wrong_usage.set(true);
-        Err(webpki::Error::ExtensionValueInvalid)
+        Err(flaw) => {
+            objection.borrow_mut().get_or_insert(flaw);
+            Err(webpki::Error::ExtensionValueInvalid)
+        }
     };
-    let path = certificate
-        .verify_for_usage(
-            aws_lc_rs::default_provider().signature_verification_algorithms.all,
-            &anchors,
-            intermediates,
-            unix_time(now),
-            usage,
-            None,
-            Some(&look_at_usages),
-        )
-        .map_err(|error| if wrong_usage.get() { Flaw::WrongKeyUsage } else { flaw(&error) })?;
-    let ends = path.intermediate_certificates().map(|certificate| end_of(&certificate.der()));
-    let anchor_ends = trust.expiry_of(path.anchor()).unwrap_or(now);
-    Ok(ends.chain([end_of(leaf), anchor_ends]).min().unwrap_or(now))
+    let verified = certificate.verify_for_usage(
+        aws_lc_rs::default_provider().signature_verification_algorithms.all,
+        &anchors,
+        intermediates,
+        unix_time(now),
+        usage,
+        None,
+        Some(&look_at),
+    );
+    match verified {
+        Ok(_) => Ok(ends.get()),
+        Err(error) => Err(objection.take().unwrap_or_else(|| flaw(&error))),
+    }
+}
+
+/// What webpki leaves to us, on a path that it finds good.
+fn path_holds_until(
+    leaf: &CertificateDer<'_>,
+    path: &VerifiedPath<'_>,
+    identity: &Identity,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Timestamp, Flaw> {
+    let ders: Vec<_> = std::iter::once(leaf.clone())
+        .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
+        .collect();
+    let certificates: Vec<_> = ders
+        .iter()
+        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Flaw::Unreadable)?;
+    if !usages_allow(&certificates, is_spiffe(identity)) {
+        return Err(Flaw::WrongKeyUsage);
+    }
+    // One authority may be there with several certificates.
+    let anchors: Vec<_> = trust.authorities_of(path.anchor()).collect();
+    let anchor = anchors.first().ok_or(Flaw::UnknownIssuer)?;
+    if anchor.domain.as_ref().is_some_and(|domain| !is_of(identity, domain)) {
+        return Err(Flaw::OtherTrustDomain);
+    }
+    if anchors.iter().all(|authority| authority.is_revoked) {
+        return Err(Flaw::Revoked);
+    }
+    let anchor_ends = anchors.iter().map(|authority| authority.not_after).max().unwrap_or(now);
+    let not_revoked = not_revoked_until(&certificates, &anchor.key, trust, now)?;
+    Ok(certificates.iter().map(end_of).chain([anchor_ends, not_revoked]).min().unwrap_or(now))
 }
 
 /// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not look at it.
-fn usages_allow(leaf: &CertificateDer<'_>, path: &VerifiedPath<'_>) -> bool {
-    let allows = |der: &[u8], check: fn(&x509_parser::extensions::KeyUsage) -> bool| {
-        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
-            certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
-        })
+fn usages_allow(path: &[X509Certificate<'_>], is_spiffe: bool) -> bool {
+    let allows = |certificate: &X509Certificate<'_>, check: &dyn Fn(&Usages) -> bool| {
+        certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
     };
-    allows(leaf, x509_parser::extensions::KeyUsage::digital_signature)
-        && path
-            .intermediate_certificates()
-            .all(|issuer| allows(&issuer.der(), x509_parser::extensions::KeyUsage::key_cert_sign))
+    // The leaf of a SPIFFE id signs nothing but its own proofs (X.509-SVID §4.3).
+    let leaf = |usage: &Usages| {
+        usage.digital_signature() && !(is_spiffe && (usage.key_cert_sign() || usage.crl_sign()))
+    };
+    path.split_first().is_some_and(|(first, issuers)| {
+        allows(first, &leaf) && issuers.iter().all(|issuer| allows(issuer, &Usages::key_cert_sign))
+    })
+}
+
+/// Asks the CRLs about every certificate of a path, leaf first, whose last issuer has this key.
+fn not_revoked_until(
+    path: &[X509Certificate<'_>],
+    anchor_key: &[u8],
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Timestamp, Flaw> {
+    let Some(revocation) = &trust.revocation else { return Ok(Timestamp::MAX) };
+    let issuer_keys = path.iter().skip(1).map(|issuer| issuer.public_key().raw).chain([anchor_key]);
+    let roles = std::iter::once(Role::Leaf).chain(std::iter::repeat(Role::Authority));
+    let mut until = Timestamp::MAX;
+    for ((certificate, key), role) in path.iter().zip(issuer_keys).zip(roles) {
+        until = until.min(revocation.judge(certificate, key, role, now)?);
+    }
+    Ok(until)
+}
+
+fn is_spiffe(identity: &Identity) -> bool {
+    identity.values(Attribute::Uri).any(|uri| uri.starts_with("spiffe:"))
+}
+
+fn is_of(identity: &Identity, domain: &TrustDomain) -> bool {
+    identity.values(Attribute::Uri).any(|uri| domain.holds(uri))
 }
 
 /// The end of validity; a date that no calendar here can hold never comes.
-fn end_of(der: &[u8]) -> Timestamp {
-    X509Certificate::from_der(der)
-        .ok()
-        .and_then(|(_, certificate)| {
-            Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
-        })
-        .unwrap_or(Timestamp::MAX)
+fn end_of(certificate: &X509Certificate<'_>) -> Timestamp {
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX)
 }
 
 fn unix_time(now: Timestamp) -> UnixTime {

@@ -114,18 +114,18 @@ fn spiffe(attributes: &[(Attribute, String)]) -> Result<(), Flaw> {
 
 fn is_spiffe_id(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("spiffe://") else { return false };
-    let (domain, path) = match rest.split_once('/') {
-        Some((domain, path)) => (domain, Some(path)),
-        None => (rest, None),
-    };
-    let in_domain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    // Without a path it names the whole domain, which no client is (X.509-SVID §3.1).
+    let Some((domain, path)) = rest.split_once('/') else { return false };
     let in_segment = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     let segment_is_good =
         |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(in_segment);
-    id.len() <= 2048
-        && (1..=255).contains(&domain.len())
-        && domain.bytes().all(in_domain)
-        && path.is_none_or(|path| path.split('/').all(segment_is_good))
+    id.len() <= 2048 && is_trust_domain(domain) && path.split('/').all(segment_is_good)
+}
+
+/// The name of a SPIFFE trust domain (SPIFFE-ID §2.1).
+pub(super) fn is_trust_domain(name: &str) -> bool {
+    let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    (1..=255).contains(&name.len()) && name.bytes().all(good)
 }
 
 /// DNS names do not know case or a final dot; folded once, here.
@@ -191,7 +191,7 @@ fn utf32(bytes: &[u8]) -> Option<String> {
 }
 
 /// A distinguished name as RFC 4514 writes it: most specific part first, special characters escaped.
-fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
+pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
     let mut parts = Vec::new();
     for relative in name.iter_rdn() {
         let mut values = Vec::new();
@@ -268,10 +268,19 @@ mod tests {
 
     #[test]
     fn spiffe_ids_have_one_reading() {
-        for good in ["spiffe://shop.example", "spiffe://shop.example/ns/orders/sa/a-b_c.d"] {
+        let longest = format!("spiffe://{}/{}", "d".repeat(255), "p".repeat(2048 - 9 - 255 - 1));
+        for good in ["spiffe://shop.example/ns/orders/sa/a-b_c.d", "spiffe://1_2.x-y/...", &longest] {
             assert!(is_spiffe_id(good), "{good}");
         }
         for bad in [
+            &format!("{longest}p"),
+            &format!("spiffe://{}/p", "d".repeat(256)),
+            "spiffe://shop.example",
+            "spiffe:/shop.example/x",
+            "spiffe://shop.example/a/.",
+            "spiffe://shop.example/a b",
+            "spiffe://shop.example/\u{e4}",
+            "spiffe://[::1]/a",
             "spiffe://",
             "spiffe:///x",
             "SPIFFE://shop.example/x",
