@@ -35,6 +35,7 @@ mod refusals;
 mod revocation;
 mod shutdown;
 mod slots;
+mod spiffe;
 mod strangers;
 mod support;
 mod upgrades;
