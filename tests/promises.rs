@@ -16,6 +16,7 @@ mod admin;
 mod ambiguous_requests;
 mod backends;
 mod bad_configuration;
+mod certificate_tool;
 mod certificates;
 mod configuration;
 mod demo;

@@ -96,6 +96,39 @@ pub enum Flaw {
     Malformed,
 }
 
+impl Flaw {
+    /// The short stable name of its kind, for programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::OldVersion => "old_version",
+            Self::TooLong => "too_long",
+            Self::UnacceptableKey(_) => "unacceptable_key",
+            Self::UnacceptableSignature => "unacceptable_signature",
+            Self::Expired(_) => "expired",
+            Self::NotYetValid(_) => "not_yet_valid",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::BadSignature => "bad_signature",
+            Self::Revoked => "revoked",
+            Self::RevocationUnknown => "revocation_unknown",
+            Self::RevocationOutdated => "revocation_outdated",
+            Self::OtherTrustDomain => "other_trust_domain",
+            Self::NotForClients => "not_for_clients",
+            Self::WrongKeyUsage => "wrong_key_usage",
+            Self::AuthorityAsClient => "authority_as_client",
+            Self::IssuerMayNot => "issuer_may_not",
+            Self::NameNotAllowed => "name_not_allowed",
+            Self::MalformedName(_) => "malformed_name",
+            Self::TooManyNames => "too_many_names",
+            Self::SeveralSpiffeIds => "several_spiffe_ids",
+            Self::UnknownCriticalExtension => "unknown_critical_extension",
+            Self::TooComplex => "too_complex",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
