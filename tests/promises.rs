@@ -19,6 +19,7 @@ mod bad_configuration;
 mod certificate_tool;
 mod certificates;
 mod configuration;
+mod corpora;
 mod demo;
 mod documentation;
 mod floods;

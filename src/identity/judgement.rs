@@ -327,9 +327,10 @@ fn usages_allow(path: &[X509Certificate<'_>], is_spiffe: bool) -> bool {
     let allows = |certificate: &X509Certificate<'_>, check: &dyn Fn(&Usages) -> bool| {
         certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
     };
-    // The leaf of a SPIFFE id signs nothing but its own proofs (X.509-SVID §4.3).
+    // What may sign certificates is an authority, which no leaf is (RFC 5280 §4.2.1.3); the leaf of a SPIFFE id does not
+    // sign CRLs either (X.509-SVID §4.3).
     let leaf = |usage: &Usages| {
-        usage.digital_signature() && !(is_spiffe && (usage.key_cert_sign() || usage.crl_sign()))
+        usage.digital_signature() && !usage.key_cert_sign() && !(is_spiffe && usage.crl_sign())
     };
     path.split_first().is_some_and(|(first, issuers)| {
         allows(first, &leaf) && issuers.iter().all(|issuer| allows(issuer, &Usages::key_cert_sign))
