@@ -3,6 +3,7 @@
 //! [`judge`] is the one place where a presented chain becomes an [`Identity`] or is refused (DESIGN §2.1); the proxy
 //! calls it after each handshake, also a resumed one, and again whenever a verdict may have stopped being true.
 
+mod der;
 mod description;
 mod judgement;
 mod names;

@@ -24,6 +24,7 @@ mod demo;
 mod documentation;
 mod floods;
 mod forwarding;
+mod independent_verifier;
 mod large_bodies;
 mod lasting_authentication;
 mod lobby;

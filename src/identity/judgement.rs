@@ -4,14 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use jiff::Timestamp;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, UnixTime, alg_id};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::KeyUsage as Usages;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+use super::der::is_well_formed;
 use super::revocation::Role;
 use super::{Attribute, Identity, Trust, TrustDomain, Usage, names};
 
@@ -21,6 +24,13 @@ const MAX_CHAIN_BYTES: usize = 64 * 1024;
 
 /// DER of the extended key usage `clientAuth`, 1.3.6.1.5.5.7.3.2 (RFC 5280 §4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+
+/// The curves of the provider, and the length of an uncompressed point on each (RFC 5480 §2.1.1.1).
+const CURVES: [(AlgorithmIdentifier, usize, &EcdsaVerificationAlgorithm); 3] = [
+    (alg_id::ECDSA_P256, 65, &signature::ECDSA_P256_SHA256_ASN1),
+    (alg_id::ECDSA_P384, 97, &signature::ECDSA_P384_SHA384_ASN1),
+    (alg_id::ECDSA_P521, 133, &signature::ECDSA_P521_SHA512_ASN1),
+];
 
 /// A verdict in the client's favour: who it is, and until when that is true.
 #[derive(Clone, Debug)]
@@ -221,15 +231,18 @@ pub(crate) fn beyond_help(leaf: &CertificateDer<'_>) -> Option<Flaw> {
         Err(_) => return Some(Flaw::Unreadable),
     }
     let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return Some(Flaw::Unreadable) };
+    if !is_well_formed(leaf) {
+        return Some(Flaw::Unreadable);
+    }
     unacceptable_key(&certificate)
 }
 
-/// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider.
+/// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider. Algorithms are
+/// compared byte for byte, as webpki compares them when it verifies: a key that it would not use is none.
 fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
-    let key = certificate.public_key();
-    let algorithm = key.algorithm.algorithm.to_id_string();
-    match key.parsed() {
-        Ok(PublicKey::RSA(rsa)) => {
+    let algorithm = key_algorithm(certificate.public_key().raw);
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(rsa)) if algorithm == Some(alg_id::RSA_ENCRYPTION.as_ref()) => {
             let bits = rsa.modulus.iter().skip_while(|byte| **byte == 0).count().saturating_mul(8);
             match bits {
                 ..2048 => Some(Flaw::UnacceptableKey("RSA below 2048 bits")),
@@ -237,14 +250,27 @@ fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
                 _ => Some(Flaw::UnacceptableKey("RSA above 8192 bits")),
             }
         }
-        Ok(PublicKey::EC(point)) => match point.data().len() {
-            65 | 97 | 133 => None,
-            _ => Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521")),
-        },
-        // Ed25519 (RFC 8410).
-        _ if algorithm == "1.3.101.112" => None,
+        Ok(PublicKey::EC(point)) => {
+            let known = CURVES.iter().find(|(curve, ..)| algorithm == Some(curve.as_ref()));
+            let Some((_, length, verification)) = known else {
+                return Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521"));
+            };
+            // Nobody can prove to have the key of what is no point; said here, it is said by every tool.
+            let point = point.data();
+            let is_point = point.len() == *length && ParsedPublicKey::new(*verification, point).is_ok();
+            (!is_point).then_some(Flaw::UnacceptableKey("it is no point on its curve"))
+        }
+        _ if algorithm == Some(alg_id::ED25519.as_ref()) => None,
         _ => Some(Flaw::UnacceptableKey("neither RSA, ECDSA nor Ed25519")),
     }
+}
+
+/// The algorithm and its parameters, from a SubjectPublicKeyInfo.
+fn key_algorithm(info: &[u8]) -> Option<&[u8]> {
+    let (_, info) = Any::from_der(info).ok()?;
+    let (_, algorithm) = Any::from_der(info.data).ok()?;
+    let is_sequence = |any: &Any<'_>| any.header.is_universal() && any.header.tag() == Tag::Sequence;
+    (is_sequence(&info) && is_sequence(&algorithm)).then_some(algorithm.data)
 }
 
 /// Builds and verifies the path to an authority; returns the last instant at which that holds.
@@ -275,7 +301,7 @@ fn verify_path(
         }
     };
     let verified = certificate.verify_for_usage(
-        aws_lc_rs::default_provider().signature_verification_algorithms.all,
+        default_provider().signature_verification_algorithms.all,
         &anchors,
         intermediates,
         unix_time(now),
@@ -305,6 +331,9 @@ fn path_holds_until(
         .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
         .collect::<Result<_, _>>()
         .map_err(|_| Flaw::Unreadable)?;
+    if !ders.iter().all(|der| is_well_formed(der)) {
+        return Err(Flaw::Malformed);
+    }
     if !usages_allow(&certificates, is_spiffe(identity)) {
         return Err(Flaw::WrongKeyUsage);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aws_lc_rs::digest;
-use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{
     OID_DOMAIN_COMPONENT, OID_PKCS9_EMAIL_ADDRESS, OID_USERID, OID_X509_COMMON_NAME, OID_X509_COUNTRY_NAME,
@@ -14,6 +14,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
+use super::der::elements;
 use super::{Attribute, Flaw, Identity};
 
 /// More subject alternative names than any real client has; each costs work in every policy.
@@ -192,6 +193,9 @@ fn utf32(bytes: &[u8]) -> Option<String> {
 
 /// A distinguished name as RFC 4514 writes it: most specific part first, special characters escaped.
 pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
+    if !is_a_name(name.as_raw()) {
+        return Err(Flaw::MalformedName("a name in the subject or issuer"));
+    }
     let mut parts = Vec::new();
     for relative in name.iter_rdn() {
         let mut values = Vec::new();
@@ -205,6 +209,34 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
     }
     parts.reverse();
     Ok(parts.join(","))
+}
+
+/// Whether a name is `SEQUENCE { SET { SEQUENCE { type, value } … } … }` to the letter: the parser takes other tags as well, and
+/// somebody else would read such a name otherwise, or not at all.
+fn is_a_name(name: &[u8]) -> bool {
+    let constructed = |any: &Any<'_>, tag| {
+        any.header.is_universal() && any.header.tag() == tag && any.header.is_constructed()
+    };
+    let attribute = |any: &Any<'_>| {
+        constructed(any, Tag::Sequence)
+            && elements(any.data).is_some_and(|parts| match parts.as_slice() {
+                [kind, value] => {
+                    let universal = [kind, value].iter().all(|any| any.header.is_universal());
+                    universal && kind.header.tag() == Tag::Oid
+                }
+                _ => false,
+            })
+    };
+    let relative = |any: &Any<'_>| {
+        constructed(any, Tag::Set)
+            && elements(any.data).is_some_and(|parts| !parts.is_empty() && parts.iter().all(attribute))
+    };
+    elements(name).is_some_and(|whole| match whole.as_slice() {
+        [name] if constructed(name, Tag::Sequence) => {
+            elements(name.data).is_some_and(|parts| parts.iter().all(relative))
+        }
+        _ => false,
+    })
 }
 
 /// The short names of RFC 4514 §3, and the two that everybody knows beside them.

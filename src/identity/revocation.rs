@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use x509_parser::time::ASN1Time;
 
 use super::Flaw;
+use super::der::{elements, is_well_formed};
 
 /// What becomes of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +129,9 @@ pub(super) struct Unverified<'a> {
 
 impl<'a> Unverified<'a> {
     pub(super) fn read(der: &'a [u8]) -> Result<Self, ListFlaw> {
+        if !is_well_formed(der) {
+            return Err(ListFlaw::Unreadable);
+        }
         let strict = BorrowedCertRevocationList::from_der(der).map_err(|error| list_flaw(der, &error))?;
         let mut revoked = HashSet::new();
         for entry in &strict {
@@ -211,7 +215,7 @@ impl Scope {
     fn read(der: &[u8]) -> Option<Self> {
         let (_, fields) = Any::from_der(der).ok()?;
         let mut scope = Self { leaves_only: false, authorities_only: false, uris: Vec::new() };
-        for field in values(fields.data)? {
+        for field in elements(fields.data)? {
             let is_true = field.data.iter().any(|byte| *byte != 0);
             match field.header.tag().0 {
                 0 => scope.uris = uris(field.data)?,
@@ -252,18 +256,8 @@ impl Scope {
 /// The URIs among the full names of a distribution point: `[0] { [0] { [6] uri … } }`.
 fn uris(point_name: &[u8]) -> Option<Vec<Box<[u8]>>> {
     let (_, full) = Any::from_der(point_name).ok()?;
-    let names = values(full.data)?.into_iter();
+    let names = elements(full.data)?.into_iter();
     Some(names.filter(|name| name.header.tag().0 == 6).map(|name| name.data.into()).collect())
-}
-
-fn values(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
-    let mut found = Vec::new();
-    while !der.is_empty() {
-        let (rest, value) = Any::from_der(der).ok()?;
-        found.push(value);
-        der = rest;
-    }
-    Some(found)
 }
 
 impl List {

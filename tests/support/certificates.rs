@@ -132,7 +132,7 @@ impl PublicKeyData for RsaPublicKey {
 }
 
 /// The same certificate with other fields, signed again; `change` gets the fields of its inner part, each whole.
-fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Credential {
+pub fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Credential {
     let outer = elements(elements(&credential.chain[0])[0].1);
     let inner: Vec<&[u8]> = elements(outer[0].1).into_iter().map(|(whole, _)| whole).collect();
     let signed = tlv(0x30, &change(&inner));
