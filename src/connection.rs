@@ -2,6 +2,7 @@
 
 mod drive;
 mod early;
+mod exchanges;
 mod outbox;
 mod pulse;
 
@@ -34,11 +35,13 @@ use crate::telemetry::Handshake;
 use crate::unread;
 use crate::worker::Worker;
 
-use drive::{Drive, End, Http2};
+use drive::{Drive, End, Http2, Switched};
 use early::Early;
+use exchanges::Exchanges;
 use outbox::Outbox;
 use pulse::{Felt, Pulse};
 
+pub use exchanges::Asked;
 pub use pulse::Busy;
 
 /// How long a connection may do nothing (`limits`).
@@ -100,6 +103,7 @@ pub struct Connection {
     pub headers: ConnectionHeaders,
     pulse: Pulse,
     early: Early,
+    exchanges: Exchanges,
     /// Whether a request was answered before its body was read.
     unread: AtomicBool,
     /// What it becomes once the answer that agrees to it is out.
@@ -140,10 +144,18 @@ impl Connection {
         self.switch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its client was somebody when it began, and is nobody now: what goes on for it ends (DESIGN §2.2).
-    fn has_lost_its_identity(&self) -> bool {
+    /// Judges again what goes on: what its client may not have any more ends by that. Tells whether the client was
+    /// somebody when it began, and is nobody now (DESIGN §2.2).
+    fn review(&self) -> bool {
         let (worker, peer) = (&self.worker, &self.peer);
-        peer.client(&worker.verdicts, &worker.live.load(), Timestamp::now()).is_err() && peer.has_fallen()
+        let (live, now) = (worker.live.load(), Timestamp::now());
+        match peer.client(&worker.verdicts, &live, now) {
+            Ok(client) => {
+                self.exchanges.review(&live.policy, &client.rights, now);
+                false
+            }
+            Err(_) => peer.has_fallen(),
+        }
     }
 
     /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
@@ -178,6 +190,7 @@ pub async fn serve(
         headers: ConnectionHeaders::of(address.ip()),
         pulse: Pulse::start(),
         early: Early::default(),
+        exchanges: Exchanges::default(),
         unread: AtomicBool::new(false),
         switch: Mutex::default(),
         worker,
@@ -269,10 +282,11 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
 
 /// Carries another protocol, for as long as the client is who it was.
 async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: Bytes, switch: Switch) {
-    let Switch { tunnel, mut ending } = switch;
+    let Switch { tunnel, ending } = switch;
     let joined = tunnel.join(stream, said, connection.worker.patience.upgrade_idle);
-    let (_, joined) = Drive::of(joined, &connection).await;
-    ending.moved(joined.map_or(0, |joined| joined.bytes()));
+    if let (_, Some(mut switched)) = Drive::of(Switched { joined, ending }, &connection).await {
+        switched.ending.moved(switched.joined.bytes());
+    }
 }
 
 async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {

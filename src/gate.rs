@@ -2,14 +2,17 @@
 //! is a promise (DESIGN §2): each step needs what only the step before it can give.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use crate::admission::{Admitted, NotAdmitted};
-use crate::connection::Connection;
+use crate::connection::{Asked, Connection};
 use crate::forward::Outcome;
 use crate::forward::headers::{self, Said};
 use crate::handshake::Protocol;
@@ -28,7 +31,7 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
             if hears_early {
                 hear_early(&connection, &mut request);
             }
-            forward(&connection, admitted, request).await
+            forward(&connection, admitted, request, &recording).await
         }
         Err(refusal) => {
             connection.leave_unread(request.into_body());
@@ -94,6 +97,12 @@ fn admit(
             NotAdmitted::Overloaded => Refusal::Overloaded,
         })?;
 
+    recording.asks(Asked {
+        target: target.clone(),
+        headers: live.policy.looks_at_headers().then(|| request.headers().clone()),
+        upgrade: switches.then_some(headers::WEBSOCKET),
+        source: connection.peer.address.ip(),
+    });
     let said = Said {
         identity: &client.headers,
         connection: &connection.headers,
@@ -137,21 +146,31 @@ fn hear_early(connection: &Arc<Connection>, request: &mut Request<Incoming>) {
     });
 }
 
-/// Step 6.
+/// Step 6. What is withdrawn while the backend has not answered yet is refused as if it came now.
 async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
+    recording: &Recording,
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
-    match worker.backend.send(admitted, request).await {
-        Ok(outcome) => {
+    let (method, path) = (request.method().clone(), request.uri().clone());
+    let mut sending = pin!(worker.backend.send(admitted, request));
+    let answered = poll_fn(|cx| {
+        if recording.poll_withdrawn(cx) {
+            return Poll::Ready(None);
+        }
+        sending.as_mut().poll(cx).map(Some)
+    });
+    match answered.await {
+        Some(Ok(outcome)) => {
             worker.counters.asked_backend(None);
             Ok(outcome)
         }
-        Err(fault) => {
+        Some(Err(fault)) => {
             worker.counters.asked_backend(Some(fault));
             Err(Refusal::Backend(fault))
         }
+        None => Err(Refusal::NotPermitted { method, path: path.path().to_owned() }),
     }
 }

@@ -1,5 +1,6 @@
 //! The answer's body on its way to the client, and the record of the decision that ends with it.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use crate::client::Client;
-use crate::connection::{Busy, Connection};
+use crate::connection::{Asked, Busy, Connection};
 use crate::forward::Answer;
 use crate::policy::Rule;
 use crate::refusal::Refusal;
@@ -45,7 +46,7 @@ pub struct Ending {
     status: u16,
     bytes: u64,
     connection: Arc<Connection>,
-    _busy: Busy,
+    busy: Busy,
 }
 
 /// What is known of a request while it is decided.
@@ -113,6 +114,16 @@ impl Recording {
         }
     }
 
+    /// It goes to the backend, and is judged again for as long as that lasts.
+    pub fn asks(&mut self, asked: Asked) {
+        self.busy.asks(asked);
+    }
+
+    /// Whether it may not go on.
+    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
+        self.busy.poll_withdrawn(cx)
+    }
+
     /// The backend answered.
     pub fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
         let status = response.status().as_u16();
@@ -145,12 +156,17 @@ impl Recording {
             status,
             bytes: 0,
             connection: self.connection,
-            _busy: self.busy,
+            busy: self.busy,
         }
     }
 }
 
 impl Ending {
+    /// What ends with it.
+    pub const fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
     /// So many bytes moved.
     pub fn moved(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
@@ -179,16 +195,38 @@ impl Drop for Ending {
     }
 }
 
+/// Why an answer breaks off. The client sees a reset, or a body without its end.
+#[derive(Debug)]
+pub enum Broken {
+    /// The backend's did.
+    Backend(hyper::Error),
+    /// The client may not have the rest.
+    Withdrawn,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(error) => write!(f, "the backend's answer broke off: {error}"),
+            Self::Withdrawn => f.write_str("the grant was withdrawn"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
 impl Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let is_withdrawn = self.ending.as_ref().is_some_and(|ending| ending.busy.is_withdrawn());
         let frame = match &mut self.body {
-            Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx),
+            Source::Forwarded(_) if is_withdrawn => return Poll::Ready(Some(Err(Broken::Withdrawn))),
+            Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx).map_err(Broken::Backend),
             Source::Refused(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         };
         if let Poll::Ready(Some(Ok(frame))) = &frame

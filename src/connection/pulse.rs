@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Connection;
+use super::{Asked, Connection};
+use crate::handshake::Protocol;
 
 /// Written by the connection's own tasks alone, all on one thread.
 #[derive(Debug)]
@@ -80,22 +81,52 @@ impl Pulse {
 
 /// A request that is being answered: from its head until its answer has ended.
 #[derive(Debug)]
-pub struct Busy(Arc<Connection>);
+pub struct Busy {
+    connection: Arc<Connection>,
+    /// Its number among the exchanges, once it is one.
+    exchange: Option<usize>,
+}
 
 impl Busy {
     /// The head is complete.
     pub fn start(connection: &Arc<Connection>) -> Self {
         connection.pulse.busy.fetch_add(1, Ordering::Relaxed);
         connection.pulse.head_since.store(0, Ordering::Relaxed);
-        Self(Arc::clone(connection))
+        connection.leash.set_busy(true);
+        Self { connection: Arc::clone(connection), exchange: None }
+    }
+
+    /// It goes to the backend, and is judged again for as long as that lasts.
+    pub fn asks(&mut self, asked: Asked) {
+        self.exchange = Some(self.connection.exchanges.begin(asked));
+    }
+
+    /// Whether it may not go on. The task that asks is woken when that changes.
+    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
+        let (exchanges, Some(number)) = (&self.connection.exchanges, self.exchange) else { return false };
+        // Of HTTP/1.1 the connection's own task is polled anyway.
+        if self.connection.protocol == Protocol::Http2 {
+            exchanges.wake(number, cx.waker());
+        }
+        exchanges.is_withdrawn(number)
+    }
+
+    /// Whether it may not go on.
+    pub fn is_withdrawn(&self) -> bool {
+        self.exchange.is_some_and(|number| self.connection.exchanges.is_withdrawn(number))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let pulse = &self.0.pulse;
+        if let Some(number) = self.exchange {
+            self.connection.exchanges.end(number);
+        }
+        let pulse = &self.connection.pulse;
         pulse.idle_since.store(pulse.mark(), Ordering::Relaxed);
-        pulse.busy.fetch_sub(1, Ordering::Relaxed);
+        if pulse.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.connection.leash.set_busy(false);
+        }
     }
 }
 

@@ -40,6 +40,11 @@ pub(crate) struct Hours {
 }
 
 impl When {
+    /// Whether it can hold at one time and not at another.
+    pub(crate) fn is_about_time(&self) -> bool {
+        self.from.is_some() || self.until.is_some() || self.week.is_some()
+    }
+
     pub(crate) fn holds(&self, source: IpAddr, now: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= now)
             && self.until.is_none_or(|until| now < until)
