@@ -5,6 +5,7 @@ mod keys;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Usage};
+use crate::target;
 use crate::telemetry::{Destination, Format};
 
 pub use keys::{KEYS, Key};
@@ -42,6 +44,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// The policy: a file or a folder.
     pub policies: Located<PathBuf>,
+    /// What a path may hold.
+    pub paths: target::Rules,
     /// The bounds on connections.
     pub limits: Limits,
     /// How long connections may do nothing.
@@ -158,6 +162,8 @@ impl<'a> Draft<'a> {
         let backend = self.section(&root, "backend.", "backend");
         let limits = self.section(&root, "limits.", "limits");
         let lobby = self.section(&limits, "limits.lobby.", "lobby");
+        let http = self.section(&limits, "limits.http.", "http");
+        let paths = self.section(&root, "paths.", "paths");
         let identity = self.section(&root, "identity_headers.", "identity_headers");
         let admin = self.section(&root, "admin.", "admin");
         let log = self.section(&root, "log.", "log");
@@ -175,6 +181,10 @@ impl<'a> Draft<'a> {
             request: self.duration(&lobby, "request_timeout"),
             lobby_idle: self.duration(&lobby, "idle_timeout"),
             idle: self.duration(&limits, "idle_timeout"),
+        };
+        let paths = target::Rules {
+            max_length: self.number(&http, "max_target_bytes", 1..=65_534),
+            allowed: self.allowed_paths(&paths),
         };
         let log_level = self.choice(&log, "level", &LEVELS, LevelFilter::INFO);
         let log_format = self.choice(&log, "format", &FORMATS, Format::Json);
@@ -195,6 +205,7 @@ impl<'a> Draft<'a> {
             backend: settings?,
             max_in_flight,
             policies: policies?,
+            paths,
             limits: limits_read,
             patience,
         };
@@ -273,9 +284,21 @@ impl<'a> Draft<'a> {
     }
 
     fn count(&mut self, section: &Section<'_>, key: &str) -> usize {
-        let number =
-            self.read_or_default(section, key, |reader, node| reader.integer(node, 1..=10_000_000), 1);
+        self.number(section, key, 1..=10_000_000)
+    }
+
+    fn number(&mut self, section: &Section<'_>, key: &str, bounds: RangeInclusive<u64>) -> usize {
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| reader.integer(node, bounds.clone());
+        let number = self.read_or_default(section, key, read, *bounds.start());
         usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    fn allowed_paths(&mut self, section: &Section<'_>) -> target::Allowed {
+        let allowed = self.read(section, "allow", |reader, node| {
+            let forms = reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::Form::ALL));
+            Some(forms.fold(target::Allowed::NONE, target::Allowed::with))
+        });
+        allowed.map(|allowed| allowed.value).unwrap_or_default()
     }
 
     fn duration(&mut self, section: &Section<'_>, key: &str) -> Duration {
@@ -401,11 +424,13 @@ impl<'a> Draft<'a> {
     }
 }
 
-const SECTION_NAMES: [(&str, &str); 7] = [
+const SECTION_NAMES: [(&str, &str); 9] = [
     ("tls.", "`tls`"),
     ("backend.", "`backend`"),
     ("limits.", "`limits`"),
     ("limits.lobby.", "`limits.lobby`"),
+    ("limits.http.", "`limits.http`"),
+    ("paths.", "`paths`"),
     ("identity_headers.", "`identity_headers`"),
     ("admin.", "`admin`"),
     ("log.", "`log`"),
@@ -537,7 +562,7 @@ policies: policies
     #[test]
     fn every_mistake_is_reported_at_once() {
         let wrong = built(
-            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5 }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\n",
+            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5, http: { max_target_bytes: 70000 } }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\npaths: { allow: [encoded_slash, semicolons] }\n",
             &[],
         )
         .unwrap_err()
@@ -554,6 +579,8 @@ policies: policies
             "not `loud`",
             "`Host` has a meaning of its own",
             "`comon_name` is nothing that a certificate says",
+            "did you mean `semicolon`?",
+            "a whole number from 1 to 65534",
         ] {
             assert!(wrong.contains(expected), "{expected}\n--\n{wrong}");
         }

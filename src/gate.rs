@@ -57,7 +57,7 @@ fn admit(
     })?;
     recording.is_of(&client);
 
-    let (target, host) = read(request)?;
+    let (target, host) = read(request, live.paths)?;
 
     let question = Question {
         target: &target,
@@ -93,12 +93,15 @@ fn admit(
 }
 
 /// What is asked, in its one reading.
-fn read(request: &Request<Incoming>) -> Result<(Target, Option<Cow<'static, str>>), Refusal> {
+fn read(
+    request: &Request<Incoming>,
+    rules: target::Rules,
+) -> Result<(Target, Option<Cow<'static, str>>), Refusal> {
     // A tunnel is never built; its target is no path that a rule could name.
     if request.method() == Method::CONNECT {
         return Err(not_permitted(request));
     }
-    let target = Target::parse(request.method(), request.uri()).map_err(Refusal::Ambiguous)?;
+    let target = Target::parse(request.method(), request.uri(), rules).map_err(Refusal::Ambiguous)?;
     let host =
         target::host(request.version(), request.uri(), request.headers()).map_err(Refusal::Ambiguous)?;
     Ok((target, host.map(|host| Cow::Owned(host.to_owned()))))

@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::Trust;
 use crate::policy::Policy;
+use crate::target;
 
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Live {
     pub trust: Trust,
     /// The server's side of TLS, for new connections.
     pub tls: Arc<ServerConfig>,
+    /// What may be asked for.
+    pub paths: target::Rules,
     /// How the backend is told who they are.
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.

@@ -32,7 +32,8 @@ pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnosti
             let identity_headers = config.identity_headers.clone();
             let keeps_records = config.audit != Destination::None;
             let tls = Arc::new(tls);
-            Ok((Live { generation, policy, trust, tls, identity_headers, keeps_records }, warnings))
+            let paths = config.paths;
+            Ok((Live { generation, policy, trust, tls, paths, identity_headers, keeps_records }, warnings))
         }
         _ => Err(problems),
     }

@@ -2,7 +2,7 @@
 //! The numbers are rows of the list of known attacks.
 
 use crate::support::http2::{Http2, request};
-use crate::support::{Backend, Proxy};
+use crate::support::{Backend, Proxy, Setup};
 
 /// Sends raw bytes as the client that may do everything, and returns the status; 0 for a close without an answer.
 fn status_of(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> u16 {
@@ -69,6 +69,47 @@ fn paths_with_two_readings() {
     ];
     let requests: Vec<_> = paths.iter().map(|(name, path)| (*name, get(path))).collect();
     assert_all_refused(&requests, &[400]);
+}
+
+/// The settings for legacy backends: each lets one form through, with the bytes that were judged, and no way up with it.
+#[test]
+fn what_a_setting_allows_arrives_as_it_was_sent() {
+    let allowed: [(&str, &[&str], &[&str]); 6] = [
+        ("encoded_slash", &["/a%2Fb", "/a%2fb?x"], &["/a%5Cb", "/a%2F..", "/a%2F%2Fb", "/%2Fadmin/x"]),
+        ("backslash", &["/a%5Cb", "/a\\b"], &["/a%2Fb", "/a\\..\\b", "/\\admin"]),
+        ("double_encoding", &["/a%2541"], &["/%252e%252e/a", "/a%252Fb", "/a%2500", "/a%25252e"]),
+        ("empty_segments", &["/a//b", "/a//"], &["//admin", "///", "//localhost/a", "/a//../b"]),
+        ("semicolon", &["/a;v=1/b", "/a%3Bb"], &["/admin;/..;/x", "/;x/admin"]),
+        ("non_utf8", &["/caf%E9"], &["/%c0%ae%c0%ae/a", "/a%ff%00", "/caf\u{e9}"]),
+    ];
+    for (setting, good, bad) in allowed {
+        let backend = Backend::ok();
+        let proxy = Setup::new(&backend.url()).set("paths.allow", vec![setting]).start();
+        for target in good {
+            assert_eq!(status_of(&proxy, get(target.as_bytes())), 200, "{setting}: {target}");
+        }
+        let received: Vec<_> =
+            backend.received().iter().map(|request| request.start_line().to_owned()).collect();
+        let expected: Vec<_> = good.iter().map(|target| format!("GET {target} HTTP/1.1")).collect();
+        assert_eq!(received, expected, "{setting}");
+        for target in bad {
+            assert_eq!(status_of(&proxy, get(target.as_bytes())), 400, "32-37 {setting}: {target}");
+        }
+        assert_eq!(backend.received().len(), good.len(), "{setting}");
+    }
+}
+
+#[test]
+fn the_longest_target_is_a_setting() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.http.max_target_bytes", 20).start();
+    for (length, status) in [(20, 200), (21, 400)] {
+        let target = format!("/{}", "a".repeat(length - 1));
+        assert_eq!(status_of(&proxy, get(target.as_bytes())), status, "45: {length}");
+        let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+        assert_eq!(http2.get(&target).unwrap().status, status, "45: {length}");
+    }
+    assert_eq!(backend.received().len(), 2);
 }
 
 #[test]

@@ -41,6 +41,12 @@ pub const KEYS: &[Key] = &[
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
     key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
     key(
+        "paths.allow",
+        "LIST",
+        "[]",
+        "What is let through although others may read it differently: encoded_slash, backslash, double_encoding, empty_segments, semicolon, non_utf8",
+    ),
+    key(
         "limits.max_connections",
         "N",
         "1000",
@@ -63,6 +69,7 @@ pub const KEYS: &[Key] = &[
         "Time for a request's headers, and for the first request",
     ),
     key("limits.lobby.idle_timeout", "DURATION", "10s", "How long a connection without a slot may be idle"),
+    key("limits.http.max_target_bytes", "BYTES", "16384", "Bytes of a request's path and query; more is 400"),
     key(
         "identity_headers.client_cert",
         "BOOL",
@@ -120,7 +127,7 @@ mod tests {
 
     #[test]
     fn sections_are_found_by_their_path() {
-        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "lobby"]);
+        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "lobby", "http"]);
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");
         assert_eq!(default_of("limits.lobby.", "idle_timeout"), "10s");
