@@ -20,6 +20,7 @@ use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Usage};
+use crate::policy::Network;
 use crate::target;
 use crate::telemetry::{Destination, Format};
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// Proxies that are believed what they say of their own peers.
+    pub trusted_proxies: Box<[Network]>,
     /// How the backend is told who the client is.
     pub identity_headers: IdentitySettings,
     /// Where the admin listener is.
@@ -191,6 +194,7 @@ impl<'a> Draft<'a> {
         // Nothing is given up before everything has been read: each mistake is worth a line.
         let config = Config {
             listen: self.address(&root, "listen"),
+            trusted_proxies: self.networks(&root, "trusted_proxies"),
             identity_headers: self.identity_headers(&identity),
             admin: Some(self.address(&admin, "listen")),
             log_level,
@@ -406,9 +410,18 @@ impl<'a> Draft<'a> {
         });
         IdentitySettings {
             client_cert: self.boolean(section, "client_cert"),
+            client_cert_chain: self.boolean(section, "client_cert_chain"),
             xfcc: self.boolean(section, "xfcc"),
-            custom: custom.map(|custom| custom.value).unwrap_or_default(),
+            custom: custom.map_or_else(|| Vec::new().into(), |custom| custom.value),
         }
+    }
+
+    fn networks(&mut self, section: &Section<'_>, key: &str) -> Box<[Network]> {
+        let networks = self.read(section, key, |reader, node| {
+            let items = reader.list(node)?.iter();
+            Some(items.filter_map(|item| network(reader, item)).collect())
+        });
+        networks.map(|networks| networks.value).unwrap_or_default()
     }
 
     fn audit(&mut self, section: &Section<'_>) -> Destination {
@@ -479,6 +492,11 @@ fn backend_url(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<(String, u16)
         return None;
     };
     Some((host, port))
+}
+
+fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
+    let network = Network::parse(reader.name(node)?);
+    network.map_err(|(message, help)| reader.error("bad-network", node, message, help)).ok()
 }
 
 /// One entry of `identity_headers.custom`.
@@ -562,7 +580,7 @@ policies: policies
     #[test]
     fn every_mistake_is_reported_at_once() {
         let wrong = built(
-            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5, http: { max_target_bytes: 70000 } }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\npaths: { allow: [encoded_slash, semicolons] }\n",
+            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5, http: { max_target_bytes: 70000 } }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\npaths: { allow: [encoded_slash, semicolons] }\ntrusted_proxies: [10.1.0.0/8]\n",
             &[],
         )
         .unwrap_err()
@@ -581,6 +599,7 @@ policies: policies
             "`comon_name` is nothing that a certificate says",
             "did you mean `semicolon`?",
             "a whole number from 1 to 65534",
+            "write `10.0.0.0/8` for that network",
         ] {
             assert!(wrong.contains(expected), "{expected}\n--\n{wrong}");
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::admission::{Admitted, NotAdmitted};
 use crate::connection::Connection;
-use crate::forward::headers::{self, Said};
+use crate::forward::headers::{self, Custom, Said};
 use crate::handshake::Protocol;
 use crate::leash::Order;
 use crate::policy::Question;
@@ -22,7 +22,7 @@ use crate::target::{self, Target};
 pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let mut recording = Recording::start(&connection, &request);
     let outcome = match admit(&connection, &mut request, &mut recording) {
-        Ok(admitted) => forward(&connection, admitted, request).await,
+        Ok((admitted, custom)) => forward(&connection, admitted, request, custom).await,
         Err(refusal) => {
             connection.leave_unread(request.into_body());
             Err(refusal)
@@ -43,7 +43,7 @@ fn admit(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<Admitted, Refusal> {
+) -> Result<(Admitted, Option<Arc<Custom>>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
     let now = Timestamp::now();
@@ -86,10 +86,13 @@ fn admit(
         connection: &connection.headers,
         host: host.as_deref().unwrap_or_else(|| worker.backend.authority()),
         request_id: recording.request_id(),
+        trusted: live.trusted_proxies.iter().any(|network| network.contains(connection.headers.peer())),
     };
-    headers::rewrite(request, &live.identity_headers.custom, &said);
+    let custom = &live.identity_headers.custom;
+    headers::rewrite(request, custom, &said);
     *request.uri_mut() = target.into_uri();
-    Ok(admitted)
+    let custom = headers::custom_of_trailers(request, custom);
+    Ok((admitted, custom))
 }
 
 /// What is asked, in its one reading.
@@ -116,9 +119,10 @@ async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
+    custom: Option<Arc<Custom>>,
 ) -> Result<Response<crate::forward::Answer>, Refusal> {
     let worker = &connection.worker;
-    match worker.backend.send(admitted, request).await {
+    match worker.backend.send(admitted, request, custom).await {
         Ok(response) => {
             worker.counters.asked_backend(None);
             Ok(response)

@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 
 use crate::forward::headers::IdentitySettings;
 use crate::identity::Trust;
-use crate::policy::Policy;
+use crate::policy::{Network, Policy};
 use crate::target;
 
 /// One generation of everything that can change while connections are open.
@@ -23,6 +23,8 @@ pub struct Live {
     pub tls: Arc<ServerConfig>,
     /// What may be asked for.
     pub paths: target::Rules,
+    /// Proxies that are believed what they say of their own peers.
+    pub trusted_proxies: Box<[Network]>,
     /// How the backend is told who they are.
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.

@@ -32,8 +32,17 @@ pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnosti
             let identity_headers = config.identity_headers.clone();
             let keeps_records = config.audit != Destination::None;
             let tls = Arc::new(tls);
-            let paths = config.paths;
-            Ok((Live { generation, policy, trust, tls, paths, identity_headers, keeps_records }, warnings))
+            let live = Live {
+                generation,
+                policy,
+                trust,
+                tls,
+                paths: config.paths,
+                trusted_proxies: config.trusted_proxies.clone(),
+                identity_headers,
+                keeps_records,
+            };
+            Ok((live, warnings))
         }
         _ => Err(problems),
     }

@@ -71,10 +71,22 @@ pub const KEYS: &[Key] = &[
     key("limits.lobby.idle_timeout", "DURATION", "10s", "How long a connection without a slot may be idle"),
     key("limits.http.max_target_bytes", "BYTES", "16384", "Bytes of a request's path and query; more is 400"),
     key(
+        "trusted_proxies",
+        "LIST",
+        "[]",
+        "Networks of proxies that are believed X-Forwarded-*, Forwarded and X-Real-IP: [10.0.0.0/8]",
+    ),
+    key(
         "identity_headers.client_cert",
         "BOOL",
         "true",
         "Send the client's certificate to the backend in Client-Cert (RFC 9440)",
+    ),
+    key(
+        "identity_headers.client_cert_chain",
+        "BOOL",
+        "false",
+        "Send the rest of its chain in Client-Cert-Chain (RFC 9440): several KiB with every request",
     ),
     key("identity_headers.xfcc", "BOOL", "false", "Send X-Forwarded-Client-Cert, in Envoy's form"),
     key(
