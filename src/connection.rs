@@ -184,7 +184,7 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
 
 /// A fixed answer in plain text; nothing of the request is looked at or passed on.
 async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
-    let frame = Refusal::PlainHttp.plain_text_frame(worker.ids.next().as_str());
+    let frame = Refusal::PlainHttp.frame(worker.ids.next().as_str());
     worker.counters.decided(crate::telemetry::Decision::Refused(Refusal::PlainHttp.reason()));
     let answer = async {
         if socket.write_all(&frame).await.is_ok() {
@@ -217,13 +217,23 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     http.timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_headers(bounds::HEADERS)
+        // A buffer is filled beyond its limit; a head is not.
+        .max_header_size(bounds::HEAD_BYTES)
         .max_buf_size(bounds::HEAD_BYTES)
         .half_close(false);
     let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
-    let unread = connection.unread.load(Ordering::Relaxed);
-    drop(connection);
-    if let (End::Served, Some(http)) = (end, http) {
-        close(http.into_parts().io.into_inner().into_inner(), unread).await;
+    let Some(http) = http else { return };
+    let parts = http.into_parts();
+    let (mut stream, unparsed) = parts.io.into_inner().into_parts();
+    let unread = connection.unread.load(Ordering::Relaxed) || unparsed.is_some();
+    if let Some(status) = unparsed {
+        let frame = gate::answer_unparsed(&connection, status, &parts.read_buf);
+        let _ = timeout(unread::TIME, stream.write_all(&frame)).await;
+    }
+    // Its places are free before the client has said goodbye.
+    drop((connection, parts.service));
+    if end == End::Served || unparsed.is_some() {
+        close(stream, unread).await;
     }
 }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use crate::leash::Order;
 use crate::policy::Question;
 use crate::refusal::Refusal;
 use crate::reply::{Recording, Reply};
-use crate::target::{self, Target};
+use crate::target::{self, Ambiguity, Target};
 
 /// Answers one request of a connection: the backend's answer, or a documented one of our own.
 pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
@@ -36,6 +36,31 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Answers what hyper could not parse, and would have answered with that status: as a request whose method and path
+/// nobody knows. The connection ends with it.
+pub fn answer_unparsed(connection: &Arc<Connection>, status: StatusCode, unparsed: &[u8]) -> Vec<u8> {
+    let mut recording = Recording::unparsed(connection);
+    let worker = &connection.worker;
+    let live = worker.live.load();
+    let refusal = match connection.peer.client(&worker.verdicts, &live, Timestamp::now()) {
+        Err(unauthenticated) => Refusal::Unauthenticated(unauthenticated),
+        Ok(client) => {
+            recording.is_of(&client);
+            let first_line = unparsed.iter().position(|byte| *byte == b'\n');
+            let too_long = first_line.is_none_or(|length| length > live.paths.max_length);
+            match status {
+                StatusCode::URI_TOO_LONG => Refusal::Ambiguous(Ambiguity::TooLong),
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if too_long => {
+                    Refusal::Ambiguous(Ambiguity::TooLong)
+                }
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::HeadersTooLarge,
+                _ => Refusal::Ambiguous(Ambiguity::NotHttp),
+            }
+        }
+    };
+    recording.framed(&refusal)
 }
 
 /// Steps 1 to 5, by one snapshot and one clock reading. What comes out can only be forwarded.

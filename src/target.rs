@@ -132,6 +132,8 @@ pub enum Ambiguity {
     OtherHost,
     /// A scheme that is neither `http` nor `https`.
     OtherScheme,
+    /// A start or headers that are no HTTP/1.1.
+    NotHttp,
 }
 
 impl fmt::Display for Ambiguity {
@@ -155,6 +157,7 @@ impl fmt::Display for Ambiguity {
             Self::MalformedHost => "the request's Host is malformed",
             Self::OtherHost => "the request names two different hosts",
             Self::OtherScheme => "the request's target is for another protocol than HTTP",
+            Self::NotHttp => "the request's first line or headers are not HTTP/1.1 (RFC 9112)",
         })
     }
 }
