@@ -6,6 +6,7 @@ mod keys;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Usage};
+use crate::policy::Network;
+use crate::target;
 use crate::telemetry::{Destination, Format};
 
 pub use backend::BackendTls;
@@ -46,10 +49,14 @@ pub struct Config {
     pub max_in_flight: usize,
     /// The policy: a file or a folder.
     pub policies: Located<PathBuf>,
+    /// What a path may hold.
+    pub paths: target::Rules,
     /// The bounds on connections.
     pub limits: Limits,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// Proxies that are believed what they say of their own peers.
+    pub trusted_proxies: Box<[Network]>,
     /// How the backend is told who the client is.
     pub identity_headers: IdentitySettings,
     /// Where the admin listener is.
@@ -163,6 +170,8 @@ impl<'a> Draft<'a> {
         let backend_tls = self.section(&backend, "backend.tls.", "tls");
         let limits = self.section(&root, "limits.", "limits");
         let lobby = self.section(&limits, "limits.lobby.", "lobby");
+        let http = self.section(&limits, "limits.http.", "http");
+        let paths = self.section(&root, "paths.", "paths");
         let identity = self.section(&root, "identity_headers.", "identity_headers");
         let admin = self.section(&root, "admin.", "admin");
         let log = self.section(&root, "log.", "log");
@@ -182,11 +191,16 @@ impl<'a> Draft<'a> {
             idle: self.duration(&limits, "idle_timeout"),
             upgrade_idle: self.duration(&limits, "upgrade_idle_timeout"),
         };
+        let paths = target::Rules {
+            max_length: self.number(&http, "max_target_bytes", 1..=65_534),
+            allowed: self.allowed_paths(&paths),
+        };
         let log_level = self.choice(&log, "level", &LEVELS, LevelFilter::INFO);
         let log_format = self.choice(&log, "format", &FORMATS, Format::Json);
         // Nothing is given up before everything has been read: each mistake is worth a line.
         let config = Config {
             listen: self.address(&root, "listen"),
+            trusted_proxies: self.networks(&root, "trusted_proxies"),
             identity_headers: self.identity_headers(&identity),
             admin: Some(self.address(&admin, "listen")),
             log_level,
@@ -202,6 +216,7 @@ impl<'a> Draft<'a> {
             backend_tls,
             max_in_flight,
             policies: policies?,
+            paths,
             limits: limits_read,
             patience,
         };
@@ -280,9 +295,21 @@ impl<'a> Draft<'a> {
     }
 
     fn count(&mut self, section: &Section<'_>, key: &str) -> usize {
-        let number =
-            self.read_or_default(section, key, |reader, node| reader.integer(node, 1..=10_000_000), 1);
+        self.number(section, key, 1..=10_000_000)
+    }
+
+    fn number(&mut self, section: &Section<'_>, key: &str, bounds: RangeInclusive<u64>) -> usize {
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| reader.integer(node, bounds.clone());
+        let number = self.read_or_default(section, key, read, *bounds.start());
         usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    fn allowed_paths(&mut self, section: &Section<'_>) -> target::Allowed {
+        let allowed = self.read(section, "allow", |reader, node| {
+            let forms = reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::Form::ALL));
+            Some(forms.fold(target::Allowed::NONE, target::Allowed::with))
+        });
+        allowed.map(|allowed| allowed.value).unwrap_or_default()
     }
 
     fn duration(&mut self, section: &Section<'_>, key: &str) -> Duration {
@@ -377,9 +404,18 @@ impl<'a> Draft<'a> {
         });
         IdentitySettings {
             client_cert: self.boolean(section, "client_cert"),
+            client_cert_chain: self.boolean(section, "client_cert_chain"),
             xfcc: self.boolean(section, "xfcc"),
-            custom: custom.map(|custom| custom.value).unwrap_or_default(),
+            custom: custom.map_or_else(|| Vec::new().into(), |custom| custom.value),
         }
+    }
+
+    fn networks(&mut self, section: &Section<'_>, key: &str) -> Box<[Network]> {
+        let networks = self.read(section, key, |reader, node| {
+            let items = reader.list(node)?.iter();
+            Some(items.filter_map(|item| network(reader, item)).collect())
+        });
+        networks.map(|networks| networks.value).unwrap_or_default()
     }
 
     fn audit(&mut self, section: &Section<'_>) -> Destination {
@@ -395,12 +431,14 @@ impl<'a> Draft<'a> {
     }
 }
 
-const SECTION_NAMES: [(&str, &str); 8] = [
+const SECTION_NAMES: [(&str, &str); 10] = [
     ("tls.", "`tls`"),
     ("backend.", "`backend`"),
     ("backend.tls.", "`backend.tls`"),
     ("limits.", "`limits`"),
     ("limits.lobby.", "`limits.lobby`"),
+    ("limits.http.", "`limits.http`"),
+    ("paths.", "`paths`"),
     ("identity_headers.", "`identity_headers`"),
     ("admin.", "`admin`"),
     ("log.", "`log`"),
@@ -415,6 +453,11 @@ const LEVELS: [(&str, LevelFilter); 5] = [
 ];
 
 const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
+
+fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
+    let network = Network::parse(reader.name(node)?);
+    network.map_err(|(message, help)| reader.error("bad-network", node, message, help)).ok()
+}
 
 /// One entry of `identity_headers.custom`.
 fn custom_header(
@@ -498,7 +541,7 @@ policies: policies
     #[test]
     fn every_mistake_is_reported_at_once() {
         let wrong = built(
-            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5 }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\n",
+            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5, http: { max_target_bytes: 70000 } }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\npaths: { allow: [encoded_slash, semicolons] }\ntrusted_proxies: [10.1.0.0/8]\n",
             &[],
         )
         .unwrap_err()
@@ -515,6 +558,9 @@ policies: policies
             "not `loud`",
             "`Host` has a meaning of its own",
             "`comon_name` is nothing that a certificate says",
+            "did you mean `semicolon`?",
+            "a whole number from 1 to 65534",
+            "write `10.0.0.0/8` for that network",
         ] {
             assert!(wrong.contains(expected), "{expected}\n--\n{wrong}");
         }

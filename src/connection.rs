@@ -8,7 +8,7 @@ mod pulse;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,12 +136,12 @@ impl Connection {
 
     /// Ends HTTP after the answer that is being given, and joins the client to the backend's side of the new protocol.
     pub fn switch(&self, tunnel: Tunnel, ending: Ending) {
-        *self.lock_switch() = Some(Switch { tunnel, ending });
+        // Nothing panics while it is held.
+        *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Switch { tunnel, ending });
     }
 
-    fn lock_switch(&self) -> MutexGuard<'_, Option<Switch>> {
-        // Nothing panics while it is held.
-        self.switch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_switch(&self) -> Option<Switch> {
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Judges again what goes on: what its client may not have any more ends by that. Tells whether the client was
@@ -230,7 +230,7 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
 
 /// A fixed answer in plain text; nothing of the request is looked at or passed on.
 async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
-    let frame = Refusal::PlainHttp.plain_text_frame(worker.ids.next().as_str());
+    let frame = Refusal::PlainHttp.frame(worker.ids.next().as_str());
     worker.counters.decided(crate::telemetry::Decision::Refused(Refusal::PlainHttp.reason()));
     let answer = async {
         if socket.write_all(&frame).await.is_ok() {
@@ -263,20 +263,27 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     http.timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_headers(bounds::HEADERS)
+        // A buffer is filled beyond its limit; a head is not.
+        .max_header_size(bounds::HEAD_BYTES)
         .max_buf_size(bounds::HEAD_BYTES)
         .half_close(false);
     let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
-    let (End::Served, Some(http)) = (end, http) else { return };
+    let Some(http) = http else { return };
     let parts = http.into_parts();
-    let stream = parts.io.into_inner().into_inner();
-    let switch = connection.lock_switch().take();
-    match switch {
-        Some(switch) => carry(connection, stream, parts.read_buf, switch).await,
-        None => {
-            let unread = connection.unread.load(Ordering::Relaxed);
-            drop(connection);
-            close(stream, unread).await;
-        }
+    let (mut stream, unparsed) = parts.io.into_inner().into_parts();
+    if let (End::Served, Some(switch)) = (end, connection.take_switch()) {
+        drop(parts.service);
+        return carry(connection, stream, parts.read_buf, switch).await;
+    }
+    let unread = connection.unread.load(Ordering::Relaxed) || unparsed.is_some();
+    if let Some(status) = unparsed {
+        let frame = gate::answer_unparsed(&connection, status, &parts.read_buf);
+        let _ = timeout(unread::TIME, stream.write_all(&frame)).await;
+    }
+    // Its places are free before the client has said goodbye.
+    drop((connection, parts.service));
+    if end == End::Served || unparsed.is_some() {
+        close(stream, unread).await;
     }
 }
 

@@ -98,7 +98,7 @@ impl Backend {
     }
 
     /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the answer's body has
-    /// ended, however it ends.
+    /// ended, however it ends. `custom` is what its trailers may not say beside the built-in names.
     ///
     /// # Errors
     /// What the backend did instead of answering.
@@ -106,11 +106,13 @@ impl Backend {
         &self,
         admitted: Admitted,
         request: Request<Incoming>,
+        custom: Option<Arc<headers::Custom>>,
     ) -> Result<Outcome, BackendFault> {
         let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body());
-        let mut exchange = pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone()))));
+        let mut exchange =
+            pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone(), custom))));
         let mut deadline = Instant::now() + self.settings.response_timeout;
         loop {
             if let Ok(answered) = timeout_at(deadline, &mut exchange).await {

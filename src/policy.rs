@@ -34,6 +34,7 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
+pub use condition::Network;
 use condition::Unclear;
 use document::Document;
 pub(crate) use document::Word;

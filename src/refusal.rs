@@ -14,6 +14,12 @@
 //! # ambiguous_request
 //! 400: two parsers could read the request differently, so it is not passed on; `detail` says where.
 //!
+//! # headers_too_large
+//! 431: the request's headers are more, or longer, than this service takes (`limits.http`). Send fewer or shorter ones.
+//!
+//! # request_timeout
+//! 408: the request's body stopped coming. Send it without long pauses, or send the request again.
+//!
 //! # server_full
 //! 504: every connection slot is taken. Try again after `Retry-After` seconds.
 //!
@@ -54,6 +60,10 @@ pub enum Reason {
     BackendTimeout,
     /// An authenticated client's request that two parsers could read differently.
     AmbiguousRequest,
+    /// More or longer headers than are taken.
+    HeadersTooLarge,
+    /// A body that stopped coming.
+    RequestTimeout,
 }
 
 /// What the documentation says of a reason.
@@ -71,7 +81,7 @@ pub struct Row {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::NotAuthenticated,
         Self::InvalidCertificate,
         Self::InsufficientPermissions,
@@ -80,6 +90,8 @@ impl Reason {
         Self::BackendUnavailable,
         Self::BackendTimeout,
         Self::AmbiguousRequest,
+        Self::HeadersTooLarge,
+        Self::RequestTimeout,
     ];
 
     /// Its row of the table.
@@ -134,6 +146,18 @@ impl Reason {
                 "ambiguous_request",
                 "the client is authenticated, and its request could be read in two ways",
             ),
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request Header Fields Too Large",
+                "headers_too_large",
+                "the client is authenticated, and its request has too many or too long headers",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "Request Timeout",
+                "request_timeout",
+                "the client is allowed to, and stopped sending its request's body",
+            ),
         };
         Row { status, title, reason, when }
     }
@@ -146,6 +170,8 @@ impl Reason {
                 ReasonPhrase::from_static(b"Service Unavailable")
             }
             Self::AmbiguousRequest => ReasonPhrase::from_static(b"Bad Request"),
+            Self::HeadersTooLarge => ReasonPhrase::from_static(b"Request Header Fields Too Large"),
+            Self::RequestTimeout => ReasonPhrase::from_static(b"Request Timeout"),
         }
     }
 }
@@ -176,6 +202,10 @@ pub enum Refusal {
     PlainHttp,
     /// 400.
     Ambiguous(Ambiguity),
+    /// 431.
+    HeadersTooLarge,
+    /// 408.
+    Stalled,
     /// 403 for this method and path.
     NotPermitted {
         /// The request's method.
@@ -227,6 +257,8 @@ impl Refusal {
             }
             Self::Unauthenticated(Unauthenticated::Invalid(_)) => Reason::InvalidCertificate,
             Self::Ambiguous(_) => Reason::AmbiguousRequest,
+            Self::HeadersTooLarge => Reason::HeadersTooLarge,
+            Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
             Self::ServerFull => Reason::ServerFull,
             Self::Overloaded => Reason::Overloaded,
@@ -250,6 +282,8 @@ impl Refusal {
                 "this port speaks HTTPS with client certificates; use https:// and present one".to_owned()
             }
             Self::Ambiguous(ambiguity) => ambiguity.to_string(),
+            Self::HeadersTooLarge => "the request has too many headers, or too long ones".to_owned(),
+            Self::Stalled => "nothing of the request's body came for too long".to_owned(),
             Self::NotPermitted { method, path } => {
                 let end = path.char_indices().nth(MAX_PATH_IN_DETAIL).map(|(index, _)| index);
                 match end.and_then(|end| path.get(..end)) {
@@ -343,9 +377,9 @@ impl Refusal {
         body
     }
 
-    /// The same answer as raw HTTP/1.1, for a connection that never became HTTPS.
+    /// The same answer as raw HTTP/1.1, for what never became a request. The connection ends with it.
     #[must_use]
-    pub fn plain_text_frame(&self, request_id: &str) -> Vec<u8> {
+    pub fn frame(&self, request_id: &str) -> Vec<u8> {
         let response = self.response(&Method::GET, request_id);
         let row = self.reason().row();
         let mut frame = format!("HTTP/1.1 {} {}\r\n", row.status.as_u16(), row.title).into_bytes();

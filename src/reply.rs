@@ -74,25 +74,30 @@ struct Recorded {
 impl Recording {
     /// Starts with the request's headers.
     pub fn start(connection: &Arc<Connection>, request: &Request<Incoming>) -> Self {
+        Self::of(connection, request.method().clone(), request.uri().path())
+    }
+
+    fn of(connection: &Arc<Connection>, method: Method, path: &str) -> Self {
         let request_id = connection.worker.ids.next();
         let record = connection.worker.audit.is_some().then(|| {
             Box::new(Recorded {
                 time: Timestamp::now(),
                 started: Instant::now(),
                 request_id,
-                method: request.method().clone(),
-                path: request.uri().path().to_owned(),
+                method: method.clone(),
+                path: path.to_owned(),
                 client: None,
                 rule: None,
             })
         });
-        Self {
-            busy: Busy::start(connection),
-            connection: Arc::clone(connection),
-            request_id,
-            method: request.method().clone(),
-            record,
-        }
+        Self { busy: Busy::start(connection), connection: Arc::clone(connection), request_id, method, record }
+    }
+
+    /// Starts with what never became a request.
+    pub fn unparsed(connection: &Arc<Connection>) -> Self {
+        // As in the logs of other servers: `-` for what is not known. It is a method that nobody can send.
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        Self::of(connection, method, "-")
     }
 
     /// The request's id.
@@ -142,6 +147,15 @@ impl Recording {
         let status = response.status().as_u16();
         let decision = Decision::Refused(refusal.reason());
         response.map(|body| self.reply(Source::Refused(Full::new(body)), decision, status))
+    }
+
+    /// We answer, as bytes of HTTP/1.1.
+    pub fn framed(self, refusal: &Refusal) -> Vec<u8> {
+        let frame = refusal.frame(self.request_id.as_str());
+        let reply = self.refused(refusal).into_body();
+        let bytes = reply.size_hint().exact().unwrap_or_default();
+        reply.ending.into_iter().for_each(|mut ending| ending.moved(bytes));
+        frame
     }
 
     fn reply(self, body: Source, decision: Decision, status: u16) -> Reply {

@@ -60,6 +60,12 @@ pub const KEYS: &[Key] = &[
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
     key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
     key(
+        "paths.allow",
+        "LIST",
+        "[]",
+        "What is let through although others may read it differently: encoded_slash, backslash, double_encoding, empty_segments, semicolon, non_utf8",
+    ),
+    key(
         "limits.max_connections",
         "N",
         "1000",
@@ -88,11 +94,24 @@ pub const KEYS: &[Key] = &[
         "Time for a request's headers, and for the first request",
     ),
     key("limits.lobby.idle_timeout", "DURATION", "10s", "How long a connection without a slot may be idle"),
+    key("limits.http.max_target_bytes", "BYTES", "16384", "Bytes of a request's path and query; more is 400"),
+    key(
+        "trusted_proxies",
+        "LIST",
+        "[]",
+        "Networks of proxies that are believed X-Forwarded-*, Forwarded and X-Real-IP: [10.0.0.0/8]",
+    ),
     key(
         "identity_headers.client_cert",
         "BOOL",
         "true",
         "Send the client's certificate to the backend in Client-Cert (RFC 9440)",
+    ),
+    key(
+        "identity_headers.client_cert_chain",
+        "BOOL",
+        "false",
+        "Send the rest of its chain in Client-Cert-Chain (RFC 9440): several KiB with every request",
     ),
     key("identity_headers.xfcc", "BOOL", "false", "Send X-Forwarded-Client-Cert, in Envoy's form"),
     key(
@@ -145,7 +164,10 @@ mod tests {
 
     #[test]
     fn sections_are_found_by_their_path() {
-        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby"]);
+        assert_eq!(
+            below("limits."),
+            ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby", "http"]
+        );
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");
         assert_eq!(default_of("limits.lobby.", "idle_timeout"), "10s");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ pub(super) struct Pulse {
     start: Instant,
     /// Requests that are being answered.
     busy: AtomicU32,
+    /// Requests that ever began, wrapping.
+    asked: AtomicU32,
     /// Milliseconds from the start to the end of the last answer, plus one; 0 before the first.
     idle_since: AtomicU64,
     /// Milliseconds from the start to the first byte of a head that is not complete yet, plus one; 0 where there is none.
@@ -42,7 +45,13 @@ pub(super) enum Felt {
 
 impl Pulse {
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), busy: 0.into(), idle_since: 0.into(), head_since: 0.into() }
+        Self {
+            start: Instant::now(),
+            busy: 0.into(),
+            asked: 0.into(),
+            idle_since: 0.into(),
+            head_since: 0.into(),
+        }
     }
 
     pub(super) fn felt(&self) -> Felt {
@@ -91,6 +100,7 @@ impl Busy {
     /// The head is complete.
     pub fn start(connection: &Arc<Connection>) -> Self {
         connection.pulse.busy.fetch_add(1, Ordering::Relaxed);
+        connection.pulse.asked.fetch_add(1, Ordering::Relaxed);
         connection.pulse.head_since.store(0, Ordering::Relaxed);
         connection.leash.set_busy(true);
         Self { connection: Arc::clone(connection), exchange: None }
@@ -130,20 +140,38 @@ impl Drop for Busy {
     }
 }
 
-/// A stream whose reading is felt.
+/// A stream whose reading is felt, and on which hyper answers nothing by itself: its answers to what it cannot parse are
+/// withheld, so that a documented one can be given in their place.
 #[derive(Debug)]
 pub(super) struct Felted<S> {
     stream: S,
     connection: Arc<Connection>,
+    /// How many requests had begun when all answers to them were last known to be written whole.
+    written_after: u32,
+    withheld: Option<StatusCode>,
 }
 
 impl<S> Felted<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
-        Self { stream, connection }
+        Self { stream, connection, written_after: 0, withheld: None }
     }
 
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    /// The stream, and the status that hyper would have answered with where it could not parse.
+    pub(super) fn into_parts(self) -> (S, Option<StatusCode>) {
+        (self.stream, self.withheld)
+    }
+
+    /// Whether these bytes are an answer of hyper's own: nobody asked anything since the last answer was written whole.
+    /// (hyper flushes only what it has written to the end, and its answer ends the connection.)
+    fn withholds(&mut self, bytes: &[u8]) -> bool {
+        let pulse = &self.connection.pulse;
+        if !pulse.is_at_rest() || pulse.asked.load(Ordering::Relaxed) != self.written_after {
+            return false;
+        }
+        // A switched connection, and HTTP/2, write other things at rest.
+        let status = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        self.withheld = self.withheld.or_else(|| StatusCode::from_bytes(status?).ok());
+        self.withheld.is_some()
     }
 }
 
@@ -164,6 +192,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.withholds(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         ready!(self.poll_begin(cx))?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -173,6 +204,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.withholds(bufs.first().map_or(&[][..], |buf| buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         ready!(self.poll_begin(cx))?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
@@ -183,9 +217,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(this.connection.early.poll_write_to(&mut this.stream, cx))?;
+        let connection = &this.connection;
+        if connection.pulse.is_at_rest() {
+            this.written_after = connection.pulse.asked.load(Ordering::Relaxed);
+        }
+        ready!(connection.early.poll_write_to(&mut this.stream, cx))?;
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        this.connection.early.is_clean(flushed.is_ready());
+        connection.early.is_clean(flushed.is_ready());
         flushed
     }
 

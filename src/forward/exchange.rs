@@ -30,11 +30,17 @@ pub struct Outgoing {
     /// Taken only when it is dropped.
     body: Option<Incoming>,
     upload: Option<Arc<Upload>>,
+    /// Names that it may not set beside the built-in ones.
+    custom: Option<Arc<headers::Custom>>,
 }
 
 impl Outgoing {
-    pub(super) fn new(body: Incoming, upload: Option<Arc<Upload>>) -> Self {
-        Self { body: Some(body), upload }
+    pub(super) fn new(
+        body: Incoming,
+        upload: Option<Arc<Upload>>,
+        custom: Option<Arc<headers::Custom>>,
+    ) -> Self {
+        Self { body: Some(body), upload, custom }
     }
 }
 
@@ -84,7 +90,7 @@ impl Body for Outgoing {
         }
         frame.map_ok(|mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
-                headers::strip_trailers(trailers);
+                headers::strip_trailers(trailers, self.custom.as_deref().unwrap_or_default());
             }
             frame
         })

@@ -93,14 +93,17 @@ impl Week {
 
 /// A network in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Network {
+pub struct Network {
     address: IpAddr,
     length: u8,
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8` or a single address. The error is a message and a help.
-    pub(crate) fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
+    /// Reads `10.0.0.0/8` or a single address.
+    ///
+    /// # Errors
+    /// A message and a help.
+    pub fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
         let wrong = || {
             (
                 format!("`{text}` is not a network"),
@@ -126,7 +129,9 @@ impl Network {
         Ok(network.canonical())
     }
 
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    /// Whether an address is in it; an IPv4 address may be written as one of IPv6.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
             && Self { address, length: self.length }.first() == bits(self.address)
