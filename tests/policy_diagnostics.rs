@@ -37,8 +37,10 @@ fn every_mistake_is_explained_as_in_its_example() {
 #[test]
 fn shipped_policies_have_no_problem_and_pass_their_tests_completely() {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let examples = fs::read_dir(policies.join("examples")).unwrap().map(|entry| entry.unwrap().path());
-    for path in examples.chain([policies.join("events.yaml")]) {
+    let folders = [policies.clone(), policies.join("examples"), policies.join("examples/peers")];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")) {
         for verb in [
             ["check", "--strict", "--at", "2026-11-24T00:00:00Z"].as_slice(),
             &["test", "--min-coverage", "100"],
