@@ -15,7 +15,7 @@ use http::HeaderName;
 use tracing::level_filters::LevelFilter;
 
 use crate::admission::Bounds;
-use crate::connection::Patience;
+use crate::connection::{self, Patience};
 use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
@@ -80,6 +80,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of the lobby.
     pub lobby: Bounds,
+    /// Of HTTP itself.
+    pub http: connection::Limits,
 }
 
 /// A value, and where it was written, so that what is found out about it later can point there.
@@ -180,16 +182,17 @@ impl<'a> Draft<'a> {
         let key = self.required_path(&tls, "key");
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
-        let (settings, backend_tls) = self.backend(&backend, &backend_tls);
+        let (settings, backend_tls) = self.backend(&backend, &backend_tls, &http);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
-        let limits_read = self.limits(&limits, &lobby);
+        let limits_read = self.limits(&limits, &lobby, &http);
         let patience = Patience {
             handshake: self.duration(&lobby, "handshake_timeout"),
             request: self.duration(&lobby, "request_timeout"),
             lobby_idle: self.duration(&lobby, "idle_timeout"),
             idle: self.duration(&limits, "idle_timeout"),
             upgrade_idle: self.duration(&limits, "upgrade_idle_timeout"),
+            write: self.duration(&http, "write_timeout"),
         };
         let paths = target::Rules {
             max_length: self.number(&http, "max_target_bytes", 1..=65_534),
@@ -223,7 +226,7 @@ impl<'a> Draft<'a> {
         Some(config)
     }
 
-    fn limits(&mut self, limits: &Section<'_>, lobby: &Section<'_>) -> Limits {
+    fn limits(&mut self, limits: &Section<'_>, lobby: &Section<'_>, http: &Section<'_>) -> Limits {
         let per_second = self.count(lobby, "connections_per_second");
         Limits {
             max_connections: self.count(limits, "max_connections"),
@@ -235,6 +238,18 @@ impl<'a> Draft<'a> {
                     .and_then(NonZeroU32::new)
                     .unwrap_or(NonZeroU32::MAX),
             },
+            http: self.http_limits(http),
+        }
+    }
+
+    fn http_limits(&mut self, http: &Section<'_>) -> connection::Limits {
+        connection::Limits {
+            // hyper needs a buffer of 8 KiB.
+            header_bytes: self.number(http, "max_header_bytes", 8192..=1_048_576),
+            headers: self.number(http, "max_headers", 1..=10_000),
+            streams: u32::try_from(self.number(http, "max_streams", 1..=100_000)).unwrap_or(1),
+            pending_resets: self.number(http, "max_pending_resets", 1..=10_000),
+            provoked_resets: self.number(http, "max_provoked_resets", 1..=100_000),
         }
     }
 

@@ -57,33 +57,50 @@ pub struct Patience {
     pub idle: Duration,
     /// Without a byte in either direction, after a switch of protocols.
     pub upgrade_idle: Duration,
+    /// For a reader to take anything of what is there for it.
+    pub write: Duration,
 }
 
 impl Patience {
     /// The least time that anything may take once TLS is done.
     fn shortest(&self) -> Duration {
-        self.request.min(self.lobby_idle).min(self.idle)
+        self.request.min(self.lobby_idle).min(self.idle).min(self.write)
     }
 }
 
-/// Bounds of HTTP itself.
-mod bounds {
-    /// HTTP/1.1: the most headers of a request.
-    pub(super) const HEADERS: usize = 100;
-    /// HTTP/1.1: the most bytes of a request's head.
-    pub(super) const HEAD_BYTES: usize = 64 * 1024;
+/// Bounds of HTTP itself (`limits.http`).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most bytes of a request's headers: its head in HTTP/1.1, its header list (RFC 9113 §6.5.2) in HTTP/2.
+    pub header_bytes: usize,
+    /// The most headers of a request.
+    pub headers: usize,
     /// HTTP/2: streams at once.
-    pub(super) const STREAMS: u32 = 250;
-    /// HTTP/2: bytes of a request's header list, as RFC 9113 §6.5.2 counts them.
-    pub(super) const HEADER_LIST: u32 = 64 * 1024;
+    pub streams: u32,
     /// HTTP/2: streams that the client reset and we have not yet seen the end of (CVE-2023-44487).
-    pub(super) const PENDING_RESETS: usize = 32;
+    pub pending_resets: usize,
     /// HTTP/2: resets that a client provoked from us (CVE-2025-8671).
-    pub(super) const PROVOKED_RESETS: usize = 256;
-    /// HTTP/2: what a client may send ahead on a stream, and on the connection.
-    pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
-    pub(super) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+    pub provoked_resets: usize,
+}
+
+/// What a client may send ahead on a stream of HTTP/2, and on its connection, and what is buffered for it.
+mod windows {
+    pub(super) const STREAM: u32 = 256 * 1024;
+    pub(super) const CONNECTION: u32 = 1024 * 1024;
     pub(super) const SEND_BUFFER: usize = 256 * 1024;
+}
+
+impl Limits {
+    /// Whether a request's headers are within the bounds. Those of HTTP/1.1 were held to them while they were read.
+    pub fn allow<B>(&self, request: &Request<B>) -> bool {
+        request.version() != http::Version::HTTP_2
+            || (request.headers().len() <= self.headers && header_list(request) <= self.header_bytes)
+    }
+}
+
+/// The size of the header list as RFC 9113 §6.5.2 counts it, without the pseudo-headers: the target has a bound of its own.
+fn header_list<B>(request: &Request<B>) -> usize {
+    request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// One connection on which TLS is done.
@@ -162,7 +179,11 @@ impl Connection {
     fn deadline(&self) -> Option<tokio::time::Instant> {
         let patience = &self.worker.patience;
         let limit = match self.pulse.felt() {
-            Felt::Busy => return None,
+            Felt::Busy => {
+                // Who is busy may take its time; who takes nothing of what is there may not.
+                let stuck = [self.pulse.blocked_since(), self.exchanges.offered_since()];
+                return stuck.into_iter().flatten().min().map(|since| since + patience.write);
+            }
             Felt::ReadingHead(since) => return Some(since + patience.request),
             Felt::Fresh(since) => return Some(since + patience.request),
             Felt::Idle(since) if self.holding.has_slot() => since + patience.idle,
@@ -258,14 +279,15 @@ async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
 async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     let service = service_of(&connection);
     let io = TokioIo::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+    let limits = connection.worker.limits;
     let mut http = hyper::server::conn::http1::Builder::new();
     // Between requests a connection may be silent for longer than within one; the pulse tells the two apart.
     http.timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_headers(bounds::HEADERS)
+        .max_headers(limits.headers)
         // A buffer is filled beyond its limit; a head is not.
-        .max_header_size(bounds::HEAD_BYTES)
-        .max_buf_size(bounds::HEAD_BYTES)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes)
         .half_close(false);
     let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
     let Some(http) = http else { return };
@@ -299,15 +321,17 @@ async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: By
 async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     let service = service_of(&connection);
     let (outbox, io) = Outbox::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+    let limits = connection.worker.limits;
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(bounds::STREAMS)
-        .max_header_list_size(bounds::HEADER_LIST)
-        .max_pending_accept_reset_streams(bounds::PENDING_RESETS)
-        .max_local_error_reset_streams(bounds::PROVOKED_RESETS)
-        .initial_stream_window_size(bounds::STREAM_WINDOW)
-        .initial_connection_window_size(bounds::CONNECTION_WINDOW)
-        .max_send_buf_size(bounds::SEND_BUFFER);
+        .max_concurrent_streams(limits.streams)
+        // What is beyond our limit is answered by us; only what is far beyond it, by the protocol.
+        .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.provoked_resets)
+        .initial_stream_window_size(windows::STREAM)
+        .initial_connection_window_size(windows::CONNECTION)
+        .max_send_buf_size(windows::SEND_BUFFER);
     let http = Http2 { http: http.serve_connection(TokioIo::new(io), service), outbox };
     let _ = Drive::of(http, &connection).await;
 }

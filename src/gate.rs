@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use crate::admission::{Admitted, NotAdmitted};
 use crate::connection::{Asked, Connection};
-use crate::forward::Outcome;
 use crate::forward::headers::{self, Custom, Said};
+use crate::forward::{NoAnswer, Outcome};
 use crate::handshake::Protocol;
 use crate::leash::Order;
 use crate::policy::Question;
@@ -97,6 +97,9 @@ fn admit(
     })?;
     recording.is_of(&client);
 
+    if !worker.limits.allow(request) {
+        return Err(Refusal::HeadersTooLarge);
+    }
     let (target, host) = read(request, live.paths)?;
 
     let question = Question {
@@ -199,9 +202,16 @@ async fn forward(
             worker.counters.asked_backend(None);
             Ok(outcome)
         }
-        Some(Err(fault)) => {
+        Some(Err(NoAnswer::Fault(fault))) => {
             worker.counters.asked_backend(Some(fault));
             Err(Refusal::Backend(fault))
+        }
+        // What it still sends would be no request.
+        Some(Err(NoAnswer::ClientStalled)) => {
+            if connection.protocol == Protocol::Http1 {
+                connection.leash.give(Order::WindDown);
+            }
+            Err(Refusal::Stalled)
         }
         None => Err(Refusal::NotPermitted { method, path: path.path().to_owned() }),
     }

@@ -204,7 +204,7 @@ pub enum Refusal {
     Ambiguous(Ambiguity),
     /// 431.
     HeadersTooLarge,
-    /// 408.
+    /// 408: the client stopped sending its body.
     Stalled,
     /// 403 for this method and path.
     NotPermitted {

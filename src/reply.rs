@@ -132,6 +132,7 @@ impl Recording {
     /// The backend answered.
     pub fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
         let status = response.status().as_u16();
+        self.busy.offers(!response.body().is_end_stream());
         response.map(|answer| self.reply(Source::Forwarded(answer), Decision::Forwarded, status))
     }
 
@@ -243,11 +244,14 @@ impl Body for Reply {
             Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx).map_err(Broken::Backend),
             Source::Refused(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         };
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-            && let Some(ending) = &mut self.ending
-        {
-            ending.moved(data.len() as u64);
+        let ends = self.is_end_stream();
+        if let Some(ending) = &mut self.ending {
+            ending.busy.offers(!ends && matches!(frame, Poll::Ready(Some(Ok(_)))));
+            if let Poll::Ready(Some(Ok(frame))) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                ending.moved(data.len() as u64);
+            }
         }
         frame
     }

@@ -39,6 +39,8 @@ pub struct Shared {
     pub backend: forward::Settings,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// The bounds of HTTP itself.
+    pub limits: connection::Limits,
     /// Where audit records go.
     pub audit: Option<Audit>,
     /// Connections that ended are told here.
@@ -63,6 +65,8 @@ pub struct Worker {
     pub ids: RequestIds,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// The bounds of HTTP itself.
+    pub limits: connection::Limits,
     open: AtomicUsize,
     connections: Mutex<Connections>,
     departures: Arc<Notify>,
@@ -111,6 +115,7 @@ impl Worker {
             audit: shared.audit,
             ids: RequestIds::new(),
             patience: shared.patience,
+            limits: shared.limits,
             open: AtomicUsize::new(0),
             connections: Mutex::default(),
             departures: shared.departures,

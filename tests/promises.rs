@@ -34,6 +34,7 @@ mod real_clients;
 mod refusals;
 mod shutdown;
 mod slots;
+mod slow_clients;
 mod strangers;
 mod support;
 mod upgrades;

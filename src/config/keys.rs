@@ -94,6 +94,38 @@ pub const KEYS: &[Key] = &[
         "Time for a request's headers, and for the first request",
     ),
     key("limits.lobby.idle_timeout", "DURATION", "10s", "How long a connection without a slot may be idle"),
+    key(
+        "limits.http.max_header_bytes",
+        "BYTES",
+        "65536",
+        "Bytes of a request's headers; more are answered 431",
+    ),
+    key("limits.http.max_headers", "N", "100", "Headers of a request; more are answered 431"),
+    key("limits.http.max_streams", "N", "250", "HTTP/2: requests at once on a connection"),
+    key(
+        "limits.http.max_pending_resets",
+        "N",
+        "32",
+        "HTTP/2: streams that a client may have reset before they were seen to (rapid reset)",
+    ),
+    key(
+        "limits.http.max_provoked_resets",
+        "N",
+        "256",
+        "HTTP/2: resets that a client may provoke by protocol errors before its connection ends",
+    ),
+    key(
+        "limits.http.body_timeout",
+        "DURATION",
+        "60s",
+        "How long a client may send nothing of a body that is waited for; then 408",
+    ),
+    key(
+        "limits.http.write_timeout",
+        "DURATION",
+        "60s",
+        "How long a client may take nothing of an answer; then its connection is cut",
+    ),
     key("limits.http.max_target_bytes", "BYTES", "16384", "Bytes of a request's path and query; more is 400"),
     key(
         "trusted_proxies",

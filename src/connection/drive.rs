@@ -205,9 +205,12 @@ impl<H: Http> Drive<H> {
         let now = Instant::now();
         let tick = now + time_to_look(&self.connection);
         let deadline = self.connection.deadline();
+        let is_past = deadline.is_some_and(|deadline| deadline <= now);
+        let is_at_rest = self.connection.pulse.is_at_rest();
         let next = match deadline {
-            Some(_) if self.finishing => return true,
-            Some(deadline) if deadline <= now => {
+            Some(_) if self.finishing && (is_past || is_at_rest) => return true,
+            Some(_) if self.finishing => now + FAREWELL,
+            Some(_) if is_past => {
                 self.connection.leash.give(Order::Finish);
                 return false;
             }

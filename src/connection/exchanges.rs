@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use http::HeaderMap;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::policy::{Policy, Question, Rights};
 use crate::target::Target;
@@ -54,12 +55,14 @@ struct Entry {
     /// Whose answer it is, where that is not the connection's own task.
     waker: Option<Waker>,
     withdrawn: bool,
+    /// Since when a part of its answer waits for the client to make room for it.
+    offered: Option<Instant>,
 }
 
 impl Exchanges {
     /// One more; the number is its own until it is ended.
     pub(super) fn begin(&self, asked: Asked) -> usize {
-        let entry = Some(Entry { asked, waker: None, withdrawn: false });
+        let entry = Some(Entry { asked, waker: None, withdrawn: false, offered: None });
         let mut entries = self.entries();
         match entries.iter().position(Option::is_none) {
             Some(free) => {
@@ -88,6 +91,18 @@ impl Exchanges {
         {
             entry.waker = Some(waker.clone());
         }
+    }
+
+    /// A part of its answer is there for the client, or the client has made room for more.
+    pub(super) fn offer(&self, number: usize, is_there: bool) {
+        if let Some(Some(entry)) = self.entries().get_mut(number) {
+            entry.offered = is_there.then(Instant::now);
+        }
+    }
+
+    /// Since when a client has made no room for what is there for it.
+    pub(super) fn offered_since(&self) -> Option<Instant> {
+        self.entries().iter().flatten().filter_map(|entry| entry.offered).min()
     }
 
     /// Whether it may not go on.

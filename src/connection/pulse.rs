@@ -26,6 +26,8 @@ pub(super) struct Pulse {
     asked: AtomicU32,
     /// Milliseconds from the start to the end of the last answer, plus one; 0 before the first.
     idle_since: AtomicU64,
+    /// Milliseconds from the start to when a write found no room, plus one; 0 where there is room.
+    blocked_since: AtomicU64,
     /// Milliseconds from the start to the first byte of a head that is not complete yet, plus one; 0 where there is none.
     head_since: AtomicU64,
 }
@@ -50,6 +52,7 @@ impl Pulse {
             busy: 0.into(),
             asked: 0.into(),
             idle_since: 0.into(),
+            blocked_since: 0.into(),
             head_since: 0.into(),
         }
     }
@@ -64,6 +67,22 @@ impl Pulse {
             0 => Felt::Fresh(self.start),
             _ => Felt::Busy,
         }
+    }
+
+    /// Since when the socket has had no room for what is written to it.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        let mark = self.blocked_since.load(Ordering::Relaxed);
+        (mark > 0).then(|| self.start + std::time::Duration::from_millis(mark - 1))
+    }
+
+    /// A write found room, or none.
+    fn wrote<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.blocked_since.store(0, Ordering::Relaxed);
+        } else if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.blocked_since.store(self.mark(), Ordering::Relaxed);
+        }
+        written
     }
 
     /// Whether nothing has been asked yet: no request has begun, whatever of it was read.
@@ -119,6 +138,16 @@ impl Busy {
             exchanges.wake(number, cx.waker());
         }
         exchanges.is_withdrawn(number)
+    }
+
+    /// HTTP/2 asks for the next part of an answer only when the client has room for it: from a part until then, it is
+    /// the client that is waited for. (Of HTTP/1.1 the socket tells.)
+    pub fn offers(&self, is_there: bool) {
+        if self.connection.protocol == Protocol::Http2
+            && let Some(number) = self.exchange
+        {
+            self.connection.exchanges.offer(number, is_there);
+        }
     }
 
     /// Whether it may not go on.
@@ -196,7 +225,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_begin(cx))?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.connection.pulse.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -208,7 +238,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(self.poll_begin(cx))?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.connection.pulse.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -224,7 +255,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
         ready!(connection.early.poll_write_to(&mut this.stream, cx))?;
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         connection.early.is_clean(flushed.is_ready());
-        flushed
+        connection.pulse.wrote(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
