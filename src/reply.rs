@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::connection::{Asked, Busy, Connection};
 use crate::forward::Answer;
 use crate::policy::Rule;
-use crate::refusal::Refusal;
+use crate::refusal::{Reader, Refusal};
 use crate::telemetry::{Decision, Record, RequestId};
 
 /// The body of an answer. While it lives the connection is busy; when it ends, however it ends, the decision is
@@ -54,7 +54,7 @@ pub struct Recording {
     connection: Arc<Connection>,
     busy: Busy,
     request_id: RequestId,
-    method: Method,
+    reader: Reader,
     /// Only where records are kept.
     record: Option<Box<Recorded>>,
 }
@@ -74,10 +74,10 @@ struct Recorded {
 impl Recording {
     /// Starts with the request's headers.
     pub fn start(connection: &Arc<Connection>, request: &Request<Incoming>) -> Self {
-        Self::of(connection, request.method().clone(), request.uri().path())
+        Self::of(connection, Reader::of(request), request.method(), request.uri().path())
     }
 
-    fn of(connection: &Arc<Connection>, method: Method, path: &str) -> Self {
+    fn of(connection: &Arc<Connection>, reader: Reader, method: &Method, path: &str) -> Self {
         let request_id = connection.worker.ids.next();
         let record = connection.worker.audit.is_some().then(|| {
             Box::new(Recorded {
@@ -90,14 +90,14 @@ impl Recording {
                 rule: None,
             })
         });
-        Self { busy: Busy::start(connection), connection: Arc::clone(connection), request_id, method, record }
+        Self { busy: Busy::start(connection), connection: Arc::clone(connection), request_id, reader, record }
     }
 
     /// Starts with what never became a request.
     pub fn unparsed(connection: &Arc<Connection>) -> Self {
         // As in the logs of other servers: `-` for what is not known. It is a method that nobody can send.
         let method = Method::from_bytes(b"-").unwrap_or_default();
-        Self::of(connection, method, "-")
+        Self::of(connection, Reader::Whole, &method, "-")
     }
 
     /// The request's id.
@@ -144,7 +144,7 @@ impl Recording {
 
     /// We answer.
     pub fn refused(self, refusal: &Refusal) -> Response<Reply> {
-        let response = refusal.response(&self.method, self.request_id.as_str());
+        let response = refusal.response(self.reader, self.request_id.as_str());
         let status = response.status().as_u16();
         let decision = Decision::Refused(refusal.reason());
         response.map(|body| self.reply(Source::Refused(Full::new(body)), decision, status))
