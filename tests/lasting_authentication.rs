@@ -19,6 +19,7 @@ fn mortal(proxy: &Proxy) -> (Credential, SystemTime) {
     (proxy.pki().issue(&producer().valid(SystemTime::now() - LIFE, end)), end)
 }
 
+/// Case 23.
 #[test]
 fn on_a_connection_that_is_kept_alive() {
     let backend = Backend::ok();
@@ -34,6 +35,7 @@ fn on_a_connection_that_is_kept_alive() {
     assert!(connection.is_closed(), "the connection ends with the identity that it was opened for");
 }
 
+/// Case 23.
 #[test]
 fn on_an_http2_connection() {
     let backend = Backend::ok();
@@ -47,6 +49,7 @@ fn on_an_http2_connection() {
     connection.assert_ends_in_order();
 }
 
+/// Cases 22 and 24: what was judged once is judged again.
 #[test]
 fn in_a_session_that_is_resumed() {
     let backend = Backend::ok();

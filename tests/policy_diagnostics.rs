@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// Cases 50, 53 and 54.
 #[test]
 fn every_mistake_is_explained_as_in_its_example() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy_diagnostics");

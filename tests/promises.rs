@@ -14,6 +14,7 @@
 
 mod admin;
 mod ambiguous_requests;
+mod attacks;
 mod backends;
 mod bad_configuration;
 mod certificates;

@@ -266,6 +266,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// Case 19.
     #[test]
     fn spiffe_ids_have_one_reading() {
         for good in ["spiffe://shop.example", "spiffe://shop.example/ns/orders/sa/a-b_c.d"] {
@@ -289,6 +290,7 @@ mod tests {
         }
     }
 
+    /// Cases 14 and 18.
     #[test]
     fn dns_names_fold_once_and_hold_nothing_strange() {
         assert_eq!(dns("Orders.Shop.Example."), Ok("orders.shop.example".to_owned()));
@@ -297,6 +299,7 @@ mod tests {
         }
     }
 
+    /// Cases 15 and 16.
     #[test]
     fn values_cannot_leave_their_place_in_a_distinguished_name() {
         let mut out = String::new();

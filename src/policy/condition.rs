@@ -352,6 +352,7 @@ mod tests {
         }
     }
 
+    /// Case 49.
     #[test]
     fn a_header_that_could_be_read_twice_meets_no_grant_and_every_deny() {
         let condition =

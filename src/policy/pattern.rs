@@ -364,6 +364,7 @@ mod tests {
         pattern(attribute, text).matches(value)
     }
 
+    /// Case 50.
     #[test]
     fn a_star_stays_within_its_component() {
         use Attribute::{CommonName, Dns, Email, Uri};
@@ -381,6 +382,7 @@ mod tests {
         assert!(!matches(CommonName, "ab*ba", "aba"));
     }
 
+    /// Case 18.
     #[test]
     fn a_wildcard_certificate_is_no_client_that_it_would_expand_to() {
         assert!(!matches(Attribute::Dns, "*.corp", "*.corp"));
@@ -416,6 +418,7 @@ mod tests {
         assert_eq!(uri.bind("spiffe://x/ns/sa/sa/sa/y"), [("name", Some("y"))]);
     }
 
+    /// Case 50.
     #[test]
     fn malformed_patterns_say_where_and_why() {
         let wrong = |text: &str| {
