@@ -196,6 +196,10 @@ impl Target {
         if path_and_query.as_str().len() > rules.max_length {
             return Err(Ambiguity::TooLong);
         }
+        // A slash would be written before a lone query, which is not what was sent.
+        if path_and_query.as_str().starts_with('?') {
+            return Err(Ambiguity::NoPath);
+        }
         let path = path_and_query.path();
         // `OPTIONS *` asks about the server as a whole; it is judged as `OPTIONS /`.
         if path == "*" && method == Method::OPTIONS {
@@ -419,6 +423,13 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(expected), "{text}");
         }
+    }
+
+    /// `http` writes a slash before a lone query, which HTTP/2's `:path` can be.
+    #[test]
+    fn a_query_is_no_path() {
+        let uri = Uri::from(PathAndQuery::from_static("?a=1"));
+        assert_eq!(Target::parse(&Method::GET, &uri, Rules::STRICT).err(), Some(Ambiguity::NoPath));
     }
 
     #[test]

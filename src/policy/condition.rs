@@ -231,10 +231,12 @@ impl HeaderCondition {
     pub(crate) fn holds(&self, headers: &HeaderMap, unclear: Unclear) -> bool {
         let mut values = headers.get_all(&self.name).iter();
         let Some(value) = values.next() else { return false };
-        if values.next().is_some() || value.as_bytes().contains(&b',') {
+        let value = value.as_bytes();
+        // HTTP/2 carries spaces around a value, which whoever reads HTTP/1.1 takes off.
+        if values.next().is_some() || value.contains(&b',') || value.trim_ascii() != value {
             return unclear == Unclear::Met;
         }
-        one_of(&self.values, value.as_bytes())
+        one_of(&self.values, value)
     }
 }
 
@@ -369,5 +371,7 @@ mod tests {
         assert_eq!(holds(&["live"]), (false, false));
         assert_eq!(holds(&["batch", "batch"]), (false, true));
         assert_eq!(holds(&["batch, live"]), (false, true));
+        assert_eq!(holds(&[" batch"]), (false, true));
+        assert_eq!(holds(&["live\t"]), (false, true));
     }
 }
