@@ -72,6 +72,11 @@ fn admit(
     })?;
     recording.is_of(&client);
 
+    target::check_framing(request.headers()).map_err(|ambiguity| {
+        // Where its body ends is not known to everybody alike, so nothing after it is a request.
+        connection.leash.give(Order::WindDown);
+        Refusal::Ambiguous(ambiguity)
+    })?;
     let (target, host) = read(request)?;
 
     let question = Question {
