@@ -100,6 +100,11 @@ fn admit(
     if !worker.limits.allow(request) {
         return Err(Refusal::HeadersTooLarge);
     }
+    target::check_framing(request.headers()).map_err(|ambiguity| {
+        // Where its body ends is not known to everybody alike, so nothing after it is a request.
+        connection.leash.give(Order::WindDown);
+        Refusal::Ambiguous(ambiguity)
+    })?;
     let (target, host) = read(request, live.paths)?;
 
     let question = Question {

@@ -122,6 +122,8 @@ pub enum Ambiguity {
     Semicolon,
     /// A method that is not written in capitals.
     StrangeMethod,
+    /// A `Transfer-Encoding` that is more than `chunked`.
+    StrangeFraming,
     /// No `Host`.
     NoHost,
     /// More than one `Host`.
@@ -152,6 +154,7 @@ impl fmt::Display for Ambiguity {
             Self::EmptySegment => "the path holds an empty segment (//)",
             Self::Semicolon => "the path holds a ; parameter",
             Self::StrangeMethod => "the method is not written in capital letters",
+            Self::StrangeFraming => "the request's Transfer-Encoding is more than `chunked`",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",
@@ -289,6 +292,17 @@ impl<'a> Iterator for Segments<'a> {
             Self::Decoded(segments) => segments.next().map(|segment| &**segment),
         }
     }
+}
+
+/// Framing is made anew, so a body whose chunks hold anything but itself would lose the name of what it is coded in; and
+/// `chunked` twice has no meaning at all (RFC 9112 §6.1). The parser looks at the last coding alone.
+///
+/// # Errors
+/// A coding other than `chunked`, or more than one.
+pub fn check_framing(headers: &HeaderMap) -> Result<(), Ambiguity> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    (is_plain && codings.next().is_none()).then_some(()).ok_or(Ambiguity::StrangeFraming)
 }
 
 /// The one host of a request: what the backend gets as `Host`, and what two names of it must agree on.

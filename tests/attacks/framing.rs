@@ -21,6 +21,11 @@ fn transfer_encodings() {
     assert_outcomes(&[
         no_http("case 65: not at the end", coded("chunked, gzip")),
         no_http("case 65: another one", coded("gzip")),
+        no_http("case 65: more than one", coded("gzip, chunked")),
+        no_http("case 65: twice", coded("chunked, chunked")),
+        no_http("case 65: twice, in two lines", two("chunked", "chunked")),
+        no_http("case 65: after another, in two lines", two("gzip", "chunked")),
+        no_http("case 65: none, before it", coded("identity, chunked")),
         no_http("case 65: none", coded("identity")),
         no_http("case 65: none, after it", coded("chunked, identity")),
         no_http("case 65: almost", coded("xchunked")),
@@ -36,20 +41,6 @@ fn transfer_encodings() {
         ),
         forwarded("case 65: in capitals", EVENTS, coded("CHUNKED")),
     ]);
-}
-
-/// Case 65: twice chunked is no framing that anybody has: refused, or never read as one.
-#[test]
-fn chunked_twice() {
-    for coding in ["chunked, chunked", "chunked\r\nTransfer-Encoding: chunked", "gzip, chunked"] {
-        let backend = Backend::ok();
-        let proxy = Setup::new(&backend.url()).policy(NARROW).start();
-        let mut connection = proxy.producer().connect(proxy.address).unwrap();
-        connection.send(post(format!("Transfer-Encoding: {coding}"), "1\r\na\r\n0\r\n\r\n")).unwrap();
-        let status = connection.answer_to("POST").map_or(0, |answer| answer.status);
-        let seen = backend.received();
-        assert!(status != 200 && seen.is_empty(), "{coding:?}: {status} {seen:?}");
-    }
 }
 
 #[test]
@@ -72,7 +63,6 @@ fn lengths() {
         no_http("case 66: two that differ", two("5", "6")),
         no_http("case 66: two that differ, the other way", two("6", "5")),
         no_http("case 66: two, one of them none", two("5", "")),
-        no_http("case 66: two spellings", two("5", "05")),
         no_http("case 66: beyond 64 bits", length("18446744073709551616")),
         no_http("case 66: beyond 64 bits and around", length("18446744073709551621")),
         forwarded("case 66: plain", EVENTS, length("5")),
@@ -87,6 +77,8 @@ fn two_framings_become_one() {
         ("Transfer-Encoding: chunked\r\nContent-Length: 5", "1\r\na\r\n0\r\n\r\n"),
         ("Content-Length: 0\r\nTransfer-Encoding: chunked", "1\r\na\r\n0\r\n\r\n"),
         ("Content-Length: 1\r\nContent-Length: 1", "a"),
+        ("Content-Length: 1\r\nContent-Length: 01", "a"),
+        ("Content-Length: 00000000000000000000001", "a"),
     ] {
         let backend = Backend::ok();
         let proxy = Setup::new(&backend.url()).policy(NARROW).start();
@@ -178,7 +170,7 @@ fn a_refused_body_is_never_a_request() {
                     // Beyond what is drained the answer may be lost with the connection.
                     Err(error) => assert!(length > 64 * 1024, "{verdict}: {error}"),
                 }
-                let _ = connection.send("GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let _ = connection.send("GET /next HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
                 let rest = String::from_utf8_lossy(&connection.rest().unwrap_or_default()).into_owned();
                 assert!(rest.matches("HTTP/1.1 ").count() <= 1, "an answer to what was hidden: {rest}");
             }
