@@ -24,6 +24,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -147,8 +148,11 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     }
     headers.append(header::VIA, via(version));
     headers.extend(value(said.request_id).map(|value| (X_REQUEST_ID, value)));
-    if headers.get(&TRACEPARENT).is_none_or(|value| !is_traceparent(value.as_bytes())) {
-        headers.extend(value(&traceparent(said.request_id)).map(|value| (TRACEPARENT, value)));
+    if !continues_a_trace(headers)
+        && let Some(trace) = value(&traceparent(said.request_id))
+    {
+        headers.insert(TRACEPARENT, trace);
+        headers.remove(TRACESTATE);
     }
     for (name, value) in &said.identity.0 {
         headers.insert(name.clone(), value.clone());
@@ -230,6 +234,13 @@ fn forwarded(said: &Said<'_>) -> String {
     out.push_str(host);
     out.push('"');
     out
+}
+
+/// Whether the client says of what trace the request is. Two say nothing, and neither does what is none (W3C Trace
+/// Context §4.3); what belongs to such a trace is of no use, either.
+fn continues_a_trace(headers: &HeaderMap) -> bool {
+    let mut traces = headers.get_all(TRACEPARENT).iter();
+    traces.next().is_some_and(|trace| is_traceparent(trace.as_bytes())) && traces.next().is_none()
 }
 
 /// `00-<trace>-<span>-<flags>` (W3C Trace Context §3.2), of a version that is known.
