@@ -132,6 +132,16 @@ impl Network {
             && Self { address, length: self.length }.first() == bits(self.address)
     }
 
+    /// The first address in it, and the first one after it.
+    pub(crate) fn borders(&self) -> impl Iterator<Item = IpAddr> {
+        let longest = if self.address.is_ipv4() { 32u32 } else { 128 };
+        let size = 1u128.checked_shl(longest.saturating_sub(u32::from(self.length)));
+        let after = size.and_then(|size| bits(self.address).checked_add(size));
+        let after = after.filter(|after| !self.address.is_ipv4() || u32::try_from(*after).is_ok());
+        let after = after.map(|after| address_of(after, self.address.is_ipv4()));
+        std::iter::once(self.address).chain(after)
+    }
+
     /// An IPv4 network that was written as one of IPv6 is the same network.
     fn canonical(self) -> Self {
         match (self.address, self.address.to_canonical()) {
