@@ -54,7 +54,7 @@ impl When {
 }
 
 impl Week {
-    fn holds(&self, now: Timestamp) -> bool {
+    pub(super) fn holds(&self, now: Timestamp) -> bool {
         let local = self.zone.to_datetime(now);
         let (day, time) = (local.weekday(), local.time());
         if self.hours.is_empty() {

@@ -91,11 +91,6 @@ impl Pattern {
         &self.pieces
     }
 
-    /// How the values that it is held against fall into components.
-    pub(super) const fn style(&self) -> Style {
-        self.style
-    }
-
     /// The same pattern with this text where it captures the name.
     pub(super) fn with_capture(&self, name: &str, text: &str) -> Self {
         let fill = |piece: &Piece| match piece {

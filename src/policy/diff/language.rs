@@ -53,6 +53,13 @@ impl Machine {
         Self { parts: text.chars().map(|c| Part::Exactly(c.into())).collect() }
     }
 
+    /// Every text that has this one in it.
+    pub(super) fn around(text: &str) -> Self {
+        let run = Part::Run { across: true };
+        let inner = text.chars().map(|c| Part::Exactly(c.into()));
+        Self { parts: std::iter::once(run).chain(inner).chain([run]).collect() }
+    }
+
     pub(super) fn of_pattern(pattern: &Pattern) -> Self {
         let mut parts = Vec::new();
         for piece in pattern.pieces() {
