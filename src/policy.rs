@@ -9,6 +9,7 @@
 mod check;
 mod compile;
 mod condition;
+pub(crate) mod diff;
 mod document;
 mod hash;
 pub(crate) mod history;

@@ -54,7 +54,7 @@ impl When {
 }
 
 impl Week {
-    fn holds(&self, now: Timestamp) -> bool {
+    pub(super) fn holds(&self, now: Timestamp) -> bool {
         let local = self.zone.to_datetime(now);
         let (day, time) = (local.weekday(), local.time());
         if self.hours.is_empty() {
@@ -135,6 +135,16 @@ impl Network {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
             && Self { address, length: self.length }.first() == bits(self.address)
+    }
+
+    /// The first address in it, and the first one after it.
+    pub(crate) fn borders(&self) -> impl Iterator<Item = IpAddr> {
+        let longest = if self.address.is_ipv4() { 32u32 } else { 128 };
+        let size = 1u128.checked_shl(longest.saturating_sub(u32::from(self.length)));
+        let after = size.and_then(|size| bits(self.address).checked_add(size));
+        let after = after.filter(|after| !self.address.is_ipv4() || u32::try_from(*after).is_ok());
+        let after = after.map(|after| address_of(after, self.address.is_ipv4()));
+        std::iter::once(self.address).chain(after)
     }
 
     /// An IPv4 network that was written as one of IPv6 is the same network.

@@ -26,11 +26,11 @@ pub(crate) enum Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
     /// What a `*` does not cross.
-    separator: Option<u8>,
+    pub(super) separator: Option<u8>,
     /// What no wildcard matches: a wildcard certificate is not all that it would expand to.
-    forbidden: Option<u8>,
+    pub(super) forbidden: Option<u8>,
     /// Whether a backslash makes the next character part of the value, as in RFC 4514 names.
-    escapes: bool,
+    pub(super) escapes: bool,
     folds: bool,
 }
 
@@ -84,6 +84,20 @@ impl Pattern {
             at += length;
         }
         Ok(Self { pieces: pieces.into(), style })
+    }
+
+    /// Its texts and wildcards, first to last.
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// The same pattern with this text where it captures the name.
+    pub(super) fn with_capture(&self, name: &str, text: &str) -> Self {
+        let fill = |piece: &Piece| match piece {
+            Piece::Capture(capture) if **capture == *name => Piece::Literal(text.into()),
+            piece => piece.clone(),
+        };
+        Self { pieces: self.pieces.iter().map(fill).collect(), style: self.style }
     }
 
     /// The one value that it matches, if it has no wildcard.
