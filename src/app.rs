@@ -183,6 +183,7 @@ impl App {
             )),
             backend: config.backend.clone(),
             patience: config.patience,
+            limits: config.limits.http,
             audit,
             departures: Arc::new(Notify::new()),
         };

@@ -3,9 +3,11 @@
 
 mod backend;
 mod keys;
+mod trust;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +16,14 @@ use http::HeaderName;
 use tracing::level_filters::LevelFilter;
 
 use crate::admission::Bounds;
-use crate::connection::Patience;
+use crate::connection::{self, Patience};
 use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Missing, Pin, Usage};
+use crate::policy::Network;
+use crate::target;
 use crate::telemetry::{Destination, Format};
 
 pub use backend::BackendTls;
@@ -54,10 +58,14 @@ pub struct Config {
     pub max_in_flight: usize,
     /// The policy: a file or a folder.
     pub policies: Located<PathBuf>,
+    /// What a path may hold.
+    pub paths: target::Rules,
     /// The bounds on connections.
     pub limits: Limits,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// Proxies that are believed what they say of their own peers.
+    pub trusted_proxies: Box<[Network]>,
     /// How the backend is told who the client is.
     pub identity_headers: IdentitySettings,
     /// Where the admin listener is.
@@ -81,6 +89,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of the lobby.
     pub lobby: Bounds,
+    /// Of HTTP itself.
+    pub http: connection::Limits,
 }
 
 /// A value, and where it was written, so that what is found out about it later can point there.
@@ -171,6 +181,8 @@ impl<'a> Draft<'a> {
         let backend_tls = self.section(&backend, "backend.tls.", "tls");
         let limits = self.section(&root, "limits.", "limits");
         let lobby = self.section(&limits, "limits.lobby.", "lobby");
+        let http = self.section(&limits, "limits.http.", "http");
+        let paths = self.section(&root, "paths.", "paths");
         let identity = self.section(&root, "identity_headers.", "identity_headers");
         let admin = self.section(&root, "admin.", "admin");
         let log = self.section(&root, "log.", "log");
@@ -179,24 +191,30 @@ impl<'a> Draft<'a> {
         let key = self.required_path(&tls, "key");
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
-        let (settings, backend_tls) = self.backend(&backend, &backend_tls);
+        let (settings, backend_tls) = self.backend(&backend, &backend_tls, &http);
         let crl = self.optional_path(&tls, "crl");
         let trust_domains = self.trust_domains(&tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
-        let limits_read = self.limits(&limits, &lobby);
+        let limits_read = self.limits(&limits, &lobby, &http);
         let patience = Patience {
             handshake: self.duration(&lobby, "handshake_timeout"),
             request: self.duration(&lobby, "request_timeout"),
             lobby_idle: self.duration(&lobby, "idle_timeout"),
             idle: self.duration(&limits, "idle_timeout"),
             upgrade_idle: self.duration(&limits, "upgrade_idle_timeout"),
+            write: self.duration(&http, "write_timeout"),
+        };
+        let paths = target::Rules {
+            max_length: self.number(&http, "max_target_bytes", 1..=65_534),
+            allowed: self.allowed_paths(&paths),
         };
         let log_level = self.choice(&log, "level", &LEVELS, LevelFilter::INFO);
         let log_format = self.choice(&log, "format", &FORMATS, Format::Json);
         // Nothing is given up before everything has been read: each mistake is worth a line.
         let config = Config {
             listen: self.address(&root, "listen"),
+            trusted_proxies: self.networks(&root, "trusted_proxies"),
             identity_headers: self.identity_headers(&identity),
             admin: Some(self.address(&admin, "listen")),
             log_level,
@@ -208,26 +226,22 @@ impl<'a> Draft<'a> {
             key: key?,
             client_ca: client_ca?,
             crl,
-            crl_grace: self.read_or_default(
-                &tls,
-                "crl_grace",
-                |reader, node| reader.duration(node),
-                Duration::ZERO,
-            ),
-            crl_missing: self.choice(&tls, "crl_missing", &MISSING, Missing::Refuse),
+            crl_grace: self.crl_grace(&tls),
+            crl_missing: self.crl_missing(&tls),
             trust_domains,
             usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
             backend: settings?,
             backend_tls,
             max_in_flight,
             policies: policies?,
+            paths,
             limits: limits_read,
             patience,
         };
         Some(config)
     }
 
-    fn limits(&mut self, limits: &Section<'_>, lobby: &Section<'_>) -> Limits {
+    fn limits(&mut self, limits: &Section<'_>, lobby: &Section<'_>, http: &Section<'_>) -> Limits {
         let per_second = self.count(lobby, "connections_per_second");
         Limits {
             max_connections: self.count(limits, "max_connections"),
@@ -239,6 +253,18 @@ impl<'a> Draft<'a> {
                     .and_then(NonZeroU32::new)
                     .unwrap_or(NonZeroU32::MAX),
             },
+            http: self.http_limits(http),
+        }
+    }
+
+    fn http_limits(&mut self, http: &Section<'_>) -> connection::Limits {
+        connection::Limits {
+            // hyper needs a buffer of 8 KiB.
+            header_bytes: self.number(http, "max_header_bytes", 8192..=1_048_576),
+            headers: self.number(http, "max_headers", 1..=10_000),
+            streams: u32::try_from(self.number(http, "max_streams", 1..=100_000)).unwrap_or(1),
+            pending_resets: self.number(http, "max_pending_resets", 1..=10_000),
+            provoked_resets: self.number(http, "max_provoked_resets", 1..=100_000),
         }
     }
 
@@ -299,9 +325,21 @@ impl<'a> Draft<'a> {
     }
 
     fn count(&mut self, section: &Section<'_>, key: &str) -> usize {
-        let number =
-            self.read_or_default(section, key, |reader, node| reader.integer(node, 1..=10_000_000), 1);
+        self.number(section, key, 1..=10_000_000)
+    }
+
+    fn number(&mut self, section: &Section<'_>, key: &str, bounds: RangeInclusive<u64>) -> usize {
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| reader.integer(node, bounds.clone());
+        let number = self.read_or_default(section, key, read, *bounds.start());
         usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    fn allowed_paths(&mut self, section: &Section<'_>) -> target::Allowed {
+        let allowed = self.read(section, "allow", |reader, node| {
+            let forms = reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::Form::ALL));
+            Some(forms.fold(target::Allowed::NONE, target::Allowed::with))
+        });
+        allowed.map(|allowed| allowed.value).unwrap_or_default()
     }
 
     fn duration(&mut self, section: &Section<'_>, key: &str) -> Duration {
@@ -396,17 +434,18 @@ impl<'a> Draft<'a> {
         });
         IdentitySettings {
             client_cert: self.boolean(section, "client_cert"),
+            client_cert_chain: self.boolean(section, "client_cert_chain"),
             xfcc: self.boolean(section, "xfcc"),
-            custom: custom.map(|custom| custom.value).unwrap_or_default(),
+            custom: custom.map_or_else(|| Vec::new().into(), |custom| custom.value),
         }
     }
 
-    fn trust_domains(&mut self, section: &Section<'_>) -> Vec<Pin> {
-        let pins = self.read(section, "trust_domains", |reader, node| {
-            let entries = reader.entries(node, "`trust_domains`")?;
-            Some(entries.into_iter().filter_map(|(file, _, value)| pin(reader, file, value)).collect())
+    fn networks(&mut self, section: &Section<'_>, key: &str) -> Box<[Network]> {
+        let networks = self.read(section, key, |reader, node| {
+            let items = reader.list(node)?.iter();
+            Some(items.filter_map(|item| network(reader, item)).collect())
         });
-        pins.map(|pins| pins.value).unwrap_or_default()
+        networks.map(|networks| networks.value).unwrap_or_default()
     }
 
     fn audit(&mut self, section: &Section<'_>) -> Destination {
@@ -422,12 +461,14 @@ impl<'a> Draft<'a> {
     }
 }
 
-const SECTION_NAMES: [(&str, &str); 8] = [
+const SECTION_NAMES: [(&str, &str); 10] = [
     ("tls.", "`tls`"),
     ("backend.", "`backend`"),
     ("backend.tls.", "`backend.tls`"),
     ("limits.", "`limits`"),
     ("limits.lobby.", "`limits.lobby`"),
+    ("limits.http.", "`limits.http`"),
+    ("paths.", "`paths`"),
     ("identity_headers.", "`identity_headers`"),
     ("admin.", "`admin`"),
     ("log.", "`log`"),
@@ -443,17 +484,9 @@ const LEVELS: [(&str, LevelFilter); 5] = [
 
 const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
 
-const MISSING: [(&str, Missing); 2] = [("refuse", Missing::Refuse), ("allow", Missing::Allow)];
-
-/// One entry of `tls.trust_domains`.
-fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<Pin> {
-    let text = reader.text(value)?;
-    let Ok(domain) = text.parse() else {
-        let help = "write it as in `shop.example`: lower-case letters, digits, `.`, `-` and `_`".to_owned();
-        reader.error("bad-trust-domain", value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
-        return None;
-    };
-    Some(Pin { file: file.to_owned(), domain, place: Some(reader.place(value)) })
+fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
+    let network = Network::parse(reader.name(node)?);
+    network.map_err(|(message, help)| reader.error("bad-network", node, message, help)).ok()
 }
 
 /// One entry of `identity_headers.custom`.
@@ -538,7 +571,7 @@ policies: policies
     #[test]
     fn every_mistake_is_reported_at_once() {
         let wrong = built(
-            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5 }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\n",
+            "listen: nowhere\ntls: { certificate: a, kee: b }\nbackend: { url: ftp://x, max_in_flight: 0 }\nlimits: { idle_timeout: 5, http: { max_target_bytes: 70000 } }\nlog: { level: loud }\nidentity_headers: { custom: { Host: common_name, X-A: comon_name } }\npaths: { allow: [encoded_slash, semicolons] }\ntrusted_proxies: [10.1.0.0/8]\n",
             &[],
         )
         .unwrap_err()
@@ -555,6 +588,9 @@ policies: policies
             "not `loud`",
             "`Host` has a meaning of its own",
             "`comon_name` is nothing that a certificate says",
+            "did you mean `semicolon`?",
+            "a whole number from 1 to 65534",
+            "write `10.0.0.0/8` for that network",
         ] {
             assert!(wrong.contains(expected), "{expected}\n--\n{wrong}");
         }

@@ -2,12 +2,13 @@
 
 mod drive;
 mod early;
+mod exchanges;
 mod outbox;
 mod pulse;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,11 +35,13 @@ use crate::telemetry::Handshake;
 use crate::unread;
 use crate::worker::Worker;
 
-use drive::{Drive, End, Http2};
+use drive::{Drive, End, Http2, Switched};
 use early::Early;
+use exchanges::Exchanges;
 use outbox::Outbox;
 use pulse::{Felt, Pulse};
 
+pub use exchanges::Asked;
 pub use pulse::Busy;
 
 /// How long a connection may do nothing (`limits`).
@@ -54,33 +57,50 @@ pub struct Patience {
     pub idle: Duration,
     /// Without a byte in either direction, after a switch of protocols.
     pub upgrade_idle: Duration,
+    /// For a reader to take anything of what is there for it.
+    pub write: Duration,
 }
 
 impl Patience {
     /// The least time that anything may take once TLS is done.
     fn shortest(&self) -> Duration {
-        self.request.min(self.lobby_idle).min(self.idle)
+        self.request.min(self.lobby_idle).min(self.idle).min(self.write)
     }
 }
 
-/// Bounds of HTTP itself.
-mod bounds {
-    /// HTTP/1.1: the most headers of a request.
-    pub(super) const HEADERS: usize = 100;
-    /// HTTP/1.1: the most bytes of a request's head.
-    pub(super) const HEAD_BYTES: usize = 64 * 1024;
+/// Bounds of HTTP itself (`limits.http`).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most bytes of a request's headers: its head in HTTP/1.1, its header list (RFC 9113 §6.5.2) in HTTP/2.
+    pub header_bytes: usize,
+    /// The most headers of a request.
+    pub headers: usize,
     /// HTTP/2: streams at once.
-    pub(super) const STREAMS: u32 = 250;
-    /// HTTP/2: bytes of a request's header list, as RFC 9113 §6.5.2 counts them.
-    pub(super) const HEADER_LIST: u32 = 64 * 1024;
+    pub streams: u32,
     /// HTTP/2: streams that the client reset and we have not yet seen the end of (CVE-2023-44487).
-    pub(super) const PENDING_RESETS: usize = 32;
+    pub pending_resets: usize,
     /// HTTP/2: resets that a client provoked from us (CVE-2025-8671).
-    pub(super) const PROVOKED_RESETS: usize = 256;
-    /// HTTP/2: what a client may send ahead on a stream, and on the connection.
-    pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
-    pub(super) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+    pub provoked_resets: usize,
+}
+
+/// What a client may send ahead on a stream of HTTP/2, and on its connection, and what is buffered for it.
+mod windows {
+    pub(super) const STREAM: u32 = 256 * 1024;
+    pub(super) const CONNECTION: u32 = 1024 * 1024;
     pub(super) const SEND_BUFFER: usize = 256 * 1024;
+}
+
+impl Limits {
+    /// Whether a request's headers are within the bounds. Those of HTTP/1.1 were held to them while they were read.
+    pub fn allow<B>(&self, request: &Request<B>) -> bool {
+        request.version() != http::Version::HTTP_2
+            || (request.headers().len() <= self.headers && header_list(request) <= self.header_bytes)
+    }
+}
+
+/// The size of the header list as RFC 9113 §6.5.2 counts it, without the pseudo-headers: the target has a bound of its own.
+fn header_list<B>(request: &Request<B>) -> usize {
+    request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// One connection on which TLS is done.
@@ -100,6 +120,7 @@ pub struct Connection {
     pub headers: ConnectionHeaders,
     pulse: Pulse,
     early: Early,
+    exchanges: Exchanges,
     /// Whether a request was answered before its body was read.
     unread: AtomicBool,
     /// What it becomes once the answer that agrees to it is out.
@@ -132,25 +153,37 @@ impl Connection {
 
     /// Ends HTTP after the answer that is being given, and joins the client to the backend's side of the new protocol.
     pub fn switch(&self, tunnel: Tunnel, ending: Ending) {
-        *self.lock_switch() = Some(Switch { tunnel, ending });
-    }
-
-    fn lock_switch(&self) -> MutexGuard<'_, Option<Switch>> {
         // Nothing panics while it is held.
-        self.switch.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Switch { tunnel, ending });
     }
 
-    /// Whether its client was somebody when it began, and is nobody now: what goes on for it ends (DESIGN §2.2).
-    fn has_lost_its_identity(&self) -> bool {
+    fn take_switch(&self) -> Option<Switch> {
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Judges again what goes on: what its client may not have any more ends by that. Tells whether the client was
+    /// somebody when it began, and is nobody now (DESIGN §2.2).
+    fn review(&self) -> bool {
         let (worker, peer) = (&self.worker, &self.peer);
-        peer.client(&worker.verdicts, &worker.live.load(), Timestamp::now()).is_err() && peer.has_fallen()
+        let (live, now) = (worker.live.load(), Timestamp::now());
+        match peer.client(&worker.verdicts, &live, now) {
+            Ok(client) => {
+                self.exchanges.review(&live.policy, &client.rights, now);
+                false
+            }
+            Err(_) => peer.has_fallen(),
+        }
     }
 
     /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
     fn deadline(&self) -> Option<tokio::time::Instant> {
         let patience = &self.worker.patience;
         let limit = match self.pulse.felt() {
-            Felt::Busy => return None,
+            Felt::Busy => {
+                // Who is busy may take its time; who takes nothing of what is there may not.
+                let stuck = [self.pulse.blocked_since(), self.exchanges.offered_since()];
+                return stuck.into_iter().flatten().min().map(|since| since + patience.write);
+            }
             Felt::ReadingHead(since) => return Some(since + patience.request),
             Felt::Fresh(since) => return Some(since + patience.request),
             Felt::Idle(since) if self.holding.has_slot() => since + patience.idle,
@@ -178,6 +211,7 @@ pub async fn serve(
         headers: ConnectionHeaders::of(address.ip()),
         pulse: Pulse::start(),
         early: Early::default(),
+        exchanges: Exchanges::default(),
         unread: AtomicBool::new(false),
         switch: Mutex::default(),
         worker,
@@ -217,7 +251,7 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
 
 /// A fixed answer in plain text; nothing of the request is looked at or passed on.
 async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
-    let frame = Refusal::PlainHttp.plain_text_frame(worker.ids.next().as_str());
+    let frame = Refusal::PlainHttp.frame(worker.ids.next().as_str());
     worker.counters.decided(crate::telemetry::Decision::Refused(Refusal::PlainHttp.reason()));
     let answer = async {
         if socket.write_all(&frame).await.is_ok() {
@@ -245,48 +279,59 @@ async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
 async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     let service = service_of(&connection);
     let io = TokioIo::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+    let limits = connection.worker.limits;
     let mut http = hyper::server::conn::http1::Builder::new();
     // Between requests a connection may be silent for longer than within one; the pulse tells the two apart.
     http.timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_headers(bounds::HEADERS)
-        .max_buf_size(bounds::HEAD_BYTES)
+        .max_headers(limits.headers)
+        // A buffer is filled beyond its limit; a head is not.
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes)
         .half_close(false);
     let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
-    let (End::Served, Some(http)) = (end, http) else { return };
+    let Some(http) = http else { return };
     let parts = http.into_parts();
-    let stream = parts.io.into_inner().into_inner();
-    let switch = connection.lock_switch().take();
-    match switch {
-        Some(switch) => carry(connection, stream, parts.read_buf, switch).await,
-        None => {
-            let unread = connection.unread.load(Ordering::Relaxed);
-            drop(connection);
-            close(stream, unread).await;
-        }
+    let (mut stream, unparsed) = parts.io.into_inner().into_parts();
+    if let (End::Served, Some(switch)) = (end, connection.take_switch()) {
+        drop(parts.service);
+        return carry(connection, stream, parts.read_buf, switch).await;
+    }
+    let unread = connection.unread.load(Ordering::Relaxed) || unparsed.is_some();
+    if let Some(status) = unparsed {
+        let frame = gate::answer_unparsed(&connection, status, &parts.read_buf);
+        let _ = timeout(unread::TIME, stream.write_all(&frame)).await;
+    }
+    // Its places are free before the client has said goodbye.
+    drop((connection, parts.service));
+    if end == End::Served || unparsed.is_some() {
+        close(stream, unread).await;
     }
 }
 
 /// Carries another protocol, for as long as the client is who it was.
 async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: Bytes, switch: Switch) {
-    let Switch { tunnel, mut ending } = switch;
+    let Switch { tunnel, ending } = switch;
     let joined = tunnel.join(stream, said, connection.worker.patience.upgrade_idle);
-    let (_, joined) = Drive::of(joined, &connection).await;
-    ending.moved(joined.map_or(0, |joined| joined.bytes()));
+    if let (_, Some(mut switched)) = Drive::of(Switched { joined, ending }, &connection).await {
+        switched.ending.moved(switched.joined.bytes());
+    }
 }
 
 async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     let service = service_of(&connection);
     let (outbox, io) = Outbox::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+    let limits = connection.worker.limits;
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(bounds::STREAMS)
-        .max_header_list_size(bounds::HEADER_LIST)
-        .max_pending_accept_reset_streams(bounds::PENDING_RESETS)
-        .max_local_error_reset_streams(bounds::PROVOKED_RESETS)
-        .initial_stream_window_size(bounds::STREAM_WINDOW)
-        .initial_connection_window_size(bounds::CONNECTION_WINDOW)
-        .max_send_buf_size(bounds::SEND_BUFFER);
+        .max_concurrent_streams(limits.streams)
+        // What is beyond our limit is answered by us; only what is far beyond it, by the protocol.
+        .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.provoked_resets)
+        .initial_stream_window_size(windows::STREAM)
+        .initial_connection_window_size(windows::CONNECTION)
+        .max_send_buf_size(windows::SEND_BUFFER);
     let http = Http2 { http: http.serve_connection(TokioIo::new(io), service), outbox };
     let _ = Drive::of(http, &connection).await;
 }

@@ -222,6 +222,7 @@ mod tests {
         }
     }
 
+    /// Case 53.
     #[test]
     fn what_asks_too_much_is_refused_and_never_a_crash() {
         let nested = "lists and mappings are nested too deeply";

@@ -48,8 +48,10 @@ pub struct Settings {
     pub authority: String,
     /// Time to make a connection, TLS included.
     pub connect_timeout: Duration,
-    /// Time from the request's headers to the response's.
+    /// Time from the request's headers, or the last of its body, to the response's headers.
     pub response_timeout: Duration,
+    /// Time for which a client may send nothing of a body.
+    pub body_timeout: Duration,
 }
 
 /// The HTTP that the backend speaks.
@@ -86,6 +88,21 @@ pub enum Outcome {
     Switched(Response<()>, Box<Tunnel>),
 }
 
+/// Why a request has no answer of the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// By the backend's fault.
+    Fault(BackendFault),
+    /// The client stopped sending its body.
+    ClientStalled,
+}
+
+impl From<BackendFault> for NoAnswer {
+    fn from(fault: BackendFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 impl Backend {
     /// No connection is made before the first request.
     #[must_use]
@@ -98,31 +115,46 @@ impl Backend {
     }
 
     /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the answer's body has
-    /// ended, however it ends.
+    /// ended, however it ends. `custom` is what its trailers may not say beside the built-in names.
     ///
     /// # Errors
-    /// What the backend did instead of answering.
+    /// What the backend or the client did instead.
     pub async fn send(
         &self,
         admitted: Admitted,
         request: Request<Incoming>,
-    ) -> Result<Outcome, BackendFault> {
+        custom: Option<Arc<headers::Custom>>,
+    ) -> Result<Outcome, NoAnswer> {
         let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body());
-        let mut exchange = pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone()))));
-        let mut deadline = Instant::now() + self.settings.response_timeout;
+        let mut exchange =
+            pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone(), custom))));
+        let Settings { response_timeout, body_timeout, .. } = self.settings;
+        let started = Instant::now();
         loop {
-            if let Ok(answered) = timeout_at(deadline, &mut exchange).await {
-                let (response, carrier) = answered?;
-                return hand_back(response, carrier, guards, may_switch);
+            // Whoever is waited for has its own time, from the last byte that moved.
+            let (waits_for_client, moved_last) = match &upload {
+                Some(upload) => (upload.waits_for_client(), upload.moved_last()),
+                None => (false, started),
+            };
+            let (ends, other) = match waits_for_client {
+                true => (moved_last + body_timeout, moved_last + response_timeout),
+                false => (moved_last + response_timeout, moved_last + body_timeout),
+            };
+            let now = Instant::now();
+            if ends <= now {
+                return Err(match waits_for_client {
+                    true => NoAnswer::ClientStalled,
+                    false => NoAnswer::Fault(BackendFault::ResponseTimeout),
+                });
             }
-            // The backend's time runs from the last byte that it got.
-            deadline =
-                match upload.as_ref().map(|upload| upload.moved_last() + self.settings.response_timeout) {
-                    Some(later) if later > deadline => later,
-                    _ => return Err(BackendFault::ResponseTimeout),
-                };
+            // Who is waited for may change meanwhile.
+            let look = if other > now && upload.is_some() { ends.min(other) } else { ends };
+            if let Ok(answered) = timeout_at(look, &mut exchange).await {
+                let (response, carrier) = answered?;
+                return Ok(hand_back(response, carrier, guards, may_switch)?);
+            }
         }
     }
 

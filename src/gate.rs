@@ -2,33 +2,36 @@
 //! is a promise (DESIGN §2): each step needs what only the step before it can give.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use crate::admission::{Admitted, NotAdmitted};
-use crate::connection::Connection;
-use crate::forward::Outcome;
-use crate::forward::headers::{self, Said};
+use crate::connection::{Asked, Connection};
+use crate::forward::headers::{self, Custom, Said};
+use crate::forward::{NoAnswer, Outcome};
 use crate::handshake::Protocol;
 use crate::leash::Order;
 use crate::policy::Question;
 use crate::refusal::Refusal;
 use crate::reply::{Recording, Reply};
-use crate::target::{self, Target};
+use crate::target::{self, Ambiguity, Target};
 
 /// Answers one request of a connection: the backend's answer, or a documented one of our own.
 pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let mut recording = Recording::start(&connection, &request);
     let hears_early = connection.protocol == Protocol::Http1 && request.version() == Version::HTTP_11;
     let outcome = match admit(&connection, &mut request, &mut recording) {
-        Ok(admitted) => {
+        Ok((admitted, custom)) => {
             if hears_early {
                 hear_early(&connection, &mut request);
             }
-            forward(&connection, admitted, request).await
+            forward(&connection, admitted, request, custom, &recording).await
         }
         Err(refusal) => {
             connection.leave_unread(request.into_body());
@@ -50,12 +53,37 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
     response
 }
 
+/// Answers what hyper could not parse, and would have answered with that status: as a request whose method and path
+/// nobody knows. The connection ends with it.
+pub fn answer_unparsed(connection: &Arc<Connection>, status: StatusCode, unparsed: &[u8]) -> Vec<u8> {
+    let mut recording = Recording::unparsed(connection);
+    let worker = &connection.worker;
+    let live = worker.live.load();
+    let refusal = match connection.peer.client(&worker.verdicts, &live, Timestamp::now()) {
+        Err(unauthenticated) => Refusal::Unauthenticated(unauthenticated),
+        Ok(client) => {
+            recording.is_of(&client);
+            let first_line = unparsed.iter().position(|byte| *byte == b'\n');
+            let too_long = first_line.is_none_or(|length| length > live.paths.max_length);
+            match status {
+                StatusCode::URI_TOO_LONG => Refusal::Ambiguous(Ambiguity::TooLong),
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if too_long => {
+                    Refusal::Ambiguous(Ambiguity::TooLong)
+                }
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::HeadersTooLarge,
+                _ => Refusal::Ambiguous(Ambiguity::NotHttp),
+            }
+        }
+    };
+    recording.framed(&refusal)
+}
+
 /// Steps 1 to 5, by one snapshot and one clock reading. What comes out can only be forwarded.
 fn admit(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<Admitted, Refusal> {
+) -> Result<(Admitted, Option<Arc<Custom>>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
     let now = Timestamp::now();
@@ -69,7 +97,15 @@ fn admit(
     })?;
     recording.is_of(&client);
 
-    let (target, host) = read(request)?;
+    if !worker.limits.allow(request) {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    target::check_framing(request.headers()).map_err(|ambiguity| {
+        // Where its body ends is not known to everybody alike, so nothing after it is a request.
+        connection.leash.give(Order::WindDown);
+        Refusal::Ambiguous(ambiguity)
+    })?;
+    let (target, host) = read(request, live.paths)?;
 
     let question = Question {
         target: &target,
@@ -94,27 +130,39 @@ fn admit(
             NotAdmitted::Overloaded => Refusal::Overloaded,
         })?;
 
+    recording.asks(Asked {
+        target: target.clone(),
+        headers: live.policy.looks_at_headers().then(|| request.headers().clone()),
+        upgrade: switches.then_some(headers::WEBSOCKET),
+        source: connection.peer.address.ip(),
+    });
     let said = Said {
         identity: &client.headers,
         connection: &connection.headers,
         host: host.as_deref().unwrap_or_else(|| worker.backend.authority()),
         request_id: recording.request_id(),
+        trusted: live.trusted_proxies.iter().any(|network| network.contains(connection.headers.peer())),
     };
-    headers::rewrite(request, &live.identity_headers.custom, &said);
+    let custom = &live.identity_headers.custom;
+    headers::rewrite(request, custom, &said);
     if switches {
         headers::switch(request.headers_mut());
     }
     *request.uri_mut() = target.into_uri();
-    Ok(admitted)
+    let custom = headers::custom_of_trailers(request, custom);
+    Ok((admitted, custom))
 }
 
 /// What is asked, in its one reading.
-fn read(request: &Request<Incoming>) -> Result<(Target, Option<Cow<'static, str>>), Refusal> {
+fn read(
+    request: &Request<Incoming>,
+    rules: target::Rules,
+) -> Result<(Target, Option<Cow<'static, str>>), Refusal> {
     // A tunnel is never built; its target is no path that a rule could name.
     if request.method() == Method::CONNECT {
         return Err(not_permitted(request));
     }
-    let target = Target::parse(request.method(), request.uri()).map_err(Refusal::Ambiguous)?;
+    let target = Target::parse(request.method(), request.uri(), rules).map_err(Refusal::Ambiguous)?;
     let host =
         target::host(request.version(), request.uri(), request.headers()).map_err(Refusal::Ambiguous)?;
     Ok((target, host.map(|host| Cow::Owned(host.to_owned()))))
@@ -137,21 +185,39 @@ fn hear_early(connection: &Arc<Connection>, request: &mut Request<Incoming>) {
     });
 }
 
-/// Step 6.
+/// Step 6. What is withdrawn while the backend has not answered yet is refused as if it came now.
 async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
+    custom: Option<Arc<Custom>>,
+    recording: &Recording,
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
-    match worker.backend.send(admitted, request).await {
-        Ok(outcome) => {
+    let (method, path) = (request.method().clone(), request.uri().clone());
+    let mut sending = pin!(worker.backend.send(admitted, request, custom));
+    let answered = poll_fn(|cx| {
+        if recording.poll_withdrawn(cx) {
+            return Poll::Ready(None);
+        }
+        sending.as_mut().poll(cx).map(Some)
+    });
+    match answered.await {
+        Some(Ok(outcome)) => {
             worker.counters.asked_backend(None);
             Ok(outcome)
         }
-        Err(fault) => {
+        Some(Err(NoAnswer::Fault(fault))) => {
             worker.counters.asked_backend(Some(fault));
             Err(Refusal::Backend(fault))
         }
+        // What it still sends would be no request.
+        Some(Err(NoAnswer::ClientStalled)) => {
+            if connection.protocol == Protocol::Http1 {
+                connection.leash.give(Order::WindDown);
+            }
+            Err(Refusal::Stalled)
+        }
+        None => Err(Refusal::NotPermitted { method, path: path.path().to_owned() }),
     }
 }

@@ -7,7 +7,8 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::forward::headers::IdentitySettings;
 use crate::identity::Trust;
-use crate::policy::Policy;
+use crate::policy::{Network, Policy};
+use crate::target;
 
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub struct Live {
     pub tls: Arc<ServerConfig>,
     /// Our side of TLS to the backend, where it is spoken.
     pub backend_tls: Option<Arc<ClientConfig>>,
+    /// What may be asked for.
+    pub paths: target::Rules,
+    /// Proxies that are believed what they say of their own peers.
+    pub trusted_proxies: Box<[Network]>,
     /// How the backend is told who they are.
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.

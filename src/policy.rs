@@ -9,6 +9,7 @@
 mod check;
 mod compile;
 mod condition;
+pub(crate) mod diff;
 mod document;
 mod hash;
 pub(crate) mod history;
@@ -34,6 +35,7 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
+pub use condition::Network;
 use condition::Unclear;
 use document::Document;
 pub(crate) use document::Word;
@@ -49,6 +51,14 @@ pub struct Policy {
     clients: Clients,
     /// The deny rules that mean everyone alike.
     denies: Holdings,
+    looks_at: LooksAt,
+}
+
+/// What a decision may depend on beside the client, the method and the path.
+#[derive(Clone, Copy, Debug)]
+struct LooksAt {
+    headers: bool,
+    time: bool,
 }
 
 /// A request, as far as a policy looks at it.
@@ -173,6 +183,18 @@ impl Policy {
             ControlFlow::Break(verdict) => verdict,
             ControlFlow::Continue(()) => decision.verdict(),
         }
+    }
+
+    /// Whether any route has a condition on headers.
+    #[must_use]
+    pub const fn looks_at_headers(&self) -> bool {
+        self.looks_at.headers
+    }
+
+    /// Whether what is permitted now may not be permitted later, by this very policy.
+    #[must_use]
+    pub const fn looks_at_time(&self) -> bool {
+        self.looks_at.time
     }
 
     /// Whether no client is given anything, so that every request will be denied.

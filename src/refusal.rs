@@ -1,6 +1,7 @@
 //! Every documented answer that Sidegate gives itself, in one table: response, documentation and tests come from it.
 //!
-//! A refusal is `application/problem+json` (RFC 9457). Its `type` is this page and one of these headings:
+//! A refusal is `application/problem+json` (RFC 9457), and to a gRPC client a status of gRPC's with the same `detail`.
+//! Its `type` is this page and one of these headings:
 //!
 //! # not_authenticated
 //! 401: no client certificate was presented. Present one that was issued by a client CA of this service.
@@ -13,6 +14,12 @@
 //!
 //! # ambiguous_request
 //! 400: two parsers could read the request differently, so it is not passed on; `detail` says where.
+//!
+//! # headers_too_large
+//! 431: the request's headers are more, or longer, than this service takes (`limits.http`). Send fewer or shorter ones.
+//!
+//! # request_timeout
+//! 408: the request's body stopped coming. Send it without long pauses, or send the request again.
 //!
 //! # server_full
 //! 504: every connection slot is taken. Try again after `Retry-After` seconds.
@@ -27,7 +34,7 @@
 //! 504: the service behind Sidegate did not answer in time.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
@@ -54,6 +61,10 @@ pub enum Reason {
     BackendTimeout,
     /// An authenticated client's request that two parsers could read differently.
     AmbiguousRequest,
+    /// More or longer headers than are taken.
+    HeadersTooLarge,
+    /// A body that stopped coming.
+    RequestTimeout,
 }
 
 /// What the documentation says of a reason.
@@ -71,7 +82,7 @@ pub struct Row {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::NotAuthenticated,
         Self::InvalidCertificate,
         Self::InsufficientPermissions,
@@ -80,6 +91,8 @@ impl Reason {
         Self::BackendUnavailable,
         Self::BackendTimeout,
         Self::AmbiguousRequest,
+        Self::HeadersTooLarge,
+        Self::RequestTimeout,
     ];
 
     /// Its row of the table.
@@ -134,6 +147,18 @@ impl Reason {
                 "ambiguous_request",
                 "the client is authenticated, and its request could be read in two ways",
             ),
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request Header Fields Too Large",
+                "headers_too_large",
+                "the client is authenticated, and its request has too many or too long headers",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "Request Timeout",
+                "request_timeout",
+                "the client is allowed to, and stopped sending its request's body",
+            ),
         };
         Row { status, title, reason, when }
     }
@@ -146,6 +171,8 @@ impl Reason {
                 ReasonPhrase::from_static(b"Service Unavailable")
             }
             Self::AmbiguousRequest => ReasonPhrase::from_static(b"Bad Request"),
+            Self::HeadersTooLarge => ReasonPhrase::from_static(b"Request Header Fields Too Large"),
+            Self::RequestTimeout => ReasonPhrase::from_static(b"Request Timeout"),
         }
     }
 }
@@ -176,6 +203,10 @@ pub enum Refusal {
     PlainHttp,
     /// 400.
     Ambiguous(Ambiguity),
+    /// 431.
+    HeadersTooLarge,
+    /// 408: the client stopped sending its body.
+    Stalled,
     /// 403 for this method and path.
     NotPermitted {
         /// The request's method.
@@ -198,6 +229,9 @@ const TYPE: &str = "https://docs.rs/sidegate/latest/sidegate/refusal/index.html#
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -227,6 +261,8 @@ impl Refusal {
             }
             Self::Unauthenticated(Unauthenticated::Invalid(_)) => Reason::InvalidCertificate,
             Self::Ambiguous(_) => Reason::AmbiguousRequest,
+            Self::HeadersTooLarge => Reason::HeadersTooLarge,
+            Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
             Self::ServerFull => Reason::ServerFull,
             Self::Overloaded => Reason::Overloaded,
@@ -250,6 +286,8 @@ impl Refusal {
                 "this port speaks HTTPS with client certificates; use https:// and present one".to_owned()
             }
             Self::Ambiguous(ambiguity) => ambiguity.to_string(),
+            Self::HeadersTooLarge => "the request has too many headers, or too long ones".to_owned(),
+            Self::Stalled => "nothing of the request's body came for too long".to_owned(),
             Self::NotPermitted { method, path } => {
                 let end = path.char_indices().nth(MAX_PATH_IN_DETAIL).map(|(index, _)| index);
                 match end.and_then(|end| path.get(..end)) {
@@ -298,19 +336,16 @@ impl Refusal {
         }
     }
 
-    /// The whole answer. To HEAD it has the headers of the answer to GET, and no body.
+    /// The whole answer, as its reader understands it.
     #[must_use]
-    pub fn response(&self, method: &Method, request_id: &str) -> Response<Bytes> {
+    pub fn response(&self, reader: Reader, request_id: &str) -> Response<Bytes> {
         let reason = self.reason();
         let row = reason.row();
-        let body = self.body(request_id);
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = row.status;
         response.extensions_mut().insert(reason.phrase());
         let headers = response.headers_mut();
         headers.reserve(5);
-        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         if let Some(challenge) = challenge(reason) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -320,7 +355,16 @@ impl Refusal {
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, seconds);
         }
-        if method != Method::HEAD {
+        if reader == Reader::Grpc {
+            headers.insert(header::CONTENT_TYPE, GRPC);
+            headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(row.status)));
+            headers.extend(grpc_message(&self.detail()).map(|message| (GRPC_MESSAGE, message)));
+            return response;
+        }
+        let body = self.body(request_id);
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if reader == Reader::Whole {
             *response.body_mut() = Bytes::from(body);
         }
         response
@@ -343,10 +387,10 @@ impl Refusal {
         body
     }
 
-    /// The same answer as raw HTTP/1.1, for a connection that never became HTTPS.
+    /// The same answer as raw HTTP/1.1, for what never became a request. The connection ends with it.
     #[must_use]
-    pub fn plain_text_frame(&self, request_id: &str) -> Vec<u8> {
-        let response = self.response(&Method::GET, request_id);
+    pub fn frame(&self, request_id: &str) -> Vec<u8> {
+        let response = self.response(Reader::Whole, request_id);
         let row = self.reason().row();
         let mut frame = format!("HTTP/1.1 {} {}\r\n", row.status.as_u16(), row.title).into_bytes();
         for (name, value) in response.headers() {
@@ -359,6 +403,56 @@ impl Refusal {
         frame.extend_from_slice(response.body());
         frame
     }
+}
+
+/// What of a refusal its reader can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// All of it.
+    Whole,
+    /// Of an answer to HEAD: the headers of the answer to GET, and no body.
+    Head,
+    /// A gRPC client. A body would be no message to it, and it may read that before the status: some would then say
+    /// "unknown" and not what happened. So it gets headers alone, which say it in gRPC's words.
+    Grpc,
+}
+
+impl Reader {
+    /// Who has asked this.
+    #[must_use]
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        // Not `application/grpc-web`, which has its status elsewhere.
+        match content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc")) {
+            Some([] | [b'+' | b';', ..]) => Self::Grpc,
+            _ if request.method() == Method::HEAD => Self::Head,
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// How gRPC's specification maps a status of HTTP where there is none of gRPC's; so both say the same.
+const fn grpc_status(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::BAD_REQUEST => 13,     // INTERNAL
+        StatusCode::UNAUTHORIZED => 16,    // UNAUTHENTICATED
+        StatusCode::FORBIDDEN => 7,        // PERMISSION_DENIED
+        StatusCode::GATEWAY_TIMEOUT => 14, // UNAVAILABLE
+        _ => 2,                            // UNKNOWN
+    }
+}
+
+/// `grpc-message`: UTF-8, everything but visible ASCII percent-encoded.
+fn grpc_message(text: &str) -> Option<HeaderValue> {
+    let mut message = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => message.push_str("%25"),
+            b' '..=b'~' => message.push(char::from(byte)),
+            _ => message.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    HeaderValue::from_str(&message).ok()
 }
 
 /// RFC 9110 §11.6.1 wants a challenge in every 401. No scheme is registered for TLS client certificates; this one
@@ -398,5 +492,24 @@ mod tests {
     fn a_detail_is_one_sentence_however_long_the_path() {
         let refusal = Refusal::NotPermitted { method: Method::GET, path: format!("/{}", "é".repeat(5000)) };
         assert!(refusal.detail().chars().count() < 240);
+    }
+
+    #[test]
+    fn a_grpc_client_gets_the_status_and_the_detail_in_its_own_words() {
+        let of = |content_type: &str| {
+            Reader::of(&Request::builder().header("content-type", content_type).body(()).unwrap())
+        };
+        for grpc in ["application/grpc", "application/grpc+proto", "application/grpc;a=b"] {
+            assert_eq!(of(grpc), Reader::Grpc, "{grpc}");
+        }
+        for other in ["application/grpc-web", "application/grpc-web+proto", "application/json", ""] {
+            assert_eq!(of(other), Reader::Whole, "{other}");
+        }
+        let refusal = Refusal::NotPermitted { method: Method::POST, path: "/größer%20".to_owned() };
+        let answer = refusal.response(Reader::Grpc, "");
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        assert_eq!(answer.headers()["grpc-status"], "7");
+        assert_eq!(answer.headers()["grpc-message"], "no grant allows POST /gr%C3%B6%C3%9Fer%2520");
+        assert!(answer.body().is_empty());
     }
 }

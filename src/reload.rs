@@ -37,10 +37,18 @@ pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnosti
             let identity_headers = config.identity_headers.clone();
             let keeps_records = config.audit != Destination::None;
             let (tls, backend_tls) = (Arc::new(tls), backend_tls.map(Arc::new));
-            Ok((
-                Live { generation, policy, trust, tls, backend_tls, identity_headers, keeps_records },
-                warnings,
-            ))
+            let live = Live {
+                generation,
+                policy,
+                trust,
+                tls,
+                backend_tls,
+                paths: config.paths,
+                trusted_proxies: config.trusted_proxies.clone(),
+                identity_headers,
+                keeps_records,
+            };
+            Ok((live, warnings))
         }
         _ => Err(problems),
     }

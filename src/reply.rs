@@ -1,5 +1,6 @@
 //! The answer's body on its way to the client, and the record of the decision that ends with it.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,10 +14,10 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use crate::client::Client;
-use crate::connection::{Busy, Connection};
+use crate::connection::{Asked, Busy, Connection};
 use crate::forward::Answer;
 use crate::policy::Rule;
-use crate::refusal::Refusal;
+use crate::refusal::{Reader, Refusal};
 use crate::telemetry::{Decision, Record, RequestId};
 
 /// The body of an answer. While it lives the connection is busy; when it ends, however it ends, the decision is
@@ -45,7 +46,7 @@ pub struct Ending {
     status: u16,
     bytes: u64,
     connection: Arc<Connection>,
-    _busy: Busy,
+    busy: Busy,
 }
 
 /// What is known of a request while it is decided.
@@ -53,7 +54,7 @@ pub struct Recording {
     connection: Arc<Connection>,
     busy: Busy,
     request_id: RequestId,
-    method: Method,
+    reader: Reader,
     /// Only where records are kept.
     record: Option<Box<Recorded>>,
 }
@@ -73,25 +74,30 @@ struct Recorded {
 impl Recording {
     /// Starts with the request's headers.
     pub fn start(connection: &Arc<Connection>, request: &Request<Incoming>) -> Self {
+        Self::of(connection, Reader::of(request), request.method(), request.uri().path())
+    }
+
+    fn of(connection: &Arc<Connection>, reader: Reader, method: &Method, path: &str) -> Self {
         let request_id = connection.worker.ids.next();
         let record = connection.worker.audit.is_some().then(|| {
             Box::new(Recorded {
                 time: Timestamp::now(),
                 started: Instant::now(),
                 request_id,
-                method: request.method().clone(),
-                path: request.uri().path().to_owned(),
+                method: method.clone(),
+                path: path.to_owned(),
                 client: None,
                 rule: None,
             })
         });
-        Self {
-            busy: Busy::start(connection),
-            connection: Arc::clone(connection),
-            request_id,
-            method: request.method().clone(),
-            record,
-        }
+        Self { busy: Busy::start(connection), connection: Arc::clone(connection), request_id, reader, record }
+    }
+
+    /// Starts with what never became a request.
+    pub fn unparsed(connection: &Arc<Connection>) -> Self {
+        // As in the logs of other servers: `-` for what is not known. It is a method that nobody can send.
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        Self::of(connection, Reader::Whole, &method, "-")
     }
 
     /// The request's id.
@@ -113,9 +119,20 @@ impl Recording {
         }
     }
 
+    /// It goes to the backend, and is judged again for as long as that lasts.
+    pub fn asks(&mut self, asked: Asked) {
+        self.busy.asks(asked);
+    }
+
+    /// Whether it may not go on.
+    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
+        self.busy.poll_withdrawn(cx)
+    }
+
     /// The backend answered.
     pub fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
         let status = response.status().as_u16();
+        self.busy.offers(!response.body().is_end_stream());
         response.map(|answer| self.reply(Source::Forwarded(answer), Decision::Forwarded, status))
     }
 
@@ -127,10 +144,19 @@ impl Recording {
 
     /// We answer.
     pub fn refused(self, refusal: &Refusal) -> Response<Reply> {
-        let response = refusal.response(&self.method, self.request_id.as_str());
+        let response = refusal.response(self.reader, self.request_id.as_str());
         let status = response.status().as_u16();
         let decision = Decision::Refused(refusal.reason());
         response.map(|body| self.reply(Source::Refused(Full::new(body)), decision, status))
+    }
+
+    /// We answer, as bytes of HTTP/1.1.
+    pub fn framed(self, refusal: &Refusal) -> Vec<u8> {
+        let frame = refusal.frame(self.request_id.as_str());
+        let reply = self.refused(refusal).into_body();
+        let bytes = reply.size_hint().exact().unwrap_or_default();
+        reply.ending.into_iter().for_each(|mut ending| ending.moved(bytes));
+        frame
     }
 
     fn reply(self, body: Source, decision: Decision, status: u16) -> Reply {
@@ -145,12 +171,17 @@ impl Recording {
             status,
             bytes: 0,
             connection: self.connection,
-            _busy: self.busy,
+            busy: self.busy,
         }
     }
 }
 
 impl Ending {
+    /// What ends with it.
+    pub const fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
     /// So many bytes moved.
     pub fn moved(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
@@ -179,23 +210,48 @@ impl Drop for Ending {
     }
 }
 
+/// Why an answer breaks off. The client sees a reset, or a body without its end.
+#[derive(Debug)]
+pub enum Broken {
+    /// The backend's did.
+    Backend(hyper::Error),
+    /// The client may not have the rest.
+    Withdrawn,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(error) => write!(f, "the backend's answer broke off: {error}"),
+            Self::Withdrawn => f.write_str("the grant was withdrawn"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
 impl Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let is_withdrawn = self.ending.as_ref().is_some_and(|ending| ending.busy.is_withdrawn());
         let frame = match &mut self.body {
-            Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx),
+            Source::Forwarded(_) if is_withdrawn => return Poll::Ready(Some(Err(Broken::Withdrawn))),
+            Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx).map_err(Broken::Backend),
             Source::Refused(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         };
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-            && let Some(ending) = &mut self.ending
-        {
-            ending.moved(data.len() as u64);
+        let ends = self.is_end_stream();
+        if let Some(ending) = &mut self.ending {
+            ending.busy.offers(!ends && matches!(frame, Poll::Ready(Some(Ok(_)))));
+            if let Poll::Ready(Some(Ok(frame))) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                ending.moved(data.len() as u64);
+            }
         }
         frame
     }

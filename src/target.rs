@@ -4,13 +4,82 @@
 //! parsed from, and everything that two parsers could read differently is refused (DESIGN §5). `http::Uri` is a
 //! container and no validator (it accepts `\`, broken escapes and raw UTF-8), so each byte is looked at here.
 
+mod path;
+
 use std::fmt;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version, header};
 
-/// Longer paths and queries are refused before anything else is done with them.
-const MAX_LENGTH: usize = 16 * 1024;
+use path::{Kind, escape, kind};
+
+/// What a target may be (`paths.allow`, `limits.http.max_target_bytes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A longer path and query are refused before anything else is done with them.
+    pub max_length: usize,
+    /// What is let through although others may read it differently.
+    pub allowed: Allowed,
+}
+
+impl Rules {
+    /// Nothing that has two readings: what holds where nobody configured anything, as in a policy's tests.
+    pub const STRICT: Self = Self { max_length: 16 * 1024, allowed: Allowed::NONE };
+    /// Whatever any configuration could have let through: for what was judged before, as in audit records.
+    pub const LENIENT: Self = Self { max_length: usize::MAX, allowed: Allowed::ALL };
+}
+
+/// A form of path that two parsers read differently and that a legacy backend may need all the same. It has one
+/// reading here: that of a plain byte, or of a segment without a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Form {
+    /// `%2F` within a segment.
+    EncodedSlash = 1,
+    /// `\` and `%5C` within a segment.
+    Backslash = 1 << 1,
+    /// `%25` followed by two hexadecimal digits.
+    DoubleEncoding = 1 << 2,
+    /// `//`, but not at the start.
+    EmptySegments = 1 << 3,
+    /// `;` and `%3B`.
+    Semicolon = 1 << 4,
+    /// Escapes that are no UTF-8.
+    NonUtf8 = 1 << 5,
+}
+
+impl Form {
+    /// All of them, as `paths.allow` names them.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("encoded_slash", Self::EncodedSlash),
+        ("backslash", Self::Backslash),
+        ("double_encoding", Self::DoubleEncoding),
+        ("empty_segments", Self::EmptySegments),
+        ("semicolon", Self::Semicolon),
+        ("non_utf8", Self::NonUtf8),
+    ];
+}
+
+/// A set of [`Form`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed(u8);
+
+impl Allowed {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+    /// All of them.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// These and one more.
+    #[must_use]
+    pub const fn with(self, form: Form) -> Self {
+        Self(self.0 | form as u8)
+    }
+
+    const fn has(self, form: Form) -> bool {
+        self.0 & form as u8 != 0
+    }
+}
 
 /// A method, a path and a query that have one reading only.
 #[derive(Clone, Debug)]
@@ -27,7 +96,7 @@ type Decoded = Box<[Box<[u8]>]>;
 /// What makes a request ambiguous. The text is for the (authenticated) client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// The path or query is longer than 16 KiB.
+    /// The path and query are longer than `limits.http.max_target_bytes`.
     TooLong,
     /// The target does not start with a slash.
     NoPath,
@@ -53,6 +122,8 @@ pub enum Ambiguity {
     Semicolon,
     /// A method that is not written in capitals.
     StrangeMethod,
+    /// A `Transfer-Encoding` that is more than `chunked`.
+    StrangeFraming,
     /// No `Host`.
     NoHost,
     /// More than one `Host`.
@@ -63,12 +134,14 @@ pub enum Ambiguity {
     OtherHost,
     /// A scheme that is neither `http` nor `https`.
     OtherScheme,
+    /// A start or headers that are no HTTP/1.1.
+    NotHttp,
 }
 
 impl fmt::Display for Ambiguity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLong => "the request's path and query are longer than 16 KiB",
+            Self::TooLong => "the request's path and query are too long",
             Self::NoPath => "the request's target does not start with a slash",
             Self::EncodedSlash => "the path holds an encoded slash or backslash (%2F, %5C)",
             Self::Backslash => "the path holds a backslash",
@@ -81,11 +154,13 @@ impl fmt::Display for Ambiguity {
             Self::EmptySegment => "the path holds an empty segment (//)",
             Self::Semicolon => "the path holds a ; parameter",
             Self::StrangeMethod => "the method is not written in capital letters",
+            Self::StrangeFraming => "the request's Transfer-Encoding is more than `chunked`",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",
             Self::OtherHost => "the request names two different hosts",
             Self::OtherScheme => "the request's target is for another protocol than HTTP",
+            Self::NotHttp => "the request's first line or headers are not HTTP/1.1 (RFC 9112)",
         })
     }
 }
@@ -95,25 +170,45 @@ impl Target {
     ///
     /// # Errors
     /// What two parsers could read differently.
-    pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Ambiguity> {
+    pub fn parse(method: &Method, uri: &Uri, rules: Rules) -> Result<Self, Ambiguity> {
         check_method(method)?;
         if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP) {
             return Err(Ambiguity::OtherScheme);
         }
         let path_and_query = uri.path_and_query().cloned().ok_or(Ambiguity::NoPath)?;
-        Self::of_parts(method.clone(), path_and_query)
+        Self::of_parts(method.clone(), path_and_query, rules)
     }
 
-    fn of_parts(method: Method, path_and_query: PathAndQuery) -> Result<Self, Ambiguity> {
-        if path_and_query.as_str().len() > MAX_LENGTH {
+    /// Reads `METHOD /path?query`, as policy tests, the command line and audit records write it.
+    ///
+    /// # Errors
+    /// What two parsers could read differently.
+    pub fn of_text(text: &str, rules: Rules) -> Result<Self, Ambiguity> {
+        let (method, target) = text.trim().split_once(' ').ok_or(Ambiguity::NoPath)?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Ambiguity::StrangeMethod)?;
+        check_method(&method)?;
+        let target = target.trim_start();
+        if target != "*" && !target.starts_with('/') {
+            return Err(Ambiguity::NoPath);
+        }
+        let path_and_query = PathAndQuery::try_from(target).map_err(|_| Ambiguity::StrangeByte)?;
+        Self::of_parts(method, path_and_query, rules)
+    }
+
+    fn of_parts(method: Method, path_and_query: PathAndQuery, rules: Rules) -> Result<Self, Ambiguity> {
+        if path_and_query.as_str().len() > rules.max_length {
             return Err(Ambiguity::TooLong);
+        }
+        // A slash would be written before a lone query, which is not what was sent.
+        if path_and_query.as_str().starts_with('?') {
+            return Err(Ambiguity::NoPath);
         }
         let path = path_and_query.path();
         // `OPTIONS *` asks about the server as a whole; it is judged as `OPTIONS /`.
         if path == "*" && method == Method::OPTIONS {
             return Ok(Self { method, path_and_query, decoded: Some(Box::default()) });
         }
-        let decoded = check_path(path)?;
+        let decoded = path::read(path, rules.allowed)?;
         if let Some(query) = path_and_query.query() {
             check_query(query)?;
         }
@@ -162,17 +257,9 @@ impl Target {
 impl std::str::FromStr for Target {
     type Err = Ambiguity;
 
-    /// Reads `METHOD /path?query`, as policy tests and the command line write it.
+    /// Reads `METHOD /path?query` by the strict rules: those of a configuration are not known where a policy is written.
     fn from_str(text: &str) -> Result<Self, Ambiguity> {
-        let (method, target) = text.trim().split_once(' ').ok_or(Ambiguity::NoPath)?;
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Ambiguity::StrangeMethod)?;
-        check_method(&method)?;
-        let target = target.trim_start();
-        if target != "*" && !target.starts_with('/') {
-            return Err(Ambiguity::NoPath);
-        }
-        let path_and_query = PathAndQuery::try_from(target).map_err(|_| Ambiguity::StrangeByte)?;
-        Self::of_parts(method, path_and_query)
+        Self::of_text(text, Rules::STRICT)
     }
 }
 
@@ -205,6 +292,17 @@ impl<'a> Iterator for Segments<'a> {
             Self::Decoded(segments) => segments.next().map(|segment| &**segment),
         }
     }
+}
+
+/// Framing is made anew, so a body whose chunks hold anything but itself would lose the name of what it is coded in; and
+/// `chunked` twice has no meaning at all (RFC 9112 §6.1). The parser looks at the last coding alone.
+///
+/// # Errors
+/// A coding other than `chunked`, or more than one.
+pub fn check_framing(headers: &HeaderMap) -> Result<(), Ambiguity> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    (is_plain && codings.next().is_none()).then_some(()).ok_or(Ambiguity::StrangeFraming)
 }
 
 /// The one host of a request: what the backend gets as `Host`, and what two names of it must agree on.
@@ -273,109 +371,6 @@ fn check_method(method: &Method) -> Result<(), Ambiguity> {
     (starts_well && text.iter().all(|byte| good(*byte))).then_some(()).ok_or(Ambiguity::StrangeMethod)
 }
 
-/// What a byte may be in a path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Slash,
-    Dot,
-    Escape,
-    Semicolon,
-    Backslash,
-    Strange,
-}
-
-/// unreserved / sub-delims / ":" / "@" of RFC 3986 §3.3 are plain; the rest has a meaning, or none.
-const fn kind(byte: u8) -> Kind {
-    match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Kind::Plain,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => Kind::Plain,
-        b'/' => Kind::Slash,
-        b'.' => Kind::Dot,
-        b'%' => Kind::Escape,
-        b';' => Kind::Semicolon,
-        b'\\' => Kind::Backslash,
-        _ => Kind::Strange,
-    }
-}
-
-/// Looks at each byte once; decodes only where there is an escape.
-fn check_path(path: &str) -> Result<Option<Decoded>, Ambiguity> {
-    let bytes = path.as_bytes();
-    if bytes.first() != Some(&b'/') {
-        return Err(Ambiguity::NoPath);
-    }
-    let mut escapes = false;
-    let mut before = Kind::Strange;
-    let mut dot_starts_segment = false;
-    for byte in bytes {
-        let kind = kind(*byte);
-        match kind {
-            Kind::Plain => {}
-            Kind::Slash if before == Kind::Slash => return Err(Ambiguity::EmptySegment),
-            Kind::Slash => {}
-            Kind::Dot => dot_starts_segment |= before == Kind::Slash,
-            Kind::Escape => escapes = true,
-            Kind::Semicolon => return Err(Ambiguity::Semicolon),
-            Kind::Backslash => return Err(Ambiguity::Backslash),
-            Kind::Strange => return Err(Ambiguity::StrangeByte),
-        }
-        before = kind;
-    }
-    if dot_starts_segment && path.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return Err(Ambiguity::DotSegment);
-    }
-    if escapes { decode(path).map(Some) } else { Ok(None) }
-}
-
-fn decode(path: &str) -> Result<Decoded, Ambiguity> {
-    let rest = path.strip_prefix('/').unwrap_or(path);
-    rest.split('/').map(decode_segment).collect()
-}
-
-fn decode_segment(segment: &str) -> Result<Box<[u8]>, Ambiguity> {
-    let mut out = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        if *byte != b'%' {
-            out.push(*byte);
-            rest = after;
-            continue;
-        }
-        let (decoded, after) = escape(after)?;
-        match decoded {
-            b'/' | b'\\' => return Err(Ambiguity::EncodedSlash),
-            b'%' if escape(after).is_ok() => return Err(Ambiguity::DoubleEncoding),
-            0..=0x1f | 0x7f => return Err(Ambiguity::ControlCharacter),
-            _ => out.push(decoded),
-        }
-        rest = after;
-    }
-    if matches!(out.as_slice(), b"." | b"..") {
-        return Err(Ambiguity::DotSegment);
-    }
-    // An encoded `;` is a parameter to those who decode before they cut.
-    if out.contains(&b';') {
-        return Err(Ambiguity::Semicolon);
-    }
-    let text = std::str::from_utf8(&out).map_err(|_| Ambiguity::NotUtf8)?;
-    // C1 controls, as UTF-8 writes them.
-    if text.chars().any(char::is_control) {
-        return Err(Ambiguity::ControlCharacter);
-    }
-    Ok(out.into_boxed_slice())
-}
-
-/// The byte that two hexadecimal digits stand for, and what follows them.
-fn escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let [high, low, rest @ ..] = bytes else { return Err(Ambiguity::BrokenEscape) };
-    match (digit(*high), digit(*low)) {
-        (Some(high), Some(low)) => Ok((high << 4 | low, rest)),
-        _ => Err(Ambiguity::BrokenEscape),
-    }
-}
-
 /// A query is no part of the path's rules; it must still be one line of URI bytes with whole escapes.
 fn check_query(query: &str) -> Result<(), Ambiguity> {
     let mut rest = query.as_bytes();
@@ -442,6 +437,13 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(expected), "{text}");
         }
+    }
+
+    /// `http` writes a slash before a lone query, which HTTP/2's `:path` can be.
+    #[test]
+    fn a_query_is_no_path() {
+        let uri = Uri::from(PathAndQuery::from_static("?a=1"));
+        assert_eq!(Target::parse(&Method::GET, &uri, Rules::STRICT).err(), Some(Ambiguity::NoPath));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Decision {
         match self {
             Self::Forwarded => "allowed",
             Self::Refused(Reason::NotAuthenticated | Reason::InvalidCertificate) => "unauthenticated",
-            Self::Refused(Reason::AmbiguousRequest) => "ambiguous",
+            Self::Refused(Reason::AmbiguousRequest | Reason::HeadersTooLarge) => "ambiguous",
             Self::Refused(Reason::InsufficientPermissions) => "denied",
             Self::Refused(_) => "unavailable",
         }
@@ -119,7 +119,7 @@ const fn backend_index(fault: Option<BackendFault>) -> usize {
 /// The counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
-    decisions: [AtomicU64; 9],
+    decisions: [AtomicU64; 11],
     backend: [AtomicU64; 7],
     handshakes: [AtomicU64; 5],
 }

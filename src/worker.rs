@@ -25,6 +25,8 @@ use crate::telemetry::{Audit, Counters, RequestIds};
 
 /// How often a worker tidies up.
 const TIDY: Duration = Duration::from_secs(5);
+/// How often what goes on is judged again, under a policy by which time alone can withdraw a grant.
+const REVIEW: Duration = Duration::from_millis(500);
 
 /// What all workers share.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Shared {
     pub backend: forward::Settings,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// The bounds of HTTP itself.
+    pub limits: connection::Limits,
     /// Where audit records go.
     pub audit: Option<Audit>,
     /// Connections that ended are told here.
@@ -61,6 +65,8 @@ pub struct Worker {
     pub ids: RequestIds,
     /// How long connections may do nothing.
     pub patience: Patience,
+    /// The bounds of HTTP itself.
+    pub limits: connection::Limits,
     open: AtomicUsize,
     connections: Mutex<Connections>,
     departures: Arc<Notify>,
@@ -109,6 +115,7 @@ impl Worker {
             audit: shared.audit,
             ids: RequestIds::new(),
             patience: shared.patience,
+            limits: shared.limits,
             open: AtomicUsize::new(0),
             connections: Mutex::default(),
             departures: shared.departures,
@@ -123,6 +130,12 @@ impl Worker {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         // Nothing panics while it is held.
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every connection on which something goes on judge it again.
+    fn review(&self) {
+        let connections = self.connections();
+        connections.leashes.values().filter(|leash| leash.is_busy()).for_each(|leash| leash.look_again());
     }
 
     fn depart(&self, number: u64) {
@@ -150,6 +163,8 @@ pub fn start(number: usize, shared: Shared) -> io::Result<Handle> {
 async fn work(worker: Arc<Worker>, mut inbox: UnboundedReceiver<Arrival>) {
     let mut tidy = tokio::time::interval(TIDY);
     tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut review = tokio::time::interval(REVIEW);
+    review.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             arrival = inbox.recv() => match arrival {
@@ -157,6 +172,9 @@ async fn work(worker: Arc<Worker>, mut inbox: UnboundedReceiver<Arrival>) {
                 None => return,
             },
             _ = tidy.tick() => worker.backend.sweep(),
+            _ = review.tick() => if worker.live.load().policy.looks_at_time() {
+                worker.review();
+            },
         }
     }
 }
@@ -215,6 +233,11 @@ impl Handle {
         let mut connections = self.worker.connections();
         connections.told = connections.told.max(Some(order));
         connections.leashes.values().for_each(|leash| leash.give(order));
+    }
+
+    /// Has every connection judge again what goes on, under the snapshot that is in force now.
+    pub fn review(&self) {
+        self.worker.connections().leashes.values().for_each(|leash| leash.look_again());
     }
 
     /// Ends the thread once its connections have ended.

@@ -2,7 +2,7 @@
 //! The numbers are rows of the list of known attacks.
 
 use crate::support::http2::{Http2, request};
-use crate::support::{Backend, Proxy};
+use crate::support::{Backend, Proxy, Setup};
 
 /// Sends raw bytes as the client that may do everything, and returns the status; 0 for a close without an answer.
 fn status_of(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> u16 {
@@ -71,6 +71,47 @@ fn paths_with_two_readings() {
     assert_all_refused(&requests, &[400]);
 }
 
+/// The settings for legacy backends: each lets one form through, with the bytes that were judged, and no way up with it.
+#[test]
+fn what_a_setting_allows_arrives_as_it_was_sent() {
+    let allowed: [(&str, &[&str], &[&str]); 6] = [
+        ("encoded_slash", &["/a%2Fb", "/a%2fb?x"], &["/a%5Cb", "/a%2F..", "/a%2F%2Fb", "/%2Fadmin/x"]),
+        ("backslash", &["/a%5Cb", "/a\\b"], &["/a%2Fb", "/a\\..\\b", "/\\admin"]),
+        ("double_encoding", &["/a%2541"], &["/%252e%252e/a", "/a%252Fb", "/a%2500", "/a%25252e"]),
+        ("empty_segments", &["/a//b", "/a//"], &["//admin", "///", "//localhost/a", "/a//../b"]),
+        ("semicolon", &["/a;v=1/b", "/a%3Bb"], &["/admin;/..;/x", "/;x/admin"]),
+        ("non_utf8", &["/caf%E9"], &["/%c0%ae%c0%ae/a", "/a%ff%00", "/caf\u{e9}"]),
+    ];
+    for (setting, good, bad) in allowed {
+        let backend = Backend::ok();
+        let proxy = Setup::new(&backend.url()).set("paths.allow", vec![setting]).start();
+        for target in good {
+            assert_eq!(status_of(&proxy, get(target.as_bytes())), 200, "{setting}: {target}");
+        }
+        let received: Vec<_> =
+            backend.received().iter().map(|request| request.start_line().to_owned()).collect();
+        let expected: Vec<_> = good.iter().map(|target| format!("GET {target} HTTP/1.1")).collect();
+        assert_eq!(received, expected, "{setting}");
+        for target in bad {
+            assert_eq!(status_of(&proxy, get(target.as_bytes())), 400, "32-37 {setting}: {target}");
+        }
+        assert_eq!(backend.received().len(), good.len(), "{setting}");
+    }
+}
+
+#[test]
+fn the_longest_target_is_a_setting() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.http.max_target_bytes", 20).start();
+    for (length, status) in [(20, 200), (21, 400)] {
+        let target = format!("/{}", "a".repeat(length - 1));
+        assert_eq!(status_of(&proxy, get(target.as_bytes())), status, "45: {length}");
+        let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+        assert_eq!(http2.get(&target).unwrap().status, status, "45: {length}");
+    }
+    assert_eq!(backend.received().len(), 2);
+}
+
 #[test]
 fn targets_that_are_no_path() {
     assert_all_refused(
@@ -105,10 +146,11 @@ fn hosts_with_two_readings() {
     );
 }
 
-/// These never become a request: the parser refuses them, whoever sent them.
+/// These never become a request; the answer is a documented one all the same, and a stranger's is 401.
 #[test]
 fn bytes_that_are_no_http() {
-    assert_all_refused(
+    assert_answered_and_closed(
+        "400 ambiguous_request",
         &[
             ("62 a space before the colon", with("X-A : 1")),
             ("62 a folded line", with("X-A: 1\r\n folded")),
@@ -132,9 +174,53 @@ fn bytes_that_are_no_http() {
             ("66 too large", post("Content-Length: 99999999999999999999", "")),
             ("a version that is none", b"GET / HTTP/3.7\r\nHost: localhost\r\n\r\n".to_vec()),
             ("no HTTP at all", b"\x00\x01\x02\x03\r\n\r\n".to_vec()),
+            ("45 a path beyond what the parser takes", get(format!("/{}", "a".repeat(65_600)).as_bytes())),
+            ("45 a first line without an end", format!("GET /{}", "a".repeat(90_000)).into_bytes()),
         ],
-        &[0, 400],
     );
+}
+
+#[test]
+fn headers_that_are_too_large() {
+    let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();
+    assert_answered_and_closed(
+        "431 headers_too_large",
+        &[
+            ("a long header", with(&format!("X-A: {}", "a".repeat(70_000)))),
+            ("many headers", with(many.trim_end())),
+        ],
+    );
+}
+
+/// Sends each as two clients and after a good request, and wants our own answer, a close, and nothing at the backend.
+#[track_caller]
+fn assert_answered_and_closed(verdict: &str, requests: &[(&str, Vec<u8>)]) {
+    let backend = Backend::ok();
+    let mut proxy = Proxy::in_front_of(&backend.url());
+    for (name, bytes) in requests {
+        for (client, verdict) in [(proxy.producer(), verdict), (proxy.anonymous(), "401 not_authenticated")] {
+            let mut connection = client.connect(proxy.address).unwrap();
+            connection.send(bytes).unwrap();
+            let answer = connection.answer_to("GET").unwrap();
+            assert_eq!(answer.verdict(), verdict, "{name}");
+            assert_eq!(answer.header("connection"), Some("close"), "{name}");
+            assert!(connection.is_closed(), "{name}");
+            let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+            let record =
+                proxy.process.audit_where("the refusal", |record| record["request_id"] == id.as_str());
+            assert_eq!(record["status"], answer.status, "{name}: {record}");
+            assert_eq!(record["bytes"], answer.body.len(), "{name}: {record}");
+        }
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        connection.send([get(b"/events"), bytes.clone()].concat()).unwrap();
+        assert_eq!(connection.answer_to("GET").unwrap().text(), "ok", "{name}");
+        assert_eq!(connection.answer_to("GET").unwrap().verdict(), verdict, "{name}, pipelined");
+        assert!(connection.is_closed(), "{name}");
+    }
+    assert_eq!(backend.received().len(), requests.len());
+    let reason = verdict.split(' ').next_back().unwrap();
+    let counted = proxy.admin.metrics().labelled("sidegate_decisions_total", &[("reason", reason)]);
+    assert_eq!(counted, 2.0 * requests.len() as f64);
 }
 
 #[test]
@@ -142,11 +228,12 @@ fn too_much_of_anything() {
     let many: String = (0..5000).map(|number| format!("X-{number}: 1\r\n")).collect();
     assert_all_refused(
         &[
-            ("45 a long path", get(format!("/{}", "a".repeat(70_000)).as_bytes())),
             ("a long header", with(&format!("X-A: {}", "a".repeat(1_000_000)))),
             ("many headers", with(many.trim_end())),
+            ("a long path", get(format!("/{}", "a".repeat(1_000_000)).as_bytes())),
         ],
-        &[0, 400, 414, 431],
+        // Who still sends when we have stopped listening may get a reset in place of the answer.
+        &[0, 400, 431],
     );
 }
 

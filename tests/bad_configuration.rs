@@ -42,6 +42,7 @@ fn no_ca() {
     assert_refused(&setup.run(), &["client_ca"]);
 }
 
+/// Case 29.
 #[test]
 fn a_ca_that_is_not_there_is_empty_or_is_none() {
     let setup = Setup::new(NOWHERE).set("tls.client_ca", "missing.crt");
@@ -56,6 +57,7 @@ fn a_ca_that_is_not_there_is_empty_or_is_none() {
     assert_refused(&setup.run(), &["client-ca.crt"]);
 }
 
+/// Case 29.
 #[test]
 fn a_key_that_does_not_fit_the_certificate() {
     let setup = Setup::new(NOWHERE);

@@ -35,6 +35,7 @@ fn a_chain_through_intermediates_is_an_identity_and_without_them_is_not() {
     assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
 }
 
+/// Case 5.
 #[test]
 fn a_leaf_that_is_no_authority_cannot_issue() {
     let backend = Backend::ok();
@@ -48,6 +49,7 @@ fn a_leaf_that_is_no_authority_cannot_issue() {
     assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
 }
 
+/// Case 4.
 #[test]
 fn no_extended_key_usage_at_all_is_accepted() {
     let backend = Backend::ok();
@@ -55,6 +57,7 @@ fn no_extended_key_usage_at_all_is_accepted() {
     assert_eq!(verdict(&proxy, &proxy.pki().no_usage()), "200");
 }
 
+/// Cases 14 and 16.
 #[test]
 fn names_that_can_be_read_in_two_ways_give_no_rights() {
     let backend = Backend::ok();
@@ -86,6 +89,7 @@ fn a_bundle_of_authorities_trusts_each_of_them() {
     assert_eq!(verdict(&proxy, &proxy.pki().producer), "200");
 }
 
+/// Cases 11 and 12.
 #[test]
 fn too_much_of_a_certificate_is_no_identity() {
     let backend = Backend::ok();
@@ -99,6 +103,7 @@ fn too_much_of_a_certificate_is_no_identity() {
     assert_eq!(verdict(&proxy, &talkative), "401 invalid_certificate", "many names");
 }
 
+/// Case 27.
 #[test]
 fn the_server_s_name_never_selects_another_authentication() {
     let backend = Backend::ok();
@@ -111,6 +116,7 @@ fn the_server_s_name_never_selects_another_authentication() {
     }
 }
 
+/// Case 10.
 #[test]
 fn a_weak_key_is_no_identity() {
     if is_missing("openssl", Command::new("openssl").arg("version")) {

@@ -5,6 +5,7 @@ use crate::support::http2::{Exchange, Http2, request};
 use crate::support::{Backend, Setup, eventually};
 
 /// Accepting backs off and says so; it never spins, and never exits.
+/// Case 79.
 #[test]
 fn descriptors_run_out_and_come_back() {
     let backend = Backend::ok();
@@ -28,6 +29,7 @@ fn descriptors_run_out_and_come_back() {
 }
 
 /// CVE-2023-44487: opened, judged, forwarded and taken back, over and over.
+/// Case 77.
 #[test]
 fn streams_that_are_reset_at_once_wear_nobody_out() {
     let backend = Backend::hanging();

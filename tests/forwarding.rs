@@ -12,6 +12,7 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::backend::{OK, Received};
+use crate::support::certificates::producer;
 use crate::support::http2::{Http2, request, wait};
 use crate::support::tls::Tls;
 use crate::support::{Answer, Backend, Proxy, Setup};
@@ -100,6 +101,14 @@ fn no_header_that_carries_identity_is_believed_in_any_spelling() {
         "X-Forwarded-Prefix",
         "X-Envoy-Original-Path",
         "X-Real-IP",
+        "X-Forwarded-Path",
+        "X_Forwarded_Uri",
+        "X-Envoy-Decorator-Operation",
+        "X-Original-Uri",
+        "Remote-User",
+        "SSL_CLIENT_VERIFY",
+        "Content_Length",
+        "Transfer_Encoding",
     ];
     let fields: String = spoofed.iter().map(|name| format!("{name}: spoofed\r\n")).collect();
     for connection in ["keep-alive", "Client-Cert, X-Client-Name, X-Forwarded-For"] {
@@ -139,6 +148,24 @@ fn identity_headers_that_are_off_are_stripped_all_the_same() {
     assert!(received.header("x-forwarded-client-cert").is_empty(), "{}", received.head);
 }
 
+/// RFC 9440 §2.3.
+#[test]
+fn the_rest_of_the_chain_is_told_where_it_is_asked_for() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("identity_headers.client_cert_chain", true);
+    let intermediate = setup.pki.ca.intermediate("Between").unwrap();
+    let credential = intermediate.issue(&producer()).unwrap();
+    let proxy = setup.start();
+    let spoof = "GET / HTTP/1.1\r\nHost: localhost\r\nClient-Cert-Chain: :AAAA:\r\n\r\n";
+    proxy.client(&credential).connect(proxy.address).unwrap().ask(spoof).unwrap();
+    connect(&proxy).ask(spoof).unwrap();
+    let received = backend.wait_for(2);
+    let told: Vec<_> =
+        credential.chain[1..].iter().map(|der| format!(":{}:", STANDARD.encode(der))).collect();
+    assert_eq!(received[0].header("client-cert-chain"), [told.join(", ")]);
+    assert!(received[1].header("client-cert-chain").is_empty(), "a leaf alone: {}", received[1].head);
+}
+
 #[test]
 fn envoy_s_form_of_identity_is_set_where_it_is_asked_for() {
     let backend = Backend::ok();
@@ -165,6 +192,53 @@ fn where_it_came_from_is_said_by_the_proxy_alone() {
     assert_eq!(received.header("x-forwarded-host"), ["localhost"]);
     assert!(!received.head.contains("6.6.6.6") && !received.head.contains("evil"), "{}", received.head);
     assert_eq!(received.header("x-request-id").len(), 1);
+}
+
+const OF_A_PROXY: &str = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 10.1.1.1\r\nX-Forwarded-Proto: http\r\n\
+     X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 80\r\nForwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n";
+
+/// Row 60.
+#[test]
+fn a_trusted_proxy_is_believed_whence_it_forwards_and_nothing_else() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url())
+        .set("trusted_proxies", vec!["127.0.0.0/8"])
+        .set("identity_headers.custom", json!({ "X-Forwarded-User": "common_name" }))
+        .start();
+    let spoofed = "X-Forwarded-Client-Cert: spoofed\r\nX-Forwarded-Uri: spoofed\r\nX-Forwarded-Prefix: spoofed\r\n\
+                   X-Forwarded-Path: spoofed\r\nX-Forwarded-User: spoofed\r\nX_Forwarded_For: spoofed\r\n\
+                   x.real-ip: spoofed\r\nX-Envoy-Original-Path: spoofed\r\n";
+    connect(&proxy).ask(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{OF_A_PROXY}{spoofed}\r\n")).unwrap();
+    connect(&proxy).get("/").unwrap();
+    let received = backend.wait_for(2);
+    let first = &received[0];
+    assert_eq!(first.header("x-forwarded-for"), ["203.0.113.9, 10.1.1.1, 127.0.0.1"]);
+    assert_eq!(first.header("forwarded"), ["for=203.0.113.9, for=127.0.0.1;proto=https;host=\"localhost\""]);
+    assert_eq!(first.header("x-forwarded-proto"), ["http"]);
+    assert_eq!(first.header("x-forwarded-host"), ["shop.example"]);
+    assert_eq!(first.header("x-forwarded-port"), ["80"]);
+    assert_eq!(first.header("x-real-ip"), ["203.0.113.9"]);
+    assert_eq!(first.header("x-forwarded-user"), ["order-producer"]);
+    assert!(!first.head.contains("spoofed"), "{}", first.head);
+    let second = &received[1];
+    assert_eq!(second.header("x-forwarded-for"), ["127.0.0.1"], "nothing said, nothing believed");
+    assert_eq!(second.header("x-forwarded-proto"), ["https"]);
+    assert_eq!(second.header("x-forwarded-host"), ["localhost"]);
+}
+
+#[test]
+fn a_proxy_elsewhere_is_not_believed_and_the_policy_knows_the_peer_alone() {
+    let backend = Backend::ok();
+    let policy = "version: 1\npermissions: { all: ['* /**'] }\nclients:\n  - name: everyone\n    match: { any: true }\n    \
+                  permissions: [all]\n    when: { source: [127.0.0.0/8] }\n";
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{OF_A_PROXY}\r\n");
+    for (trusted, address) in [("10.0.0.0/8", "127.0.0.1"), ("127.0.0.1", "203.0.113.9, 10.1.1.1, 127.0.0.1")]
+    {
+        let setup = Setup::new(&backend.url()).policy(policy).set("trusted_proxies", vec![trusted]);
+        assert_eq!(connect(&setup.start()).ask(&request).unwrap().status, 200, "{trusted}");
+        let last = backend.received().pop().unwrap();
+        assert_eq!(last.header("x-forwarded-for"), [address], "{trusted}");
+    }
 }
 
 #[test]
@@ -206,15 +280,19 @@ fn bodies_arrive_whole_with_one_framing() {
     assert_eq!(received[4].header("content-length"), ["0"]);
 }
 
+/// Row 59.
 #[test]
 fn trailers_pass_in_both_directions_but_never_identity_in_them() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
     let backend = Backend::answering(answer);
-    let proxy = Proxy::in_front_of(&backend.url());
+    let custom = json!({ "Who-Is-It": "common_name" });
+    let proxy = Setup::new(&backend.url()).set("identity_headers.custom", custom).start();
     let answer = connect(&proxy)
         .ask(
             "POST /events HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\nTrailer: X-Up\r\nTransfer-Encoding: chunked\r\n\r\n\
-             1\r\na\r\n0\r\nX-Up: 1\r\nClient-Cert: spoofed\r\nX_Remote_User: spoofed\r\n\r\n",
+             1\r\na\r\n0\r\nX-Up: 1\r\nClient-Cert: spoofed\r\nX_Remote_User: spoofed\r\nWho-Is-It: spoofed\r\n\
+             who_is.it: spoofed\r\nContent-Length: 7\r\nTransfer-Encoding: spoofed\r\nHost: spoofed\r\n\
+             content_type: spoofed\r\nX-Forwarded-For: spoofed\r\n\r\n",
         )
         .unwrap();
     assert_eq!(answer.trailers, [("x-sum".to_owned(), "7".to_owned())]);
@@ -228,6 +306,7 @@ fn trailers_pass_in_both_directions_but_never_identity_in_them() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-up", "2".parse().unwrap());
     trailers.insert("x-client-name", "spoofed".parse().unwrap());
+    trailers.insert("who_is_it", "spoofed".parse().unwrap());
     exchange.body.send_data(Bytes::from_static(b"b"), false).unwrap();
     exchange.body.send_trailers(trailers).unwrap();
     let (head, mut body, _) = exchange.head().unwrap();

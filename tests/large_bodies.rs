@@ -185,6 +185,7 @@ fn a_gibibyte_up_and_down_over_http2() {
     assert_constant_memory(&proxy, before);
 }
 
+/// Case 74.
 #[test]
 fn a_client_that_does_not_read_holds_the_backend_back() {
     let backend = downloading_backend();

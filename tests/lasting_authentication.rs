@@ -8,7 +8,7 @@ use sidegate::demo::pki::Credential;
 use crate::support::certificates::producer;
 use crate::support::http2::{Http2, request, wait};
 use crate::support::tls::TLS_12;
-use crate::support::{Backend, Client, Proxy, eventually};
+use crate::support::{Backend, Client, Proxy, Setup, eventually};
 
 /// Certificates are true to the second; this leaves time for a handshake or two.
 const LIFE: Duration = Duration::from_secs(3);
@@ -19,6 +19,7 @@ fn mortal(proxy: &Proxy) -> (Credential, SystemTime) {
     (proxy.pki().issue(&producer().valid(SystemTime::now() - LIFE, end)), end)
 }
 
+/// Case 23.
 #[test]
 fn on_a_connection_that_is_kept_alive() {
     let backend = Backend::ok();
@@ -34,6 +35,7 @@ fn on_a_connection_that_is_kept_alive() {
     assert!(connection.is_closed(), "the connection ends with the identity that it was opened for");
 }
 
+/// Case 23.
 #[test]
 fn on_an_http2_connection() {
     let backend = Backend::ok();
@@ -47,6 +49,7 @@ fn on_an_http2_connection() {
     connection.assert_ends_in_order();
 }
 
+/// Cases 22 and 24: what was judged once is judged again.
 #[test]
 fn in_a_session_that_is_resumed() {
     let backend = Backend::ok();
@@ -81,4 +84,71 @@ fn in_a_stream_that_goes_on() {
     let late = SystemTime::now().duration_since(end).unwrap_or_default();
     assert!(late < Duration::from_secs(5), "it ended {late:?} after its identity");
     proxy.admin.wait_for("sidegate_slots_used", 0.0);
+}
+
+/// A policy whose grant on the streams ends soon, and that goes on granting the rest.
+fn mortal_grant(end: jiff::Timestamp) -> String {
+    format!(
+        r#"version: 1
+permissions:
+  streams: [GET /events/stream, POST /events, {{ route: GET /live, upgrade: websocket }}]
+  rest: [GET /events]
+clients:
+  - name: for-a-while
+    match: {{ uri: "spiffe://shop.example/ns/orders/sa/*" }}
+    permissions: [streams]
+    when: {{ until: {end} }}
+  - name: for-good
+    match: {{ uri: "spiffe://shop.example/ns/orders/sa/*" }}
+    permissions: [rest]
+"#
+    )
+}
+
+#[test]
+fn what_goes_on_ends_with_the_grant_and_nothing_else_does() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(head) = connection.head()? {
+            let answer = match head.split(' ').nth(1) {
+                Some("/live") => {
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                }
+                Some("/events/stream") => {
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
+                }
+                // The body never ends, so there is no answer.
+                Some(_) if head.starts_with("POST") => continue,
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            };
+            connection.wire.send(answer)?;
+        }
+        Ok(())
+    });
+    let end = jiff::Timestamp::now() + LIFE;
+    let proxy = Setup::new(&backend.url()).policy(&mortal_grant(end)).start();
+    let open = |request: &str| {
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        connection.send(request).unwrap();
+        connection
+    };
+    let mut stream = open("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.until(b"data: 1\n\n").unwrap();
+    let mut socket =
+        open("GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    socket.until(b"\r\n\r\n").unwrap();
+    let mut upload = open("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let (head, mut body, _) =
+        http2.open(request("GET", "/events/stream", &[]), true).unwrap().head().unwrap();
+    assert_eq!(head.status, 200);
+
+    assert!(!String::from_utf8_lossy(&stream.rest().unwrap()).contains("\r\n0\r\n"), "no end of the body");
+    wait(async move { while body.data().await.is_some_and(|data| data.is_ok()) {} });
+    assert!(socket.rest().unwrap().is_empty());
+    assert_eq!(upload.answer_to("POST").unwrap().verdict(), "403 insufficient_permissions");
+    let late = jiff::Timestamp::now().duration_since(end);
+    assert!(late > jiff::SignedDuration::ZERO, "it ended before its time");
+    assert!(late < jiff::SignedDuration::from_secs(5), "it ended {late} after its grant");
+    assert_eq!(http2.get("/events").unwrap().verdict(), "200", "the connection and its other grants go on");
+    assert_eq!(http2.get("/events/stream").unwrap().verdict(), "403 insufficient_permissions");
 }

@@ -11,6 +11,7 @@ fn stranger(proxy: &Proxy) -> Tls {
 }
 
 /// A full server under a crowd of strangers: each still gets its 401, and who was admitted is still served.
+/// Case 73.
 #[test]
 fn a_full_lobby_lets_the_newcomer_in_and_the_oldest_out() {
     let backend = Backend::ok();
@@ -53,6 +54,7 @@ fn a_source_that_comes_too_often_is_turned_away_and_may_come_again() {
     eventually("a later try", || proxy.anonymous().connect(proxy.address).is_ok(), |is_in| *is_in);
 }
 
+/// Cases 73 and 74.
 #[test]
 fn who_says_nothing_is_sent_away() {
     let backend = Backend::ok();

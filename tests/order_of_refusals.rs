@@ -29,6 +29,7 @@ const PRESENTED: [Presented; 12] = [
 ];
 const ALLOWED: &str = "what the state says";
 
+/// Cases 1, 2, 3, 4, 5, 19 and 30: whatever is presented that is no identity, or nothing at all.
 #[test]
 fn when_the_server_is_idle() {
     let backend = Backend::ok();
@@ -46,6 +47,7 @@ fn when_the_server_is_full() {
     assert_eq!(holder.get("/events").unwrap().status, 200, "who was admitted stays so");
 }
 
+/// Case 80.
 #[test]
 fn when_the_backend_refuses() {
     let backend = Refusing::new();
@@ -53,6 +55,7 @@ fn when_the_backend_refuses() {
     assert_formula(&proxy, "504 backend_unavailable");
 }
 
+/// Case 80.
 #[test]
 fn when_the_backend_hangs() {
     let backend = Backend::hanging();
@@ -102,6 +105,7 @@ fn a_strange_path_is_judged_after_the_client_and_before_its_permissions() {
     assert!(backend.received().is_empty(), "nothing of it reached the backend");
 }
 
+/// Case 63.
 #[test]
 fn no_path_of_the_main_port_is_an_exception() {
     let backend = Backend::ok();

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// Cases 50, 53 and 54.
 #[test]
 fn every_mistake_is_explained_as_in_its_example() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy_diagnostics");
@@ -37,8 +38,10 @@ fn every_mistake_is_explained_as_in_its_example() {
 #[test]
 fn shipped_policies_have_no_problem_and_pass_their_tests_completely() {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let examples = fs::read_dir(policies.join("examples")).unwrap().map(|entry| entry.unwrap().path());
-    for path in examples.chain([policies.join("events.yaml")]) {
+    let folders = [policies.clone(), policies.join("examples"), policies.join("examples/peers")];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")) {
         for verb in [
             ["check", "--strict", "--at", "2026-11-24T00:00:00Z"].as_slice(),
             &["test", "--min-coverage", "100"],

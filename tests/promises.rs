@@ -14,6 +14,7 @@
 
 mod admin;
 mod ambiguous_requests;
+mod attacks;
 mod backends;
 mod bad_configuration;
 mod certificate_tool;
@@ -33,11 +34,13 @@ mod policies;
 mod policy_diagnostics;
 mod policy_tools;
 mod proof_of_possession;
+mod real_backends;
 mod real_clients;
 mod refusals;
 mod revocation;
 mod shutdown;
 mod slots;
+mod slow_clients;
 mod spiffe;
 mod strangers;
 mod support;

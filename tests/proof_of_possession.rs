@@ -7,6 +7,7 @@ use crate::support::http2::Http2;
 use crate::support::tls::{TLS_12, TLS_13};
 use crate::support::{Backend, Client, Proxy};
 
+/// Case 20.
 #[test]
 fn the_wrong_key_never_gets_an_identity() {
     let backend = Backend::ok();

@@ -1,12 +1,12 @@
 //! The clients that people have: each gets what the contract says, with and without a certificate.
 //!
-//! `.ci/clients` installs what they need. Where a tool is missing, the test fails in CI and says elsewhere that it was
+//! `.ci/tools` installs what they need. Where a tool is missing, the test fails in CI and says elsewhere that it was
 //! skipped.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Backend, Proxy, is_missing};
+use crate::support::tools::script;
+use crate::support::{Backend, Proxy, installed, is_missing};
 
 /// What is presented (a file of the folder), and the answer.
 const CASES: [(Option<&str>, &str); 4] = [
@@ -118,14 +118,14 @@ fn python_httpx_over_http2() {
     python("with_httpx.py", "import httpx, h2", "HTTP/2");
 }
 
-fn python(script: &str, modules: &str, version: &str) {
+fn python(file: &str, modules: &str, version: &str) {
     let python = installed("venv/bin/python");
-    if is_missing(script, Command::new(&python).args(["-c", modules])) {
+    if is_missing(file, Command::new(&python).args(["-c", modules])) {
         return;
     }
     World::new().expect_of(version, || {
         let mut command = Command::new(&python);
-        command.arg(client(script));
+        command.arg(script("clients").join(file));
         command
     });
 }
@@ -141,7 +141,7 @@ fn node_fetch() {
     for (http, version) in [("1", "HTTP/1.1"), ("2", "HTTP/2")] {
         world.expect_of(version, || {
             let mut command = Command::new("node");
-            command.arg(client("with_fetch.mjs")).env("MODULES", &modules).env("HTTP", http);
+            command.arg(script("clients/with_fetch.mjs")).env("MODULES", &modules).env("HTTP", http);
             command
         });
     }
@@ -154,7 +154,7 @@ fn java_http_client() {
     }
     let world = World::new();
     // Compiled once: each launch from source would compile it again.
-    run(Command::new("javac").args(["-d", &world.file("")]).arg(client("WithHttpClient.java")));
+    run(Command::new("javac").args(["-d", &world.file("")]).arg(script("clients/WithHttpClient.java")));
     for (http, version) in [("HTTP_1_1", "HTTP/1.1"), ("HTTP_2", "HTTP/2")] {
         world.expect_of(version, || {
             let mut command = Command::new("java");
@@ -180,13 +180,4 @@ fn run(command: &mut Command) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{command:?}: {text}\n{}", String::from_utf8_lossy(&output.stderr));
     text
-}
-
-fn client(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
-}
-
-/// What `.ci/clients` has put below the target folder.
-fn installed(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients").join(name)
 }

@@ -144,6 +144,7 @@ fn an_upload_that_is_refused_over_http2_can_be_finished() {
     }
 }
 
+/// Case 31.
 #[test]
 fn plain_http_is_told_that_this_port_speaks_https() {
     let backend = Backend::ok();

@@ -322,6 +322,7 @@ fn a_full_server_closes_after_its_504_and_a_freed_slot_is_taken_by_the_next() {
     assert_eq!(fourth.get("/events").unwrap().status, 200);
 }
 
+/// Case 75.
 #[test]
 fn strangers_and_clients_without_permissions_hold_no_slot() {
     let backend = Backend::ok();

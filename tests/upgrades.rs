@@ -81,6 +81,7 @@ fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
     assert!(record["bytes"].as_u64().unwrap() > 600_000, "{record}");
 }
 
+/// Case 69.
 #[test]
 fn what_is_said_before_the_agreement_waits_for_it() {
     let backend = Backend::scripted(|connection| {
@@ -109,6 +110,7 @@ fn bytes_after_a_switch_that_was_declined_are_a_request_that_is_judged() {
 }
 
 /// Whatever asks, and is not what a route permits, is forwarded as if it had not asked, or not at all.
+/// Case 69.
 #[test]
 fn nothing_else_switches() {
     let host = "HTTP/1.1\r\nHost: localhost\r\n";
@@ -151,6 +153,7 @@ fn nothing_else_switches() {
     }
 }
 
+/// Case 72.
 #[test]
 fn a_switch_that_nobody_asked_for_or_to_something_else_is_no_answer() {
     for (request, agreed) in [

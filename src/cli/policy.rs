@@ -1,6 +1,7 @@
 //! `sidegate policy`: the tools for authors, one file per verb, all through the engine that the proxy decides by.
 
 mod check;
+mod diff;
 mod explain;
 mod replay;
 mod schema;
@@ -35,6 +36,8 @@ pub enum Command {
     Explain(explain::Explain),
     /// List the clients that may make a request
     WhoCan(who_can::WhoCan),
+    /// Say what a change of policy newly allows and newly denies
+    Diff(diff::Diff),
     /// Show the recorded decisions that a policy would make otherwise
     Replay(replay::Replay),
     /// Write a first policy from what clients were seen to do
@@ -53,6 +56,7 @@ impl Command {
             Self::Test(verb) => verb.run(&mut output),
             Self::Explain(verb) => verb.run(&mut output),
             Self::WhoCan(verb) => verb.run(&mut output),
+            Self::Diff(verb) => verb.run(&mut output),
             Self::Replay(verb) => verb.run(&mut output),
             Self::Suggest(verb) => verb.run(&mut output),
             Self::Schema(verb) => verb.run(&mut output),

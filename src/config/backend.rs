@@ -43,6 +43,7 @@ impl Draft<'_> {
         &mut self,
         section: &Section<'_>,
         tls: &Section<'_>,
+        http: &Section<'_>,
     ) -> (Option<Settings>, Option<BackendTls>) {
         let before = self.diagnostics.len();
         let folder = self.folder;
@@ -52,6 +53,7 @@ impl Draft<'_> {
         }
         let connect_timeout = self.duration(section, "connect_timeout");
         let response_timeout = self.duration(section, "response_timeout");
+        let body_timeout = self.duration(http, "body_timeout");
         let server_name = self.read(tls, "server_name", server_name);
         let ca = self.optional_path(tls, "ca");
         let certificate = self.optional_path(tls, "certificate");
@@ -70,6 +72,7 @@ impl Draft<'_> {
                 authority: url.value.authority,
                 connect_timeout,
                 response_timeout,
+                body_timeout,
             };
             return (tls.is_some().then_some(settings), tls);
         }
@@ -85,6 +88,7 @@ impl Draft<'_> {
             authority: url.value.authority,
             connect_timeout,
             response_timeout,
+            body_timeout,
         };
         (Some(settings), None)
     }

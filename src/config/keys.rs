@@ -79,6 +79,12 @@ pub const KEYS: &[Key] = &[
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
     key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
     key(
+        "paths.allow",
+        "LIST",
+        "[]",
+        "What is let through although others may read it differently: encoded_slash, backslash, double_encoding, empty_segments, semicolon, non_utf8",
+    ),
+    key(
         "limits.max_connections",
         "N",
         "1000",
@@ -108,10 +114,55 @@ pub const KEYS: &[Key] = &[
     ),
     key("limits.lobby.idle_timeout", "DURATION", "10s", "How long a connection without a slot may be idle"),
     key(
+        "limits.http.max_header_bytes",
+        "BYTES",
+        "65536",
+        "Bytes of a request's headers; more are answered 431",
+    ),
+    key("limits.http.max_headers", "N", "100", "Headers of a request; more are answered 431"),
+    key("limits.http.max_streams", "N", "250", "HTTP/2: requests at once on a connection"),
+    key(
+        "limits.http.max_pending_resets",
+        "N",
+        "32",
+        "HTTP/2: streams that a client may have reset before they were seen to (rapid reset)",
+    ),
+    key(
+        "limits.http.max_provoked_resets",
+        "N",
+        "256",
+        "HTTP/2: resets that a client may provoke by protocol errors before its connection ends",
+    ),
+    key(
+        "limits.http.body_timeout",
+        "DURATION",
+        "60s",
+        "How long a client may send nothing of a body that is waited for; then 408",
+    ),
+    key(
+        "limits.http.write_timeout",
+        "DURATION",
+        "60s",
+        "How long a client may take nothing of an answer; then its connection is cut",
+    ),
+    key("limits.http.max_target_bytes", "BYTES", "16384", "Bytes of a request's path and query; more is 400"),
+    key(
+        "trusted_proxies",
+        "LIST",
+        "[]",
+        "Networks of proxies that are believed X-Forwarded-*, Forwarded and X-Real-IP: [10.0.0.0/8]",
+    ),
+    key(
         "identity_headers.client_cert",
         "BOOL",
         "true",
         "Send the client's certificate to the backend in Client-Cert (RFC 9440)",
+    ),
+    key(
+        "identity_headers.client_cert_chain",
+        "BOOL",
+        "false",
+        "Send the rest of its chain in Client-Cert-Chain (RFC 9440): several KiB with every request",
     ),
     key("identity_headers.xfcc", "BOOL", "false", "Send X-Forwarded-Client-Cert, in Envoy's form"),
     key(
@@ -164,7 +215,10 @@ mod tests {
 
     #[test]
     fn sections_are_found_by_their_path() {
-        assert_eq!(below("limits."), ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby"]);
+        assert_eq!(
+            below("limits."),
+            ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby", "http"]
+        );
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");
         assert_eq!(default_of("limits.lobby.", "idle_timeout"), "10s");

@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Gathering, Outbox};
-use super::{Connection, Serving};
+use super::{Busy, Connection, Serving};
 use crate::forward::Joined;
 use crate::handshake::Protocol;
 use crate::leash::{Leash, Order};
-use crate::reply::Reply;
+use crate::reply::{Ending, Reply};
 use hyper::body::Incoming;
 
 /// After its farewell a connection that does nothing more is closed this soon.
@@ -39,6 +39,10 @@ pub(super) trait Http: Unpin {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End>;
     /// No new requests.
     fn finish(&mut self);
+    /// The exchange that it began as, where HTTP is over and nothing but this can end it.
+    fn exchange(&self) -> Option<&Busy> {
+        None
+    }
 }
 
 impl<I, S> Http for hyper::server::conn::http1::Connection<I, S>
@@ -86,12 +90,21 @@ where
 }
 
 /// After a switch of protocols. What is spoken there cannot be asked to end; it has until the drain timeout.
-impl Http for Joined {
+pub(super) struct Switched {
+    pub(super) joined: Joined,
+    pub(super) ending: Ending,
+}
+
+impl Http for Switched {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        Pin::new(self).poll(cx).map(|()| End::Cut)
+        Pin::new(&mut self.joined).poll(cx).map(|()| End::Cut)
     }
 
     fn finish(&mut self) {}
+
+    fn exchange(&self) -> Option<&Busy> {
+        Some(self.ending.busy())
+    }
 }
 
 /// A connection that is served until it ends; gives back what served it.
@@ -128,8 +141,14 @@ impl<H: Http> Drive<H> {
             if self.connection.leash.was_told(Order::Close) {
                 return Poll::Ready(End::Cut);
             }
+            if self.connection.leash.is_to_look() && self.look_at_identity() {
+                return Poll::Ready(End::Cut);
+            }
             self.obey();
             let Some(http) = &mut self.http else { return Poll::Ready(End::Cut) };
+            if http.exchange().is_some_and(Busy::is_withdrawn) {
+                return Poll::Ready(End::Cut);
+            }
             if let Poll::Ready(end) = http.poll_serve(cx) {
                 return Poll::Ready(end);
             }
@@ -174,7 +193,7 @@ impl<H: Http> Drive<H> {
     /// was begun before has a moment to end.
     fn look_at_identity(&mut self) -> bool {
         let was_orphaned = self.orphaned;
-        self.orphaned = !self.connection.pulse.is_at_rest() && self.connection.has_lost_its_identity();
+        self.orphaned = !self.connection.pulse.is_at_rest() && self.connection.review();
         if self.orphaned {
             self.look.as_mut().reset(Instant::now() + LAST_WORDS);
         }
@@ -186,9 +205,12 @@ impl<H: Http> Drive<H> {
         let now = Instant::now();
         let tick = now + time_to_look(&self.connection);
         let deadline = self.connection.deadline();
+        let is_past = deadline.is_some_and(|deadline| deadline <= now);
+        let is_at_rest = self.connection.pulse.is_at_rest();
         let next = match deadline {
-            Some(_) if self.finishing => return true,
-            Some(deadline) if deadline <= now => {
+            Some(_) if self.finishing && (is_past || is_at_rest) => return true,
+            Some(_) if self.finishing => now + FAREWELL,
+            Some(_) if is_past => {
                 self.connection.leash.give(Order::Finish);
                 return false;
             }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Connection;
+use super::{Asked, Connection};
+use crate::handshake::Protocol;
 
 /// Written by the connection's own tasks alone, all on one thread.
 #[derive(Debug)]
@@ -20,8 +22,12 @@ pub(super) struct Pulse {
     start: Instant,
     /// Requests that are being answered.
     busy: AtomicU32,
+    /// Requests that ever began, wrapping.
+    asked: AtomicU32,
     /// Milliseconds from the start to the end of the last answer, plus one; 0 before the first.
     idle_since: AtomicU64,
+    /// Milliseconds from the start to when a write found no room, plus one; 0 where there is room.
+    blocked_since: AtomicU64,
     /// Milliseconds from the start to the first byte of a head that is not complete yet, plus one; 0 where there is none.
     head_since: AtomicU64,
 }
@@ -41,7 +47,14 @@ pub(super) enum Felt {
 
 impl Pulse {
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), busy: 0.into(), idle_since: 0.into(), head_since: 0.into() }
+        Self {
+            start: Instant::now(),
+            busy: 0.into(),
+            asked: 0.into(),
+            idle_since: 0.into(),
+            blocked_since: 0.into(),
+            head_since: 0.into(),
+        }
     }
 
     pub(super) fn felt(&self) -> Felt {
@@ -54,6 +67,22 @@ impl Pulse {
             0 => Felt::Fresh(self.start),
             _ => Felt::Busy,
         }
+    }
+
+    /// Since when the socket has had no room for what is written to it.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        let mark = self.blocked_since.load(Ordering::Relaxed);
+        (mark > 0).then(|| self.start + std::time::Duration::from_millis(mark - 1))
+    }
+
+    /// A write found room, or none.
+    fn wrote<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.blocked_since.store(0, Ordering::Relaxed);
+        } else if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.blocked_since.store(self.mark(), Ordering::Relaxed);
+        }
+        written
     }
 
     /// Whether nothing has been asked yet: no request has begun, whatever of it was read.
@@ -80,39 +109,98 @@ impl Pulse {
 
 /// A request that is being answered: from its head until its answer has ended.
 #[derive(Debug)]
-pub struct Busy(Arc<Connection>);
+pub struct Busy {
+    connection: Arc<Connection>,
+    /// Its number among the exchanges, once it is one.
+    exchange: Option<usize>,
+}
 
 impl Busy {
     /// The head is complete.
     pub fn start(connection: &Arc<Connection>) -> Self {
         connection.pulse.busy.fetch_add(1, Ordering::Relaxed);
+        connection.pulse.asked.fetch_add(1, Ordering::Relaxed);
         connection.pulse.head_since.store(0, Ordering::Relaxed);
-        Self(Arc::clone(connection))
+        connection.leash.set_busy(true);
+        Self { connection: Arc::clone(connection), exchange: None }
+    }
+
+    /// It goes to the backend, and is judged again for as long as that lasts.
+    pub fn asks(&mut self, asked: Asked) {
+        self.exchange = Some(self.connection.exchanges.begin(asked));
+    }
+
+    /// Whether it may not go on. The task that asks is woken when that changes.
+    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
+        let (exchanges, Some(number)) = (&self.connection.exchanges, self.exchange) else { return false };
+        // Of HTTP/1.1 the connection's own task is polled anyway.
+        if self.connection.protocol == Protocol::Http2 {
+            exchanges.wake(number, cx.waker());
+        }
+        exchanges.is_withdrawn(number)
+    }
+
+    /// HTTP/2 asks for the next part of an answer only when the client has room for it: from a part until then, it is
+    /// the client that is waited for. (Of HTTP/1.1 the socket tells.)
+    pub fn offers(&self, is_there: bool) {
+        if self.connection.protocol == Protocol::Http2
+            && let Some(number) = self.exchange
+        {
+            self.connection.exchanges.offer(number, is_there);
+        }
+    }
+
+    /// Whether it may not go on.
+    pub fn is_withdrawn(&self) -> bool {
+        self.exchange.is_some_and(|number| self.connection.exchanges.is_withdrawn(number))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let pulse = &self.0.pulse;
+        if let Some(number) = self.exchange {
+            self.connection.exchanges.end(number);
+        }
+        let pulse = &self.connection.pulse;
         pulse.idle_since.store(pulse.mark(), Ordering::Relaxed);
-        pulse.busy.fetch_sub(1, Ordering::Relaxed);
+        if pulse.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.connection.leash.set_busy(false);
+        }
     }
 }
 
-/// A stream whose reading is felt.
+/// A stream whose reading is felt, and on which hyper answers nothing by itself: its answers to what it cannot parse are
+/// withheld, so that a documented one can be given in their place.
 #[derive(Debug)]
 pub(super) struct Felted<S> {
     stream: S,
     connection: Arc<Connection>,
+    /// How many requests had begun when all answers to them were last known to be written whole.
+    written_after: u32,
+    withheld: Option<StatusCode>,
 }
 
 impl<S> Felted<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
-        Self { stream, connection }
+        Self { stream, connection, written_after: 0, withheld: None }
     }
 
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    /// The stream, and the status that hyper would have answered with where it could not parse.
+    pub(super) fn into_parts(self) -> (S, Option<StatusCode>) {
+        (self.stream, self.withheld)
+    }
+
+    /// Whether these bytes are an answer of hyper's own: nobody asked anything since the last answer was written whole.
+    /// (hyper flushes only what it has written to the end, and its answer ends the connection.)
+    fn withholds(&mut self, bytes: &[u8]) -> bool {
+        let pulse = &self.connection.pulse;
+        if !pulse.is_at_rest() || pulse.asked.load(Ordering::Relaxed) != self.written_after {
+            return false;
+        }
+        // A switched connection, and HTTP/2, write other things at rest.
+        let status = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        self.withheld = self.withheld.or_else(|| StatusCode::from_bytes(status?).ok());
+        self.withheld.is_some()
     }
 }
 
@@ -133,8 +221,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.withholds(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         ready!(self.poll_begin(cx))?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.connection.pulse.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -142,8 +234,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.withholds(bufs.first().map_or(&[][..], |buf| buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         ready!(self.poll_begin(cx))?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.connection.pulse.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -152,10 +248,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(this.connection.early.poll_write_to(&mut this.stream, cx))?;
+        let connection = &this.connection;
+        if connection.pulse.is_at_rest() {
+            this.written_after = connection.pulse.asked.load(Ordering::Relaxed);
+        }
+        ready!(connection.early.poll_write_to(&mut this.stream, cx))?;
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        this.connection.early.is_clean(flushed.is_ready());
-        flushed
+        connection.early.is_clean(flushed.is_ready());
+        connection.pulse.wrote(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

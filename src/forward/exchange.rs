@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,11 +30,17 @@ pub struct Outgoing {
     /// Taken only when it is dropped.
     body: Option<Incoming>,
     upload: Option<Arc<Upload>>,
+    /// Names that it may not set beside the built-in ones.
+    custom: Option<Arc<headers::Custom>>,
 }
 
 impl Outgoing {
-    pub(super) fn new(body: Incoming, upload: Option<Arc<Upload>>) -> Self {
-        Self { body: Some(body), upload }
+    pub(super) fn new(
+        body: Incoming,
+        upload: Option<Arc<Upload>>,
+        custom: Option<Arc<headers::Custom>>,
+    ) -> Self {
+        Self { body: Some(body), upload, custom }
     }
 }
 
@@ -51,16 +57,24 @@ pub(super) struct Upload {
     start: Instant,
     /// Milliseconds from the start to the last byte that moved.
     moved: AtomicU64,
+    /// The backend would take more, and the client has not sent it yet.
+    waits: AtomicBool,
 }
 
 impl Upload {
     /// Of a request that has a body.
     pub(super) fn of(body: &Incoming) -> Option<Arc<Self>> {
-        (!body.is_end_stream()).then(|| Arc::new(Self { start: Instant::now(), moved: AtomicU64::new(0) }))
+        (!body.is_end_stream()).then(|| {
+            Arc::new(Self { start: Instant::now(), moved: AtomicU64::new(0), waits: AtomicBool::new(false) })
+        })
     }
 
     pub(super) fn moved_last(&self) -> Instant {
         self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     fn moves(&self) {
@@ -79,12 +93,15 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = Pin::new(body).poll_frame(cx);
-        if let (Poll::Ready(_), Some(upload)) = (&frame, &self.upload) {
-            upload.moves();
+        if let Some(upload) = &self.upload {
+            upload.waits.store(frame.is_pending(), Ordering::Relaxed);
+            if frame.is_ready() {
+                upload.moves();
+            }
         }
         frame.map_ok(|mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
-                headers::strip_trailers(trailers);
+                headers::strip_trailers(trailers, self.custom.as_deref().unwrap_or_default());
             }
             frame
         })

@@ -1,25 +1,30 @@
 //! What of a request's headers reaches the backend: first everything is stripped that the client may not say, then
 //! what Sidegate says itself is set. In this order, always: nothing that a client names can take away what is set.
 
-use std::fmt::Write;
-use std::net::IpAddr;
+mod identity;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
-use rustls::pki_types::CertificateDer;
+use http_body::Body;
 
-use crate::identity::{Attribute, Identity};
+use crate::identity::Attribute;
+
+pub use identity::{IdentityHeaders, IdentitySettings};
 
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -36,132 +41,44 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Whole names that a client may not set: identity, rewriting in legacy frameworks, and CGI's `HTTP_PROXY`.
-const PROTECTED: [&str; 13] = [
+const PROTECTED: [&str; 15] = [
     "client-cert",
     "client-cert-chain",
     "forwarded",
     "proxy",
     "proxy-authorization",
+    "remote-user",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
+    "x-original-host",
+    "x-original-uri",
     "x-original-url",
     "x-real-ip",
     "x-request-id",
     "x-rewrite-url",
-    "x-original-host",
 ];
 
 /// Families of names that a client may not set.
-const PROTECTED_FAMILIES: [&str; 5] = ["x-forwarded-", "x-client-", "x-ssl-", "x-remote-", "x-envoy-"];
+const PROTECTED_FAMILIES: [&str; 6] =
+    ["x-forwarded-", "x-client-", "x-ssl-", "x-remote-", "x-envoy-", "ssl-client-"];
 
-/// Which headers tell the backend who the client is (`identity_headers`).
-#[derive(Clone, Debug, Default)]
-pub struct IdentitySettings {
-    /// `Client-Cert` (RFC 9440).
-    pub client_cert: bool,
-    /// `X-Forwarded-Client-Cert` in Envoy's form.
-    pub xfcc: bool,
-    /// Names of the user's own, each with the attribute that it carries.
-    pub custom: Vec<(HeaderName, Attribute)>,
-}
+/// Names that frame or route a message. In another spelling they mean nothing here, and what they say to those who
+/// fold names.
+const FRAMING: [&str; 3] = ["content-length", "host", "transfer-encoding"];
 
-/// The identity headers of one client, worked out once and shared by all its requests.
-#[derive(Clone, Debug, Default)]
-pub struct IdentityHeaders(Vec<(HeaderName, HeaderValue)>);
-
-impl IdentityHeaders {
-    /// What the settings say of this client. An attribute that the certificate does not give has no header.
-    #[must_use]
-    pub fn of(settings: &IdentitySettings, identity: &Identity, chain: &[CertificateDer<'_>]) -> Self {
-        let mut headers = Vec::new();
-        if settings.client_cert
-            && let Some(leaf) = chain.first()
-        {
-            headers.extend(value(&format!(":{}:", STANDARD.encode(leaf))).map(|value| (CLIENT_CERT, value)));
-        }
-        if settings.xfcc {
-            headers.extend(value(&xfcc(identity)).map(|value| (X_FORWARDED_CLIENT_CERT, value)));
-        }
-        for (name, attribute) in &settings.custom {
-            let values: Vec<_> = identity.values(*attribute).map(one_token).collect();
-            if !values.is_empty() {
-                headers.extend(value(&values.join(",")).map(|value| (name.clone(), value)));
-            }
-        }
-        Self(headers)
-    }
-}
+/// What a proxy that is trusted says of whom it speaks for; in no other spelling.
+const OF_PROXIES: [HeaderName; 6] =
+    [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP];
 
 fn value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok()
 }
 
-/// Text that cannot leave its header, its line or its place in a list: everything but visible ASCII, and `%` and `,`
-/// themselves, is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
-fn one_token(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let last = text.len().saturating_sub(1);
-    for (index, byte) in text.bytes().enumerate() {
-        match byte {
-            b' ' if index != 0 && index != last => out.push(' '),
-            b'%' | b',' => encode(byte, &mut out),
-            0x21..=0x7e => out.push(char::from(byte)),
-            _ => encode(byte, &mut out),
-        }
-    }
-    out
-}
-
-fn encode(byte: u8, out: &mut String) {
-    // Writing into a String cannot fail.
-    let _ = write!(out, "%{byte:02X}");
-}
-
-/// One element of Envoy's `X-Forwarded-Client-Cert`: `Hash`, `Subject`, `URI` and `DNS`, values quoted where they
-/// need it.
-fn xfcc(identity: &Identity) -> String {
-    let mut out = String::new();
-    let keys = [
-        (Attribute::Fingerprint, "Hash"),
-        (Attribute::Subject, "Subject"),
-        (Attribute::Uri, "URI"),
-        (Attribute::Dns, "DNS"),
-    ];
-    for (attribute, key) in keys {
-        for text in identity.values(attribute) {
-            if !out.is_empty() {
-                out.push(';');
-            }
-            out.push_str(key);
-            out.push('=');
-            quote(text, attribute == Attribute::Subject, &mut out);
-        }
-    }
-    out
-}
-
-fn quote(text: &str, always: bool, out: &mut String) {
-    let quoted = always || text.bytes().any(|byte| matches!(byte, b',' | b';' | b'=' | b'"' | b' '));
-    if quoted {
-        out.push('"');
-    }
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
-            b'%' => encode(byte, out),
-            0x20..=0x7e => out.push(char::from(byte)),
-            _ => encode(byte, out),
-        }
-    }
-    if quoted {
-        out.push('"');
-    }
-}
-
 /// What is the same for all requests of one connection.
 #[derive(Debug)]
 pub struct ConnectionHeaders {
+    peer: IpAddr,
     forwarded_for: HeaderValue,
     /// `for=…;proto=https`, to which the host is added.
     forwarded: String,
@@ -178,7 +95,13 @@ impl ConnectionHeaders {
         };
         // An address is visible ASCII.
         let forwarded_for = value(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { forwarded_for, forwarded }
+        Self { peer, forwarded_for, forwarded }
+    }
+
+    /// The address that they name.
+    #[must_use]
+    pub const fn peer(&self) -> IpAddr {
+        self.peer
     }
 }
 
@@ -193,6 +116,8 @@ pub struct Said<'a> {
     pub host: &'a str,
     /// The request's id, 32 hexadecimal digits.
     pub request_id: &'a str,
+    /// Whether the peer is a proxy that is believed what it says of its own peer.
+    pub trusted: bool,
 }
 
 /// Names that are stripped beside the built-in ones: the user's own identity headers, on every route, also where the
@@ -204,24 +129,30 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     let version = request.version();
     let headers = request.headers_mut();
     let takes_trailers = takes_trailers(headers);
-    strip(headers, custom);
+    strip(headers, custom, said.trusted);
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    join_cookies(headers);
+    join(headers, &header::COOKIE, b"; ");
     headers.reserve(8 + said.identity.0.len());
     if let Some(host) = value(said.host) {
         headers.insert(header::HOST, host.clone());
-        headers.insert(X_FORWARDED_HOST, host);
+        // Where something is left of them, a trusted proxy said it.
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
-    headers.insert(X_FORWARDED_FOR, said.connection.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    headers.extend(value(&forwarded(said)).map(|value| (header::FORWARDED, value)));
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("https"));
+    append(headers, X_FORWARDED_FOR, said.connection.forwarded_for.clone());
+    if let Some(forwarded) = value(&forwarded(said)) {
+        append(headers, header::FORWARDED, forwarded);
+    }
     headers.append(header::VIA, via(version));
     headers.extend(value(said.request_id).map(|value| (X_REQUEST_ID, value)));
-    if headers.get(&TRACEPARENT).is_none_or(|value| !is_traceparent(value.as_bytes())) {
-        headers.extend(value(&traceparent(said.request_id)).map(|value| (TRACEPARENT, value)));
+    if !continues_a_trace(headers)
+        && let Some(trace) = value(&traceparent(said.request_id))
+    {
+        headers.insert(TRACEPARENT, trace);
+        headers.remove(TRACESTATE);
     }
     for (name, value) in &said.identity.0 {
         headers.insert(name.clone(), value.clone());
@@ -305,6 +236,13 @@ fn forwarded(said: &Said<'_>) -> String {
     out
 }
 
+/// Whether the client says of what trace the request is. Two say nothing, and neither does what is none (W3C Trace
+/// Context §4.3); what belongs to such a trace is of no use, either.
+fn continues_a_trace(headers: &HeaderMap) -> bool {
+    let mut traces = headers.get_all(TRACEPARENT).iter();
+    traces.next().is_some_and(|trace| is_traceparent(trace.as_bytes())) && traces.next().is_none()
+}
+
 /// `00-<trace>-<span>-<flags>` (W3C Trace Context §3.2), of a version that is known.
 fn is_traceparent(value: &[u8]) -> bool {
     let hex = |part: &[u8]| {
@@ -330,33 +268,44 @@ fn traceparent(request_id: &str) -> String {
     format!("00-{request_id}-{span}-00")
 }
 
-/// HTTP/2 may cut a cookie into several fields; HTTP/1.1 knows only one (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(header::COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
+/// Adds to a list of the proxies before us, in one field: some backends read the first one only, some the last.
+fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    if !headers.contains_key(&name) {
+        headers.insert(name, value);
         return;
     }
-    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    // Values that were valid stay so when they are joined by "; ".
-    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
+    headers.append(name.clone(), value);
+    join(headers, &name, b", ");
+}
+
+/// Makes one field of several. HTTP/2 may cut a cookie, HTTP/1.1 knows only one (RFC 9113 §8.2.3).
+fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
+    let mut values = headers.get_all(name).iter();
+    if values.next().is_none() || values.next().is_none() {
+        return;
+    }
+    let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    // Values that were valid stay so when they are joined.
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(separator)) {
+        headers.insert(name.clone(), joined);
     }
 }
 
 /// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
-fn strip(headers: &mut HeaderMap, custom: &Custom) {
+fn strip(headers: &mut HeaderMap, custom: &Custom, trusted: bool) {
     strip_connection(headers);
     // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
     if headers.remove(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers.remove(header::EXPECT);
-    strip_protected(headers, custom);
+    strip_protected(headers, custom, trusted);
 }
 
-fn strip_protected(headers: &mut HeaderMap, custom: &Custom) {
+fn strip_protected(headers: &mut HeaderMap, custom: &Custom, trusted: bool) {
     let protected = |name: &&HeaderName| {
-        is_protected(name.as_str()) || custom.iter().any(|(own, _)| folds_to(name.as_str(), own.as_str()))
+        (is_protected(name.as_str()) && !(trusted && OF_PROXIES.contains(name)))
+            || custom.iter().any(|(own, _)| folds_to(name.as_str(), own.as_str()))
     };
     let found: Vec<HeaderName> = headers.keys().filter(protected).cloned().collect();
     for name in found {
@@ -364,13 +313,34 @@ fn strip_protected(headers: &mut HeaderMap, custom: &Custom) {
     }
 }
 
-/// The names that a client may not set in trailers either, with those that frame or route a message.
-pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+/// The user's own names, for a request whose trailers may hold them.
+pub fn custom_of_trailers<B: Body>(request: &Request<B>, custom: &Arc<Custom>) -> Option<Arc<Custom>> {
+    (!custom.is_empty() && !request.body().is_end_stream()).then(|| Arc::clone(custom))
+}
+
+/// The names that a client may not set in trailers either, with those that frame, route or authenticate a message, or
+/// say how to read it (RFC 9110 §6.5.1).
+pub(super) fn strip_trailers(trailers: &mut HeaderMap, custom: &Custom) {
+    const OTHERS: [&str; 13] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "max-forwards",
+        "range",
+        "trailer",
+        "transfer-encoding",
+    ];
     strip_connection(trailers);
-    strip_protected(trailers, &[]);
-    for name in
-        [header::CONTENT_LENGTH, header::HOST, header::CONTENT_TYPE, header::AUTHORIZATION, header::COOKIE]
-    {
+    strip_protected(trailers, custom, false);
+    let others = |name: &&HeaderName| OTHERS.iter().any(|other| folds_to(name.as_str(), other));
+    let found: Vec<HeaderName> = trailers.keys().filter(others).cloned().collect();
+    for name in found {
         trailers.remove(name);
     }
 }
@@ -412,7 +382,12 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 fn is_protected(name: &str) -> bool {
     // Every protected name starts with one of these; most names do not.
     match name.as_bytes().first() {
-        Some(b'c' | b'f' | b'p' | b'x') => {}
+        Some(b'c' | b'h' | b't')
+            if FRAMING.iter().any(|framing| folds_to(name, framing) && name != *framing) =>
+        {
+            return true;
+        }
+        Some(b'c' | b'f' | b'p' | b'r' | b's' | b'x') => {}
         _ => return false,
     }
     PROTECTED.iter().any(|protected| folds_to(name, protected))
@@ -441,7 +416,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        strip(&mut headers, custom);
+        strip(&mut headers, custom, false);
         let mut left: Vec<_> = headers.keys().map(ToString::to_string).collect();
         left.sort();
         left
@@ -466,6 +441,13 @@ mod tests {
             "Forwarded",
             "X-Real-IP",
             "Proxy",
+            "X-Forwarded-Path",
+            "x.forwarded_uri",
+            "X-Envoy-Internal",
+            "Remote_User",
+            "Ssl-Client-Subject-Dn",
+            "Content_Length",
+            "Transfer.Encoding",
         ] {
             assert!(stripped(&[(name, "x")], &[]).is_empty(), "{name}");
         }
@@ -495,6 +477,7 @@ mod tests {
             connection: &connection,
             host: "a",
             request_id: "0123456789abcdef0123456789abcdef",
+            trusted: false,
         };
         rewrite(&mut request, &[], &said);
         assert_eq!(request.headers().get("client-cert").unwrap(), ":AA==:");
@@ -504,18 +487,11 @@ mod tests {
     }
 
     #[test]
-    fn no_value_of_a_certificate_makes_a_header_a_line_or_an_element() {
-        assert_eq!(one_token("a,b\r\nX: y\u{e9}%"), "a%2Cb%0D%0AX: y%C3%A9%25");
-        let identity = Identity::of_attributes([(Attribute::Subject, "CN=a\";URI=x\r\n,b".to_owned())]);
-        assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x%0D%0A,b\"");
-    }
-
-    #[test]
     fn cookies_are_joined() {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1"));
         headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
-        join_cookies(&mut headers);
+        join(&mut headers, &header::COOKIE, b"; ");
         assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 }

@@ -298,6 +298,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// Case 19.
     #[test]
     fn spiffe_ids_have_one_reading() {
         let longest = format!("spiffe://{}/{}", "d".repeat(255), "p".repeat(2048 - 9 - 255 - 1));
@@ -330,6 +331,7 @@ mod tests {
         }
     }
 
+    /// Cases 14 and 18.
     #[test]
     fn dns_names_fold_once_and_hold_nothing_strange() {
         assert_eq!(dns("Orders.Shop.Example."), Ok("orders.shop.example".to_owned()));
@@ -338,6 +340,7 @@ mod tests {
         }
     }
 
+    /// Cases 15 and 16.
     #[test]
     fn values_cannot_leave_their_place_in_a_distinguished_name() {
         let mut out = String::new();

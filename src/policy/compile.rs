@@ -4,15 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::check::{Client, Model, Set};
+use super::condition::When;
 use super::document::Word;
 use super::rights::{self, Clients, Holdings};
 use super::route::{Segment, Variable};
 use super::trie::Builder;
-use super::{Policy, Rule};
+use super::{LooksAt, Policy, Rule};
 
 impl Policy {
     /// Compiles a model.
     pub(crate) fn of(model: Model) -> Self {
+        let looks_at = LooksAt::of(&model);
         let mut compiler = Compiler { variables: HashMap::new(), model: &model };
         let clients = compiler.clients();
         let (alike, particular): (Vec<_>, Vec<_>) =
@@ -24,7 +26,16 @@ impl Policy {
         for (number, permission) in (0..).zip(model.permissions) {
             permission.routes.iter().for_each(|route| trie.add(number, route));
         }
-        Self { trie: trie.finish(), clients, denies }
+        Self { trie: trie.finish(), clients, denies, looks_at }
+    }
+}
+
+impl LooksAt {
+    fn of(model: &Model) -> Self {
+        let entries = model.clients.iter().map(|client| &client.entry.when);
+        let mut whens = entries.chain(model.denies.iter().map(|deny| &deny.entry.when)).flatten();
+        let mut routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
+        Self { headers: routes.any(|route| !route.headers.is_empty()), time: whens.any(When::is_about_time) }
     }
 }
 

@@ -12,7 +12,7 @@ use super::matching::spelled;
 use super::trial::NOWHERE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
-use crate::target::Target;
+use crate::target::{Rules, Target};
 
 /// One decision of the past.
 #[derive(Clone, Debug)]
@@ -56,7 +56,8 @@ pub(crate) fn event(line: &str) -> Option<Event> {
     let source = record.source.and_then(|source| {
         source.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| source.parse()).ok()
     });
-    let target = format!("{} {}", record.method, record.path).parse().ok()?;
+    // It was judged when it was asked, by the rules that held then.
+    let target = Target::of_text(&format!("{} {}", record.method, record.path), Rules::LENIENT).ok()?;
     Some(Event {
         time: record.time,
         source: source.unwrap_or(NOWHERE),

@@ -145,7 +145,7 @@ fn bind_capture(alternatives: &[Alternative], identity: &Identity, name: &str) -
 }
 
 /// Whether a text can stand as one segment of a path without changing what the path means.
-fn is_segment(text: &str) -> bool {
+pub(super) fn is_segment(text: &str) -> bool {
     !text.is_empty()
         && text != "."
         && !text.contains("..")

@@ -26,11 +26,11 @@ pub(crate) enum Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
     /// What a `*` does not cross.
-    separator: Option<u8>,
+    pub(super) separator: Option<u8>,
     /// What no wildcard matches: a wildcard certificate is not all that it would expand to.
-    forbidden: Option<u8>,
+    pub(super) forbidden: Option<u8>,
     /// Whether a backslash makes the next character part of the value, as in RFC 4514 names.
-    escapes: bool,
+    pub(super) escapes: bool,
     folds: bool,
 }
 
@@ -84,6 +84,20 @@ impl Pattern {
             at += length;
         }
         Ok(Self { pieces: pieces.into(), style })
+    }
+
+    /// Its texts and wildcards, first to last.
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// The same pattern with this text where it captures the name.
+    pub(super) fn with_capture(&self, name: &str, text: &str) -> Self {
+        let fill = |piece: &Piece| match piece {
+            Piece::Capture(capture) if **capture == *name => Piece::Literal(text.into()),
+            piece => piece.clone(),
+        };
+        Self { pieces: self.pieces.iter().map(fill).collect(), style: self.style }
     }
 
     /// The one value that it matches, if it has no wildcard.
@@ -364,6 +378,7 @@ mod tests {
         pattern(attribute, text).matches(value)
     }
 
+    /// Case 50.
     #[test]
     fn a_star_stays_within_its_component() {
         use Attribute::{CommonName, Dns, Email, Uri};
@@ -381,6 +396,7 @@ mod tests {
         assert!(!matches(CommonName, "ab*ba", "aba"));
     }
 
+    /// Case 18.
     #[test]
     fn a_wildcard_certificate_is_no_client_that_it_would_expand_to() {
         assert!(!matches(Attribute::Dns, "*.corp", "*.corp"));
@@ -416,6 +432,7 @@ mod tests {
         assert_eq!(uri.bind("spiffe://x/ns/sa/sa/sa/y"), [("name", Some("y"))]);
     }
 
+    /// Case 50.
     #[test]
     fn malformed_patterns_say_where_and_why() {
         let wrong = |text: &str| {

@@ -454,6 +454,7 @@ mod tests {
         }
     }
 
+    /// Case 50.
     #[test]
     fn globs_match_within_a_segment() {
         let matches = |pattern: &str, segment: &str| {

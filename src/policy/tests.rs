@@ -237,6 +237,7 @@ fn only_a_route_that_says_so_permits_the_switch() {
     assert!(!other.upgrade());
 }
 
+/// Case 51: each pattern stands alone.
 #[test]
 fn alternatives_and_lists_mean_any_of_them() {
     let p = policy(EVENTS);
@@ -252,6 +253,7 @@ fn alternatives_and_lists_mean_any_of_them() {
     }
 }
 
+/// Cases 52 and 54.
 #[test]
 fn an_empty_policy_denies_everything() {
     for text in ["", "# nothing\n", "version: 1\n", "version: 1\npermissions: { a: [GET /] }\n"] {

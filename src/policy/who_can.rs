@@ -96,7 +96,8 @@ fn words(deny: &Deny) -> String {
     format!("denied by `{}` ({}){when}", name.text, line(&name.place))
 }
 
-fn conditions(client: &Client, route: &Route) -> Vec<String> {
+/// What must hold besides whom the entry means.
+pub(super) fn conditions(client: &Client, route: &Route) -> Vec<String> {
     let mut conditions = client.entry.when.as_ref().map(When::words).unwrap_or_default();
     for segment in &route.path.segments {
         if let Segment::Client(variable) = segment {

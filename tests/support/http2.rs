@@ -125,13 +125,27 @@ pub struct Exchange {
 
 impl Exchange {
     /// Sends the rest of the body and reads the whole answer.
-    pub fn finish(mut self, body: &'static [u8]) -> io::Result<Answer> {
+    pub fn finish(self, body: &'static [u8]) -> io::Result<Answer> {
+        self.finish_with(Bytes::from_static(body))
+    }
+
+    /// The same with a body that was made for it.
+    pub fn finish_with(mut self, body: Bytes) -> io::Result<Answer> {
         wait(async move {
             if !self.ended {
                 // Refused early, the stream may be gone already; the answer says why.
-                let _ = self.body.send_data(Bytes::from_static(body), true);
+                let _ = self.body.send_data(body, true);
             }
             let (head, body) = self.response.await.map_err(io::Error::other)?.into_parts();
+            collect(Response::from_parts(head, ()), body).await.map_err(io::Error::other)
+        })
+    }
+
+    /// Reads the whole answer, and leaves the request without its end until then.
+    pub fn early(self) -> io::Result<Answer> {
+        wait(async move {
+            let Self { response, body: _unended, .. } = self;
+            let (head, body) = response.await.map_err(io::Error::other)?.into_parts();
             collect(Response::from_parts(head, ()), body).await.map_err(io::Error::other)
         })
     }

@@ -12,8 +12,8 @@ pub mod http1;
 pub mod http2;
 pub mod proxy;
 pub mod tls;
+pub mod tools;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use self::backend::Backend;
@@ -21,6 +21,7 @@ pub use self::certificates::Pki;
 pub use self::http1::Answer;
 pub use self::proxy::{Proxy, Setup};
 pub use self::tls::Client;
+pub use self::tools::{installed, is_missing};
 
 /// How long anything may take before it counts as never: generous, for two busy cores and a debug build.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -41,14 +42,4 @@ pub fn eventually<T: std::fmt::Debug>(
         assert!(start.elapsed() < DEADLINE, "{what}: still {answer:?} after {DEADLINE:?}");
         std::thread::yield_now();
     }
-}
-
-/// Whether a tool is not here, which only a developer's machine may excuse.
-pub fn is_missing(name: &str, probe: &mut Command) -> bool {
-    if probe.output().is_ok_and(|output| output.status.success()) {
-        return false;
-    }
-    assert!(std::env::var_os("CI").is_none(), "`{name}` is missing; .ci/clients installs it");
-    eprintln!("skipped: `{name}` is missing; .ci/clients installs it");
-    true
 }

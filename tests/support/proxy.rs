@@ -207,6 +207,23 @@ impl Process {
         }
     }
 
+    /// Waits for a line of the log that has this in it, of a program whose log is plain text.
+    #[track_caller]
+    pub fn log_with(&mut self, part: &str) -> String {
+        let start = Instant::now();
+        loop {
+            match self.log.recv_timeout(DEADLINE.saturating_sub(start.elapsed())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(part) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("no `{part}` in the log ({error}): {}", self.seen.join("\n")),
+            }
+        }
+    }
+
     /// Waits for an audit record that is such.
     #[track_caller]
     pub fn audit_where(&mut self, what: &str, such: impl Fn(&Value) -> bool) -> Value {

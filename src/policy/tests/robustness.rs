@@ -112,6 +112,7 @@ proptest! {
     }
 }
 
+/// Case 53.
 #[test]
 fn half_of_a_file_is_never_half_of_a_policy() {
     // A file that is still being written: every beginning of it is checked, and none of them panics.

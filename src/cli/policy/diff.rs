@@ -1,0 +1,255 @@
+//! `sidegate policy diff`.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{FINE, NEGATIVE, Output, instant, load};
+use crate::policy::Limits;
+use crate::policy::diff::{Change, Difference, LimitsOf, Undecided, diff};
+use crate::policy::trace::line;
+
+/// Say what a change of policy newly allows and newly denies, with an example of each
+///
+/// The answer is exact: both policies are compared in what they mean, not line by line and not by trying requests.
+/// Exits with 0 if they allow the same and with 1 if anything differs.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The policy before the change: a file, or a folder of files
+    old: PathBuf,
+    /// The policy after it
+    new: PathBuf,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// The time that examples prefer [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+    /// For a comment on a pull request
+    Markdown,
+}
+
+/// What one direction of a change is called.
+struct Direction {
+    title: &'static str,
+    /// What a client may or could do, and when it could not.
+    can: &'static str,
+    contrast: &'static str,
+    heading: &'static str,
+}
+
+const ALLOWED: Direction = Direction {
+    title: "newly allowed",
+    can: "may",
+    contrast: "now, and could not before",
+    heading: "Newly allowed",
+};
+const DENIED: Direction = Direction {
+    title: "newly denied",
+    can: "could",
+    contrast: "before, and cannot now",
+    heading: "Newly denied",
+};
+
+const SAME: &str = "no change in what is allowed";
+
+impl Diff {
+    pub(super) fn run(self, output: &mut Output<'_>) -> io::Result<u8> {
+        let now = self.at.unwrap_or_else(Timestamp::now);
+        let (old, new) = match (load(&[self.old]), load(&[self.new])) {
+            (Ok(old), Ok(new)) => (old, new),
+            (old, new) => {
+                let problems = [old.err(), new.err()].into_iter().flatten().flatten();
+                return output.bad_input(&problems.collect::<Vec<_>>());
+            }
+        };
+        let difference = diff(&old, &new, now);
+        let text = match self.format {
+            Format::Human => human(&difference),
+            Format::Json => format!("{:#}\n", as_json(&difference)),
+            Format::Markdown => markdown(&difference),
+        };
+        output.out.write_all(text.as_bytes())?;
+        Ok(if difference.is_none() { FINE } else { NEGATIVE })
+    }
+}
+
+fn human(difference: &Difference<'_>) -> String {
+    let mut text = String::new();
+    if difference.is_none() {
+        text += &format!("{SAME}\n");
+    }
+    for (direction, changes) in [(&ALLOWED, &difference.allowed), (&DENIED, &difference.denied)] {
+        if !changes.is_empty() {
+            text += &format!("{}\n", direction.title);
+        }
+        for change in changes {
+            let Change { entry, permission, .. } = change;
+            let (name, place) = (&entry.text, line(&entry.place));
+            text += &format!("  {name} ({place})  {}{}\n", requests(change), when(change));
+            let route = line(&change.route.place);
+            text +=
+                &format!("    who: {}; through {} ({route})\n", change.whom.join(", or "), permission.text);
+            text += &format!("    example: {}\n", example(change, direction));
+        }
+    }
+    for open in &difference.undecided {
+        text += &format!("{}\n", undecided(open));
+    }
+    for limits in &difference.limits {
+        text += &format!("{}\n", limits_words(limits));
+    }
+    text
+}
+
+fn markdown(difference: &Difference<'_>) -> String {
+    let mut text = String::new();
+    if difference.is_none() {
+        text += "**No change in what is allowed.**\n";
+    }
+    for (direction, changes) in [(&ALLOWED, &difference.allowed), (&DENIED, &difference.denied)] {
+        if changes.is_empty() {
+            continue;
+        }
+        if !text.is_empty() {
+            text += "\n";
+        }
+        text +=
+            &format!("### {}\n\n| client | requests | example |\n| --- | --- | --- |\n", direction.heading);
+        for change in changes {
+            let client = format!("`{}` ({})", change.entry.text, line(&change.entry.place));
+            let cells =
+                [client, format!("`{}`{}", requests(change), when(change)), example(change, direction)];
+            let cells = cells.map(|cell| cell.replace('|', "\\|"));
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+    }
+    let notes = difference.undecided.iter().map(undecided).chain(difference.limits.iter().map(limits_words));
+    for (number, note) in notes.enumerate() {
+        text += if number == 0 { "\n" } else { "" };
+        text += &format!("- {note}\n");
+    }
+    text
+}
+
+fn as_json(difference: &Difference<'_>) -> Value {
+    let undecided = difference.undecided.iter().map(|open| {
+        json!({
+            "may_be": if open.allowed { "newly allowed" } else { "newly denied" },
+            "client": open.entry.text, "at": line(&open.entry.place),
+            "permission": open.permission.text, "route": open.route.text, "route_at": line(&open.route.place),
+        })
+    });
+    let limits = difference.limits.iter().map(|limits| {
+        json!({
+            "client": limits.entry.text, "at": line(&limits.entry.place),
+            "old": limits_json(limits.old), "new": limits_json(limits.new),
+        })
+    });
+    json!({
+        "changed": !difference.is_none(),
+        "newly_allowed": difference.allowed.iter().map(change_json).collect::<Vec<_>>(),
+        "newly_denied": difference.denied.iter().map(change_json).collect::<Vec<_>>(),
+        "undecided": undecided.collect::<Vec<_>>(),
+        "limits": limits.collect::<Vec<_>>(),
+    })
+}
+
+fn change_json(change: &Change<'_>) -> Value {
+    let request = &change.example;
+    let client: Vec<Value> =
+        request.attributes.iter().map(|(attribute, value)| json!({ attribute.name(): value })).collect();
+    let headers: Vec<Value> =
+        request.headers().iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    json!({
+        "client": change.entry.text, "at": line(&change.entry.place), "who": change.whom,
+        "permission": change.permission.text,
+        "route": change.route.text, "route_at": line(&change.route.place),
+        "methods": change.methods, "websocket_only": change.switch, "conditions": change.conditions,
+        "denied_by": change.denied_by,
+        "example": {
+            "client": client, "method": request.method.as_str(), "target": request.target(), "headers": headers,
+            "source": request.source.to_string(), "time": request.now.to_string(), "websocket": request.upgrade,
+        },
+    })
+}
+
+fn limits_json(limits: Limits) -> Value {
+    json!({
+        "requests_per_second": limits.requests_per_second, "burst": limits.burst,
+        "connections": limits.connections,
+    })
+}
+
+/// `POST /events`, of a route the part that changed.
+fn requests(change: &Change<'_>) -> String {
+    let path = change.route.text.split_once(' ').map(|(_, path)| path.trim()).unwrap_or_default();
+    let switch = if change.switch { ", switching to WebSocket" } else { "" };
+    format!("{} {path}{switch}", change.methods)
+}
+
+fn when(change: &Change<'_>) -> String {
+    match change.conditions.as_slice() {
+        [] => String::new(),
+        conditions => format!("  when {}", conditions.join(" and ")),
+    }
+}
+
+fn example(change: &Change<'_>, direction: &Direction) -> String {
+    let request = &change.example;
+    let has: Vec<String> =
+        request.attributes.iter().map(|(attribute, value)| format!("{attribute} `{value}`")).collect();
+    let client =
+        if has.is_empty() { "any client".to_owned() } else { format!("a client with {}", has.join(" and ")) };
+    let mut words = format!("{client} {} {} {}", direction.can, request.method, request.target());
+    for (name, value) in request.headers() {
+        words += &format!(" with the header `{name}: {value}`");
+    }
+    if request.source_matters {
+        words += &format!(" from {}", request.source);
+    }
+    if request.time_matters {
+        words += &format!(" at {}", request.now);
+    }
+    if request.upgrade {
+        words += " and switch to WebSocket";
+    }
+    let denied = change.denied_by.as_ref().map(|rule| format!(": the deny rule {rule}")).unwrap_or_default();
+    format!("{words} {}{denied}", direction.contrast)
+}
+
+fn undecided(open: &Undecided<'_>) -> String {
+    let what = if open.allowed { "allows" } else { "denies" };
+    format!(
+        "not decided within the budget: `{}` ({}) may have changed in what it newly {what} by `{}` ({})",
+        open.entry.text,
+        line(&open.entry.place),
+        open.route.text,
+        line(&open.route.place)
+    )
+}
+
+fn limits_words(limits: &LimitsOf<'_>) -> String {
+    let LimitsOf { entry, old, new } = limits;
+    let parts = [
+        ("requests_per_second", old.requests_per_second, new.requests_per_second),
+        ("burst", old.burst, new.burst),
+        ("connections", old.connections, new.connections),
+    ];
+    let said = |number: Option<u32>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
+    let parts = parts.iter().filter(|(_, old, new)| old != new);
+    let parts: Vec<String> =
+        parts.map(|(name, old, new)| format!("{name} {} → {}", said(*old), said(*new))).collect();
+    format!("limits of {} ({}): {}", entry.text, line(&entry.place), parts.join(", "))
+}

@@ -1,0 +1,129 @@
+//! What the backend is working on for one connection, kept so that it can be judged again while it lasts: whatever
+//! goes on under a grant that was withdrawn ends (DESIGN §2.2).
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::policy::{Policy, Question, Rights};
+use crate::target::Target;
+
+/// What was asked, as far as a policy looks at it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The method, the path and the query, as they were judged.
+    pub target: Target,
+    /// The request's headers; only under a policy that looks at them.
+    pub headers: Option<HeaderMap>,
+    /// The protocol that it may switch to.
+    pub upgrade: Option<&'static str>,
+    /// The peer's address.
+    pub source: IpAddr,
+}
+
+impl Asked {
+    /// Whether it would be permitted now, as far as is known of it.
+    fn is_permitted(&self, policy: &Policy, rights: &Rights, now: Timestamp) -> bool {
+        let none = HeaderMap::new();
+        let question = Question {
+            target: &self.target,
+            headers: self.headers.as_ref().unwrap_or(&none),
+            source: self.source,
+            now,
+            upgrade: self.upgrade,
+        };
+        policy.authorize(rights, &question).is_ok_and(|permit| permit.upgrade() || self.upgrade.is_none())
+    }
+}
+
+/// The exchanges of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    entries: Mutex<Vec<Option<Entry>>>,
+    /// Looked at for every frame of an answer; the entries only where one was withdrawn.
+    any_withdrawn: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    asked: Asked,
+    /// Whose answer it is, where that is not the connection's own task.
+    waker: Option<Waker>,
+    withdrawn: bool,
+    /// Since when a part of its answer waits for the client to make room for it.
+    offered: Option<Instant>,
+}
+
+impl Exchanges {
+    /// One more; the number is its own until it is ended.
+    pub(super) fn begin(&self, asked: Asked) -> usize {
+        let entry = Some(Entry { asked, waker: None, withdrawn: false, offered: None });
+        let mut entries = self.entries();
+        match entries.iter().position(Option::is_none) {
+            Some(free) => {
+                if let Some(place) = entries.get_mut(free) {
+                    *place = entry;
+                }
+                free
+            }
+            None => {
+                entries.push(entry);
+                entries.len() - 1
+            }
+        }
+    }
+
+    pub(super) fn end(&self, number: usize) {
+        if let Some(place) = self.entries().get_mut(number) {
+            *place = None;
+        }
+    }
+
+    /// Whom to wake when it is withdrawn.
+    pub(super) fn wake(&self, number: usize, waker: &Waker) {
+        if let Some(Some(entry)) = self.entries().get_mut(number)
+            && entry.waker.as_ref().is_none_or(|known| !known.will_wake(waker))
+        {
+            entry.waker = Some(waker.clone());
+        }
+    }
+
+    /// A part of its answer is there for the client, or the client has made room for more.
+    pub(super) fn offer(&self, number: usize, is_there: bool) {
+        if let Some(Some(entry)) = self.entries().get_mut(number) {
+            entry.offered = is_there.then(Instant::now);
+        }
+    }
+
+    /// Since when a client has made no room for what is there for it.
+    pub(super) fn offered_since(&self) -> Option<Instant> {
+        self.entries().iter().flatten().filter_map(|entry| entry.offered).min()
+    }
+
+    /// Whether it may not go on.
+    pub(super) fn is_withdrawn(&self, number: usize) -> bool {
+        self.any_withdrawn.load(Ordering::Relaxed)
+            && matches!(self.entries().get(number), Some(Some(entry)) if entry.withdrawn)
+    }
+
+    /// Judges all of them again.
+    pub(super) fn review(&self, policy: &Policy, rights: &Rights, now: Timestamp) {
+        for entry in self.entries().iter_mut().flatten() {
+            if !entry.withdrawn && !entry.asked.is_permitted(policy, rights, now) {
+                entry.withdrawn = true;
+                self.any_withdrawn.store(true, Ordering::Relaxed);
+                entry.waker.iter().for_each(Waker::wake_by_ref);
+            }
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Option<Entry>>> {
+        // Nothing panics while it is held.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

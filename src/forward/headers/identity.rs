@@ -1,0 +1,240 @@
+//! How the backend is told who the client is. A certificate's issuer is not always careful with what it signs: no
+//! value may end its header, its line or its place in a list.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
+
+use super::{CLIENT_CERT, Custom, X_FORWARDED_CLIENT_CERT, value};
+use crate::identity::{Attribute, Identity};
+
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+
+/// Which headers tell the backend who the client is (`identity_headers`).
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// `Client-Cert` (RFC 9440).
+    pub client_cert: bool,
+    /// `Client-Cert-Chain` (RFC 9440).
+    pub client_cert_chain: bool,
+    /// `X-Forwarded-Client-Cert` in Envoy's form.
+    pub xfcc: bool,
+    /// Names of the user's own, each with the attribute that it carries.
+    pub custom: Arc<Custom>,
+}
+
+/// The identity headers of one client, worked out once and shared by all its requests.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityHeaders(pub(super) Vec<(HeaderName, HeaderValue)>);
+
+impl IdentityHeaders {
+    /// What the settings say of this client. An attribute that the certificate does not give has no header.
+    #[must_use]
+    pub fn of(settings: &IdentitySettings, identity: &Identity, chain: &[CertificateDer<'_>]) -> Self {
+        let mut headers = Vec::new();
+        if settings.client_cert
+            && let Some(leaf) = chain.first()
+        {
+            headers.extend(value(&byte_sequence(leaf)).map(|value| (CLIENT_CERT, value)));
+        }
+        if settings.client_cert_chain
+            && let [_, issuers @ ..] = chain
+            && !issuers.is_empty()
+        {
+            let issuers: Vec<_> = issuers.iter().map(|issuer| byte_sequence(issuer)).collect();
+            headers.extend(value(&issuers.join(", ")).map(|value| (CLIENT_CERT_CHAIN, value)));
+        }
+        if settings.xfcc {
+            headers.extend(value(&xfcc(identity)).map(|value| (X_FORWARDED_CLIENT_CERT, value)));
+        }
+        for (name, attribute) in settings.custom.iter() {
+            let values: Vec<_> = identity.values(*attribute).map(one_token).collect();
+            if !values.is_empty() {
+                headers.extend(value(&values.join(",")).map(|value| (name.clone(), value)));
+            }
+        }
+        Self(headers)
+    }
+}
+
+/// A certificate as a byte sequence of structured fields (RFC 8941 §3.3.5, RFC 9440 §2.1).
+fn byte_sequence(der: &[u8]) -> String {
+    format!(":{}:", STANDARD.encode(der))
+}
+
+/// Text that cannot leave its header, its line or its place in a list: everything but visible ASCII, and `%` and `,`
+/// themselves, is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
+fn one_token(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let last = text.len().saturating_sub(1);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b' ' if index != 0 && index != last => out.push(' '),
+            b'%' | b',' => encode(byte, &mut out),
+            0x21..=0x7e => out.push(char::from(byte)),
+            _ => encode(byte, &mut out),
+        }
+    }
+    out
+}
+
+fn encode(byte: u8, out: &mut String) {
+    // Writing into a String cannot fail.
+    let _ = write!(out, "%{byte:02X}");
+}
+
+/// One element of Envoy's `X-Forwarded-Client-Cert`: `Hash`, `Subject`, `URI` and `DNS`, values quoted where they
+/// need it.
+fn xfcc(identity: &Identity) -> String {
+    let mut out = String::new();
+    let keys = [
+        (Attribute::Fingerprint, "Hash"),
+        (Attribute::Subject, "Subject"),
+        (Attribute::Uri, "URI"),
+        (Attribute::Dns, "DNS"),
+    ];
+    for (attribute, key) in keys {
+        for text in identity.values(attribute) {
+            if !out.is_empty() {
+                out.push(';');
+            }
+            out.push_str(key);
+            out.push('=');
+            quote(text, attribute == Attribute::Subject, &mut out);
+        }
+    }
+    out
+}
+
+fn quote(text: &str, always: bool, out: &mut String) {
+    let quoted = always || text.bytes().any(|byte| matches!(byte, b',' | b';' | b'=' | b'"' | b'\\' | b' '));
+    if quoted {
+        out.push('"');
+    }
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b'%' => encode(byte, out),
+            0x20..=0x7e => out.push(char::from(byte)),
+            _ => encode(byte, out),
+        }
+    }
+    if quoted {
+        out.push('"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn no_value_of_a_certificate_makes_a_header_a_line_or_an_element() {
+        assert_eq!(one_token("a,b\r\nX: y\u{e9}%"), "a%2Cb%0D%0AX: y%C3%A9%25");
+        let identity = Identity::of_attributes([(Attribute::Subject, "CN=a\";URI=x\r\n,b".to_owned())]);
+        assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x%0D%0A,b\"");
+    }
+
+    #[test]
+    fn the_chain_is_told_without_its_leaf_and_in_its_order() {
+        let told = |chain: &[&'static [u8]]| {
+            let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(*der)).collect();
+            let settings = IdentitySettings {
+                client_cert: true,
+                client_cert_chain: true,
+                xfcc: false,
+                custom: Arc::new([]),
+            };
+            let headers = IdentityHeaders::of(&settings, &Identity::of_attributes([]), &chain);
+            headers
+                .0
+                .into_iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[b"a"]), ["client-cert: :YQ==:"]);
+        assert_eq!(told(&[b"a", b"b", b"c"]), ["client-cert: :YQ==:", "client-cert-chain: :Yg==:, :Yw==:"]);
+    }
+
+    /// What a reader of the header makes of a percent-encoded text.
+    fn decoded(text: &str) -> String {
+        let mut bytes = text.bytes();
+        let mut out = Vec::new();
+        while let Some(byte) = bytes.next() {
+            out.push(match byte {
+                b'%' => {
+                    let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
+                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                }
+                byte => byte,
+            });
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The pairs of an XFCC element, as Envoy's grammar reads them: a quote starts a quoted value, in which a backslash
+    /// takes the next character as it is; `;` ends a pair, `,` the element.
+    fn pairs(element: &str) -> Vec<(String, String)> {
+        let mut characters = element.chars().peekable();
+        let mut pairs = Vec::new();
+        while characters.peek().is_some() {
+            let key: String = characters.by_ref().take_while(|character| *character != '=').collect();
+            let mut text = String::new();
+            if characters.next_if_eq(&'"').is_some() {
+                loop {
+                    match characters.next().expect("the end of a quoted value") {
+                        '\\' => text.push(characters.next().unwrap()),
+                        '"' => break,
+                        character => text.push(character),
+                    }
+                }
+            }
+            for character in characters.by_ref() {
+                match character {
+                    ';' => break,
+                    ',' => panic!("a second element in {element}"),
+                    character => text.push(character),
+                }
+            }
+            pairs.push((key, decoded(&text)));
+        }
+        pairs
+    }
+
+    /// Any text, and more often one that means harm.
+    fn text() -> impl Strategy<Value = String> {
+        let harm = prop::sample::select(vec![
+            "\r\n", ",", ";", "\"", "\\", "%", "=", " ", "%2C", "\0", "\u{85}", "é", "URI=",
+        ]);
+        prop::collection::vec(prop_oneof![harm.prop_map(str::to_owned), any::<String>()], 1..6)
+            .prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_stays_in_its_place_in_a_list_and_is_given_back(texts in prop::collection::vec(text(), 1..4)) {
+            let joined = texts.iter().map(|text| one_token(text)).collect::<Vec<_>>().join(",");
+            prop_assert!(value(&joined).is_some());
+            prop_assert!(joined.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{joined:?}");
+            prop_assert_eq!(joined.split(',').map(|token| decoded(token.trim())).collect::<Vec<_>>(), texts);
+        }
+
+        #[test]
+        fn any_text_stays_in_its_pair_of_xfcc_and_is_given_back(subject in text(), uri in text(), dns in text()) {
+            let told = [(Attribute::Subject, subject), (Attribute::Uri, uri), (Attribute::Dns, dns)];
+            let element = xfcc(&Identity::of_attributes(told.clone()));
+            prop_assert!(element.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{element:?}");
+            let expected: Vec<_> = ["Subject", "URI", "DNS"]
+                .into_iter()
+                .zip(told)
+                .map(|(key, (_, text))| (key.to_owned(), text))
+                .collect();
+            prop_assert_eq!(pairs(&element), expected);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A request that is made up to tell two policies apart.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
+
+use super::super::{Policy, Question};
+use crate::identity::{Attribute, Identity};
+use crate::target::Target;
+
+/// What a query or a header says of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Once(String),
+    /// Twice, so that nobody can say which is meant.
+    Twice,
+}
+
+/// A request, and the certificate that it comes with.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) attributes: Vec<(Attribute, String)>,
+    pub(crate) method: Method,
+    pub(super) segments: Vec<Vec<u8>>,
+    pub(super) query: Vec<(String, Said)>,
+    pub(super) headers: Vec<(HeaderName, Said)>,
+    pub(crate) source: IpAddr,
+    pub(crate) now: Timestamp,
+    pub(crate) upgrade: bool,
+    /// Whether the address, and the time, were chosen and not just taken.
+    pub(crate) source_matters: bool,
+    pub(crate) time_matters: bool,
+}
+
+/// The same, as policies are asked.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) identity: Identity,
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    pub(super) source: IpAddr,
+    pub(super) now: Timestamp,
+    pub(super) upgrade: bool,
+}
+
+impl Request {
+    /// Path and query, as they are sent.
+    pub(crate) fn target(&self) -> String {
+        let mut target = String::new();
+        for segment in &self.segments {
+            target.push('/');
+            encode(segment, &mut target);
+        }
+        if self.segments.is_empty() {
+            target.push('/');
+        }
+        let mut between = '?';
+        for (name, said) in &self.query {
+            let values: &[&str] = match said {
+                Said::Once(value) => &[value],
+                Said::Twice => &["x", "y"],
+            };
+            for value in values {
+                target.push(between);
+                between = '&';
+                encode(name.as_bytes(), &mut target);
+                target.push('=');
+                encode(value.as_bytes(), &mut target);
+            }
+        }
+        target
+    }
+
+    /// Each header that it has, as it is sent.
+    pub(crate) fn headers(&self) -> Vec<(&str, &str)> {
+        let all = self.headers.iter().flat_map(|(name, said)| match said {
+            Said::Once(value) => vec![(name.as_str(), value.as_str())],
+            Said::Twice => vec![(name.as_str(), "x"), (name.as_str(), "y")],
+        });
+        all.collect()
+    }
+
+    /// As policies are asked; none where the proxy would refuse it before it asks.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.headers() {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
+        }
+        Some(Asked {
+            identity: Identity::of_attributes(self.attributes.iter().cloned()),
+            target: format!("{} {}", self.method, self.target()).parse().ok()?,
+            headers,
+            source: self.source,
+            now: self.now,
+            upgrade: self.upgrade,
+        })
+    }
+}
+
+impl Asked {
+    /// Whether the policy lets it through; with an upgrade, whether it lets it switch.
+    pub(super) fn is_allowed(&self, policy: &Policy) -> bool {
+        let question = self.question();
+        let permit = policy.authorize(&policy.rights(&self.identity), &question);
+        permit.is_ok_and(|permit| !self.upgrade || permit.upgrade())
+    }
+
+    /// The deny rule that forbids it, by name and place.
+    pub(super) fn denied_by(&self, policy: &Policy) -> Option<String> {
+        let denied = policy.authorize(&policy.rights(&self.identity), &self.question()).err()?;
+        let rule = denied.rule()?;
+        Some(format!("`{}` ({}:{})", rule.name, rule.file, rule.line))
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
+            target: &self.target,
+            headers: &self.headers,
+            source: self.source,
+            now: self.now,
+            upgrade: self.upgrade.then_some("websocket"),
+        }
+    }
+}
+
+fn encode(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' => {
+                out.push(char::from(*byte));
+            }
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+}

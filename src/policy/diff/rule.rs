@@ -1,0 +1,189 @@
+//! A policy taken apart into rules, and each rule into atoms: a rule means a request if all of its atoms hold.
+
+use jiff::Timestamp;
+
+use super::super::check::{Client, Deny, Model};
+use super::super::condition::{HeaderCondition, Network, QueryCondition, Unclear, Week, When};
+use super::super::document::Word;
+use super::super::matching::{Alternative, Test, bind};
+use super::super::route::{Route, Segment, Variable};
+use super::request::Asked;
+
+/// One route of one entry, for one alternative of whom it means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule<'m> {
+    /// The client entry, or the deny rule.
+    pub(super) entry: &'m Word,
+    pub(super) permission: &'m Word,
+    pub(super) route: &'m Route,
+    pub(super) when: Option<&'m When>,
+    /// The client entry that says whom it means; none for everyone.
+    pub(super) client: Option<&'m Client>,
+    pub(super) alternative: Option<&'m Alternative>,
+    pub(super) unclear: Unclear,
+}
+
+/// The least that a rule asks of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Atom<'m> {
+    Says(&'m Test),
+    Source(&'m [Network]),
+    From(Timestamp),
+    Until(Timestamp),
+    Week(&'m Week),
+    Length { segments: usize, rest: bool },
+    Segment { at: usize, pattern: &'m Segment },
+    Bound(Bound<'m>),
+    Query(&'m QueryCondition, Unclear),
+    Header(&'m HeaderCondition, Unclear),
+}
+
+/// A segment that must be what the certificate gives to a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound<'m> {
+    pub(super) at: usize,
+    pub(super) variable: &'m Variable,
+    pub(super) alternatives: &'m [Alternative],
+    pub(super) unclear: Unclear,
+}
+
+impl<'m> Rule<'m> {
+    /// All rules that grant something.
+    pub(super) fn grants(model: &'m Model) -> impl Iterator<Item = Self> {
+        model.clients.iter().flat_map(move |client| Self::of_client(model, client))
+    }
+
+    fn of_client(model: &'m Model, client: &'m Client) -> impl Iterator<Item = Self> {
+        let mut held: Vec<u32> = client.permissions().collect();
+        held.sort_unstable();
+        held.dedup();
+        let entry = &client.entry;
+        held.into_iter().flat_map(move |permission| {
+            Self::routes(model, permission).flat_map(move |(permission, route)| {
+                entry.alternatives.iter().map(move |alternative| Self {
+                    entry: &entry.name,
+                    permission,
+                    route,
+                    when: entry.when.as_ref(),
+                    client: Some(client),
+                    alternative: Some(alternative),
+                    unclear: Unclear::Unmet,
+                })
+            })
+        })
+    }
+
+    /// All rules that forbid something.
+    pub(super) fn denies(model: &'m Model) -> impl Iterator<Item = Self> {
+        model.denies.iter().flat_map(move |deny| Self::of_deny(model, deny))
+    }
+
+    fn of_deny(model: &'m Model, deny: &'m Deny) -> impl Iterator<Item = Self> {
+        let named = deny.clients.iter().flatten();
+        let named = named.filter_map(|client| model.clients.get(*client as usize)).flat_map(|client| {
+            client.entry.alternatives.iter().map(move |alternative| (Some(client), Some(alternative)))
+        });
+        let whom: Vec<_> = deny.clients.is_none().then_some((None, None)).into_iter().chain(named).collect();
+        deny.permissions.iter().flat_map(move |permission| Self::routes(model, *permission)).flat_map(
+            move |(permission, route)| {
+                let whom = whom.clone();
+                whom.into_iter().map(move |(client, alternative)| Self {
+                    entry: &deny.entry.name,
+                    permission,
+                    route,
+                    when: deny.entry.when.as_ref(),
+                    client,
+                    alternative,
+                    unclear: Unclear::Met,
+                })
+            },
+        )
+    }
+
+    fn routes(model: &'m Model, permission: u32) -> impl Iterator<Item = (&'m Word, &'m Route)> {
+        let entry = model.permissions.get(permission as usize);
+        entry.into_iter().flat_map(|entry| entry.routes.iter().map(|route| (&entry.name, route)))
+    }
+
+    /// What it asks beside the method, the cheapest first.
+    pub(super) fn atoms(&self) -> Vec<Atom<'m>> {
+        let Self { route, when, .. } = *self;
+        let path = &route.path;
+        let mut atoms = vec![Atom::Length { segments: path.segments.len(), rest: path.rest }];
+        atoms.extend(path.segments.iter().enumerate().map(|(at, pattern)| self.segment(at, pattern)));
+        let tests = self.alternative.into_iter().flat_map(|alternative| alternative.tests.iter());
+        atoms.extend(tests.map(Atom::Says));
+        atoms.extend(when.into_iter().flat_map(conditions));
+        atoms.extend(route.query.iter().map(|condition| Atom::Query(condition, self.unclear)));
+        atoms.extend(route.headers.iter().map(|condition| Atom::Header(condition, self.unclear)));
+        atoms
+    }
+
+    fn segment(&self, at: usize, pattern: &'m Segment) -> Atom<'m> {
+        match pattern {
+            Segment::Client(variable) => {
+                let alternatives = self.client.map(|client| client.entry.alternatives.as_slice());
+                let alternatives = alternatives.unwrap_or_default();
+                Atom::Bound(Bound { at, variable, alternatives, unclear: self.unclear })
+            }
+            pattern => Atom::Segment { at, pattern },
+        }
+    }
+
+    pub(super) fn means(&self, asked: &Asked) -> bool {
+        self.route.methods.contains(asked.target.method())
+            && self.atoms().iter().all(|atom| atom.holds(asked))
+    }
+}
+
+fn conditions(when: &When) -> Vec<Atom<'_>> {
+    let source = (!when.source.is_empty()).then_some(Atom::Source(&when.source));
+    let from = when.from.map(Atom::From);
+    let until = when.until.map(Atom::Until);
+    let week = when.week.as_ref().map(Atom::Week);
+    [source, from, until, week].into_iter().flatten().collect()
+}
+
+impl Atom<'_> {
+    fn holds(&self, asked: &Asked) -> bool {
+        let segment = |at: usize| asked.target.segments().nth(at);
+        match *self {
+            Self::Says(test) => test.holds(&asked.identity),
+            Self::Source(networks) => networks.iter().any(|network| network.contains(asked.source)),
+            Self::From(from) => from <= asked.now,
+            Self::Until(until) => asked.now < until,
+            Self::Week(week) => week.holds(asked.now),
+            Self::Length { segments, rest } => {
+                let length = asked.target.segments().count();
+                length == segments || (rest && length > segments)
+            }
+            Self::Segment { at, pattern } => segment(at).is_some_and(|text| pattern.fits(text)),
+            Self::Bound(bound) => {
+                let text = bind(bound.alternatives, &asked.identity, bound.variable);
+                segment(bound.at).is_some_and(|segment| bound.holds(text.as_deref(), segment))
+            }
+            Self::Query(condition, unclear) => condition.holds(asked.target.query(), unclear),
+            Self::Header(condition, unclear) => condition.holds(&asked.headers, unclear),
+        }
+    }
+}
+
+impl Bound<'_> {
+    fn holds(&self, text: Option<&str>, segment: &[u8]) -> bool {
+        match text {
+            Some(text) => text.as_bytes() == segment,
+            None => self.unclear == Unclear::Met && !segment.is_empty(),
+        }
+    }
+}
+
+impl Segment {
+    /// Whether it fits a segment whoever asks; `{client.NAME}` is not asked here.
+    fn fits(&self, segment: &[u8]) -> bool {
+        match self {
+            Self::Literal(literal) => **literal == *segment,
+            Self::Glob(glob) => glob.matches(segment),
+            Self::Any | Self::Client(_) => !segment.is_empty(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Headers: what a client says of itself, of its request and of its way here is not believed.
+
+use super::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, with};
+use crate::support::{Backend, Proxy, Setup};
+
+/// What the backend gets, without the ids that differ from request to request.
+fn head_of(backend: &Backend, proxy: &Proxy, request: impl AsRef<[u8]>) -> String {
+    let before = backend.received().len();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(request).unwrap();
+    assert_eq!(connection.answer_to("GET").unwrap().status, 200);
+    let received = backend.received().split_off(before);
+    let [received] = received.as_slice() else { panic!("{received:?}") };
+    let is_id = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default();
+        ["x-request-id", "traceparent"].iter().any(|id| id.eq_ignore_ascii_case(name))
+    };
+    let text = String::from_utf8_lossy(&received.raw).into_owned();
+    text.split("\r\n").filter(|line| !is_id(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Cases 47, 48, 55, 56, 57, 58 and 60: the backend gets the same bytes with all of them as with none.
+#[test]
+fn what_is_forged_leaves_no_trace() {
+    let backend = Backend::ok();
+    let names = serde_json::json!({ "X-User": "common_name", "X-User-Mail": "email" });
+    for setup in [
+        Setup::new(&backend.url()),
+        Setup::new(&backend.url()).set("identity_headers.client_cert", false),
+        Setup::new(&backend.url()).set("identity_headers.xfcc", true).set("identity_headers.custom", names),
+    ] {
+        let custom = setup.config["identity_headers"]["custom"].is_object();
+        let proxy = setup.policy(NARROW).start();
+        let honest = head_of(&backend, &proxy, with("X-Kept: yes"));
+        assert!(
+            !honest.to_lowercase().contains("x-user-mail"),
+            "case 58: no mail in the certificate: {honest}"
+        );
+        let mut forged = vec![
+            "Client-Cert",
+            "Client-Cert-Chain",
+            "X-Forwarded-Client-Cert",
+            "X-Client-Name",
+            "X-Client-DN",
+            "X-SSL-Client-Verify",
+            "X-Remote-User",
+            "X-Remote-Groups",
+            "Remote-User",
+            "X-HTTP-Method-Override",
+            "X-HTTP-Method",
+            "X-Method-Override",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Forwarded-Uri",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-Path",
+            "X-Envoy-Original-Path",
+            "X-Forwarded-For",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "Forwarded",
+            "X-Real-IP",
+        ];
+        if custom {
+            forged.extend(["X-User", "X-User-Mail"]);
+        }
+        for name in forged {
+            for spelling in spellings(name) {
+                let head = head_of(&backend, &proxy, with(format!("{spelling}: forged\r\nX-Kept: yes")));
+                assert_eq!(head, honest, "{spelling}");
+            }
+            for connection in [
+                format!("Connection: {name}\r\n{name}: forged"),
+                format!("Connection: close, {}\r\n{name}: forged", name.to_lowercase()),
+                format!(
+                    "Connection: keep-alive\r\nConnection: \"x\", {},\r\n{name}: forged",
+                    name.to_uppercase()
+                ),
+            ] {
+                let head = head_of(&backend, &proxy, with(format!("X-Kept: yes\r\n{connection}")));
+                assert_eq!(head, honest, "{connection}");
+            }
+        }
+        let head = head_of(&backend, &proxy, with("Connection: X-Kept, Host, X-Request-Id\r\nX-Kept: no"));
+        assert_eq!(head, honest.replace("x-kept: yes\n", ""), "only what is the client's own is taken away");
+    }
+}
+
+/// As the servers behind read them alike: CGI makes `_` of `-` and of `.`.
+fn spellings(name: &str) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        name.to_lowercase(),
+        name.to_uppercase(),
+        name.replace('-', "_"),
+        name.replace('-', "."),
+        name.replacen('-', "_", 1).to_lowercase(),
+    ]
+}
+
+/// Case 59: in trailers too.
+#[test]
+fn trailers_forge_nothing() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).policy(NARROW).start();
+    let trailers = "Client-Cert: forged\r\nX_Remote_User: forged\r\nX-HTTP-Method-Override: forged\r\nForwarded: forged\r\n\
+                    Content-Length: 99\r\nTransfer-Encoding: forged\r\nHost: forged\r\nConnection: forged\r\n";
+    let body = format!("1\r\na\r\n0\r\n{trailers}X-Kept: yes\r\n\r\n");
+    let fields = "TE: trailers\r\nTrailer: X-Kept, Client-Cert\r\nTransfer-Encoding: chunked";
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(super::post(fields, body)).unwrap();
+    assert_eq!(connection.answer_to("POST").unwrap().status, 200);
+    let raw = String::from_utf8(backend.wait_for(1).remove(0).raw).unwrap().to_lowercase();
+    let (head, body) = raw.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "1\r\na\r\n0\r\nx-kept: yes\r\n\r\n");
+    assert!(!head.contains("forged"), "{head}");
+}
+
+#[test]
+fn hosts() {
+    let host = |host: &str| format!("GET /events HTTP/1.1\r\n{host}\r\n\r\n").into_bytes();
+    let events = "GET /events HTTP/1.1";
+    assert_outcomes(&[
+        ambiguous("case 61: none", host("Accept: a")),
+        ambiguous("case 61: empty", host("Host:")),
+        ambiguous("case 61: two", host("Host: localhost\r\nHost: elsewhere")),
+        ambiguous("case 61: one, twice", host("Host: localhost\r\nHost: localhost")),
+        ambiguous("case 61: a list", host("Host: localhost, elsewhere")),
+        ambiguous("case 61: a user", host("Host: user@localhost")),
+        ambiguous("case 61: a path", host("Host: localhost/x")),
+        ambiguous("case 61: a query", host("Host: localhost?x")),
+        ambiguous("case 61: a fragment", host("Host: localhost#x")),
+        ambiguous("case 61: a URL", host("Host: https://localhost")),
+        ambiguous("case 61: a space", host("Host: local host")),
+        ambiguous("case 61: an escape", host("Host: local%68ost")),
+        ambiguous("case 61: no ASCII", host("Host: l\u{f6}calhost")),
+        ambiguous("case 61: no port after the colon", host("Host: localhost:")),
+        ambiguous("case 61: port 0", host("Host: localhost:0")),
+        ambiguous("case 61: a name for a port", host("Host: localhost:https")),
+        ambiguous("case 61: a sign before the port", host("Host: localhost:+443")),
+        ambiguous("case 61: a port too large", host("Host: localhost:65536")),
+        ambiguous("case 61: two ports", host("Host: localhost:443:80")),
+        ambiguous("case 61: an address with a zone", host("Host: [fe80::1%25eth0]")),
+        ambiguous("case 61: an address cut short", host("Host: [::1")),
+        ambiguous("case 61: an address and more", host("Host: [::1]x")),
+        ambiguous("case 61: brackets without an address", host("Host: [localhost]")),
+        forwarded("case 61: an address", events, host("Host: [::1]:8443")),
+        forwarded("case 61: capitals", events, host("Host: LocalHost")),
+        forwarded("case 61: a dot at the end", events, host("Host: localhost.")),
+        forwarded("case 61: HTTP/1.0 may do without", events, b"GET /events HTTP/1.0\r\n\r\n"),
+    ]);
+}
+
+/// The one value that was judged is the one that is forwarded.
+#[test]
+fn the_host_is_forwarded_as_it_was_judged() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).policy(NARROW).start();
+    for (request, expected) in [
+        ("GET /events HTTP/1.1\r\nHost: LocalHost.:8443\r\n\r\n", "LocalHost.:8443"),
+        ("GET https://localhost/events HTTP/1.1\r\nHost: LOCALHOST\r\n\r\n", "LOCALHOST"),
+    ] {
+        let before = backend.received().len();
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        assert_eq!(connection.ask(request).unwrap().status, 200);
+        assert_eq!(backend.received()[before].header("host"), [expected], "case 61");
+        assert_eq!(backend.received()[before].header("x-forwarded-host"), [expected], "case 61");
+    }
+}
+
+#[test]
+fn header_lines() {
+    assert_outcomes(&[
+        no_http("case 62: no name", with(": 1")),
+        no_http("case 62: a space before the colon", with("X-A : 1")),
+        no_http("case 62: a tab before the colon", with("X-A\t: 1")),
+        no_http("case 62: a space before a framing", with("Transfer-Encoding : chunked")),
+        no_http("case 62: no colon", with("X-A")),
+        no_http("case 62: a folded line", with("X-A: 1\r\n 2")),
+        no_http("case 62: a folded line, by a tab", with("X-A: 1\r\n\tTransfer-Encoding: chunked")),
+        no_http("case 62: a first line that is folded", b"GET /events HTTP/1.1\r\n Host: localhost\r\n\r\n"),
+        no_http("case 62: a bare CR in a value", with("X-A: a\rTransfer-Encoding: chunked")),
+        no_http("case 62: a bare CR before the end", with("X-A: a\r")),
+        no_http("case 62: a bare CR in a name", with("X\r-A: a")),
+        no_http("case 62: NUL in a value", with("X-A: a\0b")),
+        no_http("case 62: NUL in a name", with("X-\0A: b")),
+        no_http("case 62: a control in a value", with("X-A: a\x01b")),
+        no_http("case 62: DEL in a value", with("X-A: a\x7fb")),
+        no_http("case 62: a bracket in a name", with("X(A): b")),
+        no_http("case 62: no ASCII in a name", with("X-\u{e9}: b")),
+        denied(
+            "case 63: a probe's name",
+            b"GET /admin HTTP/1.1\r\nHost: localhost\r\nUser-Agent: kube-probe/1.30\r\n\r\n",
+        ),
+        denied("case 63: a probe's path", get("/healthz")),
+        denied("case 63: a ping", get("/ping")),
+    ]);
+}

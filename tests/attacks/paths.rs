@@ -1,0 +1,151 @@
+//! Paths, methods and targets: what was judged is what is forwarded, and nothing with two readings is either.
+
+use std::time::{Duration, Instant};
+
+use super::{ambiguous, assert_outcomes, denied, forwarded, get, no_http};
+
+#[test]
+fn dots_and_empty_segments() {
+    assert_outcomes(&[
+        ambiguous("case 32: up to what is denied", get("/events/../admin")),
+        ambiguous("case 32: up to what is allowed", get("/admin/../events")),
+        ambiguous("case 32: out of a prefix", get("/public/../admin")),
+        ambiguous("case 32: encoded", get("/public/%2e%2e/admin")),
+        ambiguous("case 32: half encoded", get("/public/.%2E/admin")),
+        ambiguous("case 32: here", get("/./events")),
+        ambiguous("case 32: at the end", get("/events/.")),
+        ambiguous("case 32: above the root", get("/../../events")),
+        ambiguous("case 33: at the start", get("//events")),
+        ambiguous("case 33: as an authority", get("//localhost/events")),
+        ambiguous("case 33: inside", get("/public//x")),
+        ambiguous("case 33: at the end", get("/public//")),
+        ambiguous("case 33: nothing but", get("///")),
+        forwarded("dots that are no segment", "GET /public/..x/y.. HTTP/1.1", get("/public/..x/y..")),
+    ]);
+}
+
+#[test]
+fn slashes_escapes_and_strange_bytes() {
+    assert_outcomes(&[
+        ambiguous("case 34: a slash", get("/public%2Fadmin")),
+        ambiguous("case 34: a slash, small", get("/events%2f1")),
+        ambiguous("case 34: an encoded backslash", get("/public/..%5Cadmin")),
+        ambiguous("case 34: a backslash", get("/public/..\\admin")),
+        ambiguous("case 35: dots", get("/public/%252e%252e%252fadmin")),
+        ambiguous("case 35: a letter", get("/%2565vents")),
+        ambiguous("case 36: NUL", get("/events%00")),
+        ambiguous("case 36: a line break", get("/events%0d%0aX-A:%201")),
+        ambiguous("case 36: no hexadecimal", get("/public/%zz")),
+        ambiguous("case 36: cut short", get("/public/%2")),
+        ambiguous("case 36: overlong", get("/public/%c0%ae%c0%ae/admin")),
+        ambiguous("case 36: an encoded C1 control", get("/public/%c2%85")),
+        ambiguous("case 36: raw UTF-8", get("/public/caf\u{e9}")),
+        ambiguous("case 36: in the query", get("/events?x=%0a")),
+        ambiguous("case 36: raw UTF-8 in the query", get("/events?x=\u{e9}")),
+        no_http("case 36: a raw NUL", get("/events\0")),
+        no_http("case 36: a raw control", get("/events\x01")),
+        no_http("case 36: a raw DEL", get("/events\x7f")),
+        no_http("case 36: a tab", get("/events\t/x")),
+        ambiguous("case 37: a session", get("/events;jsessionid=1")),
+        ambiguous("case 37: before dots", get("/public;/../admin")),
+        ambiguous("case 37: encoded", get("/events%3bx")),
+    ]);
+}
+
+#[test]
+fn fragments_and_queries() {
+    assert_outcomes(&[
+        denied("case 38: denied before it", get("/admin#/events")),
+        forwarded("case 38: cut", "GET /events HTTP/1.1", get("/events#/../admin")),
+        forwarded("case 38: cut after a query", "GET /events?x=1 HTTP/1.1", get("/events?x=1#y?z")),
+        denied("case 38: nothing but", get("/#events")),
+        ambiguous("case 38: no path before it", get("#/events")),
+        denied("case 39: the path is in the query", get("/admin?x=/events")),
+        denied("case 39: an encoded question mark", get("/events%3Fx")),
+        denied("case 39: and a path behind it", get("/admin%3F/events")),
+        forwarded("case 39: dots in it", "GET /events?x=/../admin HTTP/1.1", get("/events?x=/../admin")),
+        denied(
+            "case 47: a method in the query",
+            b"DELETE /events?_method=GET HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+    ]);
+}
+
+#[test]
+fn letters_and_ends() {
+    assert_outcomes(&[
+        denied("case 40: capitals", get("/EVENTS")),
+        denied("case 40: one capital", get("/Events")),
+        forwarded("case 40: an escaped letter", "GET /%65vents HTTP/1.1", get("/%65vents")),
+        denied("case 40: an escaped capital", get("/%45vents")),
+        denied("case 44: a slash", get("/exact/")),
+        denied("case 44: a dot", get("/exact.")),
+        denied("case 44: a space", get("/exact%20")),
+        denied("case 44: a star", get("/exac*")),
+        forwarded("case 44: exact", "GET /exact HTTP/1.1", get("/exact")),
+        denied("case 50: a prefix ends at a slash", get("/publicity")),
+        forwarded("case 50: the prefix itself", "GET /public HTTP/1.1", get("/public")),
+    ]);
+}
+
+#[test]
+fn whole_urls_and_other_targets() {
+    let absolute = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+    let asked = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+    assert_outcomes(&[
+        ambiguous("case 42: another host", absolute("https://elsewhere/events")),
+        ambiguous("case 42: another port", absolute("https://localhost:444/events")),
+        ambiguous("case 42: a user", absolute("https://user@localhost/events")),
+        ambiguous("case 42: another scheme", absolute("ftp://localhost/events")),
+        denied("case 42: a path that is denied", absolute("https://localhost/admin")),
+        denied("case 42: no path", absolute("https://localhost")),
+        denied("case 42: a query and no path", absolute("https://localhost?/events")),
+        forwarded("case 42: the same host", "GET /events HTTP/1.1", absolute("https://localhost/events")),
+        forwarded("case 42: in capitals", "GET /events HTTP/1.1", absolute("HTTPS://LOCALHOST/events")),
+        denied("case 43: all of it", asked("OPTIONS *")),
+        ambiguous("case 43: a star for what is no OPTIONS", asked("GET *")),
+        denied("case 43: a tunnel", asked("CONNECT localhost:443")),
+        denied("case 43: a tunnel elsewhere", asked("CONNECT 10.0.0.1:22")),
+        denied("case 43: an echo", asked("TRACE /events")),
+        denied("case 43: a method of its own", asked("DELETE /events")),
+        ambiguous("no slash", asked("GET events")),
+        ambiguous("a query only", asked("GET ?/events")),
+    ]);
+}
+
+#[test]
+fn methods_and_first_lines() {
+    let line = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n").into_bytes();
+    assert_outcomes(&[
+        ambiguous("case 46: small letters", line("get /events HTTP/1.1")),
+        ambiguous("case 46: one small letter", line("GEt /events HTTP/1.1")),
+        ambiguous("case 46: a mark", line("G'T /events HTTP/1.1")),
+        no_http("case 46: a bracket", line("G(T /events HTTP/1.1")),
+        no_http("case 46: bytes after the version", line("GET /events HTTP/1.1 x")),
+        no_http("case 46: a space after the version", line("GET /events HTTP/1.1 ")),
+        no_http("case 46: a tab", line("GET\t/events HTTP/1.1")),
+        no_http("case 46: nothing", line(" /events HTTP/1.1")),
+        no_http("case 46: two spaces", line("GET  /events HTTP/1.1")),
+        no_http("case 46: no version", line("GET /events")),
+        no_http("case 46: another version", line("GET /events HTTP/1.2")),
+        no_http("case 46: the version of another protocol", line("GET /events HTTP/2.0")),
+        no_http("case 46: a small version", line("GET /events http/1.1")),
+    ]);
+}
+
+/// Judging costs one walk down a path, however long that is.
+#[test]
+fn long_targets_cost_little() {
+    let segments = "/a".repeat(8000);
+    let query = format!("/events?{}", "a&".repeat(8000));
+    let start = Instant::now();
+    assert_outcomes(&[
+        ambiguous("case 45: 64 KiB", get(format!("/{}", "a".repeat(60_000)))),
+        ambiguous("case 45: 10,000 segments", get("/a".repeat(10_000))),
+        denied("case 45: as many as fit", get(&segments)),
+        ambiguous("case 45: as many as fit, and one that is not plain", get(format!("{segments}/../x"))),
+        forwarded("case 45: a long query", &format!("GET {query} HTTP/1.1"), get(&query)),
+        no_http("case 45: 100,000 keys", get(format!("/events?{}", "a=&".repeat(100_000)))),
+    ]);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
