@@ -1,5 +1,6 @@
 //! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -14,6 +16,7 @@ use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::identity::Expiry;
 use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
 use crate::live::Live;
@@ -83,6 +86,12 @@ impl Running {
     /// The counters of each worker.
     pub fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.workers.iter().map(|handle| &handle.worker().counters)
+    }
+
+    /// What expires of the snapshot that is in force.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.live.load().expiries().collect()
     }
 
     fn tell_all(&self, order: Order) {
@@ -240,6 +249,7 @@ impl App {
             let admin = tokio::net::TcpListener::from_std(admin)?;
             tokio::spawn(admin::serve(admin, Arc::clone(&running)));
         }
+        tokio::spawn(warn_ahead(Arc::clone(&running)));
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
         let mut accepting =
@@ -270,6 +280,20 @@ impl App {
             tokio::time::timeout(Duration::from_millis(500), all_departed(&running, &self.departures)).await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// How often it is looked whether something is about to expire.
+const EXPIRY_WARNINGS: Duration = Duration::from_secs(60 * 60);
+
+/// Says every hour what has expired or is about to. The first time is said with the snapshot's other warnings.
+async fn warn_ahead(running: Arc<Running>) -> Infallible {
+    loop {
+        tokio::time::sleep(EXPIRY_WARNINGS).await;
+        let now = Timestamp::now();
+        for warning in running.expiries().iter().filter_map(|expiry| expiry.warning(now)) {
+            tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::forward::headers::IdentitySettings;
-use crate::identity::Trust;
+use crate::identity::{Expiry, Trust};
 use crate::policy::{Network, Policy};
 use crate::target;
 
@@ -21,6 +21,8 @@ pub struct Live {
     pub trust: Trust,
     /// The server's side of TLS, for new connections.
     pub tls: Arc<ServerConfig>,
+    /// When the server's certificate expires.
+    pub server_expiry: Option<Expiry>,
     /// Our side of TLS to the backend, where it is spoken.
     pub backend_tls: Option<Arc<ClientConfig>>,
     /// What may be asked for.
@@ -31,4 +33,11 @@ pub struct Live {
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.
     pub keeps_records: bool,
+}
+
+impl Live {
+    /// Everything of it that expires: the server's certificate, client CAs, CRLs.
+    pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        self.server_expiry.iter().cloned().chain(self.trust.expiries())
+    }
 }

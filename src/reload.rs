@@ -14,7 +14,7 @@ use crate::config::{BackendTls, Config, Located};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::forward;
 use crate::handshake;
-use crate::identity::{Trust, TrustSources};
+use crate::identity::{Expiry, ExpiryKind, Trust, TrustSources};
 use crate::live::Live;
 use crate::policy::Policy;
 use crate::policy_files;
@@ -26,14 +26,22 @@ use crate::trust_files::{self, Kind};
 /// # Errors
 /// Every problem found, each with its place.
 pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let now = Timestamp::now();
     let mut problems = Vec::new();
     let tls = keep(server_side(config), &mut problems);
-    let trust = keep(trust(config, generation, Timestamp::now()), &mut problems);
+    let trust = keep(trust(config, generation, now), &mut problems);
     let backend_tls = keep(config.backend_tls.as_ref().map(client_side).transpose(), &mut problems);
     let policy = keep(policy(&config.policies), &mut problems);
     match (tls, trust, backend_tls, policy) {
-        (Some(tls), Some((trust, mut warnings)), Some(backend_tls), Some((policy, of_policy))) => {
+        (
+            Some((tls, server_expiry)),
+            Some((trust, mut warnings)),
+            Some(backend_tls),
+            Some((policy, of_policy)),
+        ) => {
             warnings.extend(of_policy);
+            let of_server = server_expiry.as_ref().and_then(|expiry| expiry.warning(now));
+            warnings.extend(of_server.map(|warning| warning.at(config.certificate.place.clone())));
             let identity_headers = config.identity_headers.clone();
             let keeps_records = config.audit != Destination::None;
             let (tls, backend_tls) = (Arc::new(tls), backend_tls.map(Arc::new));
@@ -42,6 +50,7 @@ pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnosti
                 policy,
                 trust,
                 tls,
+                server_expiry,
                 backend_tls,
                 paths: config.paths,
                 trusted_proxies: config.trusted_proxies.clone(),
@@ -68,12 +77,14 @@ fn policy(path: &Located<PathBuf>) -> Result<(Policy, Vec<Diagnostic>), Vec<Diag
     Policy::compile(&sources)
 }
 
-fn server_side(config: &Config) -> Result<ServerConfig, Vec<Diagnostic>> {
+fn server_side(config: &Config) -> Result<(ServerConfig, Option<Expiry>), Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let chain = keep(certificates(&config.certificate, "the server's certificate"), &mut problems);
     let key = keep(private_key(&config.key), &mut problems);
     let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
-    handshake::server_config(chain, key).map_err(|error| {
+    let file = config.certificate.value.display().to_string();
+    let expiry = chain.first().and_then(|leaf| Expiry::of_certificate(ExpiryKind::Server, &file, leaf));
+    let server_config = handshake::server_config(chain, key).map_err(|error| {
         let problem = match error {
             rustls::Error::InconsistentKeys(_) => at(
                 &config.key,
@@ -87,7 +98,8 @@ fn server_side(config: &Config) -> Result<ServerConfig, Vec<Diagnostic>> {
             ),
         };
         vec![problem]
-    })
+    })?;
+    Ok((server_config, expiry))
 }
 
 /// Our side of TLS to the backend.

@@ -441,6 +441,26 @@ fn what_expires_is_told_with_its_file() {
 }
 
 #[test]
+fn metrics_tell_how_long_certificates_and_crls_last() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("tls.crl", "ca.crl");
+    fs::write(setup.path("ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
+    let proxy = setup.start();
+    let text = proxy.admin.get("/metrics").text();
+    let left = |kind: &str, file: &str| -> i64 {
+        let labels = format!("{{kind=\"{kind}\",file=\"{}\"}} ", proxy.setup.path(file).display());
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("sidegate_certificate_expiry_seconds")?.strip_prefix(labels.as_str())
+        });
+        line.unwrap_or_else(|| panic!("{labels}: {text}")).parse().unwrap()
+    };
+    let day = 24 * 60 * 60;
+    assert!((day - 60..=day).contains(&left("crl", "ca.crl")));
+    assert!((30 * day - 60..=30 * day).contains(&left("server", "server.crt")));
+    assert!((60 * day - 60..=60 * day).contains(&left("ca", "client-ca.crt")));
+}
+
+#[test]
 fn an_empty_folder_or_a_file_that_is_not_there_is_a_mistake() {
     let setup = Setup::new("http://127.0.0.1:9").set("tls.crl", "crl/");
     let said = |setup: &Setup| {

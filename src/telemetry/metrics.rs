@@ -1,7 +1,9 @@
 //! The Prometheus text format, and the only module that knows its crate.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -10,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::{BACKEND_RESULTS, Counters, Decision, Handshake};
 use crate::app::{Census, Running};
+use crate::identity::Expiry;
 
 /// All metrics, as they stand now, in the OpenMetrics text format.
 ///
@@ -33,6 +36,8 @@ type Family = (&'static str, &'static str, Vec<Sample>);
 struct Snapshot {
     counters: Vec<Family>,
     gauges: Vec<Family>,
+    /// Seconds until what is in a file expires, by kind and file.
+    expiries: BTreeMap<(&'static str, String), i64>,
 }
 
 /// A value without labels.
@@ -43,7 +48,11 @@ fn one(value: impl TryInto<u64>) -> Vec<Sample> {
 impl Snapshot {
     fn of(running: &Running) -> Self {
         let census = running.census();
-        Self { counters: counters(running, &census), gauges: gauges(&census) }
+        Self {
+            counters: counters(running, &census),
+            gauges: gauges(&census),
+            expiries: expiries(&running.expiries(), Timestamp::now()),
+        }
     }
 }
 
@@ -103,6 +112,17 @@ fn gauges(census: &Census) -> Vec<Family> {
     ]
 }
 
+/// Of several in one file the first to expire counts.
+fn expiries(all: &[Expiry], now: Timestamp) -> BTreeMap<(&'static str, String), i64> {
+    let mut expiries = BTreeMap::new();
+    for expiry in all {
+        let left = expiry.until.duration_since(now).as_secs();
+        let key = (expiry.kind.name(), expiry.file.clone());
+        expiries.entry(key).and_modify(|least: &mut i64| *least = left.min(*least)).or_insert(left);
+    }
+    expiries
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (name, help, samples) in &self.counters {
@@ -112,6 +132,13 @@ impl Collector for Snapshot {
             write(&mut encoder, name, help, samples, |value| {
                 ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
             })?;
+        }
+        let help = "Seconds until a certificate or CRL expires, by kind and file; negative afterwards";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("certificate_expiry_seconds", help, None, kind)?;
+        for ((kind, file), left) in &self.expiries {
+            let labels = [("kind", *kind), ("file", file.as_str())];
+            ConstGauge::new(*left).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
