@@ -3,6 +3,7 @@
 
 mod cert;
 mod demo;
+mod doctor;
 pub mod policy;
 mod run;
 
@@ -67,6 +68,8 @@ enum Verb {
     Policy(policy::Command),
     /// Say what a certificate says, and whether the proxy would accept it
     Cert(cert::Cert),
+    /// Say what is wrong with an installation, or about to be
+    Doctor(doctor::Doctor),
 }
 
 impl Cli {
@@ -77,6 +80,7 @@ impl Cli {
             Verb::Run(run) => run.run(),
             Verb::Demo(demo) => demo.run(),
             Verb::Cert(cert) => cert.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
+            Verb::Doctor(doctor) => doctor.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }

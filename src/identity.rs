@@ -17,6 +17,7 @@ pub use description::Description;
 pub(crate) use judgement::beyond_help;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
 pub use revocation::Missing;
+pub use signature::first_not_issued_by_next;
 pub use trust::{Expiry, ExpiryKind, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage};
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of

@@ -31,7 +31,13 @@ pub(super) struct Run {
 
 /// A flag and a variable for every key of the configuration.
 #[derive(Debug, Default)]
-struct Overrides(Vec<Override>);
+pub(super) struct Overrides(Vec<Override>);
+
+impl Overrides {
+    pub(super) fn given(&self) -> &[Override] {
+        &self.0
+    }
+}
 
 impl Args for Overrides {
     fn augment_args(command: Command) -> Command {

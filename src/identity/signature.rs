@@ -1,10 +1,10 @@
 //! Signatures over certificates and CRLs, checked with a key that is known already.
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use webpki::RawPublicKeyEntity;
 use x509_parser::der_parser::asn1_rs::Any;
-use x509_parser::prelude::FromDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A certificate or a CRL, as what was signed, how, and the signature (RFC 5280 §4.1, §5.1).
 pub(super) struct Signed<'a> {
@@ -50,4 +50,19 @@ impl<'a> Signed<'a> {
         }
         Err(flaw)
     }
+}
+
+/// The position of the first certificate of a chain that the one after it did not issue.
+#[must_use]
+pub fn first_not_issued_by_next(chain: &[CertificateDer<'_>]) -> Option<usize> {
+    let issued = |certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>| {
+        let (Ok((_, below)), Ok((_, above))) =
+            (X509Certificate::from_der(certificate), X509Certificate::from_der(issuer))
+        else {
+            return false;
+        };
+        below.issuer().as_raw() == above.subject().as_raw()
+            && Signed::of(certificate).is_some_and(|signed| signed.by(above.public_key().raw).is_ok())
+    };
+    chain.iter().zip(chain.iter().skip(1)).position(|(certificate, issuer)| !issued(certificate, issuer))
 }

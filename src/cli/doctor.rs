@@ -1,0 +1,143 @@
+//! `sidegate doctor`: what is wrong with an installation, or about to be.
+
+mod backend;
+mod machine;
+mod trust;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::run::Overrides;
+use super::{FINE, Format, NEGATIVE, Output, instant};
+use crate::config::Config;
+use crate::diagnostic::{Diagnostic, printable};
+use crate::live::Live;
+use crate::reload;
+
+/// Say what is wrong with an installation, or about to be
+///
+/// Reads the configuration and everything that it names as `run` does, and looks further: dates and chain of certificates, age
+/// of CRLs, whether the backend can be reached, also around the sidecar, descriptor limits, the clock. Run it where the proxy runs,
+/// as the user it runs as. Exits with 0 if all is well, with 1 if something deserves attention, and with 2 if the proxy
+/// would not start.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The configuration file
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "SIDEGATE_CONFIG",
+        default_value = "/etc/sidegate/sidegate.yaml"
+    )]
+    config: PathBuf,
+    /// When to judge dates: RFC 3339, or `@` and seconds since 1970 [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<Timestamp>,
+    /// How the findings are printed
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// What one look gave.
+#[derive(Debug)]
+struct Finding {
+    /// What was looked at, in a word.
+    check: &'static str,
+    /// What is to be seen there.
+    message: String,
+    /// What to do about it; nothing where all is well.
+    help: Option<String>,
+}
+
+impl Finding {
+    fn fine(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, message: message.into(), help: None }
+    }
+
+    fn wrong(check: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { check, message: message.into(), help: Some(help.into()) }
+    }
+
+    fn of_warning(check: &'static str, warning: &Diagnostic) -> Self {
+        Self::wrong(check, warning.message.clone(), warning.help.as_deref().unwrap_or_default())
+    }
+
+    const fn is_fine(&self) -> bool {
+        self.help.is_none()
+    }
+}
+
+impl Doctor {
+    /// Does what was asked.
+    pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+        let mut output = Output { out, err, colour: super::colour() };
+        ExitCode::from(self.look(&mut output).unwrap_or(FINE))
+    }
+
+    fn look(&self, output: &mut Output<'_>) -> io::Result<u8> {
+        let (config, live, warnings) = match self.load() {
+            Ok(loaded) => loaded,
+            Err(problems) => return output.bad_input(&problems),
+        };
+        let now = self.at.unwrap_or_else(Timestamp::now);
+        let findings = findings(&config, &live, &warnings, now);
+        match self.format {
+            Format::Human => human(&findings, output.out)?,
+            Format::Json => writeln!(output.out, "{:#}", as_json(&findings))?,
+        }
+        Ok(if findings.iter().all(Finding::is_fine) { FINE } else { NEGATIVE })
+    }
+
+    fn load(&self) -> Result<(Config, Live, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let source = reload::configuration(&self.config).map_err(|problem| vec![problem])?;
+        let folder = self.config.parent().unwrap_or(Path::new(""));
+        let config = Config::build(&source, folder, self.overrides.given())?;
+        let (live, warnings) = reload::snapshot(&config, 1)?;
+        Ok((config, live, warnings))
+    }
+}
+
+fn findings(config: &Config, live: &Live, warnings: &[Diagnostic], now: Timestamp) -> Vec<Finding> {
+    let mut findings = vec![Finding::fine("configuration", "everything that it names can be used")];
+    // What expires is looked at for itself, at the instant that was asked about.
+    let others = warnings.iter().filter(|warning| !matches!(warning.code, "expiry" | "crl-expired"));
+    findings.extend(others.map(|warning| Finding::of_warning("configuration", warning)));
+    findings.extend(trust::look(config, live, now));
+    findings.extend(backend::look(config));
+    findings.extend(machine::look(config, live, now));
+    findings
+}
+
+fn human(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+    for Finding { check, message, help } in findings {
+        let mark = if help.is_some() { "attention" } else { "fine" };
+        writeln!(out, "{mark:<10} {check:<14} {}", printable(message))?;
+        for line in help.iter().flat_map(|help| help.lines()) {
+            writeln!(out, "{:<25} {}", "", printable(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn as_json(findings: &[Finding]) -> Value {
+    let list: Vec<Value> = findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "check": finding.check,
+                "fine": finding.is_fine(),
+                "message": finding.message,
+                "help": finding.help,
+            })
+        })
+        .collect();
+    json!({ "fine": findings.iter().all(Finding::is_fine), "findings": list })
+}

@@ -1,0 +1,70 @@
+//! Certificates and CRLs: how long they last, and whether clients will take the server's.
+
+use std::fs;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::Finding;
+use crate::config::Config;
+use crate::identity::{Attribute, Expiry, ExpiryKind, Identity, first_not_issued_by_next};
+use crate::live::Live;
+
+pub(super) fn look(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
+    let mut findings: Vec<_> = live.expiries().map(|expiry| of_expiry(&expiry, now)).collect();
+    findings.extend(server_chain(config));
+    if !live.trust.checks_revocation() {
+        findings.push(Finding::fine("revocation", "not checked: `tls.crl` is not set"));
+    }
+    findings
+}
+
+fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
+    let check = match expiry.kind {
+        ExpiryKind::Server => "certificate",
+        ExpiryKind::Ca => "client CA",
+        ExpiryKind::Crl => "CRL",
+    };
+    let Expiry { name, file, from, until, .. } = expiry;
+    if now < *from {
+        // A CRL is issued now and then by a clock that is a little ahead.
+        let a_little =
+            expiry.kind == ExpiryKind::Crl && from.duration_since(now) < SignedDuration::from_mins(5);
+        if !a_little {
+            let message = format!("`{name}` (`{file}`) is not valid before {from}");
+            return Finding::wrong(check, message, "wait until then, or mend this machine's clock");
+        }
+    }
+    match expiry.warning(now) {
+        Some(warning) => Finding::of_warning(check, &warning),
+        None => Finding::fine(check, format!("`{name}` (`{file}`) is good until {until}")),
+    }
+}
+
+/// What clients need: names to compare, and each certificate with its issuer after it.
+fn server_chain(config: &Config) -> Option<Finding> {
+    let file = config.certificate.value.display();
+    let bytes = fs::read(&config.certificate.value).ok()?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().ok()?;
+    let names = chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok());
+    let has_name = names.is_some_and(|identity| {
+        [Attribute::Dns, Attribute::Ip].into_iter().any(|kind| identity.values(kind).next().is_some())
+    });
+    if !has_name {
+        let message = format!("the server's certificate `{file}` has no DNS name and no IP address");
+        return Some(Finding::wrong(
+            "certificate",
+            message,
+            "issue it with subject alternative names; clients look at nothing else",
+        ));
+    }
+    let position = first_not_issued_by_next(&chain)?;
+    let message =
+        format!("certificate {} of `{file}` was not issued by the one after it", position.saturating_add(1));
+    Some(Finding::wrong(
+        "certificate",
+        message,
+        "put the server's own certificate first, then its issuer, and so on; clients may not find the way otherwise",
+    ))
+}
