@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Results go to standard output, diagnostics to standard error; exit codes are
 //! 0 for fine, 1 for a negative answer, 2 for bad input.
 
+mod cert;
 mod demo;
 pub mod policy;
 mod run;
@@ -8,12 +9,44 @@ mod run;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
 
 /// Bad input: what was given cannot be worked with.
 pub(crate) const BAD_INPUT: u8 = 2;
+
+/// Exit code of a good end.
+const FINE: u8 = 0;
+/// Exit code of a negative answer.
+const NEGATIVE: u8 = 1;
+
+/// Where a verb writes.
+struct Output<'o> {
+    out: &'o mut dyn Write,
+    err: &'o mut dyn Write,
+    colour: bool,
+}
+
+impl Output<'_> {
+    /// Shows problems to a person, and gives the exit code of bad input.
+    fn bad_input(&mut self, problems: &[Diagnostic]) -> io::Result<u8> {
+        for problem in problems {
+            writeln!(self.err, "{}", problem.human(self.colour))?;
+        }
+        Ok(BAD_INPUT)
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
 
 /// A reverse-proxy authorization sidecar: mutual TLS in, YAML policies, forwarded or a documented answer out.
 #[derive(Debug, Parser)]
@@ -32,6 +65,8 @@ enum Verb {
     /// Check, test, explain and change policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Say what a certificate says, and whether the proxy would accept it
+    Cert(cert::Cert),
 }
 
 impl Cli {
@@ -41,9 +76,19 @@ impl Cli {
         match self.verb {
             Verb::Run(run) => run.run(),
             Verb::Demo(demo) => demo.run(),
+            Verb::Cert(cert) => cert.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }
+}
+
+/// An instant on the command line: RFC 3339, or `@` and seconds since 1970.
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let instant = match text.strip_prefix('@') {
+        Some(seconds) => seconds.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        None => text.parse().ok(),
+    };
+    instant.ok_or_else(|| "an instant such as 2027-01-01T00:00:00Z is expected".to_owned())
 }
 
 /// Whether a person reads standard error on a terminal that shows colours.

@@ -20,7 +20,7 @@ use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
-use crate::identity::{Attribute, Usage};
+use crate::identity::{Attribute, Missing, Pin, Usage};
 use crate::policy::Network;
 use crate::target;
 use crate::telemetry::{Destination, Format};
@@ -39,6 +39,14 @@ pub struct Config {
     pub key: Located<PathBuf>,
     /// The client CAs: a PEM file or a folder of them.
     pub client_ca: Located<PathBuf>,
+    /// Their CRLs: a file or a folder of them; nothing where revocation is not checked.
+    pub crl: Option<Located<PathBuf>>,
+    /// How long a CRL is believed after its `nextUpdate`.
+    pub crl_grace: Duration,
+    /// What becomes of clients whose issuer has no CRL.
+    pub crl_missing: Missing,
+    /// The trust domains of client CA files.
+    pub trust_domains: Vec<Pin>,
     /// What is asked of a client certificate's extended key usage.
     pub usage: Usage,
     /// Where requests go.
@@ -183,6 +191,8 @@ impl<'a> Draft<'a> {
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
         let (settings, backend_tls) = self.backend(&backend, &backend_tls, &http);
+        let crl = self.optional_path(&tls, "crl");
+        let trust_domains = self.trust_domains(&tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
         let limits_read = self.limits(&limits, &lobby, &http);
@@ -214,6 +224,15 @@ impl<'a> Draft<'a> {
             certificate: certificate?,
             key: key?,
             client_ca: client_ca?,
+            crl,
+            crl_grace: self.read_or_default(
+                &tls,
+                "crl_grace",
+                |reader, node| reader.duration(node),
+                Duration::ZERO,
+            ),
+            crl_missing: self.choice(&tls, "crl_missing", &MISSING, Missing::Refuse),
+            trust_domains,
             usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
             backend: settings?,
             backend_tls,
@@ -433,6 +452,14 @@ impl<'a> Draft<'a> {
         networks.map(|networks| networks.value).unwrap_or_default()
     }
 
+    fn trust_domains(&mut self, section: &Section<'_>) -> Vec<Pin> {
+        let pins = self.read(section, "trust_domains", |reader, node| {
+            let entries = reader.entries(node, "`trust_domains`")?;
+            Some(entries.into_iter().filter_map(|(file, _, value)| pin(reader, file, value)).collect())
+        });
+        pins.map(|pins| pins.value).unwrap_or_default()
+    }
+
     fn audit(&mut self, section: &Section<'_>) -> Destination {
         let folder = self.folder;
         let read = |reader: &mut Reader<'_>, node: &Node<'_>| {
@@ -472,6 +499,19 @@ const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::T
 fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
     let network = Network::parse(reader.name(node)?);
     network.map_err(|(message, help)| reader.error("bad-network", node, message, help)).ok()
+}
+
+const MISSING: [(&str, Missing); 2] = [("refuse", Missing::Refuse), ("allow", Missing::Allow)];
+
+/// One entry of `tls.trust_domains`.
+fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<Pin> {
+    let text = reader.text(value)?;
+    let Ok(domain) = text.parse() else {
+        let help = "write it as in `shop.example`: lower-case letters, digits, `.`, `-` and `_`".to_owned();
+        reader.error("bad-trust-domain", value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
+        return None;
+    };
+    Some(Pin { file: file.to_owned(), domain, place: Some(reader.place(value)) })
 }
 
 /// One entry of `identity_headers.custom`.

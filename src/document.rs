@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Place, Source, Span};
 
-pub use read::{Fields, Reader};
+pub use read::{Fields, Reader, duration};
 
 /// How much a document may ask of the machine before it is refused.
 #[derive(Clone, Copy, Debug)]

@@ -3,15 +3,21 @@
 //! [`judge`] is the one place where a presented chain becomes an [`Identity`] or is refused (DESIGN §2.1); the proxy
 //! calls it after each handshake, also a resumed one, and again whenever a verdict may have stopped being true.
 
+mod der;
+mod description;
 mod judgement;
 mod names;
+mod revocation;
+mod signature;
 mod trust;
 
 use std::fmt;
 
+pub use description::Description;
 pub(crate) use judgement::beyond_help;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
-pub use trust::{Trust, TrustError, Usage};
+pub use revocation::Missing;
+pub use trust::{Expiry, ExpiryKind, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage};
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of
 /// `identity_headers.custom` in the configuration.

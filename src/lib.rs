@@ -49,6 +49,7 @@ pub mod config;
 pub mod live;
 pub mod reload;
 pub mod policy_files;
+pub mod trust_files;
 pub mod document;
 pub mod diagnostic;
 pub mod leash;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -13,11 +14,12 @@ use crate::config::{BackendTls, Config, Located};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::forward;
 use crate::handshake;
-use crate::identity::Trust;
+use crate::identity::{Trust, TrustSources};
 use crate::live::Live;
 use crate::policy::Policy;
 use crate::policy_files;
 use crate::telemetry::Destination;
+use crate::trust_files::{self, Kind};
 
 /// Reads everything that a configuration names. Warnings come with the snapshot.
 ///
@@ -26,11 +28,12 @@ use crate::telemetry::Destination;
 pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let tls = keep(server_side(config), &mut problems);
-    let trust = keep(client_authorities(config, generation), &mut problems);
+    let trust = keep(trust(config, generation, Timestamp::now()), &mut problems);
     let backend_tls = keep(config.backend_tls.as_ref().map(client_side).transpose(), &mut problems);
     let policy = keep(policy(&config.policies), &mut problems);
     match (tls, trust, backend_tls, policy) {
-        (Some(tls), Some(trust), Some(backend_tls), Some((policy, warnings))) => {
+        (Some(tls), Some((trust, mut warnings)), Some(backend_tls), Some((policy, of_policy))) => {
+            warnings.extend(of_policy);
             let identity_headers = config.identity_headers.clone();
             let keeps_records = config.audit != Destination::None;
             let (tls, backend_tls) = (Arc::new(tls), backend_tls.map(Arc::new));
@@ -112,7 +115,9 @@ fn client_side(settings: &BackendTls) -> Result<ClientConfig, Vec<Diagnostic>> {
 
 fn backend_authorities(path: &Located<PathBuf>) -> Result<RootCertStore, Vec<Diagnostic>> {
     let mut roots = RootCertStore::empty();
-    for file in authority_files(path)? {
+    for file in trust_files::list(&path.value, Kind::Certificates)
+        .map_err(|problem| vec![problem.at(path.place.clone())])?
+    {
         let located = Located { value: file, place: path.place.clone() };
         for certificate in certificates(&located, "the authorities of the backend")? {
             roots.add(certificate).map_err(|error| {
@@ -128,52 +133,27 @@ fn backend_authorities(path: &Located<PathBuf>) -> Result<RootCertStore, Vec<Dia
     Ok(roots)
 }
 
-fn client_authorities(config: &Config, generation: u64) -> Result<Trust, Vec<Diagnostic>> {
-    let mut authorities = Vec::new();
-    let mut names = Vec::new();
-    for file in authority_files(&config.client_ca)? {
-        let located = Located { value: file, place: config.client_ca.place.clone() };
-        for certificate in certificates(&located, "client CAs")? {
-            names.push(located.value.clone());
-            authorities.push(certificate);
-        }
-    }
-    Trust::of_authorities(&authorities, config.usage, generation).map_err(|(index, error)| {
-        let name = names.get(index).unwrap_or(&config.client_ca.value).display();
-        vec![at(
-            &config.client_ca,
-            format!("`{name}` cannot be a client CA: {error}"),
-            "put the certificates of the authorities there that issue client certificates, and nothing else",
-        )]
-    })
-}
-
-/// The file itself, or the certificates in a folder, in name order. Kubernetes' `..data` links are not files of ours.
-fn authority_files(path: &Located<PathBuf>) -> Result<Vec<PathBuf>, Vec<Diagnostic>> {
-    if !path.value.is_dir() {
-        return Ok(vec![path.value.clone()]);
-    }
-    let unreadable = |error: io::Error| vec![unreadable(path, &path.value, &error)];
-    let mut files = Vec::new();
-    for entry in fs::read_dir(&path.value).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        let is_hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let is_certificate = file
-            .extension()
-            .is_some_and(|extension| ["pem", "crt", "cer"].iter().any(|known| extension == *known));
-        if !is_hidden && is_certificate && file.is_file() {
-            files.push(file);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(vec![at(
-            path,
-            format!("there is no certificate in the folder `{}`", path.value.display()),
-            "put at least one *.pem or *.crt file there; without a client CA every client would be refused",
-        )]);
-    }
-    Ok(files)
+/// The client CAs and their CRLs.
+fn trust(
+    config: &Config,
+    generation: u64,
+    now: Timestamp,
+) -> Result<(Trust, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let read = |path: &Located<PathBuf>, kind| trust_files::read(&path.value, kind, Some(&path.place));
+    let authorities = keep(read(&config.client_ca, Kind::Certificates), &mut problems);
+    let crls = config.crl.as_ref().map(|path| read(path, Kind::Crls)).transpose();
+    let crls = keep(crls, &mut problems);
+    let (Some(authorities), Some(crls)) = (authorities, crls) else { return Err(problems) };
+    let sources = TrustSources {
+        authorities,
+        crls,
+        usage: config.usage,
+        crl_grace: config.crl_grace,
+        crl_missing: config.crl_missing,
+        pins: config.trust_domains.clone(),
+    };
+    Trust::build(&sources, generation, now)
 }
 
 fn certificates(

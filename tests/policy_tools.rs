@@ -1,56 +1,8 @@
-//! The tools for authors answer as in their committed examples: each text of `policy_tools/` starts with a command line
-//! after `$ sidegate policy`, then what it prints, then its exit code. They run in `policies/`. With `UPDATE_SNAPSHOTS=1`
-//! the answers are written anew; read what changed before committing it.
+//! The tools for authors answer as in their committed examples, which run in `policies/`.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use crate::support::golden;
 
 #[test]
 fn every_tool_answers_as_in_its_example() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files: Vec<_> =
-        fs::read_dir(root.join("tests/policy_tools")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|ending| ending == "txt"));
-    files.sort();
-    assert!(!files.is_empty());
-    let mut wrong = Vec::new();
-    for file in files {
-        let committed = fs::read_to_string(&file).unwrap();
-        let line = committed.lines().next().unwrap_or_default().to_owned();
-        let answer = format!("{line}\n{}", answer(&root.join("policies"), &line));
-        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-            fs::write(&file, &answer).unwrap();
-        } else if committed != answer {
-            wrong.push(format!("{}:\n{answer}", file.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "these answer otherwise than committed:\n{}", wrong.join("\n"));
-}
-
-fn answer(folder: &Path, line: &str) -> String {
-    let words =
-        words(line.strip_prefix("$ sidegate policy ").unwrap_or_else(|| panic!("no command: {line}")));
-    let output = Command::new(env!("CARGO_BIN_EXE_sidegate"))
-        .arg("policy")
-        .args(words)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    format!("{}{}exit {}\n", text(output.stdout), text(output.stderr), output.status.code().unwrap_or(-1))
-}
-
-/// The words of a line; single quotes hold one together.
-fn words(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for character in line.chars() {
-        match character {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            character => words.last_mut().unwrap().push(character),
-        }
-    }
-    words
+    golden::assert_as_committed("tests/policy_tools", "policies");
 }

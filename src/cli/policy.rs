@@ -9,17 +9,17 @@ mod test;
 mod who_can;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Subcommand, ValueEnum};
-use jiff::Timestamp;
+use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::{FINE, Format, NEGATIVE, Output, instant};
 use crate::diagnostic::{Diagnostic, Source, did_you_mean};
 use crate::identity::{Attribute, Identity};
 use crate::policy::{self, Model, spelled};
@@ -64,37 +64,6 @@ impl Command {
         // Who closed the pipe (`| head`) wants no more, and no complaint either.
         ExitCode::from(done.map_or(FINE, |answer| answer))
     }
-}
-
-/// Exit code of a good end.
-const FINE: u8 = 0;
-/// Exit code of a negative answer.
-const NEGATIVE: u8 = 1;
-
-/// Where a verb writes.
-struct Output<'o> {
-    out: &'o mut dyn Write,
-    err: &'o mut dyn Write,
-    colour: bool,
-}
-
-impl Output<'_> {
-    /// Shows problems to a person, and gives the exit code of bad input.
-    fn bad_input(&mut self, problems: &[Diagnostic]) -> io::Result<u8> {
-        for problem in problems {
-            writeln!(self.err, "{}", problem.human(self.colour))?;
-        }
-        Ok(super::BAD_INPUT)
-    }
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Human,
-    /// For programs
-    Json,
 }
 
 /// Reads policies without their test files.
@@ -153,15 +122,6 @@ fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
     let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let der = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
     Identity::of_certificate(&der).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
-}
-
-/// An instant on the command line: RFC 3339, or `@` and seconds since 1970.
-fn instant(text: &str) -> Result<Timestamp, String> {
-    let instant = match text.strip_prefix('@') {
-        Some(seconds) => seconds.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),
-        None => text.parse().ok(),
-    };
-    instant.ok_or_else(|| "an instant such as 2027-01-01T00:00:00Z is expected".to_owned())
 }
 
 /// The address that requests come from where nothing is said.

@@ -30,6 +30,25 @@ pub const KEYS: &[Key] = &[
         "The authorities that client certificates must come from: a PEM file, or a folder of them",
     ),
     key(
+        "tls.crl",
+        "PATH",
+        "",
+        "CRLs of the client CAs and of the intermediates below them: a file (PEM or DER), or a folder of them",
+    ),
+    key("tls.crl_grace", "DURATION", "0s", "How long a CRL is believed after its nextUpdate"),
+    key(
+        "tls.crl_missing",
+        "WHAT",
+        "refuse",
+        "Clients with an issuer in their chain that has no CRL, where `tls.crl` is set: refuse or allow",
+    ),
+    key(
+        "tls.trust_domains",
+        "MAP",
+        "",
+        "Client CA files whose certificates must have a SPIFFE id of one domain: {shop-ca.pem: shop.example}",
+    ),
+    key(
         "tls.require_client_auth_eku",
         "BOOL",
         "false",

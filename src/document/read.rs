@@ -234,24 +234,13 @@ impl<'d> Reader<'d> {
             self.wrong_type(node, EXPECTED, None);
             return None;
         };
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
-        let milliseconds = match unit.trim_start() {
-            "ms" => Some(1),
-            "s" => Some(1_000),
-            "m" => Some(60_000),
-            "h" => Some(3_600_000),
-            "d" => Some(86_400_000),
-            _ => None,
-        };
-        let length =
-            number.parse::<u64>().ok().zip(milliseconds).and_then(|(number, unit)| number.checked_mul(unit));
+        let length = duration(text);
         if length.is_none() {
-            let help =
-                (!number.is_empty() && unit.is_empty()).then(|| format!("add the unit, as in `{number}s`"));
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let help = is_number.then(|| format!("add the unit, as in `{text}s`"));
             self.error("bad-duration", node, format!("{EXPECTED}, not `{text}`"), help);
         }
-        length.map(Duration::from_millis)
+        length
     }
 
     /// An instant in RFC 3339.
@@ -360,6 +349,22 @@ fn instant_help(text: &str) -> Option<String> {
     text.parse::<jiff::civil::DateTime>()
         .is_ok()
         .then(|| format!("add the zone, as in `{}Z` for UTC", text.replace(' ', "T")))
+}
+
+/// A length of time as people write it: `500ms`, `5s`, `2m`, `48h`, `7d`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let milliseconds: u64 = match unit.trim_start() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -1,17 +1,22 @@
 //! The judgement: a presented chain, the trust bundle and an instant make an identity, or the reason why not.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use jiff::Timestamp;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, UnixTime, alg_id};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::der_parser::asn1_rs::{Any, Tag};
+use x509_parser::extensions::KeyUsage as Usages;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::{Identity, Trust, Usage, names};
+use super::der::is_well_formed;
+use super::revocation::Role;
+use super::{Attribute, Identity, Trust, TrustDomain, Usage, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
 const MAX_CERTIFICATES: usize = 64;
@@ -20,12 +25,19 @@ const MAX_CHAIN_BYTES: usize = 64 * 1024;
 /// DER of the extended key usage `clientAuth`, 1.3.6.1.5.5.7.3.2 (RFC 5280 §4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
+/// The curves of the provider, and the length of an uncompressed point on each (RFC 5480 §2.1.1.1).
+const CURVES: [(AlgorithmIdentifier, usize, &EcdsaVerificationAlgorithm); 3] = [
+    (alg_id::ECDSA_P256, 65, &signature::ECDSA_P256_SHA256_ASN1),
+    (alg_id::ECDSA_P384, 97, &signature::ECDSA_P384_SHA384_ASN1),
+    (alg_id::ECDSA_P521, 133, &signature::ECDSA_P521_SHA512_ASN1),
+];
+
 /// A verdict in the client's favour: who it is, and until when that is true.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     /// Who the client is.
     pub identity: Identity,
-    /// The last instant at which the verdict is true: the earliest end of validity in the chain.
+    /// The last instant at which the verdict is true: the earliest end of validity in the chain, and of its CRLs.
     pub valid_until: Timestamp,
     /// The generation of the trust bundle under which it was reached.
     pub generation: u64,
@@ -62,8 +74,14 @@ pub enum Flaw {
     UnknownIssuer,
     /// A signature in the chain is wrong.
     BadSignature,
-    /// Revoked by its issuer.
+    /// It, or an issuer of it, was revoked.
     Revoked,
+    /// No CRL says whether it was revoked.
+    RevocationUnknown,
+    /// The CRL that says whether it was revoked is too old to be believed.
+    RevocationOutdated,
+    /// Its authority may issue SPIFFE ids of another trust domain only.
+    OtherTrustDomain,
     /// Its extended key usage is not for clients.
     NotForClients,
     /// Its key usage does not allow signatures, or an issuer's does not allow to sign certificates.
@@ -88,6 +106,39 @@ pub enum Flaw {
     Malformed,
 }
 
+impl Flaw {
+    /// The short stable name of its kind, for programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::OldVersion => "old_version",
+            Self::TooLong => "too_long",
+            Self::UnacceptableKey(_) => "unacceptable_key",
+            Self::UnacceptableSignature => "unacceptable_signature",
+            Self::Expired(_) => "expired",
+            Self::NotYetValid(_) => "not_yet_valid",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::BadSignature => "bad_signature",
+            Self::Revoked => "revoked",
+            Self::RevocationUnknown => "revocation_unknown",
+            Self::RevocationOutdated => "revocation_outdated",
+            Self::OtherTrustDomain => "other_trust_domain",
+            Self::NotForClients => "not_for_clients",
+            Self::WrongKeyUsage => "wrong_key_usage",
+            Self::AuthorityAsClient => "authority_as_client",
+            Self::IssuerMayNot => "issuer_may_not",
+            Self::NameNotAllowed => "name_not_allowed",
+            Self::MalformedName(_) => "malformed_name",
+            Self::TooManyNames => "too_many_names",
+            Self::SeveralSpiffeIds => "several_spiffe_ids",
+            Self::UnknownCriticalExtension => "unknown_critical_extension",
+            Self::TooComplex => "too_complex",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,7 +155,14 @@ impl fmt::Display for Flaw {
                 f.write_str("the certificate was not issued by an authority that is trusted here")
             }
             Self::BadSignature => f.write_str("a signature in the certificate chain is wrong"),
-            Self::Revoked => f.write_str("the certificate was revoked"),
+            Self::Revoked => f.write_str("the certificate, or an issuer of it, was revoked"),
+            Self::RevocationUnknown => f.write_str("it cannot be told whether the certificate was revoked"),
+            Self::RevocationOutdated => {
+                f.write_str("it cannot be told any more whether the certificate was revoked")
+            }
+            Self::OtherTrustDomain => f.write_str(
+                "the certificate has no SPIFFE id of the trust domain that its authority stands for",
+            ),
             Self::NotForClients => {
                 f.write_str("the certificate is not for client authentication (extended key usage)")
             }
@@ -160,7 +218,7 @@ fn verify(
         return Err(flaw);
     }
     let identity = names::read(leaf)?;
-    let valid_until = verify_path(leaf, intermediates, trust, now)?;
+    let valid_until = verify_path(leaf, intermediates, &identity, trust, now)?;
     Ok(Authenticated { identity, valid_until, generation: trust.generation })
 }
 
@@ -173,15 +231,18 @@ pub(crate) fn beyond_help(leaf: &CertificateDer<'_>) -> Option<Flaw> {
         Err(_) => return Some(Flaw::Unreadable),
     }
     let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return Some(Flaw::Unreadable) };
+    if !is_well_formed(leaf) {
+        return Some(Flaw::Unreadable);
+    }
     unacceptable_key(&certificate)
 }
 
-/// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider.
+/// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider. Algorithms are
+/// compared byte for byte, as webpki compares them when it verifies: a key that it would not use is none.
 fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
-    let key = certificate.public_key();
-    let algorithm = key.algorithm.algorithm.to_id_string();
-    match key.parsed() {
-        Ok(PublicKey::RSA(rsa)) => {
+    let algorithm = key_algorithm(certificate.public_key().raw);
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(rsa)) if algorithm == Some(alg_id::RSA_ENCRYPTION.as_ref()) => {
             let bits = rsa.modulus.iter().skip_while(|byte| **byte == 0).count().saturating_mul(8);
             match bits {
                 ..2048 => Some(Flaw::UnacceptableKey("RSA below 2048 bits")),
@@ -189,20 +250,34 @@ fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
                 _ => Some(Flaw::UnacceptableKey("RSA above 8192 bits")),
             }
         }
-        Ok(PublicKey::EC(point)) => match point.data().len() {
-            65 | 97 | 133 => None,
-            _ => Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521")),
-        },
-        // Ed25519 (RFC 8410).
-        _ if algorithm == "1.3.101.112" => None,
+        Ok(PublicKey::EC(point)) => {
+            let known = CURVES.iter().find(|(curve, ..)| algorithm == Some(curve.as_ref()));
+            let Some((_, length, verification)) = known else {
+                return Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521"));
+            };
+            // Nobody can prove to have the key of what is no point; said here, it is said by every tool.
+            let point = point.data();
+            let is_point = point.len() == *length && ParsedPublicKey::new(*verification, point).is_ok();
+            (!is_point).then_some(Flaw::UnacceptableKey("it is no point on its curve"))
+        }
+        _ if algorithm == Some(alg_id::ED25519.as_ref()) => None,
         _ => Some(Flaw::UnacceptableKey("neither RSA, ECDSA nor Ed25519")),
     }
 }
 
-/// Builds and verifies the path to an authority; returns the earliest end of validity along it.
+/// The algorithm and its parameters, from a SubjectPublicKeyInfo.
+fn key_algorithm(info: &[u8]) -> Option<&[u8]> {
+    let (_, info) = Any::from_der(info).ok()?;
+    let (_, algorithm) = Any::from_der(info.data).ok()?;
+    let is_sequence = |any: &Any<'_>| any.header.is_universal() && any.header.tag() == Tag::Sequence;
+    (is_sequence(&info) && is_sequence(&algorithm)).then_some(algorithm.data)
+}
+
+/// Builds and verifies the path to an authority; returns the last instant at which that holds.
 fn verify_path(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
+    identity: &Identity,
     trust: &Trust,
     now: Timestamp,
 ) -> Result<Timestamp, Flaw> {
@@ -212,53 +287,113 @@ fn verify_path(
         Usage::ClientAuthIfAny => KeyUsage::client_auth(),
         Usage::ClientAuth => KeyUsage::required(CLIENT_AUTH),
     };
-    // webpki tries another path where this one is turned down, so what it says in the end may be another path's
-    // fault; the usage is the one worth telling.
-    let wrong_usage = Cell::new(false);
-    let look_at_usages = |path: &VerifiedPath<'_>| {
-        if usages_allow(leaf, path) {
-            return Ok(());
+    // webpki tries another path where this one is turned down, so what it says in the end may be another path's fault;
+    // what was objected to here is the one worth telling.
+    let (objection, ends) = (RefCell::new(None), Cell::new(now));
+    let look_at = |path: &VerifiedPath<'_>| match path_holds_until(leaf, path, identity, trust, now) {
+        Ok(until) => {
+            ends.set(until);
+            Ok(())
         }
-        wrong_usage.set(true);
-        Err(webpki::Error::ExtensionValueInvalid)
+        Err(flaw) => {
+            objection.borrow_mut().get_or_insert(flaw);
+            Err(webpki::Error::ExtensionValueInvalid)
+        }
     };
-    let path = certificate
-        .verify_for_usage(
-            aws_lc_rs::default_provider().signature_verification_algorithms.all,
-            &anchors,
-            intermediates,
-            unix_time(now),
-            usage,
-            None,
-            Some(&look_at_usages),
-        )
-        .map_err(|error| if wrong_usage.get() { Flaw::WrongKeyUsage } else { flaw(&error) })?;
-    let ends = path.intermediate_certificates().map(|certificate| end_of(&certificate.der()));
-    let anchor_ends = trust.expiry_of(path.anchor()).unwrap_or(now);
-    Ok(ends.chain([end_of(leaf), anchor_ends]).min().unwrap_or(now))
+    let verified = certificate.verify_for_usage(
+        default_provider().signature_verification_algorithms.all,
+        &anchors,
+        intermediates,
+        unix_time(now),
+        usage,
+        None,
+        Some(&look_at),
+    );
+    match verified {
+        Ok(_) => Ok(ends.get()),
+        Err(error) => Err(objection.take().unwrap_or_else(|| flaw(&error))),
+    }
+}
+
+/// What webpki leaves to us, on a path that it finds good.
+fn path_holds_until(
+    leaf: &CertificateDer<'_>,
+    path: &VerifiedPath<'_>,
+    identity: &Identity,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Timestamp, Flaw> {
+    let ders: Vec<_> = std::iter::once(leaf.clone())
+        .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
+        .collect();
+    let certificates: Vec<_> = ders
+        .iter()
+        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Flaw::Unreadable)?;
+    if !ders.iter().all(|der| is_well_formed(der)) {
+        return Err(Flaw::Malformed);
+    }
+    if !usages_allow(&certificates, is_spiffe(identity)) {
+        return Err(Flaw::WrongKeyUsage);
+    }
+    // One authority may be there with several certificates.
+    let anchors: Vec<_> = trust.authorities_of(path.anchor()).collect();
+    let anchor = anchors.first().ok_or(Flaw::UnknownIssuer)?;
+    if anchor.domain.as_ref().is_some_and(|domain| !is_of(identity, domain)) {
+        return Err(Flaw::OtherTrustDomain);
+    }
+    if anchors.iter().all(|authority| authority.is_revoked) {
+        return Err(Flaw::Revoked);
+    }
+    let anchor_ends = anchors.iter().map(|authority| authority.not_after).max().unwrap_or(now);
+    let not_revoked = not_revoked_until(&certificates, &anchor.key, trust, now)?;
+    Ok(certificates.iter().map(end_of).chain([anchor_ends, not_revoked]).min().unwrap_or(now))
 }
 
 /// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not look at it.
-fn usages_allow(leaf: &CertificateDer<'_>, path: &VerifiedPath<'_>) -> bool {
-    let allows = |der: &[u8], check: fn(&x509_parser::extensions::KeyUsage) -> bool| {
-        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
-            certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
-        })
+fn usages_allow(path: &[X509Certificate<'_>], is_spiffe: bool) -> bool {
+    let allows = |certificate: &X509Certificate<'_>, check: &dyn Fn(&Usages) -> bool| {
+        certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
     };
-    allows(leaf, x509_parser::extensions::KeyUsage::digital_signature)
-        && path
-            .intermediate_certificates()
-            .all(|issuer| allows(&issuer.der(), x509_parser::extensions::KeyUsage::key_cert_sign))
+    // What may sign certificates is an authority, which no leaf is (RFC 5280 §4.2.1.3); the leaf of a SPIFFE id does not
+    // sign CRLs either (X.509-SVID §4.3).
+    let leaf = |usage: &Usages| {
+        usage.digital_signature() && !usage.key_cert_sign() && !(is_spiffe && usage.crl_sign())
+    };
+    path.split_first().is_some_and(|(first, issuers)| {
+        allows(first, &leaf) && issuers.iter().all(|issuer| allows(issuer, &Usages::key_cert_sign))
+    })
+}
+
+/// Asks the CRLs about every certificate of a path, leaf first, whose last issuer has this key.
+fn not_revoked_until(
+    path: &[X509Certificate<'_>],
+    anchor_key: &[u8],
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Timestamp, Flaw> {
+    let Some(revocation) = &trust.revocation else { return Ok(Timestamp::MAX) };
+    let issuer_keys = path.iter().skip(1).map(|issuer| issuer.public_key().raw).chain([anchor_key]);
+    let roles = std::iter::once(Role::Leaf).chain(std::iter::repeat(Role::Authority));
+    let mut until = Timestamp::MAX;
+    for ((certificate, key), role) in path.iter().zip(issuer_keys).zip(roles) {
+        until = until.min(revocation.judge(certificate, key, role, now)?);
+    }
+    Ok(until)
+}
+
+fn is_spiffe(identity: &Identity) -> bool {
+    identity.values(Attribute::Uri).any(|uri| uri.starts_with("spiffe:"))
+}
+
+fn is_of(identity: &Identity, domain: &TrustDomain) -> bool {
+    identity.values(Attribute::Uri).any(|uri| domain.holds(uri))
 }
 
 /// The end of validity; a date that no calendar here can hold never comes.
-fn end_of(der: &[u8]) -> Timestamp {
-    X509Certificate::from_der(der)
-        .ok()
-        .and_then(|(_, certificate)| {
-            Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
-        })
-        .unwrap_or(Timestamp::MAX)
+fn end_of(certificate: &X509Certificate<'_>) -> Timestamp {
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX)
 }
 
 fn unix_time(now: Timestamp) -> UnixTime {

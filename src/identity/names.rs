@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aws_lc_rs::digest;
-use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{
     OID_DOMAIN_COMPONENT, OID_PKCS9_EMAIL_ADDRESS, OID_USERID, OID_X509_COMMON_NAME, OID_X509_COUNTRY_NAME,
@@ -14,6 +14,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
+use super::der::elements;
 use super::{Attribute, Flaw, Identity};
 
 /// More subject alternative names than any real client has; each costs work in every policy.
@@ -114,18 +115,18 @@ fn spiffe(attributes: &[(Attribute, String)]) -> Result<(), Flaw> {
 
 fn is_spiffe_id(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("spiffe://") else { return false };
-    let (domain, path) = match rest.split_once('/') {
-        Some((domain, path)) => (domain, Some(path)),
-        None => (rest, None),
-    };
-    let in_domain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    // Without a path it names the whole domain, which no client is (X.509-SVID §3.1).
+    let Some((domain, path)) = rest.split_once('/') else { return false };
     let in_segment = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     let segment_is_good =
         |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(in_segment);
-    id.len() <= 2048
-        && (1..=255).contains(&domain.len())
-        && domain.bytes().all(in_domain)
-        && path.is_none_or(|path| path.split('/').all(segment_is_good))
+    id.len() <= 2048 && is_trust_domain(domain) && path.split('/').all(segment_is_good)
+}
+
+/// The name of a SPIFFE trust domain (SPIFFE-ID §2.1).
+pub(super) fn is_trust_domain(name: &str) -> bool {
+    let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    (1..=255).contains(&name.len()) && name.bytes().all(good)
 }
 
 /// DNS names do not know case or a final dot; folded once, here.
@@ -191,7 +192,10 @@ fn utf32(bytes: &[u8]) -> Option<String> {
 }
 
 /// A distinguished name as RFC 4514 writes it: most specific part first, special characters escaped.
-fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
+pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
+    if !is_a_name(name.as_raw()) {
+        return Err(Flaw::MalformedName("a name in the subject or issuer"));
+    }
     let mut parts = Vec::new();
     for relative in name.iter_rdn() {
         let mut values = Vec::new();
@@ -205,6 +209,34 @@ fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
     }
     parts.reverse();
     Ok(parts.join(","))
+}
+
+/// Whether a name is `SEQUENCE { SET { SEQUENCE { type, value } … } … }` to the letter: the parser takes other tags as well, and
+/// somebody else would read such a name otherwise, or not at all.
+fn is_a_name(name: &[u8]) -> bool {
+    let constructed = |any: &Any<'_>, tag| {
+        any.header.is_universal() && any.header.tag() == tag && any.header.is_constructed()
+    };
+    let attribute = |any: &Any<'_>| {
+        constructed(any, Tag::Sequence)
+            && elements(any.data).is_some_and(|parts| match parts.as_slice() {
+                [kind, value] => {
+                    let universal = [kind, value].iter().all(|any| any.header.is_universal());
+                    universal && kind.header.tag() == Tag::Oid
+                }
+                _ => false,
+            })
+    };
+    let relative = |any: &Any<'_>| {
+        constructed(any, Tag::Set)
+            && elements(any.data).is_some_and(|parts| !parts.is_empty() && parts.iter().all(attribute))
+    };
+    elements(name).is_some_and(|whole| match whole.as_slice() {
+        [name] if constructed(name, Tag::Sequence) => {
+            elements(name.data).is_some_and(|parts| parts.iter().all(relative))
+        }
+        _ => false,
+    })
 }
 
 /// The short names of RFC 4514 §3, and the two that everybody knows beside them.
@@ -269,10 +301,19 @@ mod tests {
     /// Case 19.
     #[test]
     fn spiffe_ids_have_one_reading() {
-        for good in ["spiffe://shop.example", "spiffe://shop.example/ns/orders/sa/a-b_c.d"] {
+        let longest = format!("spiffe://{}/{}", "d".repeat(255), "p".repeat(2048 - 9 - 255 - 1));
+        for good in ["spiffe://shop.example/ns/orders/sa/a-b_c.d", "spiffe://1_2.x-y/...", &longest] {
             assert!(is_spiffe_id(good), "{good}");
         }
         for bad in [
+            &format!("{longest}p"),
+            &format!("spiffe://{}/p", "d".repeat(256)),
+            "spiffe://shop.example",
+            "spiffe:/shop.example/x",
+            "spiffe://shop.example/a/.",
+            "spiffe://shop.example/a b",
+            "spiffe://shop.example/\u{e4}",
+            "spiffe://[::1]/a",
             "spiffe://",
             "spiffe:///x",
             "SPIFFE://shop.example/x",

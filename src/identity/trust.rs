@@ -1,11 +1,20 @@
-//! Whom we trust to say who a client is: the configured client CAs and nothing else.
+//! Whom we trust to say who a client is: the configured client CAs and nothing else, as far as their CRLs allow.
+
+mod build;
+mod crls;
+mod expiry;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, TrustAnchor};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::pki_types::TrustAnchor;
+
+use super::revocation::Revocation;
+
+pub use build::{Pin, TrustFile, TrustSources};
+pub use expiry::{Expiry, ExpiryKind};
 
 /// Which extended key usage a client's certificate must carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,118 +30,94 @@ pub enum Usage {
 pub struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
     /// What webpki leaves out of an anchor, in the same order.
-    lives: Vec<Life>,
+    authorities: Vec<Authority>,
+    /// The CRLs, where any are configured.
+    pub(super) revocation: Option<Revocation>,
     /// Counts the bundles of this process; a verdict of an older generation is judged again.
     pub generation: u64,
     /// What is asked of a leaf's extended key usage.
     pub usage: Usage,
 }
 
-/// The first and the last instant of an authority's own certificate.
-#[derive(Clone, Copy, Debug)]
-struct Life {
+/// A client CA.
+#[derive(Debug)]
+pub(super) struct Authority {
+    /// The file that it came from.
+    file: Box<str>,
+    /// Its distinguished name, for people.
+    name: Box<str>,
+    /// Its SubjectPublicKeyInfo, DER.
+    pub(super) key: Box<[u8]>,
+    /// The first and the last instant of its own certificate.
     not_before: Timestamp,
-    not_after: Timestamp,
+    pub(super) not_after: Timestamp,
+    /// The only domain whose SPIFFE ids it may issue, where one is configured.
+    pub(super) domain: Option<TrustDomain>,
+    /// A configured CRL lists it.
+    pub(super) is_revoked: bool,
 }
 
-/// Why a certificate cannot be a client CA.
+/// A SPIFFE trust domain: `shop.example`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TrustError {
-    /// It is no X.509 certificate that can be read.
-    Unreadable,
-    /// It says itself that it is no certificate authority.
-    NotAnAuthority,
-    /// Its KeyUsage forbids it to sign certificates.
-    MayNotSign,
-    /// There is none at all.
-    Empty,
-}
+pub struct TrustDomain(Box<str>);
 
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unreadable => "it is not a readable X.509 certificate",
-            Self::NotAnAuthority => "it is not a certificate authority (its basicConstraints say so)",
-            Self::MayNotSign => "its keyUsage does not allow it to sign certificates",
-            Self::Empty => "there is no certificate in it",
-        })
+impl FromStr for TrustDomain {
+    type Err = ();
+
+    /// With or without `spiffe://` before it.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let name = text.strip_prefix("spiffe://").unwrap_or(text);
+        if super::names::is_trust_domain(name) { Ok(Self(name.into())) } else { Err(()) }
     }
 }
 
-impl std::error::Error for TrustError {}
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TrustDomain {
+    /// Whether a URI is a SPIFFE id of this domain.
+    pub(super) fn holds(&self, uri: &str) -> bool {
+        let after = uri.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(&*self.0));
+        after.is_some_and(|path| path.starts_with('/'))
+    }
+}
 
 impl Trust {
-    /// A bundle of these authorities.
-    ///
-    /// # Errors
-    /// The index of the first certificate that cannot be an authority, and why. No certificate at all is an error:
-    /// a proxy without a client CA could only refuse.
-    pub fn of_authorities(
-        authorities: &[CertificateDer<'_>],
-        usage: Usage,
-        generation: u64,
-    ) -> Result<Self, (usize, TrustError)> {
-        if authorities.is_empty() {
-            return Err((0, TrustError::Empty));
-        }
-        let mut trust = Self { anchors: Vec::new(), lives: Vec::new(), generation, usage };
-        for (index, der) in authorities.iter().enumerate() {
-            let (anchor, life) = authority(der).map_err(|error| (index, error))?;
-            trust.anchors.push(anchor);
-            trust.lives.push(life);
-        }
-        Ok(trust)
-    }
-
     /// The authorities whose own certificates are valid at that instant: webpki does not look at their dates.
     pub(super) fn anchors_at(&self, now: Timestamp) -> Cow<'_, [TrustAnchor<'static>]> {
-        if self.lives.iter().all(|life| life.includes(now)) {
+        if self.authorities.iter().all(|authority| authority.is_valid_at(now)) {
             return Cow::Borrowed(&self.anchors);
         }
-        let alive = self.anchors.iter().zip(&self.lives).filter(|(_, life)| life.includes(now));
-        Cow::Owned(alive.map(|(anchor, _)| anchor.clone()).collect())
+        let valid = self.anchors.iter().zip(&self.authorities).filter(|(_, it)| it.is_valid_at(now));
+        Cow::Owned(valid.map(|(anchor, _)| anchor.clone()).collect())
     }
 
-    /// When the authority with this name and key expires.
-    pub(super) fn expiry_of(&self, anchor: &TrustAnchor<'_>) -> Option<Timestamp> {
-        let same = |other: &TrustAnchor<'_>| {
+    /// The authorities with the name and key of an anchor: the same one may be there with several dates.
+    pub(super) fn authorities_of(&self, anchor: &TrustAnchor<'_>) -> impl Iterator<Item = &Authority> {
+        let same = move |other: &TrustAnchor<'_>| {
             other.subject == anchor.subject && other.subject_public_key_info == anchor.subject_public_key_info
         };
-        self.anchors
-            .iter()
-            .zip(&self.lives)
-            .filter(|(other, _)| same(other))
-            .map(|(_, life)| life.not_after)
-            .max()
+        self.anchors.iter().zip(&self.authorities).filter(move |(other, _)| same(other)).map(|(_, it)| it)
     }
 
-    /// When each authority expires, for metrics and warnings.
-    pub fn expiries(&self) -> impl Iterator<Item = Timestamp> {
-        self.lives.iter().map(|life| life.not_after)
+    /// Whether any CRL is configured.
+    #[must_use]
+    pub const fn checks_revocation(&self) -> bool {
+        self.revocation.is_some()
+    }
+
+    /// How many certificates the CRLs list.
+    #[must_use]
+    pub fn revoked(&self) -> usize {
+        self.revocation.iter().flat_map(|it| &it.lists).map(super::revocation::List::entries).sum()
     }
 }
 
-impl Life {
-    fn includes(&self, now: Timestamp) -> bool {
+impl Authority {
+    fn is_valid_at(&self, now: Timestamp) -> bool {
         self.not_before <= now && now <= self.not_after
     }
-}
-
-fn authority(der: &CertificateDer<'_>) -> Result<(TrustAnchor<'static>, Life), TrustError> {
-    let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| TrustError::Unreadable)?.to_owned();
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| TrustError::Unreadable)?;
-    let constraints = certificate.basic_constraints().map_err(|_| TrustError::Unreadable)?;
-    if constraints.is_some_and(|constraints| !constraints.value.ca) {
-        return Err(TrustError::NotAnAuthority);
-    }
-    let usage = certificate.key_usage().map_err(|_| TrustError::Unreadable)?;
-    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
-        return Err(TrustError::MayNotSign);
-    }
-    let validity = certificate.validity();
-    let life = Life {
-        not_before: Timestamp::from_second(validity.not_before.timestamp()).unwrap_or(Timestamp::MAX),
-        not_after: Timestamp::from_second(validity.not_after.timestamp()).unwrap_or(Timestamp::MAX),
-    };
-    Ok((anchor, life))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::history::Event;
-use crate::identity::Attribute;
+use crate::identity::{Attribute, Identity};
 
 /// How often a route was seen, and when last.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub(crate) fn suggest(events: impl Iterator<Item = Event>) -> String {
         for (path, methods) in generalised(&events) {
             permissions += &route(&path, &methods);
         }
-        let _ = writeln!(entries, "  - name: {name}\n    match: {{ {} }}", whom(attributes));
+        let _ = writeln!(entries, "  - name: {name}\n    match: {{ {} }}", written(&telling(attributes)));
         let _ = writeln!(entries, "    permissions: [\"{name}:seen\"]");
     }
     if permissions.is_empty() {
@@ -136,8 +136,19 @@ fn route(path: &[String], methods: &BTreeMap<String, Evidence>) -> String {
     format!("    - {route:<40} # {times}, last {last}\n")
 }
 
+/// How a client entry would ask for this identity.
+pub(crate) fn matching(identity: &Identity) -> Vec<(Attribute, String)> {
+    let values = |attribute| identity.values(attribute).map(move |value| (attribute, value.to_owned()));
+    telling(&Attribute::ALL.into_iter().flat_map(values).collect::<Vec<_>>())
+}
+
+/// Written as it stands between the braces of `match`.
+pub(crate) fn written(keys: &[(Attribute, String)]) -> String {
+    keys.iter().map(|(key, value)| format!("{key}: {}", quoted(value))).collect::<Vec<_>>().join(", ")
+}
+
 /// What the certificate must say: the names that tell one client from another.
-fn whom(attributes: &[(Attribute, String)]) -> String {
+fn telling(attributes: &[(Attribute, String)]) -> Vec<(Attribute, String)> {
     let values = |attribute: Attribute| -> Vec<&String> {
         attributes.iter().filter(|(known, _)| *known == attribute).map(|(_, value)| value).collect()
     };
@@ -147,8 +158,7 @@ fn whom(attributes: &[(Attribute, String)]) -> String {
         telling.into_iter().find(|attribute| values(*attribute).len() == 1).unwrap_or(Attribute::Subject);
     let also = values(Attribute::Organization).len() == 1 && first != Attribute::Fingerprint;
     let keys = std::iter::once(first).chain(also.then_some(Attribute::Organization));
-    let keys = keys.filter_map(|key| values(key).first().map(|value| format!("{key}: {}", quoted(value))));
-    keys.collect::<Vec<_>>().join(", ")
+    keys.filter_map(|key| values(key).first().map(|value| (key, (*value).clone()))).collect()
 }
 
 /// A YAML text in double quotes; JSON's escapes are YAML's.

@@ -132,7 +132,7 @@ impl PublicKeyData for RsaPublicKey {
 }
 
 /// The same certificate with other fields, signed again; `change` gets the fields of its inner part, each whole.
-fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Credential {
+pub fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Credential {
     let outer = elements(elements(&credential.chain[0])[0].1);
     let inner: Vec<&[u8]> = elements(outer[0].1).into_iter().map(|(whole, _)| whole).collect();
     let signed = tlv(0x30, &change(&inner));
@@ -142,8 +142,31 @@ fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]]) -
     Credential { chain: vec![certificate], key: credential.key.clone_key() }
 }
 
+/// A CRL of the authority whose signed part is changed before it is signed: `change` gets its fields, each whole.
+pub fn crl_of_fields(ca: &Authority, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Vec<u8> {
+    let crl = ca.crl(&[], |_| {}).unwrap();
+    let outer = elements(elements(&crl)[0].1);
+    let fields: Vec<&[u8]> = elements(outer[0].1).into_iter().map(|(whole, _)| whole).collect();
+    let signed = tlv(0x30, &change(&fields));
+    let signature = ca.issuer().key().sign(&signed).unwrap();
+    let bits = tlv(0x03, &[&[0], signature.as_slice()].concat());
+    tlv(0x30, &[&signed, outer[1].0, &bits].concat())
+}
+
+/// A CRL of the authority with one more critical extension: the last byte of its `id-ce`, and its value.
+pub fn crl_with_extension(ca: &Authority, id: u8, value: &[u8]) -> Vec<u8> {
+    crl_of_fields(ca, |fields| {
+        let (last, before) = fields.split_last().unwrap();
+        let known = elements(elements(last)[0].1)[0].1;
+        let oid = [0x06, 0x03, 0x55, 0x1d, id];
+        let extension = tlv(0x30, &[&oid, &[0x01, 0x01, 0xff][..], &tlv(0x04, value)].concat());
+        let extensions = tlv(0xa0, &tlv(0x30, &[known, &extension].concat()));
+        [&before.concat(), extensions.as_slice()].concat()
+    })
+}
+
 /// The DER values that stand one after the other: each whole, and its content.
-fn elements(mut der: &[u8]) -> Vec<(&[u8], &[u8])> {
+pub fn elements(mut der: &[u8]) -> Vec<(&[u8], &[u8])> {
     let mut found = Vec::new();
     while !der.is_empty() {
         let (header, length) = match der[1] {
@@ -157,9 +180,15 @@ fn elements(mut der: &[u8]) -> Vec<(&[u8], &[u8])> {
     found
 }
 
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    [&[tag, 0x82, length[0], length[1]], content].concat()
+pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap();
+    let [high, low] = length.to_be_bytes();
+    let header = match length {
+        0..0x80 => vec![tag, low],
+        0x80..0x100 => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [header.as_slice(), content].concat()
 }
 
 mod tests {

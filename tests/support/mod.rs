@@ -7,6 +7,7 @@ pub mod admin;
 pub mod backend;
 pub mod certificates;
 pub mod fronts;
+pub mod golden;
 pub mod http1;
 pub mod http2;
 pub mod proxy;

@@ -1,0 +1,58 @@
+//! What a certificate says beside its names: for people, never for a decision.
+
+use jiff::Timestamp;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+use super::names::distinguished_name;
+
+/// The parts of a certificate that no policy asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The subject's distinguished name; empty where there is none, or where it is malformed.
+    pub subject: String,
+    /// The issuer's distinguished name.
+    pub issuer: String,
+    /// The first instant of its validity.
+    pub not_before: Timestamp,
+    /// The last instant of its validity.
+    pub not_after: Timestamp,
+    /// Its kind of key: `ECDSA P-256`, `RSA 2048`, `Ed25519`.
+    pub key: String,
+}
+
+impl Description {
+    /// Of a certificate; nothing where it cannot be read.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+        Some(Self {
+            subject: distinguished_name(certificate.subject()).unwrap_or_default(),
+            issuer: distinguished_name(certificate.issuer()).unwrap_or_default(),
+            not_before: instant(certificate.validity().not_before.timestamp()),
+            not_after: instant(certificate.validity().not_after.timestamp()),
+            key: key(&certificate),
+        })
+    }
+}
+
+fn key(certificate: &X509Certificate<'_>) -> String {
+    let info = certificate.public_key();
+    let algorithm = info.algorithm.algorithm.to_id_string();
+    match info.parsed() {
+        Ok(PublicKey::RSA(rsa)) => format!("RSA {}", rsa.key_size()),
+        Ok(PublicKey::EC(_)) => {
+            let curve = info.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+            let curve = curve.map(|oid| oid.to_id_string());
+            match curve.as_deref() {
+                Some("1.2.840.10045.3.1.7") => "ECDSA P-256".to_owned(),
+                Some("1.3.132.0.34") => "ECDSA P-384".to_owned(),
+                Some("1.3.132.0.35") => "ECDSA P-521".to_owned(),
+                curve => format!("ECDSA {}", curve.unwrap_or("of no named curve")),
+            }
+        }
+        _ if algorithm == "1.3.101.112" => "Ed25519".to_owned(),
+        _ => algorithm,
+    }
+}

@@ -1,0 +1,316 @@
+//! Revocation: what the configured CRLs say about the certificates of a path.
+//!
+//! webpki reads the CRLs, with all its strictness; the question whether a certificate is revoked is asked here, because
+//! webpki checks a CRL's signature anew at every verdict, which costs a hash over all its entries, and looks at only one
+//! CRL of an issuer. Here a signature is checked once, when the CRL is loaded, and every CRL that is about a certificate
+//! counts.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use webpki::BorrowedCertRevocationList;
+use x509_parser::der_parser::asn1_rs::{Any, Tag};
+use x509_parser::extensions::{CRLDistributionPoint, DistributionPointName, GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+use x509_parser::time::ASN1Time;
+
+use super::Flaw;
+use super::der::{elements, is_well_formed};
+
+/// What becomes of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// It is refused: nobody knows whether it was revoked.
+    #[default]
+    Refuse,
+    /// It is accepted where its issuer has no CRL at all: for authorities that publish none.
+    Allow,
+}
+
+/// Where a certificate stands in its path; a CRL may be about one kind only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Leaf,
+    Authority,
+}
+
+/// All CRLs of a trust bundle.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    pub(super) lists: Vec<List>,
+    pub(super) missing: Missing,
+}
+
+/// One CRL whose signature was found good.
+#[derive(Debug)]
+pub(super) struct List {
+    /// The file that it came from.
+    pub(super) file: Box<str>,
+    /// The issuer's distinguished name, for people.
+    pub(super) issuer: Box<str>,
+    /// The issuer's distinguished name, DER.
+    pub(super) issuer_der: Box<[u8]>,
+    /// The key (SubjectPublicKeyInfo) that it was signed with: another authority of the same name is another issuer.
+    pub(super) key: Box<[u8]>,
+    scope: Option<Scope>,
+    revoked: HashSet<Box<[u8]>>,
+    pub(super) this_update: Timestamp,
+    pub(super) next_update: Timestamp,
+    /// `nextUpdate` and the grace after it.
+    ends: Timestamp,
+}
+
+/// What a scoped CRL is about: its issuing distribution point (RFC 5280 §5.2.5).
+#[derive(Debug, PartialEq, Eq)]
+struct Scope {
+    leaves_only: bool,
+    authorities_only: bool,
+    uris: Vec<Box<[u8]>>,
+}
+
+/// Why a CRL cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListFlaw {
+    Unreadable,
+    OldVersion,
+    NoNextUpdate,
+    Delta,
+    Indirect,
+    SomeReasons,
+    Scope,
+    CriticalExtension,
+}
+
+impl fmt::Display for ListFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "it is not a readable CRL",
+            Self::OldVersion => "it is a CRL of version 1",
+            Self::NoNextUpdate => "it does not say when the next one comes (`nextUpdate`)",
+            Self::Delta => "it is a delta CRL",
+            Self::Indirect => "it is an indirect CRL, about certificates of other issuers",
+            Self::SomeReasons => "it is about some reasons for revocation only",
+            Self::Scope => {
+                "its issuing distribution point has no full name, or is about attribute certificates"
+            }
+            Self::CriticalExtension => "it has a critical extension that is not understood",
+        })
+    }
+}
+
+impl ListFlaw {
+    /// What an operator can do about it.
+    pub(super) const fn remedy(self) -> &'static str {
+        match self {
+            Self::Unreadable => "fetch it again; a half-written file is read again as soon as it is whole",
+            Self::OldVersion | Self::NoNextUpdate => {
+                "let the authority issue CRLs of version 2 with `nextUpdate` and extensions (RFC 5280 §5)"
+            }
+            Self::Delta => "fetch the complete CRL; a delta CRL alone says too little",
+            Self::Indirect | Self::SomeReasons | Self::Scope => {
+                "let the authority issue a complete CRL of its own, or one for each distribution point's full name"
+            }
+            Self::CriticalExtension => "let the authority issue CRLs as in RFC 5280 §5.2",
+        }
+    }
+}
+
+/// A CRL as it was read, before anybody has looked at its signature.
+pub(super) struct Unverified<'a> {
+    pub(super) issuer_der: &'a [u8],
+    pub(super) issuer: String,
+    scope: Option<Scope>,
+    revoked: HashSet<Box<[u8]>>,
+    this_update: Timestamp,
+    next_update: Timestamp,
+}
+
+impl<'a> Unverified<'a> {
+    pub(super) fn read(der: &'a [u8]) -> Result<Self, ListFlaw> {
+        if !is_well_formed(der) {
+            return Err(ListFlaw::Unreadable);
+        }
+        let strict = BorrowedCertRevocationList::from_der(der).map_err(|error| list_flaw(der, &error))?;
+        let mut revoked = HashSet::new();
+        for entry in &strict {
+            revoked.insert(entry.map_err(|error| list_flaw(der, &error))?.serial_number.into());
+        }
+        let (issuer_der, this_update, next_update) = header(der).ok_or(ListFlaw::Unreadable)?;
+        let (_, issuer) = X509Name::from_der(issuer_der).map_err(|_| ListFlaw::Unreadable)?;
+        let list = webpki::CertRevocationList::from(strict);
+        let scope = list.issuing_distribution_point().map(|der| Scope::read(der).ok_or(ListFlaw::Scope));
+        Ok(Self {
+            issuer_der,
+            issuer: super::names::distinguished_name(&issuer).map_err(|_| ListFlaw::Unreadable)?,
+            scope: scope.transpose()?,
+            revoked,
+            this_update,
+            next_update,
+        })
+    }
+
+    pub(super) fn signed_by(self, key: &[u8], file: &str, grace: Duration) -> List {
+        let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+        List {
+            file: file.into(),
+            issuer: self.issuer.into(),
+            issuer_der: self.issuer_der.into(),
+            key: key.into(),
+            scope: self.scope,
+            revoked: self.revoked,
+            this_update: self.this_update,
+            next_update: self.next_update,
+            ends: self.next_update.saturating_add(grace).unwrap_or(Timestamp::MAX),
+        }
+    }
+}
+
+/// What webpki keeps to itself: the issuer's whole name, `thisUpdate` and `nextUpdate`, from the start of the signed part.
+fn header(der: &[u8]) -> Option<(&[u8], Timestamp, Timestamp)> {
+    let (_, outer) = Any::from_der(der).ok()?;
+    let (_, signed) = Any::from_der(outer.data).ok()?;
+    let (rest, _version) = Any::from_der(signed.data).ok()?;
+    let (at_issuer, _algorithm) = Any::from_der(rest).ok()?;
+    let (after_issuer, _issuer) = Any::from_der(at_issuer).ok()?;
+    let issuer = at_issuer.get(..at_issuer.len().checked_sub(after_issuer.len())?)?;
+    let (rest, this_update) = ASN1Time::from_der(after_issuer).ok()?;
+    let (_, next_update) = ASN1Time::from_der(rest).ok()?;
+    let instant = |time: ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    Some((issuer, instant(this_update)?, instant(next_update)?))
+}
+
+fn list_flaw(der: &[u8], error: &webpki::Error) -> ListFlaw {
+    use webpki::Error;
+    match error {
+        Error::UnsupportedCrlVersion => ListFlaw::OldVersion,
+        Error::UnsupportedDeltaCrl => ListFlaw::Delta,
+        Error::UnsupportedIndirectCrl => ListFlaw::Indirect,
+        Error::UnsupportedRevocationReasonsPartitioning => ListFlaw::SomeReasons,
+        Error::UnsupportedCrlIssuingDistributionPoint => ListFlaw::Scope,
+        Error::UnsupportedCriticalExtension => ListFlaw::CriticalExtension,
+        _ if lacks_version(der) => ListFlaw::OldVersion,
+        _ if lacks_next_update(der) => ListFlaw::NoNextUpdate,
+        _ => ListFlaw::Unreadable,
+    }
+}
+
+/// A CRL of version 1 has no field for it.
+fn lacks_version(der: &[u8]) -> bool {
+    let first_in = |der| Any::from_der(der).ok().map(|(_, any)| any);
+    first_in(der)
+        .and_then(|outer| first_in(outer.data))
+        .and_then(|signed| first_in(signed.data))
+        .is_some_and(|first| first.header.tag() != Tag::Integer)
+}
+
+fn lacks_next_update(der: &[u8]) -> bool {
+    x509_parser::revocation_list::CertificateRevocationList::from_der(der)
+        .is_ok_and(|(_, list)| list.next_update().is_none())
+}
+
+impl Scope {
+    /// Strict about nothing: webpki has refused what is malformed or not supported. The fields may stand in any order.
+    fn read(der: &[u8]) -> Option<Self> {
+        let (_, fields) = Any::from_der(der).ok()?;
+        let mut scope = Self { leaves_only: false, authorities_only: false, uris: Vec::new() };
+        for field in elements(fields.data)? {
+            let is_true = field.data.iter().any(|byte| *byte != 0);
+            match field.header.tag().0 {
+                0 => scope.uris = uris(field.data)?,
+                1 => scope.leaves_only = is_true,
+                2 => scope.authorities_only = is_true,
+                3..=5 if is_true => return None,
+                _ => {}
+            }
+        }
+        Some(scope)
+    }
+
+    fn includes(&self, certificate: &X509Certificate<'_>, role: Role) -> bool {
+        if self.authorities_only && role == Role::Leaf || self.leaves_only && role == Role::Authority {
+            return false;
+        }
+        let points =
+            certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::CRLDistributionPoints(points) => Some(points.points.as_slice()),
+                _ => None,
+            });
+        // A certificate that names no distribution point is in every scope of its issuer (as webpki reads it).
+        points.is_none_or(|points| points.iter().any(|point| self.is_at(point)))
+    }
+
+    fn is_at(&self, point: &CRLDistributionPoint<'_>) -> bool {
+        let Some(DistributionPointName::FullName(names)) = &point.distribution_point else { return false };
+        // A point of another issuer, or of some reasons only, says nothing about this list.
+        point.crl_issuer.is_none()
+            && point.reasons.is_none()
+            && names.iter().any(|name| match name {
+                GeneralName::URI(uri) => self.uris.iter().any(|known| **known == *uri.as_bytes()),
+                _ => false,
+            })
+    }
+}
+
+/// The URIs among the full names of a distribution point: `[0] { [0] { [6] uri … } }`.
+fn uris(point_name: &[u8]) -> Option<Vec<Box<[u8]>>> {
+    let (_, full) = Any::from_der(point_name).ok()?;
+    let names = elements(full.data)?.into_iter();
+    Some(names.filter(|name| name.header.tag().0 == 6).map(|name| name.data.into()).collect())
+}
+
+impl List {
+    /// Whether it lists this serial number.
+    pub(super) fn lists(&self, certificate: &X509Certificate<'_>) -> bool {
+        self.revoked.contains(certificate.raw_serial())
+    }
+
+    /// Whether this one says all that the other says, only later.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.issuer_der == other.issuer_der
+            && self.key == other.key
+            && self.scope == other.scope
+            && self.this_update > other.this_update
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.revoked.len()
+    }
+}
+
+impl Revocation {
+    /// Until when it holds that a certificate, issued by whoever has this key, is not revoked.
+    ///
+    /// # Errors
+    /// It is revoked, or nobody knows (any more) that it is not.
+    pub(super) fn judge(
+        &self,
+        certificate: &X509Certificate<'_>,
+        issuer_key: &[u8],
+        role: Role,
+        now: Timestamp,
+    ) -> Result<Timestamp, Flaw> {
+        let issuer = certificate.issuer().as_raw();
+        let is_about = |list: &&List| {
+            *list.issuer_der == *issuer
+                && *list.key == *issuer_key
+                && list.scope.as_ref().is_none_or(|scope| scope.includes(certificate, role))
+        };
+        let about = || self.lists.iter().filter(is_about);
+        // What an old list revoked stays revoked, also where a newer one is missing.
+        if about().any(|list| list.lists(certificate)) {
+            return Err(Flaw::Revoked);
+        }
+        match about().map(|list| list.ends).max() {
+            Some(ends) if now <= ends => Ok(ends),
+            Some(_) => Err(Flaw::RevocationOutdated),
+            None if self.missing == Missing::Allow && !self.has_lists_of(issuer) => Ok(Timestamp::MAX),
+            None => Err(Flaw::RevocationUnknown),
+        }
+    }
+
+    fn has_lists_of(&self, issuer: &[u8]) -> bool {
+        self.lists.iter().any(|list| *list.issuer_der == *issuer)
+    }
+}

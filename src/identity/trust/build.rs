@@ -1,0 +1,236 @@
+//! From the bytes of files to a trust bundle, with every problem of every file. Nothing is read here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::crls::{Issuer, revocation};
+use super::{Authority, Trust, TrustDomain, Usage};
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+use crate::identity::names::distinguished_name;
+use crate::identity::revocation::Missing;
+
+/// A file of certificates or CRLs, as it was read.
+#[derive(Clone, Debug)]
+pub struct TrustFile {
+    /// Its name, for diagnostics and metrics.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Where the configuration names it.
+    pub place: Option<Place>,
+}
+
+/// The trust domain of the authorities in one file (`tls.trust_domains`).
+#[derive(Clone, Debug)]
+pub struct Pin {
+    /// The name of the file, without its folder.
+    pub file: String,
+    /// The domain whose SPIFFE ids they may issue, and no others.
+    pub domain: TrustDomain,
+    /// Where the configuration says so.
+    pub place: Option<Place>,
+}
+
+/// Everything that a trust bundle is made of.
+#[derive(Debug)]
+pub struct TrustSources {
+    /// The client CAs (PEM).
+    pub authorities: Vec<TrustFile>,
+    /// The CRLs (PEM or DER), and the certificates of intermediates that sign them; nothing where revocation is not checked.
+    pub crls: Option<Vec<TrustFile>>,
+    /// What is asked of a leaf's extended key usage.
+    pub usage: Usage,
+    /// How long a CRL is believed after its `nextUpdate`.
+    pub crl_grace: Duration,
+    /// What becomes of clients whose issuer has no CRL.
+    pub crl_missing: Missing,
+    /// Trust domains by CA file.
+    pub pins: Vec<Pin>,
+}
+
+impl TrustSources {
+    /// Client CAs alone, from one file.
+    #[must_use]
+    pub fn of_authorities(name: &str, pem: &[u8], usage: Usage) -> Self {
+        let file = TrustFile { name: name.to_owned(), bytes: pem.to_owned(), place: None };
+        Self {
+            authorities: vec![file],
+            crls: None,
+            usage,
+            crl_grace: Duration::ZERO,
+            crl_missing: Missing::Refuse,
+            pins: Vec::new(),
+        }
+    }
+}
+
+impl TrustFile {
+    /// A problem with this file.
+    pub(super) fn problem(&self, code: &'static str, message: String, help: &str) -> Diagnostic {
+        self.placed(Diagnostic::error(code, message).help(help))
+    }
+
+    pub(super) fn warning(&self, code: &'static str, message: String, help: &str) -> Diagnostic {
+        self.placed(Diagnostic::warning(code, message).help(help))
+    }
+
+    fn placed(&self, diagnostic: Diagnostic) -> Diagnostic {
+        match &self.place {
+            Some(place) => diagnostic.at(place.clone()),
+            None => diagnostic,
+        }
+    }
+
+    /// The sections of a PEM file.
+    pub(super) fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Diagnostic> {
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
+            self.problem(
+                "file",
+                format!("`{}` is no PEM file: {error}", self.name),
+                "a certificate starts with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----",
+            )
+        })
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
+        let of_kind = |(kind, der)| (kind == SectionKind::Certificate).then(|| CertificateDer::from(der));
+        let certificates: Vec<_> = self.sections()?.into_iter().filter_map(of_kind).collect();
+        if certificates.is_empty() {
+            return Err(self.problem(
+                "file",
+                format!("there is no certificate in `{}`", self.name),
+                "client CAs are expected there in PEM, between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----",
+            ));
+        }
+        Ok(certificates)
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.file_name() == name
+    }
+
+    fn file_name(&self) -> &str {
+        Path::new(&self.name).file_name().and_then(|name| name.to_str()).unwrap_or(&self.name)
+    }
+}
+
+impl Trust {
+    /// A whole trust bundle, with the warnings about it at that instant.
+    ///
+    /// # Errors
+    /// Every problem of every file. No client CA at all is one: a proxy without could only refuse.
+    pub fn build(
+        sources: &TrustSources,
+        generation: u64,
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let mut found = pins_without_file(sources);
+        let certificates = certificates(&sources.authorities, &mut found);
+        let (mut anchors, mut authorities, mut issuers) = (Vec::new(), Vec::new(), Vec::new());
+        for (file, der) in &certificates {
+            match authority(file, der, &sources.pins) {
+                Ok((anchor, authority, issuer)) => {
+                    anchors.push(anchor);
+                    authorities.push(authority);
+                    issuers.push(issuer);
+                }
+                Err(problem) => found.push(problem),
+            }
+        }
+        if anchors.is_empty() && found.is_empty() {
+            found.push(Diagnostic::error("file", "there is no client CA"));
+        }
+        let revocation = revocation(sources, &issuers, &mut authorities, &mut found);
+        let trust = Self { anchors, authorities, revocation, generation, usage: sources.usage };
+        found.extend(trust.disagreements(sources));
+        if found.iter().any(Diagnostic::is_error) {
+            return Err(found);
+        }
+        found.extend(trust.expiries().filter_map(|expiry| expiry.warning(now)));
+        Ok((trust, found))
+    }
+
+    /// One authority in two files, each pinned to another domain: which of them a path ends at would be chance.
+    fn disagreements(&self, sources: &TrustSources) -> Option<Diagnostic> {
+        let pairs = self.anchors.iter().zip(&self.authorities);
+        let disagrees = |(anchor, authority): &(&TrustAnchor<'_>, &Authority)| {
+            self.authorities_of(anchor).any(|other| other.domain != authority.domain)
+        };
+        let (_, authority) = pairs.into_iter().find(disagrees)?;
+        let place = sources.pins.iter().find_map(|pin| pin.place.clone());
+        let message =
+            format!("the client CA `{}` is in two files with different trust domains", authority.name);
+        let problem = Diagnostic::error("bad-trust-domain", message)
+            .help("leave it in one of the files, or give both the same domain");
+        Some(place.into_iter().fold(problem, Diagnostic::at))
+    }
+}
+
+fn certificates<'s>(
+    files: &'s [TrustFile],
+    found: &mut Vec<Diagnostic>,
+) -> Vec<(&'s TrustFile, CertificateDer<'static>)> {
+    let mut certificates = Vec::new();
+    for file in files {
+        match file.certificates() {
+            Ok(these) => certificates.extend(these.into_iter().map(|der| (file, der))),
+            Err(problem) => found.push(problem),
+        }
+    }
+    certificates
+}
+
+fn authority<'d>(
+    file: &TrustFile,
+    der: &'d CertificateDer<'_>,
+    pins: &[Pin],
+) -> Result<(TrustAnchor<'static>, Authority, Issuer<'d>), Diagnostic> {
+    let problem = |what: &str| {
+        file.problem(
+            "file",
+            format!("`{}` cannot be a client CA: {what}", file.name),
+            "put the certificates of the authorities there that issue client certificates, and nothing else",
+        )
+    };
+    let unreadable = || problem("it is not a readable X.509 certificate");
+    let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| unreadable())?.to_owned();
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
+    let constraints = certificate.basic_constraints().map_err(|_| unreadable())?;
+    if constraints.is_some_and(|constraints| !constraints.value.ca) {
+        return Err(problem("it is not a certificate authority (its basicConstraints say so)"));
+    }
+    let usage = certificate.key_usage().map_err(|_| unreadable())?;
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        return Err(problem("its keyUsage does not allow it to sign certificates"));
+    }
+    let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+    let pin = pins.iter().find(|pin| file.is_named(&pin.file));
+    let authority = Authority {
+        file: file.name.as_str().into(),
+        name: distinguished_name(certificate.subject()).unwrap_or_default().into(),
+        key: certificate.public_key().raw.into(),
+        not_before: instant(certificate.validity().not_before.timestamp()),
+        not_after: instant(certificate.validity().not_after.timestamp()),
+        domain: pin.map(|pin| pin.domain.clone()),
+        is_revoked: false,
+    };
+    Ok((anchor, authority, Issuer { der, certificate }))
+}
+
+fn pins_without_file(sources: &TrustSources) -> Vec<Diagnostic> {
+    let without = |pin: &&Pin| !sources.authorities.iter().any(|file| file.is_named(&pin.file));
+    let names = || sources.authorities.iter().map(TrustFile::file_name);
+    let problem = |pin: &Pin| {
+        let message = format!("no file of `tls.client_ca` is called `{}`", pin.file);
+        let help = did_you_mean(&pin.file, names())
+            .unwrap_or_else(|| format!("the files are: {}", names().collect::<Vec<_>>().join(", ")));
+        let problem = Diagnostic::error("bad-trust-domain", message).help(help);
+        pin.place.clone().into_iter().fold(problem, Diagnostic::at)
+    };
+    sources.pins.iter().filter(without).map(problem).collect()
+}

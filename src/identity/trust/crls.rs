@@ -1,0 +1,248 @@
+//! The CRLs of a trust bundle: each belongs to a known authority and bears its signature, or is a problem.
+
+use rustls::pki_types::pem::SectionKind;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Authority;
+use super::build::{TrustFile, TrustSources};
+use crate::diagnostic::Diagnostic;
+use crate::identity::names::distinguished_name;
+use crate::identity::revocation::{List, ListFlaw, Missing, Revocation, Unverified};
+use crate::identity::signature::{SignatureFlaw, Signed};
+
+/// An authority that may have signed a CRL.
+pub(super) struct Issuer<'d> {
+    pub(super) der: &'d [u8],
+    pub(super) certificate: X509Certificate<'d>,
+}
+
+impl<'d> Issuer<'d> {
+    fn read(der: &'d [u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(Self { der, certificate })
+    }
+
+    fn name(&self) -> String {
+        distinguished_name(self.certificate.subject()).unwrap_or_default()
+    }
+
+    fn subject(&self) -> &[u8] {
+        self.certificate.subject().as_raw()
+    }
+
+    fn key(&self) -> &[u8] {
+        self.certificate.public_key().raw
+    }
+
+    fn issued(&self, other: &Self) -> bool {
+        other.certificate.issuer().as_raw() == self.subject()
+            && Signed::of(other.der).is_some_and(|signed| signed.by(self.key()).is_ok())
+    }
+
+    /// KeyUsage where it is present (RFC 5280 §4.2.1.3).
+    fn may_sign_crls(&self) -> bool {
+        self.certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
+    }
+}
+
+/// Reads and verifies the configured CRLs; nothing where none are configured.
+pub(super) fn revocation(
+    sources: &TrustSources,
+    client_cas: &[Issuer<'_>],
+    authorities: &mut [Authority],
+    found: &mut Vec<Diagnostic>,
+) -> Option<Revocation> {
+    let Contents { lists, certificates } = Contents::of(sources.crls.as_deref()?, found);
+    let beside: Vec<_> =
+        certificates.iter().filter_map(|(file, der)| Some((*file, Issuer::read(der)?))).collect();
+    let known = related(client_cas, &beside, found);
+    let mut verified_lists = Vec::new();
+    for (file, der) in &lists {
+        match verified(file, der, &known, sources) {
+            Ok(list) => verified_lists.push(list),
+            Err(problem) => found.push(problem),
+        }
+    }
+    let revocation = Revocation { lists: newest(verified_lists, found), missing: sources.crl_missing };
+    // What cannot be read is not missing as well.
+    if !found.iter().any(Diagnostic::is_error) {
+        for (issuer, authority) in client_cas.iter().zip(authorities) {
+            look_at(issuer, authority, &revocation, found);
+        }
+    }
+    Some(revocation)
+}
+
+/// What is in the files of `tls.crl`.
+#[derive(Default)]
+struct Contents<'s> {
+    lists: Vec<(&'s TrustFile, Vec<u8>)>,
+    certificates: Vec<(&'s TrustFile, Vec<u8>)>,
+}
+
+impl<'s> Contents<'s> {
+    fn of(files: &'s [TrustFile], found: &mut Vec<Diagnostic>) -> Self {
+        let mut contents = Self::default();
+        for file in files {
+            match contents.add(file) {
+                Ok(0) => found.push(file.problem(
+                    "bad-crl",
+                    format!("there is no CRL in `{}`", file.name),
+                    "a CRL is DER, or PEM between -----BEGIN X509 CRL----- and -----END X509 CRL-----",
+                )),
+                Ok(_) => {}
+                Err(problem) => found.push(problem),
+            }
+        }
+        contents
+    }
+
+    /// The number of things that were in it.
+    fn add(&mut self, file: &'s TrustFile) -> Result<usize, Diagnostic> {
+        // DER starts with a SEQUENCE, and no line of PEM with its tag, which is the digit 0: text may stand around PEM.
+        if file.bytes.first() == Some(&0x30) && !file.bytes.is_ascii() {
+            let is_certificate = Issuer::read(&file.bytes).is_some();
+            let to = if is_certificate { &mut self.certificates } else { &mut self.lists };
+            to.push((file, file.bytes.clone()));
+            return Ok(1);
+        }
+        let mut added = 0;
+        for (kind, der) in file.sections()? {
+            match kind {
+                SectionKind::Crl => self.lists.push((file, der)),
+                SectionKind::Certificate => self.certificates.push((file, der)),
+                _ => continue,
+            }
+            added += 1;
+        }
+        Ok(added)
+    }
+}
+
+/// The authorities that CRLs may be of: the client CAs, those beside the CRLs that one of these issued, and those that
+/// issued one of these. Intermediates come with the client, so whoever signs their CRLs is not known otherwise.
+fn related<'i, 'd>(
+    client_cas: &'i [Issuer<'d>],
+    beside: &'i [(&TrustFile, Issuer<'d>)],
+    found: &mut Vec<Diagnostic>,
+) -> Vec<&'i Issuer<'d>> {
+    let mut known: Vec<&Issuer<'_>> = client_cas.iter().collect();
+    let mut strangers: Vec<_> = beside.iter().collect();
+    loop {
+        let is_related =
+            |issuer: &Issuer<'_>| known.iter().any(|other| other.issued(issuer) || issuer.issued(other));
+        let (new, rest): (Vec<_>, Vec<_>) = strangers.into_iter().partition(|(_, issuer)| is_related(issuer));
+        strangers = rest;
+        if new.is_empty() {
+            break;
+        }
+        known.extend(new.into_iter().map(|(_, issuer)| issuer));
+    }
+    for (file, issuer) in strangers {
+        found.push(file.warning(
+            "unused-certificate",
+            format!("the certificate of `{}` in `{}` belongs to no client CA", issuer.name(), file.name),
+            "`tls.crl` takes CRLs, and beside them the certificates of intermediates that sign CRLs; client CAs go to `tls.client_ca`",
+        ));
+    }
+    known
+}
+
+fn verified(
+    file: &TrustFile,
+    der: &[u8],
+    known: &[&Issuer<'_>],
+    sources: &TrustSources,
+) -> Result<List, Diagnostic> {
+    let list = Unverified::read(der).map_err(|flaw| unusable(file, flaw))?;
+    let named: Vec<_> = known.iter().filter(|issuer| issuer.subject() == list.issuer_der).collect();
+    if named.is_empty() {
+        return Err(file.problem(
+            "crl-of-unknown-ca",
+            format!("the CRL in `{}` is of `{}`, which is no known authority", file.name, list.issuer),
+            "if it is an intermediate, put its certificate (PEM) into the same file or folder; otherwise remove the CRL, or add the CA to `tls.client_ca`",
+        ));
+    }
+    let signed = Signed::of(der).ok_or_else(|| unusable(file, ListFlaw::Unreadable))?;
+    let verdicts: Vec<_> = named.iter().map(|issuer| (issuer, signed.by(issuer.key()))).collect();
+    let signers: Vec<_> = verdicts.iter().filter(|(_, verdict)| verdict.is_ok()).map(|(it, _)| it).collect();
+    match signers.iter().find(|issuer| issuer.may_sign_crls()) {
+        Some(issuer) => Ok(list.signed_by(issuer.key(), &file.name, sources.crl_grace)),
+        None if !signers.is_empty() => Err(file.problem(
+            "crl-signature",
+            format!(
+                "the CRL in `{}` is signed by `{}`, whose keyUsage does not allow it to sign CRLs",
+                file.name, list.issuer
+            ),
+            "renew the CA's certificate with `cRLSign` in its keyUsage",
+        )),
+        None => {
+            let unacceptable =
+                verdicts.iter().all(|(_, verdict)| *verdict == Err(SignatureFlaw::Unacceptable));
+            let what = match unacceptable {
+                true => "is signed with an algorithm that is not accepted",
+                false => "has a wrong signature",
+            };
+            Err(file.problem(
+                "crl-signature",
+                format!("the CRL of `{}` in `{}` {what}", list.issuer, file.name),
+                "fetch it again; if the CA has a new key, its new certificate belongs to `tls.client_ca` (for an intermediate: beside the CRL)",
+            ))
+        }
+    }
+}
+
+fn unusable(file: &TrustFile, flaw: ListFlaw) -> Diagnostic {
+    file.problem("bad-crl", format!("the CRL in `{}` cannot be used: {flaw}", file.name), flaw.remedy())
+}
+
+/// A CRL replaces an older one of the same issuer and scope, which would bring back what was on hold.
+fn newest(lists: Vec<List>, found: &mut Vec<Diagnostic>) -> Vec<List> {
+    let (old, new): (Vec<_>, Vec<_>) = (0..lists.len()).partition(|index| {
+        lists.get(*index).is_some_and(|list| lists.iter().any(|other| other.replaces(list)))
+    });
+    for list in old.iter().filter_map(|index| lists.get(*index)) {
+        let message =
+            format!("the CRL of `{}` in `{}` is older than another one of it", list.issuer, list.file);
+        found.push(Diagnostic::warning("crl-superseded", message).help("remove it; the newest counts"));
+    }
+    let mut index = 0;
+    let mut lists = lists;
+    lists.retain(|_| {
+        index += 1;
+        new.contains(&(index - 1))
+    });
+    lists
+}
+
+/// What the CRLs say, or do not say, about a client CA itself.
+fn look_at(
+    issuer: &Issuer<'_>,
+    authority: &mut Authority,
+    revocation: &Revocation,
+    found: &mut Vec<Diagnostic>,
+) {
+    let of_its_issuer = |list: &&List| *list.issuer_der == *issuer.certificate.issuer().as_raw();
+    let revoking = revocation.lists.iter().filter(of_its_issuer).find(|list| list.lists(&issuer.certificate));
+    if let Some(list) = revoking {
+        authority.is_revoked = true;
+        let message = format!(
+            "the client CA `{}` (`{}`) is revoked by `{}`",
+            authority.name, authority.file, list.file
+        );
+        found.push(
+            Diagnostic::warning("ca-revoked", message)
+                .help("its clients are refused; remove it from `tls.client_ca`"),
+        );
+    }
+    let has_list = revocation
+        .lists
+        .iter()
+        .any(|list| *list.issuer_der == *issuer.subject() && *list.key == *issuer.key());
+    if !has_list && revocation.missing == Missing::Refuse {
+        let message = format!("there is no CRL of the client CA `{}` (`{}`)", authority.name, authority.file);
+        found.push(Diagnostic::warning("crl-missing", message).help(
+            "its clients are refused; add its CRL to `tls.crl`, or set `tls.crl_missing: allow` if it publishes none",
+        ));
+    }
+}

@@ -1,0 +1,126 @@
+//! What of a trust bundle is going to expire, and when that deserves a warning.
+
+use jiff::{SignedDuration, Timestamp};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Trust;
+use crate::diagnostic::Diagnostic;
+
+/// What it is that expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExpiryKind {
+    /// The server's own certificate.
+    Server,
+    /// A client CA.
+    Ca,
+    /// A CRL: its `nextUpdate`.
+    Crl,
+}
+
+impl ExpiryKind {
+    /// The label in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Ca => "ca",
+            Self::Crl => "crl",
+        }
+    }
+
+    /// How long before the end people want to know of it.
+    const fn notice(self) -> SignedDuration {
+        const DAY: i64 = 24 * 60 * 60;
+        match self {
+            Self::Ca => SignedDuration::from_secs(30 * DAY),
+            Self::Server | Self::Crl => SignedDuration::from_secs(7 * DAY),
+        }
+    }
+}
+
+/// One thing that expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// What it is.
+    pub kind: ExpiryKind,
+    /// The file that it came from.
+    pub file: String,
+    /// Its subject; of a CRL, its issuer.
+    pub name: String,
+    /// Since when it is valid.
+    pub from: Timestamp,
+    /// Until when it is valid.
+    pub until: Timestamp,
+}
+
+impl Expiry {
+    /// Of a certificate; nothing where it cannot be read.
+    #[must_use]
+    pub fn of_certificate(kind: ExpiryKind, file: &str, der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+        Some(Self {
+            kind,
+            file: file.to_owned(),
+            name: super::super::names::distinguished_name(certificate.subject()).unwrap_or_default(),
+            from: instant(certificate.validity().not_before.timestamp()),
+            until: instant(certificate.validity().not_after.timestamp()),
+        })
+    }
+
+    /// From when on a warning is due: 30 days ahead for a CA, 7 for anything else, but never before four fifths of its life
+    /// are over, because what lives for a day is renewed within the day.
+    #[must_use]
+    pub fn warn_from(&self) -> Timestamp {
+        let fifth = self.until.duration_since(self.from) / 5;
+        let notice = self.kind.notice().min(fifth).max(SignedDuration::ZERO);
+        self.until.saturating_sub(notice).unwrap_or(self.until)
+    }
+
+    /// The warning that is due at an instant, if one is.
+    #[must_use]
+    pub fn warning(&self, now: Timestamp) -> Option<Diagnostic> {
+        if now < self.warn_from() {
+            return None;
+        }
+        let Self { file, name, until, .. } = self;
+        let verb = if now > *until { "expired" } else { "expires" };
+        let (what, help) = match self.kind {
+            ExpiryKind::Server => ("the server's certificate", "renew it; clients refuse an expired one"),
+            ExpiryKind::Ca => (
+                "the client CA",
+                "put its successor beside it, and issue client certificates anew: those of an expired CA are refused",
+            ),
+            ExpiryKind::Crl => (
+                "the CRL of",
+                "fetch the next one; clients of its issuer are refused once it has expired (`tls.crl_grace` can put that off)",
+            ),
+        };
+        let code = match self.kind {
+            ExpiryKind::Crl if now > *until => "crl-expired",
+            _ => "expiry",
+        };
+        Some(Diagnostic::warning(code, format!("{what} `{name}` (`{file}`) {verb} on {until}")).help(help))
+    }
+}
+
+impl Trust {
+    /// Everything of it that expires, each with its file: for metrics and warnings.
+    pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        let authorities = self.authorities.iter().map(|authority| Expiry {
+            kind: ExpiryKind::Ca,
+            file: authority.file.to_string(),
+            name: authority.name.to_string(),
+            from: authority.not_before,
+            until: authority.not_after,
+        });
+        let lists = self.revocation.iter().flat_map(|revocation| &revocation.lists);
+        authorities.chain(lists.map(|list| Expiry {
+            kind: ExpiryKind::Crl,
+            file: list.file.to_string(),
+            name: list.issuer.to_string(),
+            from: list.this_update,
+            until: list.next_update,
+        }))
+    }
+}

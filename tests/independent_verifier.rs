@@ -1,0 +1,445 @@
+//! `openssl verify` beside our own verdict: over certificates that openssl itself makes, as people do, and over generated bad
+//! ones, signed properly with a field or a byte of them wrong. Nothing crashes, and nothing is valid here that openssl
+//! refuses for a reason that applies; where it does not, the reason stands in [`DIFFERENCES`].
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use rcgen::{CustomExtension, SanType};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use sidegate::demo::pki::{Authority, Credential, pem};
+use sidegate::identity::{Flaw, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge};
+use tempfile::TempDir;
+
+use crate::support::certificates::{crl_of_fields, producer, resigned, tlv};
+use crate::support::is_missing;
+
+/// What openssl refuses and we do not: a part of what it says, and why that does not apply.
+const DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "authority and subject key identifier mismatch",
+        "key identifiers help to find an issuer (RFC 5280 §4.2.1.1); whether it is one, its signature tells",
+    ),
+    (
+        "authority and issuer serial number mismatch",
+        "the same: a serial number in authorityKeyIdentifier is a hint, too",
+    ),
+    (
+        "unable to get local issuer certificate",
+        "openssl finds no issuer by a key identifier that does not match",
+    ),
+    ("unable to get certificate CRL", "openssl finds no CRL by a key identifier that does not match"),
+    ("Different CRL scope", "openssl compares more of a distribution point than its names"),
+    (
+        "CRL is not yet valid",
+        "clocks differ a little, and a CRL from the future is the newest word of its issuer",
+    ),
+];
+
+/// A folder with a root, an intermediate below it, and openssl.
+struct World {
+    folder: TempDir,
+    root: Authority,
+    below: Authority,
+}
+
+impl World {
+    fn new() -> Self {
+        let root = Authority::root("root").unwrap();
+        let below = root.intermediate("below").unwrap();
+        let world = Self { folder: tempfile::tempdir().unwrap(), root, below };
+        world.write("root.pem", &pem("CERTIFICATE", world.root.certificate()));
+        world
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    fn trust(&self, crls: Option<&str>) -> Result<Trust, String> {
+        let crl = |text: &str| vec![TrustFile { name: "crl.pem".into(), bytes: text.into(), place: None }];
+        let root = pem("CERTIFICATE", self.root.certificate());
+        let sources = TrustSources {
+            crls: crls.map(crl),
+            ..TrustSources::of_authorities("root.pem", root.as_bytes(), Usage::ClientAuthIfAny)
+        };
+        let built = Trust::build(&sources, 1, Timestamp::now());
+        built.map(|(trust, _)| trust).map_err(|problems| problems[0].message.clone())
+    }
+
+    /// What openssl has against a chain; nothing where it finds it good.
+    fn objection(&self, chain: &[CertificateDer<'_>], crls: Option<&str>) -> Option<String> {
+        let texts: Vec<String> = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+        self.write("leaf.pem", &texts[0]);
+        self.write("untrusted.pem", &texts[1..].concat());
+        // openssl takes no empty file.
+        let mut arguments = if texts.len() > 1 { vec!["-untrusted", "untrusted.pem"] } else { Vec::new() };
+        if let Some(crls) = crls {
+            self.write("crl.pem", crls);
+            arguments.extend(["-crl_check_all", "-CRLfile", "crl.pem"]);
+        }
+        objection(self.folder.path(), "root.pem", &arguments)
+    }
+
+    /// Holds our verdict on a chain to openssl's.
+    fn agree(&self, chain: &[CertificateDer<'_>], crls: Option<&str>) -> Result<&'static str, TestCaseError> {
+        let Ok(trust) = self.trust(crls) else { return Ok("configuration refused") };
+        match judge(chain, &trust, Timestamp::now()) {
+            Err(Unauthenticated::Invalid(flaw)) => Ok(flaw.name()),
+            Err(Unauthenticated::NoCertificate) => Ok("no certificate"),
+            Ok(_) => match self.objection(chain, crls) {
+                None => Ok("valid"),
+                Some(said) if DIFFERENCES.iter().any(|(part, _)| said.contains(part)) => {
+                    Ok("a known difference")
+                }
+                Some(said) => {
+                    let chain: String = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+                    let tried = format!("{chain}{}", crls.unwrap_or_default());
+                    Err(TestCaseError::fail(format!("valid here, but openssl says:\n{said}\n{tried}")))
+                }
+            },
+        }
+    }
+}
+
+fn objection(folder: &Path, trusted: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("openssl")
+        .args(["verify", "-purpose", "sslclient", "-no-CApath", "-no-CAstore", "-CAfile", trusted])
+        .args(arguments)
+        .arg("leaf.pem")
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (!output.status.success()).then_some(said)
+}
+
+fn has_openssl() -> bool {
+    !is_missing("openssl", Command::new("openssl").arg("version"))
+}
+
+/// Runs generated cases, or `CASES` of them; a failure prints the case, and the seed that gives it again with `SEED`.
+fn generated<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let cases = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = given.unwrap_or_else(|| {
+        u64::try_from(Timestamp::now().as_nanosecond() & i128::from(u64::MAX)).unwrap_or_default()
+    });
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    if let Err(error) = TestRunner::new_with_rng(config, rng).run(strategy, test) {
+        panic!("SEED={seed}: {error}");
+    }
+}
+
+/// One wrong byte, or a piece that is missing or there twice.
+#[derive(Clone, Debug)]
+enum Mutation {
+    Flip(Index, u8),
+    Cut(Index, u8),
+    Repeat(Index, u8),
+    Swap(Index, Index),
+}
+
+impl Mutation {
+    fn any() -> impl Strategy<Value = Self> {
+        prop_oneof![
+            6 => (any::<Index>(), 1_u8..).prop_map(|(at, mask)| Self::Flip(at, mask)),
+            1 => (any::<Index>(), 1_u8..40).prop_map(|(at, length)| Self::Cut(at, length)),
+            1 => (any::<Index>(), 1_u8..40).prop_map(|(at, length)| Self::Repeat(at, length)),
+            1 => (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Self::Swap(a, b)),
+        ]
+    }
+
+    fn of(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let end = |at: usize, length: u8| (at + usize::from(length)).min(bytes.len());
+        match self {
+            Self::Flip(at, mask) => {
+                let at = at.index(bytes.len());
+                bytes[at] ^= mask;
+            }
+            Self::Cut(at, length) => {
+                let at = at.index(bytes.len());
+                drop(bytes.drain(at..end(at, *length)));
+            }
+            Self::Repeat(at, length) => {
+                let at = at.index(bytes.len());
+                let piece = bytes[at..end(at, *length)].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            Self::Swap(a, b) => {
+                let (a, b) = (a.index(bytes.len()), b.index(bytes.len()));
+                bytes.swap(a, b);
+            }
+        }
+        bytes
+    }
+}
+
+/// Changes one field of a list of DER values, whole or inside.
+fn mutated(fields: &[&[u8]], which: Index, mutation: &Mutation) -> Vec<u8> {
+    let mut fields: Vec<Vec<u8>> = fields.iter().map(|field| field.to_vec()).collect();
+    let field = which.get(&fields).clone();
+    let position = which.index(fields.len());
+    fields[position] = mutation.of(field);
+    fields.concat()
+}
+
+/// A leaf that says something of every kind.
+fn talkative(ca: &Authority) -> Credential {
+    let points = tlv(0x30, &tlv(0x30, &tlv(0xa0, &tlv(0xa0, &tlv(0x86, b"http://crl.example/1")))));
+    let leaf = producer().with(|params| {
+        params.subject_alt_names.push(SanType::DnsName("a.example".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::Rfc822Name("a@example".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::IpAddress([192, 0, 2, 1].into()));
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 31], points));
+    });
+    ca.issue(&leaf).unwrap()
+}
+
+#[test]
+fn a_leaf_with_a_field_wrong() {
+    if !has_openssl() {
+        return;
+    }
+    let world = World::new();
+    let whole = talkative(&world.below);
+    assert_eq!(world.agree(&whole.chain, None).unwrap(), "valid");
+    generated(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+        let mut bad = resigned(&world.below, &whole, |fields| mutated(fields, which, &mutation)).chain;
+        bad.push(whole.chain[1].clone());
+        world.agree(&bad, None).map(|_| ())
+    });
+}
+
+#[test]
+fn an_intermediate_with_a_field_wrong() {
+    if !has_openssl() {
+        return;
+    }
+    let world = World::new();
+    let whole = world.below.issue(&producer()).unwrap();
+    let below = Credential { chain: vec![world.below.certificate().clone()], key: whole.key.clone_key() };
+    generated(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+        let bad = resigned(&world.root, &below, |fields| mutated(fields, which, &mutation));
+        let chain = [whole.chain[0].clone(), bad.chain[0].clone()];
+        world.agree(&chain, None).map(|_| ())
+    });
+}
+
+#[test]
+fn a_crl_with_a_field_wrong() {
+    if !has_openssl() {
+        return;
+    }
+    let world = World::new();
+    let leaf = talkative(&world.root);
+    let revoked = world.root.issue(&producer()).unwrap();
+    let good = pem("X509 CRL", &world.root.crl(&[&revoked.chain[0]], |_| {}).unwrap());
+    assert_eq!(world.agree(&leaf.chain, Some(&good)).unwrap(), "valid");
+    assert_eq!(world.agree(&revoked.chain, Some(&good)).unwrap(), "revoked");
+    generated(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+        let crl = crl_of_fields(&world.root, |fields| mutated(fields, which, &mutation));
+        world.agree(&leaf.chain, Some(&pem("X509 CRL", &crl))).map(|_| ())
+    });
+}
+
+#[test]
+fn bytes_of_any_kind() {
+    let world = World::new();
+    let whole = talkative(&world.below);
+    let crl = world.root.crl(&[&whole.chain[0]], |_| {}).unwrap();
+    let trust = world.trust(None).unwrap();
+    let mutations = proptest::collection::vec(Mutation::any(), 1..4);
+    generated(2_000, &(mutations, any::<bool>()), |(mutations, intermediate)| {
+        let changed = |der: &[u8]| {
+            mutations.iter().fold(der.to_vec(), |der, mutation| match der.is_empty() {
+                true => der,
+                false => mutation.of(der),
+            })
+        };
+        let mut chain = whole.chain.clone();
+        let place = &mut chain[usize::from(intermediate)];
+        let bytes = changed(place);
+        let same = bytes == place.as_ref();
+        *place = bytes.into();
+        let verdict = judge(&chain, &trust, Timestamp::now());
+        prop_assert!(same || verdict.is_err(), "a signature does not hold for other bytes");
+        let bytes = changed(&crl);
+        let same = bytes == crl;
+        let built = world.trust(Some(&String::from_utf8_lossy(&pem("X509 CRL", &bytes).into_bytes())));
+        prop_assert!(same || built.is_err(), "nor does that of a CRL");
+        Ok(())
+    });
+}
+
+/// A folder in which openssl makes certificates, as its users do.
+struct Workshop(TempDir);
+
+impl Workshop {
+    fn openssl(&self, line: &str) {
+        let output = Command::new("sh").args(["-ec", line]).current_dir(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn certificate(&self, name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.0.path().join(format!("{name}.pem"))).unwrap()
+    }
+
+    /// Makes `NAME.key` and `NAME.pem`, signed by an issuer of the folder, or by itself.
+    fn make(&self, name: &str, key: &str, issuer: Option<&str>, extensions: &str) {
+        fs::write(self.0.path().join("ext.cnf"), format!("[e]\n{extensions}\n")).unwrap();
+        self.openssl(&format!("openssl genpkey {key} -out {name}.key"));
+        self.openssl(&format!("openssl req -new -key {name}.key -subj /O=Shop/CN={name} -out {name}.csr"));
+        let signer = match issuer {
+            Some(issuer) => format!("-CA {issuer}.pem -CAkey {issuer}.key -CAcreateserial"),
+            None => format!("-signkey {name}.key"),
+        };
+        self.openssl(&format!(
+            "openssl x509 -req -in {name}.csr {signer} -days 2 -extfile ext.cnf -extensions e -out {name}.pem"
+        ));
+    }
+
+    /// Our verdict on a chain, and what openssl has against it.
+    fn verdicts(&self, root: &str, chain: &[&str]) -> (Result<(), Flaw>, Option<String>) {
+        let text = fs::read(self.0.path().join(format!("{root}.pem"))).unwrap();
+        let sources = TrustSources::of_authorities("root", &text, Usage::ClientAuthIfAny);
+        let (trust, _) = Trust::build(&sources, 1, Timestamp::now()).unwrap();
+        let ders: Vec<_> = chain.iter().map(|name| self.certificate(name)).collect();
+        let ours = match judge(&ders, &trust, Timestamp::now()) {
+            Ok(_) => Ok(()),
+            Err(Unauthenticated::Invalid(flaw)) => Err(flaw),
+            Err(Unauthenticated::NoCertificate) => unreachable!(),
+        };
+        let others: String = ders.iter().skip(1).map(|der| pem("CERTIFICATE", der)).collect();
+        fs::write(self.0.path().join("leaf.pem"), pem("CERTIFICATE", &ders[0])).unwrap();
+        fs::write(self.0.path().join("untrusted.pem"), others).unwrap();
+        let arguments: &[&str] = if ders.len() > 1 { &["-untrusted", "untrusted.pem"] } else { &[] };
+        (ours, objection(self.0.path(), &format!("{root}.pem"), arguments))
+    }
+
+    #[track_caller]
+    fn assert_valid(&self, root: &str, chain: &[&str]) {
+        assert_eq!(self.verdicts(root, chain), (Ok(()), None), "{chain:?}");
+    }
+}
+
+const CA: &str =
+    "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash";
+const CLIENT: &str =
+    "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\nsubjectAltName=DNS:a.example";
+const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+
+#[test]
+fn every_kind_of_key_that_openssl_makes() {
+    if !has_openssl() {
+        return;
+    }
+    let workshop = Workshop(tempfile::tempdir().unwrap());
+    let kinds = [
+        ("rsa", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
+        ("p256", P256),
+        ("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
+        ("p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
+        ("ed25519", "-algorithm ED25519"),
+    ];
+    for (kind, key) in kinds {
+        let [root, below, leaf] = ["root", "below", "leaf"].map(|role| format!("{kind}-{role}"));
+        workshop.make(&root, key, None, CA);
+        workshop.make(&below, key, Some(&root), CA);
+        workshop.make(&leaf, key, Some(&below), CLIENT);
+        workshop.assert_valid(&root, &[&leaf, &below]);
+    }
+    let pss = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";
+    workshop.make("pss-signed", P256, Some("rsa-root"), CLIENT);
+    workshop.openssl(&format!(
+        "openssl x509 -req -in pss-signed.csr -CA rsa-root.pem -CAkey rsa-root.key -days 2 -sha256 {pss} \
+         -extfile ext.cnf -extensions e -out pss-signed.pem"
+    ));
+    workshop.assert_valid("rsa-root", &["pss-signed"]);
+    // A key that is for PSS alone (id-RSASSA-PSS) is one that rustls does not know: no TLS client here could prove to have it.
+    workshop.make("pss-key", "-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", Some("p256-root"), CLIENT);
+    let (ours, openssl) = workshop.verdicts("p256-root", &["pss-key"]);
+    assert!(matches!(ours, Err(Flaw::UnacceptableKey(_))) && openssl.is_none(), "{ours:?} {openssl:?}");
+    // Weak ones, which openssl takes at its lowest level of security.
+    workshop.make("weak", "-algorithm RSA -pkeyopt rsa_keygen_bits:1024", Some("p256-root"), CLIENT);
+    assert!(matches!(workshop.verdicts("p256-root", &["weak"]).0, Err(Flaw::UnacceptableKey(_))));
+    workshop.openssl(
+        "openssl x509 -req -in p256-leaf.csr -CA p256-root.pem -CAkey p256-root.key -days 2 -sha1 -extfile ext.cnf \
+         -extensions e -out sha1.pem",
+    );
+    assert_eq!(workshop.verdicts("p256-root", &["sha1"]).0, Err(Flaw::UnacceptableSignature));
+}
+
+#[test]
+fn chains_as_step_and_spire_make_them() {
+    if !has_openssl() {
+        return;
+    }
+    let workshop = Workshop(tempfile::tempdir().unwrap());
+    // step-ca: a root that may have one authority below it, an intermediate that may have none, leaves for both sides of TLS.
+    let limited =
+        |length: u8| format!("{},pathlen:{length}\n{}", "basicConstraints=critical,CA:true", &CA[34..]);
+    let both = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n\
+                subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\nsubjectAltName=DNS:laptop.example";
+    workshop.make("step-root", P256, None, &limited(1));
+    workshop.make("step-below", P256, Some("step-root"), &limited(0));
+    workshop.make("step-leaf", P256, Some("step-below"), both);
+    workshop.assert_valid("step-root", &["step-leaf", "step-below"]);
+    workshop.make("too-deep", P256, Some("step-below"), CA);
+    workshop.make("deep-leaf", P256, Some("too-deep"), both);
+    let (ours, openssl) = workshop.verdicts("step-root", &["deep-leaf", "too-deep", "step-below"]);
+    assert!(ours.is_err() && openssl.is_some(), "{ours:?}");
+    // SPIRE: every authority bears the id of its trust domain, the leaf has no subject worth reading.
+    let domain = format!("{CA}\nsubjectAltName=URI:spiffe://shop.example");
+    let svid = "keyUsage=critical,digitalSignature,keyEncipherment,keyAgreement\nextendedKeyUsage=serverAuth,clientAuth\n\
+                basicConstraints=critical,CA:false\nsubjectAltName=URI:spiffe://shop.example/ns/orders/sa/producer";
+    workshop.make("spire-root", P256, None, &domain);
+    workshop.make("spire-below", P256, Some("spire-root"), &domain);
+    workshop.make("spire-leaf", P256, Some("spire-below"), svid);
+    workshop.assert_valid("spire-root", &["spire-leaf", "spire-below"]);
+    let (ours, _) = workshop.verdicts("step-root", &["spire-leaf", "spire-below"]);
+    assert_eq!(ours, Err(Flaw::UnknownIssuer));
+    // Two ids at once, which openssl has no opinion of.
+    let two = format!("{svid},URI:spiffe://shop.example/b");
+    workshop.make("two-ids", P256, Some("spire-below"), &two);
+    assert_eq!(workshop.verdicts("spire-root", &["two-ids", "spire-below"]).0, Err(Flaw::SeveralSpiffeIds));
+}
+
+#[test]
+fn a_crl_that_openssl_makes() {
+    if !has_openssl() {
+        return;
+    }
+    let workshop = Workshop(tempfile::tempdir().unwrap());
+    workshop.make("root", P256, None, CA);
+    for name in ["kept", "lost"] {
+        workshop.make(name, P256, Some("root"), CLIENT);
+    }
+    let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\ndefault_crl_days=1\ncrl_extensions=x\n\
+                  [x]\nauthorityKeyIdentifier=keyid\n";
+    fs::write(workshop.0.path().join("ca.cnf"), config).unwrap();
+    workshop.openssl(": > index.txt; echo 01 > number");
+    let ca = "openssl ca -config ca.cnf -cert root.pem -keyfile root.key";
+    workshop.openssl(&format!(
+        "{ca} -revoke lost.pem -crl_reason keyCompromise 2>&1; {ca} -gencrl -out crl.pem 2>&1"
+    ));
+    let read = |name: &str| fs::read(workshop.0.path().join(name)).unwrap();
+    let crl = TrustFile { name: "crl.pem".to_owned(), bytes: read("crl.pem"), place: None };
+    let sources = TrustSources {
+        crls: Some(vec![crl]),
+        ..TrustSources::of_authorities("root.pem", &read("root.pem"), Usage::ClientAuthIfAny)
+    };
+    let (trust, _) = Trust::build(&sources, 1, Timestamp::now()).unwrap();
+    let verdict = |name| judge(&[workshop.certificate(name)], &trust, Timestamp::now());
+    assert!(verdict("kept").is_ok());
+    assert_eq!(verdict("lost").map(|_| ()), Err(Unauthenticated::Invalid(Flaw::Revoked)));
+}

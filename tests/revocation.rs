@@ -1,0 +1,466 @@
+//! A certificate that its authority revoked is no identity, and neither is one of which nobody can tell (DESIGN §2.1; cases
+//! 6 to 9 of the attacks). Time is an argument: most of it is asked of the library's own judgement, the rest of the proxy.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    CertificateParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, CustomExtension,
+    KeyUsagePurpose, PKCS_RSA_SHA256, SerialNumber,
+};
+use sidegate::demo::pki::{self, Authority, Credential, Leaf, pem};
+use sidegate::diagnostic::Diagnostic;
+use sidegate::identity::{
+    Authenticated, Flaw, Missing, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge,
+};
+
+use crate::support::certificates::{DAY, crl_of_fields, crl_with_extension, elements, producer, tlv};
+use crate::support::{Backend, Proxy, Setup};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+fn sources(authorities: &[&Authority], crls: &[(&str, Vec<u8>)]) -> TrustSources {
+    let pem: String = authorities.iter().map(|ca| pem("CERTIFICATE", ca.certificate())).collect();
+    let file = |(name, bytes): &(&str, Vec<u8>)| TrustFile {
+        name: (*name).to_owned(),
+        bytes: bytes.clone(),
+        place: None,
+    };
+    TrustSources {
+        crls: Some(crls.iter().map(file).collect()),
+        ..TrustSources::of_authorities("client-ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny)
+    }
+}
+
+#[track_caller]
+fn built(sources: &TrustSources) -> (Trust, Vec<Diagnostic>) {
+    Trust::build(sources, 1, Timestamp::now()).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+fn verdict_at(trust: &Trust, credential: &Credential, now: Timestamp) -> Result<Authenticated, Flaw> {
+    judge(&credential.chain, trust, now).map_err(|because| match because {
+        Unauthenticated::Invalid(flaw) => flaw,
+        Unauthenticated::NoCertificate => unreachable!(),
+    })
+}
+
+#[track_caller]
+fn assert_flaw(trust: &Trust, credential: &Credential, flaw: &Flaw) {
+    assert_eq!(verdict_at(trust, credential, Timestamp::now()).map(|_| ()), Err(flaw.clone()));
+}
+
+#[track_caller]
+fn assert_good(trust: &Trust, credential: &Credential) -> Authenticated {
+    verdict_at(trust, credential, Timestamp::now()).unwrap_or_else(|flaw| panic!("{flaw}"))
+}
+
+/// The bundle is refused, with a problem of this kind that says this and what to do.
+#[track_caller]
+fn assert_refused(sources: &TrustSources, code: &str, part: &str) {
+    let problems = Trust::build(sources, 1, Timestamp::now()).map(|_| ()).unwrap_err();
+    let found = problems.iter().find(|problem| problem.code == code && problem.message.contains(part));
+    assert!(
+        found.is_some_and(|problem| problem.help.is_some()),
+        "`{code}: …{part}…` is not in {problems:#?}"
+    );
+}
+
+fn codes(diagnostics: &[Diagnostic]) -> Vec<&str> {
+    diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+fn issue(ca: &Authority) -> Credential {
+    ca.issue(&producer()).unwrap()
+}
+
+/// A leaf whose certificate names distribution points, each with one URI.
+fn at_points(uris: &[&str]) -> Leaf {
+    let point = |uri: &&str| {
+        // DistributionPoint { [0] { [0] { [6] uri } } }
+        let name = tlv(0xa0, &tlv(0xa0, &tlv(0x86, uri.as_bytes())));
+        tlv(0x30, &name)
+    };
+    let points = tlv(0x30, &uris.iter().map(point).collect::<Vec<_>>().concat());
+    let extension = CustomExtension::from_oid_content(&[2, 5, 29, 31], points);
+    producer().with(|params: &mut CertificateParams| params.custom_extensions.push(extension))
+}
+
+fn scoped(uri: &str, scope: Option<CrlScope>) -> Option<CrlIssuingDistributionPoint> {
+    let distribution_point = CrlDistributionPoint { uris: vec![uri.to_owned()] };
+    Some(CrlIssuingDistributionPoint { distribution_point, scope })
+}
+
+#[test]
+fn case_6_a_revoked_leaf_or_intermediate_is_no_identity() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("tls.crl", "crl/");
+    let (ca, below) = (&setup.pki.ca, setup.pki.ca.intermediate("below").unwrap());
+    let withdrawn = setup.pki.ca.intermediate("withdrawn").unwrap();
+    let (kept, lost) = (issue(&below), issue(&below));
+    let of_withdrawn = issue(&withdrawn);
+    let revoked = setup.pki.issue(&producer());
+    fs::create_dir(setup.path("crl")).unwrap();
+    let files = [
+        ("ca.crl", ca.crl(&[&revoked.chain[0], withdrawn.certificate()], |_| {}).unwrap()),
+        ("below.der", below.crl(&[&lost.chain[0]], |_| {}).unwrap()),
+        ("withdrawn.pem", pem("X509 CRL", &withdrawn.crl(&[], |_| {}).unwrap()).into_bytes()),
+        ("below.crt", pem("CERTIFICATE", below.certificate()).into_bytes()),
+        ("withdrawn.cer", withdrawn.certificate().to_vec()),
+    ];
+    for (name, bytes) in files {
+        fs::write(setup.path("crl").join(name), bytes).unwrap();
+    }
+    let proxy = setup.start();
+    let verdict =
+        |credential| proxy.client(credential).connect(proxy.address).unwrap().get("/events").unwrap();
+    assert_eq!(verdict(&proxy.pki().producer).verdict(), "200");
+    assert_eq!(verdict(&kept).verdict(), "200");
+    for credential in [&revoked, &lost, &of_withdrawn] {
+        let answer = verdict(credential);
+        assert_eq!(answer.verdict(), "401 invalid_certificate");
+        assert_eq!(answer.json()["detail"], Flaw::Revoked.to_string());
+    }
+}
+
+#[test]
+fn case_7_a_crl_past_its_next_update_refuses_once_the_grace_is_over() {
+    let ca = Authority::root("ca").unwrap();
+    let (client, revoked) = (issue(&ca), issue(&ca));
+    let crl = ca.crl(&[&revoked.chain[0]], |_| {}).unwrap();
+    let mut sources = sources(&[&ca], &[("ca.crl", crl)]);
+    for grace in [0, 2] {
+        sources.crl_grace = Duration::from_secs(grace * 60 * 60);
+        let (trust, _) = built(&sources);
+        let next_update = trust.expiries().last().unwrap().until;
+        let ends = next_update + HOUR * i32::try_from(grace).unwrap();
+        assert_eq!(assert_good(&trust, &client).valid_until, ends, "the verdict is true as long as the CRL");
+        assert!(verdict_at(&trust, &client, ends).is_ok());
+        let late = ends + SignedDuration::from_millis(1);
+        assert_eq!(verdict_at(&trust, &client, late).map(|_| ()), Err(Flaw::RevocationOutdated));
+        assert_eq!(verdict_at(&trust, &revoked, late).map(|_| ()), Err(Flaw::Revoked), "that is for ever");
+    }
+}
+
+#[test]
+fn case_7_an_expired_crl_is_loaded_with_a_warning_and_refuses() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("tls.crl", "ca.crl");
+    let yesterday = SystemTime::now() - DAY;
+    let crl = setup.pki.ca.crl(&[], |crl| {
+        crl.this_update = (yesterday - DAY).into();
+        crl.next_update = yesterday.into();
+    });
+    fs::write(setup.path("ca.crl"), crl.unwrap()).unwrap();
+    let mut proxy = setup.start();
+    let log = proxy.process.log();
+    assert!(log.contains("crl-expired") && log.contains("ca.crl"), "{log}");
+    let answer = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+    assert_eq!(answer.verdict(), "401 invalid_certificate");
+    assert_eq!(answer.json()["detail"], Flaw::RevocationOutdated.to_string());
+    let mut setup = Setup::new(&backend.url()).set("tls.crl", "ca.crl").set("tls.crl_grace", "48h");
+    std::mem::swap(&mut setup.pki, &mut proxy.setup.pki);
+    for name in ["ca.crl", "client-ca.crt", "server.crt", "server.key"] {
+        fs::copy(proxy.setup.path(name), setup.path(name)).unwrap();
+    }
+    let proxy = setup.start();
+    assert_eq!(proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict(), "200");
+}
+
+#[test]
+fn case_7_a_crl_of_an_unknown_authority_is_a_mistake() {
+    let setup = Setup::new("http://127.0.0.1:9").set("tls.crl", "other.crl");
+    let other = Authority::root("Somebody else").unwrap();
+    fs::write(setup.path("other.crl"), other.crl(&[], |_| {}).unwrap()).unwrap();
+    let finished = setup.run();
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    for part in ["crl-of-unknown-ca", "other.crl", "CN=Somebody else", "sidegate.yaml:", "its certificate"] {
+        assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn case_7_without_a_crl_of_an_issuer_its_clients_are_refused_unless_that_is_allowed() {
+    let (first, second) = (Authority::root("first").unwrap(), Authority::root("second").unwrap());
+    let below = first.intermediate("below").unwrap();
+    let crl = first.crl(&[], |_| {}).unwrap();
+    let mut sources = sources(&[&first, &second], &[("first.crl", crl)]);
+    let (trust, warnings) = built(&sources);
+    assert_eq!(codes(&warnings), ["crl-missing"]);
+    assert!(warnings[0].message.contains("CN=second"), "{}", warnings[0]);
+    assert_good(&trust, &issue(&first));
+    assert_flaw(&trust, &issue(&second), &Flaw::RevocationUnknown);
+    assert_flaw(&trust, &issue(&below), &Flaw::RevocationUnknown);
+    sources.crl_missing = Missing::Allow;
+    let (trust, warnings) = built(&sources);
+    assert!(warnings.is_empty(), "{warnings:?}");
+    for ca in [&first, &second, &below] {
+        assert_good(&trust, &issue(ca));
+    }
+}
+
+#[test]
+fn allowing_what_is_missing_excuses_no_crl_that_is_there() {
+    let ca = Authority::root("ca").unwrap();
+    let shard = ca.crl(&[], |crl| crl.issuing_distribution_point = scoped("http://crl/1", None)).unwrap();
+    let mut sources = sources(&[&ca], &[("ca.crl", shard)]);
+    sources.crl_missing = Missing::Allow;
+    let (trust, _) = built(&sources);
+    assert_good(&trust, &ca.issue(&at_points(&["http://crl/1"])).unwrap());
+    let elsewhere = ca.issue(&at_points(&["http://crl/2"])).unwrap();
+    assert_flaw(&trust, &elsewhere, &Flaw::RevocationUnknown);
+    let late = trust.expiries().last().unwrap().until + HOUR;
+    let covered = ca.issue(&at_points(&["http://crl/1"])).unwrap();
+    assert_eq!(verdict_at(&trust, &covered, late).map(|_| ()), Err(Flaw::RevocationOutdated));
+}
+
+#[test]
+fn case_8_every_scoped_crl_that_is_about_a_certificate_counts() {
+    let ca = Authority::root("ca").unwrap();
+    let points = ["http://crl/1", "http://crl/2"];
+    let revoked = ca.issue(&at_points(&points)).unwrap();
+    let good = ca.issue(&at_points(&points)).unwrap();
+    let without = ca.issue(&producer()).unwrap();
+    let shard = |uri, lists: &[&Credential]| {
+        let lists: Vec<_> = lists.iter().map(|credential| &credential.chain[0]).collect();
+        ca.crl(&lists, |crl| crl.issuing_distribution_point = scoped(uri, None)).unwrap()
+    };
+    for order in [[0, 1], [1, 0]] {
+        let mut files =
+            [("1.crl", shard(points[0], &[])), ("2.crl", shard(points[1], &[&revoked, &without]))].map(Some);
+        let files = order.map(|index| files[index].take().unwrap());
+        let (trust, _) = built(&sources(&[&ca], &files));
+        assert_flaw(&trust, &revoked, &Flaw::Revoked);
+        assert_flaw(&trust, &without, &Flaw::Revoked);
+        assert_good(&trust, &good);
+    }
+}
+
+#[test]
+fn a_crl_for_one_kind_of_certificate_says_nothing_of_the_other() {
+    let ca = Authority::root("ca").unwrap();
+    let below = ca.intermediate("below").unwrap();
+    let (leaf, deep) = (issue(&ca), issue(&below));
+    let of = |scope| ca.crl(&[], |crl| crl.issuing_distribution_point = scoped("http://crl", scope)).unwrap();
+    let beside = [pem("CERTIFICATE", below.certificate()), pem("X509 CRL", &below.crl(&[], |_| {}).unwrap())];
+    let beside = ("below.pem", beside.concat().into_bytes());
+    let users = ("users.crl", of(Some(CrlScope::UserCertsOnly)));
+    let authorities = ("authorities.crl", of(Some(CrlScope::CaCertsOnly)));
+    let (trust, _) = built(&sources(&[&ca], &[users.clone(), beside.clone()]));
+    assert_good(&trust, &leaf);
+    assert_flaw(&trust, &deep, &Flaw::RevocationUnknown);
+    let (trust, _) = built(&sources(&[&ca], &[authorities.clone(), beside.clone()]));
+    assert_flaw(&trust, &leaf, &Flaw::RevocationUnknown);
+    assert_good(&trust, &deep);
+    let (trust, _) = built(&sources(&[&ca], &[users, authorities, beside]));
+    assert_good(&trust, &leaf);
+    assert_good(&trust, &deep);
+}
+
+#[test]
+fn case_9_a_crl_that_is_cut_off_or_has_an_empty_bit_string_is_a_problem_and_no_crash() {
+    let ca = Authority::root("ca").unwrap();
+    // IssuingDistributionPoint { [0] { [0] { [6] uri } }, [3] reasons }
+    let name = tlv(0xa0, &tlv(0xa0, &tlv(0x86, b"http://crl")));
+    for reasons in [&[][..], &[0], &[7], &[9, 0], &[0, 0]] {
+        let point = tlv(0x30, &[&name, tlv(0x83, reasons).as_slice()].concat());
+        assert_refused(
+            &sources(&[&ca], &[("a.crl", crl_with_extension(&ca, 28, &point))]),
+            "bad-crl",
+            "a.crl",
+        );
+    }
+    let whole = ca.crl(&[&issue(&ca).chain[0]], |_| {}).unwrap();
+    for length in 0..whole.len() {
+        let cut = sources(&[&ca], &[("cut.crl", whole[..length].to_vec())]);
+        assert!(Trust::build(&cut, 1, Timestamp::now()).is_err(), "{length} bytes");
+    }
+    let text = pem("X509 CRL", &whole);
+    for length in [0, 10, text.len() / 2, text.len() - 10] {
+        let cut = sources(&[&ca], &[("cut.pem", text.as_bytes()[..length].to_vec())]);
+        assert!(Trust::build(&cut, 1, Timestamp::now()).is_err(), "{length} characters");
+    }
+}
+
+#[test]
+fn a_crl_is_believed_by_its_signature_and_not_by_its_name() {
+    let (ca, namesake) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
+    let (client, other) = (issue(&ca), issue(&namesake));
+    let forged = ("forged.crl", namesake.crl(&[], |_| {}).unwrap());
+    assert_refused(&sources(&[&ca], std::slice::from_ref(&forged)), "crl-signature", "wrong signature");
+    let mut bytes = ca.crl(&[], |_| {}).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    assert_refused(&sources(&[&ca], &[("flipped.crl", bytes)]), "crl-signature", "flipped.crl");
+    // Two authorities of one name, as in a change of keys: each has a CRL of its own.
+    let own = ("own.crl", ca.crl(&[&client.chain[0]], |_| {}).unwrap());
+    let (trust, warnings) = built(&sources(&[&ca, &namesake], &[own.clone(), forged]));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_flaw(&trust, &client, &Flaw::Revoked);
+    assert_good(&trust, &other);
+    let (trust, _) = built(&sources(&[&ca, &namesake], &[own]));
+    assert_flaw(&trust, &other, &Flaw::RevocationUnknown);
+}
+
+#[test]
+fn an_authority_that_may_not_sign_crls_does_not() {
+    let root = Authority::root("root").unwrap();
+    let mut silent = pki::authority("silent");
+    silent.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let silent = root.intermediate_of(silent).unwrap();
+    // The library that makes CRLs here would refuse to: sign as the root, then let the other's name and key stand for it.
+    let crl = crl_of_fields(&root, |fields| {
+        let name = elements(elements(elements(silent.certificate())[0].1)[0].1)[5].0;
+        [fields[0], fields[1], name, fields[3], fields[4], fields[5]].concat()
+    });
+    let outer = elements(elements(&crl)[0].1);
+    let signature = rcgen::SigningKey::sign(silent.issuer().key(), outer[0].0).unwrap();
+    let bits = tlv(0x03, &[&[0], signature.as_slice()].concat());
+    let crl = tlv(0x30, &[outer[0].0, outer[1].0, &bits].concat());
+    assert_refused(&sources(&[&root, &silent], &[("silent.crl", crl)]), "crl-signature", "keyUsage");
+}
+
+#[test]
+fn crls_that_are_not_understood_say_what_they_are() {
+    let ca = Authority::root("ca").unwrap();
+    let point = |field: &[u8]| {
+        let name = tlv(0xa0, &tlv(0xa0, &tlv(0x86, b"http://crl")));
+        tlv(0x30, &[name.as_slice(), field].concat())
+    };
+    let version_1 = crl_of_fields(&ca, |fields| fields[1..5].concat());
+    let no_next_update = crl_of_fields(&ca, |fields| [&fields[..4], &fields[5..]].concat().concat());
+    for (crl, what) in [
+        (crl_with_extension(&ca, 27, &[2, 1, 1]), "delta CRL"),
+        (crl_with_extension(&ca, 28, &point(&[0x84, 1, 0xff])), "indirect CRL"),
+        (crl_with_extension(&ca, 28, &point(&[0x83, 2, 1, 0x40])), "some reasons"),
+        (crl_with_extension(&ca, 28, &tlv(0x30, &[0x81, 1, 0xff])), "distribution point"),
+        (crl_with_extension(&ca, 99, &[5, 0]), "critical extension"),
+        (version_1, "version 1"),
+        (no_next_update, "nextUpdate"),
+        (b"0 is how this text begins, as DER does".to_vec(), "no CRL in"),
+        (b"nothing".to_vec(), "no CRL in"),
+        (pem("X509 CRL", b"nothing").into_bytes(), "not a readable CRL"),
+        (ca.certificate().to_vec(), ""),
+    ] {
+        if what.is_empty() {
+            let (_, warnings) = built(&sources(&[&ca], &[("odd.crl", crl)]));
+            assert_eq!(codes(&warnings), ["crl-missing"], "a client CA's own certificate does no harm there");
+        } else {
+            assert_refused(&sources(&[&ca], &[("odd.crl", crl)]), "bad-crl", what);
+        }
+    }
+}
+
+#[test]
+fn every_problem_is_shown_at_once_with_its_file() {
+    let ca = Authority::root("ca").unwrap();
+    let files = [
+        ("good.crl", ca.crl(&[], |_| {}).unwrap()),
+        ("delta.crl", crl_with_extension(&ca, 27, &[2, 1, 1])),
+        ("stranger.crl", Authority::root("stranger").unwrap().crl(&[], |_| {}).unwrap()),
+        ("none.pem", Vec::new()),
+    ];
+    let problems = Trust::build(&sources(&[&ca], &files), 1, Timestamp::now()).map(|_| ()).unwrap_err();
+    let text: String = problems.iter().map(|problem| problem.human(false)).collect();
+    for file in ["delta.crl", "stranger.crl", "none.pem"] {
+        assert!(text.contains(file), "{file}: {text}");
+    }
+    assert!(!text.contains("good.crl"), "{text}");
+}
+
+#[test]
+fn the_newest_crl_of_an_issuer_counts_and_an_older_one_is_named() {
+    let ca = Authority::root("ca").unwrap();
+    let (client, revoked) = (issue(&ca), issue(&ca));
+    let older = ca.crl(&[&client.chain[0]], |crl| crl.this_update = (SystemTime::now() - 2 * DAY).into());
+    let newer = ca.crl(&[&revoked.chain[0]], |_| {});
+    let (older, newer) = (("older.crl", older.unwrap()), ("newer.crl", newer.unwrap()));
+    for files in [[older.clone(), newer.clone()], [newer, older]] {
+        let (trust, warnings) = built(&sources(&[&ca], &files));
+        assert_eq!(codes(&warnings), ["crl-superseded"]);
+        assert!(warnings[0].message.contains("older.crl"), "{}", warnings[0]);
+        assert_good(&trust, &client);
+        assert_flaw(&trust, &revoked, &Flaw::Revoked);
+    }
+}
+
+#[test]
+fn a_client_ca_that_a_crl_revokes_is_not_trusted() {
+    let root = Authority::root("root").unwrap();
+    let below = root.intermediate("below").unwrap();
+    let crls = [pem("X509 CRL", &root.crl(&[below.certificate()], |_| {}).unwrap())];
+    let crls = [crls.concat(), pem("X509 CRL", &below.crl(&[], |_| {}).unwrap())].concat();
+    // The intermediate is trusted as it stands; its root is only there for its CRL.
+    let beside = [crls, pem("CERTIFICATE", root.certificate())].concat().into_bytes();
+    let (trust, warnings) = built(&sources(&[&below], &[("all.pem", beside)]));
+    assert_eq!(codes(&warnings), ["ca-revoked"]);
+    assert_flaw(&trust, &issue(&below), &Flaw::Revoked);
+}
+
+#[test]
+fn a_certificate_beside_the_crls_that_belongs_to_nobody_is_only_named() {
+    let (ca, stranger) = (Authority::root("ca").unwrap(), Authority::root("stranger").unwrap());
+    let text =
+        [pem("X509 CRL", &ca.crl(&[], |_| {}).unwrap()), pem("CERTIFICATE", stranger.certificate())].concat();
+    let (trust, warnings) = built(&sources(&[&ca], &[("all.pem", text.into_bytes())]));
+    assert_eq!(codes(&warnings), ["unused-certificate"]);
+    assert_good(&trust, &issue(&ca));
+    assert_flaw(&trust, &issue(&stranger), &Flaw::UnknownIssuer);
+}
+
+#[test]
+fn serial_numbers_are_compared_as_they_are_written() {
+    let ca = Authority::root("ca").unwrap();
+    for serial in [&[1][..], &[0x7f], &[0x80], &[1, 0], &[0xff; 20], &[0x7f; 20]] {
+        let numbered =
+            || producer().with(|params| params.serial_number = Some(SerialNumber::from_slice(serial)));
+        let (revoked, other) = (ca.issue(&numbered()).unwrap(), issue(&ca));
+        let (trust, _) =
+            built(&sources(&[&ca], &[("ca.crl", ca.crl(&[&revoked.chain[0]], |_| {}).unwrap())]));
+        assert_flaw(&trust, &revoked, &Flaw::Revoked);
+        assert_good(&trust, &other);
+    }
+    let rsa = ca.issue(&producer().key(&PKCS_RSA_SHA256)).unwrap();
+    let (trust, _) = built(&sources(&[&ca], &[("ca.crl", ca.crl(&[&rsa.chain[0]], |_| {}).unwrap())]));
+    assert_flaw(&trust, &rsa, &Flaw::Revoked);
+}
+
+#[test]
+fn what_expires_is_told_with_its_file() {
+    let ca = Authority::root("ca").unwrap();
+    let (trust, _) = built(&sources(&[&ca], &[("ca.crl", ca.crl(&[], |_| {}).unwrap())]));
+    let told: Vec<_> = trust.expiries().map(|it| (it.kind.name(), it.file, it.name)).collect();
+    let name = || "CN=ca".to_owned();
+    assert_eq!(told, [("ca", "client-ca.crt".to_owned(), name()), ("crl", "ca.crl".to_owned(), name())]);
+    let crl = trust.expiries().last().unwrap();
+    assert_eq!(crl.warn_from(), crl.until - HOUR * 5, "a CRL of 25 hours is renewed within the day");
+    assert!(crl.warning(crl.warn_from() - HOUR).is_none());
+    assert_eq!(crl.warning(crl.warn_from()).unwrap().code, "expiry");
+    assert_eq!(crl.warning(crl.until + HOUR).unwrap().code, "crl-expired");
+    let ca = trust.expiries().next().unwrap();
+    assert_eq!(ca.warn_from(), ca.until - HOUR * 24 * 18, "a fifth of three months comes before 30 days");
+}
+
+#[test]
+fn an_empty_folder_or_a_file_that_is_not_there_is_a_mistake() {
+    let setup = Setup::new("http://127.0.0.1:9").set("tls.crl", "crl/");
+    let said = |setup: &Setup| {
+        let finished = setup.run();
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        finished.stderr
+    };
+    assert!(said(&setup).contains("cannot read"));
+    fs::create_dir(setup.path("crl")).unwrap();
+    fs::write(setup.path("crl").join("README"), "").unwrap();
+    assert!(said(&setup).contains("there is no CRL in the folder"));
+    let setup = setup.set("tls.crl_missing", "perhaps");
+    assert!(said(&setup).contains("`refuse`"));
+}
+
+#[test]
+fn without_the_setting_nothing_is_checked() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let client = issue(&proxy.pki().ca.intermediate("below").unwrap());
+    let answer = proxy.client(&client).connect(proxy.address).unwrap().get("/events").unwrap();
+    assert_eq!(answer.verdict(), "200");
+}
