@@ -177,9 +177,7 @@ fn cells(old: &Model, new: &Model) -> Vec<Cell> {
     let mut cells: Vec<Cell> = cells.into_iter().map(|(_, cell)| cell).collect();
     let names = std::iter::once("OTHER".to_owned()).chain((2..).map(|number| format!("OTHER{number}")));
     let mut unnamed = names.filter_map(|name| Method::from_bytes(name.as_bytes()).ok());
-    cells.extend(
-        unnamed.find(|name| !named.contains(name)).map(|one| Cell { one, named: Vec::new() }),
-    );
+    cells.extend(unnamed.find(|name| !named.contains(name)).map(|one| Cell { one, named: Vec::new() }));
     cells
 }
 

@@ -99,7 +99,8 @@ fn human(difference: &Difference<'_>) -> String {
             let (name, place) = (&entry.text, line(&entry.place));
             text += &format!("  {name} ({place})  {}{}\n", requests(change), when(change));
             let route = line(&change.route.place);
-            text += &format!("    who: {}; through {} ({route})\n", change.whom.join(", or "), permission.text);
+            text +=
+                &format!("    who: {}; through {} ({route})\n", change.whom.join(", or "), permission.text);
             text += &format!("    example: {}\n", example(change, direction));
         }
     }
@@ -124,10 +125,12 @@ fn markdown(difference: &Difference<'_>) -> String {
         if !text.is_empty() {
             text += "\n";
         }
-        text += &format!("### {}\n\n| client | requests | example |\n| --- | --- | --- |\n", direction.heading);
+        text +=
+            &format!("### {}\n\n| client | requests | example |\n| --- | --- | --- |\n", direction.heading);
         for change in changes {
             let client = format!("`{}` ({})", change.entry.text, line(&change.entry.place));
-            let cells = [client, format!("`{}`{}", requests(change), when(change)), example(change, direction)];
+            let cells =
+                [client, format!("`{}`{}", requests(change), when(change)), example(change, direction)];
             let cells = cells.map(|cell| cell.replace('|', "\\|"));
             text += &format!("| {} |\n", cells.join(" | "));
         }
@@ -207,7 +210,8 @@ fn example(change: &Change<'_>, direction: &Direction) -> String {
     let request = &change.example;
     let has: Vec<String> =
         request.attributes.iter().map(|(attribute, value)| format!("{attribute} `{value}`")).collect();
-    let client = if has.is_empty() { "any client".to_owned() } else { format!("a client with {}", has.join(" and ")) };
+    let client =
+        if has.is_empty() { "any client".to_owned() } else { format!("a client with {}", has.join(" and ")) };
     let mut words = format!("{client} {} {} {}", direction.can, request.method, request.target());
     for (name, value) in request.headers() {
         words += &format!(" with the header `{name}: {value}`");

@@ -40,7 +40,9 @@ impl<'m> Meeting<'_, 'm> {
         }
         let names = self.names();
         let texts = self.texts(&paths, &names, attributes)?;
-        for way in 0..(texts.len() + 1).saturating_pow(u32::try_from(names.len()).unwrap_or(u32::MAX)).min(MOST_WAYS) {
+        for way in
+            0..(texts.len() + 1).saturating_pow(u32::try_from(names.len()).unwrap_or(u32::MAX)).min(MOST_WAYS)
+        {
             let given = given(&names, &texts, way);
             let Some(attributes) = self.whom.attributes(&given)? else { continue };
             if let Some(path) = self.path(&attributes)? {
@@ -61,9 +63,11 @@ impl<'m> Meeting<'_, 'm> {
     /// Whether the same is asked and forbidden.
     fn contradicts(self) -> bool {
         let (yes, no): (Vec<_>, Vec<_>) = self.bounds.iter().partition(|(_, is)| *is);
-        let weaker = |yes: &Bound<'_>, no: &Bound<'_>| yes.unclear == no.unclear || no.unclear == Unclear::Met;
+        let weaker =
+            |yes: &Bound<'_>, no: &Bound<'_>| yes.unclear == no.unclear || no.unclear == Unclear::Met;
         yes.iter().any(|(yes, _)| {
-            let same = |no: &Bound<'_>| yes.at == no.at && weaker(yes, no) && keys::bound(yes) == keys::bound(no);
+            let same =
+                |no: &Bound<'_>| yes.at == no.at && weaker(yes, no) && keys::bound(yes) == keys::bound(no);
             no.iter().any(|(no, _)| same(no))
         })
     }

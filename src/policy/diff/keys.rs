@@ -81,7 +81,8 @@ fn variable_of(variable: &Variable, rule: &Rule<'_>) -> String {
 
 fn alternatives(all: &[Alternative], captured: Option<&str>) -> String {
     let alternative = |alternative: &Alternative| {
-        let mut tests: Vec<String> = alternative.tests.iter().map(|test| self::test(test, captured)).collect();
+        let mut tests: Vec<String> =
+            alternative.tests.iter().map(|test| self::test(test, captured)).collect();
         tests.sort();
         tests.dedup();
         tests.join("&")

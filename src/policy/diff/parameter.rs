@@ -18,9 +18,7 @@ pub(super) fn query(asked: &[Asked<'_, QueryCondition>]) -> Option<Vec<(String, 
     let mut query = Vec::new();
     for (name, conditions) in by_name {
         let said = said(conditions.iter().flat_map(|(condition, ..)| &condition.values), |said| {
-            conditions.iter().all(|(condition, unclear, is)| {
-                met(said, &condition.values, *unclear) == *is
-            })
+            conditions.iter().all(|(condition, unclear, is)| met(said, &condition.values, *unclear) == *is)
         })?;
         query.extend(said.map(|said| (name.to_owned(), said)));
     }
@@ -61,7 +59,8 @@ fn said<'m>(
         values.map(|value| &**value).filter(|value| *value != "*" && !value.contains(',')).collect();
     let mut others = std::iter::once("other".to_owned()).chain((2..).map(|number| format!("other{number}")));
     let other = others.find(|other| !named.contains(&other.as_str()));
-    let once = named.iter().map(|value| (*value).to_owned()).chain(other).map(|value| Some(Said::Once(value)));
+    let once =
+        named.iter().map(|value| (*value).to_owned()).chain(other).map(|value| Some(Said::Once(value)));
     std::iter::once(None).chain(once).chain([Some(Said::Twice)]).find(|said| fits(said))
 }
 

@@ -51,7 +51,8 @@ impl Paths<'_> {
         // Only a last segment may be empty, and not as the only one.
         let empty = at > 0 && at + 1 == length;
         let found = shortest(&inside, &outside, Alphabet::of_segments(), empty)?;
-        let bytes = |symbols: Vec<u32>| symbols.into_iter().filter_map(|symbol| u8::try_from(symbol).ok()).collect();
+        let bytes =
+            |symbols: Vec<u32>| symbols.into_iter().filter_map(|symbol| u8::try_from(symbol).ok()).collect();
         Ok(found.map(bytes))
     }
 
