@@ -3,6 +3,7 @@
 
 mod backend;
 mod keys;
+mod trust;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -225,13 +226,8 @@ impl<'a> Draft<'a> {
             key: key?,
             client_ca: client_ca?,
             crl,
-            crl_grace: self.read_or_default(
-                &tls,
-                "crl_grace",
-                |reader, node| reader.duration(node),
-                Duration::ZERO,
-            ),
-            crl_missing: self.choice(&tls, "crl_missing", &MISSING, Missing::Refuse),
+            crl_grace: self.crl_grace(&tls),
+            crl_missing: self.crl_missing(&tls),
             trust_domains,
             usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
             backend: settings?,
@@ -452,14 +448,6 @@ impl<'a> Draft<'a> {
         networks.map(|networks| networks.value).unwrap_or_default()
     }
 
-    fn trust_domains(&mut self, section: &Section<'_>) -> Vec<Pin> {
-        let pins = self.read(section, "trust_domains", |reader, node| {
-            let entries = reader.entries(node, "`trust_domains`")?;
-            Some(entries.into_iter().filter_map(|(file, _, value)| pin(reader, file, value)).collect())
-        });
-        pins.map(|pins| pins.value).unwrap_or_default()
-    }
-
     fn audit(&mut self, section: &Section<'_>) -> Destination {
         let folder = self.folder;
         let read = |reader: &mut Reader<'_>, node: &Node<'_>| {
@@ -499,19 +487,6 @@ const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::T
 fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
     let network = Network::parse(reader.name(node)?);
     network.map_err(|(message, help)| reader.error("bad-network", node, message, help)).ok()
-}
-
-const MISSING: [(&str, Missing); 2] = [("refuse", Missing::Refuse), ("allow", Missing::Allow)];
-
-/// One entry of `tls.trust_domains`.
-fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<Pin> {
-    let text = reader.text(value)?;
-    let Ok(domain) = text.parse() else {
-        let help = "write it as in `shop.example`: lower-case letters, digits, `.`, `-` and `_`".to_owned();
-        reader.error("bad-trust-domain", value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
-        return None;
-    };
-    Some(Pin { file: file.to_owned(), domain, place: Some(reader.place(value)) })
 }
 
 /// One entry of `identity_headers.custom`.

@@ -1,0 +1,39 @@
+//! The keys below `tls` that say whom client certificates must come from, and how revocation is checked.
+
+use std::time::Duration;
+
+use super::{Draft, Section};
+use crate::document::{Node, Reader};
+use crate::identity::{Missing, Pin};
+
+const MISSING: [(&str, Missing); 2] = [("refuse", Missing::Refuse), ("allow", Missing::Allow)];
+
+impl Draft<'_> {
+    /// The one length of time that may be nothing at all: that is the strict choice.
+    pub(super) fn crl_grace(&mut self, tls: &Section<'_>) -> Duration {
+        self.read_or_default(tls, "crl_grace", |reader, node| reader.duration(node), Duration::ZERO)
+    }
+
+    pub(super) fn crl_missing(&mut self, tls: &Section<'_>) -> Missing {
+        self.choice(tls, "crl_missing", &MISSING, Missing::Refuse)
+    }
+
+    pub(super) fn trust_domains(&mut self, tls: &Section<'_>) -> Vec<Pin> {
+        let pins = self.read(tls, "trust_domains", |reader, node| {
+            let entries = reader.entries(node, "`trust_domains`")?;
+            Some(entries.into_iter().filter_map(|(file, _, value)| pin(reader, file, value)).collect())
+        });
+        pins.map(|pins| pins.value).unwrap_or_default()
+    }
+}
+
+/// One entry of `tls.trust_domains`.
+fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<Pin> {
+    let text = reader.text(value)?;
+    let Ok(domain) = text.parse() else {
+        let help = "write it as in `shop.example`: lower-case letters, digits, `.`, `-` and `_`".to_owned();
+        reader.error("bad-trust-domain", value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
+        return None;
+    };
+    Some(Pin { file: file.to_owned(), domain, place: Some(reader.place(value)) })
+}

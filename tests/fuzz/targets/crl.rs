@@ -1,0 +1,23 @@
+//! Any bytes as a CRL: loading it ends with diagnostics that can be shown, and only what the authority signed is taken.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sidegate::identity::{Trust, TrustFile, TrustSources, Usage};
+
+const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
+
+fuzz_target!(|bytes: &[u8]| {
+    let file = TrustFile { name: "fuzz.crl".to_owned(), bytes: bytes.to_owned(), place: None };
+    let sources = TrustSources {
+        crls: Some(vec![file]),
+        ..TrustSources::of_authorities("ca.pem", CA, Usage::ClientAuthIfAny)
+    };
+    let problems = match Trust::build(&sources, 1, jiff::Timestamp::UNIX_EPOCH) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    };
+    for problem in problems {
+        let shown = problem.human(false);
+        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "a terminal could be steered: {shown:?}");
+    }
+});
