@@ -111,6 +111,10 @@ impl Target {
         if path_and_query.as_str().len() > MAX_LENGTH {
             return Err(Ambiguity::TooLong);
         }
+        // `?a` reads as `/` with a query here, and is no target (RFC 9112 §3.2, RFC 9113 §8.3.1).
+        if path_and_query.as_str().starts_with('?') {
+            return Err(Ambiguity::NoPath);
+        }
         let path = path_and_query.path();
         // `OPTIONS *` asks about the server as a whole; it is judged as `OPTIONS /`.
         if path == "*" && method == Method::OPTIONS {
