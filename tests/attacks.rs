@@ -4,6 +4,7 @@
 //! A test looks at both ends: what the client got, and what the backend saw of it, which is usually nothing.
 
 mod citations;
+mod frames_of_http2;
 mod framing;
 mod headers;
 mod paths;
