@@ -8,6 +8,7 @@ mod citations;
 mod frames_of_http2;
 mod framing;
 mod headers;
+mod mixed_requests;
 mod paths;
 mod requests_of_http2;
 
