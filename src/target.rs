@@ -199,7 +199,7 @@ impl Target {
         if path_and_query.as_str().len() > rules.max_length {
             return Err(Ambiguity::TooLong);
         }
-        // A slash would be written before a lone query, which is not what was sent.
+        // `?a` reads as `/` with a query here, and is no target (RFC 9112 §3.2, RFC 9113 §8.3.1).
         if path_and_query.as_str().starts_with('?') {
             return Err(Ambiguity::NoPath);
         }

@@ -3,10 +3,14 @@
 //!
 //! A test looks at both ends: what the client got, and what the backend saw of it, which is usually nothing.
 
+mod bad_backends;
 mod citations;
+mod frames_of_http2;
 mod framing;
 mod headers;
+mod mixed_requests;
 mod paths;
+mod requests_of_http2;
 
 use crate::support::{Backend, Client, Proxy, Setup};
 
@@ -103,7 +107,9 @@ fn outcome(proxy: &Proxy, client: &Client, case: &Case) -> String {
     let _ = connection.send(&case.bytes);
     let method = String::from_utf8_lossy(case.bytes.split(|byte| *byte == b' ').next().unwrap()).into_owned();
     match connection.answer_to(&method) {
-        Ok(_) if case.closes && !connection.is_closed() => "the connection goes on".to_owned(),
+        Ok(answer) if case.closes && answer.status != 401 && !connection.is_closed() => {
+            "the connection goes on".to_owned()
+        }
         Ok(answer) => answer.verdict(),
         Err(error) => error.to_string(),
     }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{self, HeaderMap};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -116,6 +117,10 @@ impl Body for Outgoing {
     }
 }
 
+fn has_two_framings(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
+}
+
 /// A connection to the backend, with hyper's two ends of it.
 pub(super) struct Link {
     sender: SendRequest<Outgoing>,
@@ -148,6 +153,8 @@ impl<C> Sent<C> {
         connection: C,
     ) -> Self {
         match answer {
+            // Two framings: whoever reads the other one finds another answer in it (RFC 9112 §6.3).
+            Ok(response) if has_two_framings(response.headers()) => Self::Failed(BackendFault::NotHttp),
             Ok(response) => Self::Answered(response, connection),
             Err(mut error) => match error.take_message() {
                 Some(request) => Self::Returned(request),

@@ -173,6 +173,13 @@ pub struct Connection {
 impl Connection {
     /// Reads and records a whole request; `None` at the end of the connection.
     pub fn request(&mut self) -> io::Result<Option<Received>> {
+        let received = self.unrecorded_request()?;
+        received.iter().for_each(|received| self.record(received.clone()));
+        Ok(received)
+    }
+
+    /// The same, for a script that keeps its own records.
+    pub fn unrecorded_request(&mut self) -> io::Result<Option<Received>> {
         let Some(head) = self.head()? else { return Ok(None) };
         let mut received = Received { raw: Vec::new(), head, body: Vec::new() };
         let chunked =
@@ -184,7 +191,6 @@ impl Connection {
             (false, None) => {}
         }
         received.raw = std::mem::take(&mut self.wire.stream.record);
-        self.record(received.clone());
         Ok(Some(received))
     }
 

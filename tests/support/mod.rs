@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod backend;
 pub mod certificates;
+pub mod frames;
 pub mod fronts;
 pub mod golden;
 pub mod http1;

@@ -1,6 +1,8 @@
 //! The compiled policy, the plain reading of it, and a third evaluator that shares no code with either, held against
 //! each other on generated policies, identities and requests. And: order never matters.
 
+mod difference;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 

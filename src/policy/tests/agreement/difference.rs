@@ -1,0 +1,315 @@
+//! `policy diff` held against brute force: what it says has changed differs by the evaluator that shares no code with it,
+//! and where it says nothing changed no request of a small world differs.
+
+use super::super::super::diff::{Difference, Request, diff};
+use super::*;
+
+/// One edit of a policy. Numbers are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Edit {
+    /// Changes of writing only.
+    TurnRoutes(usize),
+    TurnClients,
+    SplitClient(usize),
+    RepeatRoute(usize),
+    /// Changes that may mean something.
+    AddRoute(usize, WrittenRoute),
+    ReplaceRoute(usize, WrittenRoute),
+    RemoveRoute(usize),
+    Give(usize, usize),
+    Withdraw(usize),
+    Whom(usize, WrittenClient),
+    When(usize, Window),
+    AddDeny(WrittenDeny),
+    RemoveDeny(usize),
+    DenyWhen(usize, Window),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let n = || 0usize..12;
+    prop_oneof![
+        n().prop_map(Edit::TurnRoutes),
+        Just(Edit::TurnClients),
+        n().prop_map(Edit::SplitClient),
+        n().prop_map(Edit::RepeatRoute),
+        (n(), route()).prop_map(|(at, route)| Edit::AddRoute(at, route)),
+        (n(), route()).prop_map(|(at, route)| Edit::ReplaceRoute(at, route)),
+        n().prop_map(Edit::RemoveRoute),
+        (n(), n()).prop_map(|(client, permission)| Edit::Give(client, permission)),
+        n().prop_map(Edit::Withdraw),
+        (n(), client(1, 1)).prop_map(|(at, client)| Edit::Whom(at, client)),
+        (n(), window()).prop_map(|(at, when)| Edit::When(at, when)),
+        deny(1, 1).prop_map(Edit::AddDeny),
+        n().prop_map(Edit::RemoveDeny),
+        (n(), window()).prop_map(|(at, when)| Edit::DenyWhen(at, when)),
+    ]
+}
+
+fn one<T>(all: &mut [T], at: usize) -> Option<&mut T> {
+    let length = all.len();
+    if length == 0 { None } else { all.get_mut(at % length) }
+}
+
+impl Edit {
+    fn apply(self, written: &mut Written) {
+        match self {
+            Self::TurnRoutes(at) => {
+                if let Some(routes) = one(&mut written.permissions, at) {
+                    routes.reverse();
+                }
+            }
+            Self::TurnClients if written.denies.iter().all(|deny| deny.clients.is_none()) => {
+                written.clients.reverse();
+            }
+            Self::TurnClients => {}
+            Self::SplitClient(at) => {
+                if let Some(client) = one(&mut written.clients, at).cloned() {
+                    written.clients.push(client);
+                }
+            }
+            Self::RepeatRoute(at) => {
+                if let Some(routes) = one(&mut written.permissions, at) {
+                    routes.extend(routes.first().cloned());
+                }
+            }
+            Self::AddRoute(at, route) => {
+                if let Some(routes) = one(&mut written.permissions, at) {
+                    routes.push(route);
+                }
+            }
+            Self::ReplaceRoute(at, new) => {
+                if let Some(route) = one(&mut written.permissions, at).and_then(|routes| one(routes, at / 3))
+                {
+                    *route = new;
+                }
+            }
+            Self::RemoveRoute(at) => {
+                if let Some(routes) = one(&mut written.permissions, at).filter(|routes| routes.len() > 1) {
+                    routes.pop();
+                }
+            }
+            Self::Give(at, permission) => {
+                let permission = permission % written.permissions.len();
+                if let Some(client) = one(&mut written.clients, at) {
+                    client.permissions.push(permission);
+                }
+            }
+            Self::Withdraw(at) => {
+                if let Some(client) = one(&mut written.clients, at) {
+                    client.permissions.pop();
+                    client.roles.pop();
+                }
+            }
+            Self::Whom(at, other) => {
+                if let Some(client) = one(&mut written.clients, at) {
+                    client.alternatives = other.alternatives;
+                }
+            }
+            Self::When(at, when) => {
+                if let Some(client) = one(&mut written.clients, at) {
+                    client.when = when;
+                }
+            }
+            Self::AddDeny(deny) => written.denies.push(deny),
+            Self::RemoveDeny(at) => {
+                if !written.denies.is_empty() {
+                    written.denies.remove(at % written.denies.len());
+                }
+            }
+            Self::DenyWhen(at, when) => {
+                if let Some(deny) = one(&mut written.denies, at) {
+                    deny.when = when;
+                }
+            }
+        }
+    }
+}
+
+/// A policy of a size that brute force can see all of.
+fn small() -> impl Strategy<Value = Written> {
+    written().prop_map(|mut written| {
+        let own = written.permissions.iter_mut().flatten();
+        for route in own.chain(written.denies.iter_mut().flat_map(|deny| &mut deny.routes)) {
+            route.segments.truncate(2);
+        }
+        written
+    })
+}
+
+/// What the two policies name, so that the world is no larger than it must be.
+struct World {
+    identities: Vec<Vec<(Attribute, String)>>,
+    calls: Vec<Call>,
+}
+
+impl World {
+    fn of(both: [&Written; 2]) -> Self {
+        let texts = both.map(|written| written.yaml().concat()).concat();
+        let names = |key: &str| texts.contains(&format!("{key}:"));
+        let windows = texts.contains("when:");
+        let mut calls = Vec::new();
+        let methods: &[&'static str] = &["GET", "HEAD", "POST", "PUT", "BREW", "DELETE"];
+        let methods = methods.iter().filter(|method| **method == "DELETE" || texts.contains(*method));
+        let methods: Vec<&&str> = methods.collect();
+        for method in methods {
+            for segments in paths() {
+                let queries: &[_] =
+                    if texts.contains("query") { &["", "q=1", "q=2", "q=3", "q=1&q=1"] } else { &[""] };
+                for query in queries {
+                    for day in if windows { 0..9 } else { 0..1 }.step_by(3) {
+                        for inside in if texts.contains("source") { &[true, false][..] } else { &[true] } {
+                            let (segments, inside) = (segments.clone(), *inside);
+                            calls.push(Call { method, segments, query, day, inside, upgrade: false });
+                        }
+                    }
+                }
+            }
+        }
+        let of = |attribute: Attribute, sets: &[&[&str]]| -> Vec<Vec<(Attribute, String)>> {
+            let sets: &[&[&str]] = if names(attribute.name())
+                || (attribute == Attribute::CommonName && texts.contains("client.c"))
+            {
+                sets
+            } else {
+                &[&[]]
+            };
+            sets.iter()
+                .map(|set| set.iter().map(|value| (attribute, (*value).to_owned())).collect())
+                .collect()
+        };
+        let common = of(
+            Attribute::CommonName,
+            &[&[], &["a"], &["b"], &["a-r"], &["b-r"], &["ab"], &["zz"], &["..-r"], &["a", "b"]],
+        );
+        let organizations = of(Attribute::Organization, &[&[], &["x"], &["y"], &["x", "y"], &["z"]]);
+        let hosts =
+            of(Attribute::Dns, &[&[], &["a.x"], &["b.x"], &["a.b.x"], &["*.x"], &["a.x", "b.x"], &["a.z"]]);
+        let mut identities = Vec::new();
+        for common in &common {
+            for organization in &organizations {
+                identities.extend(hosts.iter().map(|host| [&**common, organization, host].concat()));
+            }
+        }
+        Self { identities, calls }
+    }
+}
+
+fn paths() -> Vec<Vec<&'static str>> {
+    let segments = ["a", "b", "A", "ab", "a-r", "zz"];
+    let mut paths: Vec<Vec<&'static str>> = vec![vec![], vec!["a", "a", "a"], vec!["b", "a", "zz"]];
+    for first in segments {
+        paths.push(vec![first]);
+        paths.extend(segments.iter().chain(&[""]).map(|second| vec![first, *second]));
+    }
+    paths
+}
+
+fn models(both: [&Written; 2]) -> Option<[Model; 2]> {
+    let [old, new] = both.map(|written| {
+        let sources = written.yaml().map(|text| Source::new("p.yaml", text));
+        super::super::super::model(&sources).ok().map(|(model, _)| model)
+    });
+    Some([old?, new?])
+}
+
+/// Whether a request of the world is allowed in the second policy only, and in the first only.
+fn brute_force(both: [&Written; 2], models: &[Model; 2]) -> (bool, bool) {
+    let world = World::of(both);
+    let policies = models.each_ref().map(|model| Policy::of(model.clone()));
+    let calls: Vec<_> = world.calls.iter().map(asked).collect();
+    let (mut allowed, mut denied) = (false, false);
+    let headers = HeaderMap::new();
+    for attributes in &world.identities {
+        let identity = Identity::of_attributes(attributes.iter().cloned());
+        let rights = policies.each_ref().map(|policy| policy.rights(&identity));
+        for (target, source, now) in &calls {
+            let question = Question { target, headers: &headers, source: *source, now: *now, upgrade: None };
+            let [old, new] = [0, 1].map(|at| policies[at].authorize(&rights[at], &question).is_ok());
+            allowed |= new && !old;
+            denied |= old && !new;
+        }
+    }
+    (allowed, denied)
+}
+
+fn asked(call: &Call) -> (Target, std::net::IpAddr, jiff::Timestamp) {
+    let path: String = call.segments.iter().map(|segment| format!("/{segment}")).collect();
+    let path = if path.is_empty() { "/" } else { &path };
+    let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
+    let source = if call.inside { [10, 1, 1, 1] } else { [192, 0, 2, 1] }.into();
+    let now = format!("2026-01-0{}T00:00:00Z", call.day + 1).parse().unwrap();
+    (format!("{} {path}{query}", call.method).parse().unwrap(), source, now)
+}
+
+/// An example as the third evaluator reads requests.
+fn call(request: &Request) -> Call {
+    let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+    let target = request.target();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let segments = path[1..].split('/').map(leak).collect();
+    let query = match query {
+        "" | "q=1" | "q=2" => leak(query),
+        "q=x&q=y" => "q=1&q=1",
+        other => {
+            assert!(other.starts_with("q="), "{other}");
+            "q=3"
+        }
+    };
+    let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let day = (request.now.as_second() - start.as_second()).div_euclid(86_400).clamp(0, 8);
+    Call {
+        method: leak(request.method.as_str()),
+        segments: if path == "/" { Vec::new() } else { segments },
+        query,
+        day: u8::try_from(day).unwrap(),
+        inside: matches!(request.source, std::net::IpAddr::V4(address) if address.octets()[0] == 10),
+        upgrade: request.upgrade,
+    }
+}
+
+/// Whether every example tells the two apart, in the direction that it is an example of.
+fn examples_differ(both: [&Written; 2], difference: &Difference<'_>) -> Result<(), TestCaseError> {
+    for (changes, expected) in [(&difference.allowed, (false, true)), (&difference.denied, (true, false))] {
+        for change in changes.iter().filter(|change| !change.switch) {
+            let call = call(&change.example);
+            let [old, new] = both.map(|written| written.allows(&change.example.attributes, &call));
+            prop_assert_eq!((old, new), expected, "{:?}", change);
+            prop_assert!(change.route.methods.contains(&change.example.method));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
+    #[test]
+    fn a_difference_is_found_exactly_where_there_is_one(
+        old in small(),
+        edits in prop::collection::vec(edit(), 0..3),
+    ) {
+        let mut new = old.clone();
+        edits.into_iter().for_each(|edit| edit.apply(&mut new));
+        for route in new.permissions.iter_mut().flatten().chain(new.denies.iter_mut().flat_map(|deny| &mut deny.routes)) {
+            route.segments.truncate(2);
+        }
+        let both = [&old, &new];
+        let Some(models) = models(both) else { return Ok(()) };
+        let difference = diff(&models[0], &models[1], "2026-01-01T00:00:00Z".parse().unwrap());
+        examples_differ(both, &difference)?;
+        let (allowed, denied) = brute_force(both, &models);
+        let may = |is: bool| difference.undecided.iter().any(|open| open.allowed == is);
+        let yaml = || format!("{}\n=====\n{}", old.yaml().concat(), new.yaml().concat());
+        prop_assert!(!allowed || may(true) || !difference.allowed.is_empty(), "not seen as allowed\n{}", yaml());
+        prop_assert!(!denied || may(false) || !difference.denied.is_empty(), "not seen as denied\n{}", yaml());
+        if std::env::var_os("COUNT_UNDECIDED").is_some() {
+            let state = if difference.is_none() { "same" } else if difference.undecided.is_empty() { "differs" } else if allowed || denied { "partly" } else { "undecided" };
+            eprintln!("state {state}");
+            if !difference.undecided.is_empty() {
+                eprintln!("{:?}\n{}", difference.undecided.iter().map(|open| (open.allowed, &open.entry.text, &open.route.text)).collect::<Vec<_>>(), yaml());
+            }
+        }
+    }
+}
+
+/// As many as keep the whole within some seconds; brute force is the slow part.
+const CASES: u32 = 50;

@@ -1,0 +1,491 @@
+//! Many requests of every kind, mixed: the backend sees those that a plain reading of the policy permits, all of them,
+//! each once, with the bytes that were judged; and no other.
+//!
+//! `SIDEGATE_MIXED_REQUESTS` sets how many, `SIDEGATE_MIXED_SEED` which.
+
+use std::collections::HashMap;
+use std::env;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sidegate::demo::pki::Leaf;
+
+use crate::support::backend::OK;
+use crate::support::frames::{
+    DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, frame, headers,
+};
+use crate::support::{Backend, Client, Setup};
+
+const POLICY: &str = r#"version: 1
+permissions:
+  events:read: [GET /events, "GET /events/{id}"]
+  events:write: [POST /events, "POST|PUT /events/{id}"]
+  public: ["* /public/**"]
+  tenant: ["* /tenants/{client.tenant}/**"]
+  reports:
+    - { route: "GET /reports/{name}", query: { format: [csv, json] } }
+  batches:
+    - { route: POST /batches, headers: { X-Mode: batch } }
+roles:
+  producer: ["events:*", reports, public, batches]
+clients:
+  - { name: producer, match: { uri: "spiffe://shop.example/ns/orders/sa/*" }, roles: [producer] }
+  - { name: consumer, match: { uri: "spiffe://shop.example/ns/reports/sa/*" }, permissions: ["events:read", public] }
+  - { name: tenants, match: { organization: Tenants, common_name: "{tenant}-reader" }, permissions: [tenant] }
+deny:
+  - { name: thirteen, clients: [producer], routes: ["POST|PUT /events/13"] }
+  - { name: secret, routes: ["* /public/secret/**"] }
+"#;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Producer,
+    Consumer,
+    Tenant,
+    Stranger,
+    Expired,
+}
+
+const EVERYBODY: [Who; 5] = [Who::Producer, Who::Consumer, Who::Tenant, Who::Stranger, Who::Expired];
+
+/// One request, before it is written down in either version of HTTP.
+#[derive(Clone, Debug)]
+struct Asked {
+    number: usize,
+    method: &'static str,
+    path: String,
+    query: Option<&'static str>,
+    fragment: bool,
+    mode: &'static [&'static str],
+    body: Option<String>,
+    chunked: bool,
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(limit).unwrap()).unwrap()
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+const METHODS: [&str; 14] = [
+    "GET", "GET", "GET", "GET", "HEAD", "POST", "POST", "POST", "PUT", "DELETE", "OPTIONS", "BREW", "TRACE",
+    "get",
+];
+const FIRST: [&str; 9] =
+    ["events", "events", "events", "public", "public", "tenants", "reports", "batches", "admin"];
+const THEN: [&str; 22] = [
+    "1",
+    "42",
+    "13",
+    "%31%33",
+    "acme",
+    "acm%65",
+    "globex",
+    "secret",
+    "Secret",
+    "%73ecret",
+    "a%20b",
+    "caf%C3%A9",
+    "~x",
+    "a.b",
+    "...",
+    "a:b@c",
+    "a,b",
+    "x=y",
+    "*",
+    "%2A",
+    "1!",
+    "events",
+];
+const ODD: [&str; 24] = [
+    "..", ".", "%2e%2e", ".%2E", "%2e", "", "a;b", "%3b", "a%2Fb", "a\\b", "%5c", "%zz", "%", "%4", "%252e",
+    "%2541", "%ff", "%c0%af", "%00", "%0d%0a", "%7f", "\u{e9}", "a\"b", "{x}",
+];
+const QUERIES: [&str; 20] = [
+    "",
+    "x=1",
+    "format=csv",
+    "format=csv",
+    "format=json",
+    "format=pdf",
+    "Format=csv",
+    "format=%63sv",
+    "f%6frmat=csv",
+    "format=csv&x=2",
+    "format=csv&format=csv",
+    "format=csv,json",
+    "format=csv;x",
+    "a[]=1&b=?",
+    "x=/../admin",
+    "x=%2F%25",
+    "x=%0a",
+    "x=%zz",
+    "x=\\",
+    "x=\"",
+];
+
+fn asked(random: &mut Random, number: usize) -> Asked {
+    let mut path = String::new();
+    if random.one_in(40) {
+        path.push_str(random.one_of(&[
+            "/",
+            "/EVENTS",
+            "/Events/1",
+            "/eventss",
+            "/publicity/x",
+            "//events",
+            "/%65vents",
+        ]));
+    } else {
+        let odd_at = random.one_in(5).then(|| random.below(3));
+        let _ =
+            write!(path, "/{}", if odd_at == Some(0) { random.one_of(&ODD) } else { random.one_of(&FIRST) });
+        for at in 1..1 + random.below(3) {
+            let _ = write!(
+                path,
+                "/{}",
+                if odd_at == Some(at) { random.one_of(&ODD) } else { random.one_of(&THEN) }
+            );
+        }
+        if random.one_in(15) {
+            path.push('/');
+        }
+    }
+    let body = random.one_in(3).then(|| {
+        // What would be a request to somebody who reads it as one.
+        let hidden = format!("GET /public/hidden-{number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        if random.one_in(2) { hidden } else { format!("{number} ").repeat(1 + random.below(20)) }
+    });
+    Asked {
+        number,
+        method: random.one_of(&METHODS),
+        path,
+        query: (!random.one_in(2)).then(|| random.one_of(&QUERIES)),
+        fragment: random.one_in(50),
+        mode: random.one_of(&[
+            &[] as &[&str],
+            &["batch"],
+            &["batch"],
+            &["live"],
+            &["batch", "batch"],
+            &["batch, live"],
+        ]),
+        body,
+        chunked: random.one_in(2),
+    }
+}
+
+impl Asked {
+    /// Path and query, as the backend has to get them.
+    fn target(&self) -> String {
+        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{query}", self.path)
+    }
+
+    fn sent_target(&self) -> String {
+        self.target() + if self.fragment { "#/public" } else { "" }
+    }
+
+    fn of_http1(&self) -> String {
+        let mut text = format!(
+            "{} {} HTTP/1.1\r\nHost: localhost\r\nX-Number: {}\r\n",
+            self.method,
+            self.sent_target(),
+            self.number
+        );
+        for mode in self.mode {
+            let _ = write!(text, "X-Mode: {mode}\r\n");
+        }
+        match &self.body {
+            None => text + "\r\n",
+            Some(body) if self.chunked => {
+                let (first, second) = body.split_at(body.len() / 2);
+                let chunk = |part: &str| match part.len() {
+                    0 => String::new(),
+                    length => format!("{length:X};x\r\n{part}\r\n"),
+                };
+                format!("{text}Transfer-Encoding: chunked\r\n\r\n{}{}0\r\n\r\n", chunk(first), chunk(second))
+            }
+            Some(body) => format!("{text}Content-Length: {}\r\n\r\n{body}", body.len()),
+        }
+    }
+
+    fn of_http2(&self, stream: u32) -> Vec<u8> {
+        let (number, target) = (self.number.to_string(), self.sent_target());
+        let length = self.body.as_ref().map(|body| body.len().to_string());
+        let mut fields = vec![
+            (":method", self.method),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", target.as_str()),
+            ("x-number", number.as_str()),
+        ];
+        fields.extend(self.mode.iter().map(|mode| ("x-mode", *mode)));
+        if let Some(length) = length.as_deref().filter(|_| !self.chunked) {
+            fields.push(("content-length", length));
+        }
+        match &self.body {
+            None => headers(stream, END_STREAM, &fields),
+            Some(body) => [headers(stream, 0, &fields), frame(DATA, END_STREAM, stream, body)].concat(),
+        }
+    }
+
+    /// The plain reading: who first, then whether it has one reading, then the policy from its top to its bottom.
+    fn status(&self, who: Who) -> u16 {
+        if matches!(who, Who::Stranger | Who::Expired) {
+            return 401;
+        }
+        let Some(segments) = segments(&self.path) else { return 400 };
+        if self.method == "get" || !self.query.is_none_or(is_plain_query) {
+            return 400;
+        }
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        if self.allows(who, &segments) { 200 } else { 403 }
+    }
+
+    fn allows(&self, who: Who, segments: &[&str]) -> bool {
+        let is = |methods: &[&str]| methods.contains(&self.method);
+        let get = is(&["GET", "HEAD"]);
+        let reads = get && matches!(segments, ["events"])
+            || get && matches!(segments, ["events", id] if !id.is_empty());
+        let public = matches!(segments, ["public", ..]);
+        if matches!(segments, ["public", "secret", ..]) {
+            return false;
+        }
+        match who {
+            Who::Producer => {
+                let writes = is(&["POST"]) && matches!(segments, ["events"])
+                    || is(&["POST", "PUT"])
+                        && matches!(segments, ["events", id] if !id.is_empty() && *id != "13");
+                let reports =
+                    get && matches!(segments, ["reports", name] if !name.is_empty()) && self.has_format();
+                let batches = is(&["POST"]) && matches!(segments, ["batches"]) && self.mode == ["batch"];
+                reads || writes || public || reports || batches
+            }
+            Who::Consumer => reads || public,
+            Who::Tenant => matches!(segments, ["tenants", "acme", ..]),
+            Who::Stranger | Who::Expired => false,
+        }
+    }
+
+    /// There exactly once, and readable by everybody alike.
+    fn has_format(&self) -> bool {
+        [
+            Some("format=csv"),
+            Some("format=json"),
+            Some("format=%63sv"),
+            Some("f%6frmat=csv"),
+            Some("format=csv&x=2"),
+        ]
+        .contains(&self.query)
+    }
+}
+
+/// The path's segments, decoded once; `None` where two parsers could differ.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let path = path.strip_prefix('/')?;
+    if path.is_empty() {
+        return Some(Vec::new());
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    let (last, inner) = parts.split_last()?;
+    if inner.contains(&"") {
+        return None;
+    }
+    let mut segments = Vec::new();
+    for part in inner.iter().chain([last]) {
+        if !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@%".contains(&byte)) {
+            return None;
+        }
+        let (decoded, rest) = decoded(part)?;
+        if decoded.contains(['/', '\\', ';'])
+            || decoded.chars().any(char::is_control)
+            || [".", ".."].contains(&decoded.as_str())
+            || rest
+        {
+            return None;
+        }
+        segments.push(decoded);
+    }
+    Some(segments)
+}
+
+/// Decoded once, and whether an escape is left then.
+fn decoded(text: &str) -> Option<(String, bool)> {
+    let mut bytes = Vec::new();
+    let mut twice = false;
+    let mut parts = text.split('%');
+    bytes.extend(parts.next()?.bytes());
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        twice |= byte == b'%' && part.len() >= 4 && part[2..4].bytes().all(|byte| byte.is_ascii_hexdigit());
+        bytes.push(byte);
+        bytes.extend(part[2..].bytes());
+    }
+    Some((String::from_utf8(bytes).ok()?, twice))
+}
+
+fn is_plain_query(query: &str) -> bool {
+    !["x=%0a", "x=%zz", "x=\\", "x=\""].contains(&query)
+}
+
+/// What the backend got under a request's number.
+type Seen = Arc<Mutex<HashMap<usize, Vec<(String, Vec<u8>)>>>>;
+
+fn recording() -> (Backend, Seen) {
+    let seen = Seen::default();
+    let noting = Arc::clone(&seen);
+    let backend = Backend::scripted(move |connection| {
+        while let Some(request) = connection.unrecorded_request()? {
+            // One without a number was nobody's.
+            let number = request.header("x-number").first().and_then(|number| number.parse().ok());
+            let record = (request.start_line().to_owned(), request.body.clone());
+            noting.lock().unwrap().entry(number.unwrap_or(usize::MAX)).or_default().push(record);
+            connection.wire.send(if request.start_line().starts_with("HEAD ") {
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+            } else {
+                OK
+            })?;
+        }
+        Ok(())
+    });
+    (backend, seen)
+}
+
+/// Requests that are under way at once.
+const TOGETHER: usize = 40;
+
+#[test]
+fn the_backend_sees_what_is_permitted_and_nothing_else() {
+    let number_of = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
+    let count = usize::try_from(number_of("SIDEGATE_MIXED_REQUESTS").unwrap_or(100_000)).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed =
+        number_of("SIDEGATE_MIXED_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
+    eprintln!("SIDEGATE_MIXED_SEED={seed}");
+
+    let (backend, seen) = recording();
+    let proxy = Setup::new(&backend.url()).policy(POLICY).start();
+    let tenant = proxy.pki().issue(&Leaf::client("Tenants", "acme-reader"));
+    let client = |who| match who {
+        Who::Producer => proxy.producer(),
+        Who::Consumer => proxy.consumer(),
+        Who::Tenant => proxy.client(&tenant),
+        Who::Stranger => proxy.anonymous(),
+        Who::Expired => proxy.client(&proxy.pki().expired()),
+    };
+    let runs: Vec<_> = EVERYBODY.into_iter().flat_map(|who| [(who, false), (who, true)]).collect();
+    let share = count.div_ceil(runs.len());
+    let asked: Vec<(Who, Vec<Asked>)> = thread::scope(|scope| {
+        let runs: Vec<_> = runs
+            .iter()
+            .enumerate()
+            .map(|(at, (who, http2))| {
+                let (client, address) = (client(*who), proxy.address);
+                scope.spawn(move || {
+                    let mut random = Random(seed.wrapping_add(u64::try_from(at).unwrap() << 32));
+                    let requests: Vec<_> =
+                        (0..share).map(|n| self::asked(&mut random, at * share + n)).collect();
+                    let statuses = if *http2 {
+                        by_http2(&client, address, &requests)
+                    } else {
+                        by_http1(&client, address, &requests)
+                    };
+                    for (request, status) in requests.iter().zip(statuses) {
+                        assert_eq!(status, request.status(*who), "{who:?}, seed {seed}: {request:?}");
+                    }
+                    (*who, requests)
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+    let mut permitted = 0;
+    for (who, requests) in &asked {
+        for request in requests {
+            let got = seen.remove(&request.number).unwrap_or_default();
+            let expected = if request.status(*who) == 200 {
+                permitted += 1;
+                let body = request.body.clone().unwrap_or_default().into_bytes();
+                vec![(format!("{} {} HTTP/1.1", request.method, request.target()), body)]
+            } else {
+                Vec::new()
+            };
+            assert_eq!(got, expected, "{who:?}, seed {seed}: {request:?}");
+        }
+    }
+    assert!(seen.is_empty(), "seed {seed}: nobody asked for {seen:?}");
+    assert!(permitted > count / 20, "seed {seed}: only {permitted} of {count} were permitted");
+    eprintln!("{permitted} of {count} were permitted");
+}
+
+/// Sent together, answered in their order; what a closed connection left unanswered goes out again on the next.
+fn by_http1(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    let mut connection = client.connect(address).unwrap();
+    while statuses.len() < requests.len() {
+        let batch = &requests[statuses.len()..requests.len().min(statuses.len() + TOGETHER)];
+        let text: String = batch.iter().map(Asked::of_http1).collect();
+        let _ = connection.send(text);
+        let before = statuses.len();
+        for request in batch {
+            let Ok(answer) = connection.answer_to(request.method) else { break };
+            statuses.push(answer.status);
+            if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                break;
+            }
+        }
+        if statuses.len() < before + batch.len() {
+            assert!(statuses.len() > before, "no answer to {:?}", batch[0]);
+            connection = client.connect(address).unwrap();
+        }
+    }
+    statuses
+}
+
+fn by_http2(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) -> Vec<u16> {
+    let mut connection = Frames::connect(client, address).unwrap();
+    // As wide as it can be: these answers are small.
+    connection.send(frame(WINDOW_UPDATE, 0, 0, 0x7fff_0000_u32.to_be_bytes())).unwrap();
+    let mut statuses = vec![0; requests.len()];
+    for (at, batch) in requests.chunks(TOGETHER).enumerate() {
+        let stream = |index: usize| u32::try_from((at * TOGETHER + index) * 2 + 1).unwrap();
+        let bytes: Vec<u8> =
+            batch.iter().enumerate().flat_map(|(index, request)| request.of_http2(stream(index))).collect();
+        connection.send(bytes).unwrap();
+        let mut open = batch.len();
+        while open > 0 {
+            let frame = connection.next().unwrap();
+            let index = usize::try_from(frame.stream / 2).unwrap();
+            match frame.kind {
+                HEADERS => statuses[index] = frame.status(),
+                RST_STREAM if frame.error() != 0 => panic!("{:?}: error {}", requests[index], frame.error()),
+                GOAWAY => panic!("gone away: error {}", frame.error()),
+                _ => {}
+            }
+            let ends = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
+            open -= usize::from(ends);
+        }
+    }
+    statuses
+}

@@ -1,0 +1,212 @@
+//! HTTP/2 frame by frame (RFC 9113), for what no library would send.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::Client;
+use super::tls::Tls;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+/// Of SETTINGS and PING.
+pub const ACK: u8 = 1;
+/// Of DATA and HEADERS.
+pub const END_STREAM: u8 = 1;
+/// Of HEADERS and CONTINUATION.
+pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const WITH_PRIORITY: u8 = 0x20;
+
+/// A frame as its bytes.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let payload = payload.as_ref();
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A whole request's head in one frame; the rest of the stream is for the test to say.
+pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, flags | END_HEADERS, stream, block(fields))
+}
+
+/// A header block without compression, so that it can say anything.
+pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name.as_ref(), value.as_ref()] {
+            integer(&mut block, text.len());
+            block.extend_from_slice(text);
+        }
+    }
+    block
+}
+
+/// With a prefix of seven bits (RFC 7541 §5.1).
+fn integer(block: &mut Vec<u8>, value: usize) {
+    let Some(mut rest) = value.checked_sub(0x7f) else {
+        return block.push(u8::try_from(value).unwrap());
+    };
+    block.push(0x7f);
+    while rest >= 0x80 {
+        block.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+        rest >>= 7;
+    }
+    block.push(u8::try_from(rest).unwrap());
+}
+
+/// One setting of a SETTINGS frame.
+pub fn setting(id: u16, value: u32) -> Vec<u8> {
+    [id.to_be_bytes().as_slice(), &value.to_be_bytes()].concat()
+}
+
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The error of a RST_STREAM or a GOAWAY.
+    pub fn error(&self) -> u32 {
+        let at = if self.kind == GOAWAY { 4 } else { 0 };
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+
+    /// The status that an answer's block begins with.
+    pub fn status(&self) -> u16 {
+        let skip = self.payload.iter().take_while(|byte| **byte & 0xe0 == 0x20).count();
+        match &self.payload[skip..] {
+            [indexed @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],
+            [0x08 | 0x18 | 0x48, length @ 0x80..=0xff, text @ ..] => {
+                digits(&text[..usize::from(length & 0x7f)])
+            }
+            [0x08 | 0x18 | 0x48, length, text @ ..] => {
+                std::str::from_utf8(&text[..usize::from(*length)]).unwrap().parse().unwrap()
+            }
+            block => panic!("no status at the start of {block:x?}"),
+        }
+    }
+}
+
+/// Three digits in Huffman's code (RFC 7541 appendix B): five bits for 0 to 2, six for the others.
+fn digits(coded: &[u8]) -> u16 {
+    let bits: Vec<u16> =
+        coded.iter().flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1))).collect();
+    let number = |bits: &[u16]| bits.iter().fold(0, |number, bit| number << 1 | bit);
+    let (mut rest, mut status) = (bits.as_slice(), 0);
+    for _ in 0..3 {
+        let (digit, length) = match number(&rest[..5]) {
+            digit @ 0..=2 => (digit, 5),
+            _ => (number(&rest[..6]) - 0x16, 6),
+        };
+        status = status * 10 + digit;
+        rest = &rest[length..];
+    }
+    status
+}
+
+/// What a peer does about what it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// It answers the stream.
+    Answer(u16),
+    /// It ends the stream with this error.
+    Reset(u32),
+    /// It ends the connection with this error.
+    GoAway(u32),
+    /// It ends the connection without a word.
+    Closed,
+}
+
+/// A connection whose every byte is the test's own.
+pub struct Frames {
+    pub wire: Tls,
+}
+
+impl Frames {
+    /// Without a word of HTTP/2.
+    pub fn silent(client: &Client, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { wire: client.alpn(&["h2"]).connect(address)? })
+    }
+
+    /// The preface, and settings by which every answer can be read without a memory of those before it.
+    pub fn connect(client: &Client, address: SocketAddr) -> io::Result<Self> {
+        let mut frames = Self::silent(client, address)?;
+        frames.wire.send(preface(&setting(1, 0)))?;
+        Ok(frames)
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.send(bytes)
+    }
+
+    pub fn next(&mut self) -> io::Result<Frame> {
+        let head = self.wire.exactly(9)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+        let payload = self.wire.exactly(usize::try_from(length).unwrap())?;
+        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// Reads on until something was done about a stream, or about the connection.
+    pub fn reaction(&mut self, stream: u32) -> Reaction {
+        while let Ok(frame) = self.next() {
+            match frame.kind {
+                GOAWAY if frame.error() != 0 => return Reaction::GoAway(frame.error()),
+                RST_STREAM if frame.stream == stream => return Reaction::Reset(frame.error()),
+                HEADERS if frame.stream == stream => return Reaction::Answer(frame.status()),
+                _ => {}
+            }
+        }
+        Reaction::Closed
+    }
+
+    /// Whether a PING is answered: everything before it was read.
+    pub fn is_alive(&mut self) -> bool {
+        let mark = *b"are you?";
+        if self.send(frame(PING, 0, 0, mark)).is_err() {
+            return false;
+        }
+        while let Ok(frame) = self.next() {
+            match frame.kind {
+                PING if frame.flags == ACK && frame.payload == mark => return true,
+                GOAWAY if frame.error() != 0 => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
+pub fn preface(settings: &[u8]) -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, settings)].concat()
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_read_however_they_are_coded() {
+        for (payload, status) in [
+            (vec![0x88], 200),
+            (vec![0x20, 0x8c], 400),
+            (vec![0x48, 0x82, 0x68, 0x01], 401),
+            (vec![0x08, 3, b'4', b'0', b'3'], 403),
+            (vec![0x48, 0x83, 0x6c, 0x0d, 0x7f], 504),
+        ] {
+            assert_eq!(Frame { kind: HEADERS, flags: 0, stream: 1, payload }.status(), status);
+        }
+    }
+}
