@@ -27,6 +27,7 @@ use jiff::Timestamp;
 
 use super::Limits;
 use super::check::Model;
+use super::condition::When;
 use super::document::Word;
 use super::matching::Alternative;
 use super::route::{KNOWN, Methods, Route};
@@ -65,8 +66,16 @@ pub(crate) struct Change<'m> {
     /// What the entry asks besides, in words.
     pub(crate) conditions: Vec<String>,
     /// The deny rule of the other policy that forbids the example.
-    pub(crate) denied_by: Option<String>,
+    pub(crate) denied_by: Option<Forbidding<'m>>,
     pub(crate) example: Request,
+}
+
+/// A deny rule.
+#[derive(Debug)]
+pub(crate) struct Forbidding<'m> {
+    pub(crate) entry: &'m Word,
+    /// While what holds, in words.
+    pub(crate) conditions: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -253,7 +262,10 @@ impl<'m> Comparison<'_, 'm> {
     fn change(&self, grant: &Rule<'m>, methods: String, switch: bool, example: Request) -> Change<'m> {
         let client = grant.client;
         let alternatives = client.map(|client| client.entry.alternatives.as_slice()).unwrap_or_default();
-        let other = &self.search.other.policy;
+        let denied_by = example.asked().and_then(|asked| {
+            let rule = Rule::denies(self.search.other.model).find(|rule| rule.means(&asked))?;
+            Some(Forbidding { entry: rule.entry, conditions: rule.when.map(When::words).unwrap_or_default() })
+        });
         Change {
             entry: grant.entry,
             whom: alternatives.iter().map(Alternative::words).collect(),
@@ -262,7 +274,7 @@ impl<'m> Comparison<'_, 'm> {
             methods,
             switch,
             conditions: client.map(|client| conditions(client, grant.route)).unwrap_or_default(),
-            denied_by: example.asked().and_then(|asked| asked.denied_by(other)),
+            denied_by,
             example,
         }
     }

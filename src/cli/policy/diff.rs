@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{FINE, NEGATIVE, Output, instant, load};
 use crate::policy::Limits;
-use crate::policy::diff::{Change, Difference, LimitsOf, Undecided, diff};
+use crate::policy::diff::{Change, Difference, Forbidding, LimitsOf, Undecided, diff};
 use crate::policy::trace::line;
 
 /// Say what a change of policy newly allows and newly denies, with an example of each
@@ -46,6 +46,7 @@ struct Direction {
     /// What a client may or could do, and when it could not.
     can: &'static str,
     contrast: &'static str,
+    denied: &'static str,
     heading: &'static str,
 }
 
@@ -53,12 +54,14 @@ const ALLOWED: Direction = Direction {
     title: "newly allowed",
     can: "may",
     contrast: "now, and could not before",
+    denied: "was denied",
     heading: "Newly allowed",
 };
 const DENIED: Direction = Direction {
     title: "newly denied",
     can: "could",
     contrast: "before, and cannot now",
+    denied: "denied",
     heading: "Newly denied",
 };
 
@@ -101,6 +104,9 @@ fn human(difference: &Difference<'_>) -> String {
             let route = line(&change.route.place);
             text +=
                 &format!("    who: {}; through {} ({route})\n", change.whom.join(", or "), permission.text);
+            if let Some(rule) = &change.denied_by {
+                text += &format!("    {} by the deny rule {}\n", direction.denied, deny(rule));
+            }
             text += &format!("    example: {}\n", example(change, direction));
         }
     }
@@ -129,8 +135,10 @@ fn markdown(difference: &Difference<'_>) -> String {
             &format!("### {}\n\n| client | requests | example |\n| --- | --- | --- |\n", direction.heading);
         for change in changes {
             let client = format!("`{}` ({})", change.entry.text, line(&change.entry.place));
-            let cells =
-                [client, format!("`{}`{}", requests(change), when(change)), example(change, direction)];
+            let denied = change.denied_by.as_ref();
+            let denied = denied.map(|rule| format!(", {} by the deny rule {}", direction.denied, deny(rule)));
+            let requests = format!("`{}`{}{}", requests(change), when(change), denied.unwrap_or_default());
+            let cells = [client, requests, example(change, direction)];
             let cells = cells.map(|cell| cell.replace('|', "\\|"));
             text += &format!("| {} |\n", cells.join(" | "));
         }
@@ -177,7 +185,9 @@ fn change_json(change: &Change<'_>) -> Value {
         "permission": change.permission.text,
         "route": change.route.text, "route_at": line(&change.route.place),
         "methods": change.methods, "websocket_only": change.switch, "conditions": change.conditions,
-        "denied_by": change.denied_by,
+        "denied_by": change.denied_by.as_ref().map(|rule| {
+            json!({ "name": rule.entry.text, "at": line(&rule.entry.place), "conditions": rule.conditions })
+        }),
         "example": {
             "client": client, "method": request.method.as_str(), "target": request.target(), "headers": headers,
             "source": request.source.to_string(), "time": request.now.to_string(), "websocket": request.upgrade,
@@ -202,8 +212,14 @@ fn requests(change: &Change<'_>) -> String {
 fn when(change: &Change<'_>) -> String {
     match change.conditions.as_slice() {
         [] => String::new(),
-        conditions => format!("  when {}", conditions.join(" and ")),
+        conditions => format!(" when {}", conditions.join(" and ")),
     }
+}
+
+fn deny(rule: &Forbidding<'_>) -> String {
+    let conditions = rule.conditions.join(" and ");
+    let conditions = if conditions.is_empty() { conditions } else { format!(", while {conditions}") };
+    format!("`{}` ({}){conditions}", rule.entry.text, line(&rule.entry.place))
 }
 
 fn example(change: &Change<'_>, direction: &Direction) -> String {
@@ -225,8 +241,7 @@ fn example(change: &Change<'_>, direction: &Direction) -> String {
     if request.upgrade {
         words += " and switch to WebSocket";
     }
-    let denied = change.denied_by.as_ref().map(|rule| format!(": the deny rule {rule}")).unwrap_or_default();
-    format!("{words} {}{denied}", direction.contrast)
+    format!("{words} {}", direction.contrast)
 }
 
 fn undecided(open: &Undecided<'_>) -> String {

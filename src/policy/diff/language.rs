@@ -29,6 +29,10 @@ enum Part {
     Exactly(Symbol),
     /// Any one symbol.
     One,
+    /// Any one symbol that a run may take.
+    Taken {
+        across: bool,
+    },
     /// Any run; across components or not.
     Run {
         across: bool,
@@ -70,6 +74,15 @@ impl Machine {
             }
         }
         Self { parts }
+    }
+
+    /// The same with something in the place of each wildcard: a part of it, whose texts make better examples.
+    pub(super) fn filled(&self) -> Self {
+        let parts = self.parts.iter().flat_map(|part| match part {
+            Part::Run { across } => [Some(Part::Taken { across: *across }), Some(*part)],
+            part => [Some(*part), None],
+        });
+        Self { parts: parts.flatten().collect() }
     }
 
     pub(super) fn of_segment(segment: &Segment) -> Self {
@@ -125,6 +138,9 @@ impl Machine {
             match self.parts.get(at) {
                 Some(Part::Exactly(own)) if *own == symbol => to.push((at + 1, false)),
                 Some(Part::One) => to.push((at + 1, false)),
+                Some(Part::Taken { across }) if alphabet.takes(symbol, escaped, *across) => {
+                    to.push((at + 1, false));
+                }
                 Some(Part::Run { across }) if begun && alphabet.takes(symbol, escaped, *across) => {
                     to.push((at, true));
                 }

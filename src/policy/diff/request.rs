@@ -107,13 +107,6 @@ impl Asked {
         permit.is_ok_and(|permit| !self.upgrade || permit.upgrade())
     }
 
-    /// The deny rule that forbids it, by name and place.
-    pub(super) fn denied_by(&self, policy: &Policy) -> Option<String> {
-        let denied = policy.authorize(&policy.rights(&self.identity), &self.question()).err()?;
-        let rule = denied.rule()?;
-        Some(format!("`{}` ({}:{})", rule.name, rule.file, rule.line))
-    }
-
     fn question(&self) -> Question<'_> {
         Question {
             target: &self.target,

@@ -82,6 +82,11 @@ impl Asked<'_> {
             let found = shortest(inside, &self.outside, alphabet, true)?;
             Ok(found.map(|symbols| symbols.into_iter().filter_map(char::from_u32).collect()))
         };
+        let filled: Vec<Language> =
+            self.inside.iter().map(|language| language.iter().map(Machine::filled).collect()).collect();
+        if let Ok(Some(value)) = value(&filled) {
+            return Ok(Some(vec![value]));
+        }
         if let Some(value) = value(&self.inside)? {
             return Ok(Some(vec![value]));
         }
