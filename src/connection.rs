@@ -28,7 +28,7 @@ use crate::forward::Tunnel;
 use crate::forward::headers::ConnectionHeaders;
 use crate::gate;
 use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
-use crate::leash::Leash;
+use crate::leash::{Leash, Order};
 use crate::refusal::Refusal;
 use crate::reply::{Ending, Reply};
 use crate::telemetry::Handshake;
@@ -135,15 +135,20 @@ struct Switch {
 }
 
 impl Connection {
-    /// A request is refused without its body having been read. On HTTP/2 its stream goes on for a moment; on HTTP/1.1,
-    /// should the connection end after the answer, it is closed gently. Either way the client reads the answer and not
-    /// a reset.
+    /// A request is refused without its body having been read. On HTTP/2 its stream goes on for a moment; on HTTP/1.1
+    /// the connection ends with the answer, which says so, and is closed gently. Either way the client reads the answer
+    /// and not a reset.
     pub fn leave_unread(&self, body: Incoming) {
         match self.protocol {
             Protocol::Http2 => unread::forget(body),
             Protocol::Http1 if !body.is_end_stream() => self.unread.store(true, Ordering::Relaxed),
             Protocol::Http1 => {}
         }
+    }
+
+    /// Whether no further request is read from an HTTP/1.1 connection, which its answer has to say (RFC 9112 §9.6).
+    pub fn ends_after_this(&self) -> bool {
+        self.leash.was_told(Order::WindDown) || self.unread.load(Ordering::Relaxed)
     }
 
     /// The backend gives an interim answer. Only an HTTP/1.1 client can be told.
@@ -297,7 +302,9 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
         drop(parts.service);
         return carry(connection, stream, parts.read_buf, switch).await;
     }
-    let unread = connection.unread.load(Ordering::Relaxed) || unparsed.is_some();
+    // Of an upload, of what is no HTTP, or of requests sent along with one that ended the connection.
+    let unread =
+        connection.unread.load(Ordering::Relaxed) || unparsed.is_some() || !parts.read_buf.is_empty();
     if let Some(status) = unparsed {
         let frame = gate::answer_unparsed(&connection, status, &parts.read_buf);
         let _ = timeout(unread::TIME, stream.write_all(&frame)).await;
@@ -355,7 +362,7 @@ fn service_of(
     })
 }
 
-/// Ends TLS and TCP in order; after an unread upload, not before the client had time to read the answer.
+/// Ends TLS and TCP in order; where something was not read, not before the client had time to read the answer.
 async fn close(mut stream: TlsStream<Sniffed>, unread: bool) {
     let farewell = async {
         let _ = stream.shutdown().await;

@@ -47,7 +47,7 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
         }
         Err(refusal) => recording.refused(&refusal),
     };
-    if connection.protocol == Protocol::Http1 && connection.leash.was_told(Order::WindDown) {
+    if connection.protocol == Protocol::Http1 && connection.ends_after_this() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
