@@ -185,8 +185,9 @@ impl Backend {
     async fn send_alone(
         &self,
         pool: &Arc<Pool>,
-        request: Request<Outgoing>,
+        mut request: Request<Outgoing>,
     ) -> Result<(Sent<Carrier>, bool), BackendFault> {
+        headers::frame_unknown_length(&mut request);
         let (link, is_new) = match pool.take() {
             Some(link) => (link, false),
             // On the heap: most requests find a connection, and need not carry what it takes to make one.

@@ -269,9 +269,15 @@ fn bodies_arrive_whole_with_one_framing() {
     http2.ask(request("POST", "/events", &[]), b"of unknown length").unwrap();
     http2.ask(request("POST", "/events", &[("content-length", "7")]), b"counted").unwrap();
     http1.post("/events", "").unwrap();
-    let received = backend.wait_for(5);
+    http1
+        .ask("GET /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nasked\r\n0\r\n\r\n")
+        .unwrap();
+    http2.ask(request("GET", "/events", &[]), b"asked of unknown length").unwrap();
+    let received = backend.wait_for(7);
     let bodies: Vec<_> = received.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
-    assert_eq!(bodies, ["counted", "abcde", "of unknown length", "counted", ""]);
+    let expected =
+        ["counted", "abcde", "of unknown length", "counted", "", "asked", "asked of unknown length"];
+    assert_eq!(bodies, expected);
     for request in &received {
         let framings = request.header("content-length").len() + request.header("transfer-encoding").len();
         assert!(framings <= 1, "{}", request.head);

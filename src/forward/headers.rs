@@ -160,6 +160,15 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     *request.version_mut() = Version::HTTP_11;
 }
 
+/// Has a body of unknown length sent in chunks whatever the method is. Without being told, hyper takes a GET or HEAD for
+/// one without a body, and what the client sent would be lost.
+pub(super) fn frame_unknown_length<B: http_body::Body>(request: &mut Request<B>) {
+    let body = request.body();
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
 /// The one protocol that a request may ask to switch to.
 pub const WEBSOCKET: &str = "websocket";
 
