@@ -8,9 +8,12 @@ mod citations;
 mod frames_of_http2;
 mod framing;
 mod headers;
+mod identity;
 mod mixed_requests;
+mod names;
 mod paths;
 mod requests_of_http2;
+mod stage;
 
 use crate::support::{Backend, Client, Proxy, Setup};
 

@@ -141,11 +141,11 @@ fn long_targets_cost_little() {
     let start = Instant::now();
     assert_outcomes(&[
         ambiguous("case 45: 64 KiB", get(format!("/{}", "a".repeat(60_000)))),
-        ambiguous("case 45: 10,000 segments", get("/a".repeat(10_000))),
+        ambiguous("case 45: segments without number", get("/a".repeat(10_000))),
         denied("case 45: as many as fit", get(&segments)),
         ambiguous("case 45: as many as fit, and one that is not plain", get(format!("{segments}/../x"))),
         forwarded("case 45: a long query", &format!("GET {query} HTTP/1.1"), get(&query)),
-        no_http("case 45: 100,000 keys", get(format!("/events?{}", "a=&".repeat(100_000)))),
+        no_http("case 45: keys without number", get(format!("/events?{}", "a=&".repeat(100_000)))),
     ]);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

@@ -22,6 +22,8 @@ pub struct Backend {
 
 #[derive(Default)]
 struct Shared {
+    /// The heads of all requests, whether or not the rest of them came.
+    begun: Mutex<Vec<String>>,
     seen: Mutex<Vec<Received>>,
     news: Condvar,
     connections: AtomicUsize,
@@ -71,6 +73,20 @@ impl Backend {
         Self::answering(OK)
     }
 
+    /// Answers each request with its own target, so that an answer shows what it is the answer to.
+    pub fn echoing() -> Self {
+        Self::scripted(|connection| {
+            while let Some(request) = connection.request()? {
+                let target = request.start_line().split(' ').nth(1).unwrap_or_default().to_owned();
+                let length = target.len();
+                connection
+                    .wire
+                    .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{target}"))?;
+            }
+            Ok(())
+        })
+    }
+
     /// Takes requests and never answers.
     pub fn hanging() -> Self {
         Self::scripted(|connection| {
@@ -113,6 +129,18 @@ impl Backend {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The start line of everything that so much as began, in order.
+    pub fn begun(&self) -> Vec<String> {
+        let heads = self.shared.begun.lock().unwrap();
+        heads.iter().map(|head| head.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Forgets what it got so far.
+    pub fn forget(&self) {
+        self.shared.begun.lock().unwrap().clear();
+        self.shared.seen.lock().unwrap().clear();
     }
 
     /// Everything it got so far.
@@ -197,7 +225,11 @@ impl Connection {
     /// Reads the head of a request and leaves the body; `None` at the end of the connection.
     pub fn head(&mut self) -> io::Result<Option<String>> {
         match self.wire.until(b"\r\n\r\n") {
-            Ok(head) => Ok(Some(String::from_utf8_lossy(&head).into_owned())),
+            Ok(head) => {
+                let head = String::from_utf8_lossy(&head).into_owned();
+                self.shared.begun.lock().unwrap().push(head.clone());
+                Ok(Some(head))
+            }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
