@@ -14,7 +14,7 @@ use crate::policy::Permit;
 #[derive(Debug)]
 pub struct Places {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 /// One of the [`Places`]; gives itself back.
@@ -25,7 +25,7 @@ impl Places {
     /// So many places, all free.
     #[must_use]
     pub fn of(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) })
     }
 
     /// How many are taken just now.
@@ -35,11 +35,17 @@ impl Places {
 
     /// How many there are.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// From now on there are so many. Those that are taken beyond that stay until they are given back.
+    fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     fn take(self: &Arc<Self>) -> Option<Taken> {
-        let one_more = |used: usize| (used < self.limit).then_some(used + 1);
+        let limit = self.limit();
+        let one_more = |used: usize| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
         Some(Taken(Arc::clone(self)))
     }
@@ -124,6 +130,13 @@ impl Admission {
         let slot = holding.slot_or_take(&self.slots).ok_or(NotAdmitted::Full)?;
         let passage = Passage(self.in_flight.take().ok_or(NotAdmitted::Overloaded)?);
         Ok(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
+    }
+
+    /// Changes the limits; what was admitted under others stays.
+    pub fn set_limits(&self, max_connections: usize, max_in_flight: usize, lobby: Bounds) {
+        self.slots.set_limit(max_connections);
+        self.in_flight.set_limit(max_in_flight);
+        self.lobby.set_bounds(lobby);
     }
 
     /// The slots, to be counted.

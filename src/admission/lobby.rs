@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use governor::clock::DefaultClock;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
@@ -29,13 +30,15 @@ const MAX_SOURCES: usize = 65_536;
 /// The connections that hold no slot.
 #[derive(Debug)]
 pub struct Lobby {
-    bounds: Bounds,
     waiting: Mutex<Waiting>,
-    rates: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
+    rates: ArcSwap<Rates>,
 }
 
-#[derive(Debug, Default)]
+type Rates = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>;
+
+#[derive(Debug)]
 struct Waiting {
+    bounds: Bounds,
     next: u64,
     /// By age: the first is the oldest.
     places: BTreeMap<u64, Entry>,
@@ -57,23 +60,31 @@ pub struct Place {
 
 impl Lobby {
     pub(super) fn new(bounds: Bounds) -> Self {
-        let quota = Quota::per_second(bounds.connections_per_second);
-        Self { bounds, waiting: Mutex::default(), rates: RateLimiter::hashmap(quota) }
+        let waiting = Waiting { bounds, next: 0, places: BTreeMap::new(), sources: HashMap::new() };
+        Self { waiting: Mutex::new(waiting), rates: ArcSwap::from_pointee(rates(bounds)) }
+    }
+
+    /// Changes the bounds. Who is beyond them goes when the next one comes.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        let before = std::mem::replace(&mut self.waiting().bounds, bounds);
+        if before.connections_per_second != bounds.connections_per_second {
+            self.rates.store(Arc::new(rates(bounds)));
+        }
     }
 
     /// Whether one more connection of this source is within its rate.
     pub fn may_knock(&self, address: IpAddr) -> bool {
-        self.rates.check_key(&source_of(address)).is_ok()
+        self.rates.load().check_key(&source_of(address)).is_ok()
     }
 
     /// Lets a connection in. Where that is one too many, of this source or in total, the oldest is closed.
     pub fn enter(self: &Arc<Self>, address: IpAddr, leash: Arc<Leash>) -> Place {
         let source = source_of(address);
         let mut waiting = self.waiting();
-        if waiting.of_source(source) >= self.bounds.max_per_source {
+        while waiting.of_source(source) >= waiting.bounds.max_per_source {
             waiting.evict_oldest_of(source);
         }
-        if waiting.places.len() >= self.bounds.max_connections {
+        while waiting.places.len() >= waiting.bounds.max_connections {
             waiting.evict_oldest();
         }
         Place { number: waiting.add(source, leash), lobby: Arc::clone(self) }
@@ -91,19 +102,24 @@ impl Lobby {
 
     /// Forgets sources that have not been seen for a while; to be called now and then.
     pub fn sweep(&self) {
-        self.rates.retain_recent();
-        self.rates.shrink_to_fit();
+        let rates = self.rates.load();
+        rates.retain_recent();
+        rates.shrink_to_fit();
     }
 
     /// Whether so many sources are known that they should be swept at once.
     pub fn wants_sweep(&self) -> bool {
-        self.rates.len() > MAX_SOURCES
+        self.rates.load().len() > MAX_SOURCES
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // Nothing panics while it is held; if it did, the lists would still agree.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn rates(bounds: Bounds) -> Rates {
+    RateLimiter::hashmap(Quota::per_second(bounds.connections_per_second))
 }
 
 impl Drop for Place {

@@ -24,6 +24,12 @@ pub const KEYS: &[Key] = &[
     key("tls.certificate", "FILE", "", "The server's certificate chain (PEM)"),
     key("tls.key", "FILE", "", "The key of the server's certificate (PEM)"),
     key(
+        "tls.certificates",
+        "LIST",
+        "[]",
+        "Further server certificates, each for clients that ask for one of its names (SNI): [{certificate: b.crt, key: b.key}]",
+    ),
+    key(
         "tls.client_ca",
         "PATH",
         "",
