@@ -31,7 +31,7 @@ pub use history::{Attempt, History, Outcome, Summary, Trigger};
 /// How often everything is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// For so long what has changed must stay as it is before it is believed.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(400);
 /// More looks than this in a row are not waited for.
 const MOST_LOOKS: usize = 20;
 /// A key that does not fit its certificate is a rotation in its middle, until it lasts this long.

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 /// After its farewell a connection that does nothing more is closed this soon.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// What goes on for who stops being somebody has so much time to end; then even a stream is cut.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
