@@ -126,6 +126,7 @@ fn a_mistake_leaves_what_was_there_and_is_said_once() {
     let metrics = proxy.admin.metrics();
     assert_eq!(metrics.value("sidegate_reload_success"), 1.0);
     assert_eq!(metrics.value("sidegate_config_generation"), 2.0);
+    assert!(metrics.value("sidegate_last_reload_timestamp_seconds") > 1.7e9);
     proxy.process.signal("TERM");
     proxy.process.exit();
     let log = proxy.process.log();

@@ -369,7 +369,11 @@ fn without_a_failed_request(proxy: &Proxy, work: impl FnOnce()) -> usize {
 #[test]
 fn a_thousand_reloads_cost_nobody_a_request() {
     let backend = backend();
-    let proxy = with_crl(&backend);
+    let setup = Setup::new(&backend.url()).policy(POLICY).set("tls.crl", "ca.crl");
+    write_crl(&setup, &[]);
+    let proxy = setup.start();
+    let first = pem("CERTIFICATE", proxy.pki().ca.certificate());
+    let second = pem("CERTIFICATE", Authority::root("second").unwrap().certificate());
     let servers = [server(&proxy), server(&proxy)];
     let served = without_a_failed_request(&proxy, || {
         for round in 0..1_000 {
@@ -378,7 +382,8 @@ fn a_thousand_reloads_cost_nobody_a_request() {
                 1 => fs::write(proxy.setup.path("policy.yaml"), format!("{POLICY}# {round}\n")).unwrap(),
                 2 if round % 8 == 2 => write_crl(&proxy.setup, &[]),
                 2 => write_crl(&proxy.setup, &[&proxy.pki().consumer]),
-                _ => {}
+                _ if round % 8 == 3 => fs::write(proxy.setup.path("client-ca.crt"), &first).unwrap(),
+                _ => fs::write(proxy.setup.path("client-ca.crt"), format!("{first}{second}")).unwrap(),
             }
             proxy.admin.reload();
         }

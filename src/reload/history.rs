@@ -117,6 +117,7 @@ pub struct History(Mutex<Past>);
 struct Past {
     applied: u64,
     refused: u64,
+    decided_at: Option<Timestamp>,
     recent: VecDeque<Attempt>,
 }
 
@@ -125,6 +126,8 @@ struct Past {
 pub struct Summary {
     /// Whether the last reload was applied, or there was none.
     pub success: bool,
+    /// When the last reload was decided, this way or the other.
+    pub decided_at: Option<Timestamp>,
     /// When something was last put in force by a reload.
     pub applied_at: Option<Timestamp>,
     /// Reloads that were put in force.
@@ -146,6 +149,7 @@ impl History {
             Outcome::Applied => past.applied += 1,
             Outcome::Refused => past.refused += 1,
         }
+        past.decided_at = Some(attempt.at);
         if past.recent.front().is_none_or(|last| !attempt.repeats(last)) {
             attempt.log(diagnostics);
             past.recent.push_front(attempt.clone());
@@ -161,6 +165,7 @@ impl History {
         let applied = recent.iter().find(|attempt| attempt.outcome == Outcome::Applied);
         Summary {
             success: recent.first().is_none_or(|last| last.outcome == Outcome::Applied),
+            decided_at: past.decided_at,
             applied_at: applied.map(|attempt| attempt.at),
             applied: past.applied,
             refused: past.refused,

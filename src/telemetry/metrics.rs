@@ -118,6 +118,11 @@ fn gauges(census: &Census) -> Vec<Family> {
             "1 unless the last reload was refused; what was in force before is then still in force",
             one(u64::from(census.reload.success)),
         ),
+        (
+            "last_reload_timestamp_seconds",
+            "When the last reload was decided, this way or the other, in seconds since 1970; 0 before the first",
+            one(census.reload.decided_at.map_or(0, Timestamp::as_second)),
+        ),
         ("ready", "1 while the readiness probe answers yes", one(u64::from(census.ready))),
     ]
 }
