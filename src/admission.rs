@@ -1,14 +1,25 @@
 //! Every limit is a guard: what takes a place gives it back when it is dropped, on whatever path that happens.
 
+mod allowance;
 mod lobby;
+mod rates;
+mod shares;
 
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+pub use allowance::Allowance;
 pub use lobby::{Bounds, Lobby, Place};
 
 use crate::policy::Permit;
+use rates::Rates;
+use shares::{Share, Shares};
+
+/// How often clients are forgotten that are at rest.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// A number of places that is never exceeded, at any interleaving.
 #[derive(Debug)]
@@ -54,7 +65,14 @@ impl Drop for Taken {
 /// The right of one connection to have the backend work for it (DESIGN §2.3). Taken with its first permitted
 /// request; kept by the connection, and by each of its exchanges until the backend's work for it has ended.
 #[derive(Clone, Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for what its drop gives back")] Arc<Taken>);
+pub struct Slot(Arc<Occupied>);
+
+/// A slot, and its place in the share of the connection's client where that has a bound.
+#[derive(Debug)]
+struct Occupied {
+    _taken: Taken,
+    share: OnceLock<Share>,
+}
 
 /// A permit that got its slot: what the forwarder asks for, and only [`Admission::admit`] makes.
 #[derive(Debug)]
@@ -91,14 +109,35 @@ struct Passage(#[expect(dead_code, reason = "held for what its drop gives back")
 pub enum NotAdmitted {
     /// No slot is free.
     Full,
+    /// The client has as many connections as it may have.
+    ShareTaken,
+    /// The client has asked too often; after this time it may ask again.
+    TooOften(Duration),
     /// Too many requests are in flight.
     Overloaded,
 }
 
-/// The limits of the whole process.
+/// The bounds of the whole process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections that hold a slot.
+    pub max_connections: usize,
+    /// Of them those of one client; 0: as many as there are.
+    pub max_connections_per_client: usize,
+    /// Requests that the backend works on at once.
+    pub max_in_flight: usize,
+    /// Of the connections without a slot.
+    pub lobby: Bounds,
+}
+
+/// The limits of the whole process, and what is used of them. None of it belongs to a policy: counters go on when
+/// another one comes into force.
 #[derive(Debug)]
 pub struct Admission {
     slots: Arc<Places>,
+    max_connections_per_client: usize,
+    shares: Arc<Shares>,
+    rates: Rates,
     in_flight: Arc<Places>,
     /// The connections that hold no slot.
     pub lobby: Arc<Lobby>,
@@ -107,11 +146,14 @@ pub struct Admission {
 impl Admission {
     /// Limits with nothing admitted yet.
     #[must_use]
-    pub fn new(max_connections: usize, max_in_flight: usize, lobby: Bounds) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
-            slots: Places::of(max_connections),
-            in_flight: Places::of(max_in_flight),
-            lobby: Arc::new(Lobby::new(lobby)),
+            slots: Places::of(limits.max_connections),
+            max_connections_per_client: limits.max_connections_per_client,
+            shares: Arc::default(),
+            rates: Rates::default(),
+            in_flight: Places::of(limits.max_in_flight),
+            lobby: Arc::new(Lobby::new(limits.lobby)),
         }
     }
 
@@ -119,11 +161,43 @@ impl Admission {
     /// holds from then on. The connection leaves the lobby with it.
     ///
     /// # Errors
-    /// What is full.
-    pub fn admit(&self, permit: Permit, holding: &Holding) -> Result<Admitted, NotAdmitted> {
-        let slot = holding.slot_or_take(&self.slots).ok_or(NotAdmitted::Full)?;
+    /// What is full, or used up.
+    pub fn admit(
+        &self,
+        permit: Permit,
+        allowance: &Allowance,
+        holding: &Holding,
+    ) -> Result<Admitted, NotAdmitted> {
+        let slot = holding.slot_or_take(self, allowance)?;
+        allowance.ask().map_err(NotAdmitted::TooOften)?;
         let passage = Passage(self.in_flight.take().ok_or(NotAdmitted::Overloaded)?);
         Ok(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
+    }
+
+    /// A slot that is free, for a connection of this client.
+    fn slot(&self, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
+        let share = OnceLock::new();
+        self.count(allowance, &share)?;
+        let taken = self.slots.take().ok_or(NotAdmitted::Full)?;
+        Ok(Slot(Arc::new(Occupied { _taken: taken, share })))
+    }
+
+    /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
+    fn count(&self, allowance: &Allowance, share: &OnceLock<Share>) -> Result<(), NotAdmitted> {
+        let Some(bound) = allowance.connections.filter(|_| share.get().is_none()) else { return Ok(()) };
+        let taken = self.shares.take(allowance.client, bound).ok_or(NotAdmitted::ShareTaken)?;
+        // Of two requests of one connection that both do it, the second gives its own back.
+        let _ = share.set(taken);
+        Ok(())
+    }
+
+    /// Forgets clients that are at rest, every now and then.
+    pub async fn keep_tidy(self: Arc<Self>) -> Infallible {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.rates.sweep();
+            self.shares.sweep();
+        }
     }
 
     /// The slots, to be counted.
@@ -158,14 +232,15 @@ impl Holding {
         matches!(*self.held(), Held::Slot(_))
     }
 
-    fn slot_or_take(&self, slots: &Arc<Places>) -> Option<Slot> {
+    fn slot_or_take(&self, admission: &Admission, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
         let mut held = self.held();
         if let Held::Slot(slot) = &*held {
-            return Some(slot.clone());
+            admission.count(allowance, &slot.0.share)?;
+            return Ok(slot.clone());
         }
-        let slot = Slot(Arc::new(slots.take()?));
+        let slot = admission.slot(allowance)?;
         *held = Held::Slot(slot.clone());
-        Some(slot)
+        Ok(slot)
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -185,11 +185,7 @@ impl App {
         let audit_dropped = audit.as_ref().map(Audit::dropped);
         let shared = Shared {
             live: Arc::new(ArcSwap::from_pointee(live)),
-            admission: Arc::new(Admission::new(
-                config.limits.max_connections,
-                config.max_in_flight,
-                config.limits.lobby,
-            )),
+            admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
             patience: config.patience,
             limits: config.limits.http,
@@ -250,6 +246,7 @@ impl App {
             tokio::spawn(admin::serve(admin, Arc::clone(&running)));
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
+        tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
         let mut accepting =

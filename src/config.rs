@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tracing::level_filters::LevelFilter;
 
-use crate::admission::Bounds;
+use crate::admission::{self, Bounds};
 use crate::connection::{self, Patience};
 use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
@@ -87,6 +87,8 @@ pub struct Config {
 pub struct Limits {
     /// Slots.
     pub max_connections: usize,
+    /// Slots that one client may hold; 0: as many as there are.
+    pub max_connections_per_client: usize,
     /// Of the lobby.
     pub lobby: Bounds,
     /// Of HTTP itself.
@@ -135,6 +137,18 @@ impl Config {
         match config {
             Some(config) if draft.diagnostics.is_empty() => Ok(config),
             _ => Err(draft.diagnostics),
+        }
+    }
+
+    /// The bounds of the whole process.
+    #[must_use]
+    pub const fn admission(&self) -> admission::Limits {
+        let Limits { max_connections, max_connections_per_client, lobby, .. } = self.limits;
+        admission::Limits {
+            max_connections,
+            max_connections_per_client,
+            max_in_flight: self.max_in_flight,
+            lobby,
         }
     }
 }
@@ -245,6 +259,7 @@ impl<'a> Draft<'a> {
         let per_second = self.count(lobby, "connections_per_second");
         Limits {
             max_connections: self.count(limits, "max_connections"),
+            max_connections_per_client: self.number(limits, "max_connections_per_client", 0..=10_000_000),
             lobby: Bounds {
                 max_connections: self.count(lobby, "max_connections"),
                 max_per_source: self.count(lobby, "max_per_source"),

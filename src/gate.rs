@@ -121,14 +121,10 @@ fn admit(
     recording.decided_by(Some(permit.rule()));
 
     let switches = permit.upgrade();
-    let admitted =
-        worker.admission.admit(permit, &connection.holding).map_err(|not_admitted| match not_admitted {
-            NotAdmitted::Full => {
-                connection.leash.give(Order::WindDown);
-                Refusal::ServerFull
-            }
-            NotAdmitted::Overloaded => Refusal::Overloaded,
-        })?;
+    let admitted = worker
+        .admission
+        .admit(permit, &client.allowance, &connection.holding)
+        .map_err(|because| not_admitted(connection, because))?;
 
     recording.asks(Asked {
         target: target.clone(),
@@ -170,6 +166,19 @@ fn read(
 
 fn not_permitted(request: &Request<Incoming>) -> Refusal {
     Refusal::NotPermitted { method: request.method().clone(), path: request.uri().path().to_owned() }
+}
+
+/// A connection for which there is no slot ends with the answer that says so.
+fn not_admitted(connection: &Connection, because: NotAdmitted) -> Refusal {
+    if matches!(because, NotAdmitted::Full | NotAdmitted::ShareTaken) {
+        connection.leash.give(Order::WindDown);
+    }
+    match because {
+        NotAdmitted::Full => Refusal::ServerFull,
+        NotAdmitted::ShareTaken => Refusal::ShareTaken,
+        NotAdmitted::TooOften(wait) => Refusal::TooOften(wait),
+        NotAdmitted::Overloaded => Refusal::Overloaded,
+    }
 }
 
 /// Passes interim answers on as they come (RFC 9110 §15.2). Not 100: whether the client waits for leave to send its

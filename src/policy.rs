@@ -135,14 +135,20 @@ impl Rule {
 pub struct Limits {
     /// Requests in a second, in the long run.
     pub requests_per_second: Option<u32>,
-    /// Requests at once beyond that rate; as many as in a second where nothing is said.
+    /// Requests at once; as many as in a second where nothing is said.
     pub burst: Option<u32>,
     /// Connections that hold a slot.
     pub connections: Option<u32>,
 }
 
 impl Limits {
-    /// Of each kind the lower bound.
+    /// Requests at once, said or not.
+    #[must_use]
+    pub fn requests_at_once(self) -> Option<u32> {
+        self.burst.or(self.requests_per_second)
+    }
+
+    /// Of each kind the lower bound, whether it is said or follows from another.
     #[must_use]
     pub fn strictest(self, other: Self) -> Self {
         let lower = |a: Option<u32>, b: Option<u32>| match (a, b) {
@@ -151,7 +157,7 @@ impl Limits {
         };
         Self {
             requests_per_second: lower(self.requests_per_second, other.requests_per_second),
-            burst: lower(self.burst, other.burst),
+            burst: lower(self.requests_at_once(), other.requests_at_once()),
             connections: lower(self.connections, other.connections),
         }
     }

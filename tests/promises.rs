@@ -39,6 +39,7 @@ mod real_backends;
 mod real_clients;
 mod refusals;
 mod revocation;
+mod shares;
 mod shutdown;
 mod slots;
 mod slow_clients;

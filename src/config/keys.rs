@@ -90,6 +90,12 @@ pub const KEYS: &[Key] = &[
         "1000",
         "Connection slots; a connection takes one with its first permitted request",
     ),
+    key(
+        "limits.max_connections_per_client",
+        "N",
+        "0",
+        "Connection slots that one client may hold, whoever it is; 0: no bound of its own",
+    ),
     key("limits.idle_timeout", "DURATION", "75s", "How long a connection with a slot may be idle"),
     key(
         "limits.upgrade_idle_timeout",
@@ -217,7 +223,14 @@ mod tests {
     fn sections_are_found_by_their_path() {
         assert_eq!(
             below("limits."),
-            ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby", "http"]
+            [
+                "max_connections",
+                "max_connections_per_client",
+                "idle_timeout",
+                "upgrade_idle_timeout",
+                "lobby",
+                "http"
+            ]
         );
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");
