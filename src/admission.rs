@@ -2,6 +2,7 @@
 
 mod allowance;
 mod lobby;
+mod passages;
 mod rates;
 mod shares;
 
@@ -13,8 +14,11 @@ use std::time::Duration;
 
 pub use allowance::Allowance;
 pub use lobby::{Bounds, Lobby, Place};
+pub use passages::{Passages, Queue};
 
 use crate::policy::Permit;
+use allowance::Reserve;
+use passages::{Passage, Turn, Waiting};
 use rates::Rates;
 use shares::{Share, Shares};
 
@@ -33,10 +37,8 @@ pub struct Places {
 struct Taken(Arc<Places>);
 
 impl Places {
-    /// So many places, all free.
-    #[must_use]
-    pub fn of(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    const fn new(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit }
     }
 
     /// How many are taken just now.
@@ -49,16 +51,21 @@ impl Places {
         self.limit
     }
 
-    fn take(self: &Arc<Self>) -> Option<Taken> {
-        let one_more = |used: usize| (used < self.limit).then_some(used + 1);
-        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Taken(Arc::clone(self)))
+    /// One of them, as long as more are free than are to be left so. In one order with [`Passages`]' count of those who wait.
+    fn take(&self, reserve: Reserve) -> bool {
+        let limit = reserve.limit(self.limit);
+        let one_more = |used: usize| (used < limit).then_some(used + 1);
+        self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
+    }
+
+    fn give_back(&self) {
+        self.used.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::AcqRel);
+        self.0.give_back();
     }
 }
 
@@ -74,7 +81,36 @@ struct Occupied {
     share: OnceLock<Share>,
 }
 
-/// A permit that got its slot: what the forwarder asks for, and only [`Admission::admit`] makes.
+/// A permitted request that got its slot, on the last step to being forwarded.
+#[derive(Debug)]
+pub enum Entry {
+    /// It goes on at once.
+    Open(Admitted),
+    /// It waits for its turn.
+    Queued(Queued),
+}
+
+/// A permit with its slot, in the queue for a place in flight. Whoever drops it has left the queue.
+#[derive(Debug)]
+pub struct Queued {
+    permit: Permit,
+    slot: Slot,
+    waiting: Waiting,
+    patience: Duration,
+}
+
+impl Queued {
+    /// Waits for its turn.
+    ///
+    /// # Errors
+    /// It did not come in time.
+    pub async fn turn(self) -> Result<Admitted, NotAdmitted> {
+        let passage = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.patience))?;
+        Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, _passage: passage } })
+    }
+}
+
+/// A permit that got its slot and its place in flight: what the forwarder asks for, and only [`Admission::admit`] leads to.
 #[derive(Debug)]
 pub struct Admitted {
     permit: Permit,
@@ -100,10 +136,6 @@ pub struct Guards {
     _passage: Passage,
 }
 
-/// A place among the requests in flight.
-#[derive(Debug)]
-struct Passage(#[expect(dead_code, reason = "held for what its drop gives back")] Taken);
-
 /// Why a permitted request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
@@ -113,8 +145,8 @@ pub enum NotAdmitted {
     ShareTaken,
     /// The client has asked too often; after this time it may ask again.
     TooOften(Duration),
-    /// Too many requests are in flight.
-    Overloaded,
+    /// Too many requests are in flight, and in the queue. After this time everybody who waits now has had its turn or left.
+    Overloaded(Duration),
 }
 
 /// The bounds of the whole process.
@@ -126,6 +158,10 @@ pub struct Limits {
     pub max_connections_per_client: usize,
     /// Requests that the backend works on at once.
     pub max_in_flight: usize,
+    /// Of those that wait for it.
+    pub queue: Queue,
+    /// Percent of slots, of requests in flight and of the queue that clients of high priority have for themselves.
+    pub reserved: usize,
     /// Of the connections without a slot.
     pub lobby: Bounds,
 }
@@ -138,7 +174,8 @@ pub struct Admission {
     max_connections_per_client: usize,
     shares: Arc<Shares>,
     rates: Rates,
-    in_flight: Arc<Places>,
+    reserve: Reserve,
+    in_flight: Arc<Passages>,
     /// The connections that hold no slot.
     pub lobby: Arc<Lobby>,
 }
@@ -148,11 +185,12 @@ impl Admission {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            slots: Places::of(limits.max_connections),
+            slots: Arc::new(Places::new(limits.max_connections)),
             max_connections_per_client: limits.max_connections_per_client,
             shares: Arc::default(),
             rates: Rates::default(),
-            in_flight: Places::of(limits.max_in_flight),
+            reserve: Reserve::of(limits.reserved),
+            in_flight: Passages::new(limits.max_in_flight, limits.queue),
             lobby: Arc::new(Lobby::new(limits.lobby)),
         }
     }
@@ -167,19 +205,27 @@ impl Admission {
         permit: Permit,
         allowance: &Allowance,
         holding: &Holding,
-    ) -> Result<Admitted, NotAdmitted> {
+    ) -> Result<Entry, NotAdmitted> {
         let slot = holding.slot_or_take(self, allowance)?;
         allowance.ask().map_err(NotAdmitted::TooOften)?;
-        let passage = Passage(self.in_flight.take().ok_or(NotAdmitted::Overloaded)?);
-        Ok(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
+        let patience = self.in_flight.patience();
+        let turn = self.in_flight.enter(allowance.priority, allowance.reserve);
+        Ok(match turn.ok_or(NotAdmitted::Overloaded(patience))? {
+            Turn::Now(passage) => {
+                Entry::Open(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
+            }
+            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience }),
+        })
     }
 
     /// A slot that is free, for a connection of this client.
     fn slot(&self, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
         let share = OnceLock::new();
         self.count(allowance, &share)?;
-        let taken = self.slots.take().ok_or(NotAdmitted::Full)?;
-        Ok(Slot(Arc::new(Occupied { _taken: taken, share })))
+        if !self.slots.take(allowance.reserve) {
+            return Err(NotAdmitted::Full);
+        }
+        Ok(Slot(Arc::new(Occupied { _taken: Taken(Arc::clone(&self.slots)), share })))
     }
 
     /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
@@ -206,7 +252,7 @@ impl Admission {
     }
 
     /// The requests in flight, to be counted.
-    pub fn in_flight(&self) -> &Places {
+    pub fn in_flight(&self) -> &Passages {
         &self.in_flight
     }
 }

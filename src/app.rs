@@ -65,6 +65,8 @@ pub struct Census {
     pub in_flight: usize,
     /// How many there may be.
     pub in_flight_limit: usize,
+    /// Requests that wait for a place among them.
+    pub queued: usize,
     /// Idle connections to the backend.
     pub backend_idle_connections: usize,
     /// Connections closed before TLS because their source came too often.
@@ -112,8 +114,9 @@ impl Running {
             slots_used: self.admission.slots().used(),
             slots_limit: self.admission.slots().limit(),
             lobby: self.admission.lobby.len(),
-            in_flight: self.admission.in_flight().used(),
-            in_flight_limit: self.admission.in_flight().limit(),
+            in_flight: self.admission.in_flight().places().used(),
+            in_flight_limit: self.admission.in_flight().places().limit(),
+            queued: self.admission.in_flight().waiting(),
             backend_idle_connections: self
                 .workers
                 .iter()

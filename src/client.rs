@@ -62,7 +62,7 @@ impl Client {
             valid_until: verdict.valid_until,
             generation: live.generation,
             grants: rights.clients().iter().map(ToString::to_string).collect(),
-            allowance: admission.allowance(&verdict.identity, rights.limits()),
+            allowance: admission.allowance(&verdict.identity, &rights),
             headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
             name: name.to_owned(),
             told: live.keeps_records.then(|| Told::of(&verdict.identity)),

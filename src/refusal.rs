@@ -129,7 +129,7 @@ impl Reason {
                 StatusCode::GATEWAY_TIMEOUT,
                 "Service Unavailable",
                 "overloaded",
-                "the client's rate, or the limit of requests in flight, is reached",
+                "the client's rate, or the limit of requests in flight and in the queue, is reached",
             ),
             Self::BackendUnavailable => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -222,8 +222,8 @@ pub enum Refusal {
     ShareTaken,
     /// 504: the client asked too often; after this time it may ask again.
     TooOften(Duration),
-    /// 504: the limit of requests in flight is reached.
-    Overloaded,
+    /// 504: the limit of requests in flight, and of those that wait, is reached. After this time all of these have left.
+    Overloaded(Duration),
     /// 504: the backend gave no answer.
     Backend(BackendFault),
 }
@@ -271,7 +271,7 @@ impl Refusal {
             Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
             Self::ServerFull | Self::ShareTaken => Reason::ServerFull,
-            Self::TooOften(_) | Self::Overloaded => Reason::Overloaded,
+            Self::TooOften(_) | Self::Overloaded(_) => Reason::Overloaded,
             Self::Backend(BackendFault::ConnectTimeout | BackendFault::ResponseTimeout) => {
                 Reason::BackendTimeout
             }
@@ -308,7 +308,7 @@ impl Refusal {
             Self::TooOften(wait) => {
                 format!("this client asks more often than it may; try again in {} s", whole_seconds(*wait))
             }
-            Self::Overloaded => "too many requests are in progress; try again later".to_owned(),
+            Self::Overloaded(_) => "too many requests are in progress; try again later".to_owned(),
             Self::Backend(BackendFault::ConnectTimeout) => {
                 "the service did not accept a connection in time".to_owned()
             }
@@ -329,7 +329,7 @@ impl Refusal {
         Some(HeaderValue::from_static(match self {
             Self::NotPermitted { .. } | Self::TooOften(_) => "sidegate; error=http_request_denied",
             Self::ServerFull | Self::ShareTaken => "sidegate; error=connection_limit_reached",
-            Self::Overloaded => "sidegate; error=destination_unavailable",
+            Self::Overloaded(_) => "sidegate; error=destination_unavailable",
             Self::Backend(BackendFault::Unreachable) => "sidegate; error=connection_refused",
             Self::Backend(BackendFault::ConnectTimeout) => "sidegate; error=connection_timeout",
             Self::Backend(BackendFault::Insecure) => "sidegate; error=tls_protocol_error",
@@ -344,8 +344,8 @@ impl Refusal {
     /// least that can be said.
     fn retry_after(&self) -> Option<HeaderValue> {
         let wait = match self {
-            Self::TooOften(wait) => *wait,
-            Self::ServerFull | Self::ShareTaken | Self::Overloaded | Self::Backend(_) => Duration::ZERO,
+            Self::TooOften(wait) | Self::Overloaded(wait) => *wait,
+            Self::ServerFull | Self::ShareTaken | Self::Backend(_) => Duration::ZERO,
             _ => return None,
         };
         Some(HeaderValue::from(whole_seconds(wait)))

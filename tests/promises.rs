@@ -35,6 +35,7 @@ mod policies;
 mod policy_diagnostics;
 mod policy_tools;
 mod proof_of_possession;
+mod queue;
 mod real_backends;
 mod real_clients;
 mod refusals;

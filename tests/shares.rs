@@ -6,25 +6,13 @@ use sidegate::demo::pki::Leaf;
 
 use crate::support::certificates::producer;
 use crate::support::http2::Http2;
+use crate::support::proxy::policy_of_two;
 use crate::support::tls::Tls;
 use crate::support::{Answer, Backend, Client, Proxy, Setup, eventually};
 
-/// Two clients that may do the same, the first one within these limits.
+/// The producer is held to these limits, and the consumer to none.
 fn policy(limits: &str) -> String {
-    format!(
-        r#"version: 1
-permissions:
-  everything: ["* /**"]
-clients:
-  - name: orders
-    match: {{ uri: "spiffe://shop.example/ns/orders/sa/*" }}
-    permissions: [everything]
-    limits: {{ {limits} }}
-  - name: reports
-    match: {{ uri: "spiffe://shop.example/ns/reports/sa/*" }}
-    permissions: [everything]
-"#
-    )
+    policy_of_two(&format!("limits: {{ {limits} }}"), "")
 }
 
 fn proxy(backend: &Backend, limits: &str) -> Proxy {

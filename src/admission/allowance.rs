@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Admission;
 use super::rates::Rate;
 use crate::identity::{ClientKey, Identity};
-use crate::policy;
+use crate::policy::{Priority, Rights};
 
 /// The limits of one client. Without any it costs its requests nothing: no lock, and no memory that others write.
 #[derive(Debug)]
@@ -16,6 +16,27 @@ pub struct Allowance {
     /// Connections with a slot.
     pub(super) connections: Option<usize>,
     rate: Option<Arc<Rate>>,
+    pub(super) priority: Priority,
+    /// What it leaves to others.
+    pub(super) reserve: Reserve,
+}
+
+/// The part of all places, in percent, that is left to clients of high priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserve(usize);
+
+impl Reserve {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) const fn of(percent: usize) -> Self {
+        Self(percent)
+    }
+
+    /// How many of so many places are left to be taken: a part of one is one, but never the last.
+    pub(super) fn limit(self, places: usize) -> usize {
+        let reserved = places.saturating_mul(self.0).div_ceil(100);
+        places - reserved.min(places.saturating_sub(1))
+    }
 }
 
 impl Allowance {
@@ -29,9 +50,11 @@ impl Allowance {
 }
 
 impl Admission {
-    /// What a client may take by its policy's limits and those of the configuration, each the strictest.
+    /// What a client may take by its policy's limits and those of the configuration, each the strictest. Where no entry of the
+    /// policy has high priority, nothing is kept for it.
     #[must_use]
-    pub fn allowance(&self, identity: &Identity, limits: policy::Limits) -> Allowance {
+    pub fn allowance(&self, identity: &Identity, rights: &Rights) -> Allowance {
+        let limits = rights.limits();
         let of_policy = limits.connections.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
         let of_everyone = (self.max_connections_per_client > 0).then_some(self.max_connections_per_client);
         let per_second = limits.requests_per_second.and_then(NonZeroU32::new);
@@ -40,6 +63,8 @@ impl Admission {
             client: ClientKey::of(identity),
             connections: of_policy.into_iter().chain(of_everyone).min(),
             rate: per_second.zip(burst).map(|(per_second, burst)| self.rates.of(per_second, burst)),
+            priority: limits.priority,
+            reserve: if rights.comes_second() { self.reserve } else { Reserve::NONE },
         }
     }
 }
@@ -47,7 +72,7 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::{Bounds, Limits};
+    use crate::admission::{Bounds, Limits, Queue};
     use crate::diagnostic::Source;
     use crate::identity::Attribute;
     use crate::policy::Policy;
@@ -57,6 +82,8 @@ mod tests {
             max_connections: 10,
             max_connections_per_client,
             max_in_flight: 10,
+            queue: Queue { length: 0, timeout: Duration::ZERO },
+            reserved: 25,
             lobby: Bounds {
                 max_connections: 10,
                 max_per_source: 10,
@@ -67,13 +94,17 @@ mod tests {
 
     /// What the client `CN=x` may take under a policy whose entries have these limits.
     fn under(admission: &Admission, limits: &[&str]) -> Allowance {
-        let entries = limits.iter().enumerate().map(|(number, limits)| {
-            format!("  - {{ name: e{number}, match: {{ any: true }}, limits: {{ {limits} }} }}\n")
-        });
+        let entry = |limits| format!("match: {{ any: true }}, limits: {{ {limits} }}");
+        of_entries(admission, &limits.iter().map(entry).collect::<Vec<_>>())
+    }
+
+    fn of_entries(admission: &Admission, entries: &[String]) -> Allowance {
+        let entries = entries.iter().enumerate();
+        let entries = entries.map(|(number, entry)| format!("  - {{ name: e{number}, {entry} }}\n"));
         let text = format!("version: 1\nclients:\n{}", entries.collect::<String>());
         let (policy, _) = Policy::compile(&[Source::new("policy.yaml", text.as_str())]).unwrap();
         let identity = Identity::of_attributes([(Attribute::Subject, "CN=x".to_owned())]);
-        admission.allowance(&identity, policy.rights(&identity).limits())
+        admission.allowance(&identity, &policy.rights(&identity))
     }
 
     #[test]
@@ -85,6 +116,28 @@ mod tests {
         // One entry's burst is its rate, because it says nothing else.
         let both = under(&admission, &["requests_per_second: 100, burst: 200", "requests_per_second: 2"]);
         assert_eq!((0..10).filter(|_| both.ask().is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn a_part_is_kept_where_somebody_has_priority_and_only_from_the_others() {
+        let admission = admission(0);
+        let (me, other) = ("match: { any: true }", "match: { common_name: y }");
+        let reserve = |entries: &[String]| of_entries(&admission, entries).reserve;
+        assert_eq!(reserve(&[me.to_owned(), other.to_owned()]), Reserve::NONE);
+        assert_eq!(reserve(&[me.to_owned(), format!("{other}, priority: high")]), Reserve::of(25));
+        assert_eq!(reserve(&[format!("{me}, priority: high"), other.to_owned()]), Reserve::NONE);
+        let both =
+            of_entries(&admission, &[format!("{me}, priority: high"), format!("{me}, priority: normal")]);
+        assert_eq!(both.priority, Priority::High, "what any of its entries gives");
+    }
+
+    #[test]
+    fn a_reserve_is_rounded_up_and_leaves_one_to_everybody() {
+        for (percent, places, limit) in
+            [(0, 10, 10), (10, 1000, 900), (10, 3, 2), (10, 1, 1), (90, 2, 1), (50, 0, 0)]
+        {
+            assert_eq!(Reserve::of(percent).limit(places), limit, "{percent} % of {places}");
+        }
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::identity::{Missing, Pin};
 const MISSING: [(&str, Missing); 2] = [("refuse", Missing::Refuse), ("allow", Missing::Allow)];
 
 impl Draft<'_> {
-    /// The one length of time that may be nothing at all: that is the strict choice.
+    /// It may be nothing at all: that is the strict choice.
     pub(super) fn crl_grace(&mut self, tls: &Section<'_>) -> Duration {
-        self.read_or_default(tls, "crl_grace", |reader, node| reader.duration(node), Duration::ZERO)
+        self.duration_or_none(tls, "crl_grace")
     }
 
     pub(super) fn crl_missing(&mut self, tls: &Section<'_>) -> Missing {
