@@ -69,6 +69,8 @@ pub struct Census {
     pub in_flight: usize,
     /// How many there may be.
     pub in_flight_limit: usize,
+    /// Requests that wait for a place among them.
+    pub queued: usize,
     /// Idle connections to the backend.
     pub backend_idle_connections: usize,
     /// Connections closed before TLS because their source came too often.
@@ -147,8 +149,9 @@ impl Running {
             slots_used: self.admission.slots().used(),
             slots_limit: self.admission.slots().limit(),
             lobby: self.admission.lobby.len(),
-            in_flight: self.admission.in_flight().used(),
-            in_flight_limit: self.admission.in_flight().limit(),
+            in_flight: self.admission.in_flight().places().used(),
+            in_flight_limit: self.admission.in_flight().places().limit(),
+            queued: self.admission.in_flight().waiting(),
             backend_idle_connections: self
                 .workers
                 .iter()
@@ -233,11 +236,7 @@ impl App {
         let audit_dropped = audit.as_ref().map(Audit::dropped);
         let shared = Shared {
             live: Arc::new(ArcSwap::from_pointee(live)),
-            admission: Arc::new(Admission::new(
-                config.limits.max_connections,
-                config.max_in_flight,
-                config.limits.lobby,
-            )),
+            admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
             audit,
             departures: Arc::new(Notify::new()),
@@ -303,6 +302,7 @@ impl App {
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
         tokio::spawn(reload_at_hangups(self.hangups, running.reloads.clone()));
+        tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
         let mut accepting =
@@ -342,7 +342,7 @@ fn swap(shared: &Shared, workers: &Arc<[Handle]>) -> Swap {
     let (live, admission) = (Arc::clone(&shared.live), Arc::clone(&shared.admission));
     let workers = Arc::clone(workers);
     Box::new(move |next, config| {
-        admission.set_limits(config.limits.max_connections, config.max_in_flight, config.limits.lobby);
+        admission.set_limits(config.admission());
         live.store(Arc::new(next));
         workers.iter().for_each(Handle::review);
     })

@@ -12,6 +12,7 @@ use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
+use crate::admission::{Admission, Allowance};
 use crate::forward::headers::IdentityHeaders;
 use crate::identity::{Attribute, Unauthenticated, judge};
 use crate::live::Live;
@@ -26,6 +27,8 @@ pub struct Client {
     generation: u64,
     /// What the policy gives it.
     pub rights: Rights,
+    /// How much of the service it may take.
+    pub allowance: Allowance,
     /// How the backend is told who it is.
     pub headers: IdentityHeaders,
     /// Who it is, in one line for records: the certificate's subject, or its first other name.
@@ -48,6 +51,7 @@ impl fmt::Debug for Client {
 impl Client {
     fn judged(
         chain: Arc<[CertificateDer<'static>]>,
+        admission: &Admission,
         live: &Live,
         now: Timestamp,
     ) -> Result<Self, Unauthenticated> {
@@ -60,6 +64,7 @@ impl Client {
             valid_until: verdict.valid_until,
             generation: live.generation,
             grants: rights.clients().iter().map(ToString::to_string).collect(),
+            allowance: admission.allowance(&verdict.identity, &rights),
             headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
             name: name.to_owned(),
             told: live.keeps_records.then(|| Told::of(&verdict.identity)),
@@ -78,13 +83,23 @@ const MOST_REMEMBERED: usize = 8192;
 
 /// The verdict cache of one worker: only verdicts in a client's favour, by the whole chain, each for no longer than
 /// it is true and under no other snapshot than its own.
-#[derive(Debug, Default)]
-pub struct Verdicts(Mutex<HashMap<Fingerprint, Arc<Client>>>);
+#[derive(Debug)]
+pub struct Verdicts {
+    /// Where it is known how much of the service each client takes.
+    admission: Arc<Admission>,
+    clients: Mutex<HashMap<Fingerprint, Arc<Client>>>,
+}
 
 /// SHA-256 over the whole chain, lengths included: no two chains share one.
 type Fingerprint = [u8; 32];
 
 impl Verdicts {
+    /// None yet.
+    #[must_use]
+    pub fn new(admission: Arc<Admission>) -> Self {
+        Self { admission, clients: Mutex::default() }
+    }
+
     fn judge(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -124,7 +139,7 @@ impl Verdicts {
         live: &Live,
         now: Timestamp,
     ) -> Result<Arc<Client>, Unauthenticated> {
-        let judged = Client::judged(chain, live, now);
+        let judged = Client::judged(chain, &self.admission, live, now);
         let mut clients = self.clients();
         if judged.is_err() {
             clients.remove(&key);
@@ -144,7 +159,7 @@ impl Verdicts {
 
     fn clients(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Client>>> {
         // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tracing::level_filters::LevelFilter;
 
-use crate::admission::Bounds;
+use crate::admission::{self, Bounds};
 use crate::connection::{self, Patience};
 use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
@@ -55,6 +55,8 @@ pub struct Config {
     pub backend_tls: Option<BackendTls>,
     /// How many of them at once.
     pub max_in_flight: usize,
+    /// Those that wait for it.
+    pub queue: admission::Queue,
     /// The policy: a file or a folder.
     pub policies: Located<PathBuf>,
     /// What a path may hold.
@@ -86,6 +88,10 @@ pub struct Config {
 pub struct Limits {
     /// Slots.
     pub max_connections: usize,
+    /// Slots that one client may hold; 0: as many as there are.
+    pub max_connections_per_client: usize,
+    /// Percent of everything that is kept for clients of high priority.
+    pub reserved: usize,
     /// Of the lobby.
     pub lobby: Bounds,
     /// Of HTTP itself.
@@ -143,6 +149,20 @@ impl Config {
         match config {
             Some(config) if draft.diagnostics.is_empty() => Ok(config),
             _ => Err(draft.diagnostics),
+        }
+    }
+
+    /// The bounds of the whole process.
+    #[must_use]
+    pub const fn admission(&self) -> admission::Limits {
+        let Limits { max_connections, max_connections_per_client, reserved, lobby, .. } = self.limits;
+        admission::Limits {
+            max_connections,
+            max_connections_per_client,
+            max_in_flight: self.max_in_flight,
+            queue: self.queue,
+            reserved,
+            lobby,
         }
     }
 }
@@ -203,6 +223,7 @@ impl<'a> Draft<'a> {
         let trust_domains = self.trust_domains(&tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
+        let queue = self.queue(&backend);
         let limits_read = self.limits(&limits, &lobby, &http);
         let patience = Patience {
             handshake: self.duration(&lobby, "handshake_timeout"),
@@ -239,6 +260,7 @@ impl<'a> Draft<'a> {
             backend: settings?,
             backend_tls,
             max_in_flight,
+            queue,
             policies: policies?,
             paths,
             limits: limits_read,
@@ -251,6 +273,8 @@ impl<'a> Draft<'a> {
         let per_second = self.count(lobby, "connections_per_second");
         Limits {
             max_connections: self.count(limits, "max_connections"),
+            max_connections_per_client: self.number(limits, "max_connections_per_client", 0..=10_000_000),
+            reserved: self.number(limits, "reserved_for_high_priority", 0..=90),
             lobby: Bounds {
                 max_connections: self.count(lobby, "max_connections"),
                 max_per_source: self.count(lobby, "max_per_source"),
@@ -364,6 +388,11 @@ impl<'a> Draft<'a> {
             Some(duration)
         };
         self.read_or_default(section, key, read, Duration::from_secs(10))
+    }
+
+    /// A length of time that may be nothing at all.
+    fn duration_or_none(&mut self, section: &Section<'_>, key: &str) -> Duration {
+        self.read_or_default(section, key, |reader, node| reader.duration(node), Duration::ZERO)
     }
 
     fn boolean(&mut self, section: &Section<'_>, key: &str) -> bool {

@@ -101,8 +101,8 @@ impl Worker {
         Self {
             backend: Backend::new(shared.backend, Arc::clone(&shared.live)),
             live: shared.live,
+            verdicts: Verdicts::new(Arc::clone(&shared.admission)),
             admission: shared.admission,
-            verdicts: Verdicts::default(),
             counters: Counters::default(),
             audit: shared.audit,
             ids: RequestIds::new(),

@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 
 use super::{Draft, KeyPair, Located, Section};
+use crate::admission::Queue;
 use crate::diagnostic::Diagnostic;
 use crate::document::{Node, Reader};
 use crate::forward::{Location, Protocol, Settings, Timeouts};
@@ -81,6 +82,14 @@ impl Draft<'_> {
         let settings =
             Settings { location, protocol: url.value.protocol, authority: url.value.authority, timeouts };
         (Some(settings), None)
+    }
+
+    /// Those that wait for a place in flight; nothing at all, where either is nothing.
+    pub(super) fn queue(&mut self, section: &Section<'_>) -> Queue {
+        Queue {
+            length: self.number(section, "queue", 0..=100_000),
+            timeout: self.duration_or_none(section, "queue_timeout"),
+        }
     }
 
     /// The backend is trusted by its own authorities alone: nothing that the system trusts is meant by that.

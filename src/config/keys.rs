@@ -83,6 +83,18 @@ pub const KEYS: &[Key] = &[
     key("backend.connect_timeout", "DURATION", "1s", "Time to connect to the backend"),
     key("backend.response_timeout", "DURATION", "30s", "Time until the headers of the backend's response"),
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
+    key(
+        "backend.queue",
+        "N",
+        "64",
+        "Requests that may wait for a place among these, first come, first served; 0: none",
+    ),
+    key(
+        "backend.queue_timeout",
+        "DURATION",
+        "1s",
+        "How long each of them may wait; then 504. 0s: not at all",
+    ),
     key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
     key(
         "paths.allow",
@@ -95,6 +107,18 @@ pub const KEYS: &[Key] = &[
         "N",
         "1000",
         "Connection slots; a connection takes one with its first permitted request",
+    ),
+    key(
+        "limits.max_connections_per_client",
+        "N",
+        "0",
+        "Connection slots that one client may hold, whoever it is; 0: no bound of its own",
+    ),
+    key(
+        "limits.reserved_for_high_priority",
+        "PERCENT",
+        "10",
+        "Of slots, requests in flight and the queue, kept for client entries with `priority: high` if the policy has any",
     ),
     key("limits.idle_timeout", "DURATION", "75s", "How long a connection with a slot may be idle"),
     key(
@@ -223,7 +247,15 @@ mod tests {
     fn sections_are_found_by_their_path() {
         assert_eq!(
             below("limits."),
-            ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby", "http"]
+            [
+                "max_connections",
+                "max_connections_per_client",
+                "reserved_for_high_priority",
+                "idle_timeout",
+                "upgrade_idle_timeout",
+                "lobby",
+                "http"
+            ]
         );
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");

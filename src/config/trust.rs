@@ -23,9 +23,9 @@ impl Draft<'_> {
         Some(std::iter::once(first).chain(further).collect())
     }
 
-    /// The one length of time that may be nothing at all: that is the strict choice.
+    /// It may be nothing at all: that is the strict choice.
     pub(super) fn crl_grace(&mut self, tls: &Section<'_>) -> Duration {
-        self.read_or_default(tls, "crl_grace", |reader, node| reader.duration(node), Duration::ZERO)
+        self.duration_or_none(tls, "crl_grace")
     }
 
     pub(super) fn crl_missing(&mut self, tls: &Section<'_>) -> Missing {

@@ -106,6 +106,7 @@ fn gauges(census: &Census) -> Vec<Family> {
             "How many there may be (backend.max_in_flight)",
             one(census.in_flight_limit),
         ),
+        ("requests_queued", "Requests that wait for a place among them", one(census.queued)),
         ("backend_idle_connections", "Idle connections to the backend", one(census.backend_idle_connections)),
         ("workers", "Worker threads", one(census.workers)),
         (
