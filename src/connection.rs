@@ -3,6 +3,7 @@
 mod drive;
 mod early;
 mod exchanges;
+mod lines;
 mod outbox;
 mod pulse;
 
