@@ -1,6 +1,7 @@
 //! Every limit is a guard: what takes a place gives it back when it is dropped, on whatever path that happens.
 
 mod allowance;
+mod crowd;
 mod lobby;
 mod passages;
 mod rates;

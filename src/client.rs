@@ -245,6 +245,11 @@ impl Peer {
         judged
     }
 
+    /// Whether it is somebody.
+    pub fn is_known(&self) -> bool {
+        matches!(**self.standing.load(), Standing::Known(_))
+    }
+
     /// How often it was judged: whoever waits for the end of its identity looks again when that grows.
     pub fn judgements(&self) -> u32 {
         self.judgements.load(Ordering::Relaxed)

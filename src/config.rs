@@ -278,6 +278,7 @@ impl<'a> Draft<'a> {
             lobby: Bounds {
                 max_connections: self.count(lobby, "max_connections"),
                 max_per_source: self.count(lobby, "max_per_source"),
+                handshakes: self.count(lobby, "handshakes"),
                 connections_per_second: u32::try_from(per_second)
                     .ok()
                     .and_then(NonZeroU32::new)

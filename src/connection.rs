@@ -209,8 +209,10 @@ pub async fn serve(
 ) {
     let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
     let live = worker.live.load_full();
+    let peer = Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now());
+    place.is_judged(peer.is_known());
     let connection = Arc::new(Connection {
-        peer: Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now()),
+        peer,
         holding: Holding::in_lobby(place),
         leash,
         protocol: secured.protocol,

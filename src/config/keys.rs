@@ -131,10 +131,16 @@ pub const KEYS: &[Key] = &[
         "limits.lobby.max_connections",
         "N",
         "1000",
-        "Connections without a slot; the oldest makes room for the newest",
+        "Connections without a slot; the oldest of the source that has the most makes room for the newest",
     ),
     key("limits.lobby.max_per_source", "N", "100", "Connections without a slot from one address"),
     key("limits.lobby.connections_per_second", "N", "100", "New connections a second from one address"),
+    key(
+        "limits.lobby.handshakes",
+        "N",
+        "512",
+        "Connections in the middle of their TLS handshake; the oldest of the source that has the most makes room",
+    ),
     key("limits.lobby.handshake_timeout", "DURATION", "5s", "Time for the TLS handshake"),
     key(
         "limits.lobby.request_timeout",

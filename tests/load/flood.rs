@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,13 +25,19 @@ const NEW_A_SECOND: u64 = 10;
 /// The known ask so often.
 const PACE: Duration = Duration::from_millis(200);
 
-/// What came of the known and of the strangers.
+/// What came of the known.
 #[derive(Default)]
-struct Tally {
+struct Known {
     served: Cell<usize>,
     failed: RefCell<Vec<String>>,
     new_served: Cell<usize>,
     times: RefCell<Vec<Duration>>,
+    over: Cell<bool>,
+}
+
+/// What came of the strangers.
+#[derive(Default)]
+struct Strangers {
     answered_401: Cell<usize>,
     closed: Cell<usize>,
     told_more: RefCell<Vec<String>>,
@@ -40,14 +47,23 @@ struct Tally {
 pub fn run(report: &mut Report, length: Duration) {
     let backend = Backend::start(Mood::Well);
     let mut setup = Setup::new(&backend.url()).set("limits.max_connections", SLOTS);
-    setup.config["limits"]["lobby"] = serde_json::json!({ "max_connections": SLOTS * 3 });
+    setup.config["limits"]["lobby"] = serde_json::json!({ "max_connections": SLOTS * 4 });
     setup.config["log"] = serde_json::json!({ "audit": "none" });
     let proxy = setup.start();
     let (producer, anonymous, address) = (proxy.producer(), proxy.anonymous(), proxy.address);
-    let mut quiet = client::run(attend(Tally::default(), &producer, &anonymous, address, length / 2, 0));
-    let before = p99(quiet.times.get_mut());
-    let mut tally = client::run(attend(Tally::default(), &producer, &anonymous, address, length, STRANGERS));
-    tell(report, &mut tally, before);
+    let before = p99(client::run(known(&producer, address, length / 2, || ())).times.get_mut());
+    // On a thread of their own, so that it is not each other's clients that are in the way.
+    let (mut known, told) = thread::scope(|scope| {
+        let crowd = RefCell::new(None);
+        let begin = || {
+            let crowding = || client::run(strangers(&anonymous, address, length)).told();
+            crowd.replace(Some(scope.spawn(crowding)));
+        };
+        let known = client::run(known(&producer, address, length, begin));
+        (known, crowd.into_inner().unwrap().join().unwrap())
+    });
+    tell(report, &mut known, before);
+    tell_of_strangers(report, told);
     let most = bound(&proxy.setup.config);
     let used = resident(proxy.process.id());
     report.holds(
@@ -59,22 +75,30 @@ pub fn run(report: &mut Report, length: Duration) {
     after(report, &proxy);
 }
 
-fn tell(report: &mut Report, tally: &mut Tally, before: Duration) {
-    let failed = tally.failed.get_mut();
-    report.tells("strangers answered 401", tally.answered_401.get());
-    report.tells("strangers whose connection was closed", tally.closed.get());
-    report.tells("requests of the known", tally.served.get());
+fn tell(report: &mut Report, known: &mut Known, before: Duration) {
+    let failed = known.failed.get_mut();
+    report.tells("requests of the known", known.served.get());
     report.tells("of them the slowest in a hundred, without strangers", format!("{before:.1?}"));
-    report.tells("and with them", format!("{:.1?}", p99(tally.times.get_mut())));
+    report.tells("and with them", format!("{:.1?}", p99(known.times.get_mut())));
     failed.iter().take(5).for_each(|failure| report.tells("a failure", failure));
     report.none("known clients that got anything else than 200", failed.len());
     report.holds(
         "new known clients served",
-        tally.new_served.get(),
+        known.new_served.get(),
         "at least 1",
-        tally.new_served.get() > 0,
+        known.new_served.get() > 0,
     );
-    let told_more = tally.told_more.get_mut();
+}
+
+impl Strangers {
+    fn told(self) -> (usize, usize, Vec<String>) {
+        (self.answered_401.get(), self.closed.get(), self.told_more.into_inner())
+    }
+}
+
+fn tell_of_strangers(report: &mut Report, (answered_401, closed, told_more): (usize, usize, Vec<String>)) {
+    report.tells("strangers answered 401", answered_401);
+    report.tells("strangers whose connection was closed", closed);
     told_more.iter().take(5).for_each(|told| report.tells("a stranger was told", told));
     report.none("strangers that were told more than 401", told_more.len());
 }
@@ -86,61 +110,66 @@ fn after(report: &mut Report, proxy: &Proxy) {
     report.holds("slots and connections once all have gone", 0, "0", true);
 }
 
-async fn attend(
-    tally: Tally,
-    producer: &Client,
-    anonymous: &Client,
-    address: SocketAddr,
-    length: Duration,
-    strangers: usize,
-) -> Tally {
-    let tally = Rc::new(tally);
+/// Those who are known: some on open connections, and some new every second. `begun` is told once the first are open.
+async fn known(client: &Client, address: SocketAddr, length: Duration, begun: impl FnOnce()) -> Known {
+    let known = Rc::new(Known::default());
     let tasks = tokio::task::LocalSet::new();
     for _ in 0..KNOWN {
-        tasks.spawn_local(known(Rc::clone(&tally), producer.clone(), address));
+        let mut connection = Connection::open(client, address, Ipv4Addr::LOCALHOST).await.unwrap();
+        assert_eq!(connection.get("/events").await.unwrap().status, 200);
+        tasks.spawn_local(steady(Rc::clone(&known), connection));
     }
-    tasks.spawn_local(newcomers(Rc::clone(&tally), producer.clone(), address));
-    for number in 0..strangers {
-        tasks.spawn_local(stranger(Rc::clone(&tally), anonymous.clone(), address, number));
-    }
+    begun();
+    tasks.spawn_local(newcomers(Rc::clone(&known), client.clone(), address));
     tasks.run_until(sleep(length)).await;
-    tally.over.set(true);
-    let _ = timeout(client::PATIENCE * 2, tasks).await;
-    Rc::try_unwrap(tally).unwrap_or_else(|_| panic!("a client that never ended"))
+    known.over.set(true);
+    tasks.await;
+    Rc::try_unwrap(known).unwrap_or_else(|_| panic!("a client that never ended"))
 }
 
-/// Asks at a steady pace on one connection.
-async fn known(tally: Rc<Tally>, client: Client, address: SocketAddr) {
-    let mut connection = match Connection::open(&client, address, Ipv4Addr::LOCALHOST).await {
-        Ok(connection) => connection,
-        Err(error) => return tally.failed.borrow_mut().push(format!("at the start: {error}")),
-    };
-    while !tally.over.get() {
+async fn strangers(client: &Client, address: SocketAddr, length: Duration) -> Strangers {
+    let strangers = Rc::new(Strangers::default());
+    let tasks = tokio::task::LocalSet::new();
+    for number in 0..STRANGERS {
+        tasks.spawn_local(stranger(Rc::clone(&strangers), client.clone(), address, number));
+    }
+    tasks.run_until(sleep(length)).await;
+    strangers.over.set(true);
+    tasks.await;
+    Rc::try_unwrap(strangers).unwrap_or_else(|_| panic!("a client that never ended"))
+}
+
+/// Asks at a steady pace on a connection that is open.
+async fn steady(known: Rc<Known>, mut connection: Connection) {
+    while !known.over.get() {
         let start = Instant::now();
         match connection.get("/events").await {
             Ok(answer) if answer.status == 200 => {
-                tally.served.set(tally.served.get() + 1);
-                tally.times.borrow_mut().push(start.elapsed());
+                known.served.set(known.served.get() + 1);
+                known.times.borrow_mut().push(start.elapsed());
             }
-            other => return tally.failed.borrow_mut().push(format!("{other:?}")),
+            other => return known.failed.borrow_mut().push(format!("{other:?}")),
         }
         sleep(PACE).await;
     }
 }
 
 /// So many a second connect, ask once and go.
-async fn newcomers(tally: Rc<Tally>, client: Client, address: SocketAddr) {
+async fn newcomers(known: Rc<Known>, client: Client, address: SocketAddr) {
     let mut tasks = Vec::new();
-    while !tally.over.get() {
-        let (tally, client) = (Rc::clone(&tally), client.clone());
+    // As pods and machines do, each from an address of its own.
+    let mut addresses = (1..=250).cycle().map(|last| Ipv4Addr::new(127, 0, 3, last));
+    while !known.over.get() {
+        let (known, client) = (Rc::clone(&known), client.clone());
+        let from = addresses.next().unwrap_or(Ipv4Addr::LOCALHOST);
         tasks.push(tokio::task::spawn_local(async move {
             let served = async {
-                let mut connection = Connection::open(&client, address, Ipv4Addr::LOCALHOST).await?;
+                let mut connection = Connection::open(&client, address, from).await?;
                 connection.get("/events").await
             };
             match served.await {
-                Ok(answer) if answer.status == 200 => tally.new_served.set(tally.new_served.get() + 1),
-                other => tally.failed.borrow_mut().push(format!("new: {other:?}")),
+                Ok(answer) if answer.status == 200 => known.new_served.set(known.new_served.get() + 1),
+                other => known.failed.borrow_mut().push(format!("new: {other:?}")),
             }
         }));
         sleep(Duration::from_secs(1) / u32::try_from(NEW_A_SECOND).unwrap()).await;
@@ -151,20 +180,20 @@ async fn newcomers(tally: Rc<Tally>, client: Client, address: SocketAddr) {
 }
 
 /// Comes back as fast as it can, from one of a few hundred addresses.
-async fn stranger(tally: Rc<Tally>, client: Client, address: SocketAddr, number: usize) {
+async fn stranger(strangers: Rc<Strangers>, client: Client, address: SocketAddr, number: usize) {
     let from = Ipv4Addr::new(127, 0, 1, u8::try_from(1 + number % 250).unwrap());
-    while !tally.over.get() {
+    while !strangers.over.get() {
         let visit = async {
             match number % 4 {
                 0 => silent(address, from).await,
                 1 => byte_by_byte(address, from).await,
-                2 => asks(&tally, &client, address, from).await,
+                2 => asks(&strangers, &client, address, from).await,
                 _ => resets(&client, address, from).await,
             }
         };
         // A visit that takes longer is cut by the stranger itself.
         if !matches!(timeout(Duration::from_secs(3), visit).await, Ok(Ok(()))) {
-            tally.closed.set(tally.closed.get() + 1);
+            strangers.closed.set(strangers.closed.get() + 1);
         }
     }
 }
@@ -186,13 +215,13 @@ async fn byte_by_byte(address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
     Ok(())
 }
 
-async fn asks(tally: &Tally, client: &Client, address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
+async fn asks(strangers: &Strangers, client: &Client, address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
     let mut connection = Connection::open(client, address, from).await?;
     let answer = connection.get("/events").await?;
     if answer.is(401, "not_authenticated") {
-        tally.answered_401.set(tally.answered_401.get() + 1);
+        strangers.answered_401.set(strangers.answered_401.get() + 1);
     } else {
-        tally.told_more.borrow_mut().push(format!("{answer:?}"));
+        strangers.told_more.borrow_mut().push(format!("{answer:?}"));
     }
     Ok(())
 }

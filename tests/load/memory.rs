@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
@@ -55,10 +55,6 @@ pub fn run(report: &mut Report, _: Duration) {
 }
 
 async fn fill(report: &mut Report, proxy: &Proxy) {
-    let mut lobby = Vec::new();
-    for number in 0..LOBBY {
-        lobby.push(begins_a_head(&proxy.anonymous(), proxy.address, number).await);
-    }
     let tasks = tokio::task::LocalSet::new();
     for number in 0..SLOTS {
         let (client, address) = (proxy.producer(), proxy.address);
@@ -70,7 +66,16 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
             }
         });
     }
-    tasks.run_until(sleep(Duration::from_secs(3))).await;
+    let all_in_flight = || proxy.admin.metrics().value("sidegate_requests_in_flight") >= IN_FLIGHT as f64;
+    let start = Instant::now();
+    while !all_in_flight() && start.elapsed() < client::PATIENCE {
+        tasks.run_until(sleep(Duration::from_millis(100))).await;
+    }
+    let mut lobby = Vec::new();
+    for number in 0..LOBBY {
+        lobby.push(tasks.run_until(begins_a_head(&proxy.anonymous(), proxy.address, number)).await);
+    }
+    tasks.run_until(sleep(Duration::from_secs(1))).await;
     let (used, most) = (resident(proxy.process.id()), bound(&proxy.setup.config));
     let census = proxy.admin.status();
     report.tells("slots used", &census["slots_used"]);
@@ -83,8 +88,9 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
         used <= most,
     );
     // Otherwise nothing was tried.
-    let filled =
-        census["slots_used"].as_u64() == Some(SLOTS) && census["in_flight"].as_u64() == Some(IN_FLIGHT);
+    let filled = census["slots_used"].as_u64() == Some(SLOTS)
+        && census["in_flight"].as_u64() == Some(IN_FLIGHT)
+        && census["lobby"].as_u64() == Some(LOBBY);
     report.holds("everything is taken", filled, "true", filled);
     drop(lobby);
 }
