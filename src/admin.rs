@@ -63,8 +63,7 @@ fn answer(request: &Request<Incoming>, running: &Running, exposed: bool) -> Resp
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if running.is_ready() => text(StatusCode::OK, "ok\n"),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        "/readyz" => readiness(running),
         "/metrics" => metrics(running),
         "/status" if exposed => text(
             StatusCode::FORBIDDEN,
@@ -74,6 +73,17 @@ fn answer(request: &Request<Incoming>, running: &Running, exposed: bool) -> Resp
         "/" => text(StatusCode::OK, "sidegate admin: /livez /readyz /metrics /status\n"),
         _ => text(StatusCode::NOT_FOUND, "nothing here; there is /livez, /readyz, /metrics and /status\n"),
     }
+}
+
+/// The sidecar's own state, and the backend's beside it.
+fn readiness(running: &Running) -> Response<Full<Bytes>> {
+    let (status, own) = match (running.is_ready(), running.is_serving()) {
+        (true, _) => (StatusCode::OK, "ok"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "the backend does not serve"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+    };
+    let text = format!("{own}\nbackend: {}\n", running.health().condition().name());
+    typed(status, "text/plain; charset=utf-8", Bytes::from(text))
 }
 
 fn metrics(running: &Running) -> Response<Full<Bytes>> {

@@ -16,6 +16,7 @@ use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::forward::{self, Backend, Check, Health};
 use crate::identity::Expiry;
 use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
@@ -31,6 +32,8 @@ pub struct Running {
     live: Arc<ArcSwap<Live>>,
     door: Arc<DoorCounters>,
     ready: AtomicBool,
+    health: Arc<Health>,
+    readiness_needs_backend: bool,
     started: Instant,
     log_dropped: Option<ErrorCounter>,
     audit_dropped: Option<ErrorCounter>,
@@ -67,6 +70,8 @@ pub struct Census {
     pub in_flight_limit: usize,
     /// Requests that wait for a place among them.
     pub queued: usize,
+    /// How the backend is: untried, up, failing, down or unwell.
+    pub backend: &'static str,
     /// Idle connections to the backend.
     pub backend_idle_connections: usize,
     /// Connections closed before TLS because their source came too often.
@@ -82,7 +87,17 @@ pub struct Census {
 impl Running {
     /// Whether the readiness probe answers yes.
     pub fn is_ready(&self) -> bool {
+        self.is_serving() && (self.health.serves() || !self.readiness_needs_backend)
+    }
+
+    /// Whether the sidecar itself serves, whatever the backend does.
+    pub fn is_serving(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the backend's health.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The counters of each worker.
@@ -117,6 +132,7 @@ impl Running {
             in_flight: self.admission.in_flight().places().used(),
             in_flight_limit: self.admission.in_flight().places().limit(),
             queued: self.admission.in_flight().waiting(),
+            backend: self.health.condition().name(),
             backend_idle_connections: self
                 .workers
                 .iter()
@@ -138,6 +154,8 @@ pub struct App {
     admin: Option<std::net::TcpListener>,
     departures: Arc<Notify>,
     drain_timeout: Duration,
+    /// The backend, where it is asked whether it is well.
+    checked: Option<(Backend, Check)>,
     _audit: Option<WorkerGuard>,
 }
 
@@ -190,6 +208,7 @@ impl App {
             live: Arc::new(ArcSwap::from_pointee(live)),
             admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
+            health: Arc::new(Health::new(config.backend.breaker, config.backend.check.as_ref())),
             patience: config.patience,
             limits: config.limits.http,
             audit,
@@ -202,15 +221,21 @@ impl App {
         let running = Running {
             workers,
             admission: shared.admission,
-            live: shared.live,
+            live: Arc::clone(&shared.live),
             door: Arc::default(),
             ready: AtomicBool::new(false),
+            health: Arc::clone(&shared.health),
+            readiness_needs_backend: config.readiness_needs_backend,
             started: Instant::now(),
             log_dropped,
             audit_dropped,
         };
+        let check = config.backend.check.clone();
+        let checked =
+            check.map(|check| (Backend::new(config.backend.clone(), shared.live, shared.health), check));
         Ok(Self {
             running: Arc::new(running),
+            checked,
             listener,
             admin,
             departures: shared.departures,
@@ -247,6 +272,9 @@ impl App {
         if let Some(admin) = self.admin {
             let admin = tokio::net::TcpListener::from_std(admin)?;
             tokio::spawn(admin::serve(admin, Arc::clone(&running)));
+        }
+        if let Some((backend, check)) = self.checked {
+            tokio::spawn(forward::watch(backend, check));
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());

@@ -37,6 +37,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// Where the backend is.
     pub backend: forward::Settings,
+    /// What is known of its health.
+    pub health: Arc<forward::Health>,
     /// How long connections may do nothing.
     pub patience: Patience,
     /// The bounds of HTTP itself.
@@ -107,7 +109,7 @@ pub struct Handle {
 impl Worker {
     fn new(shared: Shared) -> Self {
         Self {
-            backend: Backend::new(shared.backend, Arc::clone(&shared.live)),
+            backend: Backend::new(shared.backend, Arc::clone(&shared.live), shared.health),
             live: shared.live,
             verdicts: Verdicts::new(Arc::clone(&shared.admission)),
             admission: shared.admission,
