@@ -24,6 +24,7 @@ mod corpora;
 mod demo;
 mod doctor;
 mod documentation;
+mod failing_backends;
 mod floods;
 mod forwarding;
 mod fuzzing;
