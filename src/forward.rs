@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,7 @@ use crate::admission::{Admitted, Guards};
 use crate::live::Live;
 use crate::refusal::BackendFault;
 
-pub use exchange::{Answer, Outgoing};
+pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Link, Sent, Upload};
 use multiplex::{Multiplex, Seat};
 use pool::Pool;
@@ -80,6 +80,16 @@ enum Connections {
     Shared(Multiplex),
 }
 
+impl Connections {
+    /// Sends nothing more on shared connections on which requests wait and nothing was answered since then. (One of its
+    /// own ends with its exchange.)
+    fn leave_silent(&self, since: Instant) {
+        if let Self::Shared(multiplex) = self {
+            multiplex.leave_silent(since);
+        }
+    }
+}
+
 /// What the backend did with a request.
 pub enum Outcome {
     /// It answered.
@@ -122,14 +132,15 @@ impl Backend {
     pub async fn send(
         &self,
         admitted: Admitted,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         custom: Option<Arc<headers::Custom>>,
     ) -> Result<Outcome, NoAnswer> {
         let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body());
-        let mut exchange =
-            pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone(), custom))));
+        let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+        let request = request.map(|body| Outgoing::new(body, version, upload.clone(), custom));
+        let mut exchange = pin!(self.answer_of(request));
         let Settings { response_timeout, body_timeout, .. } = self.settings;
         let started = Instant::now();
         loop {
@@ -144,10 +155,11 @@ impl Backend {
             };
             let now = Instant::now();
             if ends <= now {
-                return Err(match waits_for_client {
-                    true => NoAnswer::ClientStalled,
-                    false => NoAnswer::Fault(BackendFault::ResponseTimeout),
-                });
+                if waits_for_client {
+                    return Err(NoAnswer::ClientStalled);
+                }
+                self.connections.leave_silent(moved_last);
+                return Err(NoAnswer::Fault(BackendFault::ResponseTimeout));
             }
             // Who is waited for may change meanwhile.
             let look = if other > now && upload.is_some() { ends.min(other) } else { ends };
@@ -215,6 +227,7 @@ impl Backend {
             None => Box::pin(self.connect_shared(multiplex)).await?,
         };
         let answer = sender.try_send_request(request).await;
+        stream.hears();
         Ok((Sent::of(answer, Carrier::Shared(stream)), is_new))
     }
 

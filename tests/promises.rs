@@ -22,6 +22,7 @@ mod certificates;
 mod configuration;
 mod corpora;
 mod demo;
+mod disconnects;
 mod doctor;
 mod documentation;
 mod floods;

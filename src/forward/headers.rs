@@ -157,7 +157,6 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     for (name, value) in &said.identity.0 {
         headers.insert(name.clone(), value.clone());
     }
-    *request.version_mut() = Version::HTTP_11;
 }
 
 /// Has a body of unknown length sent in chunks whatever the method is. Without being told, hyper takes a GET or HEAD for
