@@ -55,6 +55,26 @@ fn a_backend_that_does_not_answer_an_upload_is_late_by_itself() {
     assert_eq!(connection.post("/events", "whole").unwrap().verdict(), "504 backend_timeout");
 }
 
+/// Case 74: a head of one byte at a time has one deadline, however it moves.
+#[test]
+fn a_head_that_drips_is_cut() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.lobby.request_timeout", "300ms").start();
+    for client in [proxy.producer(), proxy.anonymous()] {
+        let mut connection = client.connect(proxy.address).unwrap();
+        connection.send("GET /events HTTP/1.1\r\nX-A: ").unwrap();
+        let start = Instant::now();
+        let dripped = (0..).take_while(|_| {
+            // As slow as the machine is by itself: each byte waits for an exchange with another process.
+            proxy.admin.status();
+            connection.send("a").is_ok() && start.elapsed() < DEADLINE
+        });
+        let count = dripped.count();
+        assert!(start.elapsed() < DEADLINE / 2, "{count} bytes in {:?}", start.elapsed());
+    }
+    assert!(backend.received().is_empty());
+}
+
 /// An answer that is larger than all buffers on its way.
 fn large() -> Backend {
     let length = 64 * 1024 * 1024;
