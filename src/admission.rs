@@ -1,20 +1,38 @@
 //! Every limit is a guard: what takes a place gives it back when it is dropped, on whatever path that happens.
 
+mod allowance;
+mod crowd;
 mod lobby;
+mod passages;
+mod rates;
+mod shares;
 
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
+pub use allowance::Allowance;
 pub use lobby::{Bounds, Lobby, Place};
+pub use passages::{Passages, Queue};
 
 use crate::policy::Permit;
+use allowance::Reserve;
+use passages::{Passage, Turn, Waiting};
+use rates::Rates;
+use shares::{Share, Shares};
+
+/// How often clients are forgotten that are at rest.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// A number of places that is never exceeded, at any interleaving.
 #[derive(Debug)]
 pub struct Places {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 /// One of the [`Places`]; gives itself back.
@@ -22,10 +40,8 @@ pub struct Places {
 struct Taken(Arc<Places>);
 
 impl Places {
-    /// So many places, all free.
-    #[must_use]
-    pub fn of(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    const fn new(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
     /// How many are taken just now.
@@ -35,28 +51,74 @@ impl Places {
 
     /// How many there are.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
     }
 
-    fn take(self: &Arc<Self>) -> Option<Taken> {
-        let one_more = |used: usize| (used < self.limit).then_some(used + 1);
-        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Taken(Arc::clone(self)))
+    /// From now on there are so many. Those that are taken beyond that stay until they are given back.
+    fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// One of them, as long as more are free than are to be left so. In one order with [`Passages`]' count of those who wait.
+    fn take(&self, reserve: Reserve) -> bool {
+        let limit = reserve.limit(self.limit());
+        let one_more = |used: usize| (used < limit).then_some(used + 1);
+        self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
+    }
+
+    fn give_back(&self) {
+        self.used.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::AcqRel);
+        self.0.give_back();
     }
 }
 
 /// The right of one connection to have the backend work for it (DESIGN §2.3). Taken with its first permitted
 /// request; kept by the connection, and by each of its exchanges until the backend's work for it has ended.
 #[derive(Clone, Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for what its drop gives back")] Arc<Taken>);
+pub struct Slot(Arc<Occupied>);
 
-/// A permit that got its slot: what the forwarder asks for, and only [`Admission::admit`] makes.
+/// A slot, and its place in the share of the connection's client where that has a bound.
+#[derive(Debug)]
+struct Occupied {
+    _taken: Taken,
+    share: OnceLock<Share>,
+}
+
+/// A permitted request that got its slot, on the last step to being forwarded.
+#[derive(Debug)]
+pub enum Entry {
+    /// It goes on at once.
+    Open(Admitted),
+    /// It waits for its turn.
+    Queued(Queued),
+}
+
+/// A permit with its slot, in the queue for a place in flight. Whoever drops it has left the queue.
+#[derive(Debug)]
+pub struct Queued {
+    permit: Permit,
+    slot: Slot,
+    waiting: Waiting,
+    patience: Duration,
+}
+
+impl Queued {
+    /// Waits for its turn.
+    ///
+    /// # Errors
+    /// It did not come in time.
+    pub async fn turn(self) -> Result<Admitted, NotAdmitted> {
+        let passage = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.patience))?;
+        Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, _passage: passage } })
+    }
+}
+
+/// A permit that got its slot and its place in flight: what the forwarder asks for, and only [`Admission::admit`] leads to.
 #[derive(Debug)]
 pub struct Admitted {
     permit: Permit,
@@ -82,24 +144,46 @@ pub struct Guards {
     _passage: Passage,
 }
 
-/// A place among the requests in flight.
-#[derive(Debug)]
-struct Passage(#[expect(dead_code, reason = "held for what its drop gives back")] Taken);
-
 /// Why a permitted request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
     /// No slot is free.
     Full,
-    /// Too many requests are in flight.
-    Overloaded,
+    /// The client has as many connections as it may have.
+    ShareTaken,
+    /// The client has asked too often; after this time it may ask again.
+    TooOften(Duration),
+    /// Too many requests are in flight, and in the queue. After this time everybody who waits now has had its turn or left.
+    Overloaded(Duration),
 }
 
-/// The limits of the whole process.
+/// The bounds of the whole process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections that hold a slot.
+    pub max_connections: usize,
+    /// Of them those of one client; 0: as many as there are.
+    pub max_connections_per_client: usize,
+    /// Requests that the backend works on at once.
+    pub max_in_flight: usize,
+    /// Of those that wait for it.
+    pub queue: Queue,
+    /// Percent of slots, of requests in flight and of the queue that clients of high priority have for themselves.
+    pub reserved: usize,
+    /// Of the connections without a slot.
+    pub lobby: Bounds,
+}
+
+/// The limits of the whole process, and what is used of them. None of it belongs to a policy: counters go on when
+/// another one comes into force.
 #[derive(Debug)]
 pub struct Admission {
     slots: Arc<Places>,
-    in_flight: Arc<Places>,
+    shares: Arc<Shares>,
+    rates: Rates,
+    /// What one client may take of it all.
+    limits: ArcSwap<Limits>,
+    in_flight: Arc<Passages>,
     /// The connections that hold no slot.
     pub lobby: Arc<Lobby>,
 }
@@ -107,11 +191,14 @@ pub struct Admission {
 impl Admission {
     /// Limits with nothing admitted yet.
     #[must_use]
-    pub fn new(max_connections: usize, max_in_flight: usize, lobby: Bounds) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
-            slots: Places::of(max_connections),
-            in_flight: Places::of(max_in_flight),
-            lobby: Arc::new(Lobby::new(lobby)),
+            slots: Arc::new(Places::new(limits.max_connections)),
+            shares: Arc::default(),
+            rates: Rates::default(),
+            limits: ArcSwap::from_pointee(limits),
+            in_flight: Passages::new(limits.max_in_flight, limits.queue),
+            lobby: Arc::new(Lobby::new(limits.lobby)),
         }
     }
 
@@ -119,11 +206,59 @@ impl Admission {
     /// holds from then on. The connection leaves the lobby with it.
     ///
     /// # Errors
-    /// What is full.
-    pub fn admit(&self, permit: Permit, holding: &Holding) -> Result<Admitted, NotAdmitted> {
-        let slot = holding.slot_or_take(&self.slots).ok_or(NotAdmitted::Full)?;
-        let passage = Passage(self.in_flight.take().ok_or(NotAdmitted::Overloaded)?);
-        Ok(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
+    /// What is full, or used up.
+    pub fn admit(
+        &self,
+        permit: Permit,
+        allowance: &Allowance,
+        holding: &Holding,
+    ) -> Result<Entry, NotAdmitted> {
+        let slot = holding.slot_or_take(self, allowance)?;
+        allowance.ask().map_err(NotAdmitted::TooOften)?;
+        let patience = || self.in_flight.patience();
+        let turn = self.in_flight.enter(allowance.priority, allowance.reserve);
+        Ok(match turn.ok_or_else(|| NotAdmitted::Overloaded(patience()))? {
+            Turn::Now(passage) => {
+                Entry::Open(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
+            }
+            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience: patience() }),
+        })
+    }
+
+    /// A slot that is free, for a connection of this client.
+    fn slot(&self, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
+        let share = OnceLock::new();
+        self.count(allowance, &share)?;
+        if !self.slots.take(allowance.reserve) {
+            return Err(NotAdmitted::Full);
+        }
+        Ok(Slot(Arc::new(Occupied { _taken: Taken(Arc::clone(&self.slots)), share })))
+    }
+
+    /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
+    fn count(&self, allowance: &Allowance, share: &OnceLock<Share>) -> Result<(), NotAdmitted> {
+        let Some(bound) = allowance.connections.filter(|_| share.get().is_none()) else { return Ok(()) };
+        let taken = self.shares.take(allowance.client, bound).ok_or(NotAdmitted::ShareTaken)?;
+        // Of two requests of one connection that both do it, the second gives its own back.
+        let _ = share.set(taken);
+        Ok(())
+    }
+
+    /// Forgets clients that are at rest, every now and then.
+    pub async fn keep_tidy(self: Arc<Self>) -> Infallible {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.rates.sweep();
+            self.shares.sweep();
+        }
+    }
+
+    /// Changes the limits; what was admitted under others stays.
+    pub fn set_limits(&self, limits: Limits) {
+        self.slots.set_limit(limits.max_connections);
+        self.in_flight.set_limits(limits.max_in_flight, limits.queue);
+        self.lobby.set_bounds(limits.lobby);
+        self.limits.store(Arc::new(limits));
     }
 
     /// The slots, to be counted.
@@ -132,7 +267,7 @@ impl Admission {
     }
 
     /// The requests in flight, to be counted.
-    pub fn in_flight(&self) -> &Places {
+    pub fn in_flight(&self) -> &Passages {
         &self.in_flight
     }
 }
@@ -158,14 +293,15 @@ impl Holding {
         matches!(*self.held(), Held::Slot(_))
     }
 
-    fn slot_or_take(&self, slots: &Arc<Places>) -> Option<Slot> {
+    fn slot_or_take(&self, admission: &Admission, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
         let mut held = self.held();
         if let Held::Slot(slot) = &*held {
-            return Some(slot.clone());
+            admission.count(allowance, &slot.0.share)?;
+            return Ok(slot.clone());
         }
-        let slot = Slot(Arc::new(slots.take()?));
+        let slot = admission.slot(allowance)?;
         *held = Held::Slot(slot.clone());
-        Some(slot)
+        Ok(slot)
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
+use crate::admission::{Admission, Allowance};
 use crate::forward::headers::IdentityHeaders;
 use crate::identity::{Attribute, Unauthenticated, judge};
 use crate::live::Live;
@@ -24,6 +27,8 @@ pub struct Client {
     generation: u64,
     /// What the policy gives it.
     pub rights: Rights,
+    /// How much of the service it may take.
+    pub allowance: Allowance,
     /// How the backend is told who it is.
     pub headers: IdentityHeaders,
     /// Who it is, in one line for records: the certificate's subject, or its first other name.
@@ -46,6 +51,7 @@ impl fmt::Debug for Client {
 impl Client {
     fn judged(
         chain: Arc<[CertificateDer<'static>]>,
+        admission: &Admission,
         live: &Live,
         now: Timestamp,
     ) -> Result<Self, Unauthenticated> {
@@ -58,6 +64,7 @@ impl Client {
             valid_until: verdict.valid_until,
             generation: live.generation,
             grants: rights.clients().iter().map(ToString::to_string).collect(),
+            allowance: admission.allowance(&verdict.identity, &rights),
             headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
             name: name.to_owned(),
             told: live.keeps_records.then(|| Told::of(&verdict.identity)),
@@ -76,13 +83,23 @@ const MOST_REMEMBERED: usize = 8192;
 
 /// The verdict cache of one worker: only verdicts in a client's favour, by the whole chain, each for no longer than
 /// it is true and under no other snapshot than its own.
-#[derive(Debug, Default)]
-pub struct Verdicts(Mutex<HashMap<Fingerprint, Arc<Client>>>);
+#[derive(Debug)]
+pub struct Verdicts {
+    /// Where it is known how much of the service each client takes.
+    admission: Arc<Admission>,
+    clients: Mutex<HashMap<Fingerprint, Arc<Client>>>,
+}
 
 /// SHA-256 over the whole chain, lengths included: no two chains share one.
 type Fingerprint = [u8; 32];
 
 impl Verdicts {
+    /// None yet.
+    #[must_use]
+    pub fn new(admission: Arc<Admission>) -> Self {
+        Self { admission, clients: Mutex::default() }
+    }
+
     fn judge(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -122,7 +139,7 @@ impl Verdicts {
         live: &Live,
         now: Timestamp,
     ) -> Result<Arc<Client>, Unauthenticated> {
-        let judged = Client::judged(chain, live, now);
+        let judged = Client::judged(chain, &self.admission, live, now);
         let mut clients = self.clients();
         if judged.is_err() {
             clients.remove(&key);
@@ -142,7 +159,7 @@ impl Verdicts {
 
     fn clients(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Client>>> {
         // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,7 +181,8 @@ fn fingerprint(chain: &[CertificateDer<'_>]) -> Fingerprint {
 pub struct Peer {
     /// Where it connects from.
     pub address: SocketAddr,
-    standing: Mutex<Standing>,
+    standing: ArcSwap<Standing>,
+    judgements: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -190,7 +208,7 @@ impl Peer {
             Ok(client) => Standing::Known(client),
             Err(unauthenticated) => Standing::Unknown(unauthenticated),
         };
-        Self { address, standing: Mutex::new(standing) }
+        Self { address, standing: ArcSwap::from_pointee(standing), judgements: AtomicU32::new(1) }
     }
 
     /// Who it is, at this instant and under this snapshot. A verdict that is out of date is reached again first.
@@ -203,23 +221,43 @@ impl Peer {
         live: &Live,
         now: Timestamp,
     ) -> Result<Arc<Client>, Unauthenticated> {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &*standing {
-            Standing::Known(client) if client.holds(live, now) => return Ok(Arc::clone(client)),
-            Standing::Known(client) => Arc::clone(client),
-            Standing::Unknown(because) | Standing::Fallen(because) => return Err(because.clone()),
-        };
-        let judged = verdicts.judge_again(&client, live, now);
-        *standing = match &judged {
+        match &**self.standing.load() {
+            Standing::Known(client) if client.holds(live, now) => Ok(Arc::clone(client)),
+            Standing::Known(client) => self.judge_again(client, verdicts, live, now),
+            Standing::Unknown(because) | Standing::Fallen(because) => Err(because.clone()),
+        }
+    }
+
+    /// All that a connection does is done by one thread, so its standing cannot change meanwhile.
+    fn judge_again(
+        &self,
+        client: &Client,
+        verdicts: &Verdicts,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Unauthenticated> {
+        self.judgements.fetch_add(1, Ordering::Relaxed);
+        let judged = verdicts.judge_again(client, live, now);
+        self.standing.store(Arc::new(match &judged {
             Ok(client) => Standing::Known(Arc::clone(client)),
             Err(because) => Standing::Fallen(because.clone()),
-        };
+        }));
         judged
+    }
+
+    /// Whether it is somebody.
+    pub fn is_known(&self) -> bool {
+        matches!(**self.standing.load(), Standing::Known(_))
+    }
+
+    /// How often it was judged: whoever waits for the end of its identity looks again when that grows.
+    pub fn judgements(&self) -> u32 {
+        self.judgements.load(Ordering::Relaxed)
     }
 
     /// How long it is going to be who it is, if nothing else changes; nothing where it is nobody.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
-        match &*self.standing.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &**self.standing.load() {
             Standing::Known(client) => {
                 Some(Duration::try_from(client.valid_until.duration_since(now)).unwrap_or_default())
             }
@@ -229,6 +267,6 @@ impl Peer {
 
     /// Whether it was known on this connection once, and is no more: its certificate expired or was revoked.
     pub fn has_fallen(&self) -> bool {
-        matches!(*self.standing.lock().unwrap_or_else(PoisonError::into_inner), Standing::Fallen(_))
+        matches!(**self.standing.load(), Standing::Fallen(_))
     }
 }

@@ -2,6 +2,7 @@
 //! paths are only named here; [`crate::reload`] reads what they name.
 
 mod backend;
+mod change;
 mod keys;
 mod trust;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tracing::level_filters::LevelFilter;
 
-use crate::admission::Bounds;
+use crate::admission::{self, Bounds};
 use crate::connection::{self, Patience};
 use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
@@ -34,10 +35,8 @@ pub use keys::{KEYS, Key};
 pub struct Config {
     /// Where clients connect to.
     pub listen: SocketAddr,
-    /// The server's certificate chain, PEM.
-    pub certificate: Located<PathBuf>,
-    /// Its key, PEM.
-    pub key: Located<PathBuf>,
+    /// The server's certificates: the first, and those that are chosen by the name that a client asks for.
+    pub certificates: Vec<KeyPair>,
     /// The client CAs: a PEM file or a folder of them.
     pub client_ca: Located<PathBuf>,
     /// Their CRLs: a file or a folder of them; nothing where revocation is not checked.
@@ -56,6 +55,8 @@ pub struct Config {
     pub backend_tls: Option<BackendTls>,
     /// How many of them at once.
     pub max_in_flight: usize,
+    /// Those that wait for it.
+    pub queue: admission::Queue,
     /// The policy: a file or a folder.
     pub policies: Located<PathBuf>,
     /// What a path may hold.
@@ -87,10 +88,23 @@ pub struct Config {
 pub struct Limits {
     /// Slots.
     pub max_connections: usize,
+    /// Slots that one client may hold; 0: as many as there are.
+    pub max_connections_per_client: usize,
+    /// Percent of everything that is kept for clients of high priority.
+    pub reserved: usize,
     /// Of the lobby.
     pub lobby: Bounds,
     /// Of HTTP itself.
     pub http: connection::Limits,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug)]
+pub struct KeyPair {
+    /// The chain, leaf first.
+    pub certificate: Located<PathBuf>,
+    /// The leaf's key.
+    pub key: Located<PathBuf>,
 }
 
 /// A value, and where it was written, so that what is found out about it later can point there.
@@ -135,6 +149,20 @@ impl Config {
         match config {
             Some(config) if draft.diagnostics.is_empty() => Ok(config),
             _ => Err(draft.diagnostics),
+        }
+    }
+
+    /// The bounds of the whole process.
+    #[must_use]
+    pub const fn admission(&self) -> admission::Limits {
+        let Limits { max_connections, max_connections_per_client, reserved, lobby, .. } = self.limits;
+        admission::Limits {
+            max_connections,
+            max_connections_per_client,
+            max_in_flight: self.max_in_flight,
+            queue: self.queue,
+            reserved,
+            lobby,
         }
     }
 }
@@ -187,8 +215,7 @@ impl<'a> Draft<'a> {
         let admin = self.section(&root, "admin.", "admin");
         let log = self.section(&root, "log.", "log");
 
-        let certificate = self.required_path(&tls, "certificate");
-        let key = self.required_path(&tls, "key");
+        let certificates = self.certificates(&tls);
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
         let (settings, backend_tls) = self.backend(&backend, &backend_tls, &http);
@@ -196,6 +223,7 @@ impl<'a> Draft<'a> {
         let trust_domains = self.trust_domains(&tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
+        let queue = self.queue(&backend);
         let limits_read = self.limits(&limits, &lobby, &http);
         let patience = Patience {
             handshake: self.duration(&lobby, "handshake_timeout"),
@@ -222,8 +250,7 @@ impl<'a> Draft<'a> {
             audit: self.audit(&log),
             workers: self.workers(&root),
             drain_timeout: self.duration(&root, "drain_timeout"),
-            certificate: certificate?,
-            key: key?,
+            certificates: certificates?,
             client_ca: client_ca?,
             crl,
             crl_grace: self.crl_grace(&tls),
@@ -233,6 +260,7 @@ impl<'a> Draft<'a> {
             backend: settings?,
             backend_tls,
             max_in_flight,
+            queue,
             policies: policies?,
             paths,
             limits: limits_read,
@@ -245,9 +273,12 @@ impl<'a> Draft<'a> {
         let per_second = self.count(lobby, "connections_per_second");
         Limits {
             max_connections: self.count(limits, "max_connections"),
+            max_connections_per_client: self.number(limits, "max_connections_per_client", 0..=10_000_000),
+            reserved: self.number(limits, "reserved_for_high_priority", 0..=90),
             lobby: Bounds {
                 max_connections: self.count(lobby, "max_connections"),
                 max_per_source: self.count(lobby, "max_per_source"),
+                handshakes: self.count(lobby, "handshakes"),
                 connections_per_second: u32::try_from(per_second)
                     .ok()
                     .and_then(NonZeroU32::new)
@@ -358,6 +389,11 @@ impl<'a> Draft<'a> {
             Some(duration)
         };
         self.read_or_default(section, key, read, Duration::from_secs(10))
+    }
+
+    /// A length of time that may be nothing at all.
+    fn duration_or_none(&mut self, section: &Section<'_>, key: &str) -> Duration {
+        self.read_or_default(section, key, |reader, node| reader.duration(node), Duration::ZERO)
     }
 
     fn boolean(&mut self, section: &Section<'_>, key: &str) -> bool {
@@ -545,8 +581,8 @@ policies: policies
     fn the_least_configuration_has_safe_defaults() {
         let config = built(LEAST, &[]).unwrap();
         assert_eq!(config.listen.to_string(), "0.0.0.0:8443");
-        assert_eq!(config.certificate.value, Path::new("/etc/sidegate/a.crt"));
-        assert_eq!(config.key.value, Path::new("/k"));
+        let KeyPair { certificate, key } = &config.certificates[0];
+        assert_eq!((&*certificate.value, &*key.value), (Path::new("/etc/sidegate/a.crt"), Path::new("/k")));
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
         assert_eq!((config.limits.max_connections, config.max_in_flight), (1000, 512));
         assert_eq!(config.limits.lobby.max_per_source, 100);

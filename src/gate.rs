@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
-use crate::admission::{Admitted, NotAdmitted};
+use crate::admission::{Admitted, Entry, NotAdmitted};
 use crate::connection::{Asked, Connection};
 use crate::forward::headers::{self, Custom, Said};
 use crate::forward::{NoAnswer, Outcome};
@@ -26,7 +26,7 @@ use crate::target::{self, Ambiguity, Target};
 pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let mut recording = Recording::start(&connection, &request);
     let hears_early = connection.protocol == Protocol::Http1 && request.version() == Version::HTTP_11;
-    let outcome = match admit(&connection, &mut request, &mut recording) {
+    let outcome = match admit(&connection, &mut request, &mut recording).await {
         Ok((admitted, custom)) => {
             if hears_early {
                 hear_early(&connection, &mut request);
@@ -78,12 +78,29 @@ pub fn answer_unparsed(connection: &Arc<Connection>, status: StatusCode, unparse
     recording.framed(&refusal)
 }
 
-/// Steps 1 to 5, by one snapshot and one clock reading. What comes out can only be forwarded.
-fn admit(
+/// Steps 1 to 5. What comes out can only be forwarded.
+async fn admit(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
 ) -> Result<(Admitted, Option<Arc<Custom>>), Refusal> {
+    let (entry, custom) = enter(connection, request, recording)?;
+    let admitted = match entry {
+        Entry::Open(admitted) => admitted,
+        Entry::Queued(queued) => match while_granted(recording, queued.turn()).await {
+            Some(turn) => turn.map_err(|because| not_admitted(connection, because))?,
+            None => return Err(not_permitted(request)),
+        },
+    };
+    Ok((admitted, custom))
+}
+
+/// Everything up to the queue, by one snapshot and one clock reading.
+fn enter(
+    connection: &Connection,
+    request: &mut Request<Incoming>,
+    recording: &mut Recording,
+) -> Result<(Entry, Option<Arc<Custom>>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
     let now = Timestamp::now();
@@ -97,7 +114,7 @@ fn admit(
     })?;
     recording.is_of(&client);
 
-    if !worker.limits.allow(request) {
+    if !live.limits.allow(request) {
         return Err(Refusal::HeadersTooLarge);
     }
     target::check_framing(request.headers()).map_err(|ambiguity| {
@@ -121,14 +138,10 @@ fn admit(
     recording.decided_by(Some(permit.rule()));
 
     let switches = permit.upgrade();
-    let admitted =
-        worker.admission.admit(permit, &connection.holding).map_err(|not_admitted| match not_admitted {
-            NotAdmitted::Full => {
-                connection.leash.give(Order::WindDown);
-                Refusal::ServerFull
-            }
-            NotAdmitted::Overloaded => Refusal::Overloaded,
-        })?;
+    let entry = worker
+        .admission
+        .admit(permit, &client.allowance, &connection.holding)
+        .map_err(|because| not_admitted(connection, because))?;
 
     recording.asks(Asked {
         target: target.clone(),
@@ -150,7 +163,7 @@ fn admit(
     }
     *request.uri_mut() = target.into_uri();
     let custom = headers::custom_of_trailers(request, custom);
-    Ok((admitted, custom))
+    Ok((entry, custom))
 }
 
 /// What is asked, in its one reading.
@@ -172,6 +185,19 @@ fn not_permitted(request: &Request<Incoming>) -> Refusal {
     Refusal::NotPermitted { method: request.method().clone(), path: request.uri().path().to_owned() }
 }
 
+/// A connection for which there is no slot ends with the answer that says so.
+fn not_admitted(connection: &Connection, because: NotAdmitted) -> Refusal {
+    if matches!(because, NotAdmitted::Full | NotAdmitted::ShareTaken) {
+        connection.leash.give(Order::WindDown);
+    }
+    match because {
+        NotAdmitted::Full => Refusal::ServerFull,
+        NotAdmitted::ShareTaken => Refusal::ShareTaken,
+        NotAdmitted::TooOften(wait) => Refusal::TooOften(wait),
+        NotAdmitted::Overloaded(wait) => Refusal::Overloaded(wait),
+    }
+}
+
 /// Passes interim answers on as they come (RFC 9110 §15.2). Not 100: whether the client waits for leave to send its
 /// body is between it and us.
 fn hear_early(connection: &Arc<Connection>, request: &mut Request<Incoming>) {
@@ -185,7 +211,17 @@ fn hear_early(connection: &Arc<Connection>, request: &mut Request<Incoming>) {
     });
 }
 
-/// Step 6. What is withdrawn while the backend has not answered yet is refused as if it came now.
+/// Goes on with a request, unless its grant is withdrawn meanwhile: then it is refused as if it came now.
+async fn while_granted<T>(recording: &Recording, going_on: impl Future<Output = T>) -> Option<T> {
+    let mut going_on = pin!(going_on);
+    poll_fn(|cx| match recording.poll_withdrawn(cx) {
+        true => Poll::Ready(None),
+        false => going_on.as_mut().poll(cx).map(Some),
+    })
+    .await
+}
+
+/// Step 6.
 async fn forward(
     connection: &Connection,
     admitted: Admitted,
@@ -195,14 +231,7 @@ async fn forward(
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
     let (method, path) = (request.method().clone(), request.uri().clone());
-    let mut sending = pin!(worker.backend.send(admitted, request, custom));
-    let answered = poll_fn(|cx| {
-        if recording.poll_withdrawn(cx) {
-            return Poll::Ready(None);
-        }
-        sending.as_mut().poll(cx).map(Some)
-    });
-    match answered.await {
+    match while_granted(recording, worker.backend.send(admitted, request, custom)).await {
         Some(Ok(outcome)) => {
             worker.counters.asked_backend(None);
             Ok(outcome)

@@ -3,6 +3,7 @@
 //! [`judge`] is the one place where a presented chain becomes an [`Identity`] or is refused (DESIGN §2.1); the proxy
 //! calls it after each handshake, also a resumed one, and again whenever a verdict may have stopped being true.
 
+mod client_key;
 mod der;
 mod description;
 mod judgement;
@@ -13,6 +14,7 @@ mod trust;
 
 use std::fmt;
 
+pub use client_key::ClientKey;
 pub use description::Description;
 pub(crate) use judgement::beyond_help;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};

@@ -135,14 +135,46 @@ impl Rule {
 pub struct Limits {
     /// Requests in a second, in the long run.
     pub requests_per_second: Option<u32>,
-    /// Requests at once beyond that rate; as many as in a second where nothing is said.
+    /// Requests at once; as many as in a second where nothing is said.
     pub burst: Option<u32>,
     /// Connections that hold a slot.
     pub connections: Option<u32>,
+    /// Whether it comes before others where there is not enough for all.
+    pub priority: Priority,
+}
+
+/// Who comes first where there is not enough for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Everybody.
+    #[default]
+    Normal,
+    /// Those for whom a part is kept.
+    High,
+}
+
+impl Priority {
+    /// All of them, with the words that authors write.
+    pub const ALL: [(&'static str, Self); 2] = [("normal", Self::Normal), ("high", Self::High)];
+
+    /// The word that authors write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
 }
 
 impl Limits {
-    /// Of each kind the lower bound.
+    /// Requests at once, said or not.
+    #[must_use]
+    pub fn requests_at_once(self) -> Option<u32> {
+        self.burst.or(self.requests_per_second)
+    }
+
+    /// Of each kind the lower bound, whether it is said or follows from another. Priority is what any entry gives.
     #[must_use]
     pub fn strictest(self, other: Self) -> Self {
         let lower = |a: Option<u32>, b: Option<u32>| match (a, b) {
@@ -151,8 +183,9 @@ impl Limits {
         };
         Self {
             requests_per_second: lower(self.requests_per_second, other.requests_per_second),
-            burst: lower(self.burst, other.burst),
+            burst: lower(self.requests_at_once(), other.requests_at_once()),
             connections: lower(self.connections, other.connections),
+            priority: self.priority.max(other.priority),
         }
     }
 }

@@ -22,7 +22,7 @@
 //! 408: the request's body stopped coming. Send it without long pauses, or send the request again.
 //!
 //! # server_full
-//! 504: every connection slot is taken. Try again after `Retry-After` seconds.
+//! 504: every connection slot is taken, or all that this client may have. Try again after `Retry-After` seconds.
 //!
 //! # overloaded
 //! 504: a rate limit or the limit of requests in flight is reached. Try again after `Retry-After` seconds.
@@ -32,6 +32,8 @@
 //!
 //! # backend_timeout
 //! 504: the service behind Sidegate did not answer in time.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -121,13 +123,13 @@ impl Reason {
                 StatusCode::GATEWAY_TIMEOUT,
                 "Service Unavailable",
                 "server_full",
-                "all connection slots are taken",
+                "all connection slots are taken, or all that this client may have",
             ),
             Self::Overloaded => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "Service Unavailable",
                 "overloaded",
-                "the limit of requests in flight, or a rate limit, is reached",
+                "the client's rate, or the limit of requests in flight and in the queue, is reached",
             ),
             Self::BackendUnavailable => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -216,8 +218,12 @@ pub enum Refusal {
     },
     /// 504: no slot is free.
     ServerFull,
-    /// 504: the limit of requests in flight is reached.
-    Overloaded,
+    /// 504: the client holds as many slots as it may.
+    ShareTaken,
+    /// 504: the client asked too often; after this time it may ask again.
+    TooOften(Duration),
+    /// 504: the limit of requests in flight, and of those that wait, is reached. After this time all of these have left.
+    Overloaded(Duration),
     /// 504: the backend gave no answer.
     Backend(BackendFault),
 }
@@ -264,8 +270,8 @@ impl Refusal {
             Self::HeadersTooLarge => Reason::HeadersTooLarge,
             Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
-            Self::ServerFull => Reason::ServerFull,
-            Self::Overloaded => Reason::Overloaded,
+            Self::ServerFull | Self::ShareTaken => Reason::ServerFull,
+            Self::TooOften(_) | Self::Overloaded(_) => Reason::Overloaded,
             Self::Backend(BackendFault::ConnectTimeout | BackendFault::ResponseTimeout) => {
                 Reason::BackendTimeout
             }
@@ -296,7 +302,13 @@ impl Refusal {
                 }
             }
             Self::ServerFull => "all connection slots are taken; try again later".to_owned(),
-            Self::Overloaded => "too many requests are in progress; try again later".to_owned(),
+            Self::ShareTaken => {
+                "this client has as many connections as it may; close one, or try again later".to_owned()
+            }
+            Self::TooOften(wait) => {
+                format!("this client asks more often than it may; try again in {} s", whole_seconds(*wait))
+            }
+            Self::Overloaded(_) => "too many requests are in progress; try again later".to_owned(),
             Self::Backend(BackendFault::ConnectTimeout) => {
                 "the service did not accept a connection in time".to_owned()
             }
@@ -315,9 +327,9 @@ impl Refusal {
     /// The error type of `Proxy-Status` (RFC 9209 §2.3), where the answer carries one.
     const fn proxy_status(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(match self {
-            Self::NotPermitted { .. } => "sidegate; error=http_request_denied",
-            Self::ServerFull => "sidegate; error=connection_limit_reached",
-            Self::Overloaded => "sidegate; error=destination_unavailable",
+            Self::NotPermitted { .. } | Self::TooOften(_) => "sidegate; error=http_request_denied",
+            Self::ServerFull | Self::ShareTaken => "sidegate; error=connection_limit_reached",
+            Self::Overloaded(_) => "sidegate; error=destination_unavailable",
             Self::Backend(BackendFault::Unreachable) => "sidegate; error=connection_refused",
             Self::Backend(BackendFault::ConnectTimeout) => "sidegate; error=connection_timeout",
             Self::Backend(BackendFault::Insecure) => "sidegate; error=tls_protocol_error",
@@ -328,12 +340,15 @@ impl Refusal {
         }))
     }
 
-    /// Seconds after which it makes sense to try again.
-    const fn retry_after(&self) -> Option<HeaderValue> {
-        match self {
-            Self::ServerFull | Self::Overloaded | Self::Backend(_) => Some(HeaderValue::from_static("1")),
-            _ => None,
-        }
+    /// Seconds after which it makes sense to try again. Where nobody can know, because it depends on what others do, the
+    /// least that can be said.
+    fn retry_after(&self) -> Option<HeaderValue> {
+        let wait = match self {
+            Self::TooOften(wait) | Self::Overloaded(wait) => *wait,
+            Self::ServerFull | Self::ShareTaken | Self::Backend(_) => Duration::ZERO,
+            _ => return None,
+        };
+        Some(HeaderValue::from(whole_seconds(wait)))
     }
 
     /// The whole answer, as its reader understands it.
@@ -403,6 +418,11 @@ impl Refusal {
         frame.extend_from_slice(response.body());
         frame
     }
+}
+
+/// Rounded up, and never nothing: whoever comes back earlier than told comes too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What of a refusal its reader can read.
@@ -485,6 +505,15 @@ mod tests {
         let page = include_str!("refusal.rs");
         for reason in Reason::ALL {
             assert!(page.contains(&format!("//! # {}\n", reason.row().reason)), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_back_when_told_does_not_come_too_early() {
+        for (milliseconds, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60)] {
+            let refusal = Refusal::TooOften(Duration::from_millis(milliseconds));
+            assert_eq!(refusal.retry_after().unwrap(), seconds.to_string().as_str());
+            assert!(refusal.detail().ends_with(&format!(" {seconds} s")));
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::admission::{Admission, Place};
 use crate::client::Verdicts;
-use crate::connection::{self, Patience};
+use crate::connection;
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
@@ -37,10 +37,6 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// Where the backend is.
     pub backend: forward::Settings,
-    /// How long connections may do nothing.
-    pub patience: Patience,
-    /// The bounds of HTTP itself.
-    pub limits: connection::Limits,
     /// Where audit records go.
     pub audit: Option<Audit>,
     /// Connections that ended are told here.
@@ -63,10 +59,6 @@ pub struct Worker {
     pub audit: Option<Audit>,
     /// Names for requests.
     pub ids: RequestIds,
-    /// How long connections may do nothing.
-    pub patience: Patience,
-    /// The bounds of HTTP itself.
-    pub limits: connection::Limits,
     open: AtomicUsize,
     connections: Mutex<Connections>,
     departures: Arc<Notify>,
@@ -109,13 +101,11 @@ impl Worker {
         Self {
             backend: Backend::new(shared.backend, Arc::clone(&shared.live)),
             live: shared.live,
+            verdicts: Verdicts::new(Arc::clone(&shared.admission)),
             admission: shared.admission,
-            verdicts: Verdicts::default(),
             counters: Counters::default(),
             audit: shared.audit,
             ids: RequestIds::new(),
-            patience: shared.patience,
-            limits: shared.limits,
             open: AtomicUsize::new(0),
             connections: Mutex::default(),
             departures: shared.departures,

@@ -22,7 +22,7 @@ fn each(mut look: impl FnMut(Reason, &Answer)) {
     let full = Setup::new(&ok.url()).set("limits.max_connections", 1).start();
     let mut holder = full.producer().connect(full.address).unwrap();
     assert_eq!(holder.get("/events").unwrap().status, 200);
-    let busy = Setup::new(&hanging.url()).set("backend.max_in_flight", 1).start();
+    let busy = Setup::new(&hanging.url()).set("backend.max_in_flight", 1).set("backend.queue", 0).start();
     let mut working = busy.producer().connect(busy.address).unwrap();
     let before = hanging.received().len();
     working.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();

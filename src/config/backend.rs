@@ -6,10 +6,11 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 
-use super::{Draft, Located, Section};
+use super::{Draft, KeyPair, Located, Section};
+use crate::admission::Queue;
 use crate::diagnostic::Diagnostic;
 use crate::document::{Node, Reader};
-use crate::forward::{Location, Protocol, Settings};
+use crate::forward::{Location, Protocol, Settings, Timeouts};
 
 /// TLS to the backend.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct BackendTls {
     /// The authorities that its certificate must come from: a PEM file or a folder of them.
     pub ca: Located<PathBuf>,
     /// Our own certificate and its key, PEM, where the backend asks for one.
-    pub certificate: Option<(Located<PathBuf>, Located<PathBuf>)>,
+    pub certificate: Option<KeyPair>,
     /// What is agreed on by ALPN.
     pub protocol: Protocol,
 }
@@ -51,9 +52,11 @@ impl Draft<'_> {
         if url.is_none() && self.diagnostics.len() == before {
             self.missing(section, "url");
         }
-        let connect_timeout = self.duration(section, "connect_timeout");
-        let response_timeout = self.duration(section, "response_timeout");
-        let body_timeout = self.duration(http, "body_timeout");
+        let timeouts = Timeouts {
+            connect: self.duration(section, "connect_timeout"),
+            response: self.duration(section, "response_timeout"),
+            body: self.duration(http, "body_timeout"),
+        };
         let server_name = self.read(tls, "server_name", server_name);
         let ca = self.optional_path(tls, "ca");
         let certificate = self.optional_path(tls, "certificate");
@@ -66,14 +69,8 @@ impl Draft<'_> {
                 *name = server_name.value;
             }
             let tls = self.backend_tls(tls, ca, certificate, key, url.value.protocol);
-            let settings = Settings {
-                location,
-                protocol: url.value.protocol,
-                authority: url.value.authority,
-                connect_timeout,
-                response_timeout,
-                body_timeout,
-            };
+            let settings =
+                Settings { location, protocol: url.value.protocol, authority: url.value.authority, timeouts };
             return (tls.is_some().then_some(settings), tls);
         }
         let given = [&ca, &certificate, &key].into_iter().flatten().map(|given| &given.place);
@@ -82,15 +79,17 @@ impl Draft<'_> {
             let help = "let `backend.url` start with `https://` (or `h2://`), or remove it here";
             self.diagnostics.push(Diagnostic::error("no-effect", message).at(place.clone()).help(help));
         }
-        let settings = Settings {
-            location,
-            protocol: url.value.protocol,
-            authority: url.value.authority,
-            connect_timeout,
-            response_timeout,
-            body_timeout,
-        };
+        let settings =
+            Settings { location, protocol: url.value.protocol, authority: url.value.authority, timeouts };
         (Some(settings), None)
+    }
+
+    /// Those that wait for a place in flight; nothing at all, where either is nothing.
+    pub(super) fn queue(&mut self, section: &Section<'_>) -> Queue {
+        Queue {
+            length: self.number(section, "queue", 0..=100_000),
+            timeout: self.duration_or_none(section, "queue_timeout"),
+        }
     }
 
     /// The backend is trusted by its own authorities alone: nothing that the system trusts is meant by that.
@@ -103,7 +102,7 @@ impl Draft<'_> {
         protocol: Protocol,
     ) -> Option<BackendTls> {
         let certificate = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(certificate), Some(key)) => Some(KeyPair { certificate, key }),
             (None, None) => None,
             (Some(_), None) => {
                 self.missing(section, "key");

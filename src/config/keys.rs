@@ -24,6 +24,12 @@ pub const KEYS: &[Key] = &[
     key("tls.certificate", "FILE", "", "The server's certificate chain (PEM)"),
     key("tls.key", "FILE", "", "The key of the server's certificate (PEM)"),
     key(
+        "tls.certificates",
+        "LIST",
+        "[]",
+        "Further server certificates, each for clients that ask for one of its names (SNI): [{certificate: b.crt, key: b.key}]",
+    ),
+    key(
         "tls.client_ca",
         "PATH",
         "",
@@ -77,6 +83,18 @@ pub const KEYS: &[Key] = &[
     key("backend.connect_timeout", "DURATION", "1s", "Time to connect to the backend"),
     key("backend.response_timeout", "DURATION", "30s", "Time until the headers of the backend's response"),
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
+    key(
+        "backend.queue",
+        "N",
+        "64",
+        "Requests that may wait for a place among these, first come, first served; 0: none",
+    ),
+    key(
+        "backend.queue_timeout",
+        "DURATION",
+        "1s",
+        "How long each of them may wait; then 504. 0s: not at all",
+    ),
     key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
     key(
         "paths.allow",
@@ -90,6 +108,18 @@ pub const KEYS: &[Key] = &[
         "1000",
         "Connection slots; a connection takes one with its first permitted request",
     ),
+    key(
+        "limits.max_connections_per_client",
+        "N",
+        "0",
+        "Connection slots that one client may hold, whoever it is; 0: no bound of its own",
+    ),
+    key(
+        "limits.reserved_for_high_priority",
+        "PERCENT",
+        "10",
+        "Of slots, requests in flight and the queue, kept for client entries with `priority: high` if the policy has any",
+    ),
     key("limits.idle_timeout", "DURATION", "75s", "How long a connection with a slot may be idle"),
     key(
         "limits.upgrade_idle_timeout",
@@ -101,10 +131,16 @@ pub const KEYS: &[Key] = &[
         "limits.lobby.max_connections",
         "N",
         "1000",
-        "Connections without a slot; the oldest makes room for the newest",
+        "Connections without a slot; the oldest of the source that has the most makes room for the newest",
     ),
     key("limits.lobby.max_per_source", "N", "100", "Connections without a slot from one address"),
     key("limits.lobby.connections_per_second", "N", "100", "New connections a second from one address"),
+    key(
+        "limits.lobby.handshakes",
+        "N",
+        "512",
+        "Connections in the middle of their TLS handshake; the oldest of the source that has the most makes room",
+    ),
     key("limits.lobby.handshake_timeout", "DURATION", "5s", "Time for the TLS handshake"),
     key(
         "limits.lobby.request_timeout",
@@ -217,7 +253,15 @@ mod tests {
     fn sections_are_found_by_their_path() {
         assert_eq!(
             below("limits."),
-            ["max_connections", "idle_timeout", "upgrade_idle_timeout", "lobby", "http"]
+            [
+                "max_connections",
+                "max_connections_per_client",
+                "reserved_for_high_priority",
+                "idle_timeout",
+                "upgrade_idle_timeout",
+                "lobby",
+                "http"
+            ]
         );
         assert!(below("").contains(&"workers") && below("").contains(&"tls"));
         assert_eq!(default_of("limits.", "idle_timeout"), "75s");

@@ -12,6 +12,7 @@ pub(crate) use cases::{Case, ClientOf, Expectation};
 use matches::alternatives;
 use routes::routes;
 
+use super::Priority;
 use super::matching::Alternative;
 use super::pattern::Malformed;
 use super::route::Route;
@@ -148,7 +149,7 @@ fn is_test_file(source: &Source) -> bool {
 }
 
 fn client(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientEntry> {
-    let keys = ["name", "match", "roles", "permissions", "when", "limits"];
+    let keys = ["name", "match", "roles", "permissions", "when", "limits", "priority"];
     let fields = reader.fields(node, "a client entry", &keys)?;
     let name = fields.required("name", reader).and_then(|node| declared(node, reader));
     let alternatives = fields.required("match", reader).map(|node| alternatives(node, reader));
@@ -156,7 +157,9 @@ fn client(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientEntry> {
     let permissions = fields.optional("permissions").map(|node| words(node, reader)).unwrap_or_default();
     let when = fields.optional("when").and_then(|node| when::read(node, reader));
     let when_place = fields.optional("when").map(|node| reader.place(node));
-    let limits = fields.optional("limits").map(|node| limits(node, reader)).unwrap_or_default();
+    let mut limits = fields.optional("limits").map(|node| limits(node, reader)).unwrap_or_default();
+    let priority = fields.optional("priority").and_then(|node| reader.choice(node, &Priority::ALL));
+    limits.priority = priority.unwrap_or_default();
     Some(ClientEntry {
         name: name?,
         alternatives: alternatives?,
@@ -248,6 +251,7 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
         requests_per_second: number("requests_per_second"),
         burst: number("burst"),
         connections: number("connections"),
+        ..super::Limits::default()
     };
     if let Some(key) = fields.key("burst")
         && fields.optional("requests_per_second").is_none()

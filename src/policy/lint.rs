@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::Priority;
 use super::check::{Client, Deny, Member, Model};
 use super::condition::When;
 use super::document::{Expectation, Word};
@@ -109,8 +110,25 @@ impl<'m> Linter<'m> {
             self.wide(client);
             self.fully_denied(number, client);
         }
+        self.all_first();
         if self.model.clients.len() <= MOST_COMPARED {
             self.covered(&named);
+        }
+    }
+
+    /// Who is first among equals is nobody.
+    fn all_first(&mut self) {
+        let model = self.model;
+        let is_high = |client: &Client| client.entry.limits.priority == Priority::High;
+        if let Some(first) = model.clients.first()
+            && model.clients.iter().all(is_high)
+        {
+            self.warn(
+                "everybody-first",
+                &first.entry.name.place,
+                "every client entry has the priority `high`, so nobody comes before anybody".to_owned(),
+                "leave `priority` out where others should come first",
+            );
         }
     }
 
@@ -426,6 +444,22 @@ mod tests {
             .iter()
             .map(|w| format!("{}:{}", w.place.as_ref().map(line).unwrap_or_default(), w.code))
             .collect()
+    }
+
+    #[test]
+    fn a_priority_that_everybody_has_is_pointed_out() {
+        let policy = |second: &str| {
+            codes(&format!(
+                r#"version: 1
+permissions: {{ read: [GET /a] }}
+clients:
+  - {{ name: a, match: {{ common_name: a }}, permissions: [read], priority: high }}
+  - {{ name: b, match: {{ common_name: b }}, permissions: [read], priority: {second} }}
+"#
+            ))
+        };
+        assert_eq!(policy("high"), ["p.yaml:4:everybody-first"]);
+        assert!(policy("normal").is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::hash::Fast;
 use super::matching::{Alternative, Test, bind, values};
 use super::route::Variable;
 use super::trie::{Entry, Tail, Trie};
-use super::{Limits, Question, Rule};
+use super::{Limits, Priority, Question, Rule};
 use crate::identity::{Attribute, Identity};
 
 /// What one identity may do under one policy.
@@ -20,6 +20,7 @@ pub struct Rights {
     pub(super) denies: Holdings,
     clients: Box<[Arc<Rule>]>,
     limits: Limits,
+    comes_second: bool,
 }
 
 impl Rights {
@@ -33,6 +34,12 @@ impl Rights {
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Whether others have a priority that these entries do not give.
+    #[must_use]
+    pub const fn comes_second(&self) -> bool {
+        self.comes_second
     }
 }
 
@@ -197,12 +204,21 @@ pub(super) struct Clients {
     /// Those of them that are for everyone.
     for_everyone: Box<[u32]>,
     index: Index,
+    /// The highest that any of them gives.
+    priority: Priority,
 }
 
 impl Clients {
     pub(super) fn new(clients: Vec<Client>, denies: Vec<Deny>, for_everyone: Vec<u32>) -> Self {
         let index = Index::of(&clients);
-        Self { clients: clients.into(), denies: denies.into(), for_everyone: for_everyone.into(), index }
+        let priority = clients.iter().map(|client| client.limits.priority).max().unwrap_or_default();
+        Self {
+            clients: clients.into(),
+            denies: denies.into(),
+            for_everyone: for_everyone.into(),
+            index,
+            priority,
+        }
     }
 
     pub(super) fn is_any_given_something(&self) -> bool {
@@ -216,11 +232,14 @@ impl Clients {
             .filter_map(|client| self.clients.get(client as usize))
             .filter(|client| client.alternatives.iter().any(|alternative| alternative.holds(identity)))
             .collect();
+        let limits =
+            matching.iter().fold(Limits::default(), |limits, client| limits.strictest(client.limits));
         let mut rights = Rights {
             grants: Holdings::default(),
             denies: Holdings::default(),
             clients: matching.iter().map(|client| client.rule.clone()).collect(),
-            limits: matching.iter().fold(Limits::default(), |limits, client| limits.strictest(client.limits)),
+            comes_second: limits.priority < self.priority,
+            limits,
         };
         rights.grants.gather(matching.iter().map(|client| {
             let bindings = bindings(&client.variables, &client.alternatives, identity);

@@ -66,13 +66,14 @@ fn client() -> Value {
             "roles": described(&one_or_more(&json!({ "$ref": "#/$defs/reference" })), "The roles that these clients have."),
             "permissions": described(&one_or_more(&json!({ "$ref": "#/$defs/reference" })), "The permissions that they have besides."),
             "when": { "$ref": "#/$defs/when" },
+            "priority": { "enum": ["normal", "high"], "description": "`high`: a part of what there is is kept for these clients, and they come first where others wait." },
             "limits": {
                 "type": "object",
                 "description": "How much of the service each of these clients may take.",
                 "additionalProperties": false,
                 "properties": {
                     "requests_per_second": { "type": "integer", "minimum": 1, "description": "Requests in a second, in the long run." },
-                    "burst": { "type": "integer", "minimum": 1, "description": "Requests at once beyond that rate." },
+                    "burst": { "type": "integer", "minimum": 1, "description": "Requests at once; as many as in a second where nothing is said." },
                     "connections": { "type": "integer", "minimum": 1, "description": "Connections at once." },
                 },
             },

@@ -68,6 +68,10 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
     let handshakes = Handshake::ALL
         .into_iter()
         .map(|result| (vec![("result", result.name())], sum(&|counters| counters.handshakes(result))));
+    let reloads = vec![
+        (vec![("result", "applied")], census.reload.applied),
+        (vec![("result", "refused")], census.reload.refused),
+    ];
     let dropped =
         vec![(vec![("kind", "log")], census.log_dropped), (vec![("kind", "audit")], census.audit_dropped)];
     vec![
@@ -84,6 +88,7 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             "Connections that could not be accepted, for want of descriptors for example",
             one(census.accept_errors),
         ),
+        ("reloads", "Reloads of the configuration and what it names, by what came of them", reloads),
         ("lines_dropped", "Lines that were dropped because their writer was too slow", dropped),
     ]
 }
@@ -101,12 +106,23 @@ fn gauges(census: &Census) -> Vec<Family> {
             "How many there may be (backend.max_in_flight)",
             one(census.in_flight_limit),
         ),
+        ("requests_queued", "Requests that wait for a place among them", one(census.queued)),
         ("backend_idle_connections", "Idle connections to the backend", one(census.backend_idle_connections)),
         ("workers", "Worker threads", one(census.workers)),
         (
             "config_generation",
             "Counts the snapshots of policy and trust that were put in force",
             one(census.generation),
+        ),
+        (
+            "reload_success",
+            "1 unless the last reload was refused; what was in force before is then still in force",
+            one(u64::from(census.reload.success)),
+        ),
+        (
+            "last_reload_timestamp_seconds",
+            "When the last reload was decided, this way or the other, in seconds since 1970; 0 before the first",
+            one(census.reload.decided_at.map_or(0, Timestamp::as_second)),
         ),
         ("ready", "1 while the readiness probe answers yes", one(u64::from(census.ready))),
     ]

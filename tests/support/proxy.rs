@@ -35,6 +35,25 @@ clients:
     roles: [consumer]
 "#;
 
+/// Lets the producer and the consumer do everything; the entry of each says this besides.
+pub fn policy_of_two(producer: &str, consumer: &str) -> String {
+    format!(
+        r#"version: 1
+permissions:
+  everything: ["* /**"]
+clients:
+  - name: producer
+    match: {{ uri: "spiffe://shop.example/ns/orders/sa/*" }}
+    permissions: [everything]
+    {producer}
+  - name: consumer
+    match: {{ uri: "spiffe://shop.example/ns/reports/sa/*" }}
+    permissions: [everything]
+    {consumer}
+"#
+    )
+}
+
 /// A folder with everything that `sidegate run` needs, before it runs.
 pub struct Setup {
     pub folder: TempDir,

@@ -198,7 +198,7 @@ fn change_json(change: &Change<'_>) -> Value {
 fn limits_json(limits: Limits) -> Value {
     json!({
         "requests_per_second": limits.requests_per_second, "burst": limits.burst,
-        "connections": limits.connections,
+        "connections": limits.connections, "priority": limits.priority.name(),
     })
 }
 
@@ -264,7 +264,10 @@ fn limits_words(limits: &LimitsOf<'_>) -> String {
     ];
     let said = |number: Option<u32>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
     let parts = parts.iter().filter(|(_, old, new)| old != new);
-    let parts: Vec<String> =
+    let mut parts: Vec<String> =
         parts.map(|(name, old, new)| format!("{name} {} → {}", said(*old), said(*new))).collect();
+    if old.priority != new.priority {
+        parts.push(format!("priority {} → {}", old.priority.name(), new.priority.name()));
+    }
     format!("limits of {} ({}): {}", entry.text, line(&entry.place), parts.join(", "))
 }
