@@ -48,6 +48,7 @@ mod reload;
 mod revocation;
 mod rotation;
 mod shares;
+mod secrets;
 mod shutdown;
 mod slots;
 mod slow_clients;
