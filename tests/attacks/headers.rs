@@ -151,7 +151,7 @@ fn a_path_in_a_header_is_not_judged() {
     }
 }
 
-/// As the servers behind read them alike: CGI makes `_` of `-` and of `.`.
+/// As the servers behind read them alike: CGI makes `_` of `-`, of `.`, and in some servers of everything else.
 fn spellings(name: &str) -> Vec<String> {
     vec![
         name.to_owned(),
@@ -160,6 +160,8 @@ fn spellings(name: &str) -> Vec<String> {
         name.replace('-', "_"),
         name.replace('-', "."),
         name.replacen('-', "_", 1).to_lowercase(),
+        name.replace('-', "~"),
+        name.replacen('-', "!", 1),
     ]
 }
 
