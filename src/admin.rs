@@ -65,8 +65,7 @@ async fn answer(request: &Request<Incoming>, running: &Running, exposed: bool) -
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if running.is_ready() => text(StatusCode::OK, "ok\n"),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        "/readyz" => readiness(running),
         "/metrics" => metrics(running),
         "/status" if exposed => text(StatusCode::FORBIDDEN, EXPOSED),
         "/status" => json(StatusCode::OK, &running.census()),
@@ -105,6 +104,17 @@ fn not_allowed(methods: &'static str, why: &'static str) -> Response<Full<Bytes>
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     response
+}
+
+/// The sidecar's own state, and the backend's beside it.
+fn readiness(running: &Running) -> Response<Full<Bytes>> {
+    let (status, own) = match (running.is_ready(), running.is_serving()) {
+        (true, _) => (StatusCode::OK, "ok"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "the backend does not serve"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+    };
+    let text = format!("{own}\nbackend: {}\n", running.health().condition().name());
+    typed(status, "text/plain; charset=utf-8", Bytes::from(text))
 }
 
 fn metrics(running: &Running) -> Response<Full<Bytes>> {

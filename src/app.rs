@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::forward::{self, Backend, Check, Health};
 use crate::identity::Expiry;
 use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
@@ -33,6 +34,8 @@ pub struct Running {
     live: Arc<ArcSwap<Live>>,
     door: Arc<DoorCounters>,
     ready: AtomicBool,
+    health: Arc<Health>,
+    readiness_needs_backend: bool,
     started: Instant,
     log_dropped: Option<ErrorCounter>,
     audit_dropped: Option<ErrorCounter>,
@@ -71,6 +74,8 @@ pub struct Census {
     pub in_flight_limit: usize,
     /// Requests that wait for a place among them.
     pub queued: usize,
+    /// How the backend is: untried, up, failing, down or unwell.
+    pub backend: &'static str,
     /// Idle connections to the backend.
     pub backend_idle_connections: usize,
     /// Connections closed before TLS because their source came too often.
@@ -105,7 +110,17 @@ pub struct Expires {
 impl Running {
     /// Whether the readiness probe answers yes.
     pub fn is_ready(&self) -> bool {
+        self.is_serving() && (self.health.serves() || !self.readiness_needs_backend)
+    }
+
+    /// Whether the sidecar itself serves, whatever the backend does.
+    pub fn is_serving(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the backend's health.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The counters of each worker.
@@ -152,6 +167,7 @@ impl Running {
             in_flight: self.admission.in_flight().places().used(),
             in_flight_limit: self.admission.in_flight().places().limit(),
             queued: self.admission.in_flight().waiting(),
+            backend: self.health.condition().name(),
             backend_idle_connections: self
                 .workers
                 .iter()
@@ -184,6 +200,8 @@ pub struct App {
     departures: Arc<Notify>,
     /// SIGHUP, heard from before the ports are bound: one that nobody expects would end the process.
     hangups: Signal,
+    /// The backend, where it is asked whether it is well.
+    checked: Option<(Backend, Check)>,
     _audit: Option<WorkerGuard>,
 }
 
@@ -238,6 +256,7 @@ impl App {
             live: Arc::new(ArcSwap::from_pointee(live)),
             admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
+            health: Arc::new(Health::new(config.backend.breaker, config.backend.check.as_ref())),
             audit,
             departures: Arc::new(Notify::new()),
         };
@@ -245,6 +264,11 @@ impl App {
             .map(|number| worker::start(number, shared.clone()))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(failed("cannot start a worker thread".to_owned()))?;
+        let checked = config.backend.check.clone().map(|check| {
+            let (live, health) = (Arc::clone(&shared.live), Arc::clone(&shared.health));
+            (Backend::new(config.backend.clone(), live, health), check)
+        });
+        let readiness_needs_backend = config.readiness_needs_backend;
         let history = Arc::new(History::default());
         let swap = swap(&shared, &workers);
         let reloader = Reloader::new(read, config, Arc::clone(&shared.live), Arc::clone(&history), swap);
@@ -252,9 +276,11 @@ impl App {
         let running = Running {
             workers,
             admission: shared.admission,
-            live: shared.live,
+            live: Arc::clone(&shared.live),
             door: Arc::default(),
             ready: AtomicBool::new(false),
+            health: Arc::clone(&shared.health),
+            readiness_needs_backend,
             started: Instant::now(),
             log_dropped,
             audit_dropped,
@@ -263,6 +289,7 @@ impl App {
         };
         Ok(Self {
             running: Arc::new(running),
+            checked,
             listener,
             admin,
             departures: shared.departures,
@@ -299,6 +326,9 @@ impl App {
         if let Some(admin) = self.admin {
             let admin = tokio::net::TcpListener::from_std(admin)?;
             tokio::spawn(admin::serve(admin, Arc::clone(&running)));
+        }
+        if let Some((backend, check)) = self.checked {
+            tokio::spawn(forward::watch(backend, check));
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
         tokio::spawn(reload_at_hangups(self.hangups, running.reloads.clone()));

@@ -71,6 +71,8 @@ pub struct Config {
     pub identity_headers: IdentitySettings,
     /// Where the admin listener is.
     pub admin: Option<SocketAddr>,
+    /// Whether the readiness probe asks for a backend that serves, too.
+    pub readiness_needs_backend: bool,
     /// The least level of the log.
     pub log_level: LevelFilter,
     /// The form of the log.
@@ -207,6 +209,8 @@ impl<'a> Draft<'a> {
         let tls = self.section(&root, "tls.", "tls");
         let backend = self.section(&root, "backend.", "backend");
         let backend_tls = self.section(&backend, "backend.tls.", "tls");
+        let breaker = self.section(&backend, "backend.breaker.", "breaker");
+        let health = self.section(&backend, "backend.health.", "health");
         let limits = self.section(&root, "limits.", "limits");
         let lobby = self.section(&limits, "limits.lobby.", "lobby");
         let http = self.section(&limits, "limits.http.", "http");
@@ -218,7 +222,10 @@ impl<'a> Draft<'a> {
         let certificates = self.certificates(&tls);
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
-        let (settings, backend_tls) = self.backend(&backend, &backend_tls, &http);
+        let (settings, backend_tls) = {
+            let health = (self.breaker(&breaker), self.check(&health));
+            self.backend(&backend, &backend_tls, &http, health)
+        };
         let crl = self.optional_path(&tls, "crl");
         let trust_domains = self.trust_domains(&tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
@@ -245,6 +252,7 @@ impl<'a> Draft<'a> {
             trusted_proxies: self.networks(&root, "trusted_proxies"),
             identity_headers: self.identity_headers(&identity),
             admin: Some(self.address(&admin, "listen")),
+            readiness_needs_backend: self.boolean(&admin, "readiness_needs_backend"),
             log_level,
             log_format,
             audit: self.audit(&log),
@@ -497,10 +505,12 @@ impl<'a> Draft<'a> {
     }
 }
 
-const SECTION_NAMES: [(&str, &str); 10] = [
+const SECTION_NAMES: [(&str, &str); 12] = [
     ("tls.", "`tls`"),
     ("backend.", "`backend`"),
     ("backend.tls.", "`backend.tls`"),
+    ("backend.breaker.", "`backend.breaker`"),
+    ("backend.health.", "`backend.health`"),
     ("limits.", "`limits`"),
     ("limits.lobby.", "`limits.lobby`"),
     ("limits.http.", "`limits.http`"),
@@ -671,6 +681,10 @@ policies: policies
             ("'https://h', tls: { ca: a, certificate: b }", "`backend.tls.key` is missing"),
             ("'https://h', tls: { ca: a, server_name: 'a b' }", "is no name of a server"),
             ("'http://h', tls: { ca: a }", "has no effect"),
+            ("'http://h', health: { interval: 1s }", "`backend.health.interval` has no effect"),
+            ("'http://h', health: { path: healthz }", "`healthz` is no path to ask for"),
+            ("'http://h', breaker: { failures: -1 }", "a whole number from 0"),
+            ("'http://h', breaker: { pause: 0s }", "a length of time longer than nothing"),
         ] {
             let wrong = url(bad).map(|_| ()).unwrap_err().join("\n");
             assert!(wrong.contains(expected), "{bad}: {wrong}");

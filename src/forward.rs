@@ -5,8 +5,10 @@
 //! request costs no hand-over between tasks, and an idle connection costs none at all. An HTTP/2 connection carries
 //! many requests, and has its own task.
 
+mod breaker;
 mod exchange;
 pub mod headers;
+mod health;
 mod multiplex;
 mod pool;
 mod socket;
@@ -15,7 +17,6 @@ mod tunnel;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,9 +29,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::admission::{Admitted, Guards};
 use crate::live::Live;
 use crate::refusal::BackendFault;
+use crate::unread;
 
+pub use breaker::BreakerRules;
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Link, Sent, Upload};
+pub use health::{Check, Condition, Health, watch};
 use multiplex::{Multiplex, Seat};
 use pool::Pool;
 pub use socket::{Location, client_config};
@@ -48,6 +52,10 @@ pub struct Settings {
     pub authority: String,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// When it counts as down.
+    pub breaker: BreakerRules,
+    /// How it is asked whether it is well, if it is.
+    pub check: Option<Check>,
 }
 
 /// How long the backend may take, and the client on the way to it.
@@ -79,8 +87,8 @@ pub struct Backend {
     /// Replaced when the backend is trusted by other certificates: what was made by those before is used to its end, and
     /// not again.
     connections: ArcSwap<Connections>,
-    /// Whether the last connection could not be made.
-    unreachable: AtomicBool,
+    /// What all workers know of it.
+    health: Arc<Health>,
 }
 
 #[derive(Debug)]
@@ -127,6 +135,8 @@ pub enum Outcome {
 pub enum NoAnswer {
     /// By the backend's fault.
     Fault(BackendFault),
+    /// It was not asked: it could not be reached several times in a row. After this time one request tries again.
+    Paused(Duration),
     /// The client stopped sending its body.
     ClientStalled,
 }
@@ -140,9 +150,9 @@ impl From<BackendFault> for NoAnswer {
 impl Backend {
     /// No connection is made before the first request.
     #[must_use]
-    pub fn new(settings: Settings, live: Arc<ArcSwap<Live>>) -> Self {
+    pub fn new(settings: Settings, live: Arc<ArcSwap<Live>>, health: Arc<Health>) -> Self {
         let connections = ArcSwap::from_pointee(Connections::none_yet(settings.protocol, &live.load()));
-        Self { settings, live, connections, unreachable: AtomicBool::new(false) }
+        Self { settings, live, connections, health }
     }
 
     /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the answer's body has
@@ -156,6 +166,11 @@ impl Backend {
         mut request: Request<Incoming>,
         custom: Option<Arc<headers::Custom>>,
     ) -> Result<Outcome, NoAnswer> {
+        let started = Instant::now();
+        if let Err(wait) = self.health.pass(started) {
+            unread::forget(request.into_body());
+            return Err(NoAnswer::Paused(wait));
+        }
         let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body());
@@ -163,7 +178,6 @@ impl Backend {
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), custom));
         let mut exchange = pin!(self.answer_of(request));
         let Timeouts { response, body, .. } = self.live.load().timeouts;
-        let started = Instant::now();
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
             let (waits_for_client, moved_last) = match &upload {
@@ -207,7 +221,10 @@ impl Backend {
                 Kind::Shared(multiplex) => self.send_shared(multiplex, request).await?,
             };
             match sent {
-                Sent::Answered(response, carrier) => return Ok((response, carrier)),
+                Sent::Answered(response, carrier) => {
+                    self.health.reached(&self.settings.location);
+                    return Ok((response, carrier));
+                }
                 Sent::Returned(back) if !is_new => request = back,
                 Sent::Returned(_) => return Err(BackendFault::Terminated),
                 Sent::Failed(fault) => return Err(fault),
@@ -262,7 +279,7 @@ impl Backend {
         }
     }
 
-    /// A socket, TLS included; says in the log when that fails for the first time, and when it works again.
+    /// A socket, TLS included; whether there is one is noted for all workers.
     async fn dial(&self) -> Result<Socket, BackendFault> {
         let location = &self.settings.location;
         let (tls, limit) = {
@@ -273,20 +290,11 @@ impl Backend {
         let dialed = dialed.unwrap_or_else(|_| {
             Err(NoSocket { fault: BackendFault::ConnectTimeout, error: io::ErrorKind::TimedOut.into() })
         });
-        match dialed {
-            Ok(socket) => {
-                if self.unreachable.swap(false, Ordering::Relaxed) {
-                    tracing::info!(backend = %location, "the backend can be reached again");
-                }
-                Ok(socket)
-            }
-            Err(NoSocket { fault, error }) => {
-                if !self.unreachable.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(backend = %location, %error, "cannot connect to the backend");
-                }
-                Err(fault)
-            }
+        match &dialed {
+            Ok(_) => self.health.connected(location),
+            Err(NoSocket { error, .. }) => self.health.not_connected(location, error),
         }
+        dialed.map_err(|no_socket| no_socket.fault)
     }
 
     /// `Host` for a request that named none.

@@ -240,6 +240,7 @@ async fn forward(
             worker.counters.asked_backend(Some(fault));
             Err(Refusal::Backend(fault))
         }
+        Some(Err(NoAnswer::Paused(wait))) => Err(Refusal::Paused(wait)),
         // What it still sends would be no request.
         Some(Err(NoAnswer::ClientStalled)) => {
             if connection.protocol == Protocol::Http1 {

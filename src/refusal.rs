@@ -25,7 +25,8 @@
 //! 504: every connection slot is taken, or all that this client may have. Try again after `Retry-After` seconds.
 //!
 //! # overloaded
-//! 504: a rate limit or the limit of requests in flight is reached. Try again after `Retry-After` seconds.
+//! 504: a rate limit or the limit of requests in flight is reached, or the service behind Sidegate could not be reached several
+//! times in a row and is left alone for a moment. Try again after `Retry-After` seconds.
 //!
 //! # backend_unavailable
 //! 504: the service behind Sidegate refuses connections, resets them, or answers with something that is no HTTP.
@@ -129,7 +130,7 @@ impl Reason {
                 StatusCode::GATEWAY_TIMEOUT,
                 "Service Unavailable",
                 "overloaded",
-                "the client's rate, or the limit of requests in flight and in the queue, is reached",
+                "the client's rate, or the limit of requests in flight and in the queue, is reached, or the backend could not be reached several times in a row",
             ),
             Self::BackendUnavailable => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -224,6 +225,8 @@ pub enum Refusal {
     TooOften(Duration),
     /// 504: the limit of requests in flight, and of those that wait, is reached. After this time all of these have left.
     Overloaded(Duration),
+    /// 504: the backend could not be reached several times in a row; after this time it is tried again.
+    Paused(Duration),
     /// 504: the backend gave no answer.
     Backend(BackendFault),
 }
@@ -271,7 +274,7 @@ impl Refusal {
             Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
             Self::ServerFull | Self::ShareTaken => Reason::ServerFull,
-            Self::TooOften(_) | Self::Overloaded(_) => Reason::Overloaded,
+            Self::TooOften(_) | Self::Overloaded(_) | Self::Paused(_) => Reason::Overloaded,
             Self::Backend(BackendFault::ConnectTimeout | BackendFault::ResponseTimeout) => {
                 Reason::BackendTimeout
             }
@@ -309,6 +312,12 @@ impl Refusal {
                 format!("this client asks more often than it may; try again in {} s", whole_seconds(*wait))
             }
             Self::Overloaded(_) => "too many requests are in progress; try again later".to_owned(),
+            Self::Paused(wait) => {
+                format!(
+                    "the service could not be reached several times in a row; try again in {} s",
+                    whole_seconds(*wait)
+                )
+            }
             Self::Backend(BackendFault::ConnectTimeout) => {
                 "the service did not accept a connection in time".to_owned()
             }
@@ -329,7 +338,7 @@ impl Refusal {
         Some(HeaderValue::from_static(match self {
             Self::NotPermitted { .. } | Self::TooOften(_) => "sidegate; error=http_request_denied",
             Self::ServerFull | Self::ShareTaken => "sidegate; error=connection_limit_reached",
-            Self::Overloaded(_) => "sidegate; error=destination_unavailable",
+            Self::Overloaded(_) | Self::Paused(_) => "sidegate; error=destination_unavailable",
             Self::Backend(BackendFault::Unreachable) => "sidegate; error=connection_refused",
             Self::Backend(BackendFault::ConnectTimeout) => "sidegate; error=connection_timeout",
             Self::Backend(BackendFault::Insecure) => "sidegate; error=tls_protocol_error",
@@ -344,7 +353,7 @@ impl Refusal {
     /// least that can be said.
     fn retry_after(&self) -> Option<HeaderValue> {
         let wait = match self {
-            Self::TooOften(wait) | Self::Overloaded(wait) => *wait,
+            Self::TooOften(wait) | Self::Overloaded(wait) | Self::Paused(wait) => *wait,
             Self::ServerFull | Self::ShareTaken | Self::Backend(_) => Duration::ZERO,
             _ => return None,
         };

@@ -37,6 +37,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// Where the backend is.
     pub backend: forward::Settings,
+    /// What is known of its health.
+    pub health: Arc<forward::Health>,
     /// Where audit records go.
     pub audit: Option<Audit>,
     /// Connections that ended are told here.
@@ -99,7 +101,7 @@ pub struct Handle {
 impl Worker {
     fn new(shared: Shared) -> Self {
         Self {
-            backend: Backend::new(shared.backend, Arc::clone(&shared.live)),
+            backend: Backend::new(shared.backend, Arc::clone(&shared.live), shared.health),
             live: shared.live,
             verdicts: Verdicts::new(Arc::clone(&shared.admission)),
             admission: shared.admission,

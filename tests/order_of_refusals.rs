@@ -51,8 +51,22 @@ fn when_the_server_is_full() {
 #[test]
 fn when_the_backend_refuses() {
     let backend = Refusing::new();
-    let proxy = Proxy::in_front_of(&backend.url());
+    let proxy = Setup::new(&backend.url()).set("backend.breaker.failures", 0).start();
     assert_formula(&proxy, "504 backend_unavailable");
+}
+
+/// Case 80.
+#[test]
+fn when_the_backend_is_known_to_refuse() {
+    let backend = Refusing::new();
+    let proxy = Setup::new(&backend.url())
+        .set("backend.breaker.failures", 1)
+        .set("backend.breaker.pause", "1h")
+        .set("backend.breaker.max_pause", "1h")
+        .start();
+    let mut first = proxy.producer().connect(proxy.address).unwrap();
+    assert_eq!(first.get("/events").unwrap().verdict(), "504 backend_unavailable");
+    assert_formula(&proxy, "504 overloaded");
 }
 
 /// Case 80.

@@ -26,6 +26,7 @@ mod disconnects;
 mod doctor;
 mod documentation;
 mod early_answers;
+mod failing_backends;
 mod floods;
 mod forwarding;
 mod fuzzing;

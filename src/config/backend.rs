@@ -8,9 +8,9 @@ use rustls::pki_types::ServerName;
 
 use super::{Draft, KeyPair, Located, Section};
 use crate::admission::Queue;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::document::{Node, Reader};
-use crate::forward::{Location, Protocol, Settings, Timeouts};
+use crate::forward::{BreakerRules, Check, Location, Protocol, Settings, Timeouts};
 
 /// TLS to the backend.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ impl Draft<'_> {
         section: &Section<'_>,
         tls: &Section<'_>,
         http: &Section<'_>,
+        (breaker, check): (BreakerRules, Option<Check>),
     ) -> (Option<Settings>, Option<BackendTls>) {
         let before = self.diagnostics.len();
         let folder = self.folder;
@@ -63,25 +64,60 @@ impl Draft<'_> {
         let key = self.optional_path(tls, "key");
         let Some(url) = url else { return (None, None) };
         let mut location = url.value.location;
-
-        if let Location::Tcp { tls: Some(name), .. } = &mut location {
-            if let Some(server_name) = server_name {
-                *name = server_name.value;
+        let spoken = match &mut location {
+            Location::Tcp { tls: Some(name), .. } => {
+                if let Some(server_name) = server_name {
+                    *name = server_name.value;
+                }
+                Some(self.backend_tls(tls, ca, certificate, key, url.value.protocol))
             }
-            let tls = self.backend_tls(tls, ca, certificate, key, url.value.protocol);
-            let settings =
-                Settings { location, protocol: url.value.protocol, authority: url.value.authority, timeouts };
-            return (tls.is_some().then_some(settings), tls);
+            _ => {
+                let given = [&ca, &certificate, &key].into_iter().flatten().map(|given| &given.place);
+                self.no_tls_is_spoken(given.chain(server_name.iter().map(|given| &given.place)));
+                None
+            }
+        };
+        let settings = Settings {
+            location,
+            protocol: url.value.protocol,
+            authority: url.value.authority,
+            timeouts,
+            breaker,
+            check,
+        };
+        match spoken {
+            // What is wrong with it has been said.
+            Some(None) => (None, None),
+            spoken => (Some(settings), spoken.flatten()),
         }
-        let given = [&ca, &certificate, &key].into_iter().flatten().map(|given| &given.place);
-        for place in given.chain(server_name.iter().map(|given| &given.place)) {
+    }
+
+    fn no_tls_is_spoken<'p>(&mut self, given: impl Iterator<Item = &'p Place>) {
+        for place in given {
             let message = "`backend.tls` has no effect: no TLS is spoken to this backend";
             let help = "let `backend.url` start with `https://` (or `h2://`), or remove it here";
             self.diagnostics.push(Diagnostic::error("no-effect", message).at(place.clone()).help(help));
         }
-        let settings =
-            Settings { location, protocol: url.value.protocol, authority: url.value.authority, timeouts };
-        (Some(settings), None)
+    }
+
+    pub(super) fn breaker(&mut self, section: &Section<'_>) -> BreakerRules {
+        BreakerRules {
+            failures: u32::try_from(self.number(section, "failures", 0..=1_000_000)).unwrap_or(u32::MAX),
+            pause: self.duration(section, "pause"),
+            max_pause: self.duration(section, "max_pause"),
+        }
+    }
+
+    pub(super) fn check(&mut self, section: &Section<'_>) -> Option<Check> {
+        let interval = self.duration(section, "interval");
+        let path = self.read(section, "path", check_path);
+        let given = self.read(section, "interval", |_, _| Some(()));
+        if let (None, Some(given)) = (&path, given) {
+            let message = "`backend.health.interval` has no effect: there is no path to ask for";
+            let help = "add `path: /healthz`, or remove it here";
+            self.diagnostics.push(Diagnostic::error("no-effect", message).at(given.place).help(help));
+        }
+        Some(Check { path: path?.value, interval })
     }
 
     /// Those that wait for a place in flight; nothing at all, where either is nothing.
@@ -118,6 +154,16 @@ impl Draft<'_> {
         }
         Some(BackendTls { ca: ca?, certificate, protocol })
     }
+}
+
+fn check_path(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<PathAndQuery> {
+    let text = reader.text(node)?;
+    let path = text.parse().ok().filter(|_| text.starts_with('/'));
+    if path.is_none() {
+        let help = "write it as `/healthz`".to_owned();
+        reader.error("bad-path", node, format!("`{text}` is no path to ask for"), Some(help));
+    }
+    path
 }
 
 fn server_name(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<ServerName<'static>> {

@@ -12,7 +12,11 @@ impl Config {
         keep("log.level", &mut self.log_level, &running.log_level, &mut kept);
         keep("log.format", &mut self.log_format, &running.log_format, &mut kept);
         keep("log.audit", &mut self.audit, &running.audit, &mut kept);
+        let key = "admin.readiness_needs_backend";
+        keep(key, &mut self.readiness_needs_backend, &running.readiness_needs_backend, &mut kept);
         let (new, old) = (&mut self.backend, &running.backend);
+        keep("backend.breaker", &mut new.breaker, &old.breaker, &mut kept);
+        keep("backend.health", &mut new.check, &old.check, &mut kept);
         let before = kept.len();
         keep("backend.url", &mut new.location, &old.location, &mut kept);
         if (new.protocol, &new.authority) != (old.protocol, &old.authority) {

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::{BACKEND_RESULTS, Counters, Decision, Handshake};
 use crate::app::{Census, Running};
+use crate::forward::Condition;
 use crate::identity::Expiry;
 
 /// All metrics, as they stand now, in the OpenMetrics text format.
@@ -89,6 +90,11 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             one(census.accept_errors),
         ),
         ("reloads", "Reloads of the configuration and what it names, by what came of them", reloads),
+        (
+            "backend_breaker_openings",
+            "How often requests began to be kept back because the backend could not be reached",
+            one(running.health().openings()),
+        ),
         ("lines_dropped", "Lines that were dropped because their writer was too slow", dropped),
     ]
 }
@@ -96,7 +102,10 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
 fn gauges(census: &Census) -> Vec<Family> {
     let connections = [("lobby", census.lobby), ("admitted", census.slots_used)];
     let connections = connections.map(|(state, count)| (vec![("state", state)], count as u64));
+    let backend = Condition::ALL
+        .map(|condition| (vec![("state", condition.name())], u64::from(condition.name() == census.backend)));
     vec![
+        ("backend_state", "1 for the state that the backend is in", backend.to_vec()),
         ("slots_used", "Connection slots that are taken", one(census.slots_used)),
         ("slots_limit", "Connection slots that there are (limits.max_connections)", one(census.slots_limit)),
         ("connections", "Open client connections, by state", connections.to_vec()),

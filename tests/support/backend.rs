@@ -108,7 +108,14 @@ impl Backend {
 
     /// Runs the script for each connection, each on a thread of its own; when it ends, the connection does.
     pub fn scripted(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::scripted_on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// The same on a socket that listens already.
+    pub fn scripted_on(
+        listener: TcpListener,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let script = Arc::new(script);
@@ -297,5 +304,11 @@ impl Refusing {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.socket.local_addr().unwrap().as_socket().unwrap())
+    }
+
+    /// Takes connections from now on.
+    pub fn listen(self) -> TcpListener {
+        self.socket.listen(128).unwrap();
+        self.socket.into()
     }
 }

@@ -1,0 +1,196 @@
+//! A circuit breaker: when one connection after the other cannot be made, requests are not made to wait for the next
+//! failure. After a pause one of them tries again; the pauses grow until one gets through.
+//!
+//! One for all workers. While all is well a request reads one number that nobody writes.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When it opens, and how it tries again (`backend.breaker`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerRules {
+    /// Connections in a row that could not be made; 0: it never opens.
+    pub failures: u32,
+    /// How long the first pause lasts, at most.
+    pub pause: Duration,
+    /// How long any pause lasts, at most.
+    pub max_pause: Duration,
+}
+
+/// The breaker.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    rules: BreakerRules,
+    /// Connections that could not be made since the last success.
+    failures: AtomicU32,
+    openings: AtomicU64,
+    /// Looked at only while it is open.
+    pause: Mutex<Pause>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    until: Instant,
+    /// How long the next one lasts, at most.
+    next: Duration,
+}
+
+/// What a success or a failure changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing.
+    None,
+    /// The first failure after a success.
+    Fails,
+    /// It opened.
+    Opens,
+    /// The first success after a failure.
+    Recovers,
+}
+
+impl Breaker {
+    pub(super) fn new(rules: BreakerRules, now: Instant) -> Self {
+        Self {
+            rules,
+            failures: AtomicU32::new(0),
+            openings: AtomicU64::new(0),
+            pause: Mutex::new(Pause { until: now, next: rules.pause }),
+        }
+    }
+
+    /// Whether requests are kept back.
+    pub(super) fn is_open(&self) -> bool {
+        self.rules.failures > 0 && self.failures() >= self.rules.failures
+    }
+
+    /// Whether the last connection could not be made.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures() > 0
+    }
+
+    /// How often it has opened.
+    pub(super) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Relaxed)
+    }
+
+    /// Lets a request through: each while it is closed, one after each pause while it is open. What becomes of that one is
+    /// not waited for; whoever tries and vanishes holds up nobody.
+    ///
+    /// # Errors
+    /// How long the pause still is.
+    pub(super) fn pass(&self, now: Instant) -> Result<(), Duration> {
+        if !self.is_open() {
+            return Ok(());
+        }
+        // Nothing panics while it is held.
+        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < pause.until {
+            return Err(pause.until - now);
+        }
+        pause.begin(now, self.rules.max_pause);
+        Ok(())
+    }
+
+    /// A connection was made, or a request answered.
+    pub(super) fn succeeded(&self) -> Turn {
+        if self.failures() == 0 || self.failures.swap(0, Ordering::Relaxed) == 0 {
+            return Turn::None;
+        }
+        Turn::Recovers
+    }
+
+    /// A connection could not be made.
+    pub(super) fn failed(&self, now: Instant) -> Turn {
+        let more = |failures: u32| Some(failures.saturating_add(1));
+        let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).unwrap_or(0);
+        if before.saturating_add(1) == self.rules.failures {
+            let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+            pause.next = self.rules.pause;
+            pause.begin(now, self.rules.max_pause);
+            self.openings.fetch_add(1, Ordering::Relaxed);
+            return Turn::Opens;
+        }
+        if before == 0 { Turn::Fails } else { Turn::None }
+    }
+
+    fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+impl Pause {
+    /// Somewhere in the second half of its length, so that sidecars that failed together do not come back together.
+    fn begin(&mut self, now: Instant, longest: Duration) {
+        let length = self.next.min(longest);
+        let mut random = [0];
+        // Without randomness it lasts its whole length.
+        let part = aws_lc_rs::rand::fill(&mut random).map_or(255, |()| random[0]);
+        self.until = now + length / 2 + length * u32::from(part) / (2 * 255);
+        self.next = length.saturating_mul(2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: BreakerRules = BreakerRules {
+        failures: 3,
+        pause: Duration::from_millis(100),
+        max_pause: Duration::from_millis(800),
+    };
+
+    #[test]
+    fn it_opens_after_failures_in_a_row() {
+        let now = Instant::now();
+        let breaker = Breaker::new(RULES, now);
+        assert_eq!(breaker.succeeded(), Turn::None);
+        assert_eq!([breaker.failed(now), breaker.failed(now)], [Turn::Fails, Turn::None]);
+        assert_eq!(breaker.succeeded(), Turn::Recovers, "they were not in a row");
+        assert_eq!([breaker.failed(now), breaker.failed(now)], [Turn::Fails, Turn::None]);
+        assert!(breaker.pass(now).is_ok() && breaker.is_failing());
+        assert_eq!(breaker.failed(now), Turn::Opens);
+        assert!(breaker.pass(now).is_err());
+        // Those who were on their way when it opened change nothing.
+        assert_eq!(breaker.failed(now), Turn::None);
+        assert_eq!((breaker.succeeded(), breaker.openings()), (Turn::Recovers, 1));
+        assert!(breaker.pass(now).is_ok());
+    }
+
+    #[test]
+    fn one_request_tries_after_each_pause_and_the_pauses_grow_to_their_bound() {
+        let mut now = Instant::now();
+        let breaker = Breaker::new(RULES, now);
+        for _round in 0..2 {
+            for _ in 0..3 {
+                breaker.failed(now);
+            }
+            for longest in [100, 200, 400, 800, 800, 800] {
+                let longest = Duration::from_millis(longest);
+                let wait = breaker.pass(now).unwrap_err();
+                assert!((longest / 2..=longest).contains(&wait), "{wait:?} of {longest:?}");
+                assert!(breaker.pass(now + wait - Duration::from_nanos(1)).is_err());
+                now += wait;
+                assert!(breaker.pass(now).is_ok(), "one");
+                assert!(breaker.pass(now).is_err(), "and no other");
+                breaker.failed(now);
+            }
+            // The next time begins with a short pause again.
+            breaker.succeeded();
+        }
+        assert_eq!(breaker.openings(), 2);
+    }
+
+    #[test]
+    fn without_a_number_it_never_opens() {
+        let now = Instant::now();
+        let breaker = Breaker::new(BreakerRules { failures: 0, ..RULES }, now);
+        for _ in 0..100 {
+            breaker.failed(now);
+        }
+        assert!(breaker.pass(now).is_ok() && !breaker.is_open() && breaker.is_failing());
+    }
+}

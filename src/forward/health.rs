@@ -1,0 +1,224 @@
+//! What is known of the backend's health, one for all workers: whether it can be reached, which every request tells, and
+//! whether it says itself that it is well, where it is asked.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{PathAndQuery, Uri};
+use http::{Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::breaker::{Breaker, Turn};
+use super::{Backend, BreakerRules, Location, Protocol, Settings, Socket};
+
+/// How the backend is asked whether it is well (`backend.health`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What is asked for, by GET.
+    pub path: PathAndQuery,
+    /// How often, and how long it may take to answer.
+    pub interval: Duration,
+}
+
+/// The backend's health.
+#[derive(Debug)]
+pub struct Health {
+    breaker: Breaker,
+    /// Whether a connection was ever tried.
+    tried: AtomicBool,
+    /// What the last check came to.
+    checked: AtomicU8,
+    is_checked: bool,
+}
+
+/// How the backend is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nobody has asked yet.
+    Untried,
+    /// It can be reached, and says that it is well where it is asked.
+    Up,
+    /// The last connection could not be made.
+    Failing,
+    /// So many could not be made that requests are kept back.
+    Down,
+    /// It can be reached, and does not answer its health check as one that is well.
+    Unwell,
+}
+
+/// What a check came to, so far.
+const UNKNOWN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
+
+impl Condition {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Untried, Self::Up, Self::Failing, Self::Down, Self::Unwell];
+
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Untried => "untried",
+            Self::Up => "up",
+            Self::Failing => "failing",
+            Self::Down => "down",
+            Self::Unwell => "unwell",
+        }
+    }
+}
+
+impl Health {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(rules: BreakerRules, check: Option<&Check>) -> Self {
+        Self {
+            breaker: Breaker::new(rules, Instant::now()),
+            tried: AtomicBool::new(false),
+            checked: AtomicU8::new(UNKNOWN),
+            is_checked: check.is_some(),
+        }
+    }
+
+    /// How the backend is.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        let checked = self.checked.load(Ordering::Relaxed);
+        if self.breaker.is_open() {
+            Condition::Down
+        } else if self.breaker.is_failing() {
+            Condition::Failing
+        } else if checked == NO {
+            Condition::Unwell
+        } else if !self.tried.load(Ordering::Relaxed) || (self.is_checked && checked == UNKNOWN) {
+            Condition::Untried
+        } else {
+            Condition::Up
+        }
+    }
+
+    /// Whether to send clients here, as far as the backend is concerned. One that nobody has asked yet is worth a try, unless
+    /// it is going to be asked anyway.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        match self.condition() {
+            Condition::Up | Condition::Failing => true,
+            Condition::Untried => !self.is_checked,
+            Condition::Down | Condition::Unwell => false,
+        }
+    }
+
+    /// How often requests began to be kept back.
+    #[must_use]
+    pub fn openings(&self) -> u64 {
+        self.breaker.openings()
+    }
+
+    pub(super) fn pass(&self, now: Instant) -> Result<(), Duration> {
+        self.breaker.pass(now)
+    }
+
+    /// A connection was made, or a request answered on one.
+    pub(super) fn reached(&self, backend: &Location) {
+        if self.breaker.succeeded() == Turn::Recovers {
+            tracing::info!(%backend, "the backend can be reached again");
+        }
+    }
+
+    /// A connection was made.
+    pub(super) fn connected(&self, backend: &Location) {
+        self.tried.store(true, Ordering::Relaxed);
+        self.reached(backend);
+    }
+
+    /// A connection could not be made. Said once, and once more when requests are kept back from now on.
+    pub(super) fn not_connected(&self, backend: &Location, error: &io::Error) {
+        self.tried.store(true, Ordering::Relaxed);
+        match self.breaker.failed(Instant::now()) {
+            Turn::Fails => tracing::warn!(%backend, %error, "cannot connect to the backend"),
+            Turn::Opens => {
+                tracing::warn!(%backend, %error, "cannot connect to the backend; requests are kept back until it can be reached");
+            }
+            Turn::None | Turn::Recovers => {}
+        }
+    }
+
+    fn checked(&self, backend: &Location, answer: Result<StatusCode, String>) {
+        let is_well = answer.as_ref().is_ok_and(|status| status.is_success() || status.is_redirection());
+        let before = self.checked.swap(if is_well { YES } else { NO }, Ordering::Relaxed);
+        match answer {
+            Ok(status) if is_well && before == NO => {
+                tracing::info!(%backend, %status, "the backend is well again")
+            }
+            Ok(status) if !is_well && before != NO => {
+                tracing::warn!(%backend, %status, "the backend does not answer its health check as one that is well");
+            }
+            Err(error) if before != NO => {
+                tracing::warn!(%backend, error, "the backend does not answer its health check");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Asks the backend now and then, on a connection of its own each time. Where it could not be reached for a while and can be
+/// now, requests get through at once.
+pub async fn watch(backend: Backend, check: Check) -> Infallible {
+    let mut ticks = interval(check.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let answer = timeout(check.interval, ask(&backend, &check.path)).await;
+        let answer = answer.unwrap_or_else(|_| Err("it took too long".to_owned()));
+        backend.health.checked(&backend.settings.location, answer);
+    }
+}
+
+async fn ask(backend: &Backend, path: &PathAndQuery) -> Result<StatusCode, String> {
+    let socket = backend.dial().await.map_err(|fault| format!("{fault:?}"))?;
+    let status = match backend.settings.protocol {
+        Protocol::Http1 => ask_http1(backend, socket, path).await,
+        Protocol::Http2 => ask_http2(backend, socket, path).await,
+    };
+    status.map_err(|error| error.to_string())
+}
+
+async fn ask_http1(backend: &Backend, socket: Socket, path: &PathAndQuery) -> hyper::Result<StatusCode> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let request = question(Uri::from(path.clone()), Some(&backend.settings.authority));
+    tokio::select! {
+        answer = sender.send_request(request) => Ok(answer?.status()),
+        // It ends before its answer only by an error, which the answer tells as well.
+        Err(error) = connection => Err(error),
+    }
+}
+
+async fn ask_http2(backend: &Backend, socket: Socket, path: &PathAndQuery) -> hyper::Result<StatusCode> {
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
+    let Settings { location, authority, .. } = &backend.settings;
+    let uri =
+        Uri::builder().scheme(location.scheme()).authority(authority.as_str()).path_and_query(path.clone());
+    let request = question(uri.build().unwrap_or_default(), None);
+    tokio::select! {
+        answer = sender.send_request(request) => Ok(answer?.status()),
+        Err(error) = connection => Err(error),
+    }
+}
+
+fn question(uri: Uri, host: Option<&str>) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.extend(host.and_then(|host| Some((header::HOST, host.parse().ok()?))));
+    headers.insert(
+        header::USER_AGENT,
+        header::HeaderValue::from_static(concat!("sidegate/", env!("CARGO_PKG_VERSION"))),
+    );
+    request
+}
