@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::admission::Admission;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
 use crate::live::Live;
 use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
-use crate::telemetry::{Audit, Counters};
+use crate::telemetry::{Audit, Counters, Dropped};
 use crate::worker::{self, Handle, Shared};
 use crate::{admin, telemetry};
 
@@ -37,8 +37,8 @@ pub struct Running {
     health: Arc<Health>,
     readiness_needs_backend: bool,
     started: Instant,
-    log_dropped: Option<ErrorCounter>,
-    audit_dropped: Option<ErrorCounter>,
+    log_dropped: Option<Dropped>,
+    audit_dropped: Option<Dropped>,
     history: Arc<History>,
     reloads: Asker,
 }
@@ -152,9 +152,7 @@ impl Running {
 
     /// How things stand.
     pub fn census(&self) -> Census {
-        let dropped = |counter: &Option<ErrorCounter>| {
-            counter.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
-        };
+        let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
         Census {
             version: env!("CARGO_PKG_VERSION"),
             ready: self.is_ready(),
@@ -236,7 +234,7 @@ impl App {
     ///
     /// # Errors
     /// A port, a thread or the audit file that cannot be had.
-    pub fn start(loaded: Loaded, log_dropped: Option<ErrorCounter>) -> Result<Self, StartError> {
+    pub fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
         let failed = |what: String| move |error| StartError { what, error };
         let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals".to_owned()))?;
         let Loaded { config, live, read, .. } = loaded;

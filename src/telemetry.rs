@@ -5,6 +5,7 @@
 
 mod audit;
 mod ids;
+mod lines;
 mod log;
 mod metrics;
 
@@ -14,6 +15,7 @@ use crate::refusal::{BackendFault, Reason};
 
 pub use audit::{Audit, Destination, Record, Told};
 pub use ids::{RequestId, RequestIds};
+pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
 

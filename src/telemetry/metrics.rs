@@ -95,7 +95,11 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             "How often requests began to be kept back because the backend could not be reached",
             one(running.health().openings()),
         ),
-        ("lines_dropped", "Lines that were dropped because their writer was too slow", dropped),
+        (
+            "lines_dropped",
+            "Lines that were dropped because their writer was too slow, or that could not be written",
+            dropped,
+        ),
     ]
 }
 
