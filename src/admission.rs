@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use allowance::Allowance;
-pub use lobby::{Bounds, Lobby, Place};
+pub use lobby::{Bound, Bounds, Lobby, Place};
 pub use passages::{Passages, Queue};
 
 use crate::policy::Permit;
@@ -22,7 +22,7 @@ use passages::{Passage, Turn, Waiting};
 use rates::Rates;
 use shares::{Share, Shares};
 
-/// How often clients are forgotten that are at rest.
+/// How often sources and clients are forgotten that are at rest.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// A number of places that is never exceeded, at any interleaving.
@@ -237,10 +237,11 @@ impl Admission {
         Ok(())
     }
 
-    /// Forgets clients that are at rest, every now and then.
+    /// Forgets sources and clients that are at rest, every now and then.
     pub async fn keep_tidy(self: Arc<Self>) -> Infallible {
         loop {
             tokio::time::sleep(SWEEP).await;
+            self.lobby.sweep();
             self.rates.sweep();
             self.shares.sweep();
         }

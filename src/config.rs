@@ -284,6 +284,7 @@ impl<'a> Draft<'a> {
                     .ok()
                     .and_then(NonZeroU32::new)
                     .unwrap_or(NonZeroU32::MAX),
+                handshakes: self.count(lobby, "handshakes"),
             },
             http: self.http_limits(http),
         }

@@ -207,6 +207,7 @@ pub async fn serve(
     leash: Arc<Leash>,
 ) {
     let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
+    place.is_secured();
     let live = worker.live.load_full();
     let connection = Arc::new(Connection {
         peer: Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now()),
@@ -231,19 +232,20 @@ pub async fn serve(
 async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {
     let tls = Arc::clone(&worker.live.load().tls);
     let secured =
-        drive::until_finished(leash, handshake::secure(socket, &tls, worker.patience.handshake)).await?;
+        drive::until_finished(leash, handshake::secure(socket, &tls, worker.patience.handshake)).await;
     let result = match &secured {
-        Ok(secured) if secured.resumed => Handshake::Resumed,
-        Ok(_) => Handshake::Full,
-        Err(Unsecured::Failed(_)) => Handshake::Failed,
-        Err(Unsecured::TimedOut) => Handshake::TimedOut,
-        Err(Unsecured::PlainHttp(_)) => Handshake::PlainHttp,
+        Some(Ok(secured)) if secured.resumed => Handshake::Resumed,
+        Some(Ok(_)) => Handshake::Full,
+        Some(Err(Unsecured::Failed(_))) => Handshake::Failed,
+        Some(Err(Unsecured::TimedOut)) => Handshake::TimedOut,
+        Some(Err(Unsecured::PlainHttp(_))) => Handshake::PlainHttp,
+        None => Handshake::GaveWay,
     };
     worker.counters.shook_hands(result);
-    match secured {
+    match secured? {
         Ok(secured) => Some(secured),
         Err(Unsecured::PlainHttp(socket)) => {
-            answer_plain_http(worker, socket).await;
+            drive::until_finished(leash, answer_plain_http(worker, socket)).await;
             None
         }
         Err(Unsecured::Failed(error)) => {

@@ -88,6 +88,7 @@ mod tests {
                 max_connections: 10,
                 max_per_source: 10,
                 connections_per_second: NonZeroU32::MAX,
+                handshakes: 10,
             },
         })
     }

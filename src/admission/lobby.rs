@@ -21,6 +21,35 @@ pub struct Bounds {
     pub max_per_source: usize,
     /// New connections a second from one source; as many may come at once.
     pub connections_per_second: NonZeroU32,
+    /// TLS handshakes in progress.
+    pub handshakes: usize,
+}
+
+/// Which bound a connection was closed for, to make room for a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Bound {
+    /// Connections without a slot, in total.
+    Connections,
+    /// Those from one source.
+    Source,
+    /// Handshakes in progress.
+    Handshakes,
+}
+
+impl Bound {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Connections, Self::Source, Self::Handshakes];
+
+    /// The label `bound`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Source => "source",
+            Self::Handshakes => "handshakes",
+        }
+    }
 }
 
 /// More sources than this are forgotten early: a rate limiter must not be what fills the memory.
@@ -40,6 +69,10 @@ struct Waiting {
     /// By age: the first is the oldest.
     places: BTreeMap<u64, Entry>,
     sources: HashMap<IpAddr, BTreeSet<u64>>,
+    /// Those whose TLS handshake has not ended.
+    handshakes: BTreeSet<u64>,
+    /// By [`Bound`].
+    evicted: [u64; 3],
 }
 
 #[derive(Debug)]
@@ -66,15 +99,19 @@ impl Lobby {
         self.rates.check_key(&source_of(address)).is_ok()
     }
 
-    /// Lets a connection in. Where that is one too many, of this source or in total, the oldest is closed.
+    /// Lets a connection in, whose TLS handshake begins. Where that is one too many, of this source, in total or of
+    /// handshakes, the oldest is closed: one that is old and still here has had its time, and who is slow on purpose is old.
     pub fn enter(self: &Arc<Self>, address: IpAddr, leash: Arc<Leash>) -> Place {
         let source = source_of(address);
-        let mut waiting = self.waiting();
+        let waiting = &mut *self.waiting();
         if waiting.of_source(source) >= self.bounds.max_per_source {
-            waiting.evict_oldest_of(source);
+            waiting.evict(Bound::Source, waiting.oldest_of(source));
         }
         if waiting.places.len() >= self.bounds.max_connections {
-            waiting.evict_oldest();
+            waiting.evict(Bound::Connections, waiting.oldest());
+        }
+        if waiting.handshakes.len() >= self.bounds.handshakes {
+            waiting.evict(Bound::Handshakes, waiting.oldest_handshake());
         }
         Place { number: waiting.add(source, leash), lobby: Arc::clone(self) }
     }
@@ -82,6 +119,16 @@ impl Lobby {
     /// How many connections hold no slot.
     pub fn len(&self) -> usize {
         self.waiting().places.len()
+    }
+
+    /// How many of them are in their TLS handshake.
+    pub fn handshakes(&self) -> usize {
+        self.waiting().handshakes.len()
+    }
+
+    /// How many were closed for newer ones, by the bound.
+    pub fn evicted(&self, bound: Bound) -> u64 {
+        self.waiting().evicted.get(bound as usize).copied().unwrap_or_default()
     }
 
     /// Whether nobody waits.
@@ -106,6 +153,13 @@ impl Lobby {
     }
 }
 
+impl Place {
+    /// The TLS handshake has ended.
+    pub fn is_secured(&self) {
+        self.lobby.waiting().handshakes.remove(&self.number);
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.lobby.waiting().remove(self.number);
@@ -118,6 +172,7 @@ impl Waiting {
         self.next += 1;
         self.places.insert(number, Entry { source, leash });
         self.sources.entry(source).or_default().insert(number);
+        self.handshakes.insert(number);
         number
     }
 
@@ -125,26 +180,30 @@ impl Waiting {
         self.sources.get(&source).map_or(0, BTreeSet::len)
     }
 
-    fn evict_oldest_of(&mut self, source: IpAddr) {
-        if let Some(number) = self.sources.get(&source).and_then(|numbers| numbers.first().copied()) {
-            self.evict(number);
-        }
+    fn oldest_of(&self, source: IpAddr) -> Option<u64> {
+        self.sources.get(&source)?.first().copied()
     }
 
-    fn evict_oldest(&mut self) {
-        if let Some(number) = self.places.first_key_value().map(|(number, _)| *number) {
-            self.evict(number);
-        }
+    fn oldest(&self) -> Option<u64> {
+        self.places.first_key_value().map(|(number, _)| *number)
     }
 
-    fn evict(&mut self, number: u64) {
-        if let Some(entry) = self.remove(number) {
+    fn oldest_handshake(&self) -> Option<u64> {
+        self.handshakes.first().copied()
+    }
+
+    fn evict(&mut self, bound: Bound, number: Option<u64>) {
+        if let Some(entry) = number.and_then(|number| self.remove(number)) {
             entry.leash.give(Order::Close);
+            if let Some(count) = self.evicted.get_mut(bound as usize) {
+                *count += 1;
+            }
         }
     }
 
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.places.remove(&number)?;
+        self.handshakes.remove(&number);
         if let Some(numbers) = self.sources.get_mut(&entry.source) {
             numbers.remove(&number);
             if numbers.is_empty() {
@@ -161,7 +220,12 @@ mod tests {
 
     fn lobby(max_connections: usize, max_per_source: usize) -> Arc<Lobby> {
         let connections_per_second = NonZeroU32::new(5).unwrap();
-        Arc::new(Lobby::new(Bounds { max_connections, max_per_source, connections_per_second }))
+        let bounds = Bounds { max_connections, max_per_source, connections_per_second, handshakes: 100 };
+        Arc::new(Lobby::new(bounds))
+    }
+
+    fn were_closed(leashes: &[Arc<Leash>]) -> Vec<bool> {
+        leashes.iter().map(|leash| leash.was_told(Order::Close)).collect()
     }
 
     fn address(last: u8) -> IpAddr {
@@ -177,14 +241,12 @@ mod tests {
             .zip(1..)
             .map(|(leash, last)| lobby.enter(address(last), Arc::clone(leash)))
             .collect();
-        assert_eq!(
-            leashes.iter().map(|leash| leash.was_told(Order::Close)).collect::<Vec<_>>(),
-            [true, false, false]
-        );
+        assert_eq!(were_closed(&leashes), [true, false, false]);
         assert_eq!(lobby.len(), 2);
         drop(places);
         assert!(lobby.is_empty());
-        assert!(lobby.waiting().sources.is_empty());
+        let waiting = lobby.waiting();
+        assert!(waiting.sources.is_empty() && waiting.handshakes.is_empty());
     }
 
     #[test]
@@ -196,10 +258,22 @@ mod tests {
         let _places: Vec<_> =
             leashes.iter().map(|leash| lobby.enter(address(2), Arc::clone(leash))).collect();
         assert!(!other.was_told(Order::Close));
-        assert_eq!(
-            leashes.iter().map(|leash| leash.was_told(Order::Close)).collect::<Vec<_>>(),
-            [true, true, false, false]
-        );
+        assert_eq!(were_closed(&leashes), [true, true, false, false]);
+        assert_eq!(Bound::ALL.map(|bound| lobby.evicted(bound)), [0, 2, 0]);
+    }
+
+    #[test]
+    fn of_handshakes_the_oldest_gives_way_and_who_is_through_does_not() {
+        let mut lobby = lobby(10, 10);
+        Arc::get_mut(&mut lobby).unwrap().bounds.handshakes = 2;
+        let leashes: Vec<_> = (0..5).map(|_| Arc::new(Leash::default())).collect();
+        let enter = |leash: &Arc<Leash>| lobby.enter(address(1), Arc::clone(leash));
+        let first = enter(&leashes[0]);
+        first.is_secured();
+        let _others: Vec<Place> = leashes[1..].iter().map(enter).collect();
+        assert_eq!(were_closed(&leashes), [false, true, true, false, false]);
+        assert_eq!((lobby.len(), lobby.handshakes()), (3, 2));
+        assert_eq!(Bound::ALL.map(|bound| lobby.evicted(bound)), [0, 0, 2]);
     }
 
     #[test]

@@ -154,6 +154,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("limits.lobby.max_per_source", "N", "100", "Connections without a slot from one address"),
     key("limits.lobby.connections_per_second", "N", "100", "New connections a second from one address"),
+    key(
+        "limits.lobby.handshakes",
+        "N",
+        "64",
+        "TLS handshakes in progress; the oldest gives way to the newest",
+    ),
     key("limits.lobby.handshake_timeout", "DURATION", "5s", "Time for the TLS handshake"),
     key(
         "limits.lobby.request_timeout",
