@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::app::Running;
+use crate::reload::Outcome;
 use crate::telemetry;
 
 /// Probes and scrapers are few.
@@ -47,7 +48,7 @@ pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
 async fn converse(socket: TcpStream, running: Arc<Running>, exposed: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let running = Arc::clone(&running);
-        async move { Ok::<_, Infallible>(answer(&request, &running, exposed)) }
+        async move { Ok::<_, Infallible>(answer(&request, &running, exposed).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(true);
@@ -55,24 +56,54 @@ async fn converse(socket: TcpStream, running: Arc<Running>, exposed: bool) {
     let _ = http.serve_connection(TokioIo::new(socket), service).await;
 }
 
-fn answer(request: &Request<Incoming>, running: &Running, exposed: bool) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, running: &Running, exposed: bool) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/reload" {
+        return reload(request, running, exposed).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return not_allowed("GET, HEAD", "only GET is answered here\n");
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => readiness(running),
         "/metrics" => metrics(running),
-        "/status" if exposed => text(
-            StatusCode::FORBIDDEN,
-            "this listener is reachable from other machines, so only /livez, /readyz and /metrics are served here\n",
+        "/status" if exposed => text(StatusCode::FORBIDDEN, EXPOSED),
+        "/status" => json(StatusCode::OK, &running.census()),
+        "/" => text(StatusCode::OK, "sidegate admin: /livez /readyz /metrics /status, and POST /reload\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "nothing here; there is /livez, /readyz, /metrics, /status and POST /reload\n",
         ),
-        "/status" => status(running),
-        "/" => text(StatusCode::OK, "sidegate admin: /livez /readyz /metrics /status\n"),
-        _ => text(StatusCode::NOT_FOUND, "nothing here; there is /livez, /readyz, /metrics and /status\n"),
     }
+}
+
+/// What only those may have who are on this machine.
+const EXPOSED: &str =
+    "this listener is reachable from other machines, so only /livez, /readyz and /metrics are served here\n";
+
+/// Reads everything anew; the answer is what came of it.
+async fn reload(request: &Request<Incoming>, running: &Running, exposed: bool) -> Response<Full<Bytes>> {
+    if exposed {
+        return text(StatusCode::FORBIDDEN, EXPOSED);
+    }
+    if request.method() != Method::POST {
+        return not_allowed("POST", "a reload is asked for by POST\n");
+    }
+    // A page of any origin can have a browser of this machine send a POST; it cannot take this away.
+    if request.headers().contains_key(header::ORIGIN) {
+        return text(StatusCode::FORBIDDEN, "a reload is not asked for by a web page\n");
+    }
+    match running.reload().await {
+        Some(attempt) if attempt.outcome == Outcome::Applied => json(StatusCode::OK, &attempt),
+        Some(attempt) => json(StatusCode::UNPROCESSABLE_ENTITY, &attempt),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+    }
+}
+
+fn not_allowed(methods: &'static str, why: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
 }
 
 /// The sidecar's own state, and the backend's beside it.
@@ -97,13 +128,13 @@ fn metrics(running: &Running) -> Response<Full<Bytes>> {
     }
 }
 
-fn status(running: &Running) -> Response<Full<Bytes>> {
-    match serde_json::to_vec_pretty(&running.census()) {
+fn json(status: StatusCode, what: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec_pretty(what) {
         Ok(mut json) => {
             json.push(b'\n');
-            typed(StatusCode::OK, "application/json", Bytes::from(json))
+            typed(status, "application/json", Bytes::from(json))
         }
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the status could not be written\n"),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every limit is a guard: what takes a place gives it back when it is dropped, on whatever path that happens.
 
 mod allowance;
+mod crowd;
 mod lobby;
 mod passages;
 mod rates;
@@ -11,6 +12,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 pub use allowance::Allowance;
 pub use lobby::{Bound, Bounds, Lobby, Place};
@@ -29,7 +32,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Places {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 /// One of the [`Places`]; gives itself back.
@@ -38,7 +41,7 @@ struct Taken(Arc<Places>);
 
 impl Places {
     const fn new(limit: usize) -> Self {
-        Self { used: AtomicUsize::new(0), limit }
+        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
     /// How many are taken just now.
@@ -48,12 +51,17 @@ impl Places {
 
     /// How many there are.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// From now on there are so many. Those that are taken beyond that stay until they are given back.
+    fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// One of them, as long as more are free than are to be left so. In one order with [`Passages`]' count of those who wait.
     fn take(&self, reserve: Reserve) -> bool {
-        let limit = reserve.limit(self.limit);
+        let limit = reserve.limit(self.limit());
         let one_more = |used: usize| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
     }
@@ -77,8 +85,9 @@ pub struct Slot(Arc<Occupied>);
 /// A slot, and its place in the share of the connection's client where that has a bound.
 #[derive(Debug)]
 struct Occupied {
-    _taken: Taken,
+    /// Given back first: whoever finds the slot free finds the share free.
     share: OnceLock<Share>,
+    _taken: Taken,
 }
 
 /// A permitted request that got its slot, on the last step to being forwarded.
@@ -171,10 +180,10 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Admission {
     slots: Arc<Places>,
-    max_connections_per_client: usize,
     shares: Arc<Shares>,
     rates: Rates,
-    reserve: Reserve,
+    /// What one client may take of it all.
+    limits: ArcSwap<Limits>,
     in_flight: Arc<Passages>,
     /// The connections that hold no slot.
     pub lobby: Arc<Lobby>,
@@ -186,10 +195,9 @@ impl Admission {
     pub fn new(limits: Limits) -> Self {
         Self {
             slots: Arc::new(Places::new(limits.max_connections)),
-            max_connections_per_client: limits.max_connections_per_client,
             shares: Arc::default(),
             rates: Rates::default(),
-            reserve: Reserve::of(limits.reserved),
+            limits: ArcSwap::from_pointee(limits),
             in_flight: Passages::new(limits.max_in_flight, limits.queue),
             lobby: Arc::new(Lobby::new(limits.lobby)),
         }
@@ -208,13 +216,13 @@ impl Admission {
     ) -> Result<Entry, NotAdmitted> {
         let slot = holding.slot_or_take(self, allowance)?;
         allowance.ask().map_err(NotAdmitted::TooOften)?;
-        let patience = self.in_flight.patience();
+        let patience = || self.in_flight.patience();
         let turn = self.in_flight.enter(allowance.priority, allowance.reserve);
-        Ok(match turn.ok_or(NotAdmitted::Overloaded(patience))? {
+        Ok(match turn.ok_or_else(|| NotAdmitted::Overloaded(patience()))? {
             Turn::Now(passage) => {
                 Entry::Open(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
             }
-            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience }),
+            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience: patience() }),
         })
     }
 
@@ -225,7 +233,7 @@ impl Admission {
         if !self.slots.take(allowance.reserve) {
             return Err(NotAdmitted::Full);
         }
-        Ok(Slot(Arc::new(Occupied { _taken: Taken(Arc::clone(&self.slots)), share })))
+        Ok(Slot(Arc::new(Occupied { share, _taken: Taken(Arc::clone(&self.slots)) })))
     }
 
     /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
@@ -245,6 +253,14 @@ impl Admission {
             self.rates.sweep();
             self.shares.sweep();
         }
+    }
+
+    /// Changes the limits; what was admitted under others stays.
+    pub fn set_limits(&self, limits: Limits) {
+        self.slots.set_limit(limits.max_connections);
+        self.in_flight.set_limits(limits.max_in_flight, limits.queue);
+        self.lobby.set_bounds(limits.lobby);
+        self.limits.store(Arc::new(limits));
     }
 
     /// The slots, to be counted.

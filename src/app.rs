@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
@@ -21,6 +22,7 @@ use crate::identity::Expiry;
 use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
 use crate::live::Live;
+use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
 use crate::telemetry::{Audit, Counters};
 use crate::worker::{self, Handle, Shared};
 use crate::{admin, telemetry};
@@ -37,6 +39,8 @@ pub struct Running {
     started: Instant,
     log_dropped: Option<ErrorCounter>,
     audit_dropped: Option<ErrorCounter>,
+    history: Arc<History>,
+    reloads: Asker,
 }
 
 impl std::fmt::Debug for Running {
@@ -84,6 +88,25 @@ pub struct Census {
     pub log_dropped: u64,
     /// Audit records that were dropped.
     pub audit_dropped: u64,
+    /// What came of reloads.
+    pub reload: Summary,
+    /// What expires, the first first.
+    pub expires: Vec<Expires>,
+}
+
+/// One thing that expires, and when.
+#[derive(Clone, Debug, Serialize)]
+pub struct Expires {
+    /// `server`, `ca` or `crl`.
+    pub kind: &'static str,
+    /// The file that it came from.
+    pub file: String,
+    /// Its subject; of a CRL, its issuer.
+    pub name: String,
+    /// Until when it is valid.
+    pub until: Timestamp,
+    /// Seconds until then; negative afterwards.
+    pub seconds_left: i64,
 }
 
 impl Running {
@@ -118,6 +141,18 @@ impl Running {
         self.live.load().expiries().collect()
     }
 
+    /// Reads everything anew and puts it in force; tells what came of it, or nothing where the server ends.
+    pub async fn reload(&self) -> Option<Attempt> {
+        self.reloads.ask_and_wait(Trigger::Request).await
+    }
+
+    fn expires(&self) -> Vec<Expires> {
+        let now = Timestamp::now();
+        let mut all: Vec<_> = self.live.load().expiries().map(|expiry| Expires::of(expiry, now)).collect();
+        all.sort_by_key(|expires| expires.until);
+        all
+    }
+
     fn tell_all(&self, order: Order) {
         self.workers.iter().for_each(|handle| handle.tell_all(order));
     }
@@ -150,7 +185,17 @@ impl Running {
             accept_errors: self.door.errors(),
             log_dropped: dropped(&self.log_dropped),
             audit_dropped: dropped(&self.audit_dropped),
+            reload: self.history.summary(),
+            expires: self.expires(),
         }
+    }
+}
+
+impl Expires {
+    fn of(expiry: Expiry, now: Timestamp) -> Self {
+        let seconds_left = expiry.until.duration_since(now).as_secs();
+        let Expiry { kind, file, name, until, .. } = expiry;
+        Self { kind: kind.name(), file, name, until, seconds_left }
     }
 }
 
@@ -161,7 +206,8 @@ pub struct App {
     listener: std::net::TcpListener,
     admin: Option<std::net::TcpListener>,
     departures: Arc<Notify>,
-    drain_timeout: Duration,
+    /// SIGHUP, heard from before the ports are bound: one that nobody expects would end the process.
+    hangups: Signal,
     /// The backend, where it is asked whether it is well.
     checked: Option<(Backend, Check)>,
     _audit: Option<WorkerGuard>,
@@ -194,12 +240,14 @@ pub enum Stop {
 }
 
 impl App {
-    /// Binds the ports and starts the workers.
+    /// Binds the ports and starts the workers. To be called in a runtime.
     ///
     /// # Errors
     /// A port, a thread or the audit file that cannot be had.
-    pub fn start(config: &Config, live: Live, log_dropped: Option<ErrorCounter>) -> Result<Self, StartError> {
+    pub fn start(loaded: Loaded, log_dropped: Option<ErrorCounter>) -> Result<Self, StartError> {
         let failed = |what: String| move |error| StartError { what, error };
+        let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals".to_owned()))?;
+        let Loaded { config, live, read, .. } = loaded;
         let listener =
             listener::bind(config.listen).map_err(failed(format!("cannot listen on {}", config.listen)))?;
         let admin = config
@@ -217,8 +265,6 @@ impl App {
             admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
             health: Arc::new(Health::new(config.backend.breaker, config.backend.check.as_ref())),
-            patience: config.patience,
-            limits: config.limits.http,
             audit,
             departures: Arc::new(Notify::new()),
         };
@@ -226,6 +272,15 @@ impl App {
             .map(|number| worker::start(number, shared.clone()))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(failed("cannot start a worker thread".to_owned()))?;
+        let checked = config.backend.check.clone().map(|check| {
+            let (live, health) = (Arc::clone(&shared.live), Arc::clone(&shared.health));
+            (Backend::new(config.backend.clone(), live, health), check)
+        });
+        let readiness_needs_backend = config.readiness_needs_backend;
+        let history = Arc::new(History::default());
+        let swap = swap(&shared, &workers);
+        let reloader = Reloader::new(read, config, Arc::clone(&shared.live), Arc::clone(&history), swap);
+        let reloads = reloader.start().map_err(failed("cannot start the thread that reloads".to_owned()))?;
         let running = Running {
             workers,
             admission: shared.admission,
@@ -233,21 +288,20 @@ impl App {
             door: Arc::default(),
             ready: AtomicBool::new(false),
             health: Arc::clone(&shared.health),
-            readiness_needs_backend: config.readiness_needs_backend,
+            readiness_needs_backend,
             started: Instant::now(),
             log_dropped,
             audit_dropped,
+            history,
+            reloads,
         };
-        let check = config.backend.check.clone();
-        let checked =
-            check.map(|check| (Backend::new(config.backend.clone(), shared.live, shared.health), check));
         Ok(Self {
             running: Arc::new(running),
             checked,
             listener,
             admin,
             departures: shared.departures,
-            drain_timeout: config.drain_timeout,
+            hangups,
             _audit: guard,
         })
     }
@@ -285,6 +339,7 @@ impl App {
             tokio::spawn(forward::watch(backend, check));
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
+        tokio::spawn(reload_at_hangups(self.hangups, running.reloads.clone()));
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
@@ -296,12 +351,13 @@ impl App {
             stop = stop => stop,
         };
         running.ready.store(false, Ordering::Relaxed);
-        let deadline = Instant::now() + self.drain_timeout;
-        tracing::info!(drain_timeout = ?self.drain_timeout, "stopping");
+        let drain_timeout = running.live.load().drain_timeout;
+        let deadline = Instant::now() + drain_timeout;
+        tracing::info!(?drain_timeout, "stopping");
         let drain = async {
             if stop == Stop::Terminate {
                 running.tell_all(Order::WindDown);
-                let _ = tokio::time::timeout(grace(self.drain_timeout), &mut accepting).await;
+                let _ = tokio::time::timeout(grace(drain_timeout), &mut accepting).await;
             }
             drop(accepting);
             running.tell_all(Order::Finish);
@@ -316,6 +372,23 @@ impl App {
             tokio::time::timeout(Duration::from_millis(500), all_departed(&running, &self.departures)).await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Puts a snapshot in force: for whatever comes from now on, and for what goes on, which is judged again by it at once.
+fn swap(shared: &Shared, workers: &Arc<[Handle]>) -> Swap {
+    let (live, admission) = (Arc::clone(&shared.live), Arc::clone(&shared.admission));
+    let workers = Arc::clone(workers);
+    Box::new(move |next, config| {
+        admission.set_limits(config.admission());
+        live.store(Arc::new(next));
+        workers.iter().for_each(Handle::review);
+    })
+}
+
+async fn reload_at_hangups(mut hangups: Signal, reloads: Asker) {
+    while hangups.recv().await.is_some() {
+        reloads.ask(Trigger::Signal);
     }
 }
 
@@ -354,7 +427,6 @@ async fn all_departed(running: &Running, departures: &Notify) {
 /// # Errors
 /// The process cannot listen to signals.
 pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
-    use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (mut terminate_again, mut interrupt_again) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

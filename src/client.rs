@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
@@ -179,7 +181,8 @@ fn fingerprint(chain: &[CertificateDer<'_>]) -> Fingerprint {
 pub struct Peer {
     /// Where it connects from.
     pub address: SocketAddr,
-    standing: Mutex<Standing>,
+    standing: ArcSwap<Standing>,
+    judgements: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -205,7 +208,7 @@ impl Peer {
             Ok(client) => Standing::Known(client),
             Err(unauthenticated) => Standing::Unknown(unauthenticated),
         };
-        Self { address, standing: Mutex::new(standing) }
+        Self { address, standing: ArcSwap::from_pointee(standing), judgements: AtomicU32::new(1) }
     }
 
     /// Who it is, at this instant and under this snapshot. A verdict that is out of date is reached again first.
@@ -218,23 +221,43 @@ impl Peer {
         live: &Live,
         now: Timestamp,
     ) -> Result<Arc<Client>, Unauthenticated> {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &*standing {
-            Standing::Known(client) if client.holds(live, now) => return Ok(Arc::clone(client)),
-            Standing::Known(client) => Arc::clone(client),
-            Standing::Unknown(because) | Standing::Fallen(because) => return Err(because.clone()),
-        };
-        let judged = verdicts.judge_again(&client, live, now);
-        *standing = match &judged {
+        match &**self.standing.load() {
+            Standing::Known(client) if client.holds(live, now) => Ok(Arc::clone(client)),
+            Standing::Known(client) => self.judge_again(client, verdicts, live, now),
+            Standing::Unknown(because) | Standing::Fallen(because) => Err(because.clone()),
+        }
+    }
+
+    /// All that a connection does is done by one thread, so its standing cannot change meanwhile.
+    fn judge_again(
+        &self,
+        client: &Client,
+        verdicts: &Verdicts,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Unauthenticated> {
+        self.judgements.fetch_add(1, Ordering::Relaxed);
+        let judged = verdicts.judge_again(client, live, now);
+        self.standing.store(Arc::new(match &judged {
             Ok(client) => Standing::Known(Arc::clone(client)),
             Err(because) => Standing::Fallen(because.clone()),
-        };
+        }));
         judged
+    }
+
+    /// Whether it is somebody.
+    pub fn is_known(&self) -> bool {
+        matches!(**self.standing.load(), Standing::Known(_))
+    }
+
+    /// How often it was judged: whoever waits for the end of its identity looks again when that grows.
+    pub fn judgements(&self) -> u32 {
+        self.judgements.load(Ordering::Relaxed)
     }
 
     /// How long it is going to be who it is, if nothing else changes; nothing where it is nobody.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
-        match &*self.standing.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &**self.standing.load() {
             Standing::Known(client) => {
                 Some(Duration::try_from(client.valid_until.duration_since(now)).unwrap_or_default())
             }
@@ -244,6 +267,6 @@ impl Peer {
 
     /// Whether it was known on this connection once, and is no more: its certificate expired or was revoked.
     pub fn has_fallen(&self) -> bool {
-        matches!(*self.standing.lock().unwrap_or_else(PoisonError::into_inner), Standing::Fallen(_))
+        matches!(**self.standing.load(), Standing::Fallen(_))
     }
 }

@@ -2,6 +2,7 @@
 //! paths are only named here; [`crate::reload`] reads what they name.
 
 mod backend;
+mod change;
 mod keys;
 mod trust;
 
@@ -34,10 +35,8 @@ pub use keys::{KEYS, Key};
 pub struct Config {
     /// Where clients connect to.
     pub listen: SocketAddr,
-    /// The server's certificate chain, PEM.
-    pub certificate: Located<PathBuf>,
-    /// Its key, PEM.
-    pub key: Located<PathBuf>,
+    /// The server's certificates: the first, and those that are chosen by the name that a client asks for.
+    pub certificates: Vec<KeyPair>,
     /// The client CAs: a PEM file or a folder of them.
     pub client_ca: Located<PathBuf>,
     /// Their CRLs: a file or a folder of them; nothing where revocation is not checked.
@@ -99,6 +98,15 @@ pub struct Limits {
     pub lobby: Bounds,
     /// Of HTTP itself.
     pub http: connection::Limits,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug)]
+pub struct KeyPair {
+    /// The chain, leaf first.
+    pub certificate: Located<PathBuf>,
+    /// The leaf's key.
+    pub key: Located<PathBuf>,
 }
 
 /// A value, and where it was written, so that what is found out about it later can point there.
@@ -211,8 +219,7 @@ impl<'a> Draft<'a> {
         let admin = self.section(&root, "admin.", "admin");
         let log = self.section(&root, "log.", "log");
 
-        let certificate = self.required_path(&tls, "certificate");
-        let key = self.required_path(&tls, "key");
+        let certificates = self.certificates(&tls);
         let client_ca = self.required_path(&tls, "client_ca");
         let policies = self.required_path(&root, "policies");
         let (settings, backend_tls) = {
@@ -251,8 +258,7 @@ impl<'a> Draft<'a> {
             audit: self.audit(&log),
             workers: self.workers(&root),
             drain_timeout: self.duration(&root, "drain_timeout"),
-            certificate: certificate?,
-            key: key?,
+            certificates: certificates?,
             client_ca: client_ca?,
             crl,
             crl_grace: self.crl_grace(&tls),
@@ -585,8 +591,8 @@ policies: policies
     fn the_least_configuration_has_safe_defaults() {
         let config = built(LEAST, &[]).unwrap();
         assert_eq!(config.listen.to_string(), "0.0.0.0:8443");
-        assert_eq!(config.certificate.value, Path::new("/etc/sidegate/a.crt"));
-        assert_eq!(config.key.value, Path::new("/k"));
+        let KeyPair { certificate, key } = &config.certificates[0];
+        assert_eq!((&*certificate.value, &*key.value), (Path::new("/etc/sidegate/a.crt"), Path::new("/k")));
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
         assert_eq!((config.limits.max_connections, config.max_in_flight), (1000, 512));
         assert_eq!(config.limits.lobby.max_per_source, 100);

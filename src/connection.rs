@@ -3,6 +3,7 @@
 mod drive;
 mod early;
 mod exchanges;
+mod lines;
 mod outbox;
 mod pulse;
 
@@ -182,7 +183,7 @@ impl Connection {
 
     /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
     fn deadline(&self) -> Option<tokio::time::Instant> {
-        let patience = &self.worker.patience;
+        let patience = self.worker.live.load().patience;
         let limit = match self.pulse.felt() {
             Felt::Busy => {
                 // Who is busy may take its time; who takes nothing of what is there may not.
@@ -207,10 +208,11 @@ pub async fn serve(
     leash: Arc<Leash>,
 ) {
     let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
-    place.is_secured();
     let live = worker.live.load_full();
+    let peer = Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now());
+    place.is_judged(peer.is_known());
     let connection = Arc::new(Connection {
-        peer: Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now()),
+        peer,
         holding: Holding::in_lobby(place),
         leash,
         protocol: secured.protocol,
@@ -230,9 +232,11 @@ pub async fn serve(
 }
 
 async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {
-    let tls = Arc::clone(&worker.live.load().tls);
-    let secured =
-        drive::until_finished(leash, handshake::secure(socket, &tls, worker.patience.handshake)).await;
+    let (tls, limit) = {
+        let live = worker.live.load();
+        (Arc::clone(&live.tls.value), live.patience.handshake)
+    };
+    let secured = drive::until_finished(leash, handshake::secure(socket, &tls, limit)).await;
     let result = match &secured {
         Some(Ok(secured)) if secured.resumed => Handshake::Resumed,
         Some(Ok(_)) => Handshake::Full,
@@ -286,7 +290,7 @@ async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
 async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     let service = service_of(&connection);
     let io = TokioIo::new(pulse::Felted::new(stream, Arc::clone(&connection)));
-    let limits = connection.worker.limits;
+    let limits = connection.worker.live.load().limits;
     let mut http = hyper::server::conn::http1::Builder::new();
     // Between requests a connection may be silent for longer than within one; the pulse tells the two apart.
     http.timer(TokioTimer::new())
@@ -321,7 +325,8 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
 /// Carries another protocol, for as long as the client is who it was.
 async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: Bytes, switch: Switch) {
     let Switch { tunnel, ending } = switch;
-    let joined = tunnel.join(stream, said, connection.worker.patience.upgrade_idle);
+    let limit = connection.worker.live.load().patience.upgrade_idle;
+    let joined = tunnel.join(stream, said, limit);
     if let (_, Some(mut switched)) = Drive::of(Switched { joined, ending }, &connection).await {
         switched.ending.moved(switched.joined.bytes());
     }
@@ -330,7 +335,7 @@ async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: By
 async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     let service = service_of(&connection);
     let (outbox, io) = Outbox::new(pulse::Felted::new(stream, Arc::clone(&connection)));
-    let limits = connection.worker.limits;
+    let limits = connection.worker.live.load().limits;
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)

@@ -13,10 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::lines::Scene;
 use self::stage::Stage;
 use crate::app::{self, App};
-use crate::config::Config;
 use crate::diagnostic::Diagnostic;
-use crate::live::Live;
-use crate::reload;
+use crate::reload::Origin;
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
@@ -39,11 +37,12 @@ pub struct Options {
 /// A port, a folder or a file that cannot be had.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>> {
     let stage = Stage::set(options).map_err(failed)?;
-    let (config, live) = load(&stage)?;
-    let log = app::start_log(&config);
+    // The files of the demo are read as `sidegate run` reads them.
+    let loaded = Origin::new(stage.configuration(), &[]).load()?;
+    let log = app::start_log(&loaded.config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
-        let app = App::start(&config, live, Some(log.dropped())).map_err(failed)?;
+        let app = App::start(loaded, Some(log.dropped())).map_err(failed)?;
         // Before a line says how to send them: a signal that nobody expects ends the process.
         let toggle = signal(SignalKind::user_defined1()).map_err(failed)?;
         let (stop, abort) = app::signals().map_err(failed)?;
@@ -53,14 +52,6 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>
             gone = obey(toggle, stage, out) => gone.map_err(failed),
         }
     })
-}
-
-/// The files of the demo are read as `sidegate run` reads them.
-fn load(stage: &Stage) -> Result<(Config, Live), Vec<Diagnostic>> {
-    let source = reload::configuration(&stage.configuration()).map_err(|problem| vec![problem])?;
-    let config = Config::build(&source, stage.folder(), &[])?;
-    let (live, _) = reload::snapshot(&config, 1)?;
-    Ok((config, live))
 }
 
 /// Stops and starts the backend as often as it is asked to; ends when nobody can read what it says.

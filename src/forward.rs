@@ -50,16 +50,23 @@ pub struct Settings {
     pub protocol: Protocol,
     /// `Host` for requests that name none (HTTP/1.0).
     pub authority: String,
-    /// Time to make a connection, TLS included.
-    pub connect_timeout: Duration,
-    /// Time from the request's headers, or the last of its body, to the response's headers.
-    pub response_timeout: Duration,
-    /// Time for which a client may send nothing of a body.
-    pub body_timeout: Duration,
+    /// How long it may take.
+    pub timeouts: Timeouts,
     /// When it counts as down.
     pub breaker: BreakerRules,
     /// How it is asked whether it is well, if it is.
     pub check: Option<Check>,
+}
+
+/// How long the backend may take, and the client on the way to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Time to make a connection, TLS included.
+    pub connect: Duration,
+    /// Time from the request's headers, or the last of its body, to the response's headers.
+    pub response: Duration,
+    /// Time for which a client may send nothing of a body.
+    pub body: Duration,
 }
 
 /// The HTTP that the backend speaks.
@@ -75,17 +82,36 @@ pub enum Protocol {
 #[derive(Debug)]
 pub struct Backend {
     settings: Settings,
-    /// Holds the backend's authorities, where it is spoken to by TLS.
+    /// Says how long it may take, and holds its authorities where it is spoken to by TLS.
     live: Arc<ArcSwap<Live>>,
-    connections: Connections,
+    /// Replaced when the backend is trusted by other certificates: what was made by those before is used to its end, and
+    /// not again.
+    connections: ArcSwap<Connections>,
     /// What all workers know of it.
     health: Arc<Health>,
 }
 
 #[derive(Debug)]
-enum Connections {
+struct Connections {
+    kind: Kind,
+    /// The certificates that they were made by ([`crate::live::Made::of`]).
+    tls: Option<[u8; 32]>,
+}
+
+#[derive(Debug)]
+enum Kind {
     Own(Arc<Pool>),
     Shared(Multiplex),
+}
+
+impl Connections {
+    fn none_yet(protocol: Protocol, live: &Live) -> Self {
+        let kind = match protocol {
+            Protocol::Http1 => Kind::Own(Arc::default()),
+            Protocol::Http2 => Kind::Shared(Multiplex::default()),
+        };
+        Self { kind, tls: live.backend_tls.as_ref().map(|tls| tls.of) }
+    }
 }
 
 /// What the backend did with a request.
@@ -117,10 +143,7 @@ impl Backend {
     /// No connection is made before the first request.
     #[must_use]
     pub fn new(settings: Settings, live: Arc<ArcSwap<Live>>, health: Arc<Health>) -> Self {
-        let connections = match settings.protocol {
-            Protocol::Http1 => Connections::Own(Arc::default()),
-            Protocol::Http2 => Connections::Shared(Multiplex::default()),
-        };
+        let connections = ArcSwap::from_pointee(Connections::none_yet(settings.protocol, &live.load()));
         Self { settings, live, connections, health }
     }
 
@@ -145,7 +168,7 @@ impl Backend {
         let upload = Upload::of(request.body());
         let mut exchange =
             pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone(), custom))));
-        let Settings { response_timeout, body_timeout, .. } = self.settings;
+        let Timeouts { response, body, .. } = self.live.load().timeouts;
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
             let (waits_for_client, moved_last) = match &upload {
@@ -153,8 +176,8 @@ impl Backend {
                 None => (false, started),
             };
             let (ends, other) = match waits_for_client {
-                true => (moved_last + body_timeout, moved_last + response_timeout),
-                false => (moved_last + response_timeout, moved_last + body_timeout),
+                true => (moved_last + body, moved_last + response),
+                false => (moved_last + response, moved_last + body),
             };
             let now = Instant::now();
             if ends <= now {
@@ -181,10 +204,11 @@ impl Backend {
         if self.settings.protocol == Protocol::Http2 {
             headers::fit_http2(&mut request, self.settings.location.scheme());
         }
+        let connections = self.trusted();
         loop {
-            let (sent, is_new) = match &self.connections {
-                Connections::Own(pool) => self.send_alone(pool, request).await?,
-                Connections::Shared(multiplex) => self.send_shared(multiplex, request).await?,
+            let (sent, is_new) = match &connections.kind {
+                Kind::Own(pool) => self.send_alone(pool, request).await?,
+                Kind::Shared(multiplex) => self.send_shared(multiplex, request).await?,
             };
             match sent {
                 Sent::Answered(response, carrier) => {
@@ -236,7 +260,7 @@ impl Backend {
     }
 
     async fn connect_shared(&self, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
-        let turn = timeout(self.settings.connect_timeout, multiplex.turn_to_dial());
+        let turn = timeout(self.live.load().timeouts.connect, multiplex.turn_to_dial());
         let _turn = turn.await.map_err(|_| BackendFault::ConnectTimeout)?;
         match multiplex.take() {
             Some(seat) => Ok((seat, false)),
@@ -247,8 +271,11 @@ impl Backend {
     /// A socket, TLS included; whether there is one is noted for all workers.
     async fn dial(&self) -> Result<Socket, BackendFault> {
         let location = &self.settings.location;
-        let tls = self.live.load().backend_tls.clone();
-        let dialed = timeout(self.settings.connect_timeout, location.dial(tls.as_ref())).await;
+        let (tls, limit) = {
+            let live = self.live.load();
+            (live.backend_tls.as_ref().map(|tls| Arc::clone(&tls.value)), live.timeouts.connect)
+        };
+        let dialed = timeout(limit, location.dial(tls.as_ref())).await;
         let dialed = dialed.unwrap_or_else(|_| {
             Err(NoSocket { fault: BackendFault::ConnectTimeout, error: io::ErrorKind::TimedOut.into() })
         });
@@ -266,17 +293,32 @@ impl Backend {
 
     /// Drops connections that have been idle for too long or were closed by the backend; to be called now and then.
     pub fn sweep(&self) {
-        match &self.connections {
-            Connections::Own(pool) => pool.sweep(),
-            Connections::Shared(multiplex) => multiplex.sweep(),
+        match &self.trusted().kind {
+            Kind::Own(pool) => pool.sweep(),
+            Kind::Shared(multiplex) => multiplex.sweep(),
         }
+    }
+
+    /// The connections, none of which was made by other certificates than those of now.
+    fn trusted(&self) -> Arc<Connections> {
+        let connections = self.connections.load_full();
+        if connections.tls.is_none() {
+            return connections;
+        }
+        let live = self.live.load();
+        if connections.tls == live.backend_tls.as_ref().map(|tls| tls.of) {
+            return connections;
+        }
+        let anew = Arc::new(Connections::none_yet(self.settings.protocol, &live));
+        self.connections.store(Arc::clone(&anew));
+        anew
     }
 
     /// Connections waiting for their next request.
     pub fn idle_connections(&self) -> usize {
-        match &self.connections {
-            Connections::Own(pool) => pool.len(),
-            Connections::Shared(multiplex) => multiplex.idle(),
+        match &self.connections.load().kind {
+            Kind::Own(pool) => pool.len(),
+            Kind::Shared(multiplex) => multiplex.idle(),
         }
     }
 }

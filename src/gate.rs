@@ -114,7 +114,7 @@ fn enter(
     })?;
     recording.is_of(&client);
 
-    if !worker.limits.allow(request) {
+    if !live.limits.allow(request) {
         return Err(Refusal::HeadersTooLarge);
     }
     target::check_framing(request.headers()).map_err(|ambiguity| {

@@ -1,6 +1,8 @@
 //! TLS, under a deadline: a socket becomes a [`Secured`] stream with the chain that the client presented. Nobody is
 //! judged here; TLS never fails for want of a good certificate (DESIGN §2.1).
 
+mod certificates;
+
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -13,6 +15,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::identity;
+
+use certificates::Certificates;
 
 /// A connection on which TLS is done.
 pub struct Secured {
@@ -95,22 +100,19 @@ impl Secured {
     }
 }
 
-/// The TLS side of one server certificate.
+/// The server's side of TLS, with its certificates: the first is for clients that ask for none of their names.
 ///
 /// Sessions are resumed by stateless tickets, one per connection: nothing is kept for a stranger. A ticket brings
 /// back the chain, never a verdict, so a ticket made under another trust bundle is no way around this one.
 ///
 /// # Errors
-/// A key that does not fit the certificate, or one that the provider cannot use.
-pub fn server_config(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, rustls::Error> {
+/// The provider cannot be used.
+pub fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(AskEveryone::new(&provider)))
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(Certificates::new(certificates)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new()?;
@@ -119,6 +121,23 @@ pub fn server_config(
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
     Ok(config)
+}
+
+/// Whether a server certificate has a name that clients can ask for.
+#[must_use]
+pub fn has_name(leaf: &CertificateDer<'_>) -> bool {
+    !certificates::names_of(leaf).is_empty()
+}
+
+/// A server certificate with its key.
+///
+/// # Errors
+/// A key that does not fit the certificate, or one that the provider cannot use.
+pub fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, rustls::Error> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
 }
 
 /// Asks for a certificate and takes any, or none. The proof of possession is always checked, except for a leaf that

@@ -1,10 +1,13 @@
-//! The snapshot that requests are judged by: policy, trust and how identities are told. Complete before it is
+//! The snapshot that requests are judged by: policy, trust, limits and how identities are told. Complete before it is
 //! visible, swapped in whole, and one and the same for the whole of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::connection::{self, Patience};
+use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Expiry, Trust};
 use crate::policy::{Network, Policy};
@@ -20,11 +23,17 @@ pub struct Live {
     /// Who says who they are.
     pub trust: Trust,
     /// The server's side of TLS, for new connections.
-    pub tls: Arc<ServerConfig>,
-    /// When the server's certificate expires.
-    pub server_expiry: Option<Expiry>,
+    pub tls: Made<ServerConfig>,
+    /// When the server's certificates expire.
+    pub server_expiries: Vec<Expiry>,
     /// Our side of TLS to the backend, where it is spoken.
-    pub backend_tls: Option<Arc<ClientConfig>>,
+    pub backend_tls: Option<Made<ClientConfig>>,
+    /// How long the backend may take.
+    pub timeouts: forward::Timeouts,
+    /// How long connections may do nothing.
+    pub patience: Patience,
+    /// The bounds of HTTP itself.
+    pub limits: connection::Limits,
     /// What may be asked for.
     pub paths: target::Rules,
     /// Proxies that are believed what they say of their own peers.
@@ -33,11 +42,29 @@ pub struct Live {
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.
     pub keeps_records: bool,
+    /// How long a stopping server waits for what runs.
+    pub drain_timeout: Duration,
+}
+
+/// Something made of files. The next snapshot has the very same while they hold the same: of TLS, whose tickets then
+/// go on being good.
+#[derive(Debug)]
+pub struct Made<T> {
+    /// What was made.
+    pub value: Arc<T>,
+    /// SHA-256 over what the files held.
+    pub of: [u8; 32],
+}
+
+impl<T> Clone for Made<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), of: self.of }
+    }
 }
 
 impl Live {
-    /// Everything of it that expires: the server's certificate, client CAs, CRLs.
+    /// Everything of it that expires: the server's certificates, client CAs, CRLs.
     pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
-        self.server_expiry.iter().cloned().chain(self.trust.expiries())
+        self.server_expiries.iter().cloned().chain(self.trust.expiries())
     }
 }

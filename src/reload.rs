@@ -1,231 +1,304 @@
-//! Look, read, check, build: what the configuration names becomes one whole snapshot, or every problem with it.
+//! Look, read, check, build, swap: everything that a running server was started with is looked at again and again, and
+//! where it changed, put in force as one whole. Any mistake leaves what was there running, and says so.
+//!
+//! What is compared is what the files hold, not when they were written: a mounted volume swaps a link, an editor
+//! replaces the file, a rotation writes it in place. What has just changed is looked at twice before it is believed,
+//! because whoever writes in place may be in the middle of it.
+
+mod contents;
+mod history;
+mod snapshot;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::sync::oneshot;
 
-use crate::config::{BackendTls, Config, Located};
+use crate::config::{Config, Override};
 use crate::diagnostic::{Diagnostic, Source};
-use crate::forward;
-use crate::handshake;
-use crate::identity::{Expiry, ExpiryKind, Trust, TrustSources};
 use crate::live::Live;
-use crate::policy::Policy;
-use crate::policy_files;
-use crate::telemetry::Destination;
-use crate::trust_files::{self, Kind};
 
-/// Reads everything that a configuration names. Warnings come with the snapshot.
-///
-/// # Errors
-/// Every problem found, each with its place.
-pub fn snapshot(config: &Config, generation: u64) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let now = Timestamp::now();
-    let mut problems = Vec::new();
-    let tls = keep(server_side(config), &mut problems);
-    let trust = keep(trust(config, generation, now), &mut problems);
-    let backend_tls = keep(config.backend_tls.as_ref().map(client_side).transpose(), &mut problems);
-    let policy = keep(policy(&config.policies), &mut problems);
-    match (tls, trust, backend_tls, policy) {
-        (
-            Some((tls, server_expiry)),
-            Some((trust, mut warnings)),
-            Some(backend_tls),
-            Some((policy, of_policy)),
-        ) => {
-            warnings.extend(of_policy);
-            let of_server = server_expiry.as_ref().and_then(|expiry| expiry.warning(now));
-            warnings.extend(of_server.map(|warning| warning.at(config.certificate.place.clone())));
-            let identity_headers = config.identity_headers.clone();
-            let keeps_records = config.audit != Destination::None;
-            let (tls, backend_tls) = (Arc::new(tls), backend_tls.map(Arc::new));
-            let live = Live {
-                generation,
-                policy,
-                trust,
-                tls,
-                server_expiry,
-                backend_tls,
-                paths: config.paths,
-                trusted_proxies: config.trusted_proxies.clone(),
-                identity_headers,
-                keeps_records,
-            };
-            Ok((live, warnings))
-        }
-        _ => Err(problems),
+use contents::{Contents, digest_of};
+use snapshot::Moment;
+
+pub use history::{Attempt, History, Outcome, Summary, Trigger};
+
+/// How often everything is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// For so long what has changed must stay as it is before it is believed.
+const SETTLE: Duration = Duration::from_millis(400);
+/// More looks than this in a row are not waited for.
+const MOST_LOOKS: usize = 20;
+/// A key that does not fit its certificate is a rotation in its middle, until it lasts this long.
+const ROTATION: Duration = Duration::from_secs(10);
+
+/// Where a configuration comes from: its file, and what was given beside it.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    file: PathBuf,
+    overrides: Vec<Override>,
+}
+
+/// A configuration with everything that it names, ready to start with.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the configuration says.
+    pub config: Config,
+    /// The first snapshot.
+    pub live: Live,
+    /// What is valid and probably not meant, or about to expire.
+    pub warnings: Vec<Diagnostic>,
+    /// What it was all read from.
+    pub read: Read,
+}
+
+/// What a server was started with, to tell what changes from then on.
+#[derive(Debug)]
+pub struct Read {
+    origin: Origin,
+    seen: [u8; 32],
+}
+
+/// One look at everything: what it was, by a digest, and what it holds.
+struct Look {
+    seen: [u8; 32],
+    found: Result<Found, Vec<Diagnostic>>,
+}
+
+/// A configuration that makes sense, and what it names.
+struct Found {
+    config: Config,
+    contents: Contents,
+    /// Keys that were changed and stay as they are until the next start.
+    needs_restart: Vec<&'static str>,
+}
+
+/// What is ready to be put in force.
+struct Built {
+    config: Config,
+    live: Live,
+    warnings: Vec<Diagnostic>,
+    needs_restart: Vec<&'static str>,
+}
+
+impl Origin {
+    /// A configuration file; overrides win over it.
+    #[must_use]
+    pub fn new(file: impl Into<PathBuf>, overrides: &[Override]) -> Self {
+        Self { file: file.into(), overrides: overrides.to_vec() }
     }
-}
 
-fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -> Option<T> {
-    result.map_err(|found| problems.extend(found)).ok()
-}
+    /// Reads the configuration and everything that it names.
+    ///
+    /// # Errors
+    /// Every problem found, each with its place.
+    pub fn load(self) -> Result<Loaded, Vec<Diagnostic>> {
+        let Look { seen, found } = self.look(None);
+        let Found { config, contents, .. } = found?;
+        let moment = Moment { generation: 1, now: Timestamp::now(), before: None };
+        let (live, warnings) = snapshot::build(&config, contents, moment)?;
+        Ok(Loaded { config, live, warnings, read: Read { origin: self, seen } })
+    }
 
-fn policy(path: &Located<PathBuf>) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let sources = policy_files::read(std::slice::from_ref(&path.value)).map_err(|mut problems| {
-        for problem in &mut problems {
-            problem.place.get_or_insert_with(|| path.place.clone());
-        }
-        problems
-    })?;
-    Policy::compile(&sources)
-}
-
-fn server_side(config: &Config) -> Result<(ServerConfig, Option<Expiry>), Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let chain = keep(certificates(&config.certificate, "the server's certificate"), &mut problems);
-    let key = keep(private_key(&config.key), &mut problems);
-    let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
-    let file = config.certificate.value.display().to_string();
-    let expiry = chain.first().and_then(|leaf| Expiry::of_certificate(ExpiryKind::Server, &file, leaf));
-    let server_config = handshake::server_config(chain, key).map_err(|error| {
-        let problem = match error {
-            rustls::Error::InconsistentKeys(_) => at(
-                &config.key,
-                format!("the key `{}` does not belong to the certificate", config.key.value.display()),
-                "name the key that the certificate was made with (`tls.certificate` and `tls.key` go together)",
-            ),
-            error => at(
-                &config.certificate,
-                format!("the server's certificate and key cannot be used: {error}"),
-                "a P-256, P-384, Ed25519 or RSA (2048 bits or more) certificate of X.509 version 3 is needed",
-            ),
+    /// What a running server cannot change is left as it is there.
+    fn look(&self, running: Option<&Config>) -> Look {
+        let source = match self.source() {
+            Ok(source) => source,
+            Err(problem) => return Look { seen: digest_of(&problem), found: Err(vec![problem]) },
         };
-        vec![problem]
-    })?;
-    Ok((server_config, expiry))
-}
-
-/// Our side of TLS to the backend.
-fn client_side(settings: &BackendTls) -> Result<ClientConfig, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let roots = keep(backend_authorities(&settings.ca), &mut problems);
-    let own = match &settings.certificate {
-        None => Some(None),
-        Some((certificate, key)) => {
-            let chain = keep(certificates(certificate, "our own certificate"), &mut problems);
-            let private = keep(private_key(key), &mut problems);
-            chain.zip(private).map(Some)
-        }
-    };
-    let (Some(roots), Some(own)) = (roots, own) else { return Err(problems) };
-    forward::client_config(roots, own, settings.protocol).map_err(|error| {
-        let named = settings.certificate.as_ref().map_or(&settings.ca, |(certificate, _)| certificate);
-        vec![at(
-            named,
-            format!("TLS to the backend cannot be set up: {error}"),
-            "`backend.tls.certificate` and `backend.tls.key` go together",
-        )]
-    })
-}
-
-fn backend_authorities(path: &Located<PathBuf>) -> Result<RootCertStore, Vec<Diagnostic>> {
-    let mut roots = RootCertStore::empty();
-    for file in trust_files::list(&path.value, Kind::Certificates)
-        .map_err(|problem| vec![problem.at(path.place.clone())])?
-    {
-        let located = Located { value: file, place: path.place.clone() };
-        for certificate in certificates(&located, "the authorities of the backend")? {
-            roots.add(certificate).map_err(|error| {
-                let message = format!("`{}` cannot be an authority: {error}", located.value.display());
-                vec![at(
-                    path,
-                    message,
-                    "put the certificates there that the backend's certificate was issued by",
-                )]
-            })?;
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        match Config::build(&source, folder, &self.overrides) {
+            Ok(mut config) => {
+                let needs_restart =
+                    running.map(|running| config.keep_until_restart(running)).unwrap_or_default();
+                let contents = Contents::read(&config);
+                let seen = digest_of(&(source, &contents));
+                Look { seen, found: Ok(Found { config, contents, needs_restart }) }
+            }
+            Err(problems) => Look { seen: digest_of(&source), found: Err(problems) },
         }
     }
-    Ok(roots)
-}
 
-/// The client CAs and their CRLs.
-fn trust(
-    config: &Config,
-    generation: u64,
-    now: Timestamp,
-) -> Result<(Trust, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let read = |path: &Located<PathBuf>, kind| trust_files::read(&path.value, kind, Some(&path.place));
-    let authorities = keep(read(&config.client_ca, Kind::Certificates), &mut problems);
-    let crls = config.crl.as_ref().map(|path| read(path, Kind::Crls)).transpose();
-    let crls = keep(crls, &mut problems);
-    let (Some(authorities), Some(crls)) = (authorities, crls) else { return Err(problems) };
-    let sources = TrustSources {
-        authorities,
-        crls,
-        usage: config.usage,
-        crl_grace: config.crl_grace,
-        crl_missing: config.crl_missing,
-        pins: config.trust_domains.clone(),
-    };
-    Trust::build(&sources, generation, now)
-}
-
-fn certificates(
-    path: &Located<PathBuf>,
-    what: &str,
-) -> Result<Vec<CertificateDer<'static>>, Vec<Diagnostic>> {
-    let bytes = fs::read(&path.value).map_err(|error| vec![unreadable(path, &path.value, &error)])?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| {
-        vec![at(
-            path,
-            format!("`{}` is no PEM file: {error}", path.value.display()),
-            "a certificate starts with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----",
-        )]
-    })?;
-    if certificates.is_empty() {
-        return Err(vec![at(
-            path,
-            format!("there is no certificate in `{}`", path.value.display()),
-            &format!(
-                "{what} are expected there in PEM, between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
-            ),
-        )]);
+    fn source(&self) -> Result<Arc<Source>, Diagnostic> {
+        let name = self.file.display().to_string();
+        let text = fs::read_to_string(&self.file).map_err(|error| {
+            Diagnostic::error("file", format!("cannot read the configuration `{name}`: {error}"))
+                .help("name it with --config FILE; README.md has one to start from")
+        })?;
+        Ok(Source::new(name, text))
     }
-    Ok(certificates)
 }
 
-fn private_key(path: &Located<PathBuf>) -> Result<PrivateKeyDer<'static>, Vec<Diagnostic>> {
-    let bytes = fs::read(&path.value).map_err(|error| vec![unreadable(path, &path.value, &error)])?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
-        let encrypted = String::from_utf8_lossy(&bytes).contains("ENCRYPTED");
-        let help = if encrypted {
-            "the key is protected by a password; write it without one, readable by this user alone"
-        } else {
-            "a key starts with -----BEGIN PRIVATE KEY-----"
+/// Puts a snapshot in force, with the limits that do not stand in it.
+pub type Swap = Box<dyn Fn(Live, &Config) + Send>;
+
+/// Looks, and puts in force what it finds, on a thread of its own: no request waits for a file.
+pub struct Reloader {
+    origin: Origin,
+    /// What was last judged, to be put in force or not.
+    seen: [u8; 32],
+    /// What is in force.
+    config: Config,
+    live: Arc<ArcSwap<Live>>,
+    swap: Swap,
+    history: Arc<History>,
+    /// Since when a key does not fit its certificate.
+    rotating: Option<Instant>,
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// Asks a running [`Reloader`] to look now.
+#[derive(Clone, Debug)]
+pub struct Asker(mpsc::Sender<Ask>);
+
+#[derive(Debug)]
+struct Ask {
+    trigger: Trigger,
+    reply: Option<oneshot::Sender<Attempt>>,
+}
+
+impl Asker {
+    /// Has everything read and put in force, changed or not, and does not wait for it.
+    pub fn ask(&self, trigger: Trigger) {
+        // Without a reloader there is nothing to reload.
+        let _ = self.0.send(Ask { trigger, reply: None });
+    }
+
+    /// Has everything read and put in force, changed or not; tells what came of it, or nothing where the server ends.
+    pub async fn ask_and_wait(&self, trigger: Trigger) -> Option<Attempt> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Ask { trigger, reply: Some(reply) }).ok()?;
+        answer.await.ok()
+    }
+}
+
+impl Reloader {
+    /// Goes on from what a server was started with. `live` is what it judges by, and `swap` changes that.
+    pub fn new(
+        read: Read,
+        config: Config,
+        live: Arc<ArcSwap<Live>>,
+        history: Arc<History>,
+        swap: Swap,
+    ) -> Self {
+        let Read { origin, seen } = read;
+        Self { origin, seen, config, live, swap, history, rotating: None }
+    }
+
+    /// Starts its thread, which goes on until the last asker is dropped.
+    ///
+    /// # Errors
+    /// There can be no further thread.
+    pub fn start(self) -> std::io::Result<Asker> {
+        let (asker, asks) = mpsc::channel();
+        std::thread::Builder::new().name("reload".to_owned()).spawn(move || self.run(&asks))?;
+        Ok(Asker(asker))
+    }
+
+    fn run(mut self, asks: &Receiver<Ask>) {
+        loop {
+            match asks.recv_timeout(LOOK_EVERY) {
+                Ok(Ask { trigger, reply }) => {
+                    // Who asks says by that that everything is as it should be.
+                    let Look { seen, found } = self.look();
+                    let built = self.built(found);
+                    let attempt = self.conclude(trigger, seen, built);
+                    // Who does not wait any more need not know.
+                    let _ = reply.map(|reply| reply.send(attempt));
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_for_changes(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn look_for_changes(&mut self) {
+        let mut look = self.look();
+        if look.seen != self.seen {
+            look = self.settled(look);
+        }
+        // It may have been changed back meanwhile.
+        if look.seen == self.seen {
+            self.rotating = None;
+            return;
+        }
+        match self.built(look.found) {
+            Err(problems) if self.is_rotation(&problems) => {}
+            built => {
+                self.conclude(Trigger::Change, look.seen, built);
+            }
+        }
+    }
+
+    /// Whether a key and its certificate are being replaced one after the other: then the next look tells.
+    fn is_rotation(&mut self, problems: &[Diagnostic]) -> bool {
+        problems.iter().all(|problem| problem.code == snapshot::KEY_MISMATCH)
+            && self.rotating.get_or_insert_with(Instant::now).elapsed() < ROTATION
+    }
+
+    fn look(&self) -> Look {
+        self.origin.look(Some(&self.config))
+    }
+
+    /// The first look that gives the same as the one before it.
+    fn settled(&self, mut look: Look) -> Look {
+        for _ in 0..MOST_LOOKS {
+            std::thread::sleep(SETTLE);
+            let again = self.look();
+            if again.seen == look.seen {
+                return again;
+            }
+            look = again;
+        }
+        let message = "what was read changes again and again";
+        let help = "write files under another name first, then rename them: that is seen as one change";
+        Look { seen: look.seen, found: Err(vec![Diagnostic::error("unsettled", message).help(help)]) }
+    }
+
+    fn built(&self, found: Result<Found, Vec<Diagnostic>>) -> Result<Built, Vec<Diagnostic>> {
+        let Found { config, contents, needs_restart } = found?;
+        let before = self.live.load();
+        let moment =
+            Moment { generation: before.generation + 1, now: Timestamp::now(), before: Some(&before) };
+        let (live, warnings) = snapshot::build(&config, contents, moment)?;
+        Ok(Built { config, live, warnings, needs_restart })
+    }
+
+    /// Puts in force what could be built, and says what came of it.
+    fn conclude(
+        &mut self,
+        trigger: Trigger,
+        seen: [u8; 32],
+        built: Result<Built, Vec<Diagnostic>>,
+    ) -> Attempt {
+        self.seen = seen;
+        self.rotating = None;
+        let (outcome, diagnostics, needs_restart) = match built {
+            Ok(Built { config, live, warnings, needs_restart }) => {
+                (self.swap)(live, &config);
+                self.config = config;
+                (Outcome::Applied, warnings, needs_restart)
+            }
+            Err(problems) => (Outcome::Refused, problems, Vec::new()),
         };
-        vec![at(path, format!("there is no usable key in `{}`: {error}", path.value.display()), help)]
-    })
-}
-
-fn unreadable(named: &Located<PathBuf>, file: &Path, error: &io::Error) -> Diagnostic {
-    let help = match error.kind() {
-        io::ErrorKind::NotFound => "check the path; relative ones are relative to the configuration file",
-        io::ErrorKind::PermissionDenied => "let the user that runs sidegate read it",
-        _ => "check the path",
-    };
-    at(named, format!("cannot read `{}`: {error}", file.display()), help)
-}
-
-fn at<T>(named: &Located<T>, message: String, help: &str) -> Diagnostic {
-    Diagnostic::error("file", message).at(named.place.clone()).help(help)
-}
-
-/// The configuration file itself.
-///
-/// # Errors
-/// It cannot be read.
-pub fn configuration(path: &Path) -> Result<Arc<Source>, Diagnostic> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        Diagnostic::error("file", format!("cannot read the configuration `{}`: {error}", path.display()))
-            .help("name it with --config FILE; README.md has one to start from")
-    })?;
-    Ok(Source::new(path.display().to_string(), text))
+        let attempt = Attempt {
+            at: Timestamp::now(),
+            trigger,
+            outcome,
+            generation: self.live.load().generation,
+            diagnostics: Vec::new(),
+            needs_restart,
+        };
+        self.history.add(attempt, &diagnostics)
+    }
 }

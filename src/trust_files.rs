@@ -78,7 +78,7 @@ pub fn read(path: &Path, kind: Kind, place: Option<&Place>) -> Result<Vec<TrustF
     let files = list(path, kind).map_err(|problem| vec![at(problem)])?;
     let (mut read, mut problems) = (Vec::new(), Vec::new());
     for file in files {
-        match read_file(&file) {
+        match bytes_of(&file) {
             Ok(bytes) => {
                 read.push(TrustFile { name: file.display().to_string(), bytes, place: place.cloned() });
             }
@@ -88,7 +88,15 @@ pub fn read(path: &Path, kind: Kind, place: Option<&Place>) -> Result<Vec<TrustF
     if problems.is_empty() { Ok(read) } else { Err(problems) }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+/// Reads one file. Problems know the place that named it.
+///
+/// # Errors
+/// It cannot be read, or is too large to be what it should be.
+pub fn read_file(path: &Path, place: &Place) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    bytes_of(path).map_err(|problem| vec![problem.at(place.clone())])
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Diagnostic> {
     let length = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
     if length > LARGEST {
         let message = format!("`{}` is larger than {} MiB", path.display(), LARGEST >> 20);

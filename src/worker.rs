@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::admission::{Admission, Place};
 use crate::client::Verdicts;
-use crate::connection::{self, Patience};
+use crate::connection;
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
@@ -39,10 +39,6 @@ pub struct Shared {
     pub backend: forward::Settings,
     /// What is known of its health.
     pub health: Arc<forward::Health>,
-    /// How long connections may do nothing.
-    pub patience: Patience,
-    /// The bounds of HTTP itself.
-    pub limits: connection::Limits,
     /// Where audit records go.
     pub audit: Option<Audit>,
     /// Connections that ended are told here.
@@ -65,10 +61,6 @@ pub struct Worker {
     pub audit: Option<Audit>,
     /// Names for requests.
     pub ids: RequestIds,
-    /// How long connections may do nothing.
-    pub patience: Patience,
-    /// The bounds of HTTP itself.
-    pub limits: connection::Limits,
     open: AtomicUsize,
     connections: Mutex<Connections>,
     departures: Arc<Notify>,
@@ -116,8 +108,6 @@ impl Worker {
             counters: Counters::default(),
             audit: shared.audit,
             ids: RequestIds::new(),
-            patience: shared.patience,
-            limits: shared.limits,
             open: AtomicUsize::new(0),
             connections: Mutex::default(),
             departures: shared.departures,

@@ -79,6 +79,7 @@ fn its_lines_show_every_refusal_that_a_new_user_should_see() {
         "504 backend_unavailable",
         "a stream",
         "expired",
+        "revoked",
         "stranger",
         "ready",
         "metrics",

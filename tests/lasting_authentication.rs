@@ -7,6 +7,7 @@ use sidegate::demo::pki::Credential;
 
 use crate::support::certificates::producer;
 use crate::support::http2::{Http2, request, wait};
+use crate::support::proxy::POLICY;
 use crate::support::tls::TLS_12;
 use crate::support::{Backend, Client, Proxy, Setup, eventually};
 
@@ -67,19 +68,36 @@ fn in_a_session_that_is_resumed() {
 }
 
 #[test]
-fn in_a_stream_that_goes_on() {
-    let backend = Backend::streaming();
-    let proxy = Proxy::in_front_of(&backend.url());
+fn in_a_stream_or_a_socket_that_goes_on() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            connection.wire.send(match request.head.starts_with("GET /live ") {
+                true => {
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                }
+                false => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+            })?;
+        }
+        Ok(())
+    });
+    let socket = "\"* /**\"\n    - { route: GET /live, upgrade: websocket }";
+    let proxy = Setup::new(&backend.url()).policy(&POLICY.replace("\"* /**\"", socket)).start();
     let (credential, end) = mortal(&proxy);
     let client = proxy.client(&credential);
     let mut http1 = client.connect(proxy.address).unwrap();
     http1.send("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     http1.until(b"data: 1\n\n").unwrap();
+    let mut socket = client.connect(proxy.address).unwrap();
+    socket
+        .send("GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .unwrap();
+    socket.until(b"\r\n\r\n").unwrap();
     let http2 = Http2::connect(&client, proxy.address).unwrap();
     let (head, mut body, _) =
         http2.open(request("GET", "/events/stream", &[]), true).unwrap().head().unwrap();
     assert_eq!(head.status, 200);
     http1.rest().expect("the end of the stream");
+    socket.rest().expect("the end of the socket");
     wait(async move { while body.data().await.is_some_and(|data| data.is_ok()) {} });
     let late = SystemTime::now().duration_since(end).unwrap_or_default();
     assert!(late < Duration::from_secs(5), "it ended {late:?} after its identity");

@@ -56,7 +56,8 @@ impl Admission {
     pub fn allowance(&self, identity: &Identity, rights: &Rights) -> Allowance {
         let limits = rights.limits();
         let of_policy = limits.connections.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-        let of_everyone = (self.max_connections_per_client > 0).then_some(self.max_connections_per_client);
+        let own = self.limits.load();
+        let of_everyone = (own.max_connections_per_client > 0).then_some(own.max_connections_per_client);
         let per_second = limits.requests_per_second.and_then(NonZeroU32::new);
         let burst = limits.requests_at_once().and_then(NonZeroU32::new);
         Allowance {
@@ -64,7 +65,7 @@ impl Admission {
             connections: of_policy.into_iter().chain(of_everyone).min(),
             rate: per_second.zip(burst).map(|(per_second, burst)| self.rates.of(per_second, burst)),
             priority: limits.priority,
-            reserve: if rights.comes_second() { self.reserve } else { Reserve::NONE },
+            reserve: if rights.comes_second() { Reserve::of(own.reserved) } else { Reserve::NONE },
         }
     }
 }

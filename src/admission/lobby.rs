@@ -1,14 +1,17 @@
-//! The lobby: connections that hold no slot. Bounded in total and per source, newest in, oldest out (DESIGN §2.4).
+//! The lobby: connections that hold no slot. Bounded in total, per source and in the handshake; newest in, oldest out, each
+//! source at its own expense (DESIGN §2.4).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use governor::clock::DefaultClock;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+use super::crowd::Crowd;
 use super::source_of;
 use crate::leash::{Leash, Order};
 
@@ -21,7 +24,7 @@ pub struct Bounds {
     pub max_per_source: usize,
     /// New connections a second from one source; as many may come at once.
     pub connections_per_second: NonZeroU32,
-    /// TLS handshakes in progress.
+    /// Connections in the middle of their TLS handshake.
     pub handshakes: usize,
 }
 
@@ -58,20 +61,24 @@ const MAX_SOURCES: usize = 65_536;
 /// The connections that hold no slot.
 #[derive(Debug)]
 pub struct Lobby {
-    bounds: Bounds,
     waiting: Mutex<Waiting>,
-    rates: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
+    rates: ArcSwap<Rates>,
 }
 
-#[derive(Debug, Default)]
+type Rates = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>;
+
+#[derive(Debug)]
 struct Waiting {
+    bounds: Bounds,
     next: u64,
-    /// By age: the first is the oldest.
-    places: BTreeMap<u64, Entry>,
-    sources: HashMap<IpAddr, BTreeSet<u64>>,
-    /// Those whose TLS handshake has not ended.
-    handshakes: BTreeSet<u64>,
-    /// By [`Bound`].
+    places: HashMap<u64, Entry>,
+    /// In the middle of their handshake; these are nobody as well.
+    shaking_hands: Crowd,
+    /// Not authenticated, or not yet.
+    nobody: Crowd,
+    /// Authenticated, and not admitted yet.
+    known: Crowd,
+    /// How many were closed for newer ones, by [`Bound`].
     evicted: [u64; 3],
 }
 
@@ -90,29 +97,37 @@ pub struct Place {
 
 impl Lobby {
     pub(super) fn new(bounds: Bounds) -> Self {
-        let quota = Quota::per_second(bounds.connections_per_second);
-        Self { bounds, waiting: Mutex::default(), rates: RateLimiter::hashmap(quota) }
+        let waiting = Waiting {
+            bounds,
+            next: 0,
+            places: HashMap::new(),
+            shaking_hands: Crowd::default(),
+            nobody: Crowd::default(),
+            known: Crowd::default(),
+            evicted: [0; 3],
+        };
+        Self { waiting: Mutex::new(waiting), rates: ArcSwap::from_pointee(rates(bounds)) }
+    }
+
+    /// Changes the bounds. Who is beyond them goes when the next one comes.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        let before = std::mem::replace(&mut self.waiting().bounds, bounds);
+        if before.connections_per_second != bounds.connections_per_second {
+            self.rates.store(Arc::new(rates(bounds)));
+        }
     }
 
     /// Whether one more connection of this source is within its rate.
     pub fn may_knock(&self, address: IpAddr) -> bool {
-        self.rates.check_key(&source_of(address)).is_ok()
+        self.rates.load().check_key(&source_of(address)).is_ok()
     }
 
-    /// Lets a connection in, whose TLS handshake begins. Where that is one too many, of this source, in total or of
-    /// handshakes, the oldest is closed: one that is old and still here has had its time, and who is slow on purpose is old.
+    /// Lets a connection in. Where that is one too many, of this source, of handshakes or in total, another one is closed:
+    /// the oldest of the source that has the most, and nobody who is authenticated before anybody who is not.
     pub fn enter(self: &Arc<Self>, address: IpAddr, leash: Arc<Leash>) -> Place {
         let source = source_of(address);
-        let waiting = &mut *self.waiting();
-        if waiting.of_source(source) >= self.bounds.max_per_source {
-            waiting.evict(Bound::Source, waiting.oldest_of(source));
-        }
-        if waiting.places.len() >= self.bounds.max_connections {
-            waiting.evict(Bound::Connections, waiting.oldest());
-        }
-        if waiting.handshakes.len() >= self.bounds.handshakes {
-            waiting.evict(Bound::Handshakes, waiting.oldest_handshake());
-        }
+        let mut waiting = self.waiting();
+        waiting.make_room(source);
         Place { number: waiting.add(source, leash), lobby: Arc::clone(self) }
     }
 
@@ -121,9 +136,9 @@ impl Lobby {
         self.waiting().places.len()
     }
 
-    /// How many of them are in their TLS handshake.
+    /// How many of them are in the middle of their handshake.
     pub fn handshakes(&self) -> usize {
-        self.waiting().handshakes.len()
+        self.waiting().shaking_hands.len()
     }
 
     /// How many were closed for newer ones, by the bound.
@@ -138,13 +153,14 @@ impl Lobby {
 
     /// Forgets sources that have not been seen for a while; to be called now and then.
     pub fn sweep(&self) {
-        self.rates.retain_recent();
-        self.rates.shrink_to_fit();
+        let rates = self.rates.load();
+        rates.retain_recent();
+        rates.shrink_to_fit();
     }
 
     /// Whether so many sources are known that they should be swept at once.
     pub fn wants_sweep(&self) -> bool {
-        self.rates.len() > MAX_SOURCES
+        self.rates.load().len() > MAX_SOURCES
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -153,10 +169,14 @@ impl Lobby {
     }
 }
 
+fn rates(bounds: Bounds) -> Rates {
+    RateLimiter::hashmap(Quota::per_second(bounds.connections_per_second))
+}
+
 impl Place {
-    /// The TLS handshake has ended.
-    pub fn is_secured(&self) {
-        self.lobby.waiting().handshakes.remove(&self.number);
+    /// The handshake is over, and it was judged who this is.
+    pub fn is_judged(&self, is_known: bool) {
+        self.lobby.waiting().judge(self.number, is_known);
     }
 }
 
@@ -171,25 +191,34 @@ impl Waiting {
         let number = self.next;
         self.next += 1;
         self.places.insert(number, Entry { source, leash });
-        self.sources.entry(source).or_default().insert(number);
-        self.handshakes.insert(number);
+        self.nobody.add(source, number);
+        self.shaking_hands.add(source, number);
         number
     }
 
-    fn of_source(&self, source: IpAddr) -> usize {
-        self.sources.get(&source).map_or(0, BTreeSet::len)
+    fn judge(&mut self, number: u64, is_known: bool) {
+        // It may have been evicted meanwhile.
+        let Some(Entry { source, .. }) = self.places.get(&number) else { return };
+        self.shaking_hands.remove(*source, number);
+        if is_known && self.nobody.remove(*source, number) {
+            self.known.add(*source, number);
+        }
     }
 
-    fn oldest_of(&self, source: IpAddr) -> Option<u64> {
-        self.sources.get(&source)?.first().copied()
-    }
-
-    fn oldest(&self) -> Option<u64> {
-        self.places.first_key_value().map(|(number, _)| *number)
-    }
-
-    fn oldest_handshake(&self) -> Option<u64> {
-        self.handshakes.first().copied()
+    /// Room for one more of a source; every bound is at least one.
+    fn make_room(&mut self, source: IpAddr) {
+        let Bounds { max_connections, max_per_source, handshakes, .. } = self.bounds;
+        while self.nobody.of_source(source) + self.known.of_source(source) >= max_per_source {
+            let oldest = self.nobody.oldest_of(source).or_else(|| self.known.oldest_of(source));
+            self.evict(Bound::Source, oldest);
+        }
+        while self.shaking_hands.len() >= handshakes {
+            self.evict(Bound::Handshakes, self.shaking_hands.first_to_go());
+        }
+        while self.places.len() >= max_connections {
+            let first = self.nobody.first_to_go().or_else(|| self.known.first_to_go());
+            self.evict(Bound::Connections, first);
+        }
     }
 
     fn evict(&mut self, bound: Bound, number: Option<u64>) {
@@ -203,12 +232,8 @@ impl Waiting {
 
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.places.remove(&number)?;
-        self.handshakes.remove(&number);
-        if let Some(numbers) = self.sources.get_mut(&entry.source) {
-            numbers.remove(&number);
-            if numbers.is_empty() {
-                self.sources.remove(&entry.source);
-            }
+        for crowd in [&mut self.shaking_hands, &mut self.nobody, &mut self.known] {
+            crowd.remove(entry.source, number);
         }
         Some(entry)
     }
@@ -220,12 +245,12 @@ mod tests {
 
     fn lobby(max_connections: usize, max_per_source: usize) -> Arc<Lobby> {
         let connections_per_second = NonZeroU32::new(5).unwrap();
-        let bounds = Bounds { max_connections, max_per_source, connections_per_second, handshakes: 100 };
-        Arc::new(Lobby::new(bounds))
-    }
-
-    fn were_closed(leashes: &[Arc<Leash>]) -> Vec<bool> {
-        leashes.iter().map(|leash| leash.was_told(Order::Close)).collect()
+        Arc::new(Lobby::new(Bounds {
+            max_connections,
+            max_per_source,
+            connections_per_second,
+            handshakes: 100,
+        }))
     }
 
     fn address(last: u8) -> IpAddr {
@@ -241,12 +266,14 @@ mod tests {
             .zip(1..)
             .map(|(leash, last)| lobby.enter(address(last), Arc::clone(leash)))
             .collect();
-        assert_eq!(were_closed(&leashes), [true, false, false]);
+        assert_eq!(
+            leashes.iter().map(|leash| leash.was_told(Order::Close)).collect::<Vec<_>>(),
+            [true, false, false]
+        );
         assert_eq!(lobby.len(), 2);
         drop(places);
         assert!(lobby.is_empty());
-        let waiting = lobby.waiting();
-        assert!(waiting.sources.is_empty() && waiting.handshakes.is_empty());
+        assert_eq!(lobby.waiting().nobody.len() + lobby.waiting().shaking_hands.len(), 0);
     }
 
     #[test]
@@ -258,22 +285,51 @@ mod tests {
         let _places: Vec<_> =
             leashes.iter().map(|leash| lobby.enter(address(2), Arc::clone(leash))).collect();
         assert!(!other.was_told(Order::Close));
-        assert_eq!(were_closed(&leashes), [true, true, false, false]);
-        assert_eq!(Bound::ALL.map(|bound| lobby.evicted(bound)), [0, 2, 0]);
+        assert_eq!(
+            leashes.iter().map(|leash| leash.was_told(Order::Close)).collect::<Vec<_>>(),
+            [true, true, false, false]
+        );
     }
 
     #[test]
-    fn of_handshakes_the_oldest_gives_way_and_who_is_through_does_not() {
-        let mut lobby = lobby(10, 10);
-        Arc::get_mut(&mut lobby).unwrap().bounds.handshakes = 2;
-        let leashes: Vec<_> = (0..5).map(|_| Arc::new(Leash::default())).collect();
-        let enter = |leash: &Arc<Leash>| lobby.enter(address(1), Arc::clone(leash));
-        let first = enter(&leashes[0]);
-        first.is_secured();
-        let _others: Vec<Place> = leashes[1..].iter().map(enter).collect();
-        assert_eq!(were_closed(&leashes), [false, true, true, false, false]);
-        assert_eq!((lobby.len(), lobby.handshakes()), (3, 2));
+    fn who_is_known_stays_as_long_as_anybody_is_not_and_few_stay_before_many() {
+        let lobby = lobby(4, 4);
+        let enter = |last| {
+            let leash = Arc::new(Leash::default());
+            (lobby.enter(address(last), Arc::clone(&leash)), leash)
+        };
+        let is_out = |(_, leash): &(Place, Arc<Leash>)| leash.was_told(Order::Close);
+        let (known, stranger) = (enter(1), enter(1));
+        known.0.is_judged(true);
+        stranger.0.is_judged(false);
+        let crowd: Vec<_> = (0..5).map(|_| enter(9)).collect();
+        assert!(!is_out(&known) && !is_out(&stranger), "they are few");
+        assert_eq!(crowd.iter().map(is_out).collect::<Vec<_>>(), [true, true, true, false, false]);
+        let others = [enter(2), enter(3), enter(4)];
+        assert!(is_out(&stranger) && !is_out(&known));
+        assert_eq!(others.each_ref().map(is_out), [false; 3]);
+        // Where everybody is known, the oldest goes.
+        others.iter().for_each(|(place, _)| place.is_judged(true));
+        let _newcomer = enter(5);
+        assert!(is_out(&known));
+    }
+
+    #[test]
+    fn handshakes_have_a_bound_of_their_own() {
+        let lobby = lobby(100, 100);
+        lobby.set_bounds(Bounds { handshakes: 2, ..lobby.waiting().bounds });
+        let enter = || {
+            let leash = Arc::new(Leash::default());
+            (lobby.enter(address(1), Arc::clone(&leash)), leash)
+        };
+        let is_out = |(_, leash): &(Place, Arc<Leash>)| leash.was_told(Order::Close);
+        let done: Vec<_> = (0..5).map(|_| enter()).inspect(|(place, _)| place.is_judged(false)).collect();
+        assert!(!done.iter().any(is_out));
+        let shaking: Vec<_> = (0..4).map(|_| enter()).collect();
+        assert_eq!(lobby.handshakes(), 2);
         assert_eq!(Bound::ALL.map(|bound| lobby.evicted(bound)), [0, 0, 2]);
+        assert_eq!(shaking.iter().map(is_out).collect::<Vec<_>>(), [true, true, false, false]);
+        assert!(!done.iter().any(is_out));
     }
 
     #[test]

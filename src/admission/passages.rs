@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -28,7 +29,7 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Passages {
     places: Places,
-    queue: Queue,
+    queue: ArcSwap<Queue>,
     /// Written only while somebody waits.
     waiting: AtomicUsize,
     line: Mutex<Line>,
@@ -72,10 +73,17 @@ impl Passages {
     pub(super) fn new(most: usize, queue: Queue) -> Arc<Self> {
         Arc::new(Self {
             places: Places::new(most),
-            queue,
+            queue: ArcSwap::from_pointee(queue),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
         })
+    }
+
+    /// Changes the bounds. Who waits already has its time; places that are free by this are given to those first.
+    pub(super) fn set_limits(self: &Arc<Self>, most: usize, queue: Queue) {
+        self.places.set_limit(most);
+        self.queue.store(Arc::new(queue));
+        self.call();
     }
 
     /// The places, to be counted.
@@ -90,7 +98,8 @@ impl Passages {
 
     /// How long somebody may wait, if there is a queue.
     pub(super) fn patience(&self) -> Duration {
-        if self.queue.length == 0 { Duration::ZERO } else { self.queue.timeout }
+        let queue = self.queue.load();
+        if queue.length == 0 { Duration::ZERO } else { queue.timeout }
     }
 
     /// A place that is free, or else one in the queue, if that is not full.
@@ -108,7 +117,7 @@ impl Passages {
         // the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let is_first = line.high.is_empty() && (priority == Priority::High || line.normal.is_empty());
-        let open = reserve.limit(self.queue.length);
+        let open = reserve.limit(self.queue.load().length);
         if is_first && self.places.take(reserve) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             return Some(Turn::Now(Passage(Arc::clone(self))));
@@ -174,7 +183,7 @@ impl Drop for Passage {
 impl Waiting {
     /// Waits for its turn, for no longer than anybody may.
     pub(super) async fn turn(mut self) -> Option<Passage> {
-        if let Ok(called) = timeout(self.passages.queue.timeout, &mut self.called).await {
+        if let Ok(called) = timeout(self.passages.patience(), &mut self.called).await {
             return called.ok();
         }
         self.leave();

@@ -5,7 +5,7 @@ mod machine;
 mod trust;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -17,7 +17,7 @@ use super::{FINE, Format, NEGATIVE, Output, instant};
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, printable};
 use crate::live::Live;
-use crate::reload;
+use crate::reload::{Loaded, Origin};
 
 /// Say what is wrong with an installation, or about to be
 ///
@@ -83,7 +83,8 @@ impl Doctor {
     }
 
     fn look(&self, output: &mut Output<'_>) -> io::Result<u8> {
-        let (config, live, warnings) = match self.load() {
+        let loaded = Origin::new(&self.config, self.overrides.given()).load();
+        let Loaded { config, live, warnings, .. } = match loaded {
             Ok(loaded) => loaded,
             Err(problems) => return output.bad_input(&problems),
         };
@@ -94,14 +95,6 @@ impl Doctor {
             Format::Json => writeln!(output.out, "{:#}", as_json(&findings))?,
         }
         Ok(if findings.iter().all(Finding::is_fine) { FINE } else { NEGATIVE })
-    }
-
-    fn load(&self) -> Result<(Config, Live, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let source = reload::configuration(&self.config).map_err(|problem| vec![problem])?;
-        let folder = self.config.parent().unwrap_or(Path::new(""));
-        let config = Config::build(&source, folder, self.overrides.given())?;
-        let (live, warnings) = reload::snapshot(&config, 1)?;
-        Ok((config, live, warnings))
     }
 }
 

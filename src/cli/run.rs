@@ -1,6 +1,6 @@
 //! `sidegate run`: the proxy.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -11,8 +11,7 @@ use crate::app::{self, App, StartError};
 use crate::config::{Config, KEYS, Override};
 use crate::descriptors;
 use crate::diagnostic::{Diagnostic, Source};
-use crate::live::Live;
-use crate::reload;
+use crate::reload::{Loaded, Origin};
 
 /// Run the proxy.
 #[derive(Debug, Args)]
@@ -83,18 +82,15 @@ impl FromArgMatches for Overrides {
 
 impl Run {
     pub(super) fn run(self) -> ExitCode {
-        let loaded = self.load();
-        let (config, live) = match loaded {
-            Ok((config, live, warnings)) => {
-                report(&warnings);
-                (config, live)
-            }
+        let loaded = match Origin::new(self.config, &self.overrides.0).load() {
+            Ok(loaded) => loaded,
             Err(problems) => {
                 report(&problems);
                 return ExitCode::from(BAD_INPUT);
             }
         };
-        match serve(&config, live) {
+        report(&loaded.warnings);
+        match serve(loaded) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 report(&[Diagnostic::error("start", error.to_string())]);
@@ -102,37 +98,30 @@ impl Run {
             }
         }
     }
-
-    fn load(&self) -> Result<(Config, Live, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let source = reload::configuration(&self.config).map_err(|problem| vec![problem])?;
-        let folder = self.config.parent().unwrap_or(Path::new(""));
-        let config = Config::build(&source, folder, &self.overrides.0)?;
-        let (live, warnings) = reload::snapshot(&config, 1)?;
-        Ok((config, live, warnings))
-    }
 }
 
-fn serve(config: &Config, live: Live) -> Result<(), StartError> {
+fn serve(loaded: Loaded) -> Result<(), StartError> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error| StartError { what, error }
     };
-    let log = app::start_log(config);
-    let nothing_allowed = live.policy.allows_nothing();
+    let config = loaded.config.clone();
+    let log = app::start_log(&config);
+    let nothing_allowed = loaded.live.policy.allows_nothing();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed("cannot start a runtime"))?;
     runtime.block_on(async {
-        let app = App::start(config, live, Some(log.dropped()))?;
+        let app = App::start(loaded, Some(log.dropped()))?;
         let (stop, abort) = app::signals().map_err(failed("cannot listen to signals"))?;
         if nothing_allowed {
             tracing::warn!(policies = %config.policies.value.display(), "the policy allows nothing: every request will be denied");
         }
-        if let Some(warning) = descriptors::limit().and_then(|limit| descriptors::shortage(config, limit)) {
+        if let Some(warning) = descriptors::limit().and_then(|limit| descriptors::shortage(&config, limit)) {
             tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
         }
-        announce(&app, config);
+        announce(&app, &config);
         app.serve(stop, abort).await.map_err(failed("cannot serve"))
     })
 }

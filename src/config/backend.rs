@@ -6,11 +6,11 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 
-use super::{Draft, Located, Section};
+use super::{Draft, KeyPair, Located, Section};
 use crate::admission::Queue;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::document::{Node, Reader};
-use crate::forward::{BreakerRules, Check, Location, Protocol, Settings};
+use crate::forward::{BreakerRules, Check, Location, Protocol, Settings, Timeouts};
 
 /// TLS to the backend.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct BackendTls {
     /// The authorities that its certificate must come from: a PEM file or a folder of them.
     pub ca: Located<PathBuf>,
     /// Our own certificate and its key, PEM, where the backend asks for one.
-    pub certificate: Option<(Located<PathBuf>, Located<PathBuf>)>,
+    pub certificate: Option<KeyPair>,
     /// What is agreed on by ALPN.
     pub protocol: Protocol,
 }
@@ -53,9 +53,11 @@ impl Draft<'_> {
         if url.is_none() && self.diagnostics.len() == before {
             self.missing(section, "url");
         }
-        let connect_timeout = self.duration(section, "connect_timeout");
-        let response_timeout = self.duration(section, "response_timeout");
-        let body_timeout = self.duration(http, "body_timeout");
+        let timeouts = Timeouts {
+            connect: self.duration(section, "connect_timeout"),
+            response: self.duration(section, "response_timeout"),
+            body: self.duration(http, "body_timeout"),
+        };
         let server_name = self.read(tls, "server_name", server_name);
         let ca = self.optional_path(tls, "ca");
         let certificate = self.optional_path(tls, "certificate");
@@ -79,9 +81,7 @@ impl Draft<'_> {
             location,
             protocol: url.value.protocol,
             authority: url.value.authority,
-            connect_timeout,
-            response_timeout,
-            body_timeout,
+            timeouts,
             breaker,
             check,
         };
@@ -138,7 +138,7 @@ impl Draft<'_> {
         protocol: Protocol,
     ) -> Option<BackendTls> {
         let certificate = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(certificate), Some(key)) => Some(KeyPair { certificate, key }),
             (None, None) => None,
             (Some(_), None) => {
                 self.missing(section, "key");

@@ -24,6 +24,12 @@ pub const KEYS: &[Key] = &[
     key("tls.certificate", "FILE", "", "The server's certificate chain (PEM)"),
     key("tls.key", "FILE", "", "The key of the server's certificate (PEM)"),
     key(
+        "tls.certificates",
+        "LIST",
+        "[]",
+        "Further server certificates, each for clients that ask for one of its names (SNI): [{certificate: b.crt, key: b.key}]",
+    ),
+    key(
         "tls.client_ca",
         "PATH",
         "",
@@ -150,15 +156,15 @@ pub const KEYS: &[Key] = &[
         "limits.lobby.max_connections",
         "N",
         "1000",
-        "Connections without a slot; the oldest makes room for the newest",
+        "Connections without a slot; the oldest of the source that has the most makes room for the newest",
     ),
     key("limits.lobby.max_per_source", "N", "100", "Connections without a slot from one address"),
     key("limits.lobby.connections_per_second", "N", "100", "New connections a second from one address"),
     key(
         "limits.lobby.handshakes",
         "N",
-        "64",
-        "TLS handshakes in progress; the oldest gives way to the newest",
+        "512",
+        "Connections in the middle of their TLS handshake; the oldest of the source that has the most makes room",
     ),
     key("limits.lobby.handshake_timeout", "DURATION", "5s", "Time for the TLS handshake"),
     key(

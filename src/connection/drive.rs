@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 /// After its farewell a connection that does nothing more is closed this soon.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// What goes on for who stops being somebody has so much time to end; then even a stream is cut.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub(super) struct Drive<H> {
     connection: Arc<Connection>,
     /// Looks at the pulse now and then; a request moves no timer.
     look: Pin<Box<Sleep>>,
+    /// How often the client was judged when that timer was set.
+    judgements: u32,
     finishing: bool,
     /// What goes on was begun by a client that is nobody any more.
     orphaned: bool,
@@ -126,6 +128,7 @@ impl<H: Http> Drive<H> {
             http: Some(http),
             connection: Arc::clone(connection),
             look: Box::pin(tokio::time::sleep_until(first)),
+            judgements: connection.peer.judgements(),
             finishing: false,
             orphaned: false,
             held: false,
@@ -156,6 +159,7 @@ impl<H: Http> Drive<H> {
             if !self.finishing && self.is_to_finish() {
                 continue;
             }
+            self.keep_up_with_identity();
             if self.look.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -186,6 +190,19 @@ impl<H: Http> Drive<H> {
             self.finishing = true;
             http.finish();
             self.look.as_mut().reset(Instant::now() + FAREWELL);
+        }
+    }
+
+    /// Judged again, the client may be who it is for a shorter time than the timer was set for.
+    fn keep_up_with_identity(&mut self) {
+        let judgements = self.connection.peer.judgements();
+        if judgements == self.judgements {
+            return;
+        }
+        self.judgements = judgements;
+        let tick = Instant::now() + time_to_look(&self.connection);
+        if tick < self.look.deadline() {
+            self.look.as_mut().reset(tick);
         }
     }
 
@@ -226,7 +243,7 @@ impl<H: Http> Drive<H> {
 
 /// When a time limit, or the client's identity, can be over.
 fn time_to_look(connection: &Connection) -> Duration {
-    let patience = connection.worker.patience.shortest();
+    let patience = connection.worker.live.load().patience.shortest();
     let identity = connection.peer.time_left(Timestamp::now());
     // It is true until the end of that instant.
     identity.map_or(patience, |left| patience.min(left + Duration::from_millis(1)))

@@ -13,6 +13,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::lines::Lines;
 use super::{Asked, Connection};
 use crate::handshake::Protocol;
 
@@ -175,6 +176,8 @@ impl Drop for Busy {
 pub(super) struct Felted<S> {
     stream: S,
     connection: Arc<Connection>,
+    /// Of HTTP/1.1.
+    lines: Option<Lines>,
     /// How many requests had begun when all answers to them were last known to be written whole.
     written_after: u32,
     withheld: Option<StatusCode>,
@@ -182,7 +185,8 @@ pub(super) struct Felted<S> {
 
 impl<S> Felted<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, written_after: 0, withheld: None }
+        let lines = (connection.protocol == Protocol::Http1).then(Lines::default);
+        Self { stream, connection, lines, written_after: 0, withheld: None }
     }
 
     /// The stream, and the status that hyper would have answered with where it could not parse.
@@ -214,6 +218,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.connection.pulse.read();
+            self.lines.iter_mut().for_each(|lines| lines.look(buf, before));
         }
         read
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::pki;
+
 /// The most connections that the line about a full server holds open; above that it would take too many.
 const MOST_HELD: usize = 64;
 
@@ -66,6 +68,7 @@ impl Scene {
                 format!("{} -d '{{\"order\":43}}' {events}", self.curl(Some("consumer"))),
             ),
         ];
+        lines.extend(self.revoke());
         lines.extend(self.full());
         lines.extend([
             line("stop the backend (the same line starts it again)", self.toggle()),
@@ -92,6 +95,25 @@ impl Scene {
 
     fn read_again(&self) -> String {
         format!("{} {}", self.curl(Some("consumer")), self.url("/events"))
+    }
+
+    /// The proxy would see the change by itself; nobody likes to wait for two seconds.
+    fn revoke(&self) -> [Line; 3] {
+        let put = |crl| {
+            let (crl, place) = (self.file(crl), self.file(pki::CRL));
+            format!("cp {crl} {place} && curl -sS -i -X POST http://{}/reload", self.admin)
+        };
+        [
+            line(
+                "revoke the reader's certificate, which ends its stream too: 200",
+                put(pki::CONSUMER_REVOKED),
+            ),
+            line(
+                "a revoked certificate: 401 invalid_certificate",
+                format!("{} {}", self.curl(Some("consumer")), self.url("/events")),
+            ),
+            line("take that back: 200", put(pki::NOBODY_REVOKED)),
+        ]
     }
 
     /// Holds every slot with a stream of its own, and asks for one more as soon as each of them has said its first

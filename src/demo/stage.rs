@@ -87,6 +87,7 @@ tls:
   certificate: server.crt
   key: server.key
   client_ca: ca.crt
+  crl: {crl}
 backend:
   url: http://{backend}
 policies: policies/
@@ -100,6 +101,7 @@ log:
 drain_timeout: 1s
 ",
             listen = loopback(options.port),
+            crl = pki::CRL,
             backend = self.backend_address,
             slots = options.max_connections,
             admin = loopback(options.admin_port),

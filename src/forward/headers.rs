@@ -329,7 +329,7 @@ pub fn custom_of_trailers<B: Body>(request: &Request<B>, custom: &Arc<Custom>) -
 
 /// The names that a client may not set in trailers either, with those that frame, route or authenticate a message, or
 /// say how to read it (RFC 9110 §6.5.1).
-pub(super) fn strip_trailers(trailers: &mut HeaderMap, custom: &Custom) {
+pub fn strip_trailers(trailers: &mut HeaderMap, custom: &Custom) {
     const OTHERS: [&str; 13] = [
         "authorization",
         "cache-control",

@@ -18,7 +18,7 @@ use super::breaker::{Breaker, Turn};
 use super::{Backend, BreakerRules, Location, Protocol, Settings, Socket};
 
 /// How the backend is asked whether it is well (`backend.health`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// What is asked for, by GET.
     pub path: PathAndQuery,

@@ -71,6 +71,10 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
         .into_iter()
         .map(|result| (vec![("result", result.name())], sum(&|counters| counters.handshakes(result))));
     let evicted = Bound::ALL.map(|bound| (vec![("bound", bound.name())], running.evicted(bound)));
+    let reloads = vec![
+        (vec![("result", "applied")], census.reload.applied),
+        (vec![("result", "refused")], census.reload.refused),
+    ];
     let dropped =
         vec![(vec![("kind", "log")], census.log_dropped), (vec![("kind", "audit")], census.audit_dropped)];
     vec![
@@ -92,6 +96,7 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             "Connections that could not be accepted, for want of descriptors for example",
             one(census.accept_errors),
         ),
+        ("reloads", "Reloads of the configuration and what it names, by what came of them", reloads),
         (
             "backend_breaker_openings",
             "How often requests began to be kept back because the backend could not be reached",
@@ -125,6 +130,16 @@ fn gauges(census: &Census) -> Vec<Family> {
             "config_generation",
             "Counts the snapshots of policy and trust that were put in force",
             one(census.generation),
+        ),
+        (
+            "reload_success",
+            "1 unless the last reload was refused; what was in force before is then still in force",
+            one(u64::from(census.reload.success)),
+        ),
+        (
+            "last_reload_timestamp_seconds",
+            "When the last reload was decided, this way or the other, in seconds since 1970; 0 before the first",
+            one(census.reload.decided_at.map_or(0, Timestamp::as_second)),
         ),
         ("ready", "1 while the readiness probe answers yes", one(u64::from(census.ready))),
     ]

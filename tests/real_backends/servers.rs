@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::support::http1::Wire;
 use crate::support::proxy::Process;
-use crate::support::tools::script;
+use crate::support::tools::{node, script};
 use crate::support::{DEADLINE, installed, is_missing};
 
 /// A running server; it and all its processes end when this is dropped.
@@ -170,18 +170,6 @@ pub fn node_script(name: &str, module: &str) -> Option<Server> {
     let mut command = node(module)?;
     command.arg(script("real_backends").join(name));
     Some(Server::start(command, tempfile::tempdir().unwrap(), "listening on"))
-}
-
-/// Node, where it has this module.
-fn node(module: &str) -> Option<Command> {
-    let modules = installed("node_modules/");
-    let is_there = format!("require('node:module').createRequire(process.env.MODULES)('{module}')");
-    if is_missing(module, Command::new("node").args(["-e", &is_there]).env("MODULES", &modules)) {
-        return None;
-    }
-    let mut command = Command::new("node");
-    command.env("MODULES", modules).env("NODE_ENV", "production");
-    Some(command)
 }
 
 /// The Python that has these modules.

@@ -18,6 +18,31 @@ impl Admin {
         Wire::plain(self.address).and_then(|mut wire| wire.ask(&request)).unwrap()
     }
 
+    /// Asks by POST, with nothing to say.
+    pub fn post(self, path: &str, headers: &str) -> Answer {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        Wire::plain(self.address).and_then(|mut wire| wire.ask(&request)).unwrap()
+    }
+
+    /// Has everything read anew and put in force.
+    #[track_caller]
+    pub fn reload(self) -> Value {
+        let answer = self.post("/reload", "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Has everything read anew, of which something is wrong.
+    #[track_caller]
+    pub fn refused_reload(self) -> Value {
+        let answer = self.post("/reload", "");
+        assert_eq!(answer.status, 422, "{answer:?}");
+        answer.json()
+    }
+
     pub fn metrics(self) -> Metrics {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");

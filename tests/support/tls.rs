@@ -81,6 +81,11 @@ impl Client {
 }
 
 impl Tls {
+    /// The certificate that the server showed.
+    pub fn server(&self) -> Vec<u8> {
+        self.stream.conn.peer_certificates().unwrap()[0].to_vec()
+    }
+
     pub fn is_resumed(&self) -> bool {
         self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }

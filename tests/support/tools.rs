@@ -22,3 +22,15 @@ pub fn installed(name: &str) -> PathBuf {
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
+
+/// Node, where it has this module.
+pub fn node(module: &str) -> Option<Command> {
+    let modules = installed("node_modules/");
+    let is_there = format!("require('node:module').createRequire(process.env.MODULES)('{module}')");
+    if is_missing(module, Command::new("node").args(["-e", &is_there]).env("MODULES", &modules)) {
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.env("MODULES", modules).env("NODE_ENV", "production");
+    Some(command)
+}

@@ -1,6 +1,7 @@
 //! Certificates and CRLs: how long they last, and whether clients will take the server's.
 
 use std::fs;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -13,7 +14,7 @@ use crate::live::Live;
 
 pub(super) fn look(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<_> = live.expiries().map(|expiry| of_expiry(&expiry, now)).collect();
-    findings.extend(server_chain(config));
+    findings.extend(config.certificates.iter().filter_map(|named| server_chain(&named.certificate.value)));
     if !live.trust.checks_revocation() {
         findings.push(Finding::fine("revocation", "not checked: `tls.crl` is not set"));
     }
@@ -43,9 +44,9 @@ fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
 }
 
 /// What clients need: names to compare, and each certificate with its issuer after it.
-fn server_chain(config: &Config) -> Option<Finding> {
-    let file = config.certificate.value.display();
-    let bytes = fs::read(&config.certificate.value).ok()?;
+fn server_chain(path: &Path) -> Option<Finding> {
+    let file = path.display();
+    let bytes = fs::read(path).ok()?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().ok()?;
     let names = chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok());
     let has_name = names.is_some_and(|identity| {

@@ -131,7 +131,6 @@ fn quote(text: &str, always: bool, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn no_value_of_a_certificate_makes_a_header_a_line_or_an_element() {
@@ -159,82 +158,5 @@ mod tests {
         };
         assert_eq!(told(&[b"a"]), ["client-cert: :YQ==:"]);
         assert_eq!(told(&[b"a", b"b", b"c"]), ["client-cert: :YQ==:", "client-cert-chain: :Yg==:, :Yw==:"]);
-    }
-
-    /// What a reader of the header makes of a percent-encoded text.
-    fn decoded(text: &str) -> String {
-        let mut bytes = text.bytes();
-        let mut out = Vec::new();
-        while let Some(byte) = bytes.next() {
-            out.push(match byte {
-                b'%' => {
-                    let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
-                }
-                byte => byte,
-            });
-        }
-        String::from_utf8(out).unwrap()
-    }
-
-    /// The pairs of an XFCC element, as Envoy's grammar reads them: a quote starts a quoted value, in which a backslash
-    /// takes the next character as it is; `;` ends a pair, `,` the element.
-    fn pairs(element: &str) -> Vec<(String, String)> {
-        let mut characters = element.chars().peekable();
-        let mut pairs = Vec::new();
-        while characters.peek().is_some() {
-            let key: String = characters.by_ref().take_while(|character| *character != '=').collect();
-            let mut text = String::new();
-            if characters.next_if_eq(&'"').is_some() {
-                loop {
-                    match characters.next().expect("the end of a quoted value") {
-                        '\\' => text.push(characters.next().unwrap()),
-                        '"' => break,
-                        character => text.push(character),
-                    }
-                }
-            }
-            for character in characters.by_ref() {
-                match character {
-                    ';' => break,
-                    ',' => panic!("a second element in {element}"),
-                    character => text.push(character),
-                }
-            }
-            pairs.push((key, decoded(&text)));
-        }
-        pairs
-    }
-
-    /// Any text, and more often one that means harm.
-    fn text() -> impl Strategy<Value = String> {
-        let harm = prop::sample::select(vec![
-            "\r\n", ",", ";", "\"", "\\", "%", "=", " ", "%2C", "\0", "\u{85}", "é", "URI=",
-        ]);
-        prop::collection::vec(prop_oneof![harm.prop_map(str::to_owned), any::<String>()], 1..6)
-            .prop_map(|parts| parts.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_stays_in_its_place_in_a_list_and_is_given_back(texts in prop::collection::vec(text(), 1..4)) {
-            let joined = texts.iter().map(|text| one_token(text)).collect::<Vec<_>>().join(",");
-            prop_assert!(value(&joined).is_some());
-            prop_assert!(joined.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{joined:?}");
-            prop_assert_eq!(joined.split(',').map(|token| decoded(token.trim())).collect::<Vec<_>>(), texts);
-        }
-
-        #[test]
-        fn any_text_stays_in_its_pair_of_xfcc_and_is_given_back(subject in text(), uri in text(), dns in text()) {
-            let told = [(Attribute::Subject, subject), (Attribute::Uri, uri), (Attribute::Dns, dns)];
-            let element = xfcc(&Identity::of_attributes(told.clone()));
-            prop_assert!(element.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{element:?}");
-            let expected: Vec<_> = ["Subject", "URI", "DNS"]
-                .into_iter()
-                .zip(told)
-                .map(|(key, (_, text))| (key.to_owned(), text))
-                .collect();
-            prop_assert_eq!(pairs(&element), expected);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! From the bytes of files to a trust bundle, with every problem of every file. Nothing is read here.
 
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,13 @@ pub struct TrustFile {
     pub bytes: Vec<u8>,
     /// Where the configuration names it.
     pub place: Option<Place>,
+}
+
+/// By its name and what is in it.
+impl Hash for TrustFile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.bytes).hash(state);
+    }
 }
 
 /// The trust domain of the authorities in one file (`tls.trust_domains`).

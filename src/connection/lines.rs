@@ -1,0 +1,274 @@
+//! The ends of lines in what an HTTP/1.1 client sends. hyper takes a lone LF for one, as RFC 9112 §2.2 lets it; a proxy
+//! on the way that does not has read other headers than we would. So heads and trailers with one are none.
+//!
+//! Where a head ends and a body begins is read here a second time, and only for that. A body is never touched, so
+//! nothing depends on it where the two readings could differ: what is framed in an odd way is refused by hyper.
+
+use bytes::BufMut;
+use http::header;
+use memchr::memchr;
+use tokio::io::ReadBuf;
+
+/// What hyper is given from a lone LF on: no header can hold it, and it is complete.
+const NO_HEAD: &[u8] = b"\0\r\n\r\n";
+
+/// How far the messages of one connection have been read.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    at: At,
+    /// A line whose end has not come yet.
+    begun: Vec<u8>,
+    next: Framing,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    #[default]
+    Head,
+    /// So many bytes are left of a body, or of a chunk with its line's end; then comes that.
+    Bytes(u64, Then),
+    ChunkSize,
+    Trailers,
+    /// Nothing is known of what follows: hyper refuses it, or it is another protocol.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Head,
+    ChunkSize,
+}
+
+/// What the head that is being read says of its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Framing {
+    /// Nothing yet: it is not even begun.
+    #[default]
+    Unbegun,
+    Length(u64),
+    Chunked,
+    Unknown,
+}
+
+impl Lines {
+    /// Looks at what was just read, everything after `before`; cuts it where a head has a lone LF, so that hyper
+    /// refuses that head.
+    pub(super) fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if let Some(lone) = self.lone_line_feed(read) {
+            self.at = At::Unknown;
+            buf.set_filled(before + lone);
+            // hyper makes more room than this before it reads. Without it, no head is complete here.
+            if buf.remaining_mut() >= NO_HEAD.len() {
+                buf.put_slice(NO_HEAD);
+            }
+        }
+    }
+
+    /// Where a head or a trailer has a line that ends in LF alone.
+    fn lone_line_feed(&mut self, read: &[u8]) -> Option<usize> {
+        let mut rest = read;
+        while !rest.is_empty() {
+            if self.at == At::Unknown {
+                return None;
+            }
+            if let At::Bytes(left, then) = self.at {
+                let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                rest = rest.get(here..).unwrap_or_default();
+                self.at = after(left - here as u64, then);
+                continue;
+            }
+            let Some(end) = memchr(b'\n', rest) else {
+                self.begun.extend_from_slice(rest);
+                return None;
+            };
+            let (line, after) =
+                (rest.get(..end).unwrap_or_default(), rest.get(end + 1..).unwrap_or_default());
+            if !self.take_line(line) {
+                return Some(read.len() - after.len() - 1);
+            }
+            rest = after;
+        }
+        None
+    }
+
+    /// A line without its LF. Whether it ended in CRLF, where that is looked at.
+    fn take_line(&mut self, line: &[u8]) -> bool {
+        let mut begun = std::mem::take(&mut self.begun);
+        let whole = if begun.is_empty() {
+            line
+        } else {
+            begun.extend_from_slice(line);
+            &begun
+        };
+        let Some(text) = whole.strip_suffix(b"\r") else {
+            // hyper refuses such a chunk by itself.
+            let is_chunk = self.at == At::ChunkSize;
+            self.at = At::Unknown;
+            return is_chunk;
+        };
+        self.at = match self.at {
+            At::Head => self.head(text),
+            At::ChunkSize => chunk(text),
+            At::Trailers if text.is_empty() => At::Head,
+            at => at,
+        };
+        true
+    }
+
+    fn head(&mut self, line: &[u8]) -> At {
+        if line.is_empty() {
+            return match std::mem::take(&mut self.next) {
+                // Empty lines before a request are nothing (RFC 9112 §2.2).
+                Framing::Unbegun => At::Head,
+                Framing::Length(length) => after(length, Then::Head),
+                Framing::Chunked => At::ChunkSize,
+                Framing::Unknown => At::Unknown,
+            };
+        }
+        self.next = match (self.next, field(line)) {
+            (Framing::Unbegun, _) => Framing::Length(0),
+            (Framing::Unknown, _) | (_, Field::Upgrade) => Framing::Unknown,
+            (Framing::Chunked, _) | (_, Field::Coding) => Framing::Chunked,
+            (_, Field::Length(length)) => length.map_or(Framing::Unknown, Framing::Length),
+            (framing, Field::Other) => framing,
+        };
+        At::Head
+    }
+}
+
+fn after(left: u64, then: Then) -> At {
+    match (left, then) {
+        (0, Then::Head) => At::Head,
+        (0, Then::ChunkSize) => At::ChunkSize,
+        (left, then) => At::Bytes(left, then),
+    }
+}
+
+/// What a header says of framing.
+enum Field {
+    Length(Option<u64>),
+    Coding,
+    /// Another protocol may follow, in which a lone LF is a byte like others.
+    Upgrade,
+    Other,
+}
+
+fn field(line: &[u8]) -> Field {
+    if !matches!(line.first(), Some(b'C' | b'c' | b'T' | b't' | b'U' | b'u')) {
+        return Field::Other;
+    }
+    let Some((name, value)) = memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) else {
+        return Field::Other;
+    };
+    let is = |other: header::HeaderName| name.eq_ignore_ascii_case(other.as_str().as_bytes());
+    if is(header::CONTENT_LENGTH) {
+        Field::Length(number(value.get(1..).unwrap_or_default().trim_ascii(), 10))
+    } else if is(header::TRANSFER_ENCODING) {
+        Field::Coding
+    } else if is(header::UPGRADE) {
+        Field::Upgrade
+    } else {
+        Field::Other
+    }
+}
+
+/// What follows the line of a chunk's size.
+fn chunk(line: &[u8]) -> At {
+    let size = line.split(|byte| matches!(byte, b';' | b' ' | b'\t')).next().unwrap_or_default();
+    match number(size, 16).map(|size| (size, size.checked_add(2))) {
+        Some((0, _)) => At::Trailers,
+        Some((_, Some(with_its_end))) => At::Bytes(with_its_end, Then::ChunkSize),
+        _ => At::Unknown,
+    }
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let is_plain = digits.first().is_some_and(u8::is_ascii_hexdigit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
+    u64::from_str_radix(text, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Where the first lone LF is, read in pieces of that size; counted from the start.
+    fn found(bytes: &[u8], piece: usize) -> Option<usize> {
+        let mut lines = Lines::default();
+        let mut start = 0;
+        bytes.chunks(piece).find_map(|piece| {
+            let at = lines.lone_line_feed(piece).map(|at| start + at);
+            start += piece.len();
+            at
+        })
+    }
+
+    #[track_caller]
+    fn assert_found(bytes: impl AsRef<[u8]>, expected: Option<usize>) {
+        let bytes = bytes.as_ref();
+        for piece in [1, 2, 3, 7, bytes.len()] {
+            assert_eq!(found(bytes, piece), expected, "{:?} by {piece}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    const NEXT: &str = "GET /b HTTP/1.1\nHost: b\r\n\r\n";
+
+    #[test]
+    fn a_lone_line_feed_is_found_in_any_head_and_in_no_body() {
+        assert_found("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None);
+        assert_found(NEXT, Some(15));
+        assert_found("GET / HTTP/1.1\r\nHost: a\r\n\n", Some(25));
+        assert_found("\r\n\nGET / HTTP/1.1\r\n\r\n", Some(2));
+        for (first, framing_is_odd) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-LENGTH:  6 \r\n\r\na\nb\n\nc", false),
+            ("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n\r\n", false),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=\"\ty\r\na\nb\r\nA \r\n\n\n\n\n\n\n\n\n\n\n\r\n0\r\nX: y\r\n\r\n",
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n",
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n1\r\n\n\r\n0\r\n\r\n",
+                false,
+            ),
+            ("POST / HTTP/1.1\r\nContent-Length: +6\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", true),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", true),
+            ("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", true),
+        ] {
+            let expected = (!framing_is_odd).then(|| first.len() + 15);
+            assert_found(format!("{first}{NEXT}"), expected);
+        }
+        let trailers = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: a\nY: b\r\n\r\n";
+        assert_found(trailers, trailers.find("\nY"));
+    }
+
+    #[test]
+    fn what_hyper_gets_of_it_is_complete_and_no_head() {
+        let mut storage = [0; 64];
+        let mut buf = ReadBuf::new(&mut storage);
+        buf.put_slice(b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n");
+        Lines::default().look(&mut buf, 0);
+        assert_eq!(buf.filled(), b"GET / HTTP/1.1\r\nA: b\0\r\n\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_lines_in_any_pieces_are_read_alike(
+            lines in prop::collection::vec(prop::sample::select(vec![
+                "\r\n", "\n", "a\n", "a\r\n", "\r\n\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "0\r\n", "2\r\n", "\r",
+            ]), 0..40),
+            piece in 1_usize..50,
+        ) {
+            let bytes = lines.concat().into_bytes();
+            prop_assert_eq!(found(&bytes, piece), found(&bytes, bytes.len().max(1)));
+        }
+    }
+}

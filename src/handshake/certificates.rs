@@ -1,0 +1,117 @@
+//! The server's certificates, and which of them a client is shown: the first that is for the name that it asks for (SNI,
+//! RFC 6066 §3) and has a key of a kind that it knows. What is asked of the client is the same whichever it is.
+
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{SignatureScheme, pki_types::CertificateDer};
+
+use crate::identity::{Attribute, Identity};
+
+#[derive(Debug)]
+pub(super) struct Certificates(Vec<Certificate>);
+
+#[derive(Debug)]
+struct Certificate {
+    /// Its DNS names, in lower case.
+    names: Box<[String]>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl Certificates {
+    /// The first is for clients that ask for none of their names, or for no name at all.
+    pub(super) fn new(all: Vec<CertifiedKey>) -> Self {
+        Self(all.into_iter().map(Certificate::new).collect())
+    }
+
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let name = name.map(str::to_ascii_lowercase);
+        let named = |kind: fn(&Certificate, &str) -> bool| {
+            let name = name.as_deref();
+            self.0.iter().filter(move |certificate| name.is_some_and(|name| kind(certificate, name)))
+        };
+        let in_order =
+            named(Certificate::is_for).chain(named(Certificate::is_for_all_beside)).chain(self.0.iter());
+        let usable = in_order.into_iter().find(|certificate| certificate.suits(schemes));
+        // Where none is usable the client is told so by TLS itself.
+        usable.or(self.0.first()).map(|certificate| Arc::clone(&certificate.certified))
+    }
+}
+
+impl Certificate {
+    fn new(certified: CertifiedKey) -> Self {
+        let names = certified.cert.first().map(names_of).unwrap_or_default();
+        Self { names, certified: Arc::new(certified) }
+    }
+
+    fn is_for(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+    }
+
+    /// `*.shop.example` is for every name one label below `shop.example` (RFC 6125 §6.4.3).
+    fn is_for_all_beside(&self, name: &str) -> bool {
+        let Some((_, parent)) = name.split_once('.') else { return false };
+        self.names.iter().any(|own| own.strip_prefix("*.") == Some(parent))
+    }
+
+    fn suits(&self, schemes: &[SignatureScheme]) -> bool {
+        self.certified.key.choose_scheme(schemes).is_some()
+    }
+}
+
+/// The DNS names of a certificate, in lower case; none where it cannot be read.
+pub(super) fn names_of(leaf: &CertificateDer<'_>) -> Box<[String]> {
+    let identity = Identity::of_certificate(leaf).ok();
+    let names = identity.iter().flat_map(|identity| identity.values(Attribute::Dns));
+    names.map(str::to_ascii_lowercase).collect()
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::pki::{Authority, Leaf};
+
+    fn certificates(names: &[&[&str]]) -> Certificates {
+        let ca = Authority::root("ca").unwrap();
+        let certified = names.iter().map(|names| {
+            let names = names.iter().map(|name| rcgen::SanType::DnsName((*name).try_into().unwrap()));
+            let names: Vec<_> = names.collect();
+            let leaf = Leaf::client("Shop", "server").with(|params| params.subject_alt_names = names);
+            let credential = ca.issue(&leaf).unwrap();
+            super::super::certified(credential.chain.clone(), credential.key.clone_key()).unwrap()
+        });
+        Certificates::new(certified.collect())
+    }
+
+    #[test]
+    fn the_name_that_is_asked_for_decides_and_the_first_is_for_all_others() {
+        let all = certificates(&[&["a.example"], &["*.b.example"], &["x.b.example", "c.example"]]);
+        let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
+        let chosen = |name: Option<&str>| {
+            let chosen = all.choose(name, &schemes).unwrap();
+            all.0.iter().position(|certificate| Arc::ptr_eq(&certificate.certified, &chosen)).unwrap()
+        };
+        for (name, expected) in [
+            (None, 0),
+            (Some("a.example"), 0),
+            (Some("unknown.example"), 0),
+            (Some("y.b.example"), 1),
+            (Some("x.b.example"), 2),
+            (Some("X.B.Example"), 2),
+            (Some("c.example"), 2),
+            (Some("b.example"), 0),
+            (Some("y.x.b.example"), 0),
+        ] {
+            assert_eq!(chosen(name), expected, "{name:?}");
+        }
+        // A kind of key that nobody has changes nothing.
+        assert!(all.choose(Some("c.example"), &[SignatureScheme::RSA_PKCS1_SHA256]).is_some());
+    }
+}

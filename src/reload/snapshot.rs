@@ -1,0 +1,277 @@
+//! Check and build: what was read becomes one whole snapshot, or every problem with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::contents::{Contents, Held, KeyPairHeld, digest_of};
+use crate::config::{BackendTls, Config, KeyPair, Located};
+use crate::diagnostic::Diagnostic;
+use crate::forward;
+use crate::handshake;
+use crate::identity::{Expiry, ExpiryKind, Trust, TrustFile, TrustSources};
+use crate::live::{Live, Made};
+use crate::policy::Policy;
+use crate::telemetry::Destination;
+
+/// The code of the problem that solves itself while a key and its certificate are replaced one after the other.
+pub(super) const KEY_MISMATCH: &str = "key-mismatch";
+
+/// The instant of a snapshot, and what was in force before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment<'l> {
+    pub(super) generation: u64,
+    pub(super) now: Timestamp,
+    pub(super) before: Option<&'l Live>,
+}
+
+/// Builds a snapshot of what was read. Warnings come with it.
+///
+/// # Errors
+/// Every problem found, each with its place.
+pub(super) fn build(
+    config: &Config,
+    contents: Contents,
+    moment: Moment<'_>,
+) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let before = moment.before;
+    let tls = keep(server_side(config, &contents.server, before), &mut problems);
+    let held = contents.backend_ca.zip(config.backend_tls.as_ref());
+    let backend_tls = held.map(|(ca, settings)| {
+        client_side(
+            settings,
+            ca,
+            contents.backend_own.as_ref(),
+            before.and_then(|live| live.backend_tls.as_ref()),
+        )
+    });
+    let backend_tls = keep(backend_tls.transpose(), &mut problems);
+    let trust = keep(trust(config, contents.authorities, contents.crls, moment), &mut problems);
+    let policy = keep(contents.policies.and_then(|sources| Policy::compile(&sources)), &mut problems);
+    let (Some(tls), Some(backend_tls), Some((trust, mut warnings)), Some((policy, of_policy))) =
+        (tls, backend_tls, trust, policy)
+    else {
+        return Err(problems);
+    };
+    let server_expiries = server_expiries(config, &contents.server);
+    warnings.extend(of_policy);
+    warnings.extend(server_expiries.iter().filter_map(|(expiry, named)| {
+        expiry.warning(moment.now).map(|warning| warning.at(named.place.clone()))
+    }));
+    let live = Live {
+        generation: moment.generation,
+        policy,
+        trust,
+        tls,
+        server_expiries: server_expiries.into_iter().map(|(expiry, _)| expiry).collect(),
+        backend_tls,
+        timeouts: config.backend.timeouts,
+        patience: config.patience,
+        limits: config.limits.http,
+        paths: config.paths,
+        trusted_proxies: config.trusted_proxies.clone(),
+        identity_headers: config.identity_headers.clone(),
+        keeps_records: config.audit != Destination::None,
+        drain_timeout: config.drain_timeout,
+    };
+    Ok((live, warnings))
+}
+
+fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -> Option<T> {
+    result.map_err(|found| problems.extend(found)).ok()
+}
+
+/// Our certificates and keys. Where no file of them has changed, it is the same as before, and so are its tickets.
+fn server_side(
+    config: &Config,
+    held: &[KeyPairHeld],
+    before: Option<&Live>,
+) -> Result<Made<ServerConfig>, Vec<Diagnostic>> {
+    let of = digest_of(held);
+    if let Some(same) = before.map(|live| &live.tls).filter(|made| made.of == of) {
+        return Ok(same.clone());
+    }
+    let mut problems = Vec::new();
+    let pairs = config.certificates.iter().zip(held);
+    let certified: Vec<_> =
+        pairs.filter_map(|(named, held)| keep(certified(named, held), &mut problems)).collect();
+    problems.extend(nameless(config, &certified));
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let made = handshake::server_config(certified)
+        .map_err(|error| vec![Diagnostic::error("file", format!("TLS cannot be set up: {error}"))])?;
+    Ok(Made { value: Arc::new(made), of })
+}
+
+fn certified(named: &KeyPair, held: &KeyPairHeld) -> Result<CertifiedKey, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let chain =
+        keep(chain_of(&named.certificate, &held.certificate, "the server's certificate"), &mut problems);
+    let key = keep(key_of(&named.key, &held.key), &mut problems);
+    let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
+    handshake::certified(chain, key).map_err(|error| vec![unusable(named, &error)])
+}
+
+fn unusable(named: &KeyPair, error: &rustls::Error) -> Diagnostic {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let message =
+                format!("the key `{}` does not belong to the certificate", named.key.value.display());
+            let help = "name the key that the certificate was made with (`tls.certificate` and `tls.key` go together)";
+            Diagnostic::error(KEY_MISMATCH, message).at(named.key.place.clone()).help(help)
+        }
+        error => at(
+            &named.certificate,
+            format!("the server's certificate and key cannot be used: {error}"),
+            "a P-256, P-384, Ed25519 or RSA (2048 bits or more) certificate of X.509 version 3 is needed",
+        ),
+    }
+}
+
+/// A further certificate is chosen by its names; without one nobody would ever see it.
+fn nameless<'c>(config: &'c Config, certified: &'c [CertifiedKey]) -> impl Iterator<Item = Diagnostic> + 'c {
+    let further = config.certificates.iter().zip(certified).skip(1);
+    let nameless = further.filter(|(_, certified)| !certified.cert.first().is_some_and(handshake::has_name));
+    nameless.map(|(named, _)| {
+        at(
+            &named.certificate,
+            format!("the certificate `{}` has no DNS name", named.certificate.value.display()),
+            "issue it with the names that clients ask for; the first certificate alone needs none",
+        )
+    })
+}
+
+fn server_expiries<'c>(config: &'c Config, held: &[KeyPairHeld]) -> Vec<(Expiry, &'c Located<PathBuf>)> {
+    let pairs = config.certificates.iter().zip(held);
+    let expiries = pairs.filter_map(|(named, held)| {
+        let leaf = CertificateDer::from_pem_slice(held.certificate.as_ref().ok()?).ok()?;
+        let file = named.certificate.value.display().to_string();
+        Some((Expiry::of_certificate(ExpiryKind::Server, &file, &leaf)?, &named.certificate))
+    });
+    expiries.collect()
+}
+
+/// Our side of TLS to the backend.
+fn client_side(
+    settings: &BackendTls,
+    ca: Held<Vec<TrustFile>>,
+    own: Option<&KeyPairHeld>,
+    before: Option<&Made<ClientConfig>>,
+) -> Result<Made<ClientConfig>, Vec<Diagnostic>> {
+    let of = digest_of(&(&ca, own));
+    if let Some(same) = before.filter(|made| made.of == of) {
+        return Ok(same.clone());
+    }
+    let mut problems = Vec::new();
+    let roots = keep(ca.and_then(|files| roots_of(settings, &files)), &mut problems);
+    let own = match settings.certificate.as_ref().zip(own) {
+        None => Some(None),
+        Some((named, held)) => {
+            let chain =
+                keep(chain_of(&named.certificate, &held.certificate, "our own certificate"), &mut problems);
+            let key = keep(key_of(&named.key, &held.key), &mut problems);
+            chain.zip(key).map(Some)
+        }
+    };
+    let (Some(roots), Some(own)) = (roots, own) else { return Err(problems) };
+    let made = forward::client_config(roots, own, settings.protocol).map_err(|error| {
+        let named = settings.certificate.as_ref().map_or(&settings.ca, |named| &named.certificate);
+        let code = match error {
+            rustls::Error::InconsistentKeys(_) => KEY_MISMATCH,
+            _ => "file",
+        };
+        let help = "`backend.tls.certificate` and `backend.tls.key` go together";
+        let message = format!("TLS to the backend cannot be set up: {error}");
+        vec![Diagnostic::error(code, message).at(named.place.clone()).help(help)]
+    })?;
+    Ok(Made { value: Arc::new(made), of })
+}
+
+fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore, Vec<Diagnostic>> {
+    let mut roots = RootCertStore::empty();
+    for TrustFile { name, bytes, .. } in files {
+        for certificate in certificates(&settings.ca, name, bytes, "the authorities of the backend")? {
+            roots.add(certificate).map_err(|error| {
+                let message = format!("`{name}` cannot be an authority: {error}");
+                let help = "put the certificates there that the backend's certificate was issued by";
+                vec![at(&settings.ca, message, help)]
+            })?;
+        }
+    }
+    Ok(roots)
+}
+
+/// The client CAs and their CRLs.
+fn trust(
+    config: &Config,
+    authorities: Held<Vec<TrustFile>>,
+    crls: Option<Held<Vec<TrustFile>>>,
+    moment: Moment<'_>,
+) -> Result<(Trust, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let authorities = keep(authorities, &mut problems);
+    let crls = keep(crls.transpose(), &mut problems);
+    let (Some(authorities), Some(crls)) = (authorities, crls) else { return Err(problems) };
+    let sources = TrustSources {
+        authorities,
+        crls,
+        usage: config.usage,
+        crl_grace: config.crl_grace,
+        crl_missing: config.crl_missing,
+        pins: config.trust_domains.clone(),
+    };
+    Trust::build(&sources, moment.generation, moment.now)
+}
+
+fn chain_of(
+    named: &Located<PathBuf>,
+    held: &Held<Vec<u8>>,
+    what: &str,
+) -> Result<Vec<CertificateDer<'static>>, Vec<Diagnostic>> {
+    let bytes = held.as_ref().map_err(Clone::clone)?;
+    certificates(named, &named.value.display().to_string(), bytes, what)
+}
+
+fn certificates(
+    named: &Located<PathBuf>,
+    file: &str,
+    bytes: &[u8],
+    what: &str,
+) -> Result<Vec<CertificateDer<'static>>, Vec<Diagnostic>> {
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(bytes).collect::<Result<_, _>>().map_err(|error| {
+            let help = "a certificate starts with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----";
+            vec![at(named, format!("`{file}` is no PEM file: {error}"), help)]
+        })?;
+    if certificates.is_empty() {
+        let help = format!(
+            "{what} are expected there in PEM, between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+        );
+        return Err(vec![at(named, format!("there is no certificate in `{file}`"), &help)]);
+    }
+    Ok(certificates)
+}
+
+fn key_of(named: &Located<PathBuf>, held: &Held<Vec<u8>>) -> Result<PrivateKeyDer<'static>, Vec<Diagnostic>> {
+    let bytes = held.as_ref().map_err(Clone::clone)?;
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
+        let encrypted = String::from_utf8_lossy(bytes).contains("ENCRYPTED");
+        let help = if encrypted {
+            "the key is protected by a password; write it without one, readable by this user alone"
+        } else {
+            "a key starts with -----BEGIN PRIVATE KEY-----"
+        };
+        vec![at(named, format!("there is no usable key in `{}`: {error}", named.value.display()), help)]
+    })
+}
+
+fn at<T>(named: &Located<T>, message: String, help: &str) -> Diagnostic {
+    Diagnostic::error("file", message).at(named.place.clone()).help(help)
+}

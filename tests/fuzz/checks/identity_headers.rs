@@ -1,0 +1,105 @@
+//! Any text in a certificate: each header that tells it is one line, stays one value of one list, and gives the text back to
+//! whoever reads it by its grammar.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::Request;
+use http::header::{HeaderMap, HeaderName};
+use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, rewrite};
+use sidegate::identity::{Attribute, Identity};
+
+/// The attributes that the text is cut into, and how XFCC calls them.
+const TOLD: [(Attribute, &str); 3] =
+    [(Attribute::Subject, "Subject"), (Attribute::Uri, "URI"), (Attribute::Dns, "DNS")];
+
+/// The text is cut at `\u{1}` into values of all these in turn.
+pub fn check(text: &str) {
+    let texts: Vec<&str> = text.split('\u{1}').collect();
+    let told = texts.iter().zip(TOLD.iter().cycle());
+    let identity =
+        Identity::of_attributes(told.map(|(text, (attribute, _))| (*attribute, (*text).to_owned())));
+    let chain: Vec<_> = texts.iter().map(|text| text.as_bytes().into()).collect();
+    let custom =
+        TOLD.map(|(attribute, name)| (HeaderName::try_from(format!("own-{name}")).unwrap(), attribute));
+    let settings =
+        IdentitySettings { client_cert: true, client_cert_chain: true, xfcc: true, custom: Arc::new(custom) };
+    let headers = headers_of(&IdentityHeaders::of(&settings, &identity, &chain));
+
+    let one = |name: &str| -> Option<String> {
+        let values: Vec<_> = headers.get_all(name).iter().collect();
+        assert!(values.len() <= 1, "{values:?}");
+        let value = values.first()?.as_bytes();
+        assert!(value.iter().all(|byte| (0x20..=0x7e).contains(byte)), "{name}: {values:?}");
+        Some(String::from_utf8(value.to_vec()).unwrap())
+    };
+    let certificates = |name| one(name).map(|value| byte_sequences(&value)).unwrap_or_default();
+    let given = [certificates("client-cert"), certificates("client-cert-chain")].concat();
+    assert_eq!(given, texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>());
+    for (attribute, name) in TOLD {
+        let got = one(&format!("own-{name}"));
+        let got = got.map(|value| value.split(',').map(decoded).collect::<Vec<_>>()).unwrap_or_default();
+        assert_eq!(got, identity.values(attribute).collect::<Vec<_>>(), "{name}");
+    }
+    let expected: Vec<(String, String)> = TOLD
+        .iter()
+        .flat_map(|(attribute, key)| {
+            identity.values(*attribute).map(|value| ((*key).to_owned(), value.to_owned()))
+        })
+        .collect();
+    assert_eq!(pairs(&one("x-forwarded-client-cert").unwrap()), expected);
+}
+
+fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
+    let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
+    let request_id = "0123456789abcdef0123456789abcdef";
+    let said = Said { identity, connection: &connection, host: "a", request_id, trusted: false };
+    let mut request = Request::new(());
+    rewrite(&mut request, &[], &said);
+    std::mem::take(request.headers_mut())
+}
+
+/// A list of byte sequences (RFC 8941 §3.1, §3.3.5).
+fn byte_sequences(list: &str) -> Vec<Vec<u8>> {
+    let item = |item: &str| {
+        let inner = item.strip_prefix(':').and_then(|item| item.strip_suffix(':'));
+        STANDARD.decode(inner.unwrap_or_else(|| panic!("no byte sequence: {item}"))).unwrap()
+    };
+    list.split(", ").map(item).collect()
+}
+
+/// What a reader of a header makes of a percent-encoded text.
+fn decoded(text: &str) -> String {
+    String::from_utf8(super::readings::unquote(text)).unwrap()
+}
+
+/// The pairs of an XFCC element, as Envoy's grammar reads them: a quote starts a quoted value, in which a backslash takes
+/// the next character as it is; `;` ends a pair, `,` the element.
+fn pairs(element: &str) -> Vec<(String, String)> {
+    let mut characters = element.chars().peekable();
+    let mut pairs = Vec::new();
+    while characters.peek().is_some() {
+        let key: String = characters.by_ref().take_while(|character| *character != '=').collect();
+        let mut text = String::new();
+        if characters.next_if_eq(&'"').is_some() {
+            loop {
+                match characters.next().expect("the end of a quoted value") {
+                    '\\' => text.push(characters.next().unwrap()),
+                    '"' => break,
+                    character => text.push(character),
+                }
+            }
+        }
+        for character in characters.by_ref() {
+            match character {
+                ';' => break,
+                ',' => panic!("a second element in {element}"),
+                character => text.push(character),
+            }
+        }
+        pairs.push((key, decoded(&text)));
+    }
+    pairs
+}

@@ -1,0 +1,148 @@
+//! Any headers and trailers of a client: the backend gets those that it may say, as they came; what Sidegate says of the
+//! client, once; and nothing else.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Version};
+use sidegate::forward::headers::{
+    ConnectionHeaders, Custom, IdentityHeaders, IdentitySettings, Said, rewrite, strip_trailers,
+};
+use sidegate::identity::{Attribute, Identity};
+
+const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
+
+/// Names that a client may not say, folded.
+const FORBIDDEN: &str = "client-cert client-cert-chain proxy proxy-authorization remote-user x-http-method \
+    x-http-method-override x-method-override x-original-host x-original-uri x-original-url \
+    x-rewrite-url x-real-ip x-request-id forwarded";
+const FORBIDDEN_STARTS: &str = "x-forwarded- x-client- x-ssl- x-remote- x-envoy- ssl-client-";
+const OF_THE_CONNECTION: &str =
+    "connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings";
+/// What is made anew, or said in one way.
+const MADE_ANEW: &str = "content-length cookie expect host traceparent tracestate via who-is-it";
+const NOT_IN_TRAILERS: &str = "authorization cache-control content-encoding content-length content-range content-type cookie \
+    expect host max-forwards range trailer transfer-encoding";
+
+fn lists(names: &str, name: &str) -> bool {
+    names.split(' ').any(|listed| listed == name)
+}
+
+fn fold(name: &str) -> String {
+    name.to_lowercase().replace(['_', '.'], "-")
+}
+
+fn is_forbidden(name: &str) -> bool {
+    let folded = fold(name);
+    lists(FORBIDDEN, &folded)
+        || folded == "who-is-it"
+        || FORBIDDEN_STARTS.split(' ').any(|start| folded.starts_with(start))
+        || (["content-length", "host", "transfer-encoding"].contains(&folded.as_str()) && folded != name)
+}
+
+/// `name:value` lines, as many as are headers at all.
+fn fields(text: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let name = parts.next().and_then(|name| HeaderName::from_bytes(name).ok());
+        let value = parts.next().and_then(|value| HeaderValue::from_bytes(value.trim_ascii()).ok());
+        if let (Some(name), Some(value)) = (name, value) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+fn named_by_connection(fields: &HeaderMap) -> Vec<String> {
+    let values = fields.get_all("connection").iter();
+    let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tokens.map(|token| String::from_utf8_lossy(token).trim().to_lowercase()).collect()
+}
+
+fn custom() -> Arc<Custom> {
+    Arc::new([(HeaderName::from_static("who-is-it"), Attribute::CommonName)])
+}
+
+pub fn check(text: &[u8]) {
+    let fields = fields(text);
+    check_headers(&fields);
+    check_trailers(&fields);
+}
+
+fn check_headers(fields: &HeaderMap) {
+    let identity = Identity::of_attributes([(Attribute::CommonName, "somebody".to_owned())]);
+    let settings =
+        IdentitySettings { client_cert: true, client_cert_chain: true, xfcc: true, custom: custom() };
+    let identity = IdentityHeaders::of(&settings, &identity, &[b"leaf".as_slice().into()]);
+    let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
+    let said = Said {
+        identity: &identity,
+        connection: &connection,
+        host: "events.example",
+        request_id: REQUEST_ID,
+        trusted: false,
+    };
+    let mut request = Request::new(());
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = fields.clone();
+    rewrite(&mut request, &custom(), &said);
+    let got = request.headers();
+
+    for (name, value) in [
+        ("host", "events.example"),
+        ("client-cert", ":bGVhZg==:"),
+        ("who-is-it", "somebody"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "events.example"),
+        ("forwarded", "for=192.0.2.1;proto=https;host=\"events.example\""),
+        ("x-request-id", REQUEST_ID),
+    ] {
+        assert_eq!(got.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}: {fields:?}");
+    }
+    for once in ["traceparent", "x-forwarded-client-cert"] {
+        assert_eq!(got.get_all(once).iter().count(), 1, "{once}: {fields:?}");
+    }
+    assert!(got.get("client-cert-chain").is_none(), "{fields:?}");
+    let set = ["client-cert", "forwarded", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host"];
+    let set = [&set[..], &["x-forwarded-proto", "x-request-id", "who-is-it"]].concat();
+    let (named, te) = (named_by_connection(fields), got.get("te").is_some());
+    for name in got.keys().map(HeaderName::as_str) {
+        assert!(set.contains(&name) || !is_forbidden(name), "{name}: {fields:?}");
+        let is_hop = lists(OF_THE_CONNECTION, name) && !(te && ["te", "connection"].contains(&name));
+        assert!(!is_hop, "{name}: {fields:?}");
+    }
+    assert!(!te || (got["te"] == "trailers" && got["connection"] == "te"), "{fields:?}");
+    for name in fields.keys().map(HeaderName::as_str) {
+        let is_free = !is_forbidden(name)
+            && !lists(OF_THE_CONNECTION, name)
+            && !lists(MADE_ANEW, name)
+            && !named.contains(&name.to_owned());
+        let (before, after) = (fields.get_all(name), got.get_all(name));
+        if is_free {
+            assert!(before.iter().eq(after.iter()), "{name}: {fields:?} became {got:?}");
+        }
+    }
+}
+
+fn check_trailers(fields: &HeaderMap) {
+    let mut got = fields.clone();
+    strip_trailers(&mut got, &custom());
+    let named = named_by_connection(fields);
+    let may_be = |name: &str| {
+        !is_forbidden(name)
+            && !lists(OF_THE_CONNECTION, name)
+            && !lists(NOT_IN_TRAILERS, &fold(name))
+            && !named.contains(&name.to_owned())
+    };
+    for name in fields.keys().map(HeaderName::as_str) {
+        let (before, after) = (fields.get_all(name), got.get_all(name));
+        if may_be(name) {
+            assert!(before.iter().eq(after.iter()), "{name}: {fields:?} became {got:?}");
+        } else {
+            assert!(after.iter().next().is_none(), "{name}: {fields:?} became {got:?}");
+        }
+    }
+}

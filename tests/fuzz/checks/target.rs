@@ -1,0 +1,58 @@
+//! Any bytes as the target of a request: what is accepted is read alike by everybody; what a setting lets through is a way
+//! up, or to another host, for nobody.
+
+use sidegate::target::{Allowed, Form, Rules, Target};
+
+use super::readings::{READERS, has_dots, unquote};
+
+/// The path that is judged, where the target is accepted.
+pub fn judged(target: &Target) -> String {
+    let segments: Vec<_> = target.segments().map(String::from_utf8_lossy).collect();
+    format!("/{}", segments.join("/"))
+}
+
+pub fn check(text: &str) {
+    let asked = format!("GET {text}");
+    if let Ok(target) = Target::of_text(&asked, Rules::STRICT) {
+        check_read_alike(&target);
+    }
+    let forms = Form::ALL.iter().map(|(_, form)| Allowed::NONE.with(*form));
+    for allowed in forms.chain([Allowed::ALL]) {
+        if let Ok(target) = Target::of_text(&asked, Rules { allowed, ..Rules::STRICT }) {
+            check_no_way_up(&target, text);
+        }
+    }
+}
+
+fn check_read_alike(target: &Target) {
+    let (forwarded, judged) = (target.path_and_query().as_str(), judged(target));
+    assert!(forwarded.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{forwarded:?}");
+    for (name, read) in READERS {
+        let reading = read(forwarded).unwrap_or_else(|| panic!("{name} refuses {forwarded:?}"));
+        assert_eq!(reading.path, judged, "{name} reads {forwarded:?}");
+        assert_eq!(reading.query, target.query().unwrap_or_default(), "{name} reads {forwarded:?}");
+        assert!(!reading.climbs && !reading.elsewhere, "{name} reads {forwarded:?} as {reading:?}");
+    }
+    // Judged again, as a replay does, it is the same.
+    let again = Target::of_text(&format!("GET {forwarded}"), Rules::STRICT).map(|again| self::judged(&again));
+    assert_eq!(again.ok(), Some(judged), "{forwarded:?}");
+}
+
+fn check_no_way_up(target: &Target, text: &str) {
+    let forwarded = target.path_and_query().as_str();
+    for reading in READERS.iter().filter_map(|(_, read)| read(forwarded)) {
+        assert!(!reading.climbs && !reading.elsewhere, "{text:?} is read as {reading:?}");
+    }
+    let once = unquote(target.path());
+    let twice = unquote(&String::from_utf8_lossy(&once));
+    for decoded in [once, twice] {
+        let cut = String::from_utf8_lossy(&decoded)
+            .split('/')
+            .flat_map(|part| part.split('\\'))
+            .map(|segment| segment.split(';').next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join("/");
+        assert!(!has_dots(&cut, &['/']), "{text:?} is decoded to {cut:?}");
+        assert!(!cut.bytes().any(|byte| byte.is_ascii_control()), "{text:?} is decoded to {cut:?}");
+    }
+}

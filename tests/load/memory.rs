@@ -1,0 +1,136 @@
+//! As much as clients can make the proxy hold: connections that have begun a large head, uploads that nobody takes, answers
+//! that nobody reads. What it uses stays below what the configuration lets one expect (`deploy/README.md`, "Memory").
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::backend::{Backend, Mood};
+use crate::client::{self, Connection};
+use crate::report::Report;
+use crate::support::{Client, Proxy, Setup};
+
+const SLOTS: u64 = 100;
+const LOBBY: u64 = 300;
+const IN_FLIGHT: u64 = 100;
+
+/// The most memory that a configuration lets be used, in bytes.
+pub fn bound(config: &Value) -> u64 {
+    let number = |path: &[&str], default: u64| {
+        path.iter().fold(config, |value, key| &value[*key]).as_u64().unwrap_or(default)
+    };
+    let connections =
+        number(&["limits", "max_connections"], 1000) + number(&["limits", "lobby", "max_connections"], 1000);
+    let header_bytes = number(&["limits", "http", "max_header_bytes"], 65_536);
+    let in_flight = number(&["backend", "max_in_flight"], 512);
+    FIXED + connections * (CONNECTION + 2 * header_bytes) + in_flight * EXCHANGE
+}
+
+const FIXED: u64 = 64 << 20;
+const CONNECTION: u64 = 128 << 10;
+const EXCHANGE: u64 = 640 << 10;
+
+/// What a process uses, in bytes.
+pub fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+}
+
+pub fn run(report: &mut Report, _: Duration) {
+    let backend = Backend::start(Mood::Silent);
+    let mut setup = Setup::new(&backend.url()).set("limits.max_connections", SLOTS);
+    setup.config["limits"]["lobby"]["max_connections"] = LOBBY.into();
+    setup.config["limits"]["lobby"]["request_timeout"] = "60s".into();
+    setup.config["limits"]["lobby"]["connections_per_second"] = 100_000.into();
+    setup.config["backend"]["max_in_flight"] = IN_FLIGHT.into();
+    setup.config["backend"]["response_timeout"] = "60s".into();
+    setup.config["log"] = serde_json::json!({ "audit": "none" });
+    let proxy = setup.start();
+    let empty = resident(proxy.process.id());
+    report.tells("at rest", format!("{} MiB", empty >> 20));
+    client::run(fill(report, &proxy));
+}
+
+async fn fill(report: &mut Report, proxy: &Proxy) {
+    let tasks = tokio::task::LocalSet::new();
+    for number in 0..SLOTS {
+        let (client, address) = (proxy.producer(), proxy.address);
+        tasks.spawn_local(async move {
+            if number % 2 == 0 {
+                uploads(&client, address).await
+            } else {
+                uploads_http2(&client, address).await
+            }
+        });
+    }
+    let all_in_flight = || proxy.admin.metrics().value("sidegate_requests_in_flight") >= IN_FLIGHT as f64;
+    let start = Instant::now();
+    while !all_in_flight() && start.elapsed() < client::PATIENCE {
+        tasks.run_until(sleep(Duration::from_millis(100))).await;
+    }
+    let mut lobby = Vec::new();
+    for number in 0..LOBBY {
+        lobby.push(tasks.run_until(begins_a_head(&proxy.anonymous(), proxy.address, number)).await);
+    }
+    tasks.run_until(sleep(Duration::from_secs(1))).await;
+    let (used, most) = (resident(proxy.process.id()), bound(&proxy.setup.config));
+    let census = proxy.admin.status();
+    report.tells("slots used", &census["slots_used"]);
+    report.tells("lobby", &census["lobby"]);
+    report.tells("in flight", &census["in_flight"]);
+    report.holds(
+        "memory",
+        format!("{} MiB", used >> 20),
+        &format!("at most {} MiB", most >> 20),
+        used <= most,
+    );
+    // Otherwise nothing was tried.
+    let filled = census["slots_used"].as_u64() == Some(SLOTS)
+        && census["in_flight"].as_u64() == Some(IN_FLIGHT)
+        && census["lobby"].as_u64() == Some(LOBBY);
+    report.holds("everything is taken", filled, "true", filled);
+    drop(lobby);
+}
+
+/// A head that is nearly as long as it may be, and never ends.
+async fn begins_a_head(client: &Client, address: SocketAddr, number: u64) -> Connection {
+    let from = Ipv4Addr::new(127, 0, 2, u8::try_from(1 + number % 250).unwrap());
+    let mut connection = Connection::open(client, address, from).await.unwrap();
+    connection
+        .send(&format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "a".repeat(60_000)))
+        .await
+        .unwrap();
+    connection
+}
+
+/// A body that is much longer than anybody takes.
+async fn uploads(client: &Client, address: SocketAddr) {
+    let mut connection = Connection::open(client, address, Ipv4Addr::LOCALHOST).await.unwrap();
+    connection
+        .send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n")
+        .await
+        .unwrap();
+    let part = "a".repeat(65_536);
+    let sending = async { while connection.send(&part).await.is_ok() {} };
+    let _ = timeout(client::PATIENCE, sending).await;
+    std::future::pending::<()>().await;
+}
+
+/// The same in HTTP/2, as far as its windows go.
+async fn uploads_http2(client: &Client, address: SocketAddr) {
+    let socket = client::socket(address, Ipv4Addr::LOCALHOST).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(client.alpn(&["h2"]).config);
+    let stream = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    let request = http::Request::post("https://localhost/events").body(()).unwrap();
+    let mut requests = requests.ready().await.unwrap();
+    let (_answer, mut body) = requests.send_request(request, false).unwrap();
+    body.send_data(vec![b'a'; 4 << 20].into(), false).unwrap();
+    std::future::pending::<()>().await;
+}
