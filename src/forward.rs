@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,7 +32,7 @@ use crate::refusal::BackendFault;
 use crate::unread;
 
 pub use breaker::BreakerRules;
-pub use exchange::{Answer, Outgoing};
+pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Link, Sent, Upload};
 pub use health::{Check, Condition, Health, watch};
 use multiplex::{Multiplex, Seat};
@@ -112,6 +112,14 @@ impl Connections {
         };
         Self { kind, tls: live.backend_tls.as_ref().map(|tls| tls.of) }
     }
+
+    /// Sends nothing more on shared connections on which requests wait and nothing was answered since then. (One of its
+    /// own ends with its exchange.)
+    fn leave_silent(&self, since: Instant) {
+        if let Kind::Shared(multiplex) = &self.kind {
+            multiplex.leave_silent(since);
+        }
+    }
 }
 
 /// What the backend did with a request.
@@ -155,7 +163,7 @@ impl Backend {
     pub async fn send(
         &self,
         admitted: Admitted,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         custom: Option<Arc<headers::Custom>>,
     ) -> Result<Outcome, NoAnswer> {
         let started = Instant::now();
@@ -166,8 +174,9 @@ impl Backend {
         let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body());
-        let mut exchange =
-            pin!(self.answer_of(request.map(|body| Outgoing::new(body, upload.clone(), custom))));
+        let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+        let request = request.map(|body| Outgoing::new(body, version, upload.clone(), custom));
+        let mut exchange = pin!(self.answer_of(request));
         let Timeouts { response, body, .. } = self.live.load().timeouts;
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
@@ -181,10 +190,11 @@ impl Backend {
             };
             let now = Instant::now();
             if ends <= now {
-                return Err(match waits_for_client {
-                    true => NoAnswer::ClientStalled,
-                    false => NoAnswer::Fault(BackendFault::ResponseTimeout),
-                });
+                if waits_for_client {
+                    return Err(NoAnswer::ClientStalled);
+                }
+                self.connections.load().leave_silent(moved_last);
+                return Err(NoAnswer::Fault(BackendFault::ResponseTimeout));
             }
             // Who is waited for may change meanwhile.
             let look = if other > now && upload.is_some() { ends.min(other) } else { ends };
@@ -256,6 +266,7 @@ impl Backend {
             None => Box::pin(self.connect_shared(multiplex)).await?,
         };
         let answer = sender.try_send_request(request).await;
+        stream.hears();
         Ok((Sent::of(answer, Carrier::Shared(stream)), is_new))
     }
 

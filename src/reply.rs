@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::client::Client;
 use crate::connection::{Asked, Busy, Connection};
-use crate::forward::Answer;
+use crate::forward::{Answer, BrokenOff};
 use crate::policy::Rule;
 use crate::refusal::{Reader, Refusal};
 use crate::telemetry::{Decision, Record, RequestId};
@@ -214,7 +214,7 @@ impl Drop for Ending {
 #[derive(Debug)]
 pub enum Broken {
     /// The backend's did.
-    Backend(hyper::Error),
+    Backend(BrokenOff),
     /// The client may not have the rest.
     Withdrawn,
 }

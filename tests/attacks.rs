@@ -4,6 +4,7 @@
 //! A test looks at both ends: what the client got, and what the backend saw of it, which is usually nothing.
 
 mod bad_backends;
+mod bad_http2_backends;
 mod citations;
 mod frames_of_http2;
 mod framing;

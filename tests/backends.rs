@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{HeaderMap, HeaderValue, Response};
 use rcgen::{DnType, ExtendedKeyUsagePurpose};
 use sidegate::demo::pki::{Authority, Leaf, pem};
 
+use crate::support::frames;
 use crate::support::fronts::{self, Http2Backend};
 use crate::support::http2::{Http2, request};
 use crate::support::{Answer, Backend, Proxy, Setup};
@@ -233,4 +236,85 @@ fn an_answer_that_breaks_off_in_http_2_breaks_off_for_the_client() {
     assert!(get(&proxy, "/events").is_err());
     let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     assert!(connection.get("/events").is_err());
+}
+
+/// gRPC by TLS, and on a socket: the same HTTP/2, agreed on in the handshake or beforehand.
+#[test]
+fn in_http_2_by_tls_and_on_a_unix_socket() {
+    let backend = grpc_answer();
+    let setup = Setup::new("h2://127.0.0.1:1");
+    let authority = Authority::root("Backends").unwrap();
+    let credential = authority.issue(&Leaf::server().unwrap()).unwrap();
+    let front = fronts::tls(fronts::server_config(&credential, None, "h2"), backend.address);
+    fs::write(setup.path("backend-ca.crt"), pem("CERTIFICATE", authority.certificate())).unwrap();
+    let by_tls = setup
+        .set("backend.url", format!("h2://127.0.0.1:{}", front.port()))
+        .set("backend.tls.ca", "backend-ca.crt")
+        .set("backend.tls.server_name", "localhost");
+    let on_a_socket = Setup::new("unix+h2c:app.sock");
+    fronts::unix(&on_a_socket.path("app.sock"), backend.address);
+    for (setup, scheme) in [(by_tls, "https"), (on_a_socket, "http")] {
+        let proxy = setup.set("workers", 1).start();
+        let before = backend.connections();
+        let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+        for _ in 0..3 {
+            let answer = connection.ask(request("POST", "/events", &[("te", "trailers")]), b"x").unwrap();
+            assert_eq!(answer.text(), "answer", "{scheme}");
+            assert_eq!(answer.trailers, [("grpc-status".to_owned(), "0".to_owned())], "{scheme}");
+        }
+        assert_eq!(backend.connections(), before + 1, "{scheme}: one connection serves them all");
+        let seen = backend.seen().pop().unwrap();
+        assert_eq!(seen.head.uri().to_string(), format!("{scheme}://localhost/events"));
+    }
+}
+
+/// `OPTIONS *` has no path in HTTP/2 either.
+#[test]
+fn the_server_as_a_whole_is_asked_in_http_2_too() {
+    let backend = grpc_answer();
+    let proxy = Setup::new(&backend.url()).start();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let answer = connection.ask("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "answer"));
+    let seen = backend.seen().remove(0);
+    assert_eq!(seen.head.uri().path(), "*");
+}
+
+/// Something of it was sent, so nobody knows what the backend made of it: no second try on another connection.
+#[test]
+fn a_request_of_a_lost_http_2_connection_is_never_sent_twice() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&asked);
+    let backend = Backend::scripted(move |connection| {
+        frames::serve(connection, |_, _| {
+            counting.fetch_add(1, Ordering::SeqCst);
+            Err(io::ErrorKind::ConnectionAborted.into())
+        })
+    });
+    let proxy = Setup::new(&backend.url().replace("http:", "h2c:")).start();
+    for number in 1..=3 {
+        let answer = proxy.producer().connect(proxy.address).unwrap().post("/events", "once").unwrap();
+        assert_eq!(answer.verdict(), "504 backend_unavailable");
+        assert_eq!(asked.load(Ordering::SeqCst), number);
+    }
+}
+
+/// Case 80: a backend that comes and goes.
+#[test]
+fn a_backend_that_flaps_is_used_whenever_it_is_there() {
+    let backend = Backend::ok();
+    let setup = Setup::new("unix:app.sock");
+    let path = setup.path("app.sock");
+    let proxy = setup.set("workers", 1).start();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    for number in 1..=5 {
+        assert_eq!(connection.post("/events", "x").unwrap().verdict(), "504 backend_unavailable");
+        let strangers = proxy.anonymous().connect(proxy.address).unwrap().get("/events").unwrap();
+        assert_eq!(strangers.verdict(), "401 not_authenticated");
+        fronts::unix(&path, backend.address);
+        assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
+        assert_eq!(backend.wait_for(number).len(), number, "what failed was never sent");
+        fs::remove_file(&path).unwrap();
+        backend.cut_connections();
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
-use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+use rcgen::{
+    ExtendedKeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+};
 use sidegate::demo::pki::{self, Authority, Credential, pem};
 
 use crate::support::certificates::{RsaPublicKey, producer};
-use crate::support::{Backend, Proxy, Setup, is_missing};
+use crate::support::{Backend, Client, Proxy, Setup, is_missing};
 
 #[track_caller]
 fn verdict(proxy: &Proxy, credential: &Credential) -> String {
@@ -49,12 +51,23 @@ fn a_leaf_that_is_no_authority_cannot_issue() {
     assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
 }
 
-/// Case 4.
+/// Case 4 (Envoy CVE-2022-21657).
 #[test]
-fn no_extended_key_usage_at_all_is_accepted() {
+fn a_usage_that_is_another_is_refused_and_none_at_all_as_the_setting_says() {
     let backend = Backend::ok();
-    let proxy = Proxy::in_front_of(&backend.url());
-    assert_eq!(verdict(&proxy, &proxy.pki().no_usage()), "200");
+    for (required, of_none) in [(false, "200"), (true, "401 invalid_certificate")] {
+        let setup = Setup::new(&backend.url()).set("tls.require_client_auth_eku", required);
+        let proxy = setup.start();
+        let with = |usages: Vec<ExtendedKeyUsagePurpose>| {
+            proxy.pki().issue(&producer().with(|params| params.extended_key_usages = usages.clone()))
+        };
+        use ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, EmailProtection, ServerAuth};
+        for usages in [vec![EmailProtection], vec![ServerAuth], vec![CodeSigning, ServerAuth]] {
+            assert_eq!(verdict(&proxy, &with(usages.clone())), "401 invalid_certificate", "{usages:?}");
+        }
+        assert_eq!(verdict(&proxy, &with(vec![ServerAuth, ClientAuth])), "200");
+        assert_eq!(verdict(&proxy, &proxy.pki().no_usage()), of_none, "required: {required}");
+    }
 }
 
 /// Cases 14 and 16.
@@ -108,12 +121,37 @@ fn too_much_of_a_certificate_is_no_identity() {
 fn the_server_s_name_never_selects_another_authentication() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    for name in ["127.0.0.1", "LOCALHOST", "localhost."] {
-        let mut connection = proxy.anonymous().connect_as(proxy.address, name).unwrap();
-        assert_eq!(connection.get("/events").unwrap().verdict(), "401 not_authenticated", "{name}");
-        let mut connection = proxy.producer().connect_as(proxy.address, name).unwrap();
-        assert_eq!(connection.get("/events").unwrap().verdict(), "200", "{name}");
+    for name in ["127.0.0.1", "LOCALHOST", "localhost.", "unknown.example", "a.localhost"] {
+        for host in ["localhost", "elsewhere.example"] {
+            let ask = |client: Client| {
+                let mut connection = client.trusting_anybody().connect_as(proxy.address, name).unwrap();
+                connection.ask(&format!("GET /events HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap().verdict()
+            };
+            assert_eq!(ask(proxy.anonymous()), "401 not_authenticated", "{name}");
+            let expired = proxy.client(&proxy.pki().expired());
+            assert_eq!(ask(expired), "401 invalid_certificate", "{name}");
+            assert_eq!(ask(proxy.producer()), "200", "{name}");
+        }
     }
+    assert_eq!(backend.received().len(), 10);
+}
+
+/// Case 28: nobody is judged a second time in the middle of a connection, because none begins again.
+#[test]
+fn nothing_is_negotiated_anew() {
+    if is_missing("openssl", Command::new("openssl").arg("version")) {
+        return;
+    }
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    // `R` alone on a line asks openssl to renegotiate.
+    let script = format!("printf 'R\\n' | openssl s_client -tls1_2 -connect {} 2>&1", proxy.address);
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("RENEGOTIATING"), "{said}");
+    assert!(said.contains("no renegotiation"), "{said}");
+    assert!(backend.received().is_empty());
+    assert_eq!(verdict(&proxy, &proxy.pki().producer), "200");
 }
 
 /// Case 10.

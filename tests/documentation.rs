@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use sidegate::config::KEYS;
+use sidegate::target::{Allowed, Form, Rules, Target};
 
-use crate::support::{Backend, Proxy};
+use crate::support::{Backend, Proxy, Setup};
 
 const OPERATORS: &str = include_str!("../deploy/README.md");
 
@@ -35,4 +36,45 @@ fn every_metric_is_documented() {
     let documented: BTreeSet<String> =
         rows.filter_map(|row| Some(format!("sidegate_{}", row.split_once('`')?.0))).collect();
     assert_eq!(documented.iter().map(String::as_str).collect::<BTreeSet<_>>(), served);
+}
+
+/// The texts in backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Every example is refused, and passes with its setting alone, as the bytes that it is.
+#[test]
+fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
+    let (_, after) = OPERATORS.split_once("<!-- refused:").expect("the table of what is refused");
+    let (table, _) = after.split_once("<!-- /refused -->").expect("the end of that table");
+    let mut settings = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(2) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (examples, setting) = (quoted(cells[1]), quoted(cells[2]).first().copied());
+        assert!(!examples.is_empty(), "{row}");
+        let form = setting.map(|name| Form::ALL.iter().find(|(form, _)| *form == name).expect(name));
+        settings.extend(setting);
+        let read =
+            |example, allowed| Target::of_text(&format!("GET {example}"), Rules { allowed, ..Rules::STRICT });
+        for example in &examples {
+            assert!(read(example, Allowed::NONE).is_err(), "{example} is accepted");
+            match form {
+                None => assert!(read(example, Allowed::ALL).is_err(), "{example} can be allowed"),
+                Some((_, form)) => assert!(read(example, Allowed::NONE.with(*form)).is_ok(), "{example}"),
+            }
+        }
+        let backend = Backend::ok();
+        let allowed: Vec<_> = setting.into_iter().collect();
+        let proxy = Setup::new(&backend.url()).set("paths.allow", allowed).start();
+        for example in &examples {
+            let mut connection = proxy.producer().connect(proxy.address).unwrap();
+            let expected = if form.is_some() { "200" } else { "400 ambiguous_request" };
+            assert_eq!(connection.get(example).unwrap().verdict(), expected, "{example}");
+        }
+        let seen: Vec<_> = backend.received().iter().map(|request| request.start_line().to_owned()).collect();
+        let forwarded: Vec<_> = examples.iter().map(|example| format!("GET {example} HTTP/1.1")).collect();
+        assert_eq!(seen, if form.is_some() { forwarded } else { vec![] });
+    }
+    assert_eq!(settings, Form::ALL.map(|(name, _)| name));
 }

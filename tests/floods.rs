@@ -75,3 +75,28 @@ fn streams_that_are_reset_at_once_wear_nobody_out() {
     let mut stranger = proxy.anonymous().connect(proxy.address).unwrap();
     assert_eq!(stranger.get("/events").unwrap().status, 401);
 }
+
+/// Case 73: ten thousand who knock and say nothing. Who was admitted is served all the while, and a stranger gets its 401.
+#[test]
+fn ten_thousand_who_say_nothing_are_in_nobody_s_way() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.lobby.max_connections", 200).start();
+    let mut admitted = proxy.producer().connect(proxy.address).unwrap();
+    assert_eq!(admitted.get("/events").unwrap().status, 200);
+    let mut crowd = std::collections::VecDeque::new();
+    for number in 0..10_000 {
+        crowd.push_back(Wire::plain(proxy.address).unwrap());
+        // More of them than the lobby has room for are open at any time.
+        if crowd.len() > 400 {
+            crowd.pop_front();
+        }
+        if number % 1000 == 999 {
+            assert_eq!(admitted.get("/events").unwrap().status, 200, "{number}");
+            let mut stranger = proxy.anonymous().connect(proxy.address).unwrap();
+            assert_eq!(stranger.get("/events").unwrap().verdict(), "401 not_authenticated", "{number}");
+        }
+    }
+    let lobby = proxy.admin.metrics().labelled("sidegate_connections", &[("state", "lobby")]);
+    assert!(lobby <= 201.0, "{lobby} in a lobby for 200");
+    assert_eq!(admitted.get("/events").unwrap().status, 200);
+}

@@ -194,6 +194,71 @@ fn where_it_came_from_is_said_by_the_proxy_alone() {
     assert_eq!(received.header("x-request-id").len(), 1);
 }
 
+/// RFC 7239, RFC 9110 §7.6.3; a proxy before us has said `Via` too.
+#[test]
+fn the_way_is_told_in_every_form_that_backends_know() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (request, version, before) in [
+        ("GET / HTTP/1.1\r\nHost: shop.example:8443\r\n\r\n", "1.1", None),
+        (
+            "GET / HTTP/1.0\r\nHost: shop.example:8443\r\nVia: 1.1 a, 1.1 b\r\n\r\n",
+            "1.0",
+            Some("1.1 a, 1.1 b"),
+        ),
+    ] {
+        assert_eq!(connect(&proxy).ask(request).unwrap().status, 200);
+        let received = backend.received().pop().unwrap();
+        assert_eq!(
+            received.header("forwarded"),
+            ["for=127.0.0.1;proto=https;host=\"shop.example:8443\""],
+            "{}",
+            received.head
+        );
+        assert_eq!(received.header("x-forwarded-for"), ["127.0.0.1"]);
+        assert_eq!(received.header("x-forwarded-host"), ["shop.example:8443"]);
+        let via = received.header("via");
+        assert_eq!(via.last(), Some(&format!("{version} sidegate").as_str()));
+        assert_eq!(via.len() - 1, usize::from(before.is_some()));
+        assert!(before.is_none_or(|before| via[0] == before));
+    }
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    assert_eq!(http2.get("/").unwrap().status, 200);
+    assert_eq!(backend.received().pop().unwrap().header("via"), ["2 sidegate"]);
+}
+
+/// W3C Trace Context: a good trace goes on, and of a bad one nothing is left. The request's id is ours, always.
+#[test]
+fn a_trace_goes_on_and_a_request_has_an_id_of_ours() {
+    let (backend, good) = (Backend::ok(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let mut proxy = Proxy::in_front_of(&backend.url());
+    let mut ids = std::collections::BTreeSet::new();
+    for (fields, goes_on) in [
+        ("".to_owned(), false),
+        (format!("traceparent: {good}\r\ntracestate: a=b\r\n"), true),
+        (format!("traceparent: {good}\r\ntraceparent: {good}\r\ntracestate: a=b\r\n"), false),
+        (format!("traceparent: {}\r\ntracestate: a=b\r\n", good.to_uppercase()), false),
+        (format!("traceparent: {}\r\ntracestate: a=b\r\n", good.replace("0af7", "xyz7")), false),
+        ("traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01\r\n".to_owned(), false),
+        ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01\r\n".to_owned(), false),
+        (format!("traceparent: {good}-more\r\ntracestate: a=b\r\n"), false),
+        ("X-Request-Id: forged\r\nx_request_id: forged\r\n".to_owned(), false),
+    ] {
+        connect(&proxy).ask(&format!("GET /traced HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")).unwrap();
+        let received = backend.received().pop().unwrap();
+        let [trace] = received.header("traceparent")[..] else { panic!("{}", received.head) };
+        assert_eq!(trace == good, goes_on, "{fields}: {trace}");
+        assert_eq!(received.header("tracestate").len(), usize::from(goes_on), "{fields}");
+        let [id] = received.header("x-request-id")[..] else { panic!("{}", received.head) };
+        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        // Logs and traces find each other.
+        assert!(goes_on || trace.contains(id), "{trace} for {id}");
+        proxy.process.audit_where("the request", |record| record["request_id"] == id);
+        assert!(ids.insert(id.to_owned()), "{id} twice");
+        assert!(!received.head.contains("forged"), "{}", received.head);
+    }
+}
+
 const OF_A_PROXY: &str = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 10.1.1.1\r\nX-Forwarded-Proto: http\r\n\
      X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 80\r\nForwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n";
 

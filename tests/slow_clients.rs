@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::support::backend::OK;
+use crate::support::frames::{END_STREAM, Frames, Reaction, headers};
 use crate::support::http2::{Http2, request};
 use crate::support::{Backend, DEADLINE, Setup};
 
@@ -53,6 +54,46 @@ fn a_backend_that_does_not_answer_an_upload_is_late_by_itself() {
     let proxy = setup.set("backend.response_timeout", "200ms").start();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     assert_eq!(connection.post("/events", "whole").unwrap().verdict(), "504 backend_timeout");
+}
+
+/// Case 74: a head of one byte at a time has one deadline, however it moves.
+#[test]
+fn a_head_that_drips_is_cut() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.lobby.request_timeout", "300ms").start();
+    for client in [proxy.producer(), proxy.anonymous()] {
+        let mut connection = client.connect(proxy.address).unwrap();
+        connection.send("GET /events HTTP/1.1\r\nX-A: ").unwrap();
+        let start = Instant::now();
+        let dripped = (0..).take_while(|_| {
+            // As slow as the machine is by itself: each byte waits for an exchange with another process.
+            proxy.admin.status();
+            connection.send("a").is_ok() && start.elapsed() < DEADLINE
+        });
+        let count = dripped.count();
+        assert!(start.elapsed() < DEADLINE / 2, "{count} bytes in {:?}", start.elapsed());
+    }
+    assert!(backend.received().is_empty());
+}
+
+/// Frames between requests are no request's head: a connection that says it is still there is kept as any idle one.
+#[test]
+fn a_connection_of_http2_that_pings_is_idle_and_no_slow_head() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("limits.lobby.request_timeout", "300ms");
+    let proxy = setup.set("limits.idle_timeout", "60s").start();
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let fields =
+        [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
+    connection.send(headers(1, END_STREAM, &fields)).unwrap();
+    assert_eq!(connection.reaction(1), Reaction::Answer(200));
+    let start = Instant::now();
+    while start.elapsed().as_millis() < 1500 {
+        assert!(connection.is_alive(), "after {:?}", start.elapsed());
+        proxy.admin.status();
+    }
+    connection.send(headers(3, END_STREAM, &fields)).unwrap();
+    assert_eq!(connection.reaction(3), Reaction::Answer(200));
 }
 
 /// An answer that is larger than all buffers on its way.

@@ -81,6 +81,32 @@ fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
     assert!(record["bytes"].as_u64().unwrap() > 600_000, "{record}");
 }
 
+/// A close is passed on as what it is: one direction has ended, the other goes on.
+#[test]
+fn a_backend_that_closes_first_still_hears_the_client() {
+    let (heard, hears) = std::sync::mpsc::channel();
+    let heard = std::sync::Mutex::new(heard);
+    let backend = Backend::scripted(move |connection| {
+        if connection.request()?.is_none() {
+            return Ok(());
+        }
+        connection.wire.send(format!("{AGREED}goodbye"))?;
+        connection.wire.stream.stream.shutdown(std::net::Shutdown::Write)?;
+        let rest = connection.wire.rest()?;
+        let _ = heard.lock().unwrap().send(rest);
+        Ok(())
+    });
+    let proxy = setup(&backend).start();
+    let mut connection = switched(&proxy);
+    assert_eq!(connection.rest().unwrap(), b"goodbye");
+    let last_words = vec![b'x'; 100_000];
+    connection.send(&last_words).unwrap();
+    connection.stream.conn.send_close_notify();
+    connection.stream.flush().unwrap();
+    assert_eq!(hears.recv_timeout(crate::support::DEADLINE).unwrap(), last_words);
+    eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
+}
+
 /// Case 69.
 #[test]
 fn what_is_said_before_the_agreement_waits_for_it() {

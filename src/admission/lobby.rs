@@ -273,7 +273,8 @@ mod tests {
         assert_eq!(lobby.len(), 2);
         drop(places);
         assert!(lobby.is_empty());
-        assert_eq!(lobby.waiting().nobody.len() + lobby.waiting().shaking_hands.len(), 0);
+        let waiting = lobby.waiting();
+        assert_eq!(waiting.nobody.len() + waiting.shaking_hands.len(), 0);
     }
 
     #[test]
@@ -317,7 +318,8 @@ mod tests {
     #[test]
     fn handshakes_have_a_bound_of_their_own() {
         let lobby = lobby(100, 100);
-        lobby.set_bounds(Bounds { handshakes: 2, ..lobby.waiting().bounds });
+        let bounds = lobby.waiting().bounds;
+        lobby.set_bounds(Bounds { handshakes: 2, ..bounds });
         let enter = || {
             let leash = Arc::new(Leash::default());
             (lobby.enter(address(1), Arc::clone(&leash)), leash)

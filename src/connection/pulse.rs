@@ -214,11 +214,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.connection.pulse.read();
-            self.lines.iter_mut().for_each(|lines| lines.look(buf, before));
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        // Of HTTP/2 these may be frames of any kind; who asks nothing by them is idle, whatever is said.
+        if buf.filled().len() > before
+            && let Some(lines) = &mut this.lines
+        {
+            this.connection.pulse.read();
+            lines.look(buf, before);
         }
         read
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Connection, SendRequest};
@@ -30,18 +30,55 @@ use crate::unread;
 pub struct Outgoing {
     /// Taken only when it is dropped.
     body: Option<Incoming>,
+    /// Whether it comes on a stream of HTTP/2.
+    by_stream: bool,
     upload: Option<Arc<Upload>>,
     /// Names that it may not set beside the built-in ones.
     custom: Option<Arc<headers::Custom>>,
 }
 
 impl Outgoing {
+    /// Of a request that came in that version of HTTP.
     pub(super) fn new(
         body: Incoming,
+        version: Version,
         upload: Option<Arc<Upload>>,
         custom: Option<Arc<headers::Custom>>,
     ) -> Self {
-        Self { body: Some(body), upload, custom }
+        Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, custom }
+    }
+}
+
+/// Why a body breaks off.
+#[derive(Debug)]
+pub enum BrokenOff {
+    /// Its connection or its framing did, or its stream was reset with an error.
+    Http(hyper::Error),
+    /// Its stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a
+    /// reset after the end), and half a body would pass for a whole one.
+    Reset,
+}
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(error) => error.fmt(f),
+            Self::Reset => f.write_str("the stream was reset before its end"),
+        }
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+/// The next part of a body, which is over only where it has come to its end.
+fn poll_whole(
+    body: &mut Incoming,
+    by_stream: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(None) if by_stream && !body.is_end_stream() => Poll::Ready(Some(Err(BrokenOff::Reset))),
+        frame => frame.map_err(BrokenOff::Http),
     }
 }
 
@@ -86,14 +123,15 @@ impl Upload {
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let by_stream = self.by_stream;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = Pin::new(body).poll_frame(cx);
+        let frame = poll_whole(body, by_stream, cx);
         if let Some(upload) = &self.upload {
             upload.waits.store(frame.is_pending(), Ordering::Relaxed);
             if frame.is_ready() {
@@ -254,17 +292,18 @@ impl Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         if let Carrier::Own(link, _) = &mut this.carrier {
             link.drive(cx);
         }
-        let mut frame = Pin::new(&mut this.body).poll_frame(cx);
+        let by_stream = matches!(this.carrier, Carrier::Shared(_));
+        let mut frame = poll_whole(&mut this.body, by_stream, cx);
         match &mut frame {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {

@@ -157,7 +157,6 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     for (name, value) in &said.identity.0 {
         headers.insert(name.clone(), value.clone());
     }
-    *request.version_mut() = Version::HTTP_11;
 }
 
 /// Has a body of unknown length sent in chunks whatever the method is. Without being told, hyper takes a GET or HEAD for
@@ -387,7 +386,8 @@ pub fn is_reserved(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name) || OTHERS.contains(name)
 }
 
-/// Legacy servers read `X_Remote_User` and `X.Remote.User` as `X-Remote-User`; so all three are the same here.
+/// Legacy servers read `X_Remote_User` and `X.Remote.User` as `X-Remote-User`, some of them (CGI) whatever is no letter
+/// and no digit between the words; so all of these are the same here.
 fn is_protected(name: &str) -> bool {
     // Every protected name starts with one of these; most names do not.
     match name.as_bytes().first() {
@@ -406,10 +406,7 @@ fn is_protected(name: &str) -> bool {
 }
 
 fn folds_to(name: &str, protected: &str) -> bool {
-    let fold = |byte: u8| match byte {
-        b'_' | b'.' => b'-',
-        byte => byte.to_ascii_lowercase(),
-    };
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.len() == protected.len() && name.bytes().zip(protected.bytes()).all(|(a, b)| fold(a) == fold(b))
 }
 
@@ -441,6 +438,8 @@ mod tests {
             "x_client_name",
             "X.Remote.User",
             "x-remote_user",
+            "X~Remote!User",
+            "x+client*id",
             "X-HTTP-Method-Override",
             "x_http_method",
             "X-Original-URL",

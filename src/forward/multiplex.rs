@@ -1,7 +1,7 @@
 //! Connections to a backend that speaks HTTP/2: each carries many exchanges, and is driven by a task of its own.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -53,11 +53,29 @@ struct Load {
     streams: AtomicUsize,
     /// As many as the backend takes at once.
     most: AtomicUsize,
+    opened: Instant,
+    /// Milliseconds from then to the last answer's head, plus one; 0 before the first.
+    heard: AtomicU64,
+}
+
+impl Load {
+    fn has_heard_since(&self, since: Instant) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed).checked_sub(1);
+        heard.is_some_and(|heard| self.opened + Duration::from_millis(heard) > since)
+    }
 }
 
 /// One exchange's part of a connection.
 #[derive(Debug)]
 pub(super) struct Stream(Arc<Load>);
+
+impl Stream {
+    /// An answer came, or a fault in its place.
+    pub(super) fn hears(&self) {
+        let now = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.heard.store(now.saturating_add(1), Ordering::Relaxed);
+    }
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -93,7 +111,12 @@ impl Multiplex {
             .handshake(TokioIo::new(socket))
             .await
             .map_err(|_| BackendFault::Terminated)?;
-        let load = Arc::new(Load { streams: AtomicUsize::new(0), most: AtomicUsize::new(STREAMS) });
+        let load = Arc::new(Load {
+            streams: AtomicUsize::new(0),
+            most: AtomicUsize::new(STREAMS),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
+        });
         tokio::spawn(drive(connection, Arc::clone(&load)));
         let mut line = Line { sender, load, used: Instant::now() };
         let seat = line.take().ok_or(BackendFault::Terminated)?;
@@ -107,6 +130,14 @@ impl Multiplex {
         self.lines().retain(|line| {
             let carries = line.load.streams.load(Ordering::Relaxed) > 0;
             !line.sender.is_closed() && (carries || now.duration_since(line.used) < IDLE_FOR)
+        });
+    }
+
+    /// Gives no more seats on connections that carry something and have answered nothing since then. What they carry goes
+    /// on; then they end.
+    pub(super) fn leave_silent(&self, since: Instant) {
+        self.lines().retain(|line| {
+            line.load.streams.load(Ordering::Relaxed) == 0 || line.load.has_heard_since(since)
         });
     }
 
@@ -124,7 +155,7 @@ impl Multiplex {
 impl Line {
     /// All seats of a worker are taken on its own thread: nobody takes one between the look and the taking.
     fn take(&mut self) -> Option<Seat> {
-        let Load { streams, most } = &*self.load;
+        let Load { streams, most, .. } = &*self.load;
         let has_room = streams.load(Ordering::Relaxed) < most.load(Ordering::Relaxed);
         if !has_room || !self.sender.is_ready() {
             return None;

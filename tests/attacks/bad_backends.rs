@@ -10,7 +10,7 @@ use crate::support::{Answer, Backend, Proxy, Setup};
 
 /// What the client may see of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
     /// A 504 of our own.
     Refused(&'static str),
     /// An answer that breaks off where everybody can see it.
@@ -19,9 +19,9 @@ enum Outcome {
     Answered(u16),
 }
 
-const REFUSED: Outcome = Outcome::Refused("504 backend_unavailable");
+pub const REFUSED: Outcome = Outcome::Refused("504 backend_unavailable");
 
-fn outcome(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
+pub fn outcome(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
     let outcome = match &answer {
         Ok(answer) if answer.verdict() == "504 backend_unavailable" => Some(REFUSED),
         Ok(answer) if answer.verdict() == "504 backend_timeout" => {

@@ -1,7 +1,36 @@
 //! Headers: what a client says of itself, of its request and of its way here is not believed.
 
 use super::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, with};
+use crate::support::frames::{DATA, END_STREAM, Frames, Reaction, frame, headers};
 use crate::support::{Backend, Proxy, Setup};
+
+/// What a backend behind a proxy believes, or takes for another request.
+const FORGED: [&str; 24] = [
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "X-Forwarded-Client-Cert",
+    "X-Client-Name",
+    "X-Client-DN",
+    "X-SSL-Client-Verify",
+    "X-Remote-User",
+    "X-Remote-Groups",
+    "Remote-User",
+    "X-HTTP-Method-Override",
+    "X-HTTP-Method",
+    "X-Method-Override",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Forwarded-Uri",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Path",
+    "X-Envoy-Original-Path",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "Forwarded",
+    "X-Real-IP",
+];
 
 /// What the backend gets, without the ids that differ from request to request.
 fn head_of(backend: &Backend, proxy: &Proxy, request: impl AsRef<[u8]>) -> String {
@@ -11,11 +40,15 @@ fn head_of(backend: &Backend, proxy: &Proxy, request: impl AsRef<[u8]>) -> Strin
     assert_eq!(connection.answer_to("GET").unwrap().status, 200);
     let received = backend.received().split_off(before);
     let [received] = received.as_slice() else { panic!("{received:?}") };
+    without_ids(&received.raw)
+}
+
+fn without_ids(raw: &[u8]) -> String {
     let is_id = |line: &&str| {
         let name = line.split(':').next().unwrap_or_default();
         ["x-request-id", "traceparent"].iter().any(|id| id.eq_ignore_ascii_case(name))
     };
-    let text = String::from_utf8_lossy(&received.raw).into_owned();
+    let text = String::from_utf8_lossy(raw).into_owned();
     text.split("\r\n").filter(|line| !is_id(line)).collect::<Vec<_>>().join("\n")
 }
 
@@ -36,32 +69,7 @@ fn what_is_forged_leaves_no_trace() {
             !honest.to_lowercase().contains("x-user-mail"),
             "case 58: no mail in the certificate: {honest}"
         );
-        let mut forged = vec![
-            "Client-Cert",
-            "Client-Cert-Chain",
-            "X-Forwarded-Client-Cert",
-            "X-Client-Name",
-            "X-Client-DN",
-            "X-SSL-Client-Verify",
-            "X-Remote-User",
-            "X-Remote-Groups",
-            "Remote-User",
-            "X-HTTP-Method-Override",
-            "X-HTTP-Method",
-            "X-Method-Override",
-            "X-Original-URL",
-            "X-Rewrite-URL",
-            "X-Forwarded-Uri",
-            "X-Forwarded-Prefix",
-            "X-Forwarded-Path",
-            "X-Envoy-Original-Path",
-            "X-Forwarded-For",
-            "X-Forwarded-Proto",
-            "X-Forwarded-Host",
-            "X-Forwarded-Port",
-            "Forwarded",
-            "X-Real-IP",
-        ];
+        let mut forged = FORGED.to_vec();
         if custom {
             forged.extend(["X-User", "X-User-Mail"]);
         }
@@ -87,7 +95,63 @@ fn what_is_forged_leaves_no_trace() {
     }
 }
 
-/// As the servers behind read them alike: CGI makes `_` of `-` and of `.`.
+/// Cases 47, 48, 55, 56, 58 and 60, in frames of HTTP/2: names that are spelt in whatever way a header list can hold.
+#[test]
+fn what_is_forged_in_http2_leaves_no_trace() {
+    let backend = Backend::ok();
+    let names = serde_json::json!({ "X-User": "common_name", "X-User-Mail": "email" });
+    let proxy = Setup::new(&backend.url()).set("identity_headers.custom", names).policy(NARROW).start();
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let mut stream = 1;
+    let mut head_with = |name: &str| {
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", "/events"),
+            ("x-kept", "yes"),
+            (name, "forged"),
+        ];
+        connection.send(headers(stream, END_STREAM, &fields)).unwrap();
+        assert_eq!(connection.reaction(stream), Reaction::Answer(200), "{name}");
+        stream += 2;
+        let received = backend.received().pop().unwrap();
+        without_ids(&received.raw)
+    };
+    let honest = head_with("accept").replace("accept: forged\n", "");
+    assert!(honest.contains("\nx-user: order-producer\n"), "{honest}");
+    for name in FORGED.iter().chain(&["X-User", "X-User-Mail"]) {
+        for spelling in spellings(&name.to_lowercase()) {
+            let spelling = spelling.to_lowercase();
+            assert_eq!(head_with(&spelling), honest, "{spelling}");
+        }
+    }
+    for framing in ["content_length", "transfer_encoding", "transfer.encoding"] {
+        assert_eq!(head_with(framing), honest, "{framing}");
+    }
+}
+
+/// Case 48: what a rewriting header says is no input of the policy, in either direction.
+#[test]
+fn a_path_in_a_header_is_not_judged() {
+    for name in
+        ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Forwarded-Path", "X-Envoy-Original-Path"]
+    {
+        let asked = |path: &str, said: &str| {
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{name}: {said}\r\n\r\n").into_bytes()
+        };
+        assert_outcomes(&[
+            denied("case 48: what is denied, as what is allowed", asked("/admin", "/events")),
+            forwarded(
+                "case 48: what is allowed, as what is denied",
+                "GET /events HTTP/1.1",
+                asked("/events", "/admin"),
+            ),
+        ]);
+    }
+}
+
+/// As the servers behind read them alike: CGI makes `_` of `-`, of `.`, and in some servers of everything else.
 fn spellings(name: &str) -> Vec<String> {
     vec![
         name.to_owned(),
@@ -96,6 +160,8 @@ fn spellings(name: &str) -> Vec<String> {
         name.replace('-', "_"),
         name.replace('-', "."),
         name.replacen('-', "_", 1).to_lowercase(),
+        name.replace('-', "~"),
+        name.replacen('-', "!", 1),
     ]
 }
 
@@ -112,6 +178,35 @@ fn trailers_forge_nothing() {
     connection.send(super::post(fields, body)).unwrap();
     assert_eq!(connection.answer_to("POST").unwrap().status, 200);
     let raw = String::from_utf8(backend.wait_for(1).remove(0).raw).unwrap().to_lowercase();
+    let (head, body) = raw.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "1\r\na\r\n0\r\nx-kept: yes\r\n\r\n");
+    assert!(!head.contains("forged"), "{head}");
+
+    let post = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", "/events"),
+        ("te", "trailers"),
+        ("trailer", "x-kept, client-cert, x-client-id"),
+    ];
+    let trailers = [
+        ("client-cert", "forged"),
+        ("x_remote_user", "forged"),
+        ("x.client.id", "forged"),
+        ("x-http-method-override", "forged"),
+        ("forwarded", "forged"),
+        ("content-length", "99"),
+        ("content_length", "99"),
+        ("host", "forged"),
+        ("authorization", "forged"),
+        ("x-kept", "yes"),
+    ];
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let request = [headers(1, 0, &post), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)].concat();
+    connection.send(request).unwrap();
+    assert_eq!(connection.reaction(1), Reaction::Answer(200));
+    let raw = String::from_utf8(backend.wait_for(2).remove(1).raw).unwrap().to_lowercase();
     let (head, body) = raw.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, "1\r\na\r\n0\r\nx-kept: yes\r\n\r\n");
     assert!(!head.contains("forged"), "{head}");

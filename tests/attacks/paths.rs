@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ambiguous, assert_outcomes, denied, forwarded, get, no_http};
+use super::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http};
+use crate::support::frames::{END_STREAM, Frames, Reaction, headers};
+use crate::support::{Backend, Proxy, Setup};
 
 #[test]
 fn dots_and_empty_segments() {
@@ -131,6 +133,67 @@ fn methods_and_first_lines() {
         no_http("case 46: the version of another protocol", line("GET /events HTTP/2.0")),
         no_http("case 46: a small version", line("GET /events http/1.1")),
     ]);
+}
+
+/// Case 43: a rule may allow any method but the one that would build a tunnel.
+#[test]
+fn what_a_rule_for_everything_allows() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let ask = |line: &str| {
+        let before = backend.received().len();
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let answer = connection.ask(&format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n")).unwrap();
+        let seen: Vec<_> =
+            backend.received()[before..].iter().map(|seen| seen.start_line().to_owned()).collect();
+        (answer.verdict(), seen)
+    };
+    for line in ["OPTIONS *", "OPTIONS /events", "TRACE /events"] {
+        assert_eq!(ask(line), ("200".to_owned(), vec![format!("{line} HTTP/1.1")]));
+    }
+    assert_eq!(ask("CONNECT localhost:443"), ("403 insufficient_permissions".to_owned(), vec![]));
+    // What is no authority is no request at all.
+    for line in ["CONNECT /events", "CONNECT *"] {
+        let (verdict, seen) = ask(line);
+        assert!(
+            ["400 ambiguous_request", "403 insufficient_permissions"].contains(&verdict.as_str()),
+            "{verdict}"
+        );
+        assert!(seen.is_empty(), "{line}: {seen:?}");
+    }
+    // The same of HTTP/2, where the server as a whole is `*` too.
+    let before = backend.received().len();
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let options = [(":method", "OPTIONS"), (":scheme", "https"), (":authority", "localhost"), (":path", "*")];
+    let tunnel = [(":method", "CONNECT"), (":authority", "localhost:443")];
+    connection.send(headers(1, END_STREAM, &options)).unwrap();
+    assert_eq!(connection.reaction(1), Reaction::Answer(200));
+    connection.send(headers(3, 0, &tunnel)).unwrap();
+    assert_eq!(connection.reaction(3), Reaction::Answer(403));
+    let seen: Vec<_> = backend.received()[before..].iter().map(|seen| seen.start_line().to_owned()).collect();
+    assert_eq!(seen, ["OPTIONS * HTTP/1.1"]);
+}
+
+/// Case 47: forms of overriding that are no header are the backend's own; a deny rule refuses them where it has them.
+#[test]
+fn a_method_in_the_query_can_be_refused() {
+    let backend = Backend::ok();
+    let refusing =
+        "deny:\n  - name: override\n    routes: [{ route: \"* /**\", query: { _method: \"*\" } }]\n";
+    let proxy = Setup::new(&backend.url()).policy(&format!("{NARROW}{refusing}")).start();
+    for (query, verdict) in [
+        ("", "200"),
+        ("?method=DELETE", "200"),
+        ("?_method=DELETE", "403 insufficient_permissions"),
+        ("?a=1&_method=", "403 insufficient_permissions"),
+        ("?_method=GET&_method=DELETE", "403 insufficient_permissions"),
+        ("?%5Fmethod=DELETE", "403 insufficient_permissions"),
+    ] {
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let answer = connection.post(&format!("/events{query}"), "").unwrap();
+        assert_eq!(answer.verdict(), verdict, "{query}");
+    }
+    assert_eq!(backend.received().len(), 2);
 }
 
 /// Judging costs one walk down a path, however long that is.

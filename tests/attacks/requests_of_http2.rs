@@ -2,7 +2,7 @@
 
 use super::NARROW;
 use crate::support::frames::{
-    self, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Reaction, block, frame, headers,
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Reaction, block, frame, headers,
 };
 use crate::support::{Backend, Client, Proxy, Setup};
 
@@ -64,10 +64,14 @@ fn with(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, 1, block)
 }
 
-/// A good request but for its path.
+/// A good request but for its path, in as many frames as that takes.
 fn at(path: impl AsRef<[u8]>) -> Vec<u8> {
     let block = [block(&[METHOD, SCHEME, AUTHORITY]), block(&[(":path", path)])].concat();
-    frame(HEADERS, END_STREAM | END_HEADERS, 1, block)
+    let (first, rest) = block.split_at(block.len().min(16_000));
+    if rest.is_empty() {
+        return frame(HEADERS, END_STREAM | END_HEADERS, 1, block);
+    }
+    [frame(HEADERS, END_STREAM, 1, first), frame(CONTINUATION, END_HEADERS, 1, rest)].concat()
 }
 
 #[test]
@@ -150,16 +154,44 @@ fn paths() {
         ("case 70: a space", at("/events x"), MALFORMED),
         ("case 70: NUL", at("/events\0"), MALFORMED),
         ("case 70: a tab", at("/events\t"), MALFORMED),
+        ("case 36: NUL", at("/events%00"), AMBIGUOUS),
+        ("case 36: a line break", at("/events%0d%0ax:%20y"), AMBIGUOUS),
+        ("case 36: DEL", at("/events%7f"), AMBIGUOUS),
+        ("case 36: no hexadecimal", at("/public/%zz"), AMBIGUOUS),
+        ("case 36: cut short", at("/public/%2"), AMBIGUOUS),
+        ("case 36: overlong", at("/public/%c0%ae%c0%ae/admin"), AMBIGUOUS),
+        ("case 36: a raw control", at("/events\x01"), MALFORMED),
+        ("case 36: a raw DEL", at("/events\x7f"), MALFORMED),
+        ("case 36: in the query", at("/events?x=%0a"), AMBIGUOUS),
         ("case 36: raw UTF-8", at("/\u{e9}"), AMBIGUOUS),
         ("case 36: no UTF-8", at(b"/\xff"), BROKEN),
         ("case 32: dots", at("/public/../admin"), AMBIGUOUS),
+        ("case 32: encoded", at("/public/%2e%2e/admin"), AMBIGUOUS),
+        ("case 32: half encoded", at("/public/.%2E/admin"), AMBIGUOUS),
+        ("case 32: here", at("/./events"), AMBIGUOUS),
         ("case 33: an empty segment", at("//events"), AMBIGUOUS),
+        ("case 33: inside", at("/public//x"), AMBIGUOUS),
+        ("case 33: nothing but", at("///"), AMBIGUOUS),
         ("case 34: an encoded slash", at("/public%2fadmin"), AMBIGUOUS),
+        ("case 34: an encoded backslash", at("/public/..%5Cadmin"), AMBIGUOUS),
+        ("case 34: a backslash", at("/public/..\\admin"), AMBIGUOUS),
         ("case 35: encoded twice", at("/%252e%252e/admin"), AMBIGUOUS),
         ("case 37: a parameter", at("/events;x"), AMBIGUOUS),
+        ("case 37: before dots", at("/public;/../admin"), AMBIGUOUS),
+        ("case 37: encoded", at("/events%3bx"), AMBIGUOUS),
         ("case 38: a fragment of what is denied", at("/admin#/events"), DENIED),
         ("case 39: in the query", at("/admin?/events"), DENIED),
+        ("case 39: an encoded question mark", at("/events%3Fx"), DENIED),
         ("case 40: capitals", at("/EVENTS"), DENIED),
+        ("case 40: an escaped capital", at("/%45vents"), DENIED),
+        ("case 44: a slash", at("/exact/"), DENIED),
+        ("case 44: a dot", at("/exact."), DENIED),
+        ("case 44: a space", at("/exact%20"), DENIED),
+        ("case 45: longer than allowed", at(format!("/{}", "a".repeat(20_000))), AMBIGUOUS),
+        ("case 45: segments without number", at("/a".repeat(10_000)), AMBIGUOUS),
+        ("case 45: as many as fit", at("/a".repeat(8_000)), DENIED),
+        ("case 50: a prefix ends at a slash", at("/publicity"), DENIED),
+        ("case 63: a probe's path", at("/healthz"), DENIED),
     ]);
 }
 
@@ -217,6 +249,27 @@ fn lengths_of_data() {
             MALFORMED,
         ),
     ]);
+}
+
+/// What is judged is what is forwarded, byte for byte, from either version of HTTP.
+#[test]
+fn what_is_forwarded_is_what_was_judged() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).policy(NARROW).start();
+    for (path, expected) in [
+        ("/events#/../admin", "/events"),
+        ("/events?x=1#y?z", "/events?x=1"),
+        ("/%65vents", "/%65vents"),
+        ("/events?x=/../admin", "/events?x=/../admin"),
+        ("/public/..x/y..", "/public/..x/y.."),
+        ("/public", "/public"),
+    ] {
+        let before = backend.received().len();
+        assert_eq!(reaction(&proxy, &proxy.producer(), &at(path)), Reaction::Answer(200), "{path}");
+        let [seen] = &backend.received()[before..] else { panic!("{path}: {:?}", backend.received()) };
+        assert_eq!(seen.start_line(), format!("GET {expected} HTTP/1.1"), "cases 32, 38, 39 and 40: {path}");
+        assert_eq!(reaction(&proxy, &proxy.anonymous(), &at(path)), Reaction::Answer(401), "{path}");
+    }
 }
 
 /// They mean nothing there; what the request was is not theirs to say.

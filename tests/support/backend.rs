@@ -242,6 +242,11 @@ impl Connection {
         }
     }
 
+    /// Notes something that is no request of HTTP/1.1 among what began.
+    pub fn note(&self, what: String) {
+        self.shared.begun.lock().unwrap().push(what);
+    }
+
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {

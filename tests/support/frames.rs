@@ -1,9 +1,11 @@
 //! HTTP/2 frame by frame (RFC 9113), for what no library would send.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use super::Client;
+use super::backend::Connection;
+use super::http1::Wire;
 use super::tls::Tls;
 
 pub const DATA: u8 = 0;
@@ -78,6 +80,14 @@ pub struct Frame {
 }
 
 impl Frame {
+    pub fn read(wire: &mut Wire<impl Read + Write>) -> io::Result<Self> {
+        let head = wire.exactly(9)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+        let payload = wire.exactly(usize::try_from(length).unwrap())?;
+        Ok(Self { kind: head[3], flags: head[4], stream, payload })
+    }
+
     /// The error of a RST_STREAM or a GOAWAY.
     pub fn error(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
@@ -153,11 +163,7 @@ impl Frames {
     }
 
     pub fn next(&mut self) -> io::Result<Frame> {
-        let head = self.wire.exactly(9)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
-        let payload = self.wire.exactly(usize::try_from(length).unwrap())?;
-        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+        Frame::read(&mut self.wire)
     }
 
     /// Reads on until something was done about a stream, or about the connection.
@@ -187,6 +193,25 @@ impl Frames {
             }
         }
         false
+    }
+}
+
+/// The server's end, for a backend's script: does this for the stream of each request's head.
+pub fn serve(
+    connection: &mut Connection,
+    mut answer: impl FnMut(&mut Connection, u32) -> io::Result<()>,
+) -> io::Result<()> {
+    connection.wire.exactly(preface(&[]).len() - 9)?;
+    connection.wire.send(frame(SETTINGS, 0, 0, ""))?;
+    loop {
+        let next = Frame::read(&mut connection.wire)?;
+        match next.kind {
+            SETTINGS if next.flags & ACK == 0 => connection.wire.send(frame(SETTINGS, ACK, 0, ""))?,
+            PING if next.flags & ACK == 0 => connection.wire.send(frame(PING, ACK, 0, next.payload))?,
+            HEADERS => answer(connection, next.stream)?,
+            RST_STREAM => connection.note(format!("RST_STREAM {}", next.error())),
+            _ => {}
+        }
     }
 }
 

@@ -30,7 +30,7 @@ fn lists(names: &str, name: &str) -> bool {
 }
 
 fn fold(name: &str) -> String {
-    name.to_lowercase().replace(['_', '.'], "-")
+    name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-")
 }
 
 fn is_forbidden(name: &str) -> bool {
