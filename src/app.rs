@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing_appender::non_blocking::WorkerGuard;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Bound};
 use crate::config::Config;
 use crate::forward::{self, Backend, Check, Health};
 use crate::identity::Expiry;
@@ -68,6 +68,8 @@ pub struct Census {
     pub slots_limit: usize,
     /// Connections without a slot.
     pub lobby: usize,
+    /// Those of them that are in their TLS handshake.
+    pub handshakes: usize,
     /// Requests that the backend is working on.
     pub in_flight: usize,
     /// How many there may be.
@@ -123,6 +125,11 @@ impl Running {
         &self.health
     }
 
+    /// Connections without a slot that were closed for newer ones, by the bound.
+    pub fn evicted(&self, bound: Bound) -> u64 {
+        self.admission.lobby.evicted(bound)
+    }
+
     /// The counters of each worker.
     pub fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.workers.iter().map(|handle| &handle.worker().counters)
@@ -162,6 +169,7 @@ impl Running {
             slots_used: self.admission.slots().used(),
             slots_limit: self.admission.slots().limit(),
             lobby: self.admission.lobby.len(),
+            handshakes: self.admission.lobby.handshakes(),
             in_flight: self.admission.in_flight().places().used(),
             in_flight_limit: self.admission.in_flight().places().limit(),
             queued: self.admission.in_flight().waiting(),
