@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, DnType, GeneralSubtree, IsCa, NameConstraints, OtherNameValue, SanType, SigningKey,
@@ -27,13 +27,14 @@ fn verdict(proxy: &Proxy, credential: &Credential) -> String {
     connection.get("/events").unwrap().verdict()
 }
 
-/// Judged within a second, whatever it is made of, and nothing of it reaches the backend.
+/// Judged at little cost, whatever it is made of, and nothing of it reaches the backend.
 #[track_caller]
 fn assert_invalid(stage: &Stage, cases: &[(&str, Credential)]) {
     for (name, credential) in cases {
-        let start = Instant::now();
+        let before = stage.proxy.process.cpu_time();
         assert_eq!(verdict(&stage.proxy, credential), INVALID, "{name}");
-        assert!(start.elapsed() < Duration::from_secs(2), "{name}: {:?}", start.elapsed());
+        let cost = stage.proxy.process.cpu_time().saturating_sub(before);
+        assert!(cost < Duration::from_secs(2), "{name}: {cost:?}");
     }
     assert!(stage.seen().is_empty());
 }
