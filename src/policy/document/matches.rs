@@ -4,7 +4,6 @@ use super::super::condition::Network;
 use super::super::matching::{Alternative, Matcher, Test};
 use super::super::pattern::{Malformed, Pattern};
 use super::{not_empty, report};
-use crate::diagnostic::did_you_mean;
 use crate::document::{Node, Reader};
 use crate::identity::Attribute;
 
@@ -80,7 +79,7 @@ pub(super) fn unknown_attribute(
     };
     let help = match usual {
         Some(usual) => Some(format!("did you mean `{usual}`?")),
-        None => did_you_mean(name, keys.iter().copied()),
+        None => reader.did_you_mean(name, keys.iter().copied()),
     };
     let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
     reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));
