@@ -316,7 +316,10 @@ impl<'d> Reader<'d> {
     }
 
     fn unknown_key(&mut self, name: &str, key: &Node<'_>, what: &str, known: &[&str]) {
-        let suggestion = self.did_you_mean(name, known.iter().copied());
+        let usual = usual(name).filter(|usual| known.contains(usual));
+        let suggestion = usual
+            .map(|usual| format!("did you mean `{usual}`?"))
+            .or_else(|| self.did_you_mean(name, known.iter().copied()));
         let all = || format!("the keys here are {}", quoted_list(known));
         let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}` in {what}"))
             .at(self.place(key))
@@ -331,6 +334,25 @@ impl<'d> Reader<'d> {
             .help("keep one of them, or put both values under one key");
         self.report(diagnostic);
     }
+}
+
+/// What other systems call a key; it is suggested where there is one.
+fn usual(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "to" | "end" | "before" | "expires" | "not_after" => "until",
+        "since" | "start" | "after" | "not_before" => "from",
+        "timezone" | "time_zone" | "tz" => "zone",
+        "cidr" | "ip" | "network" | "networks" | "ips" => "source",
+        "weekdays" => "days",
+        "path" | "paths" | "endpoint" => "route",
+        "params" | "parameters" => "query",
+        "rps" | "rate" | "requests" => "requests_per_second",
+        "allow" | "grants" | "subjects" | "users" => "clients",
+        "denies" | "forbid" => "deny",
+        "result" | "decision" | "effect" => "expect",
+        "when" | "time" | "now" => "at",
+        _ => return None,
+    })
 }
 
 fn missing_help(key: &str) -> String {
@@ -368,6 +390,7 @@ fn instant_help(text: &str) -> Option<String> {
     text.parse::<jiff::civil::DateTime>()
         .is_ok()
         .then(|| format!("add the zone, as in `{}Z` for UTC", text.replace(' ', "T")))
+        .or_else(|| Some("write the year first, then month, day, `T`, the time, and `Z` for UTC".to_owned()))
 }
 
 /// A length of time as people write it: `500ms`, `5s`, `2m`, `48h`, `7d`.

@@ -10,9 +10,9 @@ use super::check::{Client, Deny, Member, Model};
 use super::condition::When;
 use super::document::{Expectation, Word};
 use super::matching::{Alternative, Test};
-use super::route::{Methods, Path, Route, Segment};
+use super::route::{KNOWN, Methods, Path, Route, Segment};
 use super::trie::Builder;
-use crate::diagnostic::{Diagnostic, Place, first_ones};
+use crate::diagnostic::{Diagnostic, Place, first_ones, nearest};
 use crate::identity::Attribute;
 use crate::target::Target;
 
@@ -289,6 +289,14 @@ impl<'m> Linter<'m> {
                 }
             }
         }
+        for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
+            self.found.extend(foreign_parameter(route));
+            self.found.extend(unusual_method(route));
+        }
+        self.twins();
+    }
+
+    fn twins(&mut self) {
         let mut spellings: HashMap<String, &Route> = HashMap::new();
         for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
             let path = route.path.to_string();
@@ -325,6 +333,33 @@ impl<'m> Linter<'m> {
             self.warn("tests-nothing", &request.place, message, "write a path that some route fits");
         }
     }
+}
+
+/// A segment that is a parameter elsewhere (`:id`, `<id>`), and a text here.
+fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
+    let texts = route.path.segments.iter().filter_map(|segment| match segment {
+        Segment::Literal(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    });
+    let mut texts = texts.filter_map(|text| {
+        let in_angles = text.strip_prefix('<').and_then(|name| name.strip_suffix('>'));
+        let name = text.strip_prefix(':').or(in_angles).or_else(|| text.strip_prefix('$'))?;
+        (!name.is_empty()).then_some((text, name))
+    });
+    let (text, name) = texts.next()?;
+    let warning = Diagnostic::warning("foreign-parameter", format!("`{text}` stands for just this text"));
+    Some(warning.at(route.place.clone()).help(format!("write `{{{name}}}` if any one segment is meant")))
+}
+
+/// A method that is probably a slip of a usual one.
+fn unusual_method(route: &Route) -> Option<Diagnostic> {
+    let Methods::Of { others, .. } = &route.methods else { return None };
+    let mut slips = others.iter().filter_map(|method| {
+        Some((method, nearest(method.as_str(), KNOWN.iter().map(http::Method::as_str))?))
+    });
+    let (method, usual) = slips.next()?;
+    let warning = Diagnostic::warning("unusual-method", format!("`{method}` is no usual method"));
+    Some(warning.at(route.place.clone()).help(format!("did you mean `{usual}`?")))
 }
 
 fn covered_route(route: &Route, wider: &Route) -> Diagnostic {

@@ -4,12 +4,17 @@ use super::super::condition::Network;
 use super::super::matching::{Alternative, Matcher, Test};
 use super::super::pattern::{Malformed, Pattern};
 use super::{not_empty, report};
-use crate::document::{Node, Reader};
+use crate::document::{Kind, Node, Reader};
 use crate::identity::Attribute;
 
 /// One mapping of what a certificate must say, or a list of them.
 pub(super) fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
     not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
+    if matches!(node.kind(), Kind::Null) {
+        let help = "write what a certificate must say, or `any: true` for every client".to_owned();
+        reader.wrong_type(node, "`match` is a mapping or a list of them", Some(help));
+        return Vec::new();
+    }
     let items = reader.one_or_more(node);
     let mut alternatives = Vec::with_capacity(items.len());
     for item in items {

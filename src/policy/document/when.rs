@@ -103,8 +103,13 @@ fn read_hours(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Hours]> {
         match window(text) {
             Some(window) => windows.push(window),
             None => {
-                let help =
-                    "write a window as in `08:00-18:00`; `22:00-06:00` goes on into the next day".to_owned();
+                let help = padded(text).map_or_else(
+                    || {
+                        "write a window as in `08:00-18:00`; `22:00-06:00` goes on into the next day"
+                            .to_owned()
+                    },
+                    |padded| format!("write `{padded}`"),
+                );
                 reader.error("bad-hours", item, format!("`{text}` is not a window of a day"), Some(help));
             }
         }
@@ -120,6 +125,17 @@ fn window(text: &str) -> Option<Hours> {
         until => Some(time(until)?),
     };
     (until != Some(from)).then_some(Hours { from, until })
+}
+
+/// A window whose hours lack a digit or their minutes, as it should be written.
+fn padded(text: &str) -> Option<String> {
+    let side = |side: &str| {
+        let (hour, minute) = side.trim().split_once(':').unwrap_or((side.trim(), "00"));
+        Some(format!("{:02}:{minute:0>2}", hour.parse::<u8>().ok()?))
+    };
+    let (from, until) = text.split_once('-')?;
+    let padded = format!("{}-{}", side(from)?, side(until)?);
+    window(&padded).map(|_| padded)
 }
 
 fn time(text: &str) -> Option<Time> {
