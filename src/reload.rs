@@ -34,7 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(400);
 /// More looks than this in a row are not waited for.
 const MOST_LOOKS: usize = 20;
-/// A key that does not fit its certificate is a rotation in its middle, until it lasts this long.
+/// A key that does not fit its certificate, and an empty file, are in the middle of being replaced, until that lasts so
+/// long.
 const ROTATION: Duration = Duration::from_secs(10);
 
 /// Where a configuration comes from: its file, and what was given beside it.
@@ -68,6 +69,8 @@ pub struct Read {
 struct Look {
     seen: [u8; 32],
     found: Result<Found, Vec<Diagnostic>>,
+    /// A file of it is empty: whoever writes in place begins with that.
+    is_unfinished: bool,
 }
 
 /// A configuration that makes sense, and what it names.
@@ -98,7 +101,7 @@ impl Origin {
     /// # Errors
     /// Every problem found, each with its place.
     pub fn load(self) -> Result<Loaded, Vec<Diagnostic>> {
-        let Look { seen, found } = self.look(None);
+        let Look { seen, found, .. } = self.look(None);
         let Found { config, contents, .. } = found?;
         let moment = Moment { generation: 1, now: Timestamp::now(), before: None };
         let (live, warnings) = snapshot::build(&config, contents, moment)?;
@@ -109,7 +112,10 @@ impl Origin {
     fn look(&self, running: Option<&Config>) -> Look {
         let source = match self.source() {
             Ok(source) => source,
-            Err(problem) => return Look { seen: digest_of(&problem), found: Err(vec![problem]) },
+            Err(problem) => {
+                let seen = digest_of(&problem);
+                return Look { seen, found: Err(vec![problem]), is_unfinished: false };
+            }
         };
         let folder = self.file.parent().unwrap_or(Path::new(""));
         match Config::build(&source, folder, &self.overrides) {
@@ -118,9 +124,14 @@ impl Origin {
                     running.map(|running| config.keep_until_restart(running)).unwrap_or_default();
                 let contents = Contents::read(&config);
                 let seen = digest_of(&(source, &contents));
-                Look { seen, found: Ok(Found { config, contents, needs_restart }) }
+                let is_unfinished = contents.has_empty_file();
+                Look { seen, found: Ok(Found { config, contents, needs_restart }), is_unfinished }
             }
-            Err(problems) => Look { seen: digest_of(&source), found: Err(problems) },
+            Err(problems) => Look {
+                seen: digest_of(&source),
+                found: Err(problems),
+                is_unfinished: source.text().is_empty(),
+            },
         }
     }
 
@@ -147,7 +158,7 @@ pub struct Reloader {
     live: Arc<ArcSwap<Live>>,
     swap: Swap,
     history: Arc<History>,
-    /// Since when a key does not fit its certificate.
+    /// Since when something is in the middle of being replaced.
     rotating: Option<Instant>,
 }
 
@@ -210,7 +221,7 @@ impl Reloader {
             match asks.recv_timeout(LOOK_EVERY) {
                 Ok(Ask { trigger, reply }) => {
                     // Who asks says by that that everything is as it should be.
-                    let Look { seen, found } = self.look();
+                    let Look { seen, found, .. } = self.look();
                     let built = self.built(found);
                     let attempt = self.conclude(trigger, seen, built);
                     // Who does not wait any more need not know.
@@ -232,18 +243,14 @@ impl Reloader {
             self.rotating = None;
             return;
         }
-        match self.built(look.found) {
-            Err(problems) if self.is_rotation(&problems) => {}
-            built => {
-                self.conclude(Trigger::Change, look.seen, built);
-            }
+        let built = self.built(look.found);
+        let is_in_the_middle =
+            look.is_unfinished || built.as_ref().is_err_and(|problems| is_rotation(problems));
+        // Then the next look tells, unless this lasts.
+        if is_in_the_middle && self.rotating.get_or_insert_with(Instant::now).elapsed() < ROTATION {
+            return;
         }
-    }
-
-    /// Whether a key and its certificate are being replaced one after the other: then the next look tells.
-    fn is_rotation(&mut self, problems: &[Diagnostic]) -> bool {
-        problems.iter().all(|problem| problem.code == snapshot::KEY_MISMATCH)
-            && self.rotating.get_or_insert_with(Instant::now).elapsed() < ROTATION
+        self.conclude(Trigger::Change, look.seen, built);
     }
 
     fn look(&self) -> Look {
@@ -262,7 +269,8 @@ impl Reloader {
         }
         let message = "what was read changes again and again";
         let help = "write files under another name first, then rename them: that is seen as one change";
-        Look { seen: look.seen, found: Err(vec![Diagnostic::error("unsettled", message).help(help)]) }
+        let found = Err(vec![Diagnostic::error("unsettled", message).help(help)]);
+        Look { seen: look.seen, found, is_unfinished: false }
     }
 
     fn built(&self, found: Result<Found, Vec<Diagnostic>>) -> Result<Built, Vec<Diagnostic>> {
@@ -301,4 +309,9 @@ impl Reloader {
         };
         self.history.add(attempt, &diagnostics)
     }
+}
+
+/// Whether a key and its certificate are being replaced one after the other.
+fn is_rotation(problems: &[Diagnostic]) -> bool {
+    problems.iter().all(|problem| problem.code == snapshot::KEY_MISMATCH)
 }

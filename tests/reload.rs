@@ -277,3 +277,28 @@ fn a_file_that_is_half_written_is_never_in_force() {
     });
     assert_eq!(proxy.admin.status()["reload"]["refused"], 0);
 }
+
+/// Whoever writes in place begins with an empty file, and an empty policy denies everything.
+#[test]
+fn a_file_that_is_empty_is_not_believed_at_once() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let policy = proxy.setup.path("policy.yaml");
+    // Something else changes with it, and waits for it.
+    fs::write(&policy, "").unwrap();
+    let mut config = proxy.setup.config.clone();
+    config["limits"]["max_connections"] = json!(7);
+    fs::write(proxy.setup.path("sidegate.yaml"), config.to_string()).unwrap();
+    let slots = || proxy.admin.metrics().value("sidegate_slots_limit");
+    let start = std::time::Instant::now();
+    while start.elapsed() < std::time::Duration::from_secs(4) {
+        assert_eq!((verdict(&proxy).as_str(), slots()), ("200", 1000.0));
+    }
+    fs::write(&policy, POLICY).unwrap();
+    eventually("both", slots, |slots| *slots == 7.0);
+    assert_eq!(verdict(&proxy), "200");
+    // It lasts when somebody says so.
+    fs::write(&policy, "").unwrap();
+    proxy.admin.reload();
+    assert_eq!(verdict(&proxy), DENIED);
+}

@@ -335,6 +335,12 @@ fn a_handshake_that_began_before_a_reload_ends_as_it_began() {
     assert_ne!(shown(&proxy), before);
 }
 
+/// Writes a file as one change, whatever else the machine does meanwhile.
+fn replace(setup: &Setup, name: &str, content: impl AsRef<[u8]>) {
+    fs::write(setup.path("next"), content).unwrap();
+    fs::rename(setup.path("next"), setup.path(name)).unwrap();
+}
+
 /// Clients that come and go and others that stay, while something is done to the proxy: not one of their requests fails.
 fn without_a_failed_request(proxy: &Proxy, work: impl FnOnce()) -> usize {
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -379,11 +385,11 @@ fn a_thousand_reloads_cost_nobody_a_request() {
         for round in 0..1_000 {
             match round % 4 {
                 0 => servers[round / 4 % 2].write(proxy.setup.folder.path(), "server").unwrap(),
-                1 => fs::write(proxy.setup.path("policy.yaml"), format!("{POLICY}# {round}\n")).unwrap(),
+                1 => replace(&proxy.setup, "policy.yaml", format!("{POLICY}# {round}\n")),
                 2 if round % 8 == 2 => write_crl(&proxy.setup, &[]),
                 2 => write_crl(&proxy.setup, &[&proxy.pki().consumer]),
-                _ if round % 8 == 3 => fs::write(proxy.setup.path("client-ca.crt"), &first).unwrap(),
-                _ => fs::write(proxy.setup.path("client-ca.crt"), format!("{first}{second}")).unwrap(),
+                _ if round % 8 == 3 => replace(&proxy.setup, "client-ca.crt", &first),
+                _ => replace(&proxy.setup, "client-ca.crt", format!("{first}{second}")),
             }
             proxy.admin.reload();
         }

@@ -48,9 +48,22 @@ impl Contents {
             backend_own: backend.and_then(|tls| tls.certificate.as_ref()).map(KeyPairHeld::read),
         }
     }
+
+    /// Whether any of it is a file with nothing in it.
+    pub(super) fn has_empty_file(&self) -> bool {
+        let trust = [Some(&self.authorities), self.crls.as_ref(), self.backend_ca.as_ref()];
+        let policies = self.policies.iter().flatten();
+        self.server.iter().chain(&self.backend_own).any(KeyPairHeld::has_empty_file)
+            || trust.into_iter().flatten().flatten().flatten().any(|file| file.bytes.is_empty())
+            || policies.into_iter().any(|source| source.text().is_empty())
+    }
 }
 
 impl KeyPairHeld {
+    fn has_empty_file(&self) -> bool {
+        [&self.certificate, &self.key].into_iter().flatten().any(Vec::is_empty)
+    }
+
     fn read(named: &KeyPair) -> Self {
         let read = |path: &Located<PathBuf>| trust_files::read_file(&path.value, &path.place);
         Self { certificate: read(&named.certificate), key: read(&named.key) }
