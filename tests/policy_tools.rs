@@ -7,8 +7,8 @@ use std::process::Command;
 use sidegate::demo::pki::pem;
 
 use crate::support::certificates::Pki;
-use crate::support::golden;
 use crate::support::proxy::run;
+use crate::support::{Backend, Setup, golden};
 
 #[test]
 fn every_tool_answers_as_in_its_example() {
@@ -47,6 +47,38 @@ tests:
     let finished = run(&["policy", "test", policy]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("nobody.pem"), "{finished:?}");
+}
+
+/// What a proxy recorded becomes a policy that passes `check`, under which every recorded decision is made again.
+#[test]
+fn a_policy_learned_from_a_proxy_s_own_records_decides_as_it_did() {
+    let backend = Backend::ok();
+    let written = "version: 1
+permissions: { events: [\"GET|POST /events/**\"] }
+clients: [{ name: orders, match: { uri: \"spiffe://shop.example/**\" }, permissions: [events] }]
+";
+    let mut proxy = Setup::new(&backend.url()).policy(written).start();
+    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    for (method, path) in
+        [("POST", "/events"), ("GET", "/events/17"), ("GET", "/events/18?x=1"), ("PUT", "/events")]
+    {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        producer.ask(&request).unwrap();
+    }
+    let records: Vec<_> =
+        (0..4).map(|_| proxy.process.audit_where("a decision", |_| true).to_string()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (records_file, policy_file) = (folder.path().join("audit.log"), folder.path().join("learned.yaml"));
+    fs::write(&records_file, records.join("\n")).unwrap();
+    let (records_file, policy) = (records_file.to_str().unwrap(), policy_file.to_str().unwrap());
+    let learned = run(&["policy", "suggest", records_file]);
+    assert!(learned.stdout.contains("GET /events/{id}") && !learned.stdout.contains("PUT"), "{learned:?}");
+    fs::write(&policy_file, &learned.stdout).unwrap();
+    let checked = run(&["policy", "check", "--strict", policy]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let again = run(&["policy", "replay", records_file, "--policy", policy]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(again.stdout.trim(), "4 decisions stay as they were, 0 change");
 }
 
 /// What `policy check` prints about a bad policy where standard error is a terminal.

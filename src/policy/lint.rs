@@ -1,5 +1,7 @@
 //! What a policy says without saying anything by it, or more than its author may mean. Warnings, never errors.
 
+mod comparison;
+
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -16,6 +18,7 @@ use super::trie::Builder;
 use crate::diagnostic::{Diagnostic, Place, first_ones, nearest};
 use crate::identity::Attribute;
 use crate::target::Target;
+use comparison::{covers, meant_by, overlaps};
 
 /// Everything about a policy that its author should look at again, as of that time.
 pub(crate) fn lint(model: &Model, now: Timestamp) -> Vec<Diagnostic> {
@@ -413,90 +416,6 @@ fn never(test: &Test) -> Option<(&str, &'static str)> {
 
 fn is_everything(path: &Path) -> bool {
     path.rest && path.segments.is_empty()
-}
-
-/// Whether every identity that one list of alternatives means is meant by the other; no is the answer when unsure.
-fn meant_by(narrow: &[Alternative], wide: &[Alternative]) -> bool {
-    narrow.iter().all(|narrow| {
-        wide.iter().any(|wide| {
-            wide.tests.iter().all(|wide| {
-                narrow
-                    .tests
-                    .iter()
-                    .any(|narrow| narrow.attribute == wide.attribute && values_within(narrow, wide))
-            })
-        })
-    })
-}
-
-fn values_within(narrow: &Test, wide: &Test) -> bool {
-    narrow.exact.iter().all(|value| wide.fits(value))
-        && narrow.patterns.iter().all(|pattern| wide.patterns.contains(pattern))
-        && narrow.networks.iter().all(|network| wide.networks.contains(network))
-}
-
-/// Whether every request that the narrower route means is meant by the wider one; no is the answer when unsure.
-fn covers(wide: &Route, narrow: &Route) -> bool {
-    let conditions = wide.query.iter().all(|condition| narrow.query.contains(condition))
-        && wide.headers.iter().all(|condition| narrow.headers.contains(condition));
-    conditions
-        && narrow.upgrade <= wide.upgrade
-        && methods_within(&narrow.methods, &wide.methods)
-        && path_within(&narrow.path, &wide.path)
-}
-
-fn methods_within(narrow: &Methods, wide: &Methods) -> bool {
-    match (narrow, wide) {
-        (_, Methods::Any) => true,
-        (Methods::Any, Methods::Of { .. }) => false,
-        (narrow, wide) => narrow.named().iter().all(|method| wide.contains(method)),
-    }
-}
-
-fn path_within(narrow: &Path, wide: &Path) -> bool {
-    let lengths = match (narrow.rest, wide.rest) {
-        (true, false) => false,
-        (false, false) => narrow.segments.len() == wide.segments.len(),
-        (_, true) => narrow.segments.len() >= wide.segments.len(),
-    };
-    lengths && narrow.segments.iter().zip(&wide.segments).all(|(narrow, wide)| segment_within(narrow, wide))
-}
-
-fn segment_within(narrow: &Segment, wide: &Segment) -> bool {
-    match (narrow, wide) {
-        (narrow, wide) if narrow == wide => true,
-        (Segment::Literal(literal), Segment::Any) => !literal.is_empty(),
-        (Segment::Client(_), Segment::Any) => true,
-        (Segment::Glob(glob), Segment::Any) => glob.parts().iter().any(|part| !part.is_empty()),
-        (Segment::Literal(literal), Segment::Glob(glob)) => glob.matches(literal),
-        _ => false,
-    }
-}
-
-/// Whether some request may be meant by both routes; yes is the answer when unsure.
-fn overlaps(one: &Route, other: &Route) -> bool {
-    let methods = match (&one.methods, &other.methods) {
-        (Methods::Any, _) | (_, Methods::Any) => true,
-        (one, other) => one.named().iter().any(|method| other.contains(method)),
-    };
-    let (a, b) = (&one.path, &other.path);
-    let lengths = match (a.rest, b.rest) {
-        (false, false) => a.segments.len() == b.segments.len(),
-        (true, false) => a.segments.len() <= b.segments.len(),
-        (false, true) => a.segments.len() >= b.segments.len(),
-        (true, true) => true,
-    };
-    methods && lengths && a.segments.iter().zip(&b.segments).all(|(one, other)| segments_overlap(one, other))
-}
-
-fn segments_overlap(one: &Segment, other: &Segment) -> bool {
-    match (one, other) {
-        (Segment::Literal(one), Segment::Literal(other)) => one == other,
-        (Segment::Literal(literal), Segment::Glob(glob))
-        | (Segment::Glob(glob), Segment::Literal(literal)) => glob.matches(literal),
-        (Segment::Literal(literal), _) | (_, Segment::Literal(literal)) => !literal.is_empty(),
-        _ => true,
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, did_you_mean};
 #[derive(Default)]
 pub(super) struct Kind {
     pub(super) by_name: HashMap<Box<str>, usize>,
-    /// The names in order, so that a glob is compared only with those that start as it does.
+    /// The names in order, so that a glob is compared only with those that start as it does; from the first glob on.
     sorted: Vec<(Box<str>, u32)>,
     /// What globs were found to mean.
     globs: HashMap<Box<str>, Vec<u32>>,
@@ -23,11 +23,7 @@ const MOST_EFFORT: usize = 10_000_000;
 
 impl Kind {
     fn of(by_name: HashMap<Box<str>, usize>) -> Self {
-        let numbered =
-            by_name.iter().filter_map(|(name, index)| Some((name.clone(), (*index).try_into().ok()?)));
-        let mut sorted: Vec<(Box<str>, u32)> = numbered.collect();
-        sorted.sort_unstable();
-        Self { by_name, sorted, ..Self::default() }
+        Self { by_name, ..Self::default() }
     }
 
     fn find(&self, name: &str) -> Option<u32> {
@@ -37,6 +33,7 @@ impl Kind {
     /// The names that a glob means; none, when the globs ask for too much.
     fn glob(&mut self, glob: &str) -> &[u32] {
         if !self.globs.contains_key(glob) && !self.is_exhausted() {
+            self.sort();
             let start = glob.split('*').next().unwrap_or_default();
             let from = self.sorted.partition_point(|(name, _)| **name < *start);
             let alike = self.sorted.iter().skip(from).take_while(|(name, _)| name.starts_with(start));
@@ -49,6 +46,16 @@ impl Kind {
         let found = self.globs.get(glob).map(Vec::as_slice).unwrap_or_default();
         self.effort += found.len();
         if self.effort > MOST_EFFORT { &[] } else { found }
+    }
+
+    fn sort(&mut self) {
+        if self.sorted.is_empty() {
+            let numbered = self.by_name.iter();
+            let numbered =
+                numbered.filter_map(|(name, index)| Some((name.clone(), (*index).try_into().ok()?)));
+            self.sorted = numbered.collect();
+            self.sorted.sort_unstable();
+        }
     }
 
     const fn is_exhausted(&self) -> bool {
