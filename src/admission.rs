@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use allowance::Allowance;
-pub use lobby::{Bounds, Lobby, Place};
+pub use lobby::{Bound, Bounds, Lobby, Place};
 pub use passages::{Passages, Queue};
 
 use crate::policy::Permit;
@@ -25,7 +25,7 @@ use passages::{Passage, Turn, Waiting};
 use rates::Rates;
 use shares::{Share, Shares};
 
-/// How often clients are forgotten that are at rest.
+/// How often sources and clients are forgotten that are at rest.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// A number of places that is never exceeded, at any interleaving.
@@ -85,8 +85,9 @@ pub struct Slot(Arc<Occupied>);
 /// A slot, and its place in the share of the connection's client where that has a bound.
 #[derive(Debug)]
 struct Occupied {
-    _taken: Taken,
+    /// Given back first: whoever finds the slot free finds the share free.
     share: OnceLock<Share>,
+    _taken: Taken,
 }
 
 /// A permitted request that got its slot, on the last step to being forwarded.
@@ -232,7 +233,7 @@ impl Admission {
         if !self.slots.take(allowance.reserve) {
             return Err(NotAdmitted::Full);
         }
-        Ok(Slot(Arc::new(Occupied { _taken: Taken(Arc::clone(&self.slots)), share })))
+        Ok(Slot(Arc::new(Occupied { share, _taken: Taken(Arc::clone(&self.slots)) })))
     }
 
     /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
@@ -244,10 +245,11 @@ impl Admission {
         Ok(())
     }
 
-    /// Forgets clients that are at rest, every now and then.
+    /// Forgets sources and clients that are at rest, every now and then.
     pub async fn keep_tidy(self: Arc<Self>) -> Infallible {
         loop {
             tokio::time::sleep(SWEEP).await;
+            self.lobby.sweep();
             self.rates.sweep();
             self.shares.sweep();
         }

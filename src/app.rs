@@ -13,9 +13,9 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Bound};
 use crate::config::Config;
 use crate::forward::{self, Backend, Check, Health};
 use crate::identity::Expiry;
@@ -23,7 +23,7 @@ use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
 use crate::live::Live;
 use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
-use crate::telemetry::{Audit, Counters};
+use crate::telemetry::{Audit, Counters, Dropped};
 use crate::worker::{self, Handle, Shared};
 use crate::{admin, telemetry};
 
@@ -37,8 +37,8 @@ pub struct Running {
     health: Arc<Health>,
     readiness_needs_backend: bool,
     started: Instant,
-    log_dropped: Option<ErrorCounter>,
-    audit_dropped: Option<ErrorCounter>,
+    log_dropped: Option<Dropped>,
+    audit_dropped: Option<Dropped>,
     history: Arc<History>,
     reloads: Asker,
 }
@@ -68,6 +68,8 @@ pub struct Census {
     pub slots_limit: usize,
     /// Connections without a slot.
     pub lobby: usize,
+    /// Those of them that are in their TLS handshake.
+    pub handshakes: usize,
     /// Requests that the backend is working on.
     pub in_flight: usize,
     /// How many there may be.
@@ -123,6 +125,11 @@ impl Running {
         &self.health
     }
 
+    /// Connections without a slot that were closed for newer ones, by the bound.
+    pub fn evicted(&self, bound: Bound) -> u64 {
+        self.admission.lobby.evicted(bound)
+    }
+
     /// The counters of each worker.
     pub fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.workers.iter().map(|handle| &handle.worker().counters)
@@ -152,9 +159,7 @@ impl Running {
 
     /// How things stand.
     pub fn census(&self) -> Census {
-        let dropped = |counter: &Option<ErrorCounter>| {
-            counter.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
-        };
+        let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
         Census {
             version: env!("CARGO_PKG_VERSION"),
             ready: self.is_ready(),
@@ -164,6 +169,7 @@ impl Running {
             slots_used: self.admission.slots().used(),
             slots_limit: self.admission.slots().limit(),
             lobby: self.admission.lobby.len(),
+            handshakes: self.admission.lobby.handshakes(),
             in_flight: self.admission.in_flight().places().used(),
             in_flight_limit: self.admission.in_flight().places().limit(),
             queued: self.admission.in_flight().waiting(),
@@ -236,7 +242,7 @@ impl App {
     ///
     /// # Errors
     /// A port, a thread or the audit file that cannot be had.
-    pub fn start(loaded: Loaded, log_dropped: Option<ErrorCounter>) -> Result<Self, StartError> {
+    pub fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
         let failed = |what: String| move |error| StartError { what, error };
         let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals".to_owned()))?;
         let Loaded { config, live, read, .. } = loaded;

@@ -97,7 +97,9 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 /// Whether a person reads standard error on a terminal that shows colours.
 pub(crate) fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let is_dumb = said("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stderr().is_terminal() && said("NO_COLOR").is_none() && !is_dumb
 }
 
 /// Writes diagnostics to standard error, in colour where a person reads.

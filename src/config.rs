@@ -286,11 +286,11 @@ impl<'a> Draft<'a> {
             lobby: Bounds {
                 max_connections: self.count(lobby, "max_connections"),
                 max_per_source: self.count(lobby, "max_per_source"),
-                handshakes: self.count(lobby, "handshakes"),
                 connections_per_second: u32::try_from(per_second)
                     .ok()
                     .and_then(NonZeroU32::new)
                     .unwrap_or(NonZeroU32::MAX),
+                handshakes: self.count(lobby, "handshakes"),
             },
             http: self.http_limits(http),
         }

@@ -236,19 +236,20 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
         let live = worker.live.load();
         (Arc::clone(&live.tls.value), live.patience.handshake)
     };
-    let secured = drive::until_finished(leash, handshake::secure(socket, &tls, limit)).await?;
+    let secured = drive::until_finished(leash, handshake::secure(socket, &tls, limit)).await;
     let result = match &secured {
-        Ok(secured) if secured.resumed => Handshake::Resumed,
-        Ok(_) => Handshake::Full,
-        Err(Unsecured::Failed(_)) => Handshake::Failed,
-        Err(Unsecured::TimedOut) => Handshake::TimedOut,
-        Err(Unsecured::PlainHttp(_)) => Handshake::PlainHttp,
+        Some(Ok(secured)) if secured.resumed => Handshake::Resumed,
+        Some(Ok(_)) => Handshake::Full,
+        Some(Err(Unsecured::Failed(_))) => Handshake::Failed,
+        Some(Err(Unsecured::TimedOut)) => Handshake::TimedOut,
+        Some(Err(Unsecured::PlainHttp(_))) => Handshake::PlainHttp,
+        None => Handshake::GaveWay,
     };
     worker.counters.shook_hands(result);
-    match secured {
+    match secured? {
         Ok(secured) => Some(secured),
         Err(Unsecured::PlainHttp(socket)) => {
-            answer_plain_http(worker, socket).await;
+            drive::until_finished(leash, answer_plain_http(worker, socket)).await;
             None
         }
         Err(Unsecured::Failed(error)) => {

@@ -18,13 +18,19 @@ pub struct Source {
     text: Box<str>,
     /// Byte offsets at which lines start; worked out when the first place is shown.
     lines: OnceLock<Box<[usize]>>,
+    /// How many characters come before each [`STRIDE`]th byte, so that a column costs the same in a line of a megabyte.
+    characters: OnceLock<Box<[usize]>>,
 }
+
+/// See [`Source::characters`].
+const STRIDE: usize = 256;
 
 impl Source {
     /// A source under the name that its author would recognise: the path as it was written on the command line, the
     /// environment variable, the flag.
     pub fn new(name: impl Into<Box<str>>, text: impl Into<Box<str>>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: text.into(), lines: OnceLock::new() })
+        let (name, text) = (name.into(), text.into());
+        Arc::new(Self { name, text, lines: OnceLock::new(), characters: OnceLock::new() })
     }
 
     /// A stand-in for a file that has no text to show, such as one that cannot be read.
@@ -55,9 +61,8 @@ impl Source {
     #[must_use]
     pub fn position(&self, offset: usize) -> Position {
         let line = self.lines().partition_point(|start| *start <= offset).max(1);
-        let start = self.line_start(line);
-        let before = self.text.get(start..offset).unwrap_or_default();
-        Position { line, column: before.chars().count() + 1 }
+        let before = self.characters_before(offset) - self.characters_before(self.line_start(line));
+        Position { line, column: before + 1 }
     }
 
     /// The byte offset at which the line of that number (from 1) starts; the end of the text for a line beyond it.
@@ -69,8 +74,8 @@ impl Source {
     /// The line of that number (from 1), without its end.
     #[must_use]
     pub fn line(&self, number: usize) -> &str {
-        let rest = self.text.get(self.line_start(number)..).unwrap_or_default();
-        rest.split('\n').next().unwrap_or_default().trim_end_matches('\r')
+        let line = self.text.get(self.line_start(number)..self.line_start(number + 1)).unwrap_or_default();
+        line.trim_end_matches(['\n', '\r'])
     }
 
     fn lines(&self) -> &[usize] {
@@ -78,6 +83,21 @@ impl Source {
             let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
             std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect()
         })
+    }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let count = |bytes: &[u8]| bytes.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
+        let marks = self.characters.get_or_init(|| {
+            let counts = self.text.as_bytes().chunks(STRIDE).scan(0, |before, chunk| {
+                let mark = *before;
+                *before += count(chunk);
+                Some(mark)
+            });
+            counts.collect()
+        });
+        let mark = (offset.min(self.text.len()) / STRIDE).min(marks.len().saturating_sub(1));
+        let rest = self.text.as_bytes().get(mark * STRIDE..offset.min(self.text.len())).unwrap_or_default();
+        marks.get(mark).copied().unwrap_or(0) + count(rest)
     }
 }
 
@@ -335,6 +355,23 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+/// So many problems are shown at once; a file with more has one cause that repeats, or is no file of this kind.
+const MOST_SHOWN: usize = 1_000;
+
+/// The first [`MOST_SHOWN`] problems, and how many more there are.
+#[must_use]
+pub fn first_ones(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let rest = problems.split_off(problems.len().min(MOST_SHOWN));
+    if let Some(severity) = rest.iter().map(|problem| problem.severity).min() {
+        let message = format!("{} more problems are not shown", rest.len());
+        problems.push(
+            Diagnostic::new(severity, "too-many", message)
+                .help("mend the first ones, and ask for the others"),
+        );
+    }
+    problems
+}
+
 /// The candidate that was probably meant: alike but for case, or within a third of the word's length in edits.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let bound = (word.chars().count() / 3).max(1);
@@ -381,6 +418,9 @@ fn steers(character: char) -> bool {
         || matches!(character, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
+/// Beyond this many characters a message, which holds a text of the author's own, is cut.
+const LONGEST_MESSAGE: usize = 1_000;
+
 /// Beyond this many characters a source line is cut around the place.
 const WIDEST_LINE: usize = 140;
 
@@ -424,7 +464,11 @@ impl<'d> Human<'d> {
         let Diagnostic { severity, code, message, .. } = self.diagnostic;
         let colour = if *severity == Severity::Error { RED } else { YELLOW };
         let word = self.paint(colour, &format!("{}[{code}]", severity.name()));
-        let message = self.paint(BOLD, &printable(message));
+        let message = match message.char_indices().nth(LONGEST_MESSAGE) {
+            Some((end, _)) => format!("{}…", printable(message.get(..end).unwrap_or_default())),
+            None => printable(message).into_owned(),
+        };
+        let message = self.paint(BOLD, &message);
         let _ = writeln!(self.out, "{word}: {message}");
     }
 
@@ -437,8 +481,8 @@ impl<'d> Human<'d> {
         if place.source.text().is_empty() {
             return;
         }
-        let Position { line, column } = place.position();
-        let (text, before, marked) = window(&place.source, place.span, line, column);
+        let line = place.position().line;
+        let (text, before, marked) = window(&place.source, place.span, line);
         let bar = self.paint(BLUE, "|");
         let gutter = self.gutter;
         let number = self.paint(BLUE, &format!("{line:>gutter$}"));
@@ -461,24 +505,30 @@ const BLUE: &str = "1;34";
 const BOLD: &str = "1";
 
 /// The part of a line to show, how many columns stand before the mark, and how many the mark covers.
-fn window(source: &Source, span: Span, line: usize, column: usize) -> (String, usize, usize) {
-    let whole: Vec<char> = source.line(line).chars().collect();
-    let length = source.slice(span).lines().next().unwrap_or_default().chars().count();
-    let before = (column - 1).min(whole.len());
-    let from = if whole.len() > WIDEST_LINE { before.saturating_sub(WIDEST_LINE / 3) } else { 0 };
-    let until = whole.len().min(from + WIDEST_LINE);
-    let shown = |from: usize, until: usize| -> String {
-        let part = whole.get(from..until.max(from)).unwrap_or_default();
-        part.iter()
-            .map(|c| if *c == '\t' { "    ".to_owned() } else { printable(&c.to_string()).into_owned() })
-            .collect()
-    };
-    let cut = if from > 0 { "…" } else { "" };
-    let more = if until < whole.len() { "…" } else { "" };
-    let text = format!("{cut}{}{more}", shown(from, until));
-    let ahead = cut.chars().count() + shown(from, before).chars().count();
-    let marked = shown(before, (before + length).min(until)).chars().count().max(1);
-    (text.trim_end().to_owned(), ahead, marked)
+fn window(source: &Source, span: Span, line: usize) -> (String, usize, usize) {
+    let whole = source.line(line);
+    let at = span.start().saturating_sub(source.line_start(line)).min(whole.len());
+    let (before, after) = whole.split_at_checked(at).unwrap_or((whole, ""));
+    let is_long = whole.chars().nth(WIDEST_LINE).is_some();
+    let kept = if is_long { WIDEST_LINE / 3 } else { WIDEST_LINE };
+    let from = before.char_indices().rev().take(kept).last().map_or(before.len(), |(at, _)| at);
+    let (left_out, before) = before.split_at_checked(from).unwrap_or(("", before));
+    let room = WIDEST_LINE - before.chars().count();
+    let until = after.char_indices().nth(room).map_or(after.len(), |(at, _)| at);
+    let (after, beyond) = after.split_at_checked(until).unwrap_or((after, ""));
+    let marked = source.slice(span).lines().next().unwrap_or_default();
+    let marked = marked.chars().take(room).count();
+    let cut = if left_out.is_empty() { "" } else { "…" };
+    let more = if beyond.is_empty() { "" } else { "…" };
+    let (before, marked) = (shown(before), shown(&after.chars().take(marked).collect::<String>()));
+    let ahead = cut.chars().count() + before.chars().count();
+    let text = format!("{cut}{before}{}{more}", shown(after));
+    (text.trim_end().to_owned(), ahead, marked.chars().count().max(1))
+}
+
+/// As it is printed: a tab has a width, and nothing steers the terminal.
+fn shown(text: &str) -> String {
+    text.split('\t').map(printable).collect::<Vec<_>>().join("    ")
 }
 
 fn place_json(place: Option<&Place>) -> Value {

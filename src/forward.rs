@@ -33,7 +33,7 @@ use crate::unread;
 
 pub use breaker::BreakerRules;
 pub use exchange::{Answer, BrokenOff, Outgoing};
-use exchange::{Carrier, Link, Sent, Upload};
+use exchange::{Carrier, Link, Sent, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};
 use multiplex::{Multiplex, Seat};
 use pool::Pool;
@@ -67,6 +67,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// Time for which a client may send nothing of a body.
     pub body: Duration,
+    /// Time for which the backend may say nothing in the middle of an answer.
+    pub idle: Duration,
 }
 
 /// The HTTP that the backend speaks.
@@ -177,7 +179,7 @@ impl Backend {
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), custom));
         let mut exchange = pin!(self.answer_of(request));
-        let Timeouts { response, body, .. } = self.live.load().timeouts;
+        let Timeouts { response, body, idle, .. } = self.live.load().timeouts;
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
             let (waits_for_client, moved_last) = match &upload {
@@ -200,7 +202,8 @@ impl Backend {
             let look = if other > now && upload.is_some() { ends.min(other) } else { ends };
             if let Ok(answered) = timeout_at(look, &mut exchange).await {
                 let (response, carrier) = answered?;
-                return Ok(hand_back(response, carrier, guards, may_switch)?);
+                let silence = Silence::of(idle, upload.clone());
+                return Ok(hand_back(response, carrier, guards, silence, may_switch)?);
             }
         }
     }
@@ -339,6 +342,7 @@ fn hand_back(
     response: Response<Incoming>,
     carrier: Carrier,
     guards: Guards,
+    silence: Silence,
     may_switch: bool,
 ) -> Result<Outcome, BackendFault> {
     let (mut parts, body) = response.into_parts();
@@ -356,5 +360,5 @@ fn hand_back(
         return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
     }
     headers::strip_connection(&mut parts.headers);
-    Ok(Outcome::Answered(Response::from_parts(parts, Answer::new(body, carrier, guards))))
+    Ok(Outcome::Answered(Response::from_parts(parts, Answer::new(body, carrier, silence, guards))))
 }

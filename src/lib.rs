@@ -21,7 +21,7 @@
 //! | pure | [`identity`], [`policy`], [`config`] | words; no I/O, no clock: time is an argument |
 //! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
 //! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
-//! | outside | [`app`], [`cli`], [`demo`] | everything |
+//! | outside | [`app`], [`descriptors`], [`cli`], [`demo`] | everything |
 //!
 //! [`gate`] is the story of a request on one screen: each step needs what only the step before it can give. Only
 //! [`policy`] makes a `Permit`, only a `Permit` gets a slot from [`admission`], and only what was admitted is taken by [`forward`].
@@ -45,6 +45,7 @@ pub mod reply;
 pub mod unread;
 
 pub mod app;
+pub mod descriptors;
 pub mod config;
 pub mod live;
 pub mod reload;

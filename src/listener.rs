@@ -17,8 +17,8 @@ use crate::worker::Handle;
 const BACKLOG: i32 = 4096;
 /// How long accepting pauses when it fails for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// How often sources are forgotten that have not been seen.
-const SWEEP: Duration = Duration::from_secs(30);
+/// How often sources are forgotten at most, while there are too many of them.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Binds the main port.
 ///
@@ -79,7 +79,7 @@ pub async fn accept(
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
-        if swept.elapsed() > SWEEP || (lobby.wants_sweep() && swept.elapsed() > Duration::from_secs(1)) {
+        if lobby.wants_sweep() && swept.elapsed() > SWEEP {
             lobby.sweep();
             swept = tokio::time::Instant::now();
         }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
@@ -246,7 +246,7 @@ pub(crate) fn model(sources: &[Arc<Source>]) -> Result<(Model, Vec<Diagnostic>),
     }
     match Model::check(document, &mut diagnostics) {
         Some(model) => Ok((model, diagnostics)),
-        None => Err(diagnostics),
+        None => Err(first_ones(diagnostics)),
     }
 }
 

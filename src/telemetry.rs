@@ -5,6 +5,7 @@
 
 mod audit;
 mod ids;
+mod lines;
 mod log;
 mod metrics;
 
@@ -14,6 +15,7 @@ use crate::refusal::{BackendFault, Reason};
 
 pub use audit::{Audit, Destination, Record, Told};
 pub use ids::{RequestId, RequestIds};
+pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
 
@@ -74,11 +76,14 @@ pub enum Handshake {
     TimedOut,
     /// There was none: plain HTTP.
     PlainHttp,
+    /// It was ended for a newer connection, or because the process ends.
+    GaveWay,
 }
 
 impl Handshake {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Full, Self::Resumed, Self::Failed, Self::TimedOut, Self::PlainHttp];
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::Resumed, Self::Failed, Self::TimedOut, Self::PlainHttp, Self::GaveWay];
 
     /// The label `result`.
     #[must_use]
@@ -89,6 +94,7 @@ impl Handshake {
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
             Self::PlainHttp => "plain_http",
+            Self::GaveWay => "gave_way",
         }
     }
 }
@@ -121,7 +127,7 @@ const fn backend_index(fault: Option<BackendFault>) -> usize {
 pub struct Counters {
     decisions: [AtomicU64; 11],
     backend: [AtomicU64; 7],
-    handshakes: [AtomicU64; 5],
+    handshakes: [AtomicU64; 6],
 }
 
 impl Counters {

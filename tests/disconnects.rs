@@ -198,3 +198,50 @@ fn an_upload_that_breaks_off_is_seen_by_the_backend() {
         assert!(!body.ends_with("0\r\n\r\n") && body.len() < 1000, "{body}");
     }
 }
+
+/// A backend that says nothing more, for as long as nobody says anything: by both protocols the answer breaks off, and the
+/// next request works.
+#[test]
+fn an_answer_of_which_nothing_more_comes_breaks_off() {
+    let backend = Backend::scripted(|connection| {
+        while let Some(head) = connection.head()? {
+            connection.wire.send(match head.starts_with("GET /whole ") {
+                true => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                false => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+            })?;
+        }
+        Ok(())
+    });
+    let proxy = Setup::new(&backend.url()).set("backend.idle_timeout", "200ms").start();
+    let mut http1 = proxy.producer().connect(proxy.address).unwrap();
+    http1.send("GET /half HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let rest = String::from_utf8(http1.rest().unwrap_or_default()).unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200 ") && rest.ends_with("\r\n\r\nhalf"), "{rest}");
+    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    http2.get("/half").expect_err("half an answer");
+    assert_eq!(http2.get("/whole").unwrap().verdict(), "200");
+    proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
+}
+
+/// What the client sends meanwhile is no silence.
+#[test]
+fn an_answer_waits_for_an_upload_that_goes_on() {
+    let backend = Backend::scripted(|connection| {
+        while connection.head()?.is_some() {
+            connection.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")?;
+            connection.wire.exactly(5)?;
+            connection.wire.send("lf")?;
+        }
+        Ok(())
+    });
+    let proxy = Setup::new(&backend.url()).set("backend.idle_timeout", "2s").start();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n").unwrap();
+    connection.until(b"\r\n\r\nha").unwrap();
+    for part in ["a", "b", "c", "d", "e"] {
+        // Each wait is for nothing else than time: a quarter of what is allowed, and together more than that.
+        std::thread::park_timeout(std::time::Duration::from_millis(500));
+        connection.send(part).unwrap();
+    }
+    assert_eq!(connection.exactly(2).unwrap(), b"lf");
+}

@@ -138,5 +138,5 @@ fn fewer_descriptors_than_the_bounds_need() {
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("256 may be open, and 634 are needed"), "{said}");
+    assert!(said.contains("256 descriptors may be open, and 698 are needed"), "{said}");
 }

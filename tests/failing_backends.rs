@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::backend::{Connection, OK, Refusing};
+use crate::support::fronts::Http2Backend;
 use crate::support::tls::Tls;
 use crate::support::{Answer, Backend, Proxy, Setup, eventually};
 
@@ -202,6 +203,19 @@ fn a_health_check_is_shown_and_counts_for_readiness_where_it_is_told_to() {
     wait_for(&both, 200, "ok\nbackend: up\n");
     let asked = backend.received().into_iter().find(|request| request.head.contains("/healthz")).unwrap();
     assert_eq!(asked.header("host"), [backend.address.to_string()]);
+}
+
+#[test]
+fn a_health_check_is_in_the_http_that_the_backend_speaks() {
+    let head = http::Response::builder().status(204).body(()).unwrap();
+    let backend = Http2Backend::answering(head, "", None);
+    let proxy = Setup::new(&backend.url())
+        .set("backend.health.path", "/healthz")
+        .set("backend.health.interval", "5s")
+        .start();
+    eventually("the state", || state_now(&proxy), |state| state == "up");
+    let seen = backend.seen();
+    assert_eq!(seen[0].head.uri().to_string(), format!("http://{}/healthz", backend.address));
 }
 
 /// Nobody has to be refused before a backend that is back is found.

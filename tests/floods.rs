@@ -1,7 +1,10 @@
 //! Too much of anything is survived: who was admitted is served meanwhile, and all is as before afterwards (DESIGN §2.4).
 
+use std::process::Command;
+
 use crate::support::http1::Wire;
 use crate::support::http2::{Exchange, Http2, request};
+use crate::support::proxy::Process;
 use crate::support::{Backend, Setup, eventually};
 
 /// Accepting backs off and says so; it never spins, and never exits.
@@ -26,6 +29,29 @@ fn descriptors_run_out_and_come_back() {
     eventually("a new connection's answer", status, |status| *status == 200);
     let errors = proxy.admin.metrics().value("sidegate_accept_errors_total");
     assert!((1.0..1000.0).contains(&errors), "{errors} attempts: it spins");
+}
+
+#[test]
+fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
+    let backend = Backend::ok();
+    let start = |limit: usize| {
+        let setup = Setup::new(&backend.url())
+            .set("limits.max_connections", 100)
+            .set("limits.lobby.max_connections", 50)
+            .set("backend.max_in_flight", 22);
+        let program = env!("CARGO_BIN_EXE_sidegate");
+        let script = format!("ulimit -n {limit}; exec {program} run --config {}", setup.write().display());
+        let mut process = Process::of(Command::new("sh").args(["-c", &script]));
+        let first = process.log_where("the first line", |_| true);
+        (first, setup)
+    };
+    let (line, _setup) = start(299);
+    assert_eq!((&line["level"], &line["code"]), (&"WARN".into(), &"descriptors".into()), "{line}");
+    let message = "299 descriptors may be open, and 300 are needed when all bounds are reached";
+    assert_eq!(line["message"], message);
+    assert!(line["help"].as_str().unwrap().contains("`ulimit -n 300`"), "{line}");
+    let (line, _setup) = start(300);
+    assert_eq!(line["message"], "ready", "enough");
 }
 
 /// CVE-2023-44487: opened, judged, forwarded and taken back, over and over.

@@ -44,6 +44,33 @@ fn one_source_fills_its_own_part_and_no_more() {
     assert_eq!(crowd[9].get("/events").unwrap().status, 401);
 }
 
+/// Case 73: whoever begins a handshake and does not go on makes room for who comes later.
+#[test]
+fn the_oldest_handshake_gives_way_and_clients_get_through() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("limits.lobby.handshakes", 4).start();
+    let mut admitted = proxy.producer().connect(proxy.address).unwrap();
+    assert_eq!(admitted.get("/events").unwrap().status, 200);
+    let mut waiting = stranger(&proxy);
+    assert_eq!(waiting.get("/").unwrap().status, 401);
+    let mut silent: Vec<_> = (0..12).map(|_| Wire::plain(proxy.address).unwrap()).collect();
+    let in_progress = || proxy.admin.metrics().value("sidegate_handshakes_in_progress");
+    let gone =
+        || proxy.admin.metrics().labelled("sidegate_lobby_evictions_total", &[("bound", "handshakes")]);
+    eventually("the evictions", gone, |gone| *gone == 8.0);
+    assert_eq!(in_progress(), 4.0);
+    assert!(silent[..8].iter_mut().all(Wire::is_closed), "the oldest had to go");
+    let counted = || proxy.admin.metrics().labelled("sidegate_handshakes_total", &[("result", "gave_way")]);
+    eventually("how they ended", counted, |count| *count == 8.0);
+
+    let mut newcomer = proxy.producer().connect(proxy.address).unwrap();
+    assert_eq!(newcomer.get("/events").unwrap().status, 200);
+    assert_eq!(waiting.get("/").unwrap().status, 401, "who is through its handshake is no part of it");
+    assert_eq!(admitted.get("/events").unwrap().status, 200);
+    drop(silent);
+    proxy.admin.wait_for("sidegate_handshakes_in_progress", 0.0);
+}
+
 #[test]
 fn a_source_that_comes_too_often_is_turned_away_and_may_come_again() {
     let backend = Backend::ok();

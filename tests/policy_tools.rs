@@ -1,8 +1,84 @@
 //! The tools for authors answer as in their committed examples, which run in `policies/`.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use sidegate::demo::pki::pem;
+
+use crate::support::certificates::Pki;
 use crate::support::golden;
+use crate::support::proxy::run;
 
 #[test]
 fn every_tool_answers_as_in_its_example() {
     golden::assert_as_committed("tests/policy_tools", "policies");
+}
+
+/// A test may name a certificate's file, in PEM or DER; it lies beside the policy, wherever that is read from.
+#[test]
+fn a_test_and_an_explanation_can_ask_as_a_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let producer = &Pki::new().producer.chain[0];
+    fs::write(folder.path().join("producer.pem"), pem("CERTIFICATE", producer)).unwrap();
+    fs::write(folder.path().join("producer.der"), producer).unwrap();
+    let policy = folder.path().join("p.yaml");
+    let text = |file: &str| {
+        format!(
+            "version: 1
+permissions: {{ publish: [POST /events] }}
+clients: [{{ name: orders, match: {{ uri: \"spiffe://shop.example/ns/orders/sa/*\" }}, permissions: [publish] }}]
+tests:
+  - {{ name: it publishes, certificate: {file}, request: POST /events, expect: allow, because: orders }}
+"
+        )
+    };
+    let policy = policy.to_str().unwrap();
+    for file in ["producer.pem", "producer.der"] {
+        fs::write(policy, text(file)).unwrap();
+        let finished = run(&["policy", "test", policy, "--min-coverage", "100"]);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let certificate = folder.path().join(file);
+        let words = ["policy", "explain", policy, "--cert", certificate.to_str().unwrap(), "POST", "/events"];
+        let finished = run(&words);
+        assert!(finished.stdout.starts_with("allowed by `orders`"), "{finished:?}");
+    }
+    fs::write(policy, text("nobody.pem")).unwrap();
+    let finished = run(&["policy", "test", policy]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("nobody.pem"), "{finished:?}");
+}
+
+/// What `policy check` prints about a bad policy where standard error is a terminal.
+fn on_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
+    let bad = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy_diagnostics/unknown_key.yaml");
+    let words = format!("['{}', 'policy', 'check', '{}']", env!("CARGO_BIN_EXE_sidegate"), bad.display());
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", &format!("import pty; pty.spawn({words})")])
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm");
+    let output = match python.envs(variables.iter().copied()).output() {
+        Ok(output) => output,
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped, no python3: {error}");
+            return None;
+        }
+        Err(error) => panic!("python3: {error}"),
+    };
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_who_wants_them() {
+    let coloured = |text: &str| text.contains("\u{1b}[1;31merror[unknown-key]\u{1b}[0m");
+    let Some(said) = on_a_terminal(&[]) else { return };
+    assert!(coloured(&said), "{said:?}");
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let said = on_a_terminal(&[variable]).unwrap();
+        assert!(said.contains("error[unknown-key]") && !said.contains('\u{1b}'), "{variable:?}: {said:?}");
+    }
+    let bad = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy_diagnostics/unknown_key.yaml");
+    let piped = run(&["policy", "check", bad.to_str().unwrap()]);
+    assert!(piped.stderr.contains("error[unknown-key]") && !piped.stderr.contains('\u{1b}'), "{piped:?}");
 }

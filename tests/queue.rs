@@ -84,6 +84,20 @@ fn who_waits_is_served_in_order_and_who_goes_away_has_left_the_queue() {
     assert_eq!(proxy.admin.metrics().value(QUEUED), 0.0);
 }
 
+/// Whoever waits is judged again, as whoever is served is.
+#[test]
+fn a_grant_that_ends_ends_the_wait() {
+    let (backend, _go) = on_command();
+    let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(6);
+    let proxy = setup(&backend).policy(&policy_of_two(&format!("when: {{ until: {ends} }}"), "")).start();
+    let _first = send(&proxy.consumer(), &proxy, "/first");
+    backend.wait_for(1);
+    let mut waiting = line_up(&proxy.producer(), &proxy, &["/second"]).remove(0);
+    assert_eq!(waiting.answer_to("GET").unwrap().verdict(), "403 insufficient_permissions");
+    assert_eq!(proxy.admin.metrics().value(QUEUED), 0.0);
+    assert_eq!(order(&backend), ["/first"]);
+}
+
 #[test]
 fn too_many_are_told_so_at_once_and_too_long_a_wait_ends() {
     let (backend, go) = on_command();

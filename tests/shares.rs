@@ -1,5 +1,6 @@
 //! What one client may take: its connections and its rate, whoever it is by its certificate, and no more (DESIGN §2.3).
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use sidegate::demo::pki::Leaf;
@@ -147,4 +148,75 @@ fn only_its_own_permitted_requests_count_against_a_rate() {
     let (mut unlimited, _) = get(&proxy, &proxy.consumer());
     assert!((0..50).all(|_| unlimited.get("/events").unwrap().status == 200));
     assert_eq!(get(&proxy, &proxy.anonymous()).1.verdict(), "401 not_authenticated");
+}
+
+fn change_policy(proxy: &Proxy, text: &str) {
+    fs::write(proxy.setup.path("policy.yaml"), text).unwrap();
+    proxy.admin.reload();
+}
+
+/// How many of so many requests are allowed.
+fn allowed(connection: &mut Tls, requests: usize) -> usize {
+    (0..requests).filter(|_| connection.get("/events").unwrap().status == 200).count()
+}
+
+#[test]
+fn a_rate_is_gone_on_with_under_another_policy_unless_that_changes_it() {
+    let backend = Backend::ok();
+    let limits = "limits: { requests_per_second: 1, burst: 200 }";
+    let proxy = Setup::new(&backend.url()).policy(&policy_of_two(limits, "")).start();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let start = Instant::now();
+    let used = allowed(&mut connection, 250);
+    assert!(used >= 200, "{used}");
+    change_policy(
+        &proxy,
+        &policy_of_two(limits, "limits: { connections: 7 }").replace("producer", "renamed"),
+    );
+    let more = allowed(&mut connection, 100);
+    // What came back meanwhile, and nothing else.
+    let time = usize::try_from(start.elapsed().as_secs()).unwrap() + 1;
+    assert!(used + more <= 200 + time, "{used} and {more} in {time} s");
+    change_policy(&proxy, &policy_of_two("limits: { requests_per_second: 1, burst: 201 }", ""));
+    assert_eq!(allowed(&mut connection, 100), 100, "another rate starts anew");
+}
+
+#[test]
+fn a_share_counts_the_connections_that_are_there_whatever_its_bound_was() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend, "");
+    let client = proxy.producer();
+    let (mut first, _) = get(&proxy, &client);
+    let (mut second, _) = get(&proxy, &client);
+    change_policy(&proxy, &policy("connections: 2"));
+    // Older than the bound: each is counted with its next request.
+    assert_eq!(first.get("/events").unwrap().status, 200);
+    assert_eq!(second.get("/events").unwrap().status, 200);
+    assert_eq!(get(&proxy, &client).1.verdict(), "504 server_full");
+    change_policy(&proxy, &policy("connections: 3"));
+    let (third, answer) = get(&proxy, &client);
+    assert_eq!(answer.status, 200);
+    assert_eq!(get(&proxy, &client).1.verdict(), "504 server_full");
+    change_policy(&proxy, &policy("connections: 1"));
+    assert_eq!(second.get("/events").unwrap().status, 200, "what it has it keeps");
+    drop((second, third));
+    proxy.admin.wait_for("sidegate_slots_used", 1.0);
+    assert_eq!(get(&proxy, &client).1.verdict(), "504 server_full");
+    drop(first);
+    proxy.admin.wait_for("sidegate_slots_used", 0.0);
+    assert_eq!(get(&proxy, &client).1.status, 200);
+}
+
+#[test]
+fn a_connection_older_than_its_bound_that_finds_no_place_ends() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend, "");
+    let client = proxy.producer();
+    let (mut first, _) = get(&proxy, &client);
+    let (mut second, _) = get(&proxy, &client);
+    change_policy(&proxy, &policy("connections: 1"));
+    assert_eq!(first.get("/events").unwrap().status, 200);
+    let answer = second.get("/events").unwrap();
+    assert_share_is_taken(&mut second, &answer);
+    proxy.admin.wait_for("sidegate_slots_used", 1.0);
 }

@@ -28,6 +28,33 @@ pub struct Bounds {
     pub handshakes: usize,
 }
 
+/// Which bound a connection was closed for, to make room for a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Bound {
+    /// Connections without a slot, in total.
+    Connections,
+    /// Those from one source.
+    Source,
+    /// Handshakes in progress.
+    Handshakes,
+}
+
+impl Bound {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Connections, Self::Source, Self::Handshakes];
+
+    /// The label `bound`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Source => "source",
+            Self::Handshakes => "handshakes",
+        }
+    }
+}
+
 /// More sources than this are forgotten early: a rate limiter must not be what fills the memory.
 const MAX_SOURCES: usize = 65_536;
 
@@ -51,6 +78,8 @@ struct Waiting {
     nobody: Crowd,
     /// Authenticated, and not admitted yet.
     known: Crowd,
+    /// How many were closed for newer ones, by [`Bound`].
+    evicted: [u64; 3],
 }
 
 #[derive(Debug)]
@@ -75,6 +104,7 @@ impl Lobby {
             shaking_hands: Crowd::default(),
             nobody: Crowd::default(),
             known: Crowd::default(),
+            evicted: [0; 3],
         };
         Self { waiting: Mutex::new(waiting), rates: ArcSwap::from_pointee(rates(bounds)) }
     }
@@ -104,6 +134,16 @@ impl Lobby {
     /// How many connections hold no slot.
     pub fn len(&self) -> usize {
         self.waiting().places.len()
+    }
+
+    /// How many of them are in the middle of their handshake.
+    pub fn handshakes(&self) -> usize {
+        self.waiting().shaking_hands.len()
+    }
+
+    /// How many were closed for newer ones, by the bound.
+    pub fn evicted(&self, bound: Bound) -> u64 {
+        self.waiting().evicted.get(bound as usize).copied().unwrap_or_default()
     }
 
     /// Whether nobody waits.
@@ -169,19 +209,24 @@ impl Waiting {
     fn make_room(&mut self, source: IpAddr) {
         let Bounds { max_connections, max_per_source, handshakes, .. } = self.bounds;
         while self.nobody.of_source(source) + self.known.of_source(source) >= max_per_source {
-            self.evict(self.nobody.oldest_of(source).or_else(|| self.known.oldest_of(source)));
+            let oldest = self.nobody.oldest_of(source).or_else(|| self.known.oldest_of(source));
+            self.evict(Bound::Source, oldest);
         }
         while self.shaking_hands.len() >= handshakes {
-            self.evict(self.shaking_hands.first_to_go());
+            self.evict(Bound::Handshakes, self.shaking_hands.first_to_go());
         }
         while self.places.len() >= max_connections {
-            self.evict(self.nobody.first_to_go().or_else(|| self.known.first_to_go()));
+            let first = self.nobody.first_to_go().or_else(|| self.known.first_to_go());
+            self.evict(Bound::Connections, first);
         }
     }
 
-    fn evict(&mut self, number: Option<u64>) {
+    fn evict(&mut self, bound: Bound, number: Option<u64>) {
         if let Some(entry) = number.and_then(|number| self.remove(number)) {
             entry.leash.give(Order::Close);
+            if let Some(count) = self.evicted.get_mut(bound as usize) {
+                *count += 1;
+            }
         }
     }
 
@@ -283,6 +328,8 @@ mod tests {
         let done: Vec<_> = (0..5).map(|_| enter()).inspect(|(place, _)| place.is_judged(false)).collect();
         assert!(!done.iter().any(is_out));
         let shaking: Vec<_> = (0..4).map(|_| enter()).collect();
+        assert_eq!(lobby.handshakes(), 2);
+        assert_eq!(Bound::ALL.map(|bound| lobby.evicted(bound)), [0, 0, 2]);
         assert_eq!(shaking.iter().map(is_out).collect::<Vec<_>>(), [true, true, false, false]);
         assert!(!done.iter().any(is_out));
     }

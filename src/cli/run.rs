@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use super::{BAD_INPUT, report};
 use crate::app::{self, App, StartError};
 use crate::config::{Config, KEYS, Override};
+use crate::descriptors;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::reload::{Loaded, Origin};
 
@@ -116,6 +117,9 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
         let (stop, abort) = app::signals().map_err(failed("cannot listen to signals"))?;
         if nothing_allowed {
             tracing::warn!(policies = %config.policies.value.display(), "the policy allows nothing: every request will be denied");
+        }
+        if let Some(warning) = descriptors::limit().and_then(|limit| descriptors::shortage(&config, limit)) {
+            tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
         }
         announce(&app, &config);
         app.serve(stop, abort).await.map_err(failed("cannot serve"))

@@ -57,6 +57,7 @@ impl Draft<'_> {
             connect: self.duration(section, "connect_timeout"),
             response: self.duration(section, "response_timeout"),
             body: self.duration(http, "body_timeout"),
+            idle: self.duration(section, "idle_timeout"),
         };
         let server_name = self.read(tls, "server_name", server_name);
         let ca = self.optional_path(tls, "ca");

@@ -82,6 +82,12 @@ pub const KEYS: &[Key] = &[
     key("backend.tls.key", "FILE", "", "The key of that certificate (PEM)"),
     key("backend.connect_timeout", "DURATION", "1s", "Time to connect to the backend"),
     key("backend.response_timeout", "DURATION", "30s", "Time until the headers of the backend's response"),
+    key(
+        "backend.idle_timeout",
+        "DURATION",
+        "5m",
+        "How long the backend may say nothing in the middle of an answer; then that is broken off",
+    ),
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
     key(
         "backend.queue",

@@ -19,6 +19,9 @@ pub struct Reader<'d> {
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
+/// See [`Reader::did_you_mean`].
+const MOST_SUGGESTIONS: usize = 50;
+
 /// The entries of a map whose keys are known in advance. The first of a key that was written twice counts.
 #[derive(Debug)]
 pub struct Fields<'n, 's> {
@@ -89,6 +92,16 @@ impl<'d> Reader<'d> {
         Place::new(self.source, span)
     }
 
+    /// What was probably meant. Each answer costs a comparison with every candidate, and among so many mistakes nobody
+    /// reads it.
+    pub fn did_you_mean<'c>(
+        &self,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<String> {
+        if self.diagnostics.len() < MOST_SUGGESTIONS { did_you_mean(word, candidates) } else { None }
+    }
+
     /// Notes a problem.
     pub fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
@@ -132,7 +145,9 @@ impl<'d> Reader<'d> {
         what: &'static str,
     ) -> Option<Vec<(&'n str, &'n Node<'s>, &'n Node<'s>)>> {
         let Kind::Map(entries) = node.kind() else {
-            self.wrong_type(node, &format!("{what} is a mapping of `key: value`"), None);
+            let help = matches!(node.kind(), Kind::List(_))
+                .then(|| "write `name: …` lines, without a `-` before them and without `[…]`".to_owned());
+            self.wrong_type(node, &format!("{what} is a mapping of `key: value`"), help);
             return None;
         };
         let mut taken: Vec<(&'n str, &'n Node<'s>, &'n Node<'s>)> = Vec::with_capacity(entries.len());
@@ -154,9 +169,13 @@ impl<'d> Reader<'d> {
         match node.kind() {
             Kind::List(items) => Some(items),
             _ => {
-                let help = node
-                    .text()
-                    .map(|text| format!("write `[{text}]`, or the items below each other, each after a `-`"));
+                let help = match node.kind() {
+                    Kind::Scalar { text, .. } => {
+                        Some(format!("write `[{text}]`, or the items below each other, each after a `-`"))
+                    }
+                    Kind::Map(_) => Some("put a `-` before the first key of each item".to_owned()),
+                    _ => None,
+                };
                 self.wrong_type(node, "a list is expected", help);
                 None
             }
@@ -264,7 +283,7 @@ impl<'d> Reader<'d> {
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if chosen.is_none() {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-            let help = did_you_mean(text, choices.iter().map(|(word, _)| *word));
+            let help = self.did_you_mean(text, choices.iter().map(|(word, _)| *word));
             self.error(
                 "unknown-word",
                 node,
@@ -297,7 +316,10 @@ impl<'d> Reader<'d> {
     }
 
     fn unknown_key(&mut self, name: &str, key: &Node<'_>, what: &str, known: &[&str]) {
-        let suggestion = did_you_mean(name, known.iter().copied());
+        let usual = usual(name).filter(|usual| known.contains(usual));
+        let suggestion = usual
+            .map(|usual| format!("did you mean `{usual}`?"))
+            .or_else(|| self.did_you_mean(name, known.iter().copied()));
         let all = || format!("the keys here are {}", quoted_list(known));
         let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}` in {what}"))
             .at(self.place(key))
@@ -312,6 +334,25 @@ impl<'d> Reader<'d> {
             .help("keep one of them, or put both values under one key");
         self.report(diagnostic);
     }
+}
+
+/// What other systems call a key; it is suggested where there is one.
+fn usual(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "to" | "end" | "before" | "expires" | "not_after" => "until",
+        "since" | "start" | "after" | "not_before" => "from",
+        "timezone" | "time_zone" | "tz" => "zone",
+        "cidr" | "ip" | "network" | "networks" | "ips" => "source",
+        "weekdays" => "days",
+        "path" | "paths" | "endpoint" => "route",
+        "params" | "parameters" => "query",
+        "rps" | "rate" | "requests" => "requests_per_second",
+        "allow" | "grants" | "subjects" | "users" => "clients",
+        "denies" | "forbid" => "deny",
+        "result" | "decision" | "effect" => "expect",
+        "when" | "time" | "now" => "at",
+        _ => return None,
+    })
 }
 
 fn missing_help(key: &str) -> String {
@@ -349,6 +390,7 @@ fn instant_help(text: &str) -> Option<String> {
     text.parse::<jiff::civil::DateTime>()
         .is_ok()
         .then(|| format!("add the zone, as in `{}Z` for UTC", text.replace(' ', "T")))
+        .or_else(|| Some("write the year first, then month, day, `T`, the time, and `Z` for UTC".to_owned()))
 }
 
 /// A length of time as people write it: `500ms`, `5s`, `2m`, `48h`, `7d`.

@@ -40,8 +40,12 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
         ErrorKind::MissingAnchorOrAliasName => star(here),
         ErrorKind::UnknownAnchor => unknown_anchor(),
         ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator => {
-            separator(line, here, kind)
+            separator(source, span, kind)
         }
+        ErrorKind::InvalidColonPlacement => words(
+            "a `:` where no key can be",
+            "an unclosed `[` or `{` in a line above would explain it; if the `:` is part of a text, quote it",
+        ),
         ErrorKind::UnclosedFlowCollection { open } => {
             let close = if *open == '[' { ']' } else { '}' };
             (
@@ -64,10 +68,7 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
             "this line is not indented like its neighbours",
             "keys of one mapping start in the same column, and so do the `-` of one list",
         ),
-        ErrorKind::MappingValueNotAllowed => words(
-            "a second `: ` in one value, or a key that is indented too far",
-            "quote a value that contains `: `; start the keys of one mapping in the same column",
-        ),
+        ErrorKind::MappingValueNotAllowed => second_colon(source, span),
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             words("a key without its `:`", "write `key: value`; a space belongs after the colon")
         }
@@ -106,15 +107,36 @@ fn unknown_anchor() -> Words {
     )
 }
 
-fn separator(line: &str, here: &str, kind: &ErrorKind) -> Words {
+fn separator(source: &Source, span: Span, kind: &ErrorKind) -> Words {
     let bracket = if *kind == ErrorKind::ExpectedFlowSequenceSeparator { "[…]" } else { "{…}" };
-    if here == "{" || line.contains("/{") {
-        return (
-            format!("inside `{bracket}` an unquoted `{{` starts a mapping"),
-            Some("quote the route, as in `[\"GET /events/{id}\"]`, or write the list with a `-` before each item".to_owned()),
-        );
+    let (here, line) = (source.slice(span), source.line(source.position(span.start()).line));
+    let before = source.text().get(..span.start()).unwrap_or_default();
+    let starts = format!("inside `{bracket}` an unquoted `{{` starts a mapping");
+    if before.ends_with('}') {
+        return (starts, Some("quote the whole value, as in `\"{tenant}-reader\"`".to_owned()));
     }
-    (format!("a comma or the closing bracket of `{bracket}` is missing"), None)
+    if here == "{" || line.contains("/{") {
+        return (starts, Some("quote the route, as in `[\"GET /events/{id}\"]`, or write the list with a `-` before each item".to_owned()));
+    }
+    let message = format!("a comma or the closing bracket of `{bracket}` is missing");
+    (message, Some("write `,` between the items, and close each bracket that a line opens".to_owned()))
+}
+
+/// A line that was meant to be `key: value` makes the next line's key one too many.
+fn second_colon(source: &Source, span: Span) -> Words {
+    let number = source.position(span.start()).line;
+    let above = source.line(number.saturating_sub(1)).trim();
+    let is_key = number > 1 && !above.is_empty() && !above.contains([':', '#']) && !above.starts_with('-');
+    match is_key {
+        true => (
+            format!("the line above, `{above}`, is a key without its `:`"),
+            Some("write `key: value`; a space belongs after the colon".to_owned()),
+        ),
+        false => words(
+            "a second `: ` in one value, or a key that is indented too far",
+            "quote a value that contains `: `; start the keys of one mapping in the same column",
+        ),
+    }
 }
 
 pub(super) fn nested() -> Words {

@@ -2,7 +2,7 @@
 //! here recurses, so that no document can exhaust the stack.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
@@ -62,6 +62,10 @@ struct Open<'s> {
 enum Content<'s> {
     List(Vec<Node<'s>>),
     Map { entries: Vec<(Node<'s>, Node<'s>)>, key: Option<Node<'s>> },
+}
+
+fn is_merge((key, _): &(Node<'_>, Node<'_>)) -> bool {
+    matches!(&key.kind, Kind::Scalar { text, plain: true } if text == "<<")
 }
 
 /// What an alias repeats.
@@ -182,13 +186,14 @@ impl<'s> Builder<'s> {
     }
 
     /// Entries of `<<`, which give what the map does not say itself.
-    fn merged(
-        &mut self,
-        mut entries: Vec<(Node<'s>, Node<'s>)>,
-    ) -> Result<Vec<(Node<'s>, Node<'s>)>, Diagnostic> {
-        let is_merge = |(key, _): &(Node<'_>, Node<'_>)| matches!(&key.kind, Kind::Scalar { text, plain: true } if text == "<<");
-        while let Some(at) = entries.iter().position(is_merge) {
-            let (key, value) = entries.remove(at);
+    fn merged(&self, entries: Vec<(Node<'s>, Node<'s>)>) -> Result<Vec<(Node<'s>, Node<'s>)>, Diagnostic> {
+        if !entries.iter().any(is_merge) {
+            return Ok(entries);
+        }
+        let (merges, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_merge);
+        let mut said: HashSet<String> =
+            entries.iter().filter_map(|(key, _)| key.text().map(str::to_owned)).collect();
+        for (key, value) in merges {
             let maps = match value.kind {
                 Kind::List(items) => items,
                 _ => vec![value],
@@ -197,11 +202,10 @@ impl<'s> Builder<'s> {
                 let Kind::Map(more) = map.kind else {
                     return Err(self.wrong(key.span, syntax::merge_of_no_map()));
                 };
-                for (key, value) in more {
-                    if !entries.iter().any(|(own, _)| own.text() == key.text()) {
-                        entries.push((key, value));
-                    }
-                }
+                entries.extend(more.into_iter().filter(|(key, _)| match key.text() {
+                    Some(text) => said.insert(text.to_owned()),
+                    None => true,
+                }));
             }
         }
         Ok(entries)

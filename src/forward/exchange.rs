@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::headers;
 use super::multiplex::Stream;
@@ -57,6 +57,8 @@ pub enum BrokenOff {
     /// Its stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a
     /// reset after the end), and half a body would pass for a whole one.
     Reset,
+    /// Nothing came of it for too long.
+    Silent,
 }
 
 impl fmt::Display for BrokenOff {
@@ -64,6 +66,7 @@ impl fmt::Display for BrokenOff {
         match self {
             Self::Http(error) => error.fmt(f),
             Self::Reset => f.write_str("the stream was reset before its end"),
+            Self::Silent => f.write_str("nothing came of it for too long"),
         }
     }
 }
@@ -269,12 +272,46 @@ pub(super) enum Carrier {
 pub struct Answer {
     body: Incoming,
     carrier: Carrier,
+    silence: Silence,
     _guards: Guards,
 }
 
+/// How long the backend may say nothing in the middle of an answer.
+#[derive(Debug)]
+pub(super) struct Silence {
+    pub(super) limit: Duration,
+    /// What the client sends meanwhile is no silence: the backend may want all of it first.
+    pub(super) upload: Option<Arc<Upload>>,
+    /// Runs while it says nothing; most answers are there at once, and never need it.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    pub(super) const fn of(limit: Duration, upload: Option<Arc<Upload>>) -> Self {
+        Self { limit, upload, timer: None }
+    }
+
+    /// Something was said.
+    fn ends(&mut self) {
+        self.timer = None;
+    }
+
+    /// Whether it has lasted for too long. The task that asks is woken when it has.
+    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let moved = self.upload.as_ref().map(|upload| upload.moved_last() + limit);
+            let Some(later) = moved.filter(|later| *later > Instant::now()) else { return true };
+            timer.as_mut().reset(later);
+        }
+        false
+    }
+}
+
 impl Answer {
-    pub(super) fn new(body: Incoming, carrier: Carrier, guards: Guards) -> Self {
-        let mut answer = Self { body, carrier, _guards: guards };
+    pub(super) fn new(body: Incoming, carrier: Carrier, silence: Silence, guards: Guards) -> Self {
+        let mut answer = Self { body, carrier, silence, _guards: guards };
         answer.release_at_end();
         answer
     }
@@ -304,6 +341,11 @@ impl Body for Answer {
         }
         let by_stream = matches!(this.carrier, Carrier::Shared(_));
         let mut frame = poll_whole(&mut this.body, by_stream, cx);
+        if frame.is_ready() {
+            this.silence.ends();
+        } else if this.silence.poll_too_long(cx) {
+            frame = Poll::Ready(Some(Err(BrokenOff::Silent)));
+        }
         match &mut frame {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {

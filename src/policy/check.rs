@@ -80,6 +80,11 @@ impl Model {
         let mut names = Names::of(&permissions, &roles, &clients, diagnostics);
         let members: Vec<Vec<Member>> =
             roles.iter().map(|role| names.members(&role.members, Some(role), diagnostics)).collect();
+        // What globs mean is not known then, and looking further would only go on costing.
+        if names.are_exhausted() {
+            diagnostics.push(too_many_names());
+            return None;
+        }
         roles::no_cycles(&roles, &members, diagnostics);
         let unfolded = roles::unfold(&members);
         if unfolded.is_none() {
@@ -90,6 +95,10 @@ impl Model {
             clients.into_iter().map(|entry| names.client(entry, &sets, diagnostics)).collect();
         let denies: Vec<Deny> =
             denies.into_iter().map(|entry| names.deny(entry, &mut permissions, diagnostics)).collect();
+        if names.are_exhausted() {
+            diagnostics.push(too_many_names());
+            return None;
+        }
         index("deny rule", denies.iter().map(|deny| &deny.entry.name), diagnostics);
         let roles = roles.into_iter().zip(members).zip(sets);
         let roles =
@@ -213,6 +222,11 @@ impl Model {
             .map(|permission| permission.routes.as_slice())
             .unwrap_or_default()
     }
+}
+
+fn too_many_names() -> Diagnostic {
+    Diagnostic::error("too-large", "the patterns over names mean too many names")
+        .help("name what is meant, or start each pattern with the letters that its names start with")
 }
 
 /// The captures that are bound whichever alternative holds.

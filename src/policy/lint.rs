@@ -1,6 +1,8 @@
 //! What a policy says without saying anything by it, or more than its author may mean. Warnings, never errors.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
@@ -9,14 +11,15 @@ use super::check::{Client, Deny, Member, Model};
 use super::condition::When;
 use super::document::{Expectation, Word};
 use super::matching::{Alternative, Test};
-use super::route::{Methods, Path, Route, Segment};
-use crate::diagnostic::{Diagnostic, Place};
+use super::route::{KNOWN, Methods, Path, Route, Segment};
+use super::trie::Builder;
+use crate::diagnostic::{Diagnostic, Place, first_ones, nearest};
 use crate::identity::Attribute;
 use crate::target::Target;
 
 /// Everything about a policy that its author should look at again, as of that time.
 pub(crate) fn lint(model: &Model, now: Timestamp) -> Vec<Diagnostic> {
-    let mut linter = Linter { model, now, found: Vec::new() };
+    let mut linter = Linter { model, now, found: Vec::new(), left: Cell::new(MOST_COMPARISONS) };
     linter.unused();
     linter.clients();
     linter.denies();
@@ -25,27 +28,38 @@ pub(crate) fn lint(model: &Model, now: Timestamp) -> Vec<Diagnostic> {
     linter.found.sort_by_key(|warning| {
         warning.place.as_ref().map(|place| (place.source.name().to_owned(), place.span))
     });
-    linter.found
+    first_ones(linter.found)
 }
 
 struct Linter<'m> {
     model: &'m Model,
     now: Timestamp,
     found: Vec<Diagnostic>,
+    /// How many comparisons may still be made.
+    left: Cell<usize>,
 }
 
 /// Beyond this many client entries, comparing each with each takes longer than an author waits.
 const MOST_COMPARED: usize = 1_000;
+
+/// So many comparisons of entries or routes in all take some seconds; then what is not yet compared counts as fine.
+const MOST_COMPARISONS: usize = 10_000_000;
 
 impl<'m> Linter<'m> {
     fn warn(&mut self, code: &'static str, place: &Place, message: String, help: &str) {
         self.found.push(Diagnostic::warning(code, message).at(place.clone()).help(help));
     }
 
+    /// Takes so many comparisons from what is left; no if they are too many.
+    fn may_compare(&self, number: usize) -> bool {
+        let left = self.left.get().checked_sub(number);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
     fn unused(&mut self) {
-        let given = self.model.clients.iter().flat_map(Client::permissions);
-        let used: HashSet<u32> =
-            given.chain(self.model.denies.iter().flat_map(|deny| deny.permissions.iter().copied())).collect();
+        let mut used = given(&self.model.clients);
+        used.extend(self.model.denies.iter().flat_map(|deny| deny.permissions.iter().copied()));
         let in_roles: HashSet<u32> =
             self.model.roles.iter().flat_map(|role| role.permissions.iter().copied()).collect();
         for (number, permission) in (0..).zip(self.model.permissions.iter().take(self.model.declared)) {
@@ -161,11 +175,15 @@ impl<'m> Linter<'m> {
 
     fn wide(&mut self, client: &Client) {
         let anyone = client.entry.alternatives.iter().any(|alternative| alternative.tests.is_empty());
-        let mut routes = client.permissions().flat_map(|permission| self.model.routes(permission));
-        let wide = routes.find(|route| {
+        let wide = |route: &&Route| {
             route.methods == Methods::Any && is_everything(&route.path) && !route.is_conditional()
-        });
-        if let (true, Some(route)) = (anyone, wide) {
+        };
+        let own: usize = client.sets.iter().map(|set| set.len()).sum();
+        if !anyone || !self.may_compare(own) {
+            return;
+        }
+        let mut routes = client.permissions().flat_map(|permission| self.model.routes(permission));
+        if let Some(route) = routes.find(wide) {
             let message = format!("`{}` lets every client do everything", client.entry.name.text);
             let warning = Diagnostic::warning("very-wide", message)
                 .at(client.entry.name.place.clone())
@@ -185,14 +203,17 @@ impl<'m> Linter<'m> {
             routes.map(move |route| (deny, route))
         };
         let denies: Vec<(&Deny, &Route)> = model.denies.iter().filter(for_it).flat_map(routes_of).collect();
-        if denies.is_empty() || client.permissions().next().is_none() {
+        if !self.may_compare(model.denies.len() + denies.len())
+            || denies.is_empty()
+            || client.permissions().next().is_none()
+        {
             return;
         }
         let mut last = None;
         for route in client.permissions().flat_map(|permission| self.model.routes(permission)) {
             match denies.iter().find(|(_, deny)| covers(deny, route)) {
-                Some((deny, _)) => last = Some(*deny),
-                None => return,
+                Some((deny, _)) if self.may_compare(denies.len()) => last = Some(*deny),
+                _ => return,
             }
         }
         if let Some(deny) = last {
@@ -215,6 +236,7 @@ impl<'m> Linter<'m> {
                 *other != number
                     && wider.entry.when.is_none()
                     && meant_by(&client.entry.alternatives, &wider.entry.alternatives)
+                    && self.may_compare(wider.sets.iter().map(|set| set.len()).sum())
                     && own.is_subset(&wider.permissions().collect())
                     // Of two that say the same, one is pointed out.
                     && (*other < number || !meant_by(&wider.entry.alternatives, &client.entry.alternatives) || !wider.permissions().all(|p| own.contains(&p)))
@@ -253,35 +275,46 @@ impl<'m> Linter<'m> {
         let named = |number: u32| deny.clients.as_ref().is_none_or(|clients| clients.contains(&number));
         let clients =
             (0..).zip(&self.model.clients).filter(|(number, _)| named(*number)).map(|(_, client)| client);
-        let given: HashSet<u32> = clients.flat_map(Client::permissions).collect();
+        if !self.may_compare(self.model.clients.len()) {
+            return true;
+        }
+        let given = given(clients);
         deny.permissions.iter().any(|permission| {
             given.contains(permission)
                 || self.model.routes(*permission).iter().any(|route| {
-                    given
-                        .iter()
-                        .flat_map(|given| self.model.routes(*given))
-                        .any(|given| overlaps(route, given))
+                    !self.may_compare(given.len())
+                        || given
+                            .iter()
+                            .flat_map(|given| self.model.routes(*given))
+                            .any(|given| overlaps(route, given))
                 })
         })
     }
 
     fn routes(&mut self) {
         for permission in &self.model.permissions {
+            let compared = permission.routes.len().min(MOST_COMPARED);
+            if !self.may_compare(compared * compared) {
+                break;
+            }
             for (number, route) in permission.routes.iter().enumerate().take(MOST_COMPARED) {
                 let others = permission.routes.iter().enumerate().take(MOST_COMPARED);
                 let wider = others.filter(|(other, _)| *other != number).find(|(other, wider)| {
                     covers(wider, route) && (*other < number || !covers(route, wider))
                 });
                 if let Some((_, wider)) = wider {
-                    let message = format!("`{}` is part of `{}`", route.text, wider.text);
-                    let warning = Diagnostic::warning("covered-route", message)
-                        .at(route.place.clone())
-                        .related(wider.place.clone(), "this route includes it")
-                        .help("remove the narrower one");
-                    self.found.push(warning);
+                    self.found.push(covered_route(route, wider));
                 }
             }
         }
+        for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
+            self.found.extend(foreign_parameter(route));
+            self.found.extend(unusual_method(route));
+        }
+        self.twins();
+    }
+
+    fn twins(&mut self) {
         let mut spellings: HashMap<String, &Route> = HashMap::new();
         for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
             let path = route.path.to_string();
@@ -299,10 +332,12 @@ impl<'m> Linter<'m> {
     }
 
     fn cases(&mut self) {
-        let fits_some = |target: &Target| {
-            let mut routes = self.model.permissions.iter().flat_map(|permission| &permission.routes);
-            routes.any(|route| shape_fits(&route.path, target))
-        };
+        let mut trie = Builder::new();
+        for (number, permission) in (0..).zip(&self.model.permissions) {
+            permission.routes.iter().for_each(|route| trie.add(number, route));
+        }
+        let trie = trie.finish();
+        let fits_some = |target: &Target| trie.walk(target.segments(), |_| ControlFlow::Break(())).is_break();
         let idle: Vec<&Word> = self
             .model
             .cases
@@ -316,6 +351,51 @@ impl<'m> Linter<'m> {
             self.warn("tests-nothing", &request.place, message, "write a path that some route fits");
         }
     }
+}
+
+/// A segment that is a parameter elsewhere (`:id`, `<id>`), and a text here.
+fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
+    let texts = route.path.segments.iter().filter_map(|segment| match segment {
+        Segment::Literal(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    });
+    let mut texts = texts.filter_map(|text| {
+        let in_angles = text.strip_prefix('<').and_then(|name| name.strip_suffix('>'));
+        let name = text.strip_prefix(':').or(in_angles).or_else(|| text.strip_prefix('$'))?;
+        (!name.is_empty()).then_some((text, name))
+    });
+    let (text, name) = texts.next()?;
+    let warning = Diagnostic::warning("foreign-parameter", format!("`{text}` stands for just this text"));
+    Some(warning.at(route.place.clone()).help(format!("write `{{{name}}}` if any one segment is meant")))
+}
+
+/// A method that is probably a slip of a usual one.
+fn unusual_method(route: &Route) -> Option<Diagnostic> {
+    let Methods::Of { others, .. } = &route.methods else { return None };
+    let mut slips = others.iter().filter_map(|method| {
+        Some((method, nearest(method.as_str(), KNOWN.iter().map(http::Method::as_str))?))
+    });
+    let (method, usual) = slips.next()?;
+    let warning = Diagnostic::warning("unusual-method", format!("`{method}` is no usual method"));
+    Some(warning.at(route.place.clone()).help(format!("did you mean `{usual}`?")))
+}
+
+fn covered_route(route: &Route, wider: &Route) -> Diagnostic {
+    let (message, label, help) = match covers(route, wider) {
+        true => ("means the same as", "this route means the same", "remove one of them"),
+        false => ("is part of", "this route includes it", "remove the narrower one"),
+    };
+    Diagnostic::warning("covered-route", format!("`{}` {message} `{}`", route.text, wider.text))
+        .at(route.place.clone())
+        .related(wider.place.clone(), label)
+        .help(help)
+}
+
+/// What client entries are given together. Sets are shared, and each is looked at once.
+fn given<'c>(clients: impl IntoIterator<Item = &'c Client>) -> HashSet<u32> {
+    let mut seen = HashSet::new();
+    let sets = clients.into_iter().flat_map(|client| &client.sets);
+    sets.filter(|set| seen.insert(set.as_ptr())).flat_map(|set| set.iter().copied()).collect()
 }
 
 /// A value that no certificate has, and why.
@@ -417,18 +497,6 @@ fn segments_overlap(one: &Segment, other: &Segment) -> bool {
         (Segment::Literal(literal), _) | (_, Segment::Literal(literal)) => !literal.is_empty(),
         _ => true,
     }
-}
-
-fn shape_fits(path: &Path, target: &Target) -> bool {
-    let segments: Vec<&[u8]> = target.segments().collect();
-    let enough =
-        if path.rest { segments.len() >= path.segments.len() } else { segments.len() == path.segments.len() };
-    enough
-        && path.segments.iter().zip(segments).all(|(pattern, segment)| match pattern {
-            Segment::Literal(literal) => **literal == *segment,
-            Segment::Glob(glob) => glob.matches(segment),
-            Segment::Any | Segment::Client(_) => !segment.is_empty(),
-        })
 }
 
 #[cfg(test)]

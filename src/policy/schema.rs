@@ -16,12 +16,24 @@ pub(crate) fn schema() -> Value {
         "required": ["version"],
         "additionalProperties": false,
         "properties": {
-            "version": { "const": 1, "description": "The version of the policy language." },
+            "version": { "const": 1, "description": "The version of the policy language.", "examples": [1] },
             "permissions": permissions(),
             "roles": roles(),
-            "clients": { "type": "array", "items": client(), "description": "Who: which certificates get which roles and permissions." },
-            "deny": { "type": "array", "items": deny(), "description": "What is forbidden whatever is granted." },
-            "tests": { "type": "array", "items": { "anyOf": [test(), matrix()] }, "description": "Questions with their expected answers, asked by `sidegate policy test`." },
+            "clients": shown(
+                &json!({ "type": "array", "items": client() }),
+                "Who: which certificates get which roles and permissions.",
+                &json!([{ "name": "order-service", "match": { "uri": "spiffe://shop.example/ns/orders/sa/*" }, "roles": ["producer"] }]),
+            ),
+            "deny": shown(
+                &json!({ "type": "array", "items": deny() }),
+                "What is forbidden whatever is granted.",
+                &json!([{ "name": "publishing-freeze", "permissions": ["events:publish"], "when": { "days": ["sat", "sun"] } }]),
+            ),
+            "tests": shown(
+                &json!({ "type": "array", "items": { "anyOf": [test(), matrix()] } }),
+                "Questions with their expected answers, asked by `sidegate policy test`.",
+                &json!([{ "name": "readers only read", "client": { "common_name": "reader" }, "request": "POST /events", "expect": "deny" }]),
+            ),
         },
         "$defs": {
             "name": { "type": "string", "pattern": "^[^\\s*{},()&|]+$" },
@@ -56,27 +68,39 @@ fn roles() -> Value {
 }
 
 fn client() -> Value {
+    let number = json!({ "type": "integer", "minimum": 1 });
     json!({
         "type": "object",
         "required": ["name", "match"],
         "additionalProperties": false,
         "properties": {
-            "name": { "$ref": "#/$defs/name", "description": "How audit records and tests name this entry." },
-            "match": described(&one_or_more(&json!({ "$ref": "#/$defs/match" })), "What the certificate says. All keys of one mapping must hold; a list of mappings means any of them."),
-            "roles": described(&one_or_more(&json!({ "$ref": "#/$defs/reference" })), "The roles that these clients have."),
-            "permissions": described(&one_or_more(&json!({ "$ref": "#/$defs/reference" })), "The permissions that they have besides."),
-            "when": { "$ref": "#/$defs/when" },
-            "priority": { "enum": ["normal", "high"], "description": "`high`: a part of what there is is kept for these clients, and they come first where others wait." },
-            "limits": {
-                "type": "object",
-                "description": "How much of the service each of these clients may take.",
-                "additionalProperties": false,
-                "properties": {
-                    "requests_per_second": { "type": "integer", "minimum": 1, "description": "Requests in a second, in the long run." },
-                    "burst": { "type": "integer", "minimum": 1, "description": "Requests at once; as many as in a second where nothing is said." },
-                    "connections": { "type": "integer", "minimum": 1, "description": "Connections at once." },
-                },
-            },
+            "name": shown(&name(), "How audit records and tests name this entry.", &json!("order-service")),
+            "match": shown(
+                &one_or_more(&json!({ "$ref": "#/$defs/match" })),
+                "What the certificate says. All keys of one mapping must hold; a list of mappings means any of them.",
+                &json!({ "organization": "Tenants", "common_name": "{tenant}-reader" }),
+            ),
+            "roles": shown(&references(), "The roles that these clients have.", &json!(["producer"])),
+            "permissions": shown(&references(), "The permissions that they have besides.", &json!(["events:*"])),
+            "when": window(),
+            "priority": shown(
+                &json!({ "enum": ["normal", "high"] }),
+                "`high`: a part of what there is is kept for these clients, and they come first where others wait.",
+                &json!("high"),
+            ),
+            "limits": shown(
+                &json!({
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "requests_per_second": shown(&number, "Requests in a second, in the long run.", &json!(200)),
+                        "burst": shown(&number, "Requests at once; as many as in a second where nothing is said.", &json!(400)),
+                        "connections": shown(&number, "Connections at once.", &json!(20)),
+                    },
+                }),
+                "How much of the service each of these clients may take.",
+                &json!({ "requests_per_second": 200, "burst": 400 }),
+            ),
         },
     })
 }
@@ -88,167 +112,220 @@ fn deny() -> Value {
         "anyOf": [{ "required": ["permissions"] }, { "required": ["routes"] }],
         "additionalProperties": false,
         "properties": {
-            "name": { "$ref": "#/$defs/name", "description": "How audit records and tests name this rule." },
-            "clients": described(&one_or_more(&json!({ "$ref": "#/$defs/reference" })), "The client entries that it means; left out: every client."),
-            "permissions": described(&one_or_more(&json!({ "$ref": "#/$defs/reference" })), "The permissions that it takes away."),
-            "routes": described(&json!({ "$ref": "#/$defs/routes" }), "The routes that it forbids."),
-            "when": { "$ref": "#/$defs/when" },
+            "name": shown(&name(), "How audit records and tests name this rule.", &json!("publishing-freeze")),
+            "clients": shown(&references(), "The client entries that it means; left out: every client.", &json!(["order-*"])),
+            "permissions": shown(&references(), "The permissions that it takes away.", &json!(["events:publish"])),
+            "routes": shown(&json!({ "$ref": "#/$defs/routes" }), "The routes that it forbids.", &json!(["DELETE /**"])),
+            "when": window(),
         },
     })
 }
 
 fn route() -> Value {
     let values = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/values" } });
+    let text = json!({
+        "type": "string",
+        "pattern": "^(\\*|[A-Z0-9!#$%&'+.^_`~-]+(\\|[A-Z0-9!#$%&'+.^_`~-]+)*) +/",
+        "description": "METHODS PATH. `{name}` is any one segment, `*` matches within a segment, a last `/**` any number of segments, `{client.NAME}` what the certificate gives to NAME.",
+        "examples": ["GET /events/{id}", "GET|PUT /files/*.txt", "* /tenants/{client.tenant}/**"],
+    });
     json!({
         "anyOf": [
-            {
-                "type": "string",
-                "description": "METHODS PATH. `{name}` is any one segment, `*` matches within a segment, a last `/**` any number of segments, `{client.NAME}` what the certificate gives to NAME.",
-                "pattern": "^(\\*|[A-Z0-9!#$%&'+.^_`~-]+(\\|[A-Z0-9!#$%&'+.^_`~-]+)*) +/",
-                "examples": ["GET /events/{id}", "GET|PUT /files/*.txt", "* /tenants/{client.tenant}/**"],
-            },
+            text,
             {
                 "type": "object",
                 "required": ["route"],
                 "additionalProperties": false,
                 "properties": {
-                    "route": { "type": "string", "description": "METHODS PATH." },
-                    "query": described(&values, "Parameters that must be there exactly once, with one of these values (`*` for any)."),
-                    "headers": described(&values, "Headers that must be there exactly once, with one of these values (`*` for any)."),
-                    "upgrade": { "const": "websocket", "description": "Also permits the switch to WebSocket, after which no request is judged any more." },
+                    "route": text,
+                    "query": shown(&values, "Parameters that must be there exactly once, with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
+                    "headers": shown(&values, "Headers that must be there exactly once, with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
+                    "upgrade": shown(&json!({ "const": "websocket" }), "Also permits the switch to WebSocket, after which no request is judged any more.", &json!("websocket")),
                 },
             },
         ],
     })
 }
 
+/// `when`, as it stands in an entry.
+fn window() -> Value {
+    let example = json!({ "source": ["10.0.0.0/8"], "until": "2027-01-01T00:00:00Z" });
+    shown(
+        &json!({ "$ref": "#/$defs/when" }),
+        "When and from where it holds; everything in it must hold.",
+        &example,
+    )
+}
+
 fn when() -> Value {
     let text = json!({ "type": "string" });
+    let instant = json!({ "type": "string", "format": "date-time" });
     json!({
         "type": "object",
         "minProperties": 1,
         "description": "When and from where it holds; everything in it must hold.",
         "additionalProperties": false,
         "properties": {
-            "source": described(&one_or_more(&text), "Networks of the client's address, such as `10.0.0.0/8`."),
-            "from": { "type": "string", "format": "date-time", "description": "The instant from which on it holds." },
-            "until": { "type": "string", "format": "date-time", "description": "The instant at which it ends." },
-            "days": described(&one_or_more(&text), "Days of the week: `mon`, `tue`, …, or runs such as `mon-fri`."),
-            "hours": described(&one_or_more(&text), "Windows of the day, such as `08:00-18:00`."),
-            "zone": { "type": "string", "description": "The time zone of `days` and `hours`; `UTC` where nothing is said." },
+            "source": shown(&one_or_more(&text), "Networks of the client's address.", &json!(["10.0.0.0/8"])),
+            "from": shown(&instant, "The instant from which on it holds.", &json!("2026-12-24T00:00:00Z")),
+            "until": shown(&instant, "The first instant at which it is over.", &json!("2027-01-01T00:00:00Z")),
+            "days": shown(&one_or_more(&text), "Days of the week: `mon`, `tue`, …, or runs such as `mon-fri`.", &json!(["mon-fri"])),
+            "hours": shown(&one_or_more(&text), "Windows of these days. One that ends before it starts goes on into the next day.", &json!(["08:00-18:00"])),
+            "zone": shown(&text, "The time zone of `days` and `hours`; `UTC` where nothing is said.", &json!("Europe/Berlin")),
         },
     })
 }
 
 fn alternative() -> Value {
-    let mut properties = Map::new();
-    properties.insert(
-        "any".to_owned(),
-        json!({ "const": true, "description": "Every client with a valid certificate." }),
-    );
-    for attribute in Attribute::ALL {
-        properties.insert(
-            attribute.name().to_owned(),
-            described(&json!({ "$ref": "#/$defs/values" }), meaning(attribute)),
-        );
-    }
+    let any = shown(&json!({ "const": true }), "Every client with a valid certificate.", &json!(true));
+    let mut properties = Map::from_iter([("any".to_owned(), any)]);
+    properties.extend(of_certificate());
     json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": properties })
 }
 
 fn test() -> Value {
     let mut properties = circumstances();
-    properties.insert("client".to_owned(), attributes("Who asks, by what the certificate says."));
-    properties.insert(
-        "certificate".to_owned(),
-        json!({ "type": "string", "description": "Who asks, by a certificate's file." }),
+    let mut add = |key: &str, value: Value| drop(properties.insert(key.to_owned(), value));
+    let text = json!({ "type": "string" });
+    let who = json!({ "organization": "Shop", "common_name": "reader" });
+    let answers = json!({ "enum": ["allow", "deny"] });
+    add("client", shown(&attributes(), "Who asks, by what the certificate says.", &who));
+    add(
+        "certificate",
+        shown(&text, "Who asks, by a certificate's file, relative to this one.", &json!("reader.pem")),
     );
-    properties.insert(
-        "request".to_owned(),
-        described(&one_or_more(&json!({ "type": "string" })), "METHOD /path?query."),
-    );
-    properties.insert("expect".to_owned(), json!({ "enum": ["allow", "deny"] }));
-    properties.insert(
-        "because".to_owned(),
-        json!({ "type": "string", "description": "The client entry or deny rule that must have decided." }),
+    add("request", shown(&one_or_more(&text), "METHOD /path?query.", &json!("GET /events?after=17")));
+    add("expect", shown(&answers, "The answer.", &json!("deny")));
+    add(
+        "because",
+        shown(&text, "The client entry or deny rule that must have decided.", &json!("order-service")),
     );
     json!({ "type": "object", "required": ["name", "request", "expect"], "additionalProperties": false, "properties": properties })
 }
 
 fn matrix() -> Value {
     let mut properties = circumstances();
-    let clients = json!({ "type": "object", "additionalProperties": attributes("What this client's certificate says.") });
-    properties
-        .insert("clients".to_owned(), described(&clients, "Clients by a name that this test gives them."));
-    properties.insert(
-        "requests".to_owned(),
-        described(&one_or_more(&json!({ "type": "string" })), "Requests, each asked by each client."),
+    let mut add = |key: &str, value: Value| drop(properties.insert(key.to_owned(), value));
+    let texts = one_or_more(&json!({ "type": "string" }));
+    let who = json!({ "acme": { "common_name": "acme-reader" } });
+    let clients = json!({ "type": "object", "additionalProperties": attributes() });
+    let allow = json!({ "type": "object", "additionalProperties": texts });
+    add("clients", shown(&clients, "Clients by a name that this test gives them.", &who));
+    add(
+        "requests",
+        shown(&texts, "Requests, each asked by each client.", &json!(["GET /events", "POST /events"])),
     );
-    let allow =
-        json!({ "type": "object", "additionalProperties": one_or_more(&json!({ "type": "string" })) });
-    properties.insert(
-        "allow".to_owned(),
-        described(&allow, "For each client the requests that must be allowed; all others must be denied."),
+    add(
+        "allow",
+        shown(
+            &allow,
+            "For each client the requests that must be allowed, `*` for all; all others must be denied.",
+            &json!({ "acme": ["GET /events"] }),
+        ),
     );
     json!({ "type": "object", "required": ["name", "clients", "requests", "allow"], "additionalProperties": false, "properties": properties })
 }
 
+/// What both kinds of tests can say.
 fn circumstances() -> Map<String, Value> {
-    let mut properties = Map::new();
-    let mut add = |name: &str, value: Value| drop(properties.insert(name.to_owned(), value));
-    add("name", json!({ "type": "string" }));
-    add("headers", json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/values" } }));
-    add("upgrade", json!({ "const": "websocket" }));
-    add(
-        "at",
-        json!({ "type": "string", "format": "date-time", "description": "When it is asked; now where nothing is said." }),
-    );
-    add(
-        "source",
-        json!({ "type": "string", "description": "The address that it is asked from; 192.0.2.1 where nothing is said." }),
-    );
-    properties
+    let text = json!({ "type": "string" });
+    let headers = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/values" } });
+    let instant = json!({ "type": "string", "format": "date-time" });
+    let websocket = json!({ "const": "websocket" });
+    let properties = [
+        ("name", shown(&text, "What the test shows, in words.", &json!("readers only read"))),
+        ("headers", shown(&headers, "Headers of the request.", &json!({ "X-Mode": "batch" }))),
+        (
+            "upgrade",
+            shown(
+                &websocket,
+                "The switch that the request asks for; it must be permitted too.",
+                &json!("websocket"),
+            ),
+        ),
+        (
+            "at",
+            shown(&instant, "When it is asked; now where nothing is said.", &json!("2026-11-15T12:00:00Z")),
+        ),
+        (
+            "source",
+            shown(
+                &text,
+                "The address that it is asked from; 192.0.2.1 where nothing is said.",
+                &json!("10.1.2.3"),
+            ),
+        ),
+    ];
+    properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-fn attributes(description: &str) -> Value {
-    let properties: Map<String, Value> = Attribute::ALL
-        .iter()
-        .map(|attribute| (attribute.name().to_owned(), json!({ "$ref": "#/$defs/values" })))
-        .collect();
-    json!({ "type": "object", "description": description, "additionalProperties": false, "properties": properties })
+/// What a client of a test says of itself.
+fn attributes() -> Value {
+    let properties: Map<String, Value> = of_certificate().collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn of_certificate() -> impl Iterator<Item = (String, Value)> {
+    Attribute::ALL.into_iter().map(|attribute| {
+        let (meaning, example) = meaning(attribute);
+        let values = json!({ "$ref": "#/$defs/values" });
+        (attribute.name().to_owned(), shown(&values, meaning, &json!(example)))
+    })
+}
+
+fn name() -> Value {
+    json!({ "$ref": "#/$defs/name" })
+}
+
+fn references() -> Value {
+    one_or_more(&json!({ "$ref": "#/$defs/reference" }))
 }
 
 fn one_or_more(item: &Value) -> Value {
     json!({ "anyOf": [item, { "type": "array", "minItems": 1, "items": item }] })
 }
 
-fn described(schema: &Value, description: &str) -> Value {
+/// The same, with what it means and an example, which editors show.
+fn shown(schema: &Value, description: &str, example: &Value) -> Value {
     let mut schema = schema.clone();
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("description".to_owned(), json!(description));
+        schema.insert("examples".to_owned(), json!([example]));
     }
     schema
 }
 
-/// What an attribute is, for authors.
-const fn meaning(attribute: Attribute) -> &'static str {
+/// What an attribute is, for authors, and an example of it.
+const fn meaning(attribute: Attribute) -> (&'static str, &'static str) {
     match attribute {
-        Attribute::Subject => "The whole subject, as RFC 4514 writes it: `CN=order-producer,O=Shop`.",
-        Attribute::CommonName => "CN of the subject. A certificate with several matches no rule on it.",
-        Attribute::Organization => "O of the subject.",
-        Attribute::OrganizationalUnit => "OU of the subject.",
-        Attribute::Country => "C of the subject.",
-        Attribute::Locality => "L of the subject.",
-        Attribute::State => "ST of the subject.",
-        Attribute::Serial => "The serial number, in hexadecimal.",
-        Attribute::Dns => "A DNS name of the certificate; `*` matches one label, `**` several.",
-        Attribute::Uri => {
-            "A URI of the certificate, such as a SPIFFE id; `*` matches one segment, `**` several."
+        Attribute::Subject => ("The whole subject, as RFC 4514 writes it.", "CN=order-producer,O=Shop"),
+        Attribute::CommonName => {
+            ("CN of the subject. A certificate with several matches no rule on it.", "{tenant}-reader")
         }
-        Attribute::Email => "An e-mail address of the certificate.",
-        Attribute::Ip => "An IP address of the certificate, or a network that holds it.",
-        Attribute::Issuer => "The issuer's common name, or its whole name.",
-        Attribute::Fingerprint => "SHA-256 of the certificate, in hexadecimal.",
-        Attribute::PublicKey => "SHA-256 of the public key (SubjectPublicKeyInfo), in hexadecimal.",
+        Attribute::Organization => ("O of the subject.", "Shop"),
+        Attribute::OrganizationalUnit => ("OU of the subject.", "Release"),
+        Attribute::Country => ("C of the subject.", "DE"),
+        Attribute::Locality => ("L of the subject.", "Berlin"),
+        Attribute::State => ("ST of the subject.", "Berlin"),
+        Attribute::Serial => ("The serial number, in hexadecimal.", "4a:5b:6c"),
+        Attribute::Dns => {
+            ("A DNS name of the certificate; `*` matches one label, `**` several.", "*.shop.example")
+        }
+        Attribute::Uri => (
+            "A URI of the certificate, such as a SPIFFE id; `*` matches one segment, `**` several.",
+            "spiffe://shop.example/ns/orders/sa/*",
+        ),
+        Attribute::Email => ("An e-mail address of the certificate.", "*@ops.shop.example"),
+        Attribute::Ip => ("An IP address of the certificate, or a network that holds it.", "10.0.0.0/8"),
+        Attribute::Issuer => ("The issuer's common name, or its whole name.", "Shop Client CA"),
+        Attribute::Fingerprint => (
+            "SHA-256 of the certificate, in hexadecimal.",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+        Attribute::PublicKey => (
+            "SHA-256 of the public key (SubjectPublicKeyInfo), in hexadecimal.",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
     }
 }
 
@@ -265,5 +342,35 @@ mod tests {
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == current, "{path} is out of date; run the tests with UPDATE_SNAPSHOTS=1");
+    }
+    /// Calls back with each property that any object of the schema has.
+    fn properties(value: &Value, seen: &mut impl FnMut(&str, &Value)) {
+        let Some(object) = value.as_object() else {
+            return value.as_array().into_iter().flatten().for_each(|item| properties(item, seen));
+        };
+        for (key, value) in object {
+            match value.as_object().filter(|_| key == "properties") {
+                Some(own) => own.iter().for_each(|(name, property)| {
+                    seen(name, property);
+                    properties(property, seen);
+                }),
+                None if key != "examples" => properties(value, seen),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_explained_and_has_an_example() {
+        let mut count = 0;
+        properties(&schema(), &mut |name, property| {
+            count += 1;
+            assert!(
+                property["description"].as_str().is_some_and(|text| text.len() > 5),
+                "{name}: {property}"
+            );
+            assert!(property["examples"].as_array().is_some_and(|all| !all.is_empty()), "{name}: {property}");
+        });
+        assert!(count > 60, "{count}");
     }
 }

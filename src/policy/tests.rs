@@ -4,9 +4,23 @@ mod agreement;
 mod robustness;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::identity::Attribute;
+
+/// So many generated cases, or `CASES`, from a seed that is shown when a test fails; `SEED` gives the same ones again.
+fn cases(number: u32) -> ProptestConfig {
+    let given = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = given("SEED").unwrap_or_else(|| {
+        u64::try_from(Timestamp::now().as_nanosecond() & i128::from(u64::MAX)).unwrap_or_default()
+    });
+    println!("SEED={seed}");
+    let cases = given("CASES").and_then(|cases| u32::try_from(cases).ok()).unwrap_or(number);
+    let rng_seed = RngSeed::Fixed(seed);
+    ProptestConfig { cases, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
+}
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 

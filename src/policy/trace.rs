@@ -211,7 +211,8 @@ impl<'m, 'q> Reading<'m, 'q> {
             let networks: Vec<String> = when.source.iter().map(|network| format!("`{network}`")).collect();
             return Some(format!("the address {} is not in {}", self.question.source, networks.join(" or ")));
         }
-        (!when.holds(self.question.source, now)).then(|| format!("{now} is outside its `days` and `hours`"))
+        let week = when.week.as_ref().filter(|week| !week.holds(now))?;
+        Some(format!("it holds only while {}, and it is {now}", week.words()))
     }
 
     fn not_bound(self, alternatives: &[Alternative], route: &Route) -> Option<String> {

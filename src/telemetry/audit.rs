@@ -11,9 +11,10 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::Decision;
+use super::lines::{self, Dropped};
 use crate::identity::{Attribute, Identity};
 use crate::policy::Rule;
 
@@ -35,7 +36,11 @@ pub enum Destination {
 #[derive(Clone, Debug)]
 pub struct Audit {
     writer: NonBlocking,
+    dropped: Dropped,
 }
+
+/// Records that may be on their way.
+const ROOM: usize = 16_384;
 
 /// One decision, as it is written.
 #[derive(Debug)]
@@ -118,18 +123,20 @@ impl Audit {
     /// # Errors
     /// The file cannot be opened for appending.
     pub fn open(destination: &Destination) -> io::Result<Option<(Self, WorkerGuard)>> {
-        let (writer, guard) = match destination {
+        let (writer, dropped, guard) = match destination {
             Destination::None => return Ok(None),
-            Destination::Stdout => writer(io::stdout()),
-            Destination::File(path) => writer(OpenOptions::new().append(true).create(true).open(path)?),
+            Destination::Stdout => lines::writer(io::stdout(), ROOM, "audit"),
+            Destination::File(path) => {
+                lines::writer(OpenOptions::new().append(true).create(true).open(path)?, ROOM, "audit")
+            }
         };
-        Ok(Some((Self { writer }, guard)))
+        Ok(Some((Self { writer, dropped }, guard)))
     }
 
-    /// Records that were dropped because the channel was full.
+    /// Records that nobody will read.
     #[must_use]
-    pub fn dropped(&self) -> ErrorCounter {
-        self.writer.error_counter()
+    pub fn dropped(&self) -> Dropped {
+        self.dropped.clone()
     }
 
     /// Writes one record, or drops and counts it.
@@ -141,10 +148,6 @@ impl Audit {
             let _ = self.writer.clone().write_all(&line);
         }
     }
-}
-
-fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(16_384).thread_name("audit").finish(to)
 }
 
 impl<'a> Line<'a> {

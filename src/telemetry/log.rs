@@ -1,8 +1,10 @@
 //! The process's own log: lines on standard error, never waited for.
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::fmt;
+
+use super::lines::{self, Dropped};
 
 /// The form of log lines (`log.format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +15,13 @@ pub enum Format {
     Text,
 }
 
+/// Lines that may be on their way.
+const ROOM: usize = 16_384;
+
 /// The running log. What is still on its way is written when this is dropped.
 #[derive(Debug)]
 pub struct Log {
-    dropped: ErrorCounter,
+    dropped: Dropped,
     _writer: WorkerGuard,
 }
 
@@ -24,9 +29,7 @@ impl Log {
     /// Starts the log of this process. A second one in the same process changes nothing.
     #[must_use]
     pub fn start(level: LevelFilter, format: Format) -> Self {
-        let (writer, guard) =
-            NonBlockingBuilder::default().lossy(true).thread_name("log").finish(std::io::stderr());
-        let dropped = writer.error_counter();
+        let (writer, dropped, guard) = lines::writer(std::io::stderr(), ROOM, "log");
         let lines = fmt().with_max_level(level).with_target(false).with_writer(writer).with_ansi(false);
         let _ = match format {
             Format::Json => {
@@ -37,9 +40,9 @@ impl Log {
         Self { dropped, _writer: guard }
     }
 
-    /// Lines that were dropped because the channel was full.
+    /// Lines that nobody will read.
     #[must_use]
-    pub fn dropped(&self) -> ErrorCounter {
+    pub fn dropped(&self) -> Dropped {
         self.dropped.clone()
     }
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::{BACKEND_RESULTS, Counters, Decision, Handshake};
+use crate::admission::Bound;
 use crate::app::{Census, Running};
 use crate::forward::Condition;
 use crate::identity::Expiry;
@@ -69,6 +70,7 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
     let handshakes = Handshake::ALL
         .into_iter()
         .map(|result| (vec![("result", result.name())], sum(&|counters| counters.handshakes(result))));
+    let evicted = Bound::ALL.map(|bound| (vec![("bound", bound.name())], running.evicted(bound)));
     let reloads = vec![
         (vec![("result", "applied")], census.reload.applied),
         (vec![("result", "refused")], census.reload.refused),
@@ -79,6 +81,11 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
         ("decisions", "Requests decided, by outcome and reason", decisions.collect()),
         ("backend_requests", "Requests sent to the backend, by what came of them", backend.collect()),
         ("handshakes", "TLS handshakes, by how they ended", handshakes.collect()),
+        (
+            "lobby_evictions",
+            "Connections without a slot that were closed for newer ones, by the bound that was reached",
+            evicted.to_vec(),
+        ),
         (
             "connections_turned_away",
             "Connections closed before TLS because their source came too often",
@@ -95,7 +102,11 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             "How often requests began to be kept back because the backend could not be reached",
             one(running.health().openings()),
         ),
-        ("lines_dropped", "Lines that were dropped because their writer was too slow", dropped),
+        (
+            "lines_dropped",
+            "Lines that were dropped because their writer was too slow, or that could not be written",
+            dropped,
+        ),
     ]
 }
 
@@ -109,6 +120,7 @@ fn gauges(census: &Census) -> Vec<Family> {
         ("slots_used", "Connection slots that are taken", one(census.slots_used)),
         ("slots_limit", "Connection slots that there are (limits.max_connections)", one(census.slots_limit)),
         ("connections", "Open client connections, by state", connections.to_vec()),
+        ("handshakes_in_progress", "TLS handshakes in progress", one(census.handshakes)),
         ("requests_in_flight", "Requests that the backend is working on", one(census.in_flight)),
         (
             "requests_in_flight_limit",

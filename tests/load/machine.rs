@@ -25,16 +25,6 @@ fn quiet(backend: &Backend) -> Setup {
     setup
 }
 
-/// CPU time that a process has used.
-fn cpu(process: u32) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let nanoseconds = tasks.filter_map(|task| {
-        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanoseconds.sum())
-}
-
 fn no_descriptors(report: &mut Report, backend: &Backend) {
     let mut setup = quiet(backend).set("limits.max_connections", 10);
     setup.config["limits"]["lobby"]["max_connections"] = 500.into();
@@ -47,14 +37,14 @@ fn no_descriptors(report: &mut Report, backend: &Backend) {
         for _ in 0..300 {
             crowd.push(client::socket(proxy.address, Ipv4Addr::LOCALHOST).await.unwrap());
         }
-        let (start, before) = (Instant::now(), cpu(proxy.process.id()));
+        let (start, before) = (Instant::now(), proxy.process.cpu());
         let mut failed = 0;
         while start.elapsed() < Duration::from_secs(2) {
             failed += usize::from(known.get("/events").await.map_or(0, |answer| answer.status) != 200);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         report.none("no descriptors: requests of the known that failed", failed);
-        let used = cpu(proxy.process.id()) - before;
+        let used = proxy.process.cpu() - before;
         report.at_most("no descriptors: CPU in 2 s", used, Duration::from_millis(500));
         drop(crowd);
         let start = Instant::now();

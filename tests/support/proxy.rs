@@ -208,13 +208,14 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has cost so far, in all its threads. Unlike the time on the wall it does not grow with what else the machine does.
-    pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-        // After the name, which may hold anything: the 14th and 15th of all fields, in hundredths of a second.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
-        Duration::from_millis(ticks * 10)
+    /// CPU time that it has used, whatever else the machine does.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let nanoseconds = tasks.filter_map(|task| {
+            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanoseconds.sum())
     }
 
     /// Waits for a line of the log that is such.

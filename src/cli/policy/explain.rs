@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     FINE, Format, NEGATIVE, Output, address, identity_of_attributes, identity_of_certificate, instant, load,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::trace::{Finding, Reading, line};
 use crate::policy::trial::trace;
@@ -150,7 +150,7 @@ fn human(
     match verdict {
         Ok(permit) => {
             let rule = permit.rule();
-            writeln!(out, "allowed by `{}` ({}:{})", rule.name, rule.file, rule.line)?;
+            writeln!(out, "allowed by `{}` ({}:{})", rule.name, printable(&rule.file), rule.line)?;
             if reading.question.upgrade.is_some() {
                 let also = if permit.upgrade() {
                     "and so is the switch of protocol"
@@ -161,7 +161,9 @@ fn human(
             }
         }
         Err(denied) => match denied.rule() {
-            Some(rule) => writeln!(out, "denied by `{}` ({}:{})", rule.name, rule.file, rule.line)?,
+            Some(rule) => {
+                writeln!(out, "denied by `{}` ({}:{})", rule.name, printable(&rule.file), rule.line)?
+            }
             None => writeln!(out, "denied: no grant allows it")?,
         },
     }
@@ -170,9 +172,10 @@ fn human(
         .map(|client| format!("`{}` ({})", client.entry.name.text, line(&client.entry.name.place)))
         .collect();
     let clients = if clients.is_empty() { "no client entry".to_owned() } else { clients.join(", ") };
-    writeln!(out, "  the client is {clients}")?;
+    writeln!(out, "  the client is {}", printable(&clients))?;
     for fact in trace(reading) {
-        writeln!(out, "  {fact}")?;
+        // What a certificate says is a stranger's text.
+        writeln!(out, "  {}", printable(&fact))?;
     }
     Ok(())
 }

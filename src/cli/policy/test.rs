@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{FINE, NEGATIVE, Output, identity_of_certificate, instant, load_with_tests};
+use crate::diagnostic::printable;
 use crate::policy::Policy;
 use crate::policy::trace::line;
 use crate::policy::trial::{self, Coverage, Trial};
@@ -80,10 +81,11 @@ impl Test {
         let out = &mut output.out;
         for Trial { case, outcome } in trials {
             let Err(failure) = outcome else { continue };
-            writeln!(out, "FAILED {} ({})", case.name.text, line(case.place()))?;
-            writeln!(out, "  {}: {}", case.request.text, failure.message)?;
+            writeln!(out, "FAILED {} ({})", printable(&case.name.text), printable(&line(case.place())))?;
+            writeln!(out, "  {}: {}", printable(&case.request.text), printable(&failure.message))?;
             for fact in &failure.trace {
-                writeln!(out, "    {fact}")?;
+                // What a certificate says is a stranger's text.
+                writeln!(out, "    {}", printable(fact))?;
             }
         }
         let failed = trials.iter().filter(|trial| trial.outcome.is_err()).count();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::explain::request;
 use super::{FINE, Format, NEGATIVE, Output, load};
+use crate::diagnostic::printable;
 use crate::policy::trace::line;
 use crate::policy::who_can::{Answer, who_can};
 
@@ -52,10 +53,10 @@ fn human(answers: &[Answer<'_>], output: &mut Output<'_>) -> io::Result<()> {
         let Answer { finding, whom, conditions, denies, never } = answer;
         let never = if *never { ", but is always denied" } else { "" };
         writeln!(out, "`{}` ({}){never}", finding.entry.text, line(&finding.entry.place))?;
-        writeln!(out, "  who: {}", whom.join(", or "))?;
-        writeln!(out, "  through {}", finding.words())?;
+        writeln!(out, "  who: {}", printable(&whom.join(", or ")))?;
+        writeln!(out, "  through {}", printable(&finding.words()))?;
         for condition in conditions {
-            writeln!(out, "  only if {condition}")?;
+            writeln!(out, "  only if {}", printable(condition))?;
         }
         for deny in denies {
             writeln!(out, "  {deny}")?;

@@ -10,23 +10,49 @@ use crate::diagnostic::{Diagnostic, did_you_mean};
 #[derive(Default)]
 pub(super) struct Kind {
     pub(super) by_name: HashMap<Box<str>, usize>,
+    /// The names in order, so that a glob is compared only with those that start as it does.
+    sorted: Vec<(Box<str>, u32)>,
     /// What globs were found to mean.
     globs: HashMap<Box<str>, Vec<u32>>,
+    /// How often names were compared with globs, and given as what a glob means.
+    effort: usize,
 }
 
+/// Hundreds of globs that start with `*`, over a hundred thousand names, are more than anybody writes.
+const MOST_EFFORT: usize = 10_000_000;
+
 impl Kind {
+    fn of(by_name: HashMap<Box<str>, usize>) -> Self {
+        let numbered =
+            by_name.iter().filter_map(|(name, index)| Some((name.clone(), (*index).try_into().ok()?)));
+        let mut sorted: Vec<(Box<str>, u32)> = numbered.collect();
+        sorted.sort_unstable();
+        Self { by_name, sorted, ..Self::default() }
+    }
+
     fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).and_then(|index| u32::try_from(*index).ok())
     }
 
+    /// The names that a glob means; none, when the globs ask for too much.
     fn glob(&mut self, glob: &str) -> &[u32] {
-        let by_name = &self.by_name;
-        self.globs.entry(glob.into()).or_insert_with(|| {
-            let matching = by_name.iter().filter(|(name, _)| glob_matches(glob, name));
-            let mut found: Vec<u32> = matching.filter_map(|(_, index)| u32::try_from(*index).ok()).collect();
+        if !self.globs.contains_key(glob) && !self.is_exhausted() {
+            let start = glob.split('*').next().unwrap_or_default();
+            let from = self.sorted.partition_point(|(name, _)| **name < *start);
+            let alike = self.sorted.iter().skip(from).take_while(|(name, _)| name.starts_with(start));
+            let compared = alike.inspect(|_| self.effort += 1);
+            let mut found: Vec<u32> =
+                compared.filter(|(name, _)| glob_matches(glob, name)).map(|(_, index)| *index).collect();
             found.sort_unstable();
-            found
-        })
+            self.globs.insert(glob.into(), found);
+        }
+        let found = self.globs.get(glob).map(Vec::as_slice).unwrap_or_default();
+        self.effort += found.len();
+        if self.effort > MOST_EFFORT { &[] } else { found }
+    }
+
+    const fn is_exhausted(&self) -> bool {
+        self.effort > MOST_EFFORT
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -75,7 +101,6 @@ impl Names {
         clients: &[ClientEntry],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        let kind = |by_name| Kind { by_name, globs: HashMap::new() };
         let permission_names = index("permission", permissions.iter().map(|entry| &entry.name), diagnostics);
         let role_names = index("role", roles.iter().map(|entry| &entry.name), diagnostics);
         let client_names = index("client entry", clients.iter().map(|entry| &entry.name), diagnostics);
@@ -95,11 +120,16 @@ impl Names {
             }
         }
         Self {
-            permissions: kind(permission_names),
-            roles: kind(role_names),
-            clients: kind(client_names),
-            suggestions: Suggestions { left: 200 },
+            permissions: Kind::of(permission_names),
+            roles: Kind::of(role_names),
+            clients: Kind::of(client_names),
+            suggestions: Suggestions { left: 50 },
         }
+    }
+
+    /// Whether globs asked for more than is looked up, so that what they mean is not known.
+    pub(super) const fn are_exhausted(&self) -> bool {
+        self.permissions.is_exhausted() || self.roles.is_exhausted() || self.clients.is_exhausted()
     }
 
     /// What the list of a role means: permissions and roles, and globs over both.
@@ -123,7 +153,7 @@ impl Names {
                         .iter()
                         .map(|permission| Member::Permission(*permission)),
                 );
-                if members.len() == before {
+                if members.len() == before && !self.are_exhausted() {
                     diagnostics.push(no_match("permission or role", word));
                 }
             } else if let Some(permission) = self.permissions.find(&word.text) {
@@ -224,10 +254,10 @@ fn look_up(
     for word in words {
         if word.text.contains('*') {
             let matching = kind.glob(&word.text);
-            if matching.is_empty() {
+            found.extend_from_slice(matching);
+            if matching.is_empty() && !kind.is_exhausted() {
                 diagnostics.push(no_match(what, word));
             }
-            found.extend(matching);
         } else if let Some(index) = kind.find(&word.text) {
             found.push(index);
         } else {

@@ -1,5 +1,6 @@
 //! `tests:` as they are written: one question at a time, or a matrix of clients and requests.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use super::super::matching::spelled;
 use super::matches::unknown_attribute;
 use super::{Word, values};
-use crate::diagnostic::{Place, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;
 
@@ -95,6 +96,9 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
         .optional("because")
         .and_then(|node| reader.name(node).map(|text| Word { text: text.into(), place: reader.place(node) }));
     let (Some(common), Some(client), Some(expect)) = (circumstances, client, expect) else { return };
+    if !is_room(cases, requests.len(), node, reader) {
+        return;
+    }
     cases.extend(
         requests.into_iter().map(|request| common.case(client.clone(), request, expect, because.clone())),
     );
@@ -113,27 +117,26 @@ fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
         clients.extend(attributes(value, reader).map(|client| (name, client)));
     }
     let requests = fields.required("requests", reader).map(|node| requests(node, reader)).unwrap_or_default();
-    let mut allowed: Vec<(&str, Vec<Word>)> = Vec::new();
+    let names: HashSet<&str> = clients.iter().map(|(name, _)| *name).collect();
+    let mut allowed: HashMap<&str, HashSet<Box<str>>> = HashMap::new();
     let entries =
         fields.required("allow", reader).and_then(|node| reader.entries(node, "`allow`")).unwrap_or_default();
     for (name, key, value) in entries {
-        if !clients.iter().any(|(client, _)| *client == name) {
-            let help = did_you_mean(name, clients.iter().map(|(client, _)| *client));
+        if !names.contains(name) {
+            let help = reader.did_you_mean(name, clients.iter().map(|(client, _)| *client));
             reader.error("unknown-name", key, format!("this test has no client `{name}`"), help);
         }
-        let listed = allowed_requests(value, &requests, reader);
-        allowed.push((name, listed));
+        allowed.insert(name, allowed_requests(value, &requests, reader));
     }
     let Some(common) = common else { return };
+    if !is_room(cases, clients.len().saturating_mul(requests.len()), node, reader) {
+        return;
+    }
     for (name, client) in &clients {
-        let listed = allowed
-            .iter()
-            .find(|(listed, _)| listed == name)
-            .map(|(_, listed)| listed.as_slice())
-            .unwrap_or_default();
         for request in &requests {
-            let is_listed =
-                listed.iter().any(|allowed| allowed.text == request.text || &*allowed.text == "*");
+            let is_listed = allowed
+                .get(name)
+                .is_some_and(|listed| listed.contains(&request.text) || listed.contains("*"));
             let expect = if is_listed { Expectation::Allow } else { Expectation::Deny };
             let mut case = common.case(client.clone(), request.clone(), expect, None);
             case.name.text = format!("{}: {name}", case.name.text).into();
@@ -142,23 +145,29 @@ fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     }
 }
 
-fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>) -> Vec<Word> {
-    let listed = words(node, reader);
-    for word in listed.iter().filter(|word| &*word.text != "*") {
-        if !requests.iter().any(|request| request.text == word.text) {
-            let help = did_you_mean(&word.text, requests.iter().map(|request| &*request.text))
-                .unwrap_or_else(|| "list the request under `requests` too".to_owned());
-            reader.report(
-                crate::diagnostic::Diagnostic::error(
-                    "unknown-name",
-                    format!("`{}` is not one of the `requests`", word.text),
-                )
-                .at(word.place.clone())
-                .help(help),
-            );
-        }
+/// So many questions may be asked in all; a matrix of two long lists is more than anybody means.
+const MOST_CASES: usize = 100_000;
+
+fn is_room(cases: &[Case], more: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+    let is_room = cases.len().saturating_add(more) <= MOST_CASES;
+    if !is_room {
+        let message = format!("the tests ask more than {MOST_CASES} questions");
+        reader.error("too-large", node, message, Some("list fewer clients or requests".to_owned()));
     }
-    listed
+    is_room
+}
+
+fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>) -> HashSet<Box<str>> {
+    let known: HashSet<&str> = requests.iter().map(|request| &*request.text).collect();
+    let listed = words(node, reader);
+    for word in listed.iter().filter(|word| &*word.text != "*" && !known.contains(&*word.text)) {
+        let help = reader
+            .did_you_mean(&word.text, requests.iter().map(|request| &*request.text))
+            .unwrap_or_else(|| "list the request under `requests` too".to_owned());
+        let message = format!("`{}` is not one of the `requests`", word.text);
+        reader.report(Diagnostic::error("unknown-name", message).at(word.place.clone()).help(help));
+    }
+    listed.into_iter().map(|word| word.text).collect()
 }
 
 impl Circumstances {
@@ -208,7 +217,7 @@ fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
     for word in &written {
         if let Err(flaw) = word.text.parse::<crate::target::Target>() {
             let message = format!("`{}` is no request that the proxy would judge: {flaw}", word.text);
-            let diagnostic = crate::diagnostic::Diagnostic::error("bad-request", message)
+            let diagnostic = Diagnostic::error("bad-request", message)
                 .at(word.place.clone())
                 .help("write a method, a space and a path, as in `GET /events/17?x=1`");
             reader.report(diagnostic);
@@ -238,7 +247,8 @@ fn address(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<IpAddr> {
     let text = reader.name(node)?;
     let address = text.parse().ok();
     if address.is_none() {
-        reader.error("bad-address", node, format!("`{text}` is not an IP address"), None);
+        let help = "a test asks from one address, such as `10.1.2.3`".to_owned();
+        reader.error("bad-address", node, format!("`{text}` is not an IP address"), Some(help));
     }
     address
 }

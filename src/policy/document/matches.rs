@@ -4,13 +4,17 @@ use super::super::condition::Network;
 use super::super::matching::{Alternative, Matcher, Test};
 use super::super::pattern::{Malformed, Pattern};
 use super::{not_empty, report};
-use crate::diagnostic::did_you_mean;
-use crate::document::{Node, Reader};
+use crate::document::{Kind, Node, Reader};
 use crate::identity::Attribute;
 
 /// One mapping of what a certificate must say, or a list of them.
 pub(super) fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
     not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
+    if matches!(node.kind(), Kind::Null) {
+        let help = "write what a certificate must say, or `any: true` for every client".to_owned();
+        reader.wrong_type(node, "`match` is a mapping or a list of them", Some(help));
+        return Vec::new();
+    }
     let items = reader.one_or_more(node);
     let mut alternatives = Vec::with_capacity(items.len());
     for item in items {
@@ -80,7 +84,7 @@ pub(super) fn unknown_attribute(
     };
     let help = match usual {
         Some(usual) => Some(format!("did you mean `{usual}`?")),
-        None => did_you_mean(name, keys.iter().copied()),
+        None => reader.did_you_mean(name, keys.iter().copied()),
     };
     let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
     reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));

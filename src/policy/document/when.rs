@@ -5,7 +5,6 @@ use jiff::tz::TimeZone;
 
 use super::super::condition::{Hours, Network, Week, When};
 use super::not_empty;
-use crate::diagnostic::did_you_mean;
 use crate::document::{Fields, Node, Reader};
 
 pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
@@ -42,7 +41,8 @@ fn networks(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Network]> {
 fn week(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Week> {
     let (days, hours, zone) = (fields.optional("days"), fields.optional("hours"), fields.optional("zone"));
     if let (None, None, Some(zone)) = (days, hours, zone) {
-        reader.error("missing-key", zone, "a `zone` without `days` or `hours` says nothing", None);
+        let help = "add the `days` or `hours` that it is about, or remove it".to_owned();
+        reader.error("missing-key", zone, "a `zone` without `days` or `hours` says nothing", Some(help));
     }
     let zone = zone.map_or(Some(TimeZone::UTC), |node| time_zone(node, reader));
     let days = days.map(|node| read_days(node, reader));
@@ -58,7 +58,8 @@ fn time_zone(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TimeZone> {
     let zone = TimeZone::get(name).ok();
     if zone.is_none() {
         let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
-        let help = did_you_mean(name, known.iter().map(String::as_str))
+        let help = reader
+            .did_you_mean(name, known.iter().map(String::as_str))
             .unwrap_or_else(|| "zones are named as in `Europe/Berlin` or `UTC`".to_owned());
         reader.error("unknown-zone", node, format!("unknown time zone `{name}`"), Some(help));
     }
@@ -74,7 +75,8 @@ fn read_days(node: &Node<'_>, reader: &mut Reader<'_>) -> [bool; 7] {
         let Some(text) = reader.name(item) else { continue };
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (Some(first), Some(last)) = (day(first), day(last)) else {
-            let help = did_you_mean(text, DAYS)
+            let help = reader
+                .did_you_mean(text, DAYS)
                 .unwrap_or_else(|| "write `mon`, `tue`, … or a run such as `mon-fri`".to_owned());
             reader.error("bad-day", item, format!("`{text}` is not a day"), Some(help));
             continue;
@@ -101,8 +103,13 @@ fn read_hours(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Hours]> {
         match window(text) {
             Some(window) => windows.push(window),
             None => {
-                let help =
-                    "write a window as in `08:00-18:00`; `22:00-06:00` goes on into the next day".to_owned();
+                let help = padded(text).map_or_else(
+                    || {
+                        "write a window as in `08:00-18:00`; `22:00-06:00` goes on into the next day"
+                            .to_owned()
+                    },
+                    |padded| format!("write `{padded}`"),
+                );
                 reader.error("bad-hours", item, format!("`{text}` is not a window of a day"), Some(help));
             }
         }
@@ -118,6 +125,17 @@ fn window(text: &str) -> Option<Hours> {
         until => Some(time(until)?),
     };
     (until != Some(from)).then_some(Hours { from, until })
+}
+
+/// A window whose hours lack a digit or their minutes, as it should be written.
+fn padded(text: &str) -> Option<String> {
+    let side = |side: &str| {
+        let (hour, minute) = side.trim().split_once(':').unwrap_or((side.trim(), "00"));
+        Some(format!("{:02}:{minute:0>2}", hour.parse::<u8>().ok()?))
+    };
+    let (from, until) = text.split_once('-')?;
+    let padded = format!("{}-{}", side(from)?, side(until)?);
+    window(&padded).map(|_| padded)
 }
 
 fn time(text: &str) -> Option<Time> {

@@ -83,7 +83,7 @@ fn shown(problem: &Diagnostic) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(cases(600))]
 
     #[test]
     fn a_policy_that_was_mutilated(

@@ -1,36 +1,7 @@
-//! A route, a pattern, a client and a request of any text: nothing crashes, and what is denied to a client is not
-//! allowed because files or questions come in another order.
+//! See `bodies/decision.rs`, which the ordinary tests run too.
 #![no_main]
 
-use http::HeaderMap;
-use libfuzzer_sys::fuzz_target;
-use sidegate::diagnostic::Source;
-use sidegate::identity::{Attribute, Identity};
-use sidegate::policy::{Policy, Question};
-use sidegate::target::Target;
+#[path = "../bodies/decision.rs"]
+mod body;
 
-fuzz_target!(|input: (&str, &str, &str, &str)| {
-    let (route, pattern, name, request) = input;
-    let quoted = |text: &str| text.replace('\'', "''").replace(['\n', '\r'], "");
-    let what = format!("version: 1\npermissions:\n  p: ['{}']\n", quoted(route));
-    let who = format!(
-        "version: 1\nclients:\n  - {{ name: c, match: {{ common_name: '{}' }}, permissions: [p] }}\n",
-        quoted(pattern)
-    );
-    let (what, who) = (Source::new("what.yaml", what), Source::new("who.yaml", who));
-    let Ok(target) = request.parse::<Target>() else { return };
-    let identity = Identity::of_attributes([(Attribute::CommonName, name.to_owned())]);
-    let headers = HeaderMap::new();
-    let question = Question {
-        target: &target,
-        headers: &headers,
-        source: [192, 0, 2, 1].into(),
-        now: jiff::Timestamp::UNIX_EPOCH,
-        upgrade: None,
-    };
-    let verdict = |sources: &[_]| {
-        let policy = Policy::compile(sources).ok()?.0;
-        Some(policy.authorize(&policy.rights(&identity), &question).is_ok())
-    };
-    assert_eq!(verdict(&[what.clone(), who.clone()]), verdict(&[who, what]));
-});
+libfuzzer_sys::fuzz_target!(|text: &str| body::run(text));

@@ -1,21 +1,7 @@
-//! Any text as a policy: checking it ends, within its budget, with a policy or with diagnostics that can be shown.
+//! See `bodies/policy.rs`, which the ordinary tests run too.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use sidegate::diagnostic::{Diagnostic, Source};
-use sidegate::policy::Policy;
+#[path = "../bodies/policy.rs"]
+mod body;
 
-fuzz_target!(|text: &str| {
-    let problems = match Policy::compile(&[Source::new("fuzz.yaml", text)]) {
-        Ok((_, warnings)) => warnings,
-        Err(problems) => {
-            assert!(problems.iter().any(Diagnostic::is_error), "refused without a reason");
-            problems
-        }
-    };
-    for problem in problems {
-        let shown = problem.human(false);
-        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "a terminal could be steered: {shown:?}");
-        assert!(!problem.github().contains('\n'));
-    }
-});
+libfuzzer_sys::fuzz_target!(|text: &str| body::run(text));

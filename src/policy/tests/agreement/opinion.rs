@@ -1,0 +1,218 @@
+//! The third opinion: what a written policy allows, by a reading that shares no code with the policy's own.
+
+use std::collections::BTreeSet;
+
+use super::written::*;
+use crate::identity::Attribute;
+
+impl Written {
+    fn permissions_of(&self, client: &WrittenClient) -> BTreeSet<usize> {
+        let mut found: BTreeSet<usize> = client.permissions.iter().copied().collect();
+        let mut open = client.roles.clone();
+        while let Some(role) = open.pop() {
+            for member in &self.roles[role] {
+                match member {
+                    Member::Permission(permission) => drop(found.insert(*permission)),
+                    Member::Role(role) => open.push(*role),
+                    Member::AllPermissions => found.extend(0..self.permissions.len()),
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether the request is let through.
+    pub(super) fn allows(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
+        !self.forbids(identity, call) && self.grants(identity, call, |_| true)
+    }
+
+    /// Whether it is let through, and may switch to WebSocket too.
+    pub(super) fn allows_switch(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
+        call.upgrade && !self.forbids(identity, call) && self.grants(identity, call, |route| route.upgrade)
+    }
+
+    /// All that this policy sees of a client: which entries mean it, and what is captured from it.
+    pub(super) fn sees(&self, identity: &[(Attribute, String)]) -> Vec<(bool, [Option<String>; 2])> {
+        let seen = |alternatives: &[Alternative<'_>]| {
+            ["t", "common_name"].map(|name| bound(alternatives, identity, name))
+        };
+        let clients = self.clients.iter().map(|client| (client.is(identity), seen(&client.alternatives)));
+        clients.chain([(true, seen(&[]))]).collect()
+    }
+
+    fn forbids(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
+        self.denies.iter().filter(|deny| deny.when.holds(call)).any(|deny| {
+            let means = |alternatives: &[Alternative]| {
+                let bound = |name: &str| bound(alternatives, identity, name);
+                self.routes_of(deny).any(|route| route.means(call, true, &bound))
+            };
+            let Some(clients) = &deny.clients else { return means(&[]) };
+            let named = clients.iter().map(|client| &self.clients[*client]);
+            named.filter(|client| client.is(identity)).any(|client| means(&client.alternatives))
+        })
+    }
+
+    fn grants(
+        &self,
+        identity: &[(Attribute, String)],
+        call: &Call,
+        counts: impl Fn(&WrittenRoute) -> bool,
+    ) -> bool {
+        let mut clients = self.clients.iter();
+        clients.any(|client| {
+            client.is(identity) && client.when.holds(call) && {
+                let bound = |name: &str| bound(&client.alternatives, identity, name);
+                self.given(client).any(|route| counts(route) && route.means(call, false, &bound))
+            }
+        })
+    }
+
+    /// The routes that a client entry is given.
+    pub(super) fn given(&self, client: &WrittenClient) -> impl Iterator<Item = &WrittenRoute> {
+        self.permissions_of(client).into_iter().flat_map(|permission| &self.permissions[permission])
+    }
+
+    /// The routes that a deny rule means.
+    pub(super) fn routes_of<'w>(&'w self, deny: &'w WrittenDeny) -> impl Iterator<Item = &'w WrittenRoute> {
+        let taken = deny.permissions.iter().flat_map(|permission| &self.permissions[*permission]);
+        taken.chain(&deny.routes)
+    }
+}
+
+/// What one alternative of a `match` asks.
+type Alternative<'w> = Vec<(Attribute, Vec<&'w str>)>;
+
+impl WrittenRoute {
+    /// Whether method and path fit, for some certificate and whatever else is asked.
+    pub(super) fn fits_shape(&self, call: &Call) -> bool {
+        let bare = Self { query: None, header: None, ..self.clone() };
+        bare.means(call, true, &|_| None)
+    }
+
+    pub(super) fn means(&self, call: &Call, deny: bool, bound: &dyn Fn(&str) -> Option<String>) -> bool {
+        let methods: Vec<&str> = self.methods.split('|').collect();
+        let method = methods.contains(&"*")
+            || methods.contains(&call.method)
+            || (call.method == "HEAD" && methods.contains(&"GET"));
+        let long_enough = if self.rest {
+            call.segments.len() >= self.segments.len()
+        } else {
+            call.segments.len() == self.segments.len()
+        };
+        let fits = |(pattern, segment): (&&str, &&str)| match *pattern {
+            "{x}" | "*" => !segment.is_empty(),
+            "{client.t}" | "{client.common_name}" => {
+                match bound(pattern.trim_start_matches("{client.").trim_end_matches('}')) {
+                    Some(text) => text == **segment,
+                    None => deny && !segment.is_empty(),
+                }
+            }
+            glob if glob.contains('*') => !readings(glob, segment, None).is_empty(),
+            literal => literal == *segment,
+        };
+        let query = self.query.as_ref().is_none_or(|values| match call.query {
+            "q=1" | "%71=1" => values.contains(&"1") || values.contains(&"*"),
+            "q=2" => values.contains(&"2") || values.contains(&"*"),
+            "q=3" => values.contains(&"*"),
+            "q=1&q=1" | "q=1,2" => deny,
+            _ => false,
+        });
+        let header = self.header.as_ref().is_none_or(|values| match call.modes {
+            [] => false,
+            [mode] if !mode.contains(',') => values.contains(mode) || values.contains(&"*"),
+            _ => deny,
+        });
+        method && long_enough && query && header && self.segments.iter().zip(&call.segments).all(fits)
+    }
+}
+
+impl WrittenClient {
+    pub(super) fn is(&self, identity: &[(Attribute, String)]) -> bool {
+        self.alternatives.iter().any(|alternative| holds(alternative, identity))
+    }
+}
+
+fn holds(alternative: &[(Attribute, Vec<&str>)], identity: &[(Attribute, String)]) -> bool {
+    alternative.iter().all(|(attribute, patterns)| {
+        values_of(*attribute, identity)
+            .iter()
+            .any(|value| patterns.iter().any(|pattern| !fits(*attribute, pattern, value).is_empty()))
+    })
+}
+
+fn values_of(attribute: Attribute, identity: &[(Attribute, String)]) -> BTreeSet<&str> {
+    let values: BTreeSet<&str> =
+        identity.iter().filter(|(key, _)| *key == attribute).map(|(_, value)| value.as_str()).collect();
+    if attribute == Attribute::CommonName && values.len() > 1 { BTreeSet::new() } else { values }
+}
+
+/// All readings of a value by a pattern, each with what `{t}` stands for.
+fn fits(attribute: Attribute, pattern: &str, value: &str) -> Vec<Option<String>> {
+    let (pattern, separator) = match attribute {
+        Attribute::Dns => (pattern.to_lowercase(), Some('.')),
+        _ => (pattern.to_owned(), None),
+    };
+    if attribute == Attribute::Dns && value.contains('*') {
+        return Vec::new();
+    }
+    readings(&pattern, value, separator)
+}
+
+fn readings(pattern: &str, value: &str, separator: Option<char>) -> Vec<Option<String>> {
+    if pattern.is_empty() {
+        return if value.is_empty() { vec![None] } else { Vec::new() };
+    }
+    let wild = [("**", false, true), ("*", false, false), ("{t}", true, false), ("{u}", false, false)];
+    for (sign, captures, across) in wild {
+        let Some(rest) = pattern.strip_prefix(sign) else { continue };
+        let mut found = Vec::new();
+        for end in 0..=value.len() {
+            let (taken, left) = value.split_at(end);
+            if !across && separator.is_some_and(|separator| taken.contains(separator)) {
+                break;
+            }
+            for reading in readings(rest, left, separator) {
+                found.push(if captures { Some(taken.to_owned()) } else { reading });
+            }
+        }
+        return found;
+    }
+    let (first, rest) = pattern.split_at(1);
+    value.strip_prefix(first).map(|left| readings(rest, left, separator)).unwrap_or_default()
+}
+
+fn bound(alternatives: &[Alternative<'_>], identity: &[(Attribute, String)], name: &str) -> Option<String> {
+    let mut texts: BTreeSet<String> = BTreeSet::new();
+    if name == "common_name" {
+        texts.extend(values_of(Attribute::CommonName, identity).into_iter().map(str::to_owned));
+    } else {
+        for alternative in alternatives.iter().filter(|alternative| holds(alternative, identity)) {
+            for (attribute, patterns) in alternative {
+                for pattern in patterns.iter().filter(|pattern| pattern.contains("{t}")) {
+                    let values = values_of(*attribute, identity);
+                    texts.extend(values.iter().flat_map(|value| fits(*attribute, pattern, value)).flatten());
+                }
+            }
+        }
+    }
+    let only = if texts.len() == 1 { texts.pop_first() } else { None };
+    only.filter(|text| !text.is_empty() && !text.contains('/') && !text.contains(".."))
+}
+
+impl Window {
+    pub(super) fn holds(self, call: &Call) -> bool {
+        let hours = |day: i64| day * 24;
+        let (day, hour) = (call.hour.div_euclid(24), call.hour.rem_euclid(24));
+        // The year began on a Thursday.
+        let weekday = |day: i64| (day + 3).rem_euclid(7);
+        let week = match self.week {
+            Week::Always => true,
+            Week::LongWeekend => weekday(day) >= 4,
+            Week::SaturdayNight => (weekday(day) == 5 && hour >= 22) || (weekday(day) == 6 && hour < 6),
+            Week::TokyoMorning => (8..12).contains(&(call.hour + 9).rem_euclid(24)),
+        };
+        week && self.from.is_none_or(|from| hours(from) <= call.hour)
+            && self.until.is_none_or(|until| call.hour < hours(until))
+            && (!self.inside || call.inside)
+    }
+}

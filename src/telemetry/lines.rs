@@ -1,0 +1,120 @@
+//! Lines on their way out: through a bounded channel to a thread that writes them. What does not fit into the channel is
+//! dropped, what cannot be written is lost, and both are counted.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// Counts the lines that nobody will read.
+#[derive(Clone, Debug)]
+pub struct Dropped {
+    /// For want of room in the channel.
+    channel: ErrorCounter,
+    /// For want of room on the disk, or of somebody at the other end.
+    unwritten: Arc<AtomicU64>,
+}
+
+impl Dropped {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.channel.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
+    }
+}
+
+/// A writer that never waits for `to`, with room for so many lines.
+pub(super) fn writer(
+    to: impl Write + Send + 'static,
+    room: usize,
+    thread: &str,
+) -> (NonBlocking, Dropped, WorkerGuard) {
+    let unwritten = Arc::new(AtomicU64::new(0));
+    let lines = Lines { to, unwritten: Arc::clone(&unwritten), is_torn: false };
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(room);
+    let (writer, guard) = builder.thread_name(thread).finish(lines);
+    let dropped = Dropped { channel: writer.error_counter(), unwritten };
+    (writer, dropped, guard)
+}
+
+/// Writes whole lines, and goes on after those that it cannot.
+struct Lines<W> {
+    to: W,
+    unwritten: Arc<AtomicU64>,
+    /// The last line was written in part: the next one must not go on where it ends.
+    is_torn: bool,
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.write_line(line);
+        if written.is_err() {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl<W: Write> Lines<W> {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.to.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = rest.get(written..).unwrap_or_default();
+                    self.is_torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with so much room.
+    struct Disk {
+        held: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room - self.held.len());
+            self.held.extend_from_slice(&bytes[..fits]);
+            if fits == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(fits) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_is_counted_and_the_next_one_is_whole() {
+        let unwritten = Arc::new(AtomicU64::new(0));
+        let to = Disk { held: Vec::new(), room: 9 };
+        let mut lines = Lines { to, unwritten: Arc::clone(&unwritten), is_torn: false };
+        for line in ["first\n", "second\n", "third\n", "fourth\n"] {
+            lines.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(unwritten.load(Ordering::Relaxed), 3);
+        lines.to.room = 100;
+        lines.write_all(b"fifth\n").unwrap();
+        assert_eq!(String::from_utf8(lines.to.held).unwrap(), "first\nsec\nfifth\n");
+    }
+}

@@ -1,0 +1,22 @@
+//! Any text as a policy: checking it ends, within its budget, with a policy or with diagnostics that can be shown.
+
+use sidegate::diagnostic::{Diagnostic, Source};
+use sidegate::policy::Policy;
+
+pub fn run(text: &str) {
+    let problems = match Policy::compile(&[Source::new("fuzz.yaml", text)]) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => {
+            assert!(problems.iter().any(Diagnostic::is_error), "refused without a reason");
+            problems
+        }
+    };
+    for problem in problems {
+        let shown = problem.human(false);
+        assert!(
+            shown.chars().all(|c| c == '\n' || !c.is_control()),
+            "a terminal could be steered: {shown:?}"
+        );
+        assert!(!problem.github().contains('\n'));
+    }
+}

@@ -1,0 +1,7 @@
+//! See `bodies/explain.rs`, which the ordinary tests run too.
+#![no_main]
+
+#[path = "../bodies/explain.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|text: &str| body::run(text));

@@ -1,0 +1,162 @@
+//! Checking a file of one mebibyte ends soon and says no more than a person can read, whatever is in the file.
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+/// What one file may hold here.
+const SIZE: usize = 1 << 20;
+
+/// Seconds of a processor, so that a busy machine changes nothing. Each takes some of them without optimisation; a cost
+/// that grows with the square of the size takes thousands.
+const MOST_SECONDS: u32 = 60;
+
+/// `head`, then as many numbered `unit`s (`#` is the number) as there is room for, then `tail`.
+fn filled(head: &str, unit: &str, tail: &str) -> String {
+    let mut text = head.to_owned();
+    for number in 0.. {
+        let next = unit.replace('#', &number.to_string());
+        if text.len() + next.len() + tail.len() > SIZE {
+            break;
+        }
+        text += &next;
+    }
+    text + tail
+}
+
+/// `unit` with the numbers from 0, separated by commas.
+fn listed(unit: &str, count: usize) -> String {
+    (0..count).map(|number| unit.replace('#', &number.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+/// A hundred times ten times ten … of the same list.
+fn alias_bomb() -> String {
+    let bomb = (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", ")));
+    format!("version: 1\na0: &a0 [x, x, x, x, x]\n{}", bomb.collect::<String>())
+}
+
+/// Each with what the answer must hold.
+fn files() -> Vec<(&'static str, String, &'static str)> {
+    let deny = "request: GET /b#, expect: deny";
+    let (clients, requests) = (listed("c#: { common_name: a }", 12_000), listed("GET /#", 30_000));
+    let ten = listed("c#: { common_name: a }", 10);
+    vec![
+        ("brackets", "[".repeat(100_000), "nested too deeply"),
+        ("braces", format!("version: 1\npermissions: {}", "{a: ".repeat(100_000)), "nested too deeply"),
+        ("an alias bomb", alias_bomb(), "aliases repeat more than can be read"),
+        ("one line of mistakes", filled("permissions: { p: [", "x, ", "x] }\n"), "is not a route"),
+        ("unknown keys", filled("version: 1\n", "permission#: 1\n", ""), "more problems are not shown"),
+        ("a key again and again", filled("version: 1\n", "roles: 1\n", ""), "more problems are not shown"),
+        ("a key of a mebibyte", filled("version: 1\n? ", "aaaaaaa", "\n: 1\n"), "unknown key"),
+        ("unknown names", filled("version: 1\nroles:\n", "  r#: [q#]\n", ""), "more problems are not shown"),
+        (
+            "unknown zones",
+            filled(
+                "version: 1\nclients:\n",
+                "  - { name: c#, match: { any: true }, when: { days: mon, zone: Europe/Berl# } }\n",
+                "",
+            ),
+            "unknown time zone",
+        ),
+        ("merges", filled("version: 1\npermissions: {", "<<: {}, ", "a: GET / }\n"), "unused-permission"),
+        (
+            "a merge of many keys",
+            format!(
+                "version: 1\nroles: &a {{ {} }}\npermissions: {{ {}, <<: *a }}\n",
+                listed("k#: []", 40_000),
+                listed("x#: GET /", 30_000)
+            ),
+            "more problems are not shown",
+        ),
+        (
+            "patterns over names",
+            filled(
+                &format!("version: 1\npermissions: {{ {} }}\nroles:\n", listed("p#: GET /a", 30_000)),
+                "  r#: \"*#\"\n",
+                "",
+            ),
+            "the patterns over names mean too many names",
+        ),
+        (
+            "roles of everything",
+            filled("version: 1\npermissions: { p: GET /a }\nroles:\n", "  r#: \"*\"\n", ""),
+            "the patterns over names mean too many names",
+        ),
+        (
+            "a chain of roles",
+            filled("version: 1\nroles:\n", "  r#: [s#]\n  s#: [r#]\n", ""),
+            "contains itself",
+        ),
+        (
+            "tests of nothing",
+            filled(
+                &format!("version: 1\npermissions: {{ {} }}\ntests:\n", listed("p#: GET /a#", 20_000)),
+                &format!("  - {{ name: t, client: {{ common_name: a }}, {deny} }}\n"),
+                "",
+            ),
+            "more problems are not shown",
+        ),
+        (
+            "a matrix of tests",
+            format!(
+                "version: 1\ntests:\n  - {{ name: m, clients: {{ {clients} }}, requests: [{requests}], allow: {{}} }}\n"
+            ),
+            "the tests ask more than 100000 questions",
+        ),
+        (
+            "a long list of allowed requests",
+            format!(
+                "version: 1\ntests:\n  - {{ name: m, clients: {{ {ten} }}, requests: [{requests}], allow: {{ c1: [{requests}] }} }}\n"
+            ),
+            "the tests ask more than 100000 questions",
+        ),
+        (
+            "grants and denials",
+            filled(
+                &format!(
+                    "version: 1\npermissions: {{ {} }}\nroles: {{ all: [\"p*\"] }}\nclients: [{}]\ndeny:\n",
+                    listed("p#: GET /a#", 2_000),
+                    listed("{ name: c#, match: { any: true }, roles: [all] }", 900)
+                ),
+                "  - { name: d#, routes: GET /a# }\n",
+                "",
+            ),
+            "",
+        ),
+        (
+            "a pattern of stars",
+            filled("version: 1\nclients: [{ name: a, match: { common_name: \"", "*a", "\" } }]\n"),
+            "gives-nothing",
+        ),
+        (
+            "paths in two cases",
+            filled("version: 1\npermissions: { p: [", "GET /a#, GET /A#, ", "GET /] }\n"),
+            "more problems are not shown",
+        ),
+    ]
+}
+
+/// Case 53.
+#[test]
+fn a_mebibyte_of_anything_is_checked_within_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    for (what, text, expected) in files() {
+        assert!(text.len() <= SIZE, "{what}: {}", text.len());
+        let path = folder.path().join("p.yaml");
+        fs::write(&path, text).unwrap();
+        let began = Instant::now();
+        let within = format!("ulimit -t {MOST_SECONDS} && exec \"$0\" policy check --strict \"$1\"");
+        let binary = env!("CARGO_BIN_EXE_sidegate");
+        let output = Command::new("sh").args(["-c", &within, binary]).arg(&path).output().unwrap();
+        let (took, said) = (began.elapsed(), String::from_utf8(output.stderr).unwrap());
+        println!("{what}: {took:?}, {} bytes", said.len());
+        let fine =
+            matches!(output.status.code(), Some(0..=2)) && said.len() < SIZE && said.contains(expected);
+        if !fine {
+            let beginning: String = said.chars().take(600).collect();
+            wrong.push(format!("{what}: {:?}, {took:?}, {} bytes:\n{beginning}", output.status, said.len()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
