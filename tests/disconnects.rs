@@ -82,15 +82,20 @@ fn a_client_that_goes_within_the_answer() {
 /// A stream of an HTTP/2 backend is reset, and its connection stays for the others.
 #[test]
 fn a_stream_of_a_backend_is_reset_when_its_client_goes() {
-    let backend = Backend::scripted(|connection| frames::serve(connection, |_, _| Ok(())));
+    let backend = Backend::scripted(|connection| {
+        frames::serve(connection, |connection, _| {
+            connection.note("HEADERS".to_owned());
+            Ok(())
+        })
+    });
+    let noted = |what: &str| backend.begun().iter().filter(|noted| noted.starts_with(what)).count();
     let proxy = Setup::new(&backend.url().replace("http:", "h2c:")).set("workers", 1).start();
     for number in 1..=2 {
         let mut client = proxy.producer().connect(proxy.address).unwrap();
         client.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        proxy.admin.wait_for("sidegate_requests_in_flight", 1.0);
+        eventually("the request", || noted("HEADERS"), |requests| *requests == number);
         drop(client);
-        let resets = || backend.begun().iter().filter(|what| what.starts_with("RST_STREAM")).count();
-        eventually("the reset", resets, |resets| *resets == number);
+        eventually("the reset", || noted("RST_STREAM"), |resets| *resets == number);
         proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
     }
     assert_eq!(backend.connections(), 1);
@@ -176,11 +181,10 @@ fn an_upload_that_breaks_off_is_seen_by_the_backend() {
     let proxy = Proxy::in_front_of(&backend.url());
     let chunked =
         "POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
-    for upload in [POST, chunked] {
+    for (upload, number) in [(POST, 1), (chunked, 2)] {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(upload).unwrap();
-        let begun = backend.begun().len();
-        eventually("the upload", || backend.begun().len(), |now| *now > begun || *now > 0);
+        eventually("the upload", || backend.begun().len(), |begun| *begun == number);
         drop(connection);
         is_done.recv_timeout(DEADLINE).unwrap();
     }
