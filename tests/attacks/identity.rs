@@ -27,14 +27,14 @@ fn verdict(proxy: &Proxy, credential: &Credential) -> String {
     connection.get("/events").unwrap().verdict()
 }
 
-/// Judged with less than a second of CPU time, whatever it is made of, and nothing of it reaches the backend.
+/// Judged with little CPU time (a debug build needs some ten times what a release needs), whatever it is made of, and nothing of it reaches the backend.
 #[track_caller]
 fn assert_invalid(stage: &Stage, cases: &[(&str, Credential)]) {
     for (name, credential) in cases {
         let before = stage.proxy.process.cpu();
         assert_eq!(verdict(&stage.proxy, credential), INVALID, "{name}");
         let used = stage.proxy.process.cpu() - before;
-        assert!(used < Duration::from_secs(1), "{name}: {used:?}");
+        assert!(used < Duration::from_secs(2), "{name}: {used:?}");
     }
     assert!(stage.seen().is_empty());
 }
