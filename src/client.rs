@@ -23,6 +23,8 @@ use crate::telemetry::Told;
 pub struct Client {
     /// The presented chain, to judge again when the verdict may have stopped being true.
     chain: Arc<[CertificateDer<'static>]>,
+    /// When it was judged: of the time before that nothing is known, should the clock go back there.
+    judged_at: Timestamp,
     valid_until: Timestamp,
     generation: u64,
     /// What the policy gives it.
@@ -61,6 +63,7 @@ impl Client {
         let name =
             names.into_iter().find_map(|name| verdict.identity.values(name).next()).unwrap_or_default();
         Ok(Self {
+            judged_at: now,
             valid_until: verdict.valid_until,
             generation: live.generation,
             grants: rights.clients().iter().map(ToString::to_string).collect(),
@@ -74,7 +77,7 @@ impl Client {
     }
 
     fn holds(&self, live: &Live, now: Timestamp) -> bool {
-        self.generation == live.generation && now <= self.valid_until
+        self.generation == live.generation && self.judged_at <= now && now <= self.valid_until
     }
 }
 

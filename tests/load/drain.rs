@@ -16,13 +16,17 @@ use crate::support::{Client, Setup};
 const STREAMS: usize = 200;
 const ASKING: usize = 100;
 /// Ten requests a second of each are a thousand.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(90);
+/// So long it is under load before it is asked to end; a stream takes a second.
+const BEFORE: Duration = Duration::from_millis(700);
 
 #[derive(Default)]
 struct Tally {
     streams: Cell<usize>,
     served: Cell<usize>,
     lost: RefCell<Vec<String>>,
+    /// What was served before it was asked to end, and in which time.
+    before: Cell<(usize, Duration)>,
     ending: Cell<bool>,
 }
 
@@ -35,6 +39,8 @@ pub fn run(report: &mut Report, _: Duration) {
     let tally = client::run(visit(&client, address, process));
     let start = std::time::Instant::now();
     let code = proxy.process.exit().code();
+    let (served, time) = tally.before.get();
+    report.tells("requests a second before the end", format!("{:.0}", served as f64 / time.as_secs_f64()));
     report.tells("requests served", tally.served.get());
     report.holds("streams that ran to their end", tally.streams.get(), "200", tally.streams.get() == STREAMS);
     tally.lost.borrow().iter().take(5).for_each(|lost| report.tells("lost", lost));
@@ -55,8 +61,10 @@ async fn visit(client: &Client, address: SocketAddr, process: u32) -> Rc<Tally> 
         }
     };
     opened.await;
-    for _ in 0..ASKING {
-        tasks.spawn_local(asking(Rc::clone(&tally), client.clone(), address));
+    for number in 0..ASKING {
+        // Some are still at work when the end is asked for.
+        let path = if number % 10 == 0 { "/slow" } else { "/events" };
+        tasks.spawn_local(asking(Rc::clone(&tally), client.clone(), address, path));
     }
     for mut stream in streams {
         let tally = Rc::clone(&tally);
@@ -67,7 +75,9 @@ async fn visit(client: &Client, address: SocketAddr, process: u32) -> Rc<Tally> 
             }
         });
     }
-    tasks.run_until(sleep(Duration::from_millis(300))).await;
+    let start = Instant::now();
+    tasks.run_until(sleep(BEFORE)).await;
+    tally.before.set((tally.served.get(), start.elapsed()));
     tally.ending.set(true);
     let kill = format!("kill -TERM {process}");
     assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
@@ -76,12 +86,12 @@ async fn visit(client: &Client, address: SocketAddr, process: u32) -> Rc<Tally> 
 }
 
 /// Asks at its pace until nobody takes a connection any more; goes on elsewhere when it is told to.
-async fn asking(tally: Rc<Tally>, client: Client, address: SocketAddr) {
+async fn asking(tally: Rc<Tally>, client: Client, address: SocketAddr, path: &str) {
     let start = Instant::now();
     while start.elapsed() < client::PATIENCE {
         let Ok(mut connection) = Connection::open(&client, address, Ipv4Addr::LOCALHOST).await else { break };
         loop {
-            match connection.get("/slow").await {
+            match connection.get(path).await {
                 Ok(answer) if answer.status == 200 => {
                     tally.served.set(tally.served.get() + 1);
                     if answer.closes {

@@ -2,6 +2,7 @@
 //! fast as ever, nothing is sent twice, and all is well within a second of the backend's return.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -54,6 +55,29 @@ pub fn run(report: &mut Report, _: Duration) {
     let backend = Backend::start_at(address, Mood::Well);
     client::run(watch.recovery(report, "was started again"));
     report.none("requests that it got more than once", backend.repeated());
+    moves(report);
+}
+
+/// The backend's name stands for another address from one moment to the next.
+fn moves(report: &mut Report) {
+    let before = Backend::start(Mood::Well);
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    let name_is = |address: &str| std::fs::write(hosts.path(), format!("{address} events.test\n")).unwrap();
+    name_is("127.0.0.1");
+    let mut setup = Setup::new(&format!("http://events.test:{}", before.address.port()));
+    setup.config["log"] = serde_json::json!({ "audit": "none" });
+    // With mounts of its own: the machine's names stay what they are.
+    let (program, config) = (env!("CARGO_BIN_EXE_sidegate"), setup.write());
+    let mount = format!("mount --bind {} /etc/hosts", hosts.path().display());
+    let script = format!("{mount} && exec {program} run --config {}", config.display());
+    let proxy = setup.start_as(Command::new("unshare").args(["--mount", "sh", "-c", &script]));
+    let watch = Watch { proxy: &proxy, once: std::cell::Cell::new(0) };
+    client::run(watch.recovery(report, "under its first address"));
+    let after = SocketAddr::from(([127, 0, 0, 2], before.address.port()));
+    name_is("127.0.0.2");
+    drop(before);
+    let _after = Backend::start_at(after, Mood::Well);
+    client::run(watch.recovery(report, "moved to another address"));
 }
 
 /// A port whose queue is full: the kernel drops what else would connect.

@@ -1,9 +1,9 @@
-//! A machine in trouble: no descriptors, a full disk for the records, a process that was stopped for a while, a tenth of
-//! a CPU.
+//! A machine in trouble: no descriptors, a full disk for the records, a clock that jumps, a process that was stopped for a
+//! while, a tenth of a CPU.
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Mood};
@@ -15,6 +15,7 @@ pub fn run(report: &mut Report, length: Duration) {
     let backend = Backend::start(Mood::Well);
     no_descriptors(report, &backend);
     full_disk(report, &backend);
+    jumps(report, &backend);
     stopped(report, &backend, length);
     a_tenth_of_a_cpu(report, &backend);
 }
@@ -82,6 +83,43 @@ fn full_disk(report: &mut Report, backend: &Backend) {
     let start = Instant::now();
     while lost() < 500.0 && start.elapsed() < client::PATIENCE {}
     report.holds("full disk: lost records that were counted", lost(), "500", (lost() - 500.0).abs() < 0.5);
+}
+
+/// What makes a process see another time of day (and the same monotonic clock).
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// The time of day says what is valid, and nothing else: no time limit runs by it.
+fn jumps(report: &mut Report, backend: &Backend) {
+    if !Path::new(FAKETIME).exists() {
+        assert!(std::env::var_os("CI").is_none(), "libfaketime is missing");
+        return report.tells("the clock jumps", "not tried: libfaketime is not installed");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let clock_says = |offset: &str| fs::write(file.path(), offset).unwrap();
+    clock_says("+0");
+    let proxy = quiet(backend).start_with(|command| {
+        command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", file.path());
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    });
+    client::run(async {
+        let producer = proxy.producer();
+        let open = || Connection::open(&producer, proxy.address, Ipv4Addr::LOCALHOST);
+        let mut known = open().await.unwrap();
+        // Its certificate is from an hour ago, and for a month.
+        for (offset, expected) in [("+0", 200), ("+1d", 200), ("-1d", 401), ("+0", 200)] {
+            clock_says(offset);
+            // Who was nobody on a connection stays that.
+            if offset == "+0" {
+                known = open().await.unwrap();
+                assert_eq!(known.get("/events").await.unwrap().status, 200);
+            }
+            for (what, connection) in [("an open", &mut known), ("a new", &mut open().await.unwrap())] {
+                let answer = connection.get("/events").await.map_or(0, |answer| answer.status);
+                let what = format!("the clock says {offset}: {what} connection");
+                report.holds(&what, answer, &expected.to_string(), answer == expected);
+            }
+        }
+    });
 }
 
 fn stopped(report: &mut Report, backend: &Backend, length: Duration) {

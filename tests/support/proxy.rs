@@ -130,8 +130,9 @@ impl Setup {
         self.start_as(Command::new("sh").args(["-c", &script]))
     }
 
+    /// Starts it by a command that becomes it.
     #[track_caller]
-    fn start_as(self, command: &mut Command) -> Proxy {
+    pub fn start_as(self, command: &mut Command) -> Proxy {
         let mut process = Process::of(command);
         let ready = process.log_where("ready", |line| line["message"] == "ready");
         let address = |field: &str| -> SocketAddr {
