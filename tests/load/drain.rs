@@ -16,7 +16,7 @@ use crate::support::{Client, Setup};
 const STREAMS: usize = 200;
 const ASKING: usize = 100;
 /// Ten requests a second of each are a thousand.
-const PACE: Duration = Duration::from_millis(90);
+const PACE: Duration = Duration::from_millis(80);
 /// So long it is under load before it is asked to end; a stream takes a second.
 const BEFORE: Duration = Duration::from_millis(700);
 
