@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
+use crate::hole::Namespace;
 use crate::report::{Report, p99};
 use crate::support::{Client, Proxy, Setup};
 
@@ -56,6 +57,28 @@ pub fn run(report: &mut Report, _: Duration) {
     client::run(watch.recovery(report, "was started again"));
     report.none("requests that it got more than once", backend.repeated());
     moves(report);
+    swallows(report);
+}
+
+/// The network between, from one moment to the next: packets go and nothing comes, on open connections too.
+fn swallows(report: &mut Report) {
+    let namespace = Namespace::start();
+    let mut setup = Setup::new(&format!("http://{}", namespace.address()));
+    setup.config["backend"]["connect_timeout"] = "500ms".into();
+    setup.config["backend"]["response_timeout"] = "1s".into();
+    setup.config["log"] = serde_json::json!({ "audit": "none" });
+    let proxy = setup.start();
+    let watch = Watch { proxy: &proxy, once: std::cell::Cell::new(0) };
+    let idle = client::run(watch.refusals(report, "over a network", None));
+    client::run(watch.recovery(report, "over a network"));
+    namespace.swallows();
+    // The first meet connections that were open before, and the others none.
+    for name in ["the network swallows every packet", "and goes on to"] {
+        client::run(watch.trouble(report, name));
+        client::run(watch.refusals(report, name, Some(idle)));
+    }
+    namespace.answers_again();
+    client::run(watch.recovery(report, "the network is back"));
 }
 
 /// The backend's name stands for another address from one moment to the next.

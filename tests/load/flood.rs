@@ -27,11 +27,11 @@ const PACE: Duration = Duration::from_millis(200);
 
 /// What came of the known.
 #[derive(Default)]
-struct Known {
-    served: Cell<usize>,
-    failed: RefCell<Vec<String>>,
+pub struct Known {
+    pub served: Cell<usize>,
+    pub failed: RefCell<Vec<String>>,
     new_served: Cell<usize>,
-    times: RefCell<Vec<Duration>>,
+    pub times: RefCell<Vec<Duration>>,
     over: Cell<bool>,
 }
 
@@ -111,7 +111,7 @@ fn after(report: &mut Report, proxy: &Proxy) {
 }
 
 /// Those who are known: some on open connections, and some new every second. `begun` is told once the first are open.
-async fn known(client: &Client, address: SocketAddr, length: Duration, begun: impl FnOnce()) -> Known {
+pub async fn known(client: &Client, address: SocketAddr, length: Duration, begun: impl FnOnce()) -> Known {
     let known = Rc::new(Known::default());
     let tasks = tokio::task::LocalSet::new();
     for _ in 0..KNOWN {

@@ -20,7 +20,9 @@ mod client;
 mod drain;
 mod faults;
 mod flood;
+mod frames;
 mod full;
+mod hole;
 mod leak;
 mod machine;
 mod memory;
@@ -37,8 +39,9 @@ use report::Report;
 /// A scenario: its name, what it is about, and how it is run.
 type Scenario = (&'static str, &'static str, fn(&mut Report, Duration));
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     ("flood", "strangers by the thousand, while those who are known go on", flood::run),
+    ("frames", "frames of HTTP/2 by the million", frames::run),
     ("full", "all slots are taken", full::run),
     ("faults", "a backend in every kind of trouble", faults::run),
     (
@@ -64,6 +67,11 @@ fn main() -> ExitCode {
                 length = Duration::from_secs(seconds.expect("a number after --seconds"));
             }
             "all" => chosen.extend(SCENARIOS),
+            // Not for people: a scenario calls this program so.
+            hole::SERVE => {
+                hole::serve(&arguments.next().expect("an address"));
+                return ExitCode::SUCCESS;
+            }
             name => match SCENARIOS.iter().find(|(known, ..)| *known == name) {
                 Some(scenario) => chosen.push(*scenario),
                 None => return usage(),
