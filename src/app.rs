@@ -25,7 +25,7 @@ use crate::live::Live;
 use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
 use crate::telemetry::{Audit, Counters, Dropped};
 use crate::worker::{self, Handle, Shared};
-use crate::{admin, telemetry};
+use crate::{admin, telemetry, version};
 
 /// A server that runs, as the admin listener sees it.
 pub struct Running {
@@ -54,6 +54,8 @@ impl std::fmt::Debug for Running {
 pub struct Census {
     /// The version of the program.
     pub version: &'static str,
+    /// The commit that it was built from.
+    pub commit: &'static str,
     /// Whether the readiness probe answers yes.
     pub ready: bool,
     /// Seconds since the start.
@@ -161,7 +163,8 @@ impl Running {
     pub fn census(&self) -> Census {
         let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
         Census {
-            version: env!("CARGO_PKG_VERSION"),
+            version: version::VERSION,
+            commit: version::COMMIT,
             ready: self.is_ready(),
             uptime_seconds: self.started.elapsed().as_secs(),
             generation: self.live.load().generation,

@@ -2,18 +2,21 @@
 //! 0 for fine, 1 for a negative answer, 2 for bad input.
 
 mod cert;
+mod completions;
 mod demo;
 mod doctor;
+mod man;
 pub mod policy;
 mod run;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
+use crate::version;
 
 /// Bad input: what was given cannot be worked with.
 pub(crate) const BAD_INPUT: u8 = 2;
@@ -51,7 +54,7 @@ enum Format {
 
 /// A reverse-proxy authorization sidecar: mutual TLS in, YAML policies, forwarded or a documented answer out.
 #[derive(Debug, Parser)]
-#[command(name = "sidegate", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "sidegate", version = version::FULL, propagate_version = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -70,6 +73,10 @@ enum Verb {
     Cert(cert::Cert),
     /// Say what is wrong with an installation, or about to be
     Doctor(doctor::Doctor),
+    /// Print the manual page of a command, or write those of all
+    Man(man::Man),
+    /// Print what makes a shell complete commands and options
+    Completions(completions::Completions),
 }
 
 impl Cli {
@@ -81,6 +88,8 @@ impl Cli {
             Verb::Demo(demo) => demo.run(),
             Verb::Cert(cert) => cert.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
             Verb::Doctor(doctor) => doctor.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
+            Verb::Man(man) => man.run(Self::command(), &mut io::stdout().lock(), &mut io::stderr().lock()),
+            Verb::Completions(completions) => completions.run(Self::command(), &mut io::stdout().lock()),
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }

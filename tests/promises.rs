@@ -19,6 +19,7 @@ mod backends;
 mod bad_configuration;
 mod certificate_tool;
 mod certificates;
+mod command_line;
 mod configuration;
 mod corpora;
 mod demo;

@@ -12,6 +12,7 @@ use crate::config::{Config, KEYS, Override};
 use crate::descriptors;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::reload::{Loaded, Origin};
+use crate::version;
 
 /// Run the proxy.
 #[derive(Debug, Args)]
@@ -131,7 +132,8 @@ fn announce(app: &App, config: &Config) {
     let admin = app.admin_address().map(|address| address.to_string()).unwrap_or_default();
     let backend = config.backend.location.to_string();
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::VERSION,
+        commit = version::COMMIT,
         listen,
         admin,
         backend,

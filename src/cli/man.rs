@@ -1,0 +1,81 @@
+//! `sidegate man`: manual pages, made from the definition of the command line.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Command};
+
+use super::{BAD_INPUT, FINE, Output};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+
+/// What no definition of an option says, below every page.
+const MORE: &str = "\
+.SH \"EXIT STATUS\"
+0 if all is well, 1 for a negative answer (denied, tests failed, an invalid certificate), 2 for bad input.
+.SH \"SEE ALSO\"
+deploy/README.md for operators and policies/README.md for authors of policies, in the sources of Sidegate.
+";
+
+/// Print the manual page of a command, or write those of all
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// The command, as in `sidegate man policy check`; the whole program without it
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+    /// Write a page for each command into this folder, as `man` finds them
+    #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+    to: Option<PathBuf>,
+}
+
+impl Man {
+    /// Does what was asked, of this definition.
+    pub(super) fn run(self, root: Command, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+        let mut output = Output { out, err, colour: super::colour() };
+        let mut root = root.disable_help_subcommand(true);
+        root.build();
+        let code = match self.answer(&root, output.out) {
+            Ok(()) => FINE,
+            Err(problem) => output.bad_input(&[problem]).unwrap_or(BAD_INPUT),
+        };
+        ExitCode::from(code)
+    }
+
+    fn answer(&self, root: &Command, out: &mut dyn Write) -> Result<(), Diagnostic> {
+        let Some(folder) = &self.to else {
+            let command = find(root, &self.command)?;
+            // Who closed the pipe wants no more.
+            let _ = page(command, out);
+            return Ok(());
+        };
+        write_all(root, folder).map_err(|error| {
+            Diagnostic::error("man", format!("cannot write to `{}`: {error}", folder.display()))
+        })
+    }
+}
+
+fn find<'c>(root: &'c Command, words: &[String]) -> Result<&'c Command, Diagnostic> {
+    words.iter().try_fold(root, |command, word| {
+        command.find_subcommand(word).ok_or_else(|| {
+            let problem =
+                Diagnostic::error("man", format!("`{}` has no command `{word}`", command.get_name()));
+            match did_you_mean(word, command.get_subcommands().map(Command::get_name)) {
+                Some(help) => problem.help(help),
+                None => problem,
+            }
+        })
+    })
+}
+
+fn page(command: &Command, out: &mut dyn Write) -> io::Result<()> {
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    out.write_all(MORE.as_bytes())
+}
+
+fn write_all(command: &Command, folder: &Path) -> io::Result<()> {
+    let name = clap_mangen::Man::new(command.clone()).get_filename();
+    let mut file = File::create(folder.join(name))?;
+    page(command, &mut file)?;
+    command.get_subcommands().try_for_each(|command| write_all(command, folder))
+}
