@@ -132,6 +132,15 @@ pub enum Outcome {
     Switched(Response<()>, Box<Tunnel>),
 }
 
+/// When the backend was asked, and when the headers of its answer were there.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From here on the backend was waited for, and a connection to it where there was none.
+    pub asked: Instant,
+    /// Up to here.
+    pub answered: Instant,
+}
+
 /// Why a request has no answer of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
@@ -167,30 +176,30 @@ impl Backend {
         admitted: Admitted,
         mut request: Request<Incoming>,
         custom: Option<Arc<headers::Custom>>,
-    ) -> Result<Outcome, NoAnswer> {
-        let started = Instant::now();
-        if let Err(wait) = self.health.pass(started) {
+    ) -> Result<(Outcome, Times), NoAnswer> {
+        let asked = Instant::now();
+        if let Err(wait) = self.health.pass(asked) {
             unread::forget(request.into_body());
             return Err(NoAnswer::Paused(wait));
         }
         let may_switch = admitted.permit().upgrade();
         let guards = admitted.into_guards();
-        let upload = Upload::of(request.body());
+        let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), custom));
         let mut exchange = pin!(self.answer_of(request));
         let Timeouts { response, body, idle, .. } = self.live.load().timeouts;
+        let mut now = asked;
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
             let (waits_for_client, moved_last) = match &upload {
                 Some(upload) => (upload.waits_for_client(), upload.moved_last()),
-                None => (false, started),
+                None => (false, asked),
             };
             let (ends, other) = match waits_for_client {
                 true => (moved_last + body, moved_last + response),
                 false => (moved_last + response, moved_last + body),
             };
-            let now = Instant::now();
             if ends <= now {
                 if waits_for_client {
                     return Err(NoAnswer::ClientStalled);
@@ -200,10 +209,13 @@ impl Backend {
             }
             // Who is waited for may change meanwhile.
             let look = if other > now && upload.is_some() { ends.min(other) } else { ends };
-            if let Ok(answered) = timeout_at(look, &mut exchange).await {
+            let answered = timeout_at(look, &mut exchange).await;
+            now = Instant::now();
+            if let Ok(answered) = answered {
                 let (response, carrier) = answered?;
                 let silence = Silence::of(idle, upload.clone());
-                return Ok(hand_back(response, carrier, guards, silence, may_switch)?);
+                let outcome = hand_back(response, carrier, guards, silence, may_switch)?;
+                return Ok((outcome, Times { asked, answered: now }));
             }
         }
     }

@@ -9,7 +9,6 @@ use std::task::Poll;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use jiff::Timestamp;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
 use crate::connection::{Asked, Connection};
@@ -31,7 +30,7 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
             if hears_early {
                 hear_early(&connection, &mut request);
             }
-            forward(&connection, admitted, request, custom, &recording).await
+            forward(&connection, admitted, request, custom, &mut recording).await
         }
         Err(refusal) => {
             connection.leave_unread(request.into_body());
@@ -59,7 +58,7 @@ pub fn answer_unparsed(connection: &Arc<Connection>, status: StatusCode, unparse
     let mut recording = Recording::unparsed(connection);
     let worker = &connection.worker;
     let live = worker.live.load();
-    let refusal = match connection.peer.client(&worker.verdicts, &live, Timestamp::now()) {
+    let refusal = match connection.peer.client(&worker.verdicts, &live, recording.time()) {
         Err(unauthenticated) => Refusal::Unauthenticated(unauthenticated),
         Ok(client) => {
             recording.is_of(&client);
@@ -95,7 +94,7 @@ async fn admit(
     Ok((admitted, custom))
 }
 
-/// Everything up to the queue, by one snapshot and one clock reading.
+/// Everything up to the queue, by one snapshot and one reading of the clock.
 fn enter(
     connection: &Connection,
     request: &mut Request<Incoming>,
@@ -103,7 +102,7 @@ fn enter(
 ) -> Result<(Entry, Option<Arc<Custom>>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
-    let now = Timestamp::now();
+    let now = recording.time();
 
     let client = connection.peer.client(&worker.verdicts, &live, now).map_err(|unauthenticated| {
         // The answer goes out; then the connection ends with the identity that it was opened for.
@@ -227,13 +226,14 @@ async fn forward(
     admitted: Admitted,
     request: Request<Incoming>,
     custom: Option<Arc<Custom>>,
-    recording: &Recording,
+    recording: &mut Recording,
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
     let (method, path) = (request.method().clone(), request.uri().clone());
     match while_granted(recording, worker.backend.send(admitted, request, custom)).await {
-        Some(Ok(outcome)) => {
+        Some(Ok((outcome, times))) => {
             worker.counters.asked_backend(None);
+            recording.answered(times);
             Ok(outcome)
         }
         Some(Err(NoAnswer::Fault(fault))) => {

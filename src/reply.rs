@@ -4,7 +4,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -12,10 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::connection::{Asked, Busy, Connection};
-use crate::forward::{Answer, BrokenOff};
+use crate::forward::{Answer, BrokenOff, Times};
 use crate::policy::Rule;
 use crate::refusal::{Reader, Refusal};
 use crate::telemetry::{Decision, Record, RequestId};
@@ -53,8 +53,12 @@ pub struct Ending {
 pub struct Recording {
     connection: Arc<Connection>,
     busy: Busy,
+    time: Timestamp,
+    started: Instant,
     request_id: RequestId,
     reader: Reader,
+    /// Once the backend has answered.
+    times: Option<Times>,
     /// Only where records are kept.
     record: Option<Box<Recorded>>,
 }
@@ -79,10 +83,11 @@ impl Recording {
 
     fn of(connection: &Arc<Connection>, reader: Reader, method: &Method, path: &str) -> Self {
         let request_id = connection.worker.ids.next();
+        let (time, started) = (Timestamp::now(), Instant::now());
         let record = connection.worker.audit.is_some().then(|| {
             Box::new(Recorded {
-                time: Timestamp::now(),
-                started: Instant::now(),
+                time,
+                started,
                 request_id,
                 method: method.clone(),
                 path: path.to_owned(),
@@ -90,7 +95,16 @@ impl Recording {
                 rule: None,
             })
         });
-        Self { busy: Busy::start(connection), connection: Arc::clone(connection), request_id, reader, record }
+        Self {
+            busy: Busy::start(connection),
+            connection: Arc::clone(connection),
+            time,
+            started,
+            request_id,
+            reader,
+            times: None,
+            record,
+        }
     }
 
     /// Starts with what never became a request.
@@ -98,6 +112,11 @@ impl Recording {
         // As in the logs of other servers: `-` for what is not known. It is a method that nobody can send.
         let method = Method::from_bytes(b"-").unwrap_or_default();
         Self::of(connection, Reader::Whole, &method, "-")
+    }
+
+    /// When the request came: the one instant by which it is judged.
+    pub const fn time(&self) -> Timestamp {
+        self.time
     }
 
     /// The request's id.
@@ -129,7 +148,12 @@ impl Recording {
         self.busy.poll_withdrawn(cx)
     }
 
-    /// The backend answered.
+    /// The backend has answered; what comes next is to pass that on.
+    pub fn answered(&mut self, times: Times) {
+        self.times = Some(times);
+    }
+
+    /// The backend's answer is passed on.
     pub fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
         let status = response.status().as_u16();
         self.busy.offers(!response.body().is_end_stream());
@@ -164,7 +188,12 @@ impl Recording {
     }
 
     fn ending(self, decision: Decision, status: u16) -> Ending {
-        self.connection.worker.counters.decided(decision);
+        let counters = &self.connection.worker.counters;
+        counters.decided(decision);
+        if let Some(times) = self.times {
+            counters.added.took((times.asked - self.started) + times.answered.elapsed());
+            counters.waited.took(times.answered - times.asked);
+        }
         Ending {
             record: self.record,
             decision,

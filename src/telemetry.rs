@@ -5,6 +5,7 @@
 
 mod audit;
 mod ids;
+mod latency;
 mod lines;
 mod log;
 mod metrics;
@@ -15,6 +16,7 @@ use crate::refusal::{BackendFault, Reason};
 
 pub use audit::{Audit, Destination, Record, Told};
 pub use ids::{RequestId, RequestIds};
+pub use latency::{Distribution, Histogram};
 pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
@@ -128,6 +130,10 @@ pub struct Counters {
     decisions: [AtomicU64; 11],
     backend: [AtomicU64; 7],
     handshakes: [AtomicU64; 6],
+    /// What was added to requests that the backend answered.
+    pub added: Histogram,
+    /// How long the backend took for the headers of its answers.
+    pub waited: Histogram,
 }
 
 impl Counters {

@@ -1,6 +1,6 @@
 //! What the documentation says of keys and metrics is what the program has.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use sidegate::config::KEYS;
 use sidegate::target::{Allowed, Form, Rules, Target};
@@ -26,16 +26,31 @@ fn every_key_of_the_configuration_is_documented_as_it_is() {
 }
 
 #[test]
-fn every_metric_is_documented() {
+fn every_metric_is_documented_with_its_type_and_labels() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let text = proxy.admin.get("/metrics").text();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let served: BTreeSet<&str> = lines.filter_map(|line| line.split(['{', ' ']).next()).collect();
-    let rows = OPERATORS.lines().filter_map(|line| line.strip_prefix("| `sidegate_"));
-    let documented: BTreeSet<String> =
-        rows.filter_map(|row| Some(format!("sidegate_{}", row.split_once('`')?.0))).collect();
-    assert_eq!(documented.iter().map(String::as_str).collect::<BTreeSet<_>>(), served);
+    let mut served = BTreeMap::new();
+    for (name, kind) in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        served.insert(name, kind);
+    }
+    let rows: Vec<Vec<&str>> = OPERATORS
+        .lines()
+        .filter(|line| line.starts_with("| `sidegate_"))
+        .map(|row| row.split('|').map(str::trim).collect())
+        .collect();
+    let documented: BTreeMap<_, _> = rows.iter().map(|row| (quoted(row[1])[0].to_owned(), row[2])).collect();
+    assert_eq!(documented, served);
+    for row in rows {
+        // What has not happened yet has no series to show its labels.
+        let start = format!("{}{{", quoted(row[1])[0]);
+        if let Some(labels) = text.lines().find_map(|line| line.strip_prefix(&start)?.split_once('}')) {
+            let names: Vec<_> =
+                labels.0.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+            assert_eq!(names, quoted(row[3]), "{row:?}");
+        }
+    }
 }
 
 /// The texts in backticks.

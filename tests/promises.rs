@@ -36,6 +36,7 @@ mod http_limits;
 mod independent_verifier;
 mod large_bodies;
 mod lasting_authentication;
+mod latencies;
 mod lobby;
 mod one_reading;
 mod order_of_refusals;

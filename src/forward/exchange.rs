@@ -104,10 +104,9 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Of a request that has a body.
-    pub(super) fn of(body: &Incoming) -> Option<Arc<Self>> {
-        (!body.is_end_stream()).then(|| {
-            Arc::new(Self { start: Instant::now(), moved: AtomicU64::new(0), waits: AtomicBool::new(false) })
-        })
+    pub(super) fn of(body: &Incoming, start: Instant) -> Option<Arc<Self>> {
+        (!body.is_end_stream())
+            .then(|| Arc::new(Self { start, moved: AtomicU64::new(0), waits: AtomicBool::new(false) }))
     }
 
     pub(super) fn moved_last(&self) -> Instant {

@@ -5,12 +5,14 @@ use std::fmt;
 
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-use super::{BACKEND_RESULTS, Counters, Decision, Handshake};
+use super::latency::BOUNDS;
+use super::{BACKEND_RESULTS, Counters, Decision, Distribution, Handshake};
 use crate::admission::Bound;
 use crate::app::{Census, Running};
 use crate::forward::Condition;
@@ -38,6 +40,8 @@ type Family = (&'static str, &'static str, Vec<Sample>);
 struct Snapshot {
     counters: Vec<Family>,
     gauges: Vec<Family>,
+    /// Names without their unit, helps and distributions.
+    latencies: [(&'static str, &'static str, Distribution); 2],
     /// Seconds until what is in a file expires, by kind and file.
     expiries: BTreeMap<(&'static str, String), i64>,
 }
@@ -53,6 +57,7 @@ impl Snapshot {
         Self {
             counters: counters(running, &census),
             gauges: gauges(&census),
+            latencies: latencies(running),
             expiries: expiries(&running.expiries(), Timestamp::now()),
         }
     }
@@ -149,6 +154,21 @@ fn gauges(census: &Census) -> Vec<Family> {
     ]
 }
 
+fn latencies(running: &Running) -> [(&'static str, &'static str, Distribution); 2] {
+    [
+        (
+            "added_latency",
+            "What Sidegate adds to a request that the backend answered: until it is sent on, and from the answer's headers until they are passed on",
+            Distribution::of(running.counters().map(|counters| &counters.added)),
+        ),
+        (
+            "backend_latency",
+            "From sending a request to the backend until the headers of its answer",
+            Distribution::of(running.counters().map(|counters| &counters.waited)),
+        ),
+    ]
+}
+
 /// Of several in one file the first to expire counts.
 fn expiries(all: &[Expiry], now: Timestamp) -> BTreeMap<(&'static str, String), i64> {
     let mut expiries = BTreeMap::new();
@@ -170,6 +190,11 @@ impl Collector for Snapshot {
                 ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
             })?;
         }
+        for (name, help, distribution) in &self.latencies {
+            let family =
+                encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+            distribution.encode(family)?;
+        }
         let help = "Seconds until a certificate or CRL expires, by kind and file; negative afterwards";
         let kind = ConstGauge::new(0_i64).metric_type();
         let mut family = encoder.encode_descriptor("certificate_expiry_seconds", help, None, kind)?;
@@ -178,6 +203,20 @@ impl Collector for Snapshot {
             ConstGauge::new(*left).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+impl EncodeMetric for Distribution {
+    #[expect(clippy::cast_precision_loss, reason = "seconds to 15 digits")]
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let bounds = BOUNDS.into_iter().map(seconds).chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(self.buckets).collect();
+        encoder.encode_histogram::<NoLabelSet>(seconds(self.nanoseconds), self.count(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 

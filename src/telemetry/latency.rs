@@ -1,0 +1,92 @@
+//! How long things take, in buckets. Each worker has its own, which it alone writes; they are added up when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The buckets' upper bounds in nanoseconds: 50 µs to 10 s. What takes longer has a bucket of its own.
+pub(super) const BOUNDS: [u64; 17] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+const BUCKETS: usize = BOUNDS.len() + 1;
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    nanoseconds: AtomicU64,
+}
+
+/// Histograms added up, as they stood at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// How many there are in each bucket, those in smaller ones not counted.
+    pub buckets: [u64; BUCKETS],
+    /// How long all took together.
+    pub nanoseconds: u64,
+}
+
+impl Histogram {
+    /// It took so long once more.
+    pub fn took(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let index = BOUNDS.partition_point(|bound| *bound < nanoseconds);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+impl Distribution {
+    /// Of several workers.
+    pub fn of<'h>(histograms: impl Iterator<Item = &'h Histogram>) -> Self {
+        let mut sum = Self::default();
+        for histogram in histograms {
+            for (total, bucket) in sum.buckets.iter_mut().zip(&histogram.buckets) {
+                *total += bucket.load(Ordering::Relaxed);
+            }
+            sum.nanoseconds += histogram.nanoseconds.load(Ordering::Relaxed);
+        }
+        sum
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket_and_what_takes_longer_is_not_lost() {
+        let (one, other) = (Histogram::default(), Histogram::default());
+        for nanoseconds in [0, 50_000, 50_001, 10_000_000_000] {
+            one.took(Duration::from_nanos(nanoseconds));
+        }
+        other.took(Duration::from_secs(11));
+        let sum = Distribution::of([&one, &other].into_iter());
+        assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[16], sum.buckets[17]), (2, 1, 1, 1));
+        assert_eq!((sum.count(), sum.nanoseconds), (5, 21_000_100_001));
+    }
+}
