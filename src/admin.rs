@@ -1,5 +1,11 @@
-//! The second listener: probes, metrics and status, for the people who run Sidegate. Never reachable through the main
-//! port; loopback unless it is told otherwise.
+//! The second listener: probes, metrics, status, and an API that says more, for the people who run Sidegate. Never
+//! reachable through the main port; loopback unless it is told otherwise.
+
+mod api;
+mod body;
+mod events;
+mod guard;
+mod headlines;
 
 use std::convert::Infallible;
 use std::io;
@@ -8,8 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,23 +25,45 @@ use tokio::sync::Semaphore;
 use crate::app::Running;
 use crate::reload::Outcome;
 use crate::telemetry;
+use api::Api;
+use body::{Answer, json, not_allowed, text, typed};
+use events::Events;
+use guard::{Barred, Guard};
 
-/// Probes and scrapers are few.
+/// Probes, scrapers and people are few.
 const MOST_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The listener, as its connections see it.
+#[derive(Debug)]
+struct Admin {
+    running: Arc<Running>,
+    /// It can be reached from other machines.
+    exposed: bool,
+    /// What the page shows with what it has done; another one for each process.
+    page: String,
+    events: Events,
+    api: Api,
+}
+
 /// Serves the admin listener until it is dropped.
 pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
-    let exposed = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    let admin = Arc::new(Admin {
+        exposed: listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()),
+        page: telemetry::RequestIds::new().next().as_str().to_owned(),
+        events: Events::default(),
+        api: Api::new(Arc::clone(&running)),
+        running,
+    });
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         // A closed semaphore is impossible: nobody closes it.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((socket, _)) => {
-                let running = Arc::clone(&running);
+                let admin = Arc::clone(&admin);
                 tokio::spawn(async move {
-                    converse(socket, running, exposed).await;
+                    converse(socket, admin).await;
                     drop(place);
                 });
             }
@@ -45,69 +72,78 @@ pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
     }
 }
 
-async fn converse(socket: TcpStream, running: Arc<Running>, exposed: bool) {
+async fn converse(socket: TcpStream, admin: Arc<Admin>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let running = Arc::clone(&running);
-        async move { Ok::<_, Infallible>(answer(&request, &running, exposed).await) }
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, Infallible>(admin.answer(request).await) }
     });
+    // Events are small, and wanted now.
+    let _ = socket.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(true);
     // A probe that hangs up is no news.
     let _ = http.serve_connection(TokioIo::new(socket), service).await;
 }
 
-async fn answer(request: &Request<Incoming>, running: &Running, exposed: bool) -> Response<Full<Bytes>> {
-    if request.uri().path() == "/reload" {
-        return reload(request, running, exposed).await;
+const NOTHING_HERE: &str =
+    "nothing here; there is /livez, /readyz, /metrics, /status, /connections, /api/ and POST /reload\n";
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+        match path {
+            "/livez" | "/readyz" | "/metrics" if !is_reading => read_only(),
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => readiness(&self.running),
+            "/metrics" => metrics(&self.running),
+            _ => self.guarded(request, is_reading).await.unwrap_or_else(Barred::answer),
+        }
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return not_allowed("GET, HEAD", "only GET is answered here\n");
+
+    /// What not everybody may have.
+    async fn guarded(&self, request: Request<Incoming>, is_reading: bool) -> Result<Answer, Barred> {
+        let live = self.running.live();
+        let guard = Guard { exposed: self.exposed, token: live.admin_token.as_ref(), page: &self.page };
+        let path = request.uri().path();
+        if path == "/reload" {
+            return self.reload(&request, guard).await;
+        }
+        guard.gives_state(&request)?;
+        match path {
+            "/api/explain" => Ok(self.api.explain(request).await),
+            _ if !is_reading => Ok(read_only()),
+            "/status" => Ok(json(StatusCode::OK, &self.running.census())),
+            "/api/session" => Ok(json(StatusCode::OK, &serde_json::json!({ "page": self.page }))),
+            "/api/events" => Ok(self.events.listen(Arc::clone(&self.running))),
+            _ => {
+                let answer = self.api.read(path, request.uri().query()).await;
+                Ok(answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, NOTHING_HERE)))
+            }
+        }
     }
-    match request.uri().path() {
-        "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => readiness(running),
-        "/metrics" => metrics(running),
-        "/status" if exposed => text(StatusCode::FORBIDDEN, EXPOSED),
-        "/status" => json(StatusCode::OK, &running.census()),
-        "/" => text(StatusCode::OK, "sidegate admin: /livez /readyz /metrics /status, and POST /reload\n"),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "nothing here; there is /livez, /readyz, /metrics, /status and POST /reload\n",
-        ),
+
+    /// Reads everything anew; the answer is what came of it.
+    async fn reload(&self, request: &Request<Incoming>, guard: Guard<'_>) -> Result<Answer, Barred> {
+        guard.gives_state(request)?;
+        if request.method() != Method::POST {
+            return Ok(not_allowed("POST", "a reload is asked for by POST\n"));
+        }
+        guard.does(request)?;
+        match self.running.reload().await {
+            Some(attempt) if attempt.outcome == Outcome::Applied => Ok(json(StatusCode::OK, &attempt)),
+            Some(attempt) => Ok(json(StatusCode::UNPROCESSABLE_ENTITY, &attempt)),
+            None => Ok(text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")),
+        }
     }
 }
 
-/// What only those may have who are on this machine.
-const EXPOSED: &str =
-    "this listener is reachable from other machines, so only /livez, /readyz and /metrics are served here\n";
-
-/// Reads everything anew; the answer is what came of it.
-async fn reload(request: &Request<Incoming>, running: &Running, exposed: bool) -> Response<Full<Bytes>> {
-    if exposed {
-        return text(StatusCode::FORBIDDEN, EXPOSED);
-    }
-    if request.method() != Method::POST {
-        return not_allowed("POST", "a reload is asked for by POST\n");
-    }
-    // A page of any origin can have a browser of this machine send a POST; it cannot take this away.
-    if request.headers().contains_key(header::ORIGIN) {
-        return text(StatusCode::FORBIDDEN, "a reload is not asked for by a web page\n");
-    }
-    match running.reload().await {
-        Some(attempt) if attempt.outcome == Outcome::Applied => json(StatusCode::OK, &attempt),
-        Some(attempt) => json(StatusCode::UNPROCESSABLE_ENTITY, &attempt),
-        None => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
-    }
-}
-
-fn not_allowed(methods: &'static str, why: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-    response
+fn read_only() -> Answer {
+    not_allowed("GET, HEAD", "only GET is answered here\n")
 }
 
 /// The sidecar's own state, and the backend's beside it.
-fn readiness(running: &Running) -> Response<Full<Bytes>> {
+fn readiness(running: &Running) -> Answer {
     let (status, own) = match (running.is_ready(), running.is_serving()) {
         (true, _) => (StatusCode::OK, "ok"),
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "the backend does not serve"),
@@ -117,7 +153,7 @@ fn readiness(running: &Running) -> Response<Full<Bytes>> {
     typed(status, "text/plain; charset=utf-8", Bytes::from(text))
 }
 
-fn metrics(running: &Running) -> Response<Full<Bytes>> {
+fn metrics(running: &Running) -> Answer {
     match telemetry::exposition(running) {
         Ok(text) => typed(
             StatusCode::OK,
@@ -126,29 +162,6 @@ fn metrics(running: &Running) -> Response<Full<Bytes>> {
         ),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n"),
     }
-}
-
-fn json(status: StatusCode, what: &impl serde::Serialize) -> Response<Full<Bytes>> {
-    match serde_json::to_vec_pretty(what) {
-        Ok(mut json) => {
-            json.push(b'\n');
-            typed(status, "application/json", Bytes::from(json))
-        }
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n"),
-    }
-}
-
-fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
-}
-
-fn typed(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// Binds the admin port.

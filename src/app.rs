@@ -1,5 +1,7 @@
 //! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
 
+mod sight;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +43,7 @@ pub struct Running {
     audit_dropped: Option<Dropped>,
     history: Arc<History>,
     reloads: Asker,
+    past: telemetry::History,
 }
 
 impl std::fmt::Debug for Running {
@@ -295,6 +298,7 @@ impl App {
             audit_dropped,
             history,
             reloads,
+            past: telemetry::History::default(),
         };
         Ok(Self {
             running: Arc::new(running),
@@ -340,6 +344,7 @@ impl App {
             tokio::spawn(forward::watch(backend, check));
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
+        tokio::spawn(sight::observe(Arc::clone(&running)));
         tokio::spawn(reload_at_hangups(self.hangups, running.reloads.clone()));
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);

@@ -14,15 +14,15 @@ use rustls::pki_types::CertificateDer;
 
 use crate::admission::{Admission, Allowance};
 use crate::forward::headers::IdentityHeaders;
-use crate::identity::{Attribute, Unauthenticated, judge};
+use crate::identity::{Attribute, Identity, Unauthenticated, judge};
 use crate::live::Live;
 use crate::policy::Rights;
-use crate::telemetry::Told;
+use crate::telemetry::{Chain, Told, kept_name};
 
 /// An authenticated client: identity, rights and headers, worked out once per chain and generation.
 pub struct Client {
     /// The presented chain, to judge again when the verdict may have stopped being true.
-    chain: Arc<[CertificateDer<'static>]>,
+    pub chain: Chain,
     /// When it was judged: of the time before that nothing is known, should the clock go back there.
     judged_at: Timestamp,
     valid_until: Timestamp,
@@ -59,9 +59,7 @@ impl Client {
     ) -> Result<Self, Unauthenticated> {
         let verdict = judge(&chain, &live.trust, now)?;
         let rights = live.policy.rights(&verdict.identity);
-        let names = [Attribute::Subject, Attribute::Uri, Attribute::Dns, Attribute::Fingerprint];
-        let name =
-            names.into_iter().find_map(|name| verdict.identity.values(name).next()).unwrap_or_default();
+        let name = name_of(&verdict.identity);
         Ok(Self {
             judged_at: now,
             valid_until: verdict.valid_until,
@@ -79,6 +77,12 @@ impl Client {
     fn holds(&self, live: &Live, now: Timestamp) -> bool {
         self.generation == live.generation && self.judged_at <= now && now <= self.valid_until
     }
+}
+
+/// Who it is, in one line: the certificate's subject, or its first other name.
+fn name_of(identity: &Identity) -> &str {
+    let names = [Attribute::Subject, Attribute::Uri, Attribute::Dns, Attribute::Fingerprint];
+    names.into_iter().find_map(|name| identity.values(name).next()).unwrap_or_default()
 }
 
 /// More chains than this are not remembered at once.
@@ -191,10 +195,22 @@ pub struct Peer {
 #[derive(Debug)]
 enum Standing {
     Known(Arc<Client>),
-    /// For the rest of the connection: only a new handshake proves possession anew.
-    Unknown(Unauthenticated),
+    /// For the rest of the connection: only a new handshake proves possession anew. Its certificate's name is what a
+    /// stranger says.
+    Unknown(Unauthenticated, Option<Box<str>>),
     /// It was known, and is no more.
-    Fallen(Unauthenticated),
+    Fallen(Unauthenticated, Arc<Client>),
+}
+
+/// Who the other end says it is, for those who look on. Nothing is decided by it.
+#[derive(Debug, Default)]
+pub struct Introduced {
+    /// Its name; of a stranger what its certificate says, which nobody vouches for.
+    pub name: Option<String>,
+    /// Who it is, or was.
+    pub client: Option<Arc<Client>>,
+    /// Why it is nobody, where it is.
+    pub unauthenticated: Option<Unauthenticated>,
 }
 
 impl Peer {
@@ -207,9 +223,13 @@ impl Peer {
         live: &Live,
         now: Timestamp,
     ) -> Self {
+        let leaf = chain.first().cloned();
         let standing = match verdicts.judge(chain, live, now) {
             Ok(client) => Standing::Known(client),
-            Err(unauthenticated) => Standing::Unknown(unauthenticated),
+            Err(unauthenticated) => {
+                let identity = leaf.and_then(|leaf| Identity::of_certificate(&leaf).ok());
+                Standing::Unknown(unauthenticated, identity.map(|identity| kept_name(name_of(&identity))))
+            }
         };
         Self { address, standing: ArcSwap::from_pointee(standing), judgements: AtomicU32::new(1) }
     }
@@ -227,14 +247,14 @@ impl Peer {
         match &**self.standing.load() {
             Standing::Known(client) if client.holds(live, now) => Ok(Arc::clone(client)),
             Standing::Known(client) => self.judge_again(client, verdicts, live, now),
-            Standing::Unknown(because) | Standing::Fallen(because) => Err(because.clone()),
+            Standing::Unknown(because, _) | Standing::Fallen(because, _) => Err(because.clone()),
         }
     }
 
     /// All that a connection does is done by one thread, so its standing cannot change meanwhile.
     fn judge_again(
         &self,
-        client: &Client,
+        client: &Arc<Client>,
         verdicts: &Verdicts,
         live: &Live,
         now: Timestamp,
@@ -243,7 +263,7 @@ impl Peer {
         let judged = verdicts.judge_again(client, live, now);
         self.standing.store(Arc::new(match &judged {
             Ok(client) => Standing::Known(Arc::clone(client)),
-            Err(because) => Standing::Fallen(because.clone()),
+            Err(because) => Standing::Fallen(because.clone(), Arc::clone(client)),
         }));
         judged
     }
@@ -264,12 +284,30 @@ impl Peer {
             Standing::Known(client) => {
                 Some(Duration::try_from(client.valid_until.duration_since(now)).unwrap_or_default())
             }
-            Standing::Unknown(_) | Standing::Fallen(_) => None,
+            Standing::Unknown(..) | Standing::Fallen(..) => None,
         }
     }
 
     /// Whether it was known on this connection once, and is no more: its certificate expired or was revoked.
     pub fn has_fallen(&self) -> bool {
-        matches!(**self.standing.load(), Standing::Fallen(_))
+        matches!(**self.standing.load(), Standing::Fallen(..))
+    }
+
+    /// Who the other end says it is.
+    pub fn introduced(&self) -> Introduced {
+        let of = |client: &Arc<Client>, because: Option<&Unauthenticated>| Introduced {
+            name: Some(client.name.clone()),
+            client: Some(Arc::clone(client)),
+            unauthenticated: because.cloned(),
+        };
+        match &**self.standing.load() {
+            Standing::Known(client) => of(client, None),
+            Standing::Fallen(because, client) => of(client, Some(because)),
+            Standing::Unknown(because, name) => Introduced {
+                name: name.as_deref().map(str::to_owned),
+                client: None,
+                unauthenticated: Some(because.clone()),
+            },
+        }
     }
 }

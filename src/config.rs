@@ -71,6 +71,8 @@ pub struct Config {
     pub identity_headers: IdentitySettings,
     /// Where the admin listener is.
     pub admin: Option<SocketAddr>,
+    /// The file of the token that whoever asks there must show.
+    pub admin_token: Option<Located<PathBuf>>,
     /// Whether the readiness probe asks for a backend that serves, too.
     pub readiness_needs_backend: bool,
     /// The least level of the log.
@@ -252,6 +254,7 @@ impl<'a> Draft<'a> {
             trusted_proxies: self.networks(&root, "trusted_proxies"),
             identity_headers: self.identity_headers(&identity),
             admin: Some(self.address(&admin, "listen")),
+            admin_token: self.optional_path(&admin, "token_file"),
             readiness_needs_backend: self.boolean(&admin, "readiness_needs_backend"),
             log_level,
             log_format,

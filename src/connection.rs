@@ -6,8 +6,8 @@ mod exchanges;
 mod lines;
 mod outbox;
 mod pulse;
+mod view;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{Holding, Place};
+use crate::admission::Holding;
 use crate::client::Peer;
 use crate::forward::Tunnel;
 use crate::forward::headers::ConnectionHeaders;
@@ -32,9 +32,9 @@ use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
 use crate::leash::{Leash, Order};
 use crate::refusal::Refusal;
 use crate::reply::{Ending, Reply};
-use crate::telemetry::Handshake;
+use crate::telemetry::{Asked as Kept, Decision, Handshake, Refused, RequestId};
 use crate::unread;
-use crate::worker::Worker;
+use crate::worker::{Accepted, Worker};
 
 use drive::{Drive, End, Http2, Switched};
 use early::Early;
@@ -44,6 +44,7 @@ use pulse::{Felt, Pulse};
 
 pub use exchanges::Asked;
 pub use pulse::Busy;
+pub use view::View;
 
 /// How long a connection may do nothing (`limits`).
 #[derive(Clone, Copy, Debug)]
@@ -200,13 +201,8 @@ impl Connection {
 }
 
 /// Serves one accepted socket until it ends.
-pub async fn serve(
-    worker: Arc<Worker>,
-    socket: TcpStream,
-    address: SocketAddr,
-    place: Place,
-    leash: Arc<Leash>,
-) {
+pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
+    let Accepted { address, number, place, leash } = accepted;
     let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
     let live = worker.live.load_full();
     let peer = Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now());
@@ -225,6 +221,7 @@ pub async fn serve(
         worker,
     });
     drop(live);
+    connection.worker.introduce(number, &connection);
     match connection.protocol {
         Protocol::Http1 => serve_http1(connection, secured.stream).await,
         Protocol::Http2 => serve_http2(connection, secured.stream).await,
@@ -262,8 +259,10 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
 
 /// A fixed answer in plain text; nothing of the request is looked at or passed on.
 async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
-    let frame = Refusal::PlainHttp.frame(worker.ids.next().as_str());
-    worker.counters.decided(crate::telemetry::Decision::Refused(Refusal::PlainHttp.reason()));
+    let request_id = worker.ids.next();
+    let frame = Refusal::PlainHttp.frame(request_id.as_str());
+    worker.counters.decided(Decision::Refused(Refusal::PlainHttp.reason()));
+    keep_plain_http(worker, &socket, request_id);
     let answer = async {
         if socket.write_all(&frame).await.is_ok() {
             let _ = socket.shutdown().await;
@@ -271,6 +270,25 @@ async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
         }
     };
     let _ = timeout(unread::TIME, answer).await;
+}
+
+/// For whoever asks why; of its request nothing is known.
+fn keep_plain_http(worker: &Worker, socket: &TcpStream, request_id: RequestId) {
+    let Ok(source) = socket.peer_addr() else { return };
+    let now = Timestamp::now();
+    worker.refusals.keep(Refused {
+        time: now,
+        judged_at: now,
+        request_id,
+        source,
+        generation: worker.live.load().generation,
+        client: None,
+        chain: None,
+        request: Kept::default(),
+        reason: Refusal::PlainHttp.reason(),
+        detail: Refusal::PlainHttp.detail().into(),
+        rule: None,
+    });
 }
 
 /// Reads and forgets what a peer still sends, within bounds: closing a socket with unread bytes resets it, and a

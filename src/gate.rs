@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
@@ -33,6 +33,7 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
             forward(&connection, admitted, request, custom, &mut recording).await
         }
         Err(refusal) => {
+            recording.asked(request.method(), request.uri(), request.headers());
             connection.leave_unread(request.into_body());
             Err(refusal)
         }
@@ -131,7 +132,7 @@ fn enter(
         upgrade: headers::switch_asked(request),
     };
     let permit = live.policy.authorize(&client.rights, &question).map_err(|denied| {
-        recording.decided_by(denied.rule());
+        recording.denied_by(denied.rule());
         not_permitted(request)
     })?;
     recording.decided_by(Some(permit.rule()));
@@ -230,7 +231,7 @@ async fn forward(
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
     let (method, path) = (request.method().clone(), request.uri().clone());
-    match while_granted(recording, worker.backend.send(admitted, request, custom)).await {
+    let outcome = match while_granted(recording, worker.backend.send(admitted, request, custom)).await {
         Some(Ok((outcome, times))) => {
             worker.counters.asked_backend(None);
             recording.answered(times);
@@ -248,6 +249,10 @@ async fn forward(
             }
             Err(Refusal::Stalled)
         }
-        None => Err(Refusal::NotPermitted { method, path: path.path().to_owned() }),
+        None => Err(Refusal::NotPermitted { method: method.clone(), path: path.path().to_owned() }),
+    };
+    if outcome.is_err() {
+        recording.asked(&method, &path, &HeaderMap::new());
     }
+    outcome
 }

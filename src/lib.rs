@@ -17,7 +17,7 @@
 //!
 //! | layer | modules | knows |
 //! | --- | --- | --- |
-//! | words | [`refusal`], [`diagnostic`], [`document`], [`target`], [`leash`], [`version`] | nothing of the others |
+//! | words | [`refusal`], [`diagnostic`], [`document`], [`target`], [`leash`], [`token`], [`version`] | nothing of the others |
 //! | pure | [`identity`], [`policy`], [`config`] | words; no I/O, no clock: time is an argument |
 //! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
 //! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
@@ -54,6 +54,7 @@ pub mod trust_files;
 pub mod document;
 pub mod diagnostic;
 pub mod leash;
+pub mod token;
 pub mod version;
 pub mod telemetry;
 pub mod admin;

@@ -7,11 +7,13 @@ use std::time::Duration;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::connection::{self, Patience};
+use crate::diagnostic::Source;
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Expiry, Trust};
 use crate::policy::{Network, Policy};
 use crate::target;
+use crate::token::Token;
 
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Live {
     pub generation: u64,
     /// What clients may do.
     pub policy: Policy,
+    /// The texts that it was compiled from.
+    pub sources: Arc<[Arc<Source>]>,
     /// Who says who they are.
     pub trust: Trust,
     /// The server's side of TLS, for new connections.
@@ -42,6 +46,8 @@ pub struct Live {
     pub identity_headers: IdentitySettings,
     /// Whether audit records are kept, which tell who they are as well.
     pub keeps_records: bool,
+    /// What whoever asks the admin listener must show, where it is configured.
+    pub admin_token: Option<Token>,
     /// How long a stopping server waits for what runs.
     pub drain_timeout: Duration,
 }

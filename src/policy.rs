@@ -10,11 +10,14 @@ mod check;
 mod compile;
 mod condition;
 pub(crate) mod diff;
+pub(crate) mod described;
 mod document;
+pub(crate) mod explanation;
 mod hash;
 pub(crate) mod history;
 pub(crate) mod lint;
 mod matching;
+pub(crate) mod matrix;
 mod pattern;
 mod rights;
 mod route;
@@ -39,7 +42,6 @@ pub use condition::Network;
 use condition::Unclear;
 use document::Document;
 pub(crate) use document::Word;
-pub(crate) use matching::spelled;
 pub use rights::Rights;
 use rights::{Clients, Holder, Holdings};
 use trie::{Entry, Trie};
@@ -55,9 +57,9 @@ pub struct Policy {
 }
 
 /// What a decision may depend on beside the client, the method and the path.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct LooksAt {
-    headers: bool,
+    headers: Box<[http::HeaderName]>,
     time: bool,
 }
 
@@ -221,7 +223,19 @@ impl Policy {
     /// Whether any route has a condition on headers.
     #[must_use]
     pub const fn looks_at_headers(&self) -> bool {
-        self.looks_at.headers
+        !self.looks_at.headers.is_empty()
+    }
+
+    /// Of these headers those that a route has a condition on.
+    #[must_use]
+    pub fn headers_looked_at(&self, headers: &http::HeaderMap) -> http::HeaderMap {
+        let mut kept = http::HeaderMap::new();
+        for name in &self.looks_at.headers {
+            for value in headers.get_all(name) {
+                kept.append(name, value.clone());
+            }
+        }
+        kept
     }
 
     /// Whether what is permitted now may not be permitted later, by this very policy.

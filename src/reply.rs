@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use crate::connection::{Asked, Busy, Connection};
 use crate::forward::{Answer, BrokenOff, Times};
 use crate::policy::Rule;
 use crate::refusal::{Reader, Refusal};
-use crate::telemetry::{Decision, Record, RequestId};
+use crate::telemetry::{self, Decision, Record, Refused, RequestId, kept_chain, kept_name};
 
 /// The body of an answer. While it lives the connection is busy; when it ends, however it ends, the decision is
 /// recorded.
@@ -61,6 +61,10 @@ pub struct Recording {
     times: Option<Times>,
     /// Only where records are kept.
     record: Option<Box<Recorded>>,
+    /// What was asked, once that is going to be refused.
+    asked: Option<Box<telemetry::Asked>>,
+    /// The rule that forbade it.
+    denied_by: Option<Arc<Rule>>,
 }
 
 /// The parts of an audit record that are known before its end.
@@ -104,6 +108,8 @@ impl Recording {
             reader,
             times: None,
             record,
+            asked: None,
+            denied_by: None,
         }
     }
 
@@ -138,6 +144,18 @@ impl Recording {
         }
     }
 
+    /// A rule forbids it, or nothing allows it.
+    pub fn denied_by(&mut self, rule: Option<&Arc<Rule>>) {
+        self.denied_by = rule.map(Arc::clone);
+        self.decided_by(rule);
+    }
+
+    /// It is going to be refused, and asked this. Of the headers those are kept that the policy looks at.
+    pub fn asked(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap) {
+        let headers = self.connection.worker.live.load().policy.headers_looked_at(headers);
+        self.asked = Some(Box::new(telemetry::Asked::of(method, uri, headers)));
+    }
+
     /// It goes to the backend, and is judged again for as long as that lasts.
     pub fn asks(&mut self, asked: Asked) {
         self.busy.asks(asked);
@@ -167,11 +185,31 @@ impl Recording {
     }
 
     /// We answer.
-    pub fn refused(self, refusal: &Refusal) -> Response<Reply> {
+    pub fn refused(mut self, refusal: &Refusal) -> Response<Reply> {
+        self.keep(refusal);
         let response = refusal.response(self.reader, self.request_id.as_str());
         let status = response.status().as_u16();
         let decision = Decision::Refused(refusal.reason());
         response.map(|body| self.reply(Source::Refused(Full::new(body)), decision, status))
+    }
+
+    /// Keeps it for whoever asks why.
+    fn keep(&mut self, refusal: &Refusal) {
+        let Connection { worker, peer, .. } = &*self.connection;
+        let introduced = peer.introduced();
+        worker.refusals.keep(Refused {
+            time: Timestamp::now(),
+            judged_at: self.time,
+            request_id: self.request_id,
+            source: peer.address,
+            generation: worker.live.load().generation,
+            client: introduced.name.as_deref().map(kept_name),
+            chain: introduced.client.and_then(|client| kept_chain(&client.chain)),
+            request: self.asked.take().map(|asked| *asked).unwrap_or_default(),
+            reason: refusal.reason(),
+            detail: refusal.detail().into(),
+            rule: self.denied_by.take(),
+        });
     }
 
     /// We answer, as bytes of HTTP/1.1.

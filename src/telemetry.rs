@@ -4,22 +4,27 @@
 //! Lines leave the data path through bounded channels: what does not fit is dropped and counted, nothing waits.
 
 mod audit;
+mod history;
 mod ids;
 mod latency;
 mod lines;
 mod log;
 mod metrics;
+mod refusals;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::refusal::{BackendFault, Reason};
 
+use audit::cut;
 pub use audit::{Audit, Destination, Record, Told};
+pub use history::{History, Sample, Totals};
 pub use ids::{RequestId, RequestIds};
 pub use latency::{Distribution, Histogram};
 pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
+pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_name};
 
 /// What was decided about a request: it was forwarded, or refused for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,10 +129,13 @@ const fn backend_index(fault: Option<BackendFault>) -> usize {
     }
 }
 
+/// How many decisions there are to count: forwarded, and each reason.
+pub const DECISIONS: usize = 1 + Reason::ALL.len();
+
 /// The counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
-    decisions: [AtomicU64; 11],
+    decisions: [AtomicU64; DECISIONS],
     backend: [AtomicU64; 7],
     handshakes: [AtomicU64; 6],
     /// What was added to requests that the backend answered.

@@ -6,22 +6,23 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::admission::{Admission, Place};
 use crate::client::Verdicts;
-use crate::connection;
+use crate::connection::{self, Connection};
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
-use crate::telemetry::{Audit, Counters, RequestIds};
+use crate::telemetry::{Audit, Counters, Refusals, RequestIds};
 
 /// How often a worker tidies up.
 const TIDY: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ pub struct Worker {
     pub counters: Counters,
     /// Where audit records go.
     pub audit: Option<Audit>,
+    /// The last refusals.
+    pub refusals: Refusals,
     /// Names for requests.
     pub ids: RequestIds,
     open: AtomicUsize,
@@ -69,9 +72,28 @@ pub struct Worker {
 #[derive(Debug, Default)]
 struct Connections {
     next: u64,
-    leashes: HashMap<u64, Arc<Leash>>,
+    open: HashMap<u64, Open>,
     /// What all of them were told, also those that still come.
     told: Option<Order>,
+}
+
+/// A connection that is open or on its way.
+#[derive(Debug)]
+struct Open {
+    leash: Arc<Leash>,
+    address: SocketAddr,
+    since: Timestamp,
+    /// Once its handshake is done.
+    connection: Weak<Connection>,
+}
+
+impl Open {
+    fn view(&self) -> connection::View {
+        match self.connection.upgrade() {
+            Some(connection) => connection.view(self.since),
+            None => connection::View::in_handshake(self.address, self.since),
+        }
+    }
 }
 
 impl fmt::Debug for Worker {
@@ -88,6 +110,19 @@ struct Arrival {
     place: Place,
     leash: Arc<Leash>,
     number: u64,
+}
+
+/// A connection that its worker has begun to serve.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The peer.
+    pub address: SocketAddr,
+    /// Its number among the worker's connections.
+    pub number: u64,
+    /// Its place in the lobby.
+    pub place: Place,
+    /// How it is told to end.
+    pub leash: Arc<Leash>,
 }
 
 /// A running worker, from outside.
@@ -107,6 +142,7 @@ impl Worker {
             admission: shared.admission,
             counters: Counters::default(),
             audit: shared.audit,
+            refusals: Refusals::default(),
             ids: RequestIds::new(),
             open: AtomicUsize::new(0),
             connections: Mutex::default(),
@@ -127,11 +163,24 @@ impl Worker {
     /// Has every connection on which something goes on judge it again.
     fn review(&self) {
         let connections = self.connections();
-        connections.leashes.values().filter(|leash| leash.is_busy()).for_each(|leash| leash.look_again());
+        let leashes = connections.open.values().map(|open| &open.leash);
+        leashes.filter(|leash| leash.is_busy()).for_each(|leash| leash.look_again());
+    }
+
+    /// The handshake of that connection is done.
+    pub fn introduce(&self, number: u64, connection: &Arc<Connection>) {
+        if let Some(open) = self.connections().open.get_mut(&number) {
+            open.connection = Arc::downgrade(connection);
+        }
+    }
+
+    /// Every open connection, as it looks just now.
+    pub fn views(&self) -> Vec<connection::View> {
+        self.connections().open.values().map(Open::view).collect()
     }
 
     fn depart(&self, number: u64) {
-        self.connections().leashes.remove(&number);
+        self.connections().open.remove(&number);
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.departures.notify_one();
     }
@@ -178,7 +227,13 @@ fn welcome(worker: &Arc<Worker>, arrival: Arrival) {
     let Ok(socket) = TcpStream::from_std(arrival.socket) else { return };
     tokio::spawn(async move {
         let _departure = departure;
-        connection::serve(worker, socket, arrival.address, arrival.place, arrival.leash).await;
+        let accepted = Accepted {
+            address: arrival.address,
+            number: arrival.number,
+            place: arrival.place,
+            leash: arrival.leash,
+        };
+        connection::serve(worker, socket, accepted).await;
     });
 }
 
@@ -211,7 +266,8 @@ impl Handle {
             }
             connections.next += 1;
             let number = connections.next;
-            connections.leashes.insert(number, Arc::clone(&leash));
+            let (leash, since) = (Arc::clone(&leash), Timestamp::now());
+            connections.open.insert(number, Open { leash, address, since, connection: Weak::new() });
             number
         };
         // A worker ends only after its last connection was given to it.
@@ -224,12 +280,12 @@ impl Handle {
     pub fn tell_all(&self, order: Order) {
         let mut connections = self.worker.connections();
         connections.told = connections.told.max(Some(order));
-        connections.leashes.values().for_each(|leash| leash.give(order));
+        connections.open.values().for_each(|open| open.leash.give(order));
     }
 
     /// Has every connection judge again what goes on, under the snapshot that is in force now.
     pub fn review(&self) {
-        self.worker.connections().leashes.values().for_each(|leash| leash.look_again());
+        self.worker.connections().open.values().for_each(|open| open.leash.look_again());
     }
 
     /// Ends the thread once its connections have ended.

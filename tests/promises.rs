@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod admin_api;
 mod ambiguous_requests;
 mod attacks;
 mod backends;

@@ -20,9 +20,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::{FINE, Format, NEGATIVE, Output, instant};
-use crate::diagnostic::{Diagnostic, Source, did_you_mean};
-use crate::identity::{Attribute, Identity};
-use crate::policy::{self, Model, spelled};
+use crate::diagnostic::{Diagnostic, Source};
+use crate::identity::Identity;
+use crate::policy::described::identity_of_attributes;
+use crate::policy::{self, Model};
 use crate::policy_files;
 
 /// Check, test, explain and change policies
@@ -78,42 +79,6 @@ fn load_with_tests(paths: &[PathBuf]) -> Result<Model, Vec<Diagnostic>> {
 
 fn model(sources: &[Arc<Source>]) -> Result<Model, Vec<Diagnostic>> {
     policy::model(sources).map(|(model, _)| model)
-}
-
-/// Who `k=v,k=v` is. A comma inside a value is written `\,`.
-fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic> {
-    let mut attributes = Vec::new();
-    for pair in split(text) {
-        let Some((name, value)) = pair.split_once('=') else {
-            return Err(Diagnostic::error("bad-client", format!("`{pair}` is not `key=value`")).help(
-                "write what a certificate says, as in `common_name=order-producer,organization=Shop`",
-            ));
-        };
-        let name = name.trim();
-        let Some(attribute) = Attribute::named(name) else {
-            let help = did_you_mean(name, Attribute::ALL.map(Attribute::name)).unwrap_or_else(|| {
-                format!("the keys are {}", Attribute::ALL.map(Attribute::name).join(", "))
-            });
-            return Err(Diagnostic::error("bad-client", format!("unknown key `{name}`")).help(help));
-        };
-        attributes.push((attribute, spelled(attribute, value)));
-    }
-    Ok(Identity::of_attributes(attributes))
-}
-
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match (character, parts.last_mut()) {
-            ('\\', Some(part)) if characters.peek() == Some(&',') => part.extend(characters.next()),
-            (',', _) => parts.push(String::new()),
-            (character, Some(part)) => part.push(character),
-            _ => {}
-        }
-    }
-    parts.retain(|part| !part.trim().is_empty());
-    parts
 }
 
 /// Who a certificate's file (PEM or DER, leaf first) says it is; whether it would be accepted is another question.

@@ -240,6 +240,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("admin.listen", "ADDRESS", "127.0.0.1:9901", "Address and port of the admin listener"),
     key(
+        "admin.token_file",
+        "FILE",
+        "",
+        "A file with the token that is wanted for all of it but /livez, /readyz and /metrics; read anew by each reload",
+    ),
+    key(
         "admin.readiness_needs_backend",
         "BOOL",
         "false",

@@ -96,6 +96,16 @@ impl Pulse {
         self.busy.load(Ordering::Relaxed) == 0
     }
 
+    /// Requests that ever began.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are being answered.
+    pub(super) fn in_progress(&self) -> u32 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     fn mark(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }

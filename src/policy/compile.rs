@@ -1,6 +1,6 @@
 //! From a checked model to what decides: one tree of routes, one index of clients.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::check::{Client, Model, Set};
@@ -34,8 +34,10 @@ impl LooksAt {
     fn of(model: &Model) -> Self {
         let entries = model.clients.iter().map(|client| &client.entry.when);
         let mut whens = entries.chain(model.denies.iter().map(|deny| &deny.entry.when)).flatten();
-        let mut routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
-        Self { headers: routes.any(|route| !route.headers.is_empty()), time: whens.any(When::is_about_time) }
+        let routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
+        let headers: HashSet<_> =
+            routes.flat_map(|route| &route.headers).map(|header| header.name.clone()).collect();
+        Self { headers: headers.into_iter().collect(), time: whens.any(When::is_about_time) }
     }
 }
 

@@ -32,6 +32,7 @@ use super::document::Word;
 use super::matching::Alternative;
 use super::route::{KNOWN, Methods, Route};
 use super::who_can::conditions;
+use crate::identity::Attribute;
 use keys::{Key, Keys};
 pub(crate) use request::Request;
 use rule::Rule;
@@ -39,6 +40,12 @@ use search::{Goal, Outcome, Search, Side};
 
 /// More regions than this are not searched for one comparison.
 const MOST_REGIONS: usize = 200_000;
+
+/// What a certificate could say of which the alternative holds; nothing where none can be thought of.
+pub(crate) fn certificate_for(alternative: &Alternative) -> Option<Vec<(Attribute, String)>> {
+    let whom = who::Whom { tests: alternative.tests.iter().map(|test| (test, true)).collect() };
+    whom.attributes(&[]).ok().flatten()
+}
 
 /// How two policies differ in what they allow.
 #[derive(Debug, Default)]

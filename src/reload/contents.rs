@@ -33,6 +33,7 @@ pub(super) struct Contents {
     pub(super) policies: Held<Vec<Arc<Source>>>,
     pub(super) backend_ca: Option<Held<Vec<TrustFile>>>,
     pub(super) backend_own: Option<KeyPairHeld>,
+    pub(super) admin_token: Option<Held<Vec<u8>>>,
 }
 
 impl Contents {
@@ -46,6 +47,7 @@ impl Contents {
             policies: policies(&config.policies),
             backend_ca: backend.map(|tls| trust(&tls.ca, Kind::Certificates)),
             backend_own: backend.and_then(|tls| tls.certificate.as_ref()).map(KeyPairHeld::read),
+            admin_token: config.admin_token.as_ref().map(read_file),
         }
     }
 
@@ -53,9 +55,11 @@ impl Contents {
     pub(super) fn has_empty_file(&self) -> bool {
         let trust = [Some(&self.authorities), self.crls.as_ref(), self.backend_ca.as_ref()];
         let policies = self.policies.iter().flatten();
+        let token = self.admin_token.iter().flatten();
         self.server.iter().chain(&self.backend_own).any(KeyPairHeld::has_empty_file)
             || trust.into_iter().flatten().flatten().flatten().any(|file| file.bytes.is_empty())
             || policies.into_iter().any(|source| source.text().is_empty())
+            || token.into_iter().any(Vec::is_empty)
     }
 }
 
@@ -65,9 +69,12 @@ impl KeyPairHeld {
     }
 
     fn read(named: &KeyPair) -> Self {
-        let read = |path: &Located<PathBuf>| trust_files::read_file(&path.value, &path.place);
-        Self { certificate: read(&named.certificate), key: read(&named.key) }
+        Self { certificate: read_file(&named.certificate), key: read_file(&named.key) }
     }
+}
+
+fn read_file(path: &Located<PathBuf>) -> Held<Vec<u8>> {
+    trust_files::read_file(&path.value, &path.place)
 }
 
 fn policies(path: &Located<PathBuf>) -> Held<Vec<Arc<Source>>> {

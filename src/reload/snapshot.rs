@@ -18,6 +18,7 @@ use crate::identity::{Expiry, ExpiryKind, Trust, TrustFile, TrustSources};
 use crate::live::{Live, Made};
 use crate::policy::Policy;
 use crate::telemetry::Destination;
+use crate::token::Token;
 
 /// The code of the problem that solves itself while a key and its certificate are replaced one after the other.
 pub(super) const KEY_MISMATCH: &str = "key-mismatch";
@@ -53,9 +54,18 @@ pub(super) fn build(
     });
     let backend_tls = keep(backend_tls.transpose(), &mut problems);
     let trust = keep(trust(config, contents.authorities, contents.crls, moment), &mut problems);
-    let policy = keep(contents.policies.and_then(|sources| Policy::compile(&sources)), &mut problems);
-    let (Some(tls), Some(backend_tls), Some((trust, mut warnings)), Some((policy, of_policy))) =
-        (tls, backend_tls, trust, policy)
+    let policy = contents.policies.and_then(|sources| Ok((Policy::compile(&sources)?, sources)));
+    let policy = keep(policy, &mut problems);
+    let admin_token = config.admin_token.as_ref().zip(contents.admin_token);
+    let admin_token = admin_token.map(|(named, held)| token(named, held)).transpose();
+    let admin_token = keep(admin_token, &mut problems);
+    let (
+        Some(tls),
+        Some(backend_tls),
+        Some((trust, mut warnings)),
+        Some(((policy, of_policy), sources)),
+        Some(admin_token),
+    ) = (tls, backend_tls, trust, policy, admin_token)
     else {
         return Err(problems);
     };
@@ -67,6 +77,7 @@ pub(super) fn build(
     let live = Live {
         generation: moment.generation,
         policy,
+        sources: sources.into(),
         trust,
         tls,
         server_expiries: server_expiries.into_iter().map(|(expiry, _)| expiry).collect(),
@@ -78,9 +89,17 @@ pub(super) fn build(
         trusted_proxies: config.trusted_proxies.clone(),
         identity_headers: config.identity_headers.clone(),
         keeps_records: config.audit != Destination::None,
+        admin_token,
         drain_timeout: config.drain_timeout,
     };
     Ok((live, warnings))
+}
+
+fn token(named: &Located<PathBuf>, held: Held<Vec<u8>>) -> Result<Token, Vec<Diagnostic>> {
+    Token::read(&held?).map_err(|because| {
+        let message = format!("there is no token in `{}`: {because}", named.value.display());
+        vec![at(named, message, "make one with `openssl rand -hex 32`, readable by this user alone")]
+    })
 }
 
 fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -> Option<T> {

@@ -175,7 +175,8 @@ impl<'a> Line<'a> {
     }
 }
 
-fn cut(text: &str) -> &str {
+/// The start of a text that is longer than what one line should hold.
+pub(super) fn cut(text: &str) -> &str {
     let end = text.char_indices().map(|(index, _)| index).take_while(|index| *index <= LONGEST).last();
     if text.len() <= LONGEST { text } else { text.get(..end.unwrap_or(0)).unwrap_or_default() }
 }

@@ -20,9 +20,15 @@ impl Admin {
 
     /// Asks by POST, with nothing to say.
     pub fn post(self, path: &str, headers: &str) -> Answer {
+        self.ask("POST", path, headers, "")
+    }
+
+    /// Asks with more headers, each line ended, and a body.
+    pub fn ask(self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n",
-            self.address
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.address,
+            body.len()
         );
         Wire::plain(self.address).and_then(|mut wire| wire.ask(&request)).unwrap()
     }

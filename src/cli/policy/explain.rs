@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::{
     FINE, Format, NEGATIVE, Output, address, identity_of_attributes, identity_of_certificate, instant, load,
 };
 use crate::diagnostic::{Diagnostic, printable};
 use crate::identity::Identity;
-use crate::policy::trace::{Finding, Reading, line};
+use crate::policy::explanation::explanation;
+use crate::policy::trace::{Reading, line};
 use crate::policy::trial::trace;
 use crate::policy::{Denied, Model, Permit, Policy, Question};
 use crate::target::Target;
@@ -135,7 +135,7 @@ impl Asked {
         let reading = Reading { model: &self.model, identity: &self.identity, question: &question };
         match format {
             Format::Human => human(&verdict, reading, output)?,
-            Format::Json => writeln!(output.out, "{:#}", as_json(&verdict, reading))?,
+            Format::Json => writeln!(output.out, "{:#}", explanation(&verdict, reading))?,
         }
         Ok(if verdict.is_ok() { FINE } else { NEGATIVE })
     }
@@ -178,38 +178,4 @@ fn human(
         writeln!(out, "  {}", printable(&fact))?;
     }
     Ok(())
-}
-
-fn as_json(verdict: &Result<Permit, Denied>, reading: Reading<'_, '_>) -> Value {
-    let rule = match verdict {
-        Ok(permit) => Some(permit.rule()),
-        Err(denied) => denied.rule(),
-    };
-    let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };
-    let misses = if verdict.is_ok() { Vec::new() } else { reading.near_misses() };
-    let misses: Vec<Value> = misses
-        .iter()
-        .map(|miss| {
-            json!({
-                "name": miss.entry.text, "permission": miss.permission.text, "route": miss.route.text,
-                "at": line(&miss.entry.place), "because": miss.because,
-            })
-        })
-        .collect();
-    json!({
-        "decision": if verdict.is_ok() { "allow" } else { "deny" },
-        "upgrade": verdict.as_ref().is_ok_and(Permit::upgrade),
-        "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
-        "clients": reading.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
-        "grants": findings(reading.grants()),
-        "denies": findings(reading.denies()),
-        "near_misses": misses,
-    })
-}
-
-fn finding(finding: &Finding<'_>) -> Value {
-    json!({
-        "name": finding.entry.text, "at": line(&finding.entry.place), "roles": finding.roles,
-        "permission": finding.permission.text, "route": finding.route.text, "route_at": line(&finding.route.place),
-    })
 }

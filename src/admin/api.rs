@@ -1,0 +1,100 @@
+//! The JSON behind the page (`deploy/admin-api.schema.json`), so that `curl` can do what the page does. What takes long is
+//! worked out one after the other on a thread of its own: no request that is being forwarded waits for it.
+
+mod explain;
+mod models;
+mod policy;
+mod present;
+mod query;
+mod refusals;
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+
+use super::body::{Answer, json, not_allowed, text};
+use crate::app::Running;
+use models::Models;
+use query::Query;
+
+pub(super) use present::now;
+pub(super) use refusals::refusal;
+
+/// A policy that is tried out is no longer than this.
+const LARGEST_QUESTION: usize = 4 << 20;
+
+/// What answers.
+#[derive(Debug)]
+pub(super) struct Api {
+    desk: Arc<Desk>,
+    /// One answer at a time: whoever looks takes one core at most.
+    turn: Semaphore,
+}
+
+/// What answers are worked out from.
+#[derive(Debug)]
+struct Desk {
+    running: Arc<Running>,
+    models: Models,
+}
+
+type Endpoint = fn(&Desk, &Query) -> Answer;
+
+/// What there is to read.
+const ENDPOINTS: &[(&str, Endpoint)] = &[
+    ("/connections", present::connections),
+    ("/api/now", present::now_answer),
+    ("/api/history", present::history),
+    ("/api/trust", present::trust),
+    ("/api/refusals", refusals::list),
+    ("/api/refusal", refusals::one),
+    ("/api/policy", policy::sources),
+    ("/api/matrix", policy::matrix),
+    ("/api/grant", policy::grant),
+    ("/api/client", policy::client),
+];
+
+impl Api {
+    pub(super) fn new(running: Arc<Running>) -> Self {
+        Self { desk: Arc::new(Desk { running, models: Models::default() }), turn: Semaphore::new(1) }
+    }
+
+    /// What is read at that path; nothing where there is nothing.
+    pub(super) async fn read(&self, path: &str, query: Option<&str>) -> Option<Answer> {
+        let (_, endpoint) = ENDPOINTS.iter().find(|(known, _)| *known == path)?;
+        let query = Query::of(query);
+        Some(self.work(move |desk| endpoint(desk, &query)).await)
+    }
+
+    /// A question to the running policy, or to one that is tried out.
+    pub(super) async fn explain(&self, request: Request<Incoming>) -> Answer {
+        if request.method() != Method::POST {
+            return not_allowed("POST", "a question is asked by POST\n");
+        }
+        let body = Limited::new(request.into_body(), LARGEST_QUESTION).collect().await;
+        let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "the question is longer than 4 MiB, or broke off\n");
+        };
+        match serde_json::from_slice::<explain::Asked>(&body) {
+            Ok(asked) => self.work(move |desk| explain::answer(desk, asked)).await,
+            Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
+        }
+    }
+
+    async fn work(&self, work: impl FnOnce(&Desk) -> Answer + Send + 'static) -> Answer {
+        // Nobody closes it.
+        let _turn = self.turn.acquire().await;
+        let desk = Arc::clone(&self.desk);
+        let done = tokio::task::spawn_blocking(move || work(&desk)).await;
+        done.unwrap_or_else(|_| {
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be worked out\n")
+        })
+    }
+}
+
+fn nothing(what: &str) -> Answer {
+    json(StatusCode::NOT_FOUND, &serde_json::json!({ "error": what }))
+}

@@ -1,0 +1,257 @@
+//! The playground: who, what and when, put to the running policy or to one that is tried out. Nothing is changed by it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::super::body::{Answer, json as answered};
+use super::Desk;
+use crate::diagnostic::{Diagnostic, Source};
+use crate::identity::{Attribute, Identity, Unauthenticated, judge};
+use crate::live::Live;
+use crate::policy::described::identity_of_attributes;
+use crate::policy::explanation::explanation;
+use crate::policy::lint::lint;
+use crate::policy::trace::Reading;
+use crate::policy::trial::{NOWHERE, trace};
+use crate::policy::{self, Model, Policy};
+use crate::target::{Rules, Target};
+
+/// A question.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// Who asks: what a certificate says, as `common_name=order-producer,organization=Shop`.
+    #[serde(default)]
+    client: Option<String>,
+    /// Who asks: a certificate and its intermediates, in PEM. It is judged as the proxy would judge it.
+    #[serde(default)]
+    certificate: Option<String>,
+    /// What is asked; without it only the policy is looked at.
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    path: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    upgrade: Option<String>,
+    #[serde(default)]
+    source: Option<IpAddr>,
+    /// When; now, where nothing is said.
+    #[serde(default)]
+    at: Option<Timestamp>,
+    /// Files of the policy, by their names, as they would be.
+    #[serde(default)]
+    edited: BTreeMap<String, String>,
+}
+
+/// A request that is put to a policy.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) request: String,
+    pub(super) headers: HeaderMap,
+    pub(super) source: IpAddr,
+    pub(super) now: Timestamp,
+    pub(super) upgrade: Option<String>,
+    pub(super) rules: Rules,
+}
+
+/// What the policy says of the question, with everything that speaks for and against it.
+///
+/// # Errors
+/// The request is never judged.
+pub(super) fn explained(
+    model: &Model,
+    policy: &Policy,
+    identity: &Identity,
+    question: &Question,
+) -> Result<Value, String> {
+    let target = Target::of_text(&question.request, question.rules)
+        .map_err(|flaw| format!("`{}` is never judged: {flaw}", question.request))?;
+    let asked = policy::Question {
+        target: &target,
+        headers: &question.headers,
+        source: question.source,
+        now: question.now,
+        upgrade: question.upgrade.as_deref(),
+    };
+    let verdict = policy.authorize(&policy.rights(identity), &asked);
+    let reading = Reading { model, identity, question: &asked };
+    let mut told = explanation(&verdict, reading);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("facts".to_owned(), json!(trace(reading)));
+    }
+    Ok(told)
+}
+
+/// Puts a question.
+pub(super) fn answer(desk: &Desk, asked: Asked) -> Answer {
+    let live = desk.running.live();
+    let now = asked.at.unwrap_or_else(Timestamp::now);
+    let (tried, problems) = match asked.edited.is_empty() {
+        true => (None, Vec::new()),
+        false => tried(&live, &asked.edited, now),
+    };
+    let is_valid = asked.edited.is_empty() || tried.is_some();
+    let certificate = asked.certificate.as_deref().map(|pem| Presented::of(pem, &live, now));
+    let mut said = json!({
+        "generation": live.generation,
+        "valid": is_valid,
+        "problems": problems.iter().map(Diagnostic::json).collect::<Vec<_>>(),
+        "certificate": certificate.as_ref().map(Presented::json),
+    });
+    let explained =
+        is_valid.then(|| asked.put(desk, &live, tried.as_ref(), certificate.as_ref(), now)).flatten();
+    let (explanation, unexplained) = match explained {
+        Some(Ok(explanation)) => (Some(explanation), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    if let Some(said) = said.as_object_mut() {
+        said.insert("explanation".to_owned(), json!(explanation));
+        said.insert("unexplained".to_owned(), json!(unexplained));
+    }
+    answered(StatusCode::OK, &said)
+}
+
+/// The running policy with other texts in place of some of its own.
+fn tried(
+    live: &Live,
+    edited: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> (Option<(Model, Policy)>, Vec<Diagnostic>) {
+    let sources: Vec<Arc<Source>> = live
+        .sources
+        .iter()
+        .map(|source| match edited.get(source.name()) {
+            Some(text) => Source::new(source.name(), text.as_str()),
+            None => Arc::clone(source),
+        })
+        .collect();
+    match policy::model(&sources) {
+        Ok((model, _)) => {
+            let warnings = lint(&model, now);
+            let policy = Policy::of(model.clone());
+            (Some((model, policy)), warnings)
+        }
+        Err(problems) => (None, problems),
+    }
+}
+
+impl Asked {
+    /// Nothing where there is no request to put.
+    fn put(
+        &self,
+        desk: &Desk,
+        live: &Live,
+        tried: Option<&(Model, Policy)>,
+        certificate: Option<&Presented>,
+        now: Timestamp,
+    ) -> Option<Result<Value, String>> {
+        let (method, path) = (self.method.as_deref()?, self.path.as_deref()?);
+        let question = Question {
+            request: format!("{method} {path}"),
+            headers: match headers(&self.headers) {
+                Ok(headers) => headers,
+                Err(why) => return Some(Err(why)),
+            },
+            source: self.source.unwrap_or(NOWHERE),
+            now,
+            upgrade: self.upgrade.clone(),
+            rules: live.paths,
+        };
+        let identity = match (certificate, &self.client) {
+            (Some(presented), _) => presented.identity.clone(),
+            (None, Some(text)) => match identity_of_attributes(text) {
+                Ok(identity) => Some(identity),
+                Err(problem) => return Some(Err(told(&problem))),
+            },
+            (None, None) => None,
+        };
+        let identity = identity?;
+        Some(match tried {
+            Some((model, policy)) => explained(model, policy, &identity, &question),
+            None => match desk.models.of(live) {
+                Some(matrix) => explained(&matrix.model, &live.policy, &identity, &question),
+                None => Err("the policy could not be read again".to_owned()),
+            },
+        })
+    }
+}
+
+fn told(problem: &Diagnostic) -> String {
+    match &problem.help {
+        Some(help) => format!("{}; {help}", problem.message),
+        None => problem.message.clone(),
+    }
+}
+
+fn headers(written: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in written {
+        let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
+        let (name, value) = header.ok_or_else(|| format!("`{name}` is no header"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// A certificate that was pasted.
+struct Presented {
+    verdict: Result<Timestamp, String>,
+    /// What it says, valid or not.
+    identity: Option<Identity>,
+}
+
+impl Presented {
+    fn of(pem: &str, live: &Live, now: Timestamp) -> Self {
+        let chain: Result<Vec<CertificateDer<'static>>, _> =
+            CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        let chain = match chain {
+            Ok(chain) if !chain.is_empty() => chain,
+            Ok(_) => return Self::unread(
+                "there is no certificate between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+                    .to_owned(),
+            ),
+            Err(error) => return Self::unread(format!("it is no PEM: {error}")),
+        };
+        let verdict = judge(&chain, &live.trust, now).map(|valid| valid.valid_until);
+        Self {
+            verdict: verdict.map_err(|because| match because {
+                Unauthenticated::Invalid(flaw) => flaw.to_string(),
+                Unauthenticated::NoCertificate => "there is no certificate".to_owned(),
+            }),
+            identity: chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok()),
+        }
+    }
+
+    const fn unread(why: String) -> Self {
+        Self { verdict: Err(why), identity: None }
+    }
+
+    fn json(&self) -> Value {
+        let values = |attribute: Attribute| -> Vec<&str> {
+            self.identity.iter().flat_map(|identity| identity.values(attribute)).collect()
+        };
+        let identity: Map<String, Value> = Attribute::ALL
+            .into_iter()
+            .map(|attribute| (attribute.name().to_owned(), values(attribute)))
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(name, values)| (name, json!(values)))
+            .collect();
+        json!({
+            "valid": self.verdict.is_ok(),
+            "valid_until": self.verdict.as_ref().ok(),
+            "detail": self.verdict.as_ref().err(),
+            "identity": identity,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The policy: its text, and who may do what.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::super::body::{Answer, compact, json as answered};
+use super::query::{Query, has_all};
+use super::{Desk, nothing};
+use crate::policy::described::{example, written};
+use crate::policy::matrix::{Matrix, State};
+use crate::policy::trace::line;
+
+/// Rows of one answer.
+const MOST_ROWS: usize = 500;
+
+/// The texts in force.
+pub(super) fn sources(desk: &Desk, _: &Query) -> Answer {
+    let live = desk.running.live();
+    let files: Vec<Value> =
+        live.sources.iter().map(|source| json!({ "file": source.name(), "text": source.text() })).collect();
+    compact(&json!({ "generation": live.generation, "files": files }))
+}
+
+/// Clients × permissions: the client entries that have all words of `q` in their name, their match or their permissions.
+pub(super) fn matrix(desk: &Desk, query: &Query) -> Answer {
+    let live = desk.running.live();
+    let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
+    let words = query.words("q");
+    let found: Vec<usize> =
+        (0..matrix.model.clients.len()).filter(|client| is_such(&matrix, *client, &words)).collect();
+    let (offset, limit) = (query.number("offset", 0, usize::MAX), query.number("limit", 100, MOST_ROWS));
+    let rows: Vec<Value> =
+        found.iter().skip(offset).take(limit).filter_map(|client| row(&matrix, *client)).collect();
+    let permissions: Vec<&str> = matrix
+        .model
+        .permissions
+        .iter()
+        .take(matrix.model.declared)
+        .map(|permission| &*permission.name.text)
+        .collect();
+    compact(&json!({
+        "generation": live.generation,
+        "states": State::ALL.map(|(_, name)| name),
+        "permissions": permissions,
+        "total": matrix.model.clients.len(),
+        "matching": found.len(),
+        "offset": offset,
+        "clients": rows,
+    }))
+}
+
+fn is_such(matrix: &Matrix, client: usize, words: &[String]) -> bool {
+    if words.is_empty() {
+        return true;
+    }
+    let Some(entry) = matrix.model.clients.get(client) else { return false };
+    let mut text = entry.entry.name.text.to_string();
+    for alternative in &entry.entry.alternatives {
+        text += " ";
+        text += &alternative.words();
+    }
+    for permission in entry.permissions() {
+        if let Some(permission) = matrix.model.permissions.get(permission as usize) {
+            text += " ";
+            text += &permission.name.text;
+        }
+    }
+    has_all(&text, words)
+}
+
+/// One client entry; of its permissions, by their numbers, the states.
+fn row(matrix: &Matrix, client: usize) -> Option<Value> {
+    let entry = matrix.model.clients.get(client)?;
+    let cells: Map<String, Value> = matrix
+        .row(client)
+        .into_iter()
+        .map(|(permission, state)| (permission.to_string(), json!(state.name())))
+        .collect();
+    Some(json!({
+        "name": entry.entry.name.text,
+        "at": line(&entry.entry.name.place),
+        "who": entry.entry.alternatives.iter().map(|alternative| alternative.words()).collect::<Vec<_>>(),
+        "cells": cells,
+    }))
+}
+
+/// What stands behind one cell: by which roles, to which routes, under which conditions, and what forbids it.
+pub(super) fn grant(desk: &Desk, query: &Query) -> Answer {
+    let live = desk.running.live();
+    let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
+    let Some(client) = client_named(&matrix, query.text("client")) else {
+        return nothing("there is no such client entry");
+    };
+    let named =
+        |name: &str| matrix.model.permissions.iter().position(|permission| *permission.name.text == *name);
+    let permission = named(query.text("permission")).and_then(|number| u32::try_from(number).ok());
+    let Some(permission) = permission else { return nothing("there is no such permission") };
+    let Some(behind) = matrix.behind(client, permission) else {
+        return answered(StatusCode::OK, &json!({ "state": null }));
+    };
+    let routes: Vec<Value> = behind
+        .routes
+        .iter()
+        .map(|(route, conditions)| json!({ "route": route.text, "at": line(&route.place), "conditions": conditions }))
+        .collect();
+    let denies: Vec<Value> = behind
+        .denies
+        .iter()
+        .map(|(name, at, when, whole)| json!({ "name": name, "at": at, "while": when, "whole": whole }))
+        .collect();
+    answered(
+        StatusCode::OK,
+        &json!({ "state": behind.state.name(), "roles": behind.roles, "routes": routes, "denies": denies }),
+    )
+}
+
+fn client_named(matrix: &Matrix, name: &str) -> Option<usize> {
+    matrix.model.clients.iter().position(|client| *client.entry.name.text == *name)
+}
+
+/// What a certificate could say that the client entry of that `name` means.
+pub(super) fn client(desk: &Desk, query: &Query) -> Answer {
+    let live = desk.running.live();
+    let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
+    let client =
+        client_named(&matrix, query.text("name")).and_then(|client| matrix.model.clients.get(client));
+    let Some(client) = client else { return nothing("there is no such client entry") };
+    let example = example(client).map(|attributes| written(&attributes));
+    answered(StatusCode::OK, &json!({ "name": client.entry.name.text, "example": example }))
+}

@@ -1,0 +1,123 @@
+//! How things stand: now, in the last quarter of an hour, on each connection, and with what is trusted.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::super::body::{Answer, compact, json as answered};
+use super::super::headlines::{self, Sight};
+use super::Desk;
+use super::query::{Query, has_all};
+use crate::app::Running;
+use crate::identity::Expiry;
+use crate::telemetry::{Decision, Refused, Sample};
+
+/// Connections of one answer.
+const MOST_CONNECTIONS: usize = 1_000;
+
+pub(super) fn now_answer(desk: &Desk, _: &Query) -> Answer {
+    answered(StatusCode::OK, &now(&desk.running, &desk.running.refusals()))
+}
+
+/// How things stand now.
+pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Value {
+    let (census, now) = (running.census(), Timestamp::now());
+    let minute = running.past().last(60);
+    let sight = Sight { census: &census, samples: &minute, refusals, now };
+    let headlines = headlines::of(running, &sight);
+    json!({
+        "at": now,
+        "version": census.version,
+        "ready": census.ready,
+        "uptime_seconds": census.uptime_seconds,
+        "generation": census.generation,
+        "slots": { "used": census.slots_used, "limit": census.slots_limit },
+        "lobby": { "connections": census.lobby, "handshakes": census.handshakes },
+        "in_flight": { "used": census.in_flight, "limit": census.in_flight_limit, "queued": census.queued },
+        "backend": { "state": census.backend, "idle_connections": census.backend_idle_connections },
+        "headlines": headlines,
+        "sample": minute.last().map(|sample| columns(std::slice::from_ref(sample))),
+    })
+}
+
+/// The last quarter of an hour, a column for each figure.
+pub(super) fn history(desk: &Desk, _: &Query) -> Answer {
+    compact(&columns(&desk.running.past().samples()))
+}
+
+fn columns(samples: &[Sample]) -> Value {
+    let column = |figure: fn(&Sample) -> u32| json!(samples.iter().map(figure).collect::<Vec<_>>());
+    let decisions: Map<String, Value> = Decision::all()
+        .map(|decision| {
+            let counts: Vec<u32> = samples.iter().map(|sample| sample.decided(decision)).collect();
+            (decision.reason().to_owned(), json!(counts))
+        })
+        .collect();
+    json!({
+        "every_seconds": 1,
+        "at": samples.iter().map(|sample| sample.at.as_second()).collect::<Vec<_>>(),
+        "slots_used": column(|sample| sample.slots_used),
+        "lobby": column(|sample| sample.lobby),
+        "in_flight": column(|sample| sample.in_flight),
+        "queued": column(|sample| sample.queued),
+        "decisions": decisions,
+    })
+}
+
+/// Open connections, the oldest first: those whose source, client or state has all words of `q` in it.
+pub(super) fn connections(desk: &Desk, query: &Query) -> Answer {
+    let (words, limit) = (query.words("q"), query.number("limit", MOST_CONNECTIONS, MOST_CONNECTIONS));
+    let all = desk.running.connections();
+    let total = all.len();
+    let found: Vec<_> = all
+        .into_iter()
+        .filter(|view| {
+            let place = if view.slot { "slot" } else { "lobby" };
+            let client = view.client.as_deref().unwrap_or_default();
+            let text = format!("{} {client} {} {place} {}", view.source, view.state, view.grants.join(" "));
+            has_all(&text, &words)
+        })
+        .collect();
+    let matching = found.len();
+    let shown: Vec<_> = found.into_iter().take(limit).collect();
+    answered(StatusCode::OK, &json!({ "total": total, "matching": matching, "connections": shown }))
+}
+
+/// What expires, the first first, and what came of reloads.
+pub(super) fn trust(desk: &Desk, _: &Query) -> Answer {
+    let (running, now) = (&desk.running, Timestamp::now());
+    let live = running.live();
+    let expires: Vec<Value> = running.expiring().iter().map(|expiry| expires(expiry, now)).collect();
+    answered(
+        StatusCode::OK,
+        &json!({
+            "generation": live.generation,
+            "expires": expires,
+            "checks_revocation": live.trust.checks_revocation(),
+            "revoked": live.trust.revoked(),
+            "reload": running.reloads(),
+        }),
+    )
+}
+
+fn expires(expiry: &Expiry, now: Timestamp) -> Value {
+    let seconds = |from: Timestamp, until: Timestamp| until.duration_since(from).as_secs();
+    let warning = expiry.warning(now);
+    json!({
+        "kind": expiry.kind.name(),
+        "file": expiry.file,
+        "name": expiry.name,
+        "from": expiry.from,
+        "until": expiry.until,
+        "seconds_left": seconds(now, expiry.until),
+        "lifetime_seconds": seconds(expiry.from, expiry.until),
+        "state": match (&warning, now > expiry.until) {
+            (_, true) => "expired",
+            (Some(_), false) => "soon",
+            (None, false) => "good",
+        },
+        "help": warning.and_then(|warning| warning.help),
+    })
+}

@@ -1,0 +1,105 @@
+//! What the admin listener answers with: a whole body, or events for as long as somebody listens.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::Full;
+use serde::Serialize;
+use tokio::sync::mpsc::Receiver;
+
+/// An answer.
+pub(super) type Answer = Response<Body>;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// What comes, until nothing more can come.
+    Events(Receiver<Bytes>),
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Events(events) => {
+                events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(body) if body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// JSON as a program reads it, and a person too.
+pub(super) fn json(status: StatusCode, what: &impl Serialize) -> Answer {
+    written(status, serde_json::to_vec_pretty(what))
+}
+
+/// JSON that is long, and read by programs.
+pub(super) fn compact(what: &impl Serialize) -> Answer {
+    written(StatusCode::OK, serde_json::to_vec(what))
+}
+
+fn written(status: StatusCode, json: serde_json::Result<Vec<u8>>) -> Answer {
+    match json {
+        Ok(mut json) => {
+            json.push(b'\n');
+            typed(status, "application/json", Bytes::from(json))
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n"),
+    }
+}
+
+/// A line of text.
+pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
+    typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+/// Only these methods are answered.
+pub(super) fn not_allowed(methods: &'static str, why: &'static str) -> Answer {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// Bytes of a kind.
+pub(super) fn typed(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
+    with_type(status, kind, Body::Whole(Full::new(body)))
+}
+
+/// Events, as they come.
+pub(super) fn events(receiver: Receiver<Bytes>) -> Answer {
+    with_type(StatusCode::OK, "text/event-stream; charset=utf-8", Body::Events(receiver))
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}

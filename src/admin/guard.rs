@@ -1,0 +1,198 @@
+//! Who may ask the admin listener for more than health and counts: whoever is on this machine, or shows the token. A browser
+//! on this machine runs the scripts of strangers as well, and these may not.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+
+use super::body::{Answer, text};
+use crate::token::Token;
+
+/// The header by which the page shows that it is this server's own: no page of another origin can know its value, nor
+/// send it without being asked first.
+pub(super) const PAGE: HeaderName = HeaderName::from_static("x-sidegate-page");
+
+/// What the listener was told of who may ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guard<'g> {
+    /// It can be reached from other machines.
+    pub(super) exposed: bool,
+    /// What is to be shown.
+    pub(super) token: Option<&'g Token>,
+    /// What the page shows with what it has done.
+    pub(super) page: &'g str,
+}
+
+/// Why somebody gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barred {
+    /// What only those may have who are on this machine.
+    Exposed,
+    /// The token is wanted.
+    WithoutToken,
+    /// It was asked for by a name that could be a stranger's.
+    ByName,
+    /// A page of another origin asks.
+    Foreign,
+    /// A page asks for something to be done that is not this server's own.
+    NotThePage,
+}
+
+impl Barred {
+    pub(super) fn answer(self) -> Answer {
+        let refused = |why| text(StatusCode::FORBIDDEN, why);
+        match self {
+            Self::Exposed => refused(
+                "this listener is reachable from other machines and has no `admin.token_file`, so only /livez, /readyz and /metrics are served here\n",
+            ),
+            Self::ByName => refused(
+                "this listener is asked for by an address or as localhost; another name could be a stranger's\n",
+            ),
+            Self::Foreign => refused("this is not for pages of other origins\n"),
+            Self::NotThePage => refused("a reload is asked for by no web page but this server's own\n"),
+            Self::WithoutToken => {
+                let why = "the token of `admin.token_file` is wanted: `Authorization: Bearer …`\n";
+                let mut answer = text(StatusCode::UNAUTHORIZED, why);
+                let challenge = HeaderValue::from_static("Bearer realm=\"sidegate admin\"");
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                answer
+            }
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// Whether the page itself is given out: nothing of it is a secret, and it asks for the token.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn gives_page<B>(self, request: &Request<B>) -> Result<(), Barred> {
+        match self.token {
+            Some(_) => Ok(()),
+            None if self.exposed => Err(Barred::Exposed),
+            None => is_local(request),
+        }
+    }
+
+    /// Whether everything else is.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn gives_state<B>(self, request: &Request<B>) -> Result<(), Barred> {
+        if is_foreign(request.headers()) {
+            return Err(Barred::Foreign);
+        }
+        let Some(token) = self.token else { return self.gives_page(request) };
+        let shown = request.headers().get(header::AUTHORIZATION);
+        let is_shown = shown.is_some_and(|shown| token.is_shown_by(shown.as_bytes()));
+        if is_shown { Ok(()) } else { Err(Barred::WithoutToken) }
+    }
+
+    /// Whether anything is done: whoever comes with an origin is a page, and must be this server's.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn does<B>(self, request: &Request<B>) -> Result<(), Barred> {
+        self.gives_state(request)?;
+        let headers = request.headers();
+        let is_page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+        let is_ours = headers.get(PAGE).is_some_and(|shown| shown.as_bytes() == self.page.as_bytes());
+        if is_page && !is_ours { Err(Barred::NotThePage) } else { Ok(()) }
+    }
+}
+
+/// Whoever has a browser ask for a name of theirs that leads here (DNS rebinding) shows that name.
+fn is_local<B>(request: &Request<B>) -> Result<(), Barred> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if host.is_none_or(is_address) { Ok(()) } else { Err(Barred::ByName) }
+}
+
+/// Whether a `Host` is an address or this machine's own name, which lead nobody anywhere else.
+fn is_address(host: &str) -> bool {
+    let without_port = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    without_port.parse::<IpAddr>().is_ok()
+        || without_port.eq_ignore_ascii_case("localhost")
+        || without_port.to_ascii_lowercase().ends_with(".localhost")
+}
+
+/// Whether a browser asks for a page of another origin.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let by_site = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
+    let ours = text(header::HOST).unwrap_or_default();
+    let by_origin = text(header::ORIGIN).is_some_and(|origin| {
+        // Whatever ends TLS in front of this listener is of the same origin as the page.
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        host.is_none_or(|host| !host.eq_ignore_ascii_case(ours))
+    });
+    by_site || by_origin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(headers: &[(&str, &str)]) -> Request<()> {
+        let request = Request::get("/status");
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+    }
+
+    fn status(answer: Result<(), Barred>) -> u16 {
+        answer.map_or_else(|barred| barred.answer().status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_names_that_lead_here_are_served_without_a_token() {
+        let guard = Guard { exposed: false, token: None, page: "p" };
+        for host in ["127.0.0.1:9901", "localhost", "LOCALHOST:1", "[::1]:9901", "a.localhost:1", "10.1.2.3"]
+        {
+            assert_eq!(status(guard.gives_state(&asked(&[("host", host)]))), 200, "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9901", "", "[evil]:1"]
+        {
+            assert_eq!(status(guard.gives_state(&asked(&[("host", host)]))), 403, "{host}");
+            assert_eq!(status(guard.gives_page(&asked(&[("host", host)]))), 403, "{host}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_nobody_has_anything_without_it() {
+        let token = Token::read(b"0123456789abcdef").unwrap();
+        for exposed in [false, true] {
+            let guard = Guard { exposed, token: Some(&token), page: "p" };
+            assert_eq!(status(guard.gives_state(&asked(&[("host", "127.0.0.1")]))), 401);
+            let shown = [("host", "gate.example"), ("authorization", "Bearer 0123456789abcdef")];
+            assert_eq!(status(guard.gives_state(&asked(&shown))), 200);
+            assert_eq!(status(guard.gives_page(&asked(&[("host", "gate.example")]))), 200);
+        }
+        let exposed = Guard { exposed: true, token: None, page: "p" };
+        assert_eq!(status(exposed.gives_state(&asked(&[("host", "127.0.0.1")]))), 403);
+        assert_eq!(status(exposed.gives_page(&asked(&[("host", "127.0.0.1")]))), 403);
+    }
+
+    #[test]
+    fn pages_of_other_origins_get_nothing_and_have_nothing_done() {
+        let guard = Guard { exposed: false, token: None, page: "p" };
+        let host = ("host", "127.0.0.1:9901");
+        for foreign in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("origin", "http://127.0.0.1:9902"),
+        ] {
+            assert_eq!(status(guard.gives_state(&asked(&[host, foreign]))), 403, "{foreign:?}");
+            assert_eq!(status(guard.does(&asked(&[host, foreign, ("x-sidegate-page", "p")]))), 403);
+        }
+        let own = ("origin", "http://127.0.0.1:9901");
+        assert_eq!(status(guard.gives_state(&asked(&[host, own]))), 200);
+        assert_eq!(status(guard.does(&asked(&[host, own]))), 403);
+        assert_eq!(status(guard.does(&asked(&[host, own, ("x-sidegate-page", "q")]))), 403);
+        assert_eq!(status(guard.does(&asked(&[host, own, ("x-sidegate-page", "p")]))), 200);
+        assert_eq!(status(guard.does(&asked(&[host]))), 200, "no page at all");
+    }
+}

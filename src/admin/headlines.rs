@@ -1,0 +1,190 @@
+//! What stands out, in words: what somebody who is woken at night should read first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::app::{Census, Running};
+use crate::refusal::Reason;
+use crate::telemetry::{Decision, Refused, Sample};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// Requests fail, or are about to.
+    Critical,
+    /// Somebody should look.
+    Warning,
+    /// Worth knowing.
+    Notice,
+    /// All is well.
+    Fine,
+}
+
+/// One thing that stands out.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Headline {
+    pub(super) level: Level,
+    pub(super) text: String,
+    /// Since when, where that is known.
+    pub(super) since: Option<Timestamp>,
+    /// The view of the page that says more.
+    pub(super) view: &'static str,
+}
+
+impl Headline {
+    fn new(level: Level, view: &'static str, text: impl Into<String>) -> Self {
+        Self { level, text: text.into(), since: None, view }
+    }
+}
+
+/// What is looked at.
+#[derive(Debug)]
+pub(super) struct Sight<'s> {
+    pub(super) census: &'s Census,
+    /// The last minute.
+    pub(super) samples: &'s [Sample],
+    /// The newest first.
+    pub(super) refusals: &'s [Arc<Refused>],
+    pub(super) now: Timestamp,
+}
+
+const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What stands out of a running server, the worst first.
+pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
+    let mut all = Vec::new();
+    all.extend(backend(sight.census));
+    all.extend(slots(sight.census));
+    all.extend(refused(sight));
+    let warnings = running.expiring().into_iter().filter_map(|expiry| {
+        let level = if expiry.until < sight.now { Level::Critical } else { Level::Warning };
+        Some(Headline::new(level, "trust", expiry.warning(sight.now)?.message))
+    });
+    all.extend(warnings);
+    all.extend(reload(sight.census));
+    all.extend(dropped(sight.census));
+    if !running.is_serving() {
+        all.push(Headline::new(Level::Warning, "now", "the process is stopping, and takes nothing new"));
+    }
+    all.sort_by_key(|headline| headline.level);
+    if all.is_empty() {
+        all.push(fine(sight.samples));
+    }
+    all
+}
+
+fn backend(census: &Census) -> Option<Headline> {
+    let text = match census.backend {
+        "down" => "the backend is down: requests are answered 504",
+        "unwell" => "the backend says that it is not well",
+        "failing" => "the backend fails: the last connections to it could not be made",
+        _ => return None,
+    };
+    Some(Headline::new(Level::Critical, "now", text))
+}
+
+fn slots(census: &Census) -> Option<Headline> {
+    let Census { slots_used, slots_limit, .. } = *census;
+    if slots_used >= slots_limit {
+        let text = format!("all {slots_limit} connection slots are taken: newcomers are answered 504");
+        return Some(Headline::new(Level::Critical, "connections", text));
+    }
+    (slots_used * 10 >= slots_limit * 9).then(|| {
+        let text = format!("{slots_used} of {slots_limit} connection slots are taken");
+        Headline::new(Level::Warning, "connections", text)
+    })
+}
+
+/// The refusals of the last minute: how many, and whom most of them are about.
+fn refused(sight: &Sight<'_>) -> Option<Headline> {
+    let total: u64 = sight.samples.iter().map(refused_in).sum();
+    if total == 0 {
+        return None;
+    }
+    let from = sight.now.saturating_sub(MINUTE).unwrap_or(sight.now);
+    let mut groups: HashMap<(Option<&str>, Reason), Vec<&Refused>> = HashMap::new();
+    for refused in sight.refusals.iter().filter(|refused| refused.time >= from) {
+        groups.entry((refused.client.as_deref(), refused.reason)).or_default().push(refused);
+    }
+    let count = if total == 1 { "1 refusal".to_owned() } else { format!("{total} refusals") };
+    // A client that is known weighs more than strangers, of whom there are always some.
+    let weight = |((client, reason), group): &(&(Option<&str>, Reason), &Vec<&Refused>)| {
+        (client.is_some() && *reason != Reason::NotAuthenticated, group.len())
+    };
+    let Some((key, group)) = groups.iter().max_by_key(weight) else {
+        return Some(Headline::new(Level::Notice, "refusals", format!("{count} in the last minute")));
+    };
+    let level = if key.0.is_some() { Level::Warning } else { Level::Notice };
+    let text = format!("{count} in the last minute: {}", story(key.0, group));
+    let since = beginning(sight.refusals, *key);
+    Some(Headline { since, ..Headline::new(level, "refusals", text) })
+}
+
+fn refused_in(sample: &Sample) -> u64 {
+    let refused =
+        Decision::all().zip(sample.decisions).filter(|(decision, _)| *decision != Decision::Forwarded);
+    refused.map(|(_, count)| u64::from(count)).sum()
+}
+
+/// What happened to one client, by its newest refusal.
+fn story(client: Option<&str>, group: &[&Refused]) -> String {
+    let Some(newest) = group.first() else { return String::new() };
+    let times = match group.len() {
+        1 => String::new(),
+        times => format!(" ({times} times)"),
+    };
+    let who = client.map_or_else(|| "somebody".to_owned(), |client| format!("`{client}`"));
+    match newest.reason {
+        Reason::NotAuthenticated => format!("strangers without a certificate{times}"),
+        Reason::InvalidCertificate => format!("{who} has no valid certificate{times}: {}", newest.detail),
+        Reason::InsufficientPermissions => match &newest.rule {
+            Some(rule) => format!("`{}` forbids it to {who}{times}", rule.name),
+            None => format!("{who}{times}: {}", newest.detail),
+        },
+        reason => format!("{who} got {} {times}: {}", reason.row().status.as_u16(), newest.detail)
+            .replace("  ", " "),
+    }
+}
+
+/// When it began, as far back as refusals are kept.
+fn beginning(refusals: &[Arc<Refused>], (client, reason): (Option<&str>, Reason)) -> Option<Timestamp> {
+    let same = |it: &&Arc<Refused>| it.client.as_deref() == client && it.reason == reason;
+    refusals.iter().rev().find(same).map(|first| first.time)
+}
+
+fn reload(census: &Census) -> Option<Headline> {
+    if census.reload.success {
+        return None;
+    }
+    let last = census.reload.recent.first()?;
+    let problems = match last.diagnostics.len() {
+        1 => "1 problem".to_owned(),
+        problems => format!("{problems} problems"),
+    };
+    let text = format!("the last reload was refused for {problems}: what was in force before still is");
+    Some(Headline { since: Some(last.at), ..Headline::new(Level::Warning, "trust", text) })
+}
+
+fn dropped(census: &Census) -> Option<Headline> {
+    let dropped = census.audit_dropped;
+    let text = match dropped {
+        0 => return None,
+        1 => "1 audit record was lost since the start".to_owned(),
+        dropped => format!("{dropped} audit records were lost since the start"),
+    };
+    Some(Headline::new(Level::Warning, "now", text))
+}
+
+fn fine(samples: &[Sample]) -> Headline {
+    let forwarded: u64 = samples.iter().map(|sample| u64::from(sample.decided(Decision::Forwarded))).sum();
+    let text = match forwarded {
+        0 => "nothing stands out: no requests in the last minute".to_owned(),
+        1 => "nothing stands out: 1 request in the last minute, and it was forwarded".to_owned(),
+        forwarded => format!("nothing stands out: {forwarded} requests in the last minute, all forwarded"),
+    };
+    Headline::new(Level::Fine, "now", text)
+}

@@ -1,0 +1,80 @@
+//! Identities that a person writes down instead of proving: `common_name=order-producer,organization=Shop`; and, for an entry
+//! of a policy, a certificate that it would mean.
+
+use super::check::Client;
+use super::diff::certificate_for;
+use super::matching::spelled;
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::identity::{Attribute, Identity};
+
+/// Who `k=v,k=v` is. A comma inside a value is written `\,`.
+pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic> {
+    let mut attributes = Vec::new();
+    for pair in split(text) {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Diagnostic::error("bad-client", format!("`{pair}` is not `key=value`")).help(
+                "write what a certificate says, as in `common_name=order-producer,organization=Shop`",
+            ));
+        };
+        let name = name.trim();
+        let Some(attribute) = Attribute::named(name) else {
+            let help = did_you_mean(name, Attribute::ALL.map(Attribute::name)).unwrap_or_else(|| {
+                format!("the keys are {}", Attribute::ALL.map(Attribute::name).join(", "))
+            });
+            return Err(Diagnostic::error("bad-client", format!("unknown key `{name}`")).help(help));
+        };
+        attributes.push((attribute, spelled(attribute, value)));
+    }
+    Ok(Identity::of_attributes(attributes))
+}
+
+fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, parts.last_mut()) {
+            ('\\', Some(part)) if characters.peek() == Some(&',') => part.extend(characters.next()),
+            (',', _) => parts.push(String::new()),
+            (character, Some(part)) => part.push(character),
+            _ => {}
+        }
+    }
+    parts.retain(|part| !part.trim().is_empty());
+    parts
+}
+
+/// What a certificate could say that a client entry means, by the first alternative for which one can be thought of.
+pub(crate) fn example(client: &Client) -> Option<Vec<(Attribute, String)>> {
+    client.entry.alternatives.iter().find_map(certificate_for)
+}
+
+/// As [`identity_of_attributes`] reads it.
+pub(crate) fn written(attributes: &[(Attribute, String)]) -> String {
+    let pairs = attributes.iter().map(|(key, value)| format!("{key}={}", value.replace(',', "\\,")));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Source;
+
+    #[test]
+    fn an_entry_s_example_is_meant_by_it_and_can_be_written_down() {
+        let policy = r#"version: 1
+permissions: { p: [GET /] }
+clients:
+  - { name: a, match: { uri: "spiffe://shop.example/ns/orders/sa/*", organization: "Shop, Ltd" }, permissions: [p] }
+  - { name: b, match: [{ common_name: "{tenant}-reader" }, { dns: b.example }], permissions: [p] }
+  - { name: c, match: { ip: 10.0.0.0/8 }, permissions: [p] }
+  - { name: d, match: { any: true }, permissions: [p] }
+"#;
+        let (model, _) = super::super::model(&[Source::new("p.yaml", policy)]).unwrap();
+        for client in &model.clients {
+            let example = example(client).unwrap();
+            let identity = identity_of_attributes(&written(&example)).unwrap();
+            let is_meant = client.entry.alternatives.iter().any(|alternative| alternative.holds(&identity));
+            assert!(is_meant, "{}: {example:?}", client.entry.name.text);
+        }
+    }
+}

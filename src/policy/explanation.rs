@@ -1,0 +1,42 @@
+//! A decision with everything that speaks for and against it, as programs read it: for `policy explain --format json` and for
+//! the admin API.
+
+use serde_json::{Value, json};
+
+use super::trace::{Finding, Reading, line};
+use super::{Denied, Permit};
+
+/// The decision, the rule that made it, and what granted, forbade or nearly granted the request. Stable.
+pub(crate) fn explanation(verdict: &Result<Permit, Denied>, reading: Reading<'_, '_>) -> Value {
+    let rule = match verdict {
+        Ok(permit) => Some(permit.rule()),
+        Err(denied) => denied.rule(),
+    };
+    let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };
+    let misses = if verdict.is_ok() { Vec::new() } else { reading.near_misses() };
+    let misses: Vec<Value> = misses
+        .iter()
+        .map(|miss| {
+            json!({
+                "name": miss.entry.text, "permission": miss.permission.text, "route": miss.route.text,
+                "at": line(&miss.entry.place), "because": miss.because,
+            })
+        })
+        .collect();
+    json!({
+        "decision": if verdict.is_ok() { "allow" } else { "deny" },
+        "upgrade": verdict.as_ref().is_ok_and(Permit::upgrade),
+        "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
+        "clients": reading.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
+        "grants": findings(reading.grants()),
+        "denies": findings(reading.denies()),
+        "near_misses": misses,
+    })
+}
+
+fn finding(finding: &Finding<'_>) -> Value {
+    json!({
+        "name": finding.entry.text, "at": line(&finding.entry.place), "roles": finding.roles,
+        "permission": finding.permission.text, "route": finding.route.text, "route_at": line(&finding.route.place),
+    })
+}

@@ -1,0 +1,147 @@
+//! The last quarter of an hour, a sample a second, so that whoever looks now sees what led here. Its memory is fixed.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Counters, DECISIONS, Decision};
+
+/// A sample a second, for fifteen minutes.
+const MOST_SAMPLES: usize = 15 * 60;
+
+/// What is counted from the start on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    decisions: [u64; DECISIONS],
+}
+
+impl Totals {
+    /// What all workers have counted together.
+    #[must_use]
+    pub fn of<'c>(all: impl Iterator<Item = &'c Counters>) -> Self {
+        let mut totals = Self::default();
+        for counters in all {
+            for (total, decision) in totals.decisions.iter_mut().zip(Decision::all()) {
+                *total += counters.decisions(decision);
+            }
+        }
+        totals
+    }
+}
+
+/// One second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// Its end.
+    pub at: Timestamp,
+    /// Connections with a slot.
+    pub slots_used: u32,
+    /// Connections without.
+    pub lobby: u32,
+    /// Requests that the backend works on.
+    pub in_flight: u32,
+    /// Requests that wait for that.
+    pub queued: u32,
+    /// How often each was decided in it, in the order of [`Decision::all`].
+    pub decisions: [u32; DECISIONS],
+}
+
+impl Sample {
+    /// How often that was decided in it.
+    #[must_use]
+    pub fn decided(&self, which: Decision) -> u32 {
+        let mut all = Decision::all().zip(self.decisions);
+        all.find(|(decision, _)| *decision == which).map_or(0, |(_, count)| count)
+    }
+}
+
+/// The last samples.
+#[derive(Debug)]
+pub struct History {
+    past: Mutex<Past>,
+    /// Counts the samples; whoever waits for the next one waits here.
+    ticks: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    samples: VecDeque<Sample>,
+    before: Totals,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let samples = VecDeque::with_capacity(MOST_SAMPLES);
+        let past = Past { samples, before: Totals::default() };
+        Self { past: Mutex::new(past), ticks: watch::Sender::new(0) }
+    }
+}
+
+impl History {
+    /// Adds a sample; what is counted in it is what has grown since the one before.
+    pub fn add(&self, mut sample: Sample, totals: Totals) {
+        {
+            let mut past = self.past();
+            let grown = totals.decisions.iter().zip(past.before.decisions);
+            for (count, (now, before)) in sample.decisions.iter_mut().zip(grown) {
+                *count = u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
+            }
+            past.before = totals;
+            if past.samples.len() >= MOST_SAMPLES {
+                past.samples.pop_front();
+            }
+            past.samples.push_back(sample);
+        }
+        self.ticks.send_modify(|count| *count += 1);
+    }
+
+    /// All samples, the oldest first.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        self.past().samples.iter().copied().collect()
+    }
+
+    /// The last so many of them.
+    #[must_use]
+    pub fn last(&self, count: usize) -> Vec<Sample> {
+        let past = self.past();
+        past.samples.iter().skip(past.samples.len().saturating_sub(count)).copied().collect()
+    }
+
+    /// Whoever waits for samples.
+    #[must_use]
+    pub fn ticks(&self) -> watch::Receiver<u64> {
+        self.ticks.subscribe()
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        // Nothing panics while it is held.
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_a_quarter_of_an_hour_and_no_more() {
+        let history = History::default();
+        let capacity = history.past().samples.capacity();
+        let counters = Counters::default();
+        for second in 0..5_000 {
+            counters.decided(Decision::Forwarded);
+            let sample = Sample { slots_used: second, ..Sample::default() };
+            history.add(sample, Totals::of(std::iter::once(&counters)));
+        }
+        let samples = history.samples();
+        assert_eq!(samples.len(), MOST_SAMPLES);
+        assert_eq!(samples.last().map(|sample| sample.slots_used), Some(4_999));
+        assert!(samples.iter().all(|sample| sample.decided(Decision::Forwarded) == 1));
+        assert_eq!(history.past().samples.capacity(), capacity);
+        assert!(capacity * size_of::<Sample>() < 256 * 1024, "{}", capacity * size_of::<Sample>());
+        assert_eq!(history.last(2).len(), 2);
+    }
+}

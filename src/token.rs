@@ -1,0 +1,89 @@
+//! A bearer token: the secret by which whoever asks shows that they may (`admin.token_file`). What is kept of it is a
+//! digest, so it can be printed by nothing.
+
+use std::fmt;
+
+use aws_lc_rs::{constant_time, digest};
+
+/// Shorter ones can be tried out.
+const SHORTEST: usize = 16;
+const LONGEST: usize = 4_096;
+
+/// SHA-256 of a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Token {
+    /// Reads what a file holds: one token, with or without a line's end.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn read(bytes: &[u8]) -> Result<Self, &'static str> {
+        let token = bytes.trim_ascii();
+        if token.len() < SHORTEST {
+            return Err("it has fewer than 16 characters, which can be tried out");
+        }
+        if token.len() > LONGEST {
+            return Err("it is longer than 4096 characters");
+        }
+        if !token.iter().all(u8::is_ascii_graphic) {
+            return Err("it has spaces or characters beyond ASCII in it, and could not be sent in a header");
+        }
+        Ok(Self(sha256(token)))
+    }
+
+    /// Whether that is it. Takes as long for one wrong text as for another.
+    #[must_use]
+    pub fn is(&self, shown: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &sha256(shown)).is_ok()
+    }
+
+    /// Whether an `Authorization` header shows it.
+    #[must_use]
+    pub fn is_shown_by(&self, authorization: &[u8]) -> bool {
+        let (scheme, shown) = authorization.split_at_checked(7).unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"bearer ") && self.is(shown.trim_ascii())
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    for (to, from) in digest.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
+        *to = *from;
+    }
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_token_opens() {
+        let token = Token::read(b"0123456789abcdef\n").unwrap();
+        assert!(token.is(b"0123456789abcdef"));
+        assert!(
+            token.is_shown_by(b"Bearer 0123456789abcdef") && token.is_shown_by(b"bearer  0123456789abcdef")
+        );
+        for wrong in
+            ["", "Bearer", "Bearer ", "Basic 0123456789abcdef", "Bearer 0123456789abcdeF", "0123456789abcdef"]
+        {
+            assert!(!token.is_shown_by(wrong.as_bytes()), "{wrong}");
+        }
+        assert_eq!(format!("{token:?}"), "Token");
+    }
+
+    #[test]
+    fn what_could_be_guessed_or_not_be_sent_is_none() {
+        let long = "x".repeat(5_000);
+        for wrong in ["", "\n", "short", "with a space in it, long", "ümlaute sind lang genug", &long] {
+            assert!(Token::read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
