@@ -255,7 +255,7 @@ deny:
         assert_eq!(row(1), said(&[("read", "restricted"), ("write", "denied")]));
         let behind = matrix.behind(0, 3).unwrap();
         assert_eq!(behind.roles, ["all"]);
-        assert_eq!(behind.denies, [("no-erasing", "p.yaml:17".to_owned(), Vec::new(), true)]);
+        assert_eq!(behind.denies, [("no-erasing", "p.yaml:16".to_owned(), Vec::new(), true)]);
         let behind = matrix.behind(1, 0).unwrap();
         assert_eq!(behind.routes[0].1, ["the address is in `10.0.0.0/8`"]);
         assert!(matrix.behind(1, 3).is_none());
