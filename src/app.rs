@@ -23,9 +23,9 @@ use crate::forward::{self, Backend, Check, Health};
 use crate::identity::Expiry;
 use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
-use crate::live::Live;
+use crate::live::{Live, Tried};
 use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
-use crate::telemetry::{Audit, Counters, Dropped};
+use crate::telemetry::{Audit, Counted, Counters, Differed, Dropped, Trials};
 use crate::worker::{self, Handle, Shared};
 use crate::{admin, telemetry, version};
 
@@ -65,6 +65,10 @@ pub struct Census {
     pub uptime_seconds: u64,
     /// Counts the snapshots of policy and trust that were put in force.
     pub generation: u64,
+    /// What becomes of what the policy denies: `enforce` or `audit`.
+    pub mode: &'static str,
+    /// The policy that is tried beside it, if one is.
+    pub shadow: Option<ShadowStatus>,
     /// Worker threads.
     pub workers: usize,
     /// Connection slots that are taken.
@@ -97,6 +101,21 @@ pub struct Census {
     pub reload: Summary,
     /// What expires, the first first.
     pub expires: Vec<Expires>,
+}
+
+/// A policy that is tried beside the one in force, and what that has shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowStatus {
+    /// How the configuration names it.
+    pub policies: String,
+    /// Mistakes in what was read last; with any, what was judged before still is.
+    pub problems: usize,
+    /// Since when it is judged beside this very policy; nothing where it never could be.
+    pub since: Option<Timestamp>,
+    /// Where the two differed since then, by the rule that makes the difference.
+    pub differences: Vec<Counted>,
+    /// The last of these, the newest first.
+    pub recent: Vec<Differed>,
 }
 
 /// One thing that expires, and when.
@@ -135,6 +154,11 @@ impl Running {
         self.admission.lobby.evicted(bound)
     }
 
+    /// What trials on live traffic have shown, of each worker.
+    pub fn trials(&self) -> impl Iterator<Item = &Trials> {
+        self.workers.iter().map(|handle| &handle.worker().trials)
+    }
+
     /// The counters of each worker.
     pub fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.workers.iter().map(|handle| &handle.worker().counters)
@@ -151,6 +175,14 @@ impl Running {
         self.reloads.ask_and_wait(Trigger::Request).await
     }
 
+    fn shadow(&self, live: &Live) -> Option<ShadowStatus> {
+        let Tried { named, problems, .. } = live.tried.as_ref()?;
+        let since = live.shadow().map(|shadow| shadow.since);
+        let shown = since.map(|since| Trials::since(self.trials(), since));
+        let (differences, recent) = shown.unwrap_or_default();
+        Some(ShadowStatus { policies: named.clone(), problems: *problems, since, differences, recent })
+    }
+
     fn expires(&self) -> Vec<Expires> {
         let now = Timestamp::now();
         let mut all: Vec<_> = self.live.load().expiries().map(|expiry| Expires::of(expiry, now)).collect();
@@ -165,12 +197,15 @@ impl Running {
     /// How things stand.
     pub fn census(&self) -> Census {
         let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
+        let live = self.live.load();
         Census {
             version: version::VERSION,
             commit: version::COMMIT,
             ready: self.is_ready(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            generation: self.live.load().generation,
+            generation: live.generation,
+            mode: live.mode.name(),
+            shadow: self.shadow(&live),
             workers: self.workers.len(),
             slots_used: self.admission.slots().used(),
             slots_limit: self.admission.slots().limit(),

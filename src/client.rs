@@ -29,6 +29,8 @@ pub struct Client {
     generation: u64,
     /// What the policy gives it.
     pub rights: Rights,
+    /// What the policy that is tried beside it would give.
+    pub shadow: Option<Rights>,
     /// How much of the service it may take.
     pub allowance: Allowance,
     /// How the backend is told who it is.
@@ -69,6 +71,7 @@ impl Client {
             headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
             name: name.to_owned(),
             told: live.keeps_records.then(|| Told::of(&verdict.identity)),
+            shadow: live.shadow().map(|shadow| shadow.policy.rights(&verdict.identity)),
             rights,
             chain,
         })

@@ -23,7 +23,7 @@ use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Missing, Pin, Usage};
-use crate::policy::Network;
+use crate::policy::{Mode, Network};
 use crate::target;
 use crate::telemetry::{Destination, Format};
 
@@ -59,6 +59,10 @@ pub struct Config {
     pub queue: admission::Queue,
     /// The policy: a file or a folder.
     pub policies: Located<PathBuf>,
+    /// A policy that is judged beside it: a file or a folder.
+    pub shadow_policies: Option<Located<PathBuf>>,
+    /// What becomes of what the policy denies, where it is said.
+    pub mode: Option<Located<Mode>>,
     /// What a path may hold.
     pub paths: target::Rules,
     /// The bounds on connections.
@@ -154,6 +158,12 @@ impl Config {
             Some(config) if draft.diagnostics.is_empty() => Ok(config),
             _ => Err(draft.diagnostics),
         }
+    }
+
+    /// What becomes of what the policy denies.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode.as_ref().map(|mode| mode.value).unwrap_or_default()
     }
 
     /// The bounds of the whole process.
@@ -273,6 +283,8 @@ impl<'a> Draft<'a> {
             max_in_flight,
             queue,
             policies: policies?,
+            shadow_policies: self.optional_path(&root, "shadow_policies"),
+            mode: self.read(&root, "mode", |reader, node| reader.choice(node, &Mode::ALL)),
             paths,
             limits: limits_read,
             patience,

@@ -175,7 +175,7 @@ impl Connection {
         let (live, now) = (worker.live.load(), Timestamp::now());
         match peer.client(&worker.verdicts, &live, now) {
             Ok(client) => {
-                self.exchanges.review(&live.policy, &client.rights, now);
+                self.exchanges.review(&live, &client.rights, now);
                 false
             }
             Err(_) => peer.has_fallen(),

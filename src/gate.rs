@@ -131,11 +131,12 @@ fn enter(
         now,
         upgrade: headers::switch_asked(request),
     };
-    let permit = live.policy.authorize(&client.rights, &question).map_err(|denied| {
-        recording.denied_by(denied.rule());
-        not_permitted(request)
-    })?;
-    recording.decided_by(Some(permit.rule()));
+    let verdict = live.policy.authorize(&client.rights, &question);
+    recording.judged(&verdict);
+    if let Some((since, difference)) = live.difference(client.shadow.as_ref(), &question, &verdict) {
+        recording.differs(since, difference, &client, &target);
+    }
+    let permit = live.mode.permit(verdict, &question).map_err(|_| not_permitted(request))?;
 
     let switches = permit.upgrade();
     let entry = worker

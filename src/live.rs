@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::connection::{self, Patience};
@@ -11,7 +12,7 @@ use crate::diagnostic::Source;
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{Expiry, Trust};
-use crate::policy::{Network, Policy};
+use crate::policy::{Denied, Difference, Mode, Network, Permit, Policy, Question, Rights, Shadow, Verdict};
 use crate::target;
 use crate::token::Token;
 
@@ -24,6 +25,10 @@ pub struct Live {
     pub policy: Policy,
     /// The texts that it was compiled from.
     pub sources: Arc<[Arc<Source>]>,
+    /// What becomes of what it denies.
+    pub mode: Mode,
+    /// A policy that is tried beside it, if one is named.
+    pub tried: Option<Tried>,
     /// Who says who they are.
     pub trust: Trust,
     /// The server's side of TLS, for new connections.
@@ -68,7 +73,42 @@ impl<T> Clone for Made<T> {
     }
 }
 
+/// A policy that is tried beside the one in force (`shadow_policies`).
+#[derive(Debug)]
+pub struct Tried {
+    /// How the configuration names it.
+    pub named: String,
+    /// What is judged. A mistake leaves what was there; at first that is nothing.
+    pub shadow: Option<Made<Shadow>>,
+    /// How many mistakes are in what was read last.
+    pub problems: usize,
+}
+
 impl Live {
+    /// Whether a request may go to the backend, or go on there.
+    ///
+    /// # Errors
+    /// The denial that is in force.
+    pub fn permit(&self, rights: &Rights, question: &Question<'_>) -> Result<Permit, Denied> {
+        self.mode.permit(self.policy.authorize(rights, question), question)
+    }
+
+    /// The policy that is judged beside the one in force.
+    pub fn shadow(&self) -> Option<&Shadow> {
+        self.tried.as_ref()?.shadow.as_ref().map(|made| &*made.value)
+    }
+
+    /// Where it differs from a verdict of the one in force. The rights are those that it gives to the client.
+    pub fn difference(
+        &self,
+        rights: Option<&Rights>,
+        question: &Question<'_>,
+        verdict: &Verdict,
+    ) -> Option<(Timestamp, Difference)> {
+        let (shadow, rights) = self.shadow().zip(rights)?;
+        Some((shadow.since, shadow.difference(rights, question, verdict)?))
+    }
+
     /// Everything of it that expires: the server's certificates, client CAs, CRLs.
     pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
         self.server_expiries.iter().cloned().chain(self.trust.expiries())

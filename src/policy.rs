@@ -2,7 +2,8 @@
 //!
 //! From text to decision in four steps, each a module: `document` (the shape of a file, part by part), `check` (names
 //! looked up, every mistake found), `compile` (one tree of routes, one index of clients), and [`Policy::authorize`].
-//! Beside the road stand the tools for authors, which work on the checked model.
+//! From its verdict to the leave to go on is one step more, [`Mode::permit`]. Beside the road stand the tools for authors,
+//! which work on the checked model.
 //!
 //! A deny beats every grant, the order of entries never matters, and what is unclear is denied.
 
@@ -18,10 +19,12 @@ pub(crate) mod history;
 pub(crate) mod lint;
 mod matching;
 pub(crate) mod matrix;
+mod mode;
 mod pattern;
 mod rights;
 mod route;
 pub(crate) mod schema;
+mod shadow;
 pub(crate) mod suggest;
 pub(crate) mod trace;
 pub(crate) mod trial;
@@ -33,6 +36,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::diagnostic::{Diagnostic, Source, first_ones};
 use crate::identity::Identity;
@@ -42,8 +46,10 @@ pub use condition::Network;
 use condition::Unclear;
 use document::Document;
 pub(crate) use document::Word;
+pub use mode::{Mode, Permit};
 pub use rights::Rights;
 use rights::{Clients, Holder, Holdings};
+pub use shadow::{Change, Difference, Shadow, rule_of};
 use trie::{Entry, Trie};
 
 /// A policy, ready to decide.
@@ -78,14 +84,21 @@ pub struct Question<'a> {
     pub upgrade: Option<&'a str>,
 }
 
-/// The proof that a policy allows a request; nothing else can make one.
+impl Question<'_> {
+    /// Whether the client asks to switch to the one protocol that can be permitted.
+    fn asks_to_switch(&self) -> bool {
+        self.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    }
+}
+
+/// A policy's yes.
 #[derive(Clone, Debug)]
-pub struct Permit {
+pub struct Granted {
     rule: Arc<Rule>,
     upgrade: bool,
 }
 
-impl Permit {
+impl Granted {
     /// The client entry that grants it.
     #[must_use]
     pub const fn rule(&self) -> &Arc<Rule> {
@@ -113,8 +126,11 @@ impl Denied {
     }
 }
 
+/// What a policy says about a request. What comes of it is a matter of the [`Mode`].
+pub type Verdict = Result<Granted, Denied>;
+
 /// An entry of a policy that decided, as audit records name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// The entry's `name`.
     pub name: Box<str>,
@@ -212,7 +228,7 @@ impl Policy {
     ///
     /// # Errors
     /// The deny rule that forbids it, or none if no grant allows it.
-    pub fn authorize(&self, rights: &Rights, question: &Question<'_>) -> Result<Permit, Denied> {
+    pub fn authorize(&self, rights: &Rights, question: &Question<'_>) -> Verdict {
         let mut decision = Decision::new(self, rights, question);
         match self.trie.walk(question.target.segments(), |entries| decision.consider(entries)) {
             ControlFlow::Break(verdict) => verdict,
@@ -276,8 +292,6 @@ struct Decision<'d> {
     upgrade: bool,
 }
 
-type Verdict = Result<Permit, Denied>;
-
 impl<'d> Decision<'d> {
     fn new(policy: &'d Policy, rights: &'d Rights, question: &'d Question<'d>) -> Self {
         Self {
@@ -286,7 +300,7 @@ impl<'d> Decision<'d> {
             question,
             bit: policy.trie.bit(question.target.method()),
             denies: !policy.denies.is_empty() || !rights.denies.is_empty(),
-            switches: question.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")),
+            switches: question.asks_to_switch(),
             grant: None,
             upgrade: false,
         }
@@ -304,7 +318,7 @@ impl<'d> Decision<'d> {
         }
         match self.grant {
             Some(holder) if !self.denies && self.upgrade == self.switches => {
-                ControlFlow::Break(Ok(Permit { rule: holder.rule.clone(), upgrade: self.upgrade }))
+                ControlFlow::Break(Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }))
             }
             _ => ControlFlow::Continue(()),
         }
@@ -341,7 +355,7 @@ impl<'d> Decision<'d> {
 
     fn verdict(self) -> Verdict {
         match self.grant {
-            Some(holder) => Ok(Permit { rule: holder.rule.clone(), upgrade: self.upgrade }),
+            Some(holder) => Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }),
             None => Err(Denied { rule: None }),
         }
     }

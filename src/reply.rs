@@ -16,9 +16,10 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::connection::{Asked, Busy, Connection};
 use crate::forward::{Answer, BrokenOff, Times};
-use crate::policy::Rule;
-use crate::refusal::{Reader, Refusal};
-use crate::telemetry::{self, Decision, Record, Refused, RequestId, kept_chain, kept_name};
+use crate::policy::{Denied, Difference, Rule, Verdict, rule_of};
+use crate::refusal::{Reader, Reason, Refusal};
+use crate::target::Target;
+use crate::telemetry::{self, Decision, Differed, Record, Refused, RequestId, kept_chain, kept_name};
 
 /// The body of an answer. While it lives the connection is busy; when it ends, however it ends, the decision is
 /// recorded.
@@ -42,12 +43,18 @@ enum Source {
 pub struct Ending {
     /// Written at the end, if records are kept.
     record: Option<Box<Recorded>>,
-    decision: Decision,
+    /// What was done.
+    done: Decision,
+    /// Whether the policy denies it.
+    on_trial: bool,
     status: u16,
     bytes: u64,
     connection: Arc<Connection>,
     busy: Busy,
 }
+
+/// What a policy's no comes to where it is enforced.
+const DENIED: Decision = Decision::Refused(Reason::InsufficientPermissions);
 
 /// What is known of a request while it is decided.
 pub struct Recording {
@@ -57,14 +64,14 @@ pub struct Recording {
     started: Instant,
     request_id: RequestId,
     reader: Reader,
+    /// The policy's no, which may let it pass all the same.
+    denied: Option<Denied>,
     /// Once the backend has answered.
     times: Option<Times>,
     /// Only where records are kept.
     record: Option<Box<Recorded>>,
     /// What was asked, once that is going to be refused.
     asked: Option<Box<telemetry::Asked>>,
-    /// The rule that forbade it.
-    denied_by: Option<Arc<Rule>>,
 }
 
 /// The parts of an audit record that are known before its end.
@@ -77,6 +84,7 @@ struct Recorded {
     path: String,
     client: Option<Arc<Client>>,
     rule: Option<Arc<Rule>>,
+    difference: Option<Difference>,
 }
 
 impl Recording {
@@ -97,6 +105,7 @@ impl Recording {
                 path: path.to_owned(),
                 client: None,
                 rule: None,
+                difference: None,
             })
         });
         Self {
@@ -106,10 +115,10 @@ impl Recording {
             started,
             request_id,
             reader,
+            denied: None,
             times: None,
             record,
             asked: None,
-            denied_by: None,
         }
     }
 
@@ -137,17 +146,23 @@ impl Recording {
         }
     }
 
-    /// This rule decided, or none did.
-    pub fn decided_by(&mut self, rule: Option<&Arc<Rule>>) {
+    /// So the policy in force has decided.
+    pub fn judged(&mut self, verdict: &Verdict) {
+        self.denied = verdict.as_ref().err().cloned();
         if let Some(record) = &mut self.record {
-            record.rule = rule.map(Arc::clone);
+            record.rule = rule_of(verdict).map(Arc::clone);
         }
     }
 
-    /// A rule forbids it, or nothing allows it.
-    pub fn denied_by(&mut self, rule: Option<&Arc<Rule>>) {
-        self.denied_by = rule.map(Arc::clone);
-        self.decided_by(rule);
+    /// The policy that is tried beside it, since then, has decided otherwise.
+    pub fn differs(&mut self, since: Timestamp, difference: Difference, client: &Client, target: &Target) {
+        let id = (self.time, self.request_id.as_str());
+        let asked = (target.method().as_str(), target.path());
+        let differed = Differed::of(id, &client.name, asked, &difference);
+        self.connection.worker.trials.differ(since, &difference, differed);
+        if let Some(record) = &mut self.record {
+            record.difference = Some(difference);
+        }
     }
 
     /// It is going to be refused, and asked this. Of the headers those are kept that the policy looks at.
@@ -197,6 +212,8 @@ impl Recording {
     fn keep(&mut self, refusal: &Refusal) {
         let Connection { worker, peer, .. } = &*self.connection;
         let introduced = peer.introduced();
+        // Let pass on trial, it may be refused for something else.
+        let is_denied = self.denied.as_ref().filter(|_| refusal.reason() == Reason::InsufficientPermissions);
         worker.refusals.keep(Refused {
             time: Timestamp::now(),
             judged_at: self.time,
@@ -208,7 +225,7 @@ impl Recording {
             request: self.asked.take().map(|asked| *asked).unwrap_or_default(),
             reason: refusal.reason(),
             detail: refusal.detail().into(),
-            rule: self.denied_by.take(),
+            rule: is_denied.and_then(|denied| denied.rule().cloned()),
         });
     }
 
@@ -225,16 +242,22 @@ impl Recording {
         Reply { body, ending: Some(self.ending(decision, status)) }
     }
 
-    fn ending(self, decision: Decision, status: u16) -> Ending {
-        let counters = &self.connection.worker.counters;
-        counters.decided(decision);
+    fn ending(self, done: Decision, status: u16) -> Ending {
+        let worker = &self.connection.worker;
+        let counters = &worker.counters;
+        counters.decided(done);
+        let let_pass = self.denied.filter(|_| done != DENIED);
+        if let Some(denied) = &let_pass {
+            worker.trials.let_pass(denied.rule().map(|rule| &**rule));
+        }
         if let Some(times) = self.times {
             counters.added.took((times.asked - self.started) + times.answered.elapsed());
             counters.waited.took(times.answered - times.asked);
         }
         Ending {
             record: self.record,
-            decision,
+            done,
+            on_trial: let_pass.is_some(),
             status,
             bytes: 0,
             connection: self.connection,
@@ -267,8 +290,10 @@ impl Drop for Ending {
                 grants: record.client.as_deref().map(|client| client.grants.as_slice()).unwrap_or_default(),
                 method: &record.method,
                 path: &record.path,
-                decision: self.decision,
+                decision: if self.on_trial { DENIED } else { self.done },
+                done: self.done,
                 rule: record.rule.as_deref(),
+                difference: record.difference.as_ref(),
                 status: self.status,
                 bytes: self.bytes,
                 duration: record.started.elapsed(),

@@ -11,6 +11,7 @@ mod lines;
 mod log;
 mod metrics;
 mod refusals;
+mod trials;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +26,7 @@ pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
 pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_name};
+pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
 
 /// What was decided about a request: it was forwarded, or refused for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::connection::{self, Connection};
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
-use crate::telemetry::{Audit, Counters, Refusals, RequestIds};
+use crate::telemetry::{Audit, Counters, Refusals, RequestIds, Trials};
 
 /// How often a worker tidies up.
 const TIDY: Duration = Duration::from_secs(5);
@@ -58,6 +58,8 @@ pub struct Worker {
     pub verdicts: Verdicts,
     /// This worker's counters.
     pub counters: Counters,
+    /// What trials on its traffic have shown.
+    pub trials: Trials,
     /// Where audit records go.
     pub audit: Option<Audit>,
     /// The last refusals.
@@ -141,6 +143,7 @@ impl Worker {
             verdicts: Verdicts::new(Arc::clone(&shared.admission)),
             admission: shared.admission,
             counters: Counters::default(),
+            trials: Trials::default(),
             audit: shared.audit,
             refusals: Refusals::default(),
             ids: RequestIds::new(),

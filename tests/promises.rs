@@ -62,6 +62,7 @@ mod slow_clients;
 mod spiffe;
 mod strangers;
 mod support;
+mod trials;
 mod upgrades;
 
 use std::fs;

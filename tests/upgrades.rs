@@ -54,6 +54,23 @@ fn switched(proxy: &Proxy) -> Tls {
     connection
 }
 
+/// A client that has a WebSocket before there is a policy has it on trial too.
+#[test]
+fn on_trial_it_passes_without_a_route_and_is_learned() {
+    let backend = Backend::scripted(echo);
+    let mut proxy = Setup::new(&backend.url()).policy("version: 1\n").set("mode", "audit").start();
+    let mut connection = switched(&proxy);
+    connection.send("hello").unwrap();
+    assert_eq!(connection.exactly(5).unwrap(), b"hello");
+    drop(connection);
+    let record = proxy.process.audit_where("the switch", |record| record["path"] == "/live");
+    assert_eq!((&record["status"], &record["decision"]), (&101.into(), &"denied".into()), "{record}");
+    let records = proxy.setup.path("audit.log");
+    std::fs::write(&records, record.to_string()).unwrap();
+    let learned = crate::support::proxy::run(&["policy", "suggest", records.to_str().unwrap()]);
+    assert!(learned.stdout.contains("{ route: \"GET /live\", upgrade: websocket }"), "{learned:?}");
+}
+
 #[test]
 fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
     let backend = Backend::scripted(echo);

@@ -11,6 +11,7 @@ use crate::app::{self, App, StartError};
 use crate::config::{Config, KEYS, Override};
 use crate::descriptors;
 use crate::diagnostic::{Diagnostic, Source};
+use crate::policy::Mode;
 use crate::reload::{Loaded, Origin};
 use crate::version;
 
@@ -108,7 +109,7 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
     };
     let config = loaded.config.clone();
     let log = app::start_log(&config);
-    let nothing_allowed = loaded.live.policy.allows_nothing();
+    let nothing_allowed = loaded.live.policy.allows_nothing() && loaded.live.mode == Mode::Enforce;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -121,6 +122,9 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
         }
         if let Some(warning) = descriptors::limit().and_then(|limit| descriptors::shortage(&config, limit)) {
             tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
+        }
+        if config.mode() == Mode::Audit {
+            tracing::warn!("mode: audit: no policy is enforced, what would be denied is passed on and recorded");
         }
         announce(&app, &config);
         app.serve(stop, abort).await.map_err(failed("cannot serve"))

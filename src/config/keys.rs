@@ -128,6 +128,18 @@ pub const KEYS: &[Key] = &[
     ),
     key("policies", "PATH", "", "The policy: a YAML file, or a folder of them"),
     key(
+        "shadow_policies",
+        "PATH",
+        "",
+        "A policy that is judged beside it: where the two differ is counted and recorded, and changes no answer",
+    ),
+    key(
+        "mode",
+        "MODE",
+        "enforce",
+        "enforce, or audit: what would be 403 is passed on and recorded, and no policy is enforced",
+    ),
+    key(
         "paths.allow",
         "LIST",
         "[]",

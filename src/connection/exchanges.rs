@@ -10,7 +10,8 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::policy::{Policy, Question, Rights};
+use crate::live::Live;
+use crate::policy::{Question, Rights};
 use crate::target::Target;
 
 /// What was asked, as far as a policy looks at it.
@@ -28,7 +29,7 @@ pub struct Asked {
 
 impl Asked {
     /// Whether it would be permitted now, as far as is known of it.
-    fn is_permitted(&self, policy: &Policy, rights: &Rights, now: Timestamp) -> bool {
+    fn is_permitted(&self, live: &Live, rights: &Rights, now: Timestamp) -> bool {
         let none = HeaderMap::new();
         let question = Question {
             target: &self.target,
@@ -37,7 +38,7 @@ impl Asked {
             now,
             upgrade: self.upgrade,
         };
-        policy.authorize(rights, &question).is_ok_and(|permit| permit.upgrade() || self.upgrade.is_none())
+        live.permit(rights, &question).is_ok_and(|permit| permit.upgrade() || self.upgrade.is_none())
     }
 }
 
@@ -112,9 +113,9 @@ impl Exchanges {
     }
 
     /// Judges all of them again.
-    pub(super) fn review(&self, policy: &Policy, rights: &Rights, now: Timestamp) {
+    pub(super) fn review(&self, live: &Live, rights: &Rights, now: Timestamp) {
         for entry in self.entries().iter_mut().flatten() {
-            if !entry.withdrawn && !entry.asked.is_permitted(policy, rights, now) {
+            if !entry.withdrawn && !entry.asked.is_permitted(live, rights, now) {
                 entry.withdrawn = true;
                 self.any_withdrawn.store(true, Ordering::Relaxed);
                 entry.waker.iter().for_each(Waker::wake_by_ref);

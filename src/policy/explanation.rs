@@ -4,14 +4,11 @@
 use serde_json::{Value, json};
 
 use super::trace::{Finding, Reading, line};
-use super::{Denied, Permit};
+use super::{Granted, Verdict, rule_of};
 
 /// The decision, the rule that made it, and what granted, forbade or nearly granted the request. Stable.
-pub(crate) fn explanation(verdict: &Result<Permit, Denied>, reading: Reading<'_, '_>) -> Value {
-    let rule = match verdict {
-        Ok(permit) => Some(permit.rule()),
-        Err(denied) => denied.rule(),
-    };
+pub(crate) fn explanation(verdict: &Verdict, reading: Reading<'_, '_>) -> Value {
+    let rule = rule_of(verdict);
     let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };
     let misses = if verdict.is_ok() { Vec::new() } else { reading.near_misses() };
     let misses: Vec<Value> = misses
@@ -25,7 +22,7 @@ pub(crate) fn explanation(verdict: &Result<Permit, Denied>, reading: Reading<'_,
         .collect();
     json!({
         "decision": if verdict.is_ok() { "allow" } else { "deny" },
-        "upgrade": verdict.as_ref().is_ok_and(Permit::upgrade),
+        "upgrade": verdict.as_ref().is_ok_and(Granted::upgrade),
         "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
         "clients": reading.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
         "grants": findings(reading.grants()),

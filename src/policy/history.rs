@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::matching::spelled;
 use super::trial::NOWHERE;
@@ -24,6 +25,10 @@ pub(crate) struct Event {
     pub(crate) attributes: Vec<(Attribute, String)>,
     pub(crate) target: Target,
     pub(crate) allowed: bool,
+    /// Whether it was let pass although no grant allows it: by `mode: audit`, and not against a deny rule.
+    pub(crate) let_pass: bool,
+    /// Whether it became a WebSocket.
+    pub(crate) switched: bool,
 }
 
 /// An audit record, as far as it is needed here. Everything else of a line is left alone.
@@ -37,6 +42,10 @@ struct Record {
     method: String,
     path: String,
     decision: String,
+    /// What was done.
+    done: Option<String>,
+    rule: Option<IgnoredAny>,
+    status: Option<u16>,
 }
 
 /// Reads a line. `None` for what is no decision about an authenticated client: other log lines, refused handshakes.
@@ -48,6 +57,8 @@ pub(crate) fn event(line: &str) -> Option<Event> {
         "denied" => false,
         _ => return None,
     };
+    let is_let_pass = |done: &str| !allowed && done != "insufficient_permissions" && record.rule.is_none();
+    let let_pass = record.done.as_deref().is_some_and(is_let_pass);
     let client = record.client?;
     let attributes = match record.identity {
         Some(identity) => named(identity),
@@ -65,6 +76,8 @@ pub(crate) fn event(line: &str) -> Option<Event> {
         attributes,
         target,
         allowed,
+        let_pass,
+        switched: record.status == Some(101),
     })
 }
 
@@ -139,7 +152,7 @@ pub(crate) fn replay(events: impl Iterator<Item = Event>, policy: &Policy) -> (u
     let mut changes: BTreeMap<(Box<str>, String, bool), Change> = BTreeMap::new();
     let mut same = 0;
     for event in events {
-        let Event { time, source, client, attributes, target, allowed } = event;
+        let Event { time, source, client, attributes, target, allowed, .. } = event;
         let rights = known.entry(attributes).or_insert_with_key(|attributes| {
             policy.rights(&Identity::of_attributes(attributes.iter().cloned()))
         });

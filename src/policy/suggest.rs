@@ -13,6 +13,8 @@ use crate::identity::{Attribute, Identity};
 struct Evidence {
     times: usize,
     last: Timestamp,
+    /// Whether it became a WebSocket.
+    switched: bool,
 }
 
 /// What one client was seen to do: for each path, with `{id}` for segments that vary, its methods.
@@ -50,7 +52,8 @@ fn generalised(events: &[Event]) -> Seen {
     let mut seen: Seen = BTreeMap::new();
     for event in events {
         let path: Vec<String> = event.target.segments().map(segment).collect();
-        add(&mut seen, path, event.target.method().as_str(), Evidence { times: 1, last: event.time });
+        let evidence = Evidence { times: 1, last: event.time, switched: event.switched };
+        add(&mut seen, path, event.target.method().as_str(), evidence);
     }
     let longest = seen.keys().map(Vec::len).max().unwrap_or(0);
     for position in 0..longest {
@@ -89,6 +92,7 @@ fn add(seen: &mut Seen, path: Vec<String>, method: &str, evidence: Evidence) {
         seen.entry(path).or_default().entry(method.to_owned()).or_insert(Evidence { times: 0, ..evidence });
     known.times += evidence.times;
     known.last = known.last.max(evidence.last);
+    known.switched |= evidence.switched;
 }
 
 /// Numbers, UUIDs and other long runs of hexadecimal digits.
@@ -128,10 +132,12 @@ fn route(path: &[String], methods: &BTreeMap<String, Evidence>) -> String {
         if path.is_empty() { "/".to_owned() } else { path.iter().map(|part| format!("/{part}")).collect() };
     let implied = |method: &str| method == "HEAD" && methods.contains_key("GET");
     let names: Vec<&str> = methods.keys().map(String::as_str).filter(|method| !implied(method)).collect();
+    let switched = methods.values().any(|evidence| evidence.switched);
     let times: usize = methods.values().map(|evidence| evidence.times).sum();
     let last = methods.values().map(|evidence| evidence.last).max().unwrap_or_default();
     let last = last.strftime("%Y-%m-%d %H:%MZ");
     let route = format!("\"{} {path}\"", names.join("|"));
+    let route = if switched { format!("{{ route: {route}, upgrade: websocket }}") } else { route };
     let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
     format!("    - {route:<40} # {times}, last {last}\n")
 }
@@ -240,6 +246,24 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_became_a_websocket_may_become_one() {
+        let line = |status: u16| {
+            serde_json::json!({
+                "time": "2026-11-24T12:00:00Z", "client": "CN=reader,O=Shop", "method": "GET", "path": format!("/{status}"),
+                "decision": "denied", "done": "forwarded", "rule": null, "status": status,
+            })
+            .to_string()
+        };
+        let lines = [line(101), line(200)];
+        let events = || lines.iter().filter_map(|line| event(line));
+        assert!(events().all(|event| event.let_pass && !event.allowed));
+        let text = suggest(events());
+        assert!(text.contains("- { route: \"GET /101\", upgrade: websocket }"), "{text}");
+        assert!(text.contains("- \"GET /200\""), "{text}");
+        assert!(model(&[Source::new("s.yaml", text)]).is_ok());
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn ask(request: &str) -> Asked {
 }
 
 impl Asked {
-    fn of(&self, policy: &Policy, who: &Identity) -> Result<Permit, Denied> {
+    fn of(&self, policy: &Policy, who: &Identity) -> Result<Granted, Denied> {
         let target: Target = self.request.parse().unwrap();
         policy.authorize(
             &policy.rights(who),

@@ -31,6 +31,8 @@ pub(super) struct Contents {
     pub(super) authorities: Held<Vec<TrustFile>>,
     pub(super) crls: Option<Held<Vec<TrustFile>>>,
     pub(super) policies: Held<Vec<Arc<Source>>>,
+    /// Never waited for, and never a reason to put nothing in force.
+    pub(super) shadow: Option<Held<Vec<Arc<Source>>>>,
     pub(super) backend_ca: Option<Held<Vec<TrustFile>>>,
     pub(super) backend_own: Option<KeyPairHeld>,
     pub(super) admin_token: Option<Held<Vec<u8>>>,
@@ -45,6 +47,7 @@ impl Contents {
             authorities: trust(&config.client_ca, Kind::Certificates),
             crls: config.crl.as_ref().map(|path| trust(path, Kind::Crls)),
             policies: policies(&config.policies),
+            shadow: config.shadow_policies.as_ref().map(policies),
             backend_ca: backend.map(|tls| trust(&tls.ca, Kind::Certificates)),
             backend_own: backend.and_then(|tls| tls.certificate.as_ref()).map(KeyPairHeld::read),
             admin_token: config.admin_token.as_ref().map(read_file),

@@ -15,8 +15,8 @@ use crate::diagnostic::Diagnostic;
 use crate::forward;
 use crate::handshake;
 use crate::identity::{Expiry, ExpiryKind, Trust, TrustFile, TrustSources};
-use crate::live::{Live, Made};
-use crate::policy::Policy;
+use crate::live::{Live, Made, Tried};
+use crate::policy::{Mode, Policy, Shadow};
 use crate::telemetry::Destination;
 use crate::token::Token;
 
@@ -42,6 +42,7 @@ pub(super) fn build(
 ) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let before = moment.before;
+    let tried = tried(config, &contents, moment);
     let tls = keep(server_side(config, &contents.server, before), &mut problems);
     let held = contents.backend_ca.zip(config.backend_tls.as_ref());
     let backend_tls = held.map(|(ca, settings)| {
@@ -71,6 +72,9 @@ pub(super) fn build(
     };
     let server_expiries = server_expiries(config, &contents.server);
     warnings.extend(of_policy);
+    warnings.extend(enforces_nothing(config));
+    let (tried, of_shadow) = tried.unzip();
+    warnings.extend(of_shadow.into_iter().flatten());
     warnings.extend(server_expiries.iter().filter_map(|(expiry, named)| {
         expiry.warning(moment.now).map(|warning| warning.at(named.place.clone()))
     }));
@@ -78,6 +82,8 @@ pub(super) fn build(
         generation: moment.generation,
         policy,
         sources: sources.into(),
+        mode: config.mode(),
+        tried,
         trust,
         tls,
         server_expiries: server_expiries.into_iter().map(|(expiry, _)| expiry).collect(),
@@ -104,6 +110,42 @@ fn token(named: &Located<PathBuf>, held: Held<Vec<u8>>) -> Result<Token, Vec<Dia
 
 fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -> Option<T> {
     result.map_err(|found| problems.extend(found)).ok()
+}
+
+/// What `mode: audit` means is said wherever warnings are.
+fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
+    let named = config.mode.as_ref().filter(|mode| mode.value == Mode::Audit)?;
+    let message = "`mode: audit` enforces no policy: every client with a valid certificate may do everything";
+    let help = "learn from the audit records what clients need (`sidegate policy suggest`), then set `mode: enforce`";
+    Some(Diagnostic::warning("audit-mode", message).at(named.place.clone()).help(help))
+}
+
+/// The policy that is tried beside the real one, with what is wrong with it: which is told like a mistake in the real one,
+/// and changes nothing else.
+fn tried(config: &Config, contents: &Contents, moment: Moment<'_>) -> Option<(Tried, Vec<Diagnostic>)> {
+    let (named, held) = config.shadow_policies.as_ref().zip(contents.shadow.as_ref())?;
+    let before = moment.before.and_then(|live| live.tried.as_ref()).and_then(|tried| tried.shadow.as_ref());
+    let of = digest_of(&(held, &contents.policies));
+    let compiled = held.as_ref().map_err(Clone::clone).and_then(|sources| Policy::compile(sources));
+    let (shadow, mut diagnostics, problems) = match compiled {
+        Ok((policy, warnings)) => {
+            let since = before.filter(|made| made.of == of).map_or(moment.now, |made| made.value.since);
+            let made = Made { value: Arc::new(Shadow { policy, since }), of };
+            (Some(made), warnings, 0)
+        }
+        Err(problems) => {
+            let count = problems.len();
+            (before.cloned(), problems, count)
+        }
+    };
+    if problems > 0 {
+        let goes_on = if shadow.is_some() { "the one before it is still judged" } else { "it is not judged" };
+        let message = format!("there is something wrong with the shadow policy, so {goes_on}");
+        let help = "mend what is told next; the policy in force is not affected";
+        let told = Diagnostic::warning("shadow-policy", message).at(named.place.clone()).help(help);
+        diagnostics.insert(0, told);
+    }
+    Some((Tried { named: named.value.display().to_string(), shadow, problems }, diagnostics))
 }
 
 /// Our certificates and keys. Where no file of them has changed, it is the same as before, and so are its tickets.

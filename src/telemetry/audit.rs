@@ -16,7 +16,7 @@ use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use super::Decision;
 use super::lines::{self, Dropped};
 use crate::identity::{Attribute, Identity};
-use crate::policy::Rule;
+use crate::policy::{Change, Difference, Rule};
 
 /// Longer paths and names are cut: a line is for reading, and a client must not choose its length.
 const LONGEST: usize = 1024;
@@ -63,8 +63,12 @@ pub struct Record<'a> {
     pub path: &'a str,
     /// What was decided.
     pub decision: Decision,
+    /// What was done: the same, except where `mode: audit` let pass what was denied.
+    pub done: Decision,
     /// The rule that decided.
     pub rule: Option<&'a Rule>,
+    /// Where a shadow policy has decided otherwise.
+    pub difference: Option<&'a Difference>,
     /// The status that was answered.
     pub status: u16,
     /// Bytes of the answer's body.
@@ -104,17 +108,19 @@ struct Line<'a> {
     path: &'a str,
     decision: &'static str,
     reason: &'static str,
-    rule: Option<RuleField<'a>>,
+    rule: Option<&'a Rule>,
+    done: &'static str,
+    shadow: Option<Shadow<'a>>,
     status: u16,
     bytes: u64,
     duration_us: u64,
 }
 
 #[derive(Serialize)]
-struct RuleField<'a> {
-    name: &'a str,
-    file: &'a str,
-    line: u64,
+struct Shadow<'a> {
+    change: Change,
+    decision: &'static str,
+    rule: Option<&'a Rule>,
 }
 
 impl Audit {
@@ -163,10 +169,12 @@ impl<'a> Line<'a> {
             path: cut(record.path),
             decision: record.decision.outcome(),
             reason: record.decision.reason(),
-            rule: record.rule.map(|rule| RuleField {
-                name: &rule.name,
-                file: &rule.file,
-                line: rule.line as u64,
+            rule: record.rule,
+            done: if record.done == Decision::Forwarded { "forwarded" } else { record.done.reason() },
+            shadow: record.difference.map(|difference| Shadow {
+                change: difference.change,
+                decision: if difference.shadow_allows { "allowed" } else { "denied" },
+                rule: difference.shadow.as_deref(),
             }),
             status: record.status,
             bytes: record.bytes,

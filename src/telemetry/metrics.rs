@@ -1,5 +1,6 @@
 //! The Prometheus text format, and the only module that knows its crate.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,11 +13,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::latency::BOUNDS;
-use super::{BACKEND_RESULTS, Counters, Decision, Distribution, Handshake};
+use super::{BACKEND_RESULTS, Counters, Decision, Distribution, Handshake, Trials};
 use crate::admission::Bound;
 use crate::app::{Census, Running};
 use crate::forward::Condition;
 use crate::identity::Expiry;
+use crate::policy::{Change, Mode};
 
 /// All metrics, as they stand now, in the OpenMetrics text format.
 ///
@@ -31,7 +33,7 @@ pub fn exposition(running: &Running) -> Result<String, fmt::Error> {
 }
 
 /// One value of a family, with its labels.
-type Sample = (Vec<(&'static str, &'static str)>, u64);
+type Sample = (Vec<(&'static str, Cow<'static, str>)>, u64);
 
 /// A family: its name, its help, its values.
 type Family = (&'static str, &'static str, Vec<Sample>);
@@ -44,6 +46,11 @@ struct Snapshot {
     latencies: [(&'static str, &'static str, Distribution); 2],
     /// Seconds until what is in a file expires, by kind and file.
     expiries: BTreeMap<(&'static str, String), i64>,
+}
+
+/// One label.
+fn label(name: &'static str, value: impl Into<Cow<'static, str>>) -> Vec<(&'static str, Cow<'static, str>)> {
+    vec![(name, value.into())]
 }
 
 /// A value without labels.
@@ -66,22 +73,25 @@ impl Snapshot {
 fn counters(running: &Running, census: &Census) -> Vec<Family> {
     let sum = |count: &dyn Fn(&Counters) -> u64| running.counters().map(count).sum::<u64>();
     let decisions = Decision::all().map(|decision| {
-        let labels = vec![("outcome", decision.outcome()), ("reason", decision.reason())];
+        let labels = vec![("outcome", decision.outcome().into()), ("reason", decision.reason().into())];
         (labels, sum(&|counters| counters.decisions(decision)))
     });
     let backend = BACKEND_RESULTS
         .iter()
-        .map(|(fault, name)| (vec![("result", *name)], sum(&|counters| counters.backend(*fault))));
+        .map(|(fault, name)| (label("result", *name), sum(&|counters| counters.backend(*fault))));
     let handshakes = Handshake::ALL
         .into_iter()
-        .map(|result| (vec![("result", result.name())], sum(&|counters| counters.handshakes(result))));
-    let evicted = Bound::ALL.map(|bound| (vec![("bound", bound.name())], running.evicted(bound)));
+        .map(|result| (label("result", result.name()), sum(&|counters| counters.handshakes(result))));
+    let evicted = Bound::ALL.map(|bound| (label("bound", bound.name()), running.evicted(bound)));
     let reloads = vec![
-        (vec![("result", "applied")], census.reload.applied),
-        (vec![("result", "refused")], census.reload.refused),
+        (label("result", "applied"), census.reload.applied),
+        (label("result", "refused"), census.reload.refused),
     ];
     let dropped =
-        vec![(vec![("kind", "log")], census.log_dropped), (vec![("kind", "audit")], census.audit_dropped)];
+        vec![(label("kind", "log"), census.log_dropped), (label("kind", "audit"), census.audit_dropped)];
+    let trial_denials = Trials::denials(running.trials()).into_iter();
+    let trial_denials =
+        trial_denials.map(|(rule, count)| (label("rule", String::from(rule)), count)).collect();
     vec![
         ("decisions", "Requests decided, by outcome and reason", decisions.collect()),
         ("backend_requests", "Requests sent to the backend, by what came of them", backend.collect()),
@@ -108,6 +118,16 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             one(running.health().openings()),
         ),
         (
+            "trial_denials",
+            "Requests that mode: audit let pass although the policy denies them, by the deny rule (none where no grant allows them)",
+            trial_denials,
+        ),
+        (
+            "shadow_differences",
+            "Requests about which the shadow policy differs, by what it would change and the rule that makes the difference",
+            differences(running),
+        ),
+        (
             "lines_dropped",
             "Lines that were dropped because their writer was too slow, or that could not be written",
             dropped,
@@ -115,11 +135,23 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
     ]
 }
 
+fn differences(running: &Running) -> Vec<Sample> {
+    let of = |change: Change| {
+        let counts = Trials::differences(running.trials(), change).into_iter();
+        counts.map(move |(rule, count)| {
+            (vec![("change", change.name().into()), ("rule", String::from(rule).into())], count)
+        })
+    };
+    Change::ALL.into_iter().flat_map(of).collect()
+}
+
 fn gauges(census: &Census) -> Vec<Family> {
     let connections = [("lobby", census.lobby), ("admitted", census.slots_used)];
-    let connections = connections.map(|(state, count)| (vec![("state", state)], count as u64));
+    let connections = connections.map(|(state, count)| (label("state", state), count as u64));
     let backend = Condition::ALL
-        .map(|condition| (vec![("state", condition.name())], u64::from(condition.name() == census.backend)));
+        .map(|condition| (label("state", condition.name()), u64::from(condition.name() == census.backend)));
+    let mode = Mode::ALL.map(|(name, _)| (label("mode", name), u64::from(name == census.mode)));
+    let build = vec![("version", census.version.into()), ("commit", census.commit.into())];
     vec![
         ("backend_state", "1 for the state that the backend is in", backend.to_vec()),
         ("slots_used", "Connection slots that are taken", one(census.slots_used)),
@@ -149,6 +181,12 @@ fn gauges(census: &Census) -> Vec<Family> {
             "last_reload_timestamp_seconds",
             "When the last reload was decided, this way or the other, in seconds since 1970; 0 before the first",
             one(census.reload.decided_at.map_or(0, Timestamp::as_second)),
+        ),
+        ("mode", "1 for what becomes of what the policy denies (mode)", mode.to_vec()),
+        (
+            "build_info",
+            "1, with the version of the program and the commit that it was built from",
+            vec![(build, 1)],
         ),
         ("ready", "1 while the readiness probe answers yes", one(u64::from(census.ready))),
     ]

@@ -16,7 +16,7 @@ use crate::identity::Identity;
 use crate::policy::explanation::explanation;
 use crate::policy::trace::{Reading, line};
 use crate::policy::trial::trace;
-use crate::policy::{Denied, Model, Permit, Policy, Question};
+use crate::policy::{Denied, Granted, Model, Policy, Question};
 use crate::target::Target;
 
 /// Say how a request is decided, and by which rules
@@ -142,7 +142,7 @@ impl Asked {
 }
 
 fn human(
-    verdict: &Result<Permit, Denied>,
+    verdict: &Result<Granted, Denied>,
     reading: Reading<'_, '_>,
     output: &mut Output<'_>,
 ) -> io::Result<()> {

@@ -32,7 +32,8 @@ pub struct Replay {
 
 /// Write a first policy from what clients were seen to do
 ///
-/// Each route carries how often it was seen, and when last. It allows what was seen, wanted or not: read it before use.
+/// Each route carries how often it was seen, and when last. It allows what was seen, wanted or not: read it before use. Of a
+/// proxy in `mode: audit` that is also what it let pass because nothing grants it; what a deny rule forbids is left out.
 #[derive(Debug, Args)]
 pub struct Suggest {
     /// Audit records: files with a JSON object on each line; `-` is standard input
@@ -68,7 +69,7 @@ impl Suggest {
             Ok(events) => events,
             Err(problems) => return output.bad_input(&problems),
         };
-        let events = events.into_iter().filter(|event| event.allowed || self.with_denied);
+        let events = events.into_iter().filter(|event| event.allowed || event.let_pass || self.with_denied);
         write!(output.out, "{}", suggest(events))?;
         Ok(FINE)
     }

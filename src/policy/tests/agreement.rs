@@ -52,12 +52,12 @@ impl Put {
 /// Allowed or not, and whether with the switch.
 type Answer = (bool, bool);
 
-fn answer(verdict: &Result<Permit, Denied>) -> Answer {
-    (verdict.is_ok(), verdict.as_ref().is_ok_and(Permit::upgrade))
+fn answer(verdict: &Result<Granted, Denied>) -> Answer {
+    (verdict.is_ok(), verdict.as_ref().is_ok_and(Granted::upgrade))
 }
 
 /// What the plain reading says. The rule that decided must be one that it finds, too.
-fn plain(reading: Reading<'_, '_>, verdict: &Result<Permit, Denied>) -> Answer {
+fn plain(reading: Reading<'_, '_>, verdict: &Result<Granted, Denied>) -> Answer {
     let (grants, denies) = (reading.grants(), reading.denies());
     let rule = match verdict {
         Ok(permit) => Some((permit.rule(), &grants)),

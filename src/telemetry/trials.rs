@@ -1,0 +1,230 @@
+//! What trials on live traffic have shown: which rules would have denied what `mode: audit` let pass, and where a shadow
+//! policy differs. Only what is denied or different comes here; each worker has its own, and nobody waits for another.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::audit::cut;
+use crate::policy::{Change, Difference, Rule};
+
+/// Of more rules than this the rest is counted as one: policies change, and what a process remembers stays bounded.
+const MOST_RULES: usize = 1000;
+/// The rest.
+const OTHERS: &str = "(others)";
+/// So many differences are kept to be looked at.
+const MOST_RECENT: usize = 20;
+
+/// How often something happened, by the name of a rule.
+pub type ByRule = BTreeMap<Box<str>, u64>;
+
+/// What the trials of one worker have shown.
+#[derive(Debug, Default)]
+pub struct Trials(Mutex<Shown>);
+
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    denials: ByRule,
+    differences: [ByRule; 2],
+    current: Option<Current>,
+}
+
+/// What was shown since the two policies that are compared now are in force.
+#[derive(Clone, Debug)]
+struct Current {
+    since: Timestamp,
+    differences: [ByRule; 2],
+    recent: VecDeque<Differed>,
+}
+
+/// A request about which two policies differ, as `/status` tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Differed {
+    /// When it came.
+    pub time: Timestamp,
+    /// Its id.
+    pub request_id: Box<str>,
+    /// Who asked.
+    pub client: Box<str>,
+    /// What was asked.
+    pub method: Box<str>,
+    /// Its path.
+    pub path: Box<str>,
+    /// What the shadow policy would change.
+    pub change: Change,
+    /// What the policy in force decided.
+    pub decision: Opinion,
+    /// What the shadow policy decided.
+    pub shadow: Opinion,
+}
+
+/// What one policy decided.
+#[derive(Clone, Debug, Serialize)]
+pub struct Opinion {
+    /// `allowed` or `denied`.
+    pub decision: &'static str,
+    /// The rule that decided.
+    pub rule: Option<Rule>,
+}
+
+/// Differences of one kind by one rule, as `/status` tells them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Counted {
+    /// What the shadow policy would change.
+    pub change: Change,
+    /// The rule that makes the difference.
+    pub rule: Box<str>,
+    /// How often.
+    pub count: u64,
+}
+
+impl Trials {
+    /// A request that the policy denies was let pass.
+    pub fn let_pass(&self, rule: Option<&Rule>) {
+        count(&mut self.shown().denials, rule.map_or("", Rule::name));
+    }
+
+    /// Two policies differ, which have been compared since then.
+    pub fn differ(&self, since: Timestamp, difference: &Difference, differed: Differed) {
+        let (rule, index) = (difference.rule(), difference.change as usize);
+        let shown = &mut *self.shown();
+        if let Some(counts) = shown.differences.get_mut(index) {
+            count(counts, rule);
+        }
+        let anew = || Current { since, differences: Default::default(), recent: VecDeque::new() };
+        let current = shown.current.get_or_insert_with(anew);
+        if current.since != since {
+            *current = anew();
+        }
+        if let Some(counts) = current.differences.get_mut(index) {
+            count(counts, rule);
+        }
+        current.recent.push_front(differed);
+        current.recent.truncate(MOST_RECENT);
+    }
+
+    /// What `mode: audit` let pass, of several workers, by the deny rule; those that no grant allows have no name.
+    pub fn denials<'t>(all: impl Iterator<Item = &'t Self>) -> ByRule {
+        sum(all.map(|trials| trials.shown().denials.clone()))
+    }
+
+    /// How often two policies differed in that way, of several workers.
+    pub fn differences<'t>(all: impl Iterator<Item = &'t Self>, change: Change) -> ByRule {
+        sum(all.filter_map(|trials| trials.shown().differences.get(change as usize).cloned()))
+    }
+
+    /// What was shown since then, of several workers: counts by rule, and the last differences, the newest first.
+    pub fn since<'t>(all: impl Iterator<Item = &'t Self>, since: Timestamp) -> (Vec<Counted>, Vec<Differed>) {
+        let current = all.filter_map(|trials| trials.shown().current.clone());
+        let (mut counts, mut recent) = (<[Vec<ByRule>; 2]>::default(), Vec::new());
+        for current in current.filter(|current| current.since == since) {
+            for (all, own) in counts.iter_mut().zip(current.differences) {
+                all.push(own);
+            }
+            recent.extend(current.recent);
+        }
+        recent.sort_by_key(|differed| std::cmp::Reverse(differed.time));
+        recent.truncate(MOST_RECENT);
+        let counted = Change::ALL.into_iter().zip(counts).flat_map(|(change, counts)| {
+            sum(counts.into_iter()).into_iter().map(move |(rule, count)| Counted { change, rule, count })
+        });
+        (counted.collect(), recent)
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        // Nothing panics while it is held; if it did, the numbers would still stand.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Differed {
+    /// Of a request, with its id and who asked.
+    #[must_use]
+    pub fn of(
+        (time, request_id): (Timestamp, &str),
+        client: &str,
+        (method, path): (&str, &str),
+        difference: &Difference,
+    ) -> Self {
+        let opinion = |allows: bool, rule: Option<&std::sync::Arc<Rule>>| Opinion {
+            decision: if allows { "allowed" } else { "denied" },
+            rule: rule.map(|rule| Rule::clone(rule)),
+        };
+        Self {
+            time,
+            request_id: request_id.into(),
+            client: cut(client).into(),
+            method: cut(method).into(),
+            path: cut(path).into(),
+            change: difference.change,
+            decision: opinion(difference.real_allows, difference.real.as_ref()),
+            shadow: opinion(difference.shadow_allows, difference.shadow.as_ref()),
+        }
+    }
+}
+
+fn count(counts: &mut ByRule, rule: &str) {
+    if let Some(known) = counts.get_mut(rule) {
+        *known += 1;
+        return;
+    }
+    let rule = if counts.len() < MOST_RULES { rule } else { OTHERS };
+    *counts.entry(rule.into()).or_default() += 1;
+}
+
+/// Each of them is bounded, and there are as many as workers.
+fn sum(all: impl Iterator<Item = ByRule>) -> ByRule {
+    let mut sum = ByRule::default();
+    for (rule, times) in all.flatten() {
+        *sum.entry(rule).or_default() += times;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str) -> Rule {
+        Rule { name: name.into(), file: "p.yaml".into(), line: 1 }
+    }
+
+    #[test]
+    fn of_too_many_rules_the_rest_is_counted_as_one() {
+        let trials = Trials::default();
+        for number in 0..MOST_RULES + 3 {
+            trials.let_pass(Some(&rule(&number.to_string())));
+        }
+        trials.let_pass(Some(&rule("0")));
+        let denials = Trials::denials([&trials, &Trials::default()].into_iter());
+        assert_eq!(denials.len(), MOST_RULES + 1);
+        assert_eq!((denials["0"], denials[OTHERS]), (2, 3));
+    }
+
+    #[test]
+    fn counts_of_all_time_go_on_when_other_policies_are_compared() {
+        let (trials, difference) = (
+            Trials::default(),
+            Difference {
+                change: Change::NewlyDenied,
+                real: Some(rule("a").into()),
+                shadow: None,
+                real_allows: true,
+                shadow_allows: false,
+            },
+        );
+        let [first, second] = [1, 2].map(|second| Timestamp::from_second(second).unwrap());
+        for since in [first, first, second] {
+            let differed = Differed::of((since, "id"), "c", ("GET", "/"), &difference);
+            trials.differ(since, &difference, differed);
+        }
+        let all = || std::iter::once(&trials);
+        assert_eq!(Trials::differences(all(), Change::NewlyDenied)["a"], 3);
+        assert!(Trials::differences(all(), Change::NewlyAllowed).is_empty());
+        let (counted, recent) = Trials::since(all(), second);
+        assert_eq!((counted.len(), counted[0].count, recent.len()), (1, 1, 1));
+        assert!(Trials::since(all(), first).0.is_empty());
+    }
+}
