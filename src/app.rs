@@ -1,6 +1,7 @@
 //! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
 
 mod sight;
+mod signals;
 
 use std::convert::Infallible;
 use std::io;
@@ -28,6 +29,8 @@ use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Tr
 use crate::telemetry::{Audit, Counted, Counters, Differed, Dropped, Trials};
 use crate::worker::{self, Handle, Shared};
 use crate::{admin, telemetry, version};
+
+pub use signals::signals;
 
 /// A server that runs, as the admin listener sees it.
 pub struct Running {
@@ -245,8 +248,10 @@ pub struct App {
     listener: std::net::TcpListener,
     admin: Option<std::net::TcpListener>,
     departures: Arc<Notify>,
-    /// SIGHUP, heard from before the ports are bound: one that nobody expects would end the process.
+    /// SIGHUP and SIGUSR1, heard from before the ports are bound: one that nobody expects would end the process.
     hangups: Signal,
+    rotations: Signal,
+    audit: Option<Audit>,
     /// The backend, where it is asked whether it is well.
     checked: Option<(Backend, Check)>,
     _audit: Option<WorkerGuard>,
@@ -295,16 +300,18 @@ impl App {
                 admin::bind(address).map_err(failed(format!("cannot listen on {address} (admin)")))
             })
             .transpose()?;
-        let (audit, guard) = Audit::open(&config.audit)
+        let (audit, guard) = Audit::open(&config.audit, config.keeping)
             .map_err(failed(format!("cannot write audit records to {:?}", config.audit)))?
             .unzip();
         let audit_dropped = audit.as_ref().map(Audit::dropped);
+        let rotations =
+            signal(SignalKind::user_defined1()).map_err(failed("cannot listen to signals".to_owned()))?;
         let shared = Shared {
             live: Arc::new(ArcSwap::from_pointee(live)),
             admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
             health: Arc::new(Health::new(config.backend.breaker, config.backend.check.as_ref())),
-            audit,
+            audit: audit.clone(),
             departures: Arc::new(Notify::new()),
         };
         let workers = (0..config.workers)
@@ -342,6 +349,8 @@ impl App {
             admin,
             departures: shared.departures,
             hangups,
+            rotations,
+            audit,
             _audit: guard,
         })
     }
@@ -380,7 +389,8 @@ impl App {
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
         tokio::spawn(sight::observe(Arc::clone(&running)));
-        tokio::spawn(reload_at_hangups(self.hangups, running.reloads.clone()));
+        tokio::spawn(signals::reopen_at(self.rotations, self.audit.clone()));
+        tokio::spawn(signals::reload_at(self.hangups, running.reloads.clone(), self.audit));
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
@@ -419,18 +429,13 @@ impl App {
 /// Puts a snapshot in force: for whatever comes from now on, and for what goes on, which is judged again by it at once.
 fn swap(shared: &Shared, workers: &Arc<[Handle]>) -> Swap {
     let (live, admission) = (Arc::clone(&shared.live), Arc::clone(&shared.admission));
-    let workers = Arc::clone(workers);
+    let (workers, audit) = (Arc::clone(workers), shared.audit.clone());
     Box::new(move |next, config| {
+        audit.iter().for_each(|audit| audit.keep(config.keeping));
         admission.set_limits(config.admission());
         live.store(Arc::new(next));
         workers.iter().for_each(Handle::review);
     })
-}
-
-async fn reload_at_hangups(mut hangups: Signal, reloads: Asker) {
-    while hangups.recv().await.is_some() {
-        reloads.ask(Trigger::Signal);
-    }
 }
 
 /// How often it is looked whether something is about to expire.
@@ -461,32 +466,6 @@ async fn all_departed(running: &Running, departures: &Notify) {
         }
         departure.await;
     }
-}
-
-/// Two signals: how the first one asks to end, and the second, which ends at once.
-///
-/// # Errors
-/// The process cannot listen to signals.
-pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (mut terminate_again, mut interrupt_again) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => Stop::Terminate,
-            _ = interrupt.recv() => Stop::Interrupt,
-        }
-    };
-    let abort = async move {
-        let mut seen = 0;
-        while seen < 2 {
-            tokio::select! {
-                _ = terminate_again.recv() => seen += 1,
-                _ = interrupt_again.recv() => seen += 1,
-            }
-        }
-    };
-    Ok((stop, abort))
 }
 
 /// Starts the process's log as configured.

@@ -25,7 +25,7 @@ use crate::forward::headers::IdentitySettings;
 use crate::identity::{Attribute, Missing, Pin, Usage};
 use crate::policy::{Mode, Network};
 use crate::target;
-use crate::telemetry::{Destination, Format};
+use crate::telemetry::{Destination, Format, Keeping, Share};
 
 pub use backend::BackendTls;
 pub use keys::{KEYS, Key};
@@ -85,6 +85,8 @@ pub struct Config {
     pub log_format: Format,
     /// Where audit records go.
     pub audit: Destination,
+    /// Which are kept, and what they tell.
+    pub keeping: Keeping,
     /// Worker threads, at least one.
     pub workers: usize,
     /// How long a stopping server waits for what runs.
@@ -269,6 +271,10 @@ impl<'a> Draft<'a> {
             log_level,
             log_format,
             audit: self.audit(&log),
+            keeping: Keeping {
+                sample: self.share(&log, "audit_sample"),
+                query: self.boolean(&log, "audit_query"),
+            },
             workers: self.workers(&root),
             drain_timeout: self.duration(&root, "drain_timeout"),
             certificates: certificates?,
@@ -417,6 +423,25 @@ impl<'a> Draft<'a> {
     /// A length of time that may be nothing at all.
     fn duration_or_none(&mut self, section: &Section<'_>, key: &str) -> Duration {
         self.read_or_default(section, key, |reader, node| reader.duration(node), Duration::ZERO)
+    }
+
+    /// A share of all requests.
+    fn share(&mut self, section: &Section<'_>, key: &str) -> Share {
+        let read = |reader: &mut Reader<'_>, node: &Node<'_>| {
+            let text = reader.text(node)?;
+            let share = text.parse().ok().and_then(Share::of);
+            if share.is_none() {
+                let help = Some("write 0.1 for one in ten".to_owned());
+                reader.error(
+                    "bad-number",
+                    node,
+                    format!("a number from 0 to 1 is expected, not `{text}`"),
+                    help,
+                );
+            }
+            share
+        };
+        self.read_or_default(section, key, read, Share::ALL)
     }
 
     fn boolean(&mut self, section: &Section<'_>, key: &str) -> bool {

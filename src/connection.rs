@@ -8,6 +8,7 @@ mod outbox;
 mod pulse;
 mod view;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,9 +31,9 @@ use crate::forward::headers::ConnectionHeaders;
 use crate::gate;
 use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
 use crate::leash::{Leash, Order};
-use crate::refusal::Refusal;
+use crate::refusal::{Reader, Refusal};
 use crate::reply::{Ending, Reply};
-use crate::telemetry::{Asked as Kept, Decision, Handshake, Refused, RequestId};
+use crate::telemetry::{Asked as Kept, Decision, Handshake, Record, Refused, RequestId};
 use crate::unread;
 use crate::worker::{Accepted, Worker};
 
@@ -261,8 +262,12 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
 async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
     let request_id = worker.ids.next();
     let frame = Refusal::PlainHttp.frame(request_id.as_str());
+    let response = Refusal::PlainHttp.response(Reader::Whole, request_id.as_str());
+    let answered = (response.status().as_u16(), response.body().len() as u64);
     worker.counters.decided(Decision::Refused(Refusal::PlainHttp.reason()));
-    keep_plain_http(worker, &socket, request_id);
+    if let Ok(source) = socket.peer_addr() {
+        record_plain_http(worker, source, request_id, answered);
+    }
     let answer = async {
         if socket.write_all(&frame).await.is_ok() {
             let _ = socket.shutdown().await;
@@ -272,10 +277,12 @@ async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
     let _ = timeout(unread::TIME, answer).await;
 }
 
-/// For whoever asks why; of its request nothing is known.
-fn keep_plain_http(worker: &Worker, socket: &TcpStream, request_id: RequestId) {
-    let Ok(source) = socket.peer_addr() else { return };
+/// For whoever asks why, now or later; of its request nothing is known.
+fn record_plain_http(worker: &Worker, source: SocketAddr, request_id: RequestId, answered: (u16, u64)) {
     let now = Timestamp::now();
+    let done = Decision::Refused(Refusal::PlainHttp.reason());
+    let record = Record::of_nothing_known(now, request_id.as_str(), source, done, answered);
+    worker.audit.iter().for_each(|audit| audit.write(&record));
     worker.refusals.keep(Refused {
         time: now,
         judged_at: now,

@@ -19,7 +19,9 @@ use crate::forward::{Answer, BrokenOff, Times};
 use crate::policy::{Denied, Difference, Rule, Verdict, rule_of};
 use crate::refusal::{Reader, Reason, Refusal};
 use crate::target::Target;
-use crate::telemetry::{self, Decision, Differed, Record, Refused, RequestId, kept_chain, kept_name};
+use crate::telemetry::{
+    self, Audit, Decision, Differed, Record, Refused, RequestId, Took, kept_chain, kept_name,
+};
 
 /// The body of an answer. While it lives the connection is busy; when it ends, however it ends, the decision is
 /// recorded.
@@ -82,30 +84,34 @@ struct Recorded {
     request_id: RequestId,
     method: Method,
     path: String,
+    query: Option<String>,
     client: Option<Arc<Client>>,
     rule: Option<Arc<Rule>>,
     difference: Option<Difference>,
+    took: Option<Took>,
 }
 
 impl Recording {
     /// Starts with the request's headers.
     pub fn start(connection: &Arc<Connection>, request: &Request<Incoming>) -> Self {
-        Self::of(connection, Reader::of(request), request.method(), request.uri().path())
+        Self::of(connection, Reader::of(request), request.method(), request.uri())
     }
 
-    fn of(connection: &Arc<Connection>, reader: Reader, method: &Method, path: &str) -> Self {
+    fn of(connection: &Arc<Connection>, reader: Reader, method: &Method, uri: &Uri) -> Self {
         let request_id = connection.worker.ids.next();
         let (time, started) = (Timestamp::now(), Instant::now());
-        let record = connection.worker.audit.is_some().then(|| {
+        let record = connection.worker.audit.as_ref().map(|audit| {
             Box::new(Recorded {
                 time,
                 started,
                 request_id,
                 method: method.clone(),
-                path: path.to_owned(),
+                path: uri.path().to_owned(),
+                query: uri.query().filter(|_| audit.tells_queries()).map(str::to_owned),
                 client: None,
                 rule: None,
                 difference: None,
+                took: None,
             })
         });
         Self {
@@ -126,7 +132,11 @@ impl Recording {
     pub fn unparsed(connection: &Arc<Connection>) -> Self {
         // As in the logs of other servers: `-` for what is not known. It is a method that nobody can send.
         let method = Method::from_bytes(b"-").unwrap_or_default();
-        Self::of(connection, Reader::Whole, &method, "-")
+        let mut recording = Self::of(connection, Reader::Whole, &method, &Uri::default());
+        if let Some(record) = &mut recording.record {
+            "-".clone_into(&mut record.path);
+        }
+        recording
     }
 
     /// When the request came: the one instant by which it is judged.
@@ -238,21 +248,28 @@ impl Recording {
         frame
     }
 
+    /// The answer's headers are passed on now.
+    fn took(&self, times: Times) -> Took {
+        let added = (times.asked - self.started) + times.answered.elapsed();
+        Took { added, backend: times.answered - times.asked }
+    }
+
     fn reply(self, body: Source, decision: Decision, status: u16) -> Reply {
         Reply { body, ending: Some(self.ending(decision, status)) }
     }
 
-    fn ending(self, done: Decision, status: u16) -> Ending {
+    fn ending(mut self, done: Decision, status: u16) -> Ending {
         let worker = &self.connection.worker;
         let counters = &worker.counters;
         counters.decided(done);
-        let let_pass = self.denied.filter(|_| done != DENIED);
+        let let_pass = self.denied.take().filter(|_| done != DENIED);
         if let Some(denied) = &let_pass {
             worker.trials.let_pass(denied.rule().map(|rule| &**rule));
         }
-        if let Some(times) = self.times {
-            counters.added.took((times.asked - self.started) + times.answered.elapsed());
-            counters.waited.took(times.answered - times.asked);
+        if let Some(took) = self.times.map(|times| self.took(times)) {
+            counters.added.took(took.added);
+            counters.waited.took(took.backend);
+            self.record.iter_mut().for_each(|record| record.took = Some(took));
         }
         Ending {
             record: self.record,
@@ -276,11 +293,21 @@ impl Ending {
     pub fn moved(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
+
+    /// Of what was allowed, and would be by whatever else judges it, a share is kept; of everything else all.
+    fn is_kept(&self, record: &Recorded, audit: &Audit) -> bool {
+        self.done != Decision::Forwarded
+            || self.on_trial
+            || record.difference.is_some()
+            || audit.keeps(&record.request_id)
+    }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if let (Some(record), Some(audit)) = (&self.record, &self.connection.worker.audit) {
+        if let (Some(record), Some(audit)) = (&self.record, &self.connection.worker.audit)
+            && self.is_kept(record, audit)
+        {
             audit.write(&Record {
                 time: record.time,
                 request_id: record.request_id.as_str(),
@@ -288,8 +315,9 @@ impl Drop for Ending {
                 client: record.client.as_deref().map(|client| client.name.as_str()),
                 identity: record.client.as_deref().and_then(|client| client.told.as_ref()),
                 grants: record.client.as_deref().map(|client| client.grants.as_slice()).unwrap_or_default(),
-                method: &record.method,
+                method: record.method.as_str(),
                 path: &record.path,
+                query: record.query.as_deref(),
                 decision: if self.on_trial { DENIED } else { self.done },
                 done: self.done,
                 rule: record.rule.as_deref(),
@@ -297,6 +325,7 @@ impl Drop for Ending {
                 status: self.status,
                 bytes: self.bytes,
                 duration: record.started.elapsed(),
+                took: record.took,
             });
         }
     }

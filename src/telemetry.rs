@@ -11,6 +11,7 @@ mod lines;
 mod log;
 mod metrics;
 mod refusals;
+mod share;
 mod trials;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::refusal::{BackendFault, Reason};
 
 use audit::cut;
-pub use audit::{Audit, Destination, Record, Told};
+pub use audit::{Audit, Destination, Keeping, Record, Told, Took};
 pub use history::{History, Sample, Totals};
 pub use ids::{RequestId, RequestIds};
 pub use latency::{Distribution, Histogram};
@@ -26,6 +27,7 @@ pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
 pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_name};
+pub use share::Share;
 pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
 
 /// What was decided about a request: it was forwarded, or refused for a reason.
@@ -60,6 +62,15 @@ impl Decision {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Forwarded => "permitted",
+            Self::Refused(reason) => reason.row().reason,
+        }
+    }
+
+    /// What was done, in audit records.
+    #[must_use]
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
             Self::Refused(reason) => reason.row().reason,
         }
     }

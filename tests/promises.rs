@@ -16,6 +16,7 @@ mod admin;
 mod admin_api;
 mod ambiguous_requests;
 mod attacks;
+mod audit_records;
 mod backends;
 mod bad_configuration;
 mod certificate_tool;

@@ -266,6 +266,18 @@ pub const KEYS: &[Key] = &[
     key("log.level", "LEVEL", "info", "error, warn, info, debug or trace"),
     key("log.format", "FORMAT", "json", "json or text"),
     key("log.audit", "WHERE", "stdout", "Where audit records go: stdout, none, or a file"),
+    key(
+        "log.audit_sample",
+        "SHARE",
+        "1",
+        "The share of allowed requests whose records are kept, 0 to 1; all others always are",
+    ),
+    key(
+        "log.audit_query",
+        "BOOL",
+        "false",
+        "Whether audit records tell the queries of requests, which may hold secrets",
+    ),
     key("workers", "N", "0", "Worker threads; 0: as many as the CPU quota gives"),
     key("drain_timeout", "DURATION", "25s", "How long a stopping server waits for requests to finish"),
 ];

@@ -1,20 +1,21 @@
 //! Audit records: one JSON line per decision.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
-use super::Decision;
-use super::lines::{self, Dropped};
+use super::lines::{self, Dropped, Next};
+use super::{Decision, RequestId, Share};
 use crate::identity::{Attribute, Identity};
 use crate::policy::{Change, Difference, Rule};
 
@@ -32,11 +33,36 @@ pub enum Destination {
     File(PathBuf),
 }
 
+/// Which records are kept, and what they tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Of requests that were allowed (`log.audit_sample`). All others are kept.
+    pub sample: Share,
+    /// Whether queries are told (`log.audit_query`).
+    pub query: bool,
+}
+
 /// The writer of audit records. Cloned for each worker; never blocks.
 #[derive(Clone, Debug)]
 pub struct Audit {
     writer: NonBlocking,
     dropped: Dropped,
+    file: Option<Arc<Rotated>>,
+    keeping: Arc<SharedKeeping>,
+}
+
+/// A file that others rename, after which it is opened anew.
+#[derive(Debug)]
+struct Rotated {
+    path: PathBuf,
+    next: Next<File>,
+}
+
+/// [`Keeping`], as it is in force.
+#[derive(Debug)]
+struct SharedKeeping {
+    sample: AtomicU64,
+    query: AtomicBool,
 }
 
 /// Records that may be on their way.
@@ -58,9 +84,11 @@ pub struct Record<'a> {
     /// The names of the policy's entries that the client matches.
     pub grants: &'a [String],
     /// The method.
-    pub method: &'a Method,
+    pub method: &'a str,
     /// The path, without its query: queries hold secrets.
     pub path: &'a str,
+    /// The query, where it is asked for.
+    pub query: Option<&'a str>,
     /// What was decided.
     pub decision: Decision,
     /// What was done: the same, except where `mode: audit` let pass what was denied.
@@ -75,13 +103,56 @@ pub struct Record<'a> {
     pub bytes: u64,
     /// From the request's headers to the end of the answer.
     pub duration: Duration,
+    /// What Sidegate added to it, and what the backend took until its headers, where it answered.
+    pub took: Option<Took>,
+}
+
+impl<'a> Record<'a> {
+    /// Of a refusal before there was a request.
+    #[must_use]
+    pub const fn of_nothing_known(
+        time: Timestamp,
+        request_id: &'a str,
+        source: SocketAddr,
+        done: Decision,
+        (status, bytes): (u16, u64),
+    ) -> Self {
+        Self {
+            time,
+            request_id,
+            source,
+            client: None,
+            identity: None,
+            grants: &[],
+            method: "-",
+            path: "-",
+            query: None,
+            decision: done,
+            done,
+            rule: None,
+            difference: None,
+            status,
+            bytes,
+            duration: Duration::ZERO,
+            took: None,
+        }
+    }
+}
+
+/// How long the two parts of a request took that the backend answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// Until it was sent on, and from the answer's headers until they were passed on.
+    pub added: Duration,
+    /// In between.
+    pub backend: Duration,
 }
 
 /// An identity as records tell it: lists of values by the keys of `match`. Written once a client, not once a record.
 #[derive(Debug)]
 pub struct Told(Box<RawValue>);
 
-/// More values of one attribute are left out of records.
+/// More values of one attribute, and more matching entries of a policy, are left out of records.
 const MOST_VALUES: usize = 16;
 
 impl Told {
@@ -106,6 +177,7 @@ struct Line<'a> {
     grants: &'a [String],
     method: &'a str,
     path: &'a str,
+    query: Option<&'a str>,
     decision: &'static str,
     reason: &'static str,
     rule: Option<&'a Rule>,
@@ -114,6 +186,8 @@ struct Line<'a> {
     status: u16,
     bytes: u64,
     duration_us: u64,
+    added_us: Option<u64>,
+    backend_us: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -128,15 +202,45 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be opened for appending.
-    pub fn open(destination: &Destination) -> io::Result<Option<(Self, WorkerGuard)>> {
-        let (writer, dropped, guard) = match destination {
+    pub fn open(destination: &Destination, keeping: Keeping) -> io::Result<Option<(Self, WorkerGuard)>> {
+        let (file, (writer, dropped, guard)) = match destination {
             Destination::None => return Ok(None),
-            Destination::Stdout => lines::writer(io::stdout(), ROOM, "audit"),
+            Destination::Stdout => (None, lines::writer(io::stdout(), Next::none_yet(), ROOM, "audit")),
             Destination::File(path) => {
-                lines::writer(OpenOptions::new().append(true).create(true).open(path)?, ROOM, "audit")
+                let next = Next::none_yet();
+                let writer = lines::writer(appended(path)?, next.clone(), ROOM, "audit");
+                (Some(Arc::new(Rotated { path: path.clone(), next })), writer)
             }
         };
-        Ok(Some((Self { writer, dropped }, guard)))
+        let keeping = Arc::new(SharedKeeping::of(keeping));
+        Ok(Some((Self { writer, dropped, file, keeping }, guard)))
+    }
+
+    /// Opens the file anew, for what renames it. What was recorded before goes to its end in the old one; where there can be
+    /// no new one, the old one goes on. Nothing where records go to no file.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
+    pub fn reopen(&self) -> Option<io::Result<()>> {
+        let rotated = self.file.as_ref()?;
+        Some(appended(&rotated.path).map(|file| rotated.next.give(file)))
+    }
+
+    /// From now on these are kept.
+    pub fn keep(&self, keeping: Keeping) {
+        self.keeping.set(keeping);
+    }
+
+    /// Whether queries are told.
+    #[must_use]
+    pub fn tells_queries(&self) -> bool {
+        self.keeping.query.load(Ordering::Relaxed)
+    }
+
+    /// Whether the record of a request is kept that was allowed.
+    #[must_use]
+    pub fn keeps(&self, id: &RequestId) -> bool {
+        Share::of_bits(self.keeping.sample.load(Ordering::Relaxed)).has(id)
     }
 
     /// Records that nobody will read.
@@ -156,6 +260,21 @@ impl Audit {
     }
 }
 
+impl SharedKeeping {
+    const fn of(keeping: Keeping) -> Self {
+        Self { sample: AtomicU64::new(keeping.sample.bits()), query: AtomicBool::new(keeping.query) }
+    }
+
+    fn set(&self, keeping: Keeping) {
+        self.sample.store(keeping.sample.bits(), Ordering::Relaxed);
+        self.query.store(keeping.query, Ordering::Relaxed);
+    }
+}
+
+fn appended(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
 impl<'a> Line<'a> {
     fn of(record: &Record<'a>) -> Self {
         Self {
@@ -164,13 +283,14 @@ impl<'a> Line<'a> {
             source: record.source,
             client: record.client.map(cut),
             identity: record.identity.map(|told| &*told.0),
-            grants: record.grants,
-            method: cut(record.method.as_str()),
+            grants: record.grants.get(..MOST_VALUES).unwrap_or(record.grants),
+            method: cut(record.method),
             path: cut(record.path),
+            query: record.query.map(cut),
             decision: record.decision.outcome(),
             reason: record.decision.reason(),
             rule: record.rule,
-            done: if record.done == Decision::Forwarded { "forwarded" } else { record.done.reason() },
+            done: record.done.done(),
             shadow: record.difference.map(|difference| Shadow {
                 change: difference.change,
                 decision: if difference.shadow_allows { "allowed" } else { "denied" },
@@ -178,9 +298,15 @@ impl<'a> Line<'a> {
             }),
             status: record.status,
             bytes: record.bytes,
-            duration_us: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
+            duration_us: microseconds(record.duration),
+            added_us: record.took.map(|took| microseconds(took.added)),
+            backend_us: record.took.map(|took| microseconds(took.backend)),
         }
     }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The start of a text that is longer than what one line should hold.

@@ -14,6 +14,12 @@ impl RequestId {
         // Only ever made of hexadecimal digits.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// The first half of its digits, as a number: what shares of all requests are told by.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        u64::from_str_radix(self.as_str().get(..16).unwrap_or_default(), 16).unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for RequestId {

@@ -2,8 +2,8 @@
 //! dropped, what cannot be written is lost, and both are counted.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
@@ -24,14 +24,40 @@ impl Dropped {
     }
 }
 
+/// Where lines go from the next one on: a file that was opened anew.
+#[derive(Debug)]
+pub(super) struct Next<W>(Arc<Mutex<Option<W>>>);
+
+impl<W> Next<W> {
+    pub(super) fn none_yet() -> Self {
+        Self(Arc::default())
+    }
+
+    /// The line that is being written is finished where it was begun.
+    pub(super) fn give(&self, to: W) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+    }
+
+    fn take(&self) -> Option<W> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<W> Clone for Next<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 /// A writer that never waits for `to`, with room for so many lines.
-pub(super) fn writer(
-    to: impl Write + Send + 'static,
+pub(super) fn writer<W: Write + Send + 'static>(
+    to: W,
+    next: Next<W>,
     room: usize,
     thread: &str,
 ) -> (NonBlocking, Dropped, WorkerGuard) {
     let unwritten = Arc::new(AtomicU64::new(0));
-    let lines = Lines { to, unwritten: Arc::clone(&unwritten), is_torn: false };
+    let lines = Lines { to, next, unwritten: Arc::clone(&unwritten), is_torn: false };
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(room);
     let (writer, guard) = builder.thread_name(thread).finish(lines);
     let dropped = Dropped { channel: writer.error_counter(), unwritten };
@@ -41,6 +67,7 @@ pub(super) fn writer(
 /// Writes whole lines, and goes on after those that it cannot.
 struct Lines<W> {
     to: W,
+    next: Next<W>,
     unwritten: Arc<AtomicU64>,
     /// The last line was written in part: the next one must not go on where it ends.
     is_torn: bool,
@@ -62,6 +89,10 @@ impl<W: Write> Write for Lines<W> {
 
 impl<W: Write> Lines<W> {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Some(next) = self.next.take() {
+            self.to = next;
+            self.is_torn = false;
+        }
         if self.is_torn {
             self.to.write_all(b"\n")?;
             self.is_torn = false;
@@ -108,13 +139,21 @@ mod tests {
     fn a_line_that_does_not_fit_is_counted_and_the_next_one_is_whole() {
         let unwritten = Arc::new(AtomicU64::new(0));
         let to = Disk { held: Vec::new(), room: 9 };
-        let mut lines = Lines { to, unwritten: Arc::clone(&unwritten), is_torn: false };
+        let next = Next::none_yet();
+        let mut lines = Lines { to, next: next.clone(), unwritten: Arc::clone(&unwritten), is_torn: false };
         for line in ["first\n", "second\n", "third\n", "fourth\n"] {
             lines.write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(unwritten.load(Ordering::Relaxed), 3);
         lines.to.room = 100;
         lines.write_all(b"fifth\n").unwrap();
-        assert_eq!(String::from_utf8(lines.to.held).unwrap(), "first\nsec\nfifth\n");
+        assert_eq!(String::from_utf8(lines.to.held.clone()).unwrap(), "first\nsec\nfifth\n");
+
+        lines.to.room = lines.to.held.len() + 3;
+        lines.write_all(b"sixth\n").unwrap();
+        next.give(Disk { held: Vec::new(), room: 100 });
+        lines.write_all(b"seventh\n").unwrap();
+        assert_eq!(String::from_utf8(lines.to.held).unwrap(), "seventh\n", "another file begins with a line");
+        assert_eq!(unwritten.load(Ordering::Relaxed), 4);
     }
 }

@@ -4,7 +4,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::fmt;
 
-use super::lines::{self, Dropped};
+use super::lines::{self, Dropped, Next};
 
 /// The form of log lines (`log.format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Log {
     /// Starts the log of this process. A second one in the same process changes nothing.
     #[must_use]
     pub fn start(level: LevelFilter, format: Format) -> Self {
-        let (writer, dropped, guard) = lines::writer(std::io::stderr(), ROOM, "log");
+        let (writer, dropped, guard) = lines::writer(std::io::stderr(), Next::none_yet(), ROOM, "log");
         let lines = fmt().with_max_level(level).with_target(false).with_writer(writer).with_ansi(false);
         let _ = match format {
             Format::Json => {

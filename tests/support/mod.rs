@@ -12,6 +12,7 @@ pub mod golden;
 pub mod http1;
 pub mod http2;
 pub mod proxy;
+pub mod schema;
 pub mod tls;
 pub mod tools;
 

@@ -1,0 +1,61 @@
+//! Signals: what each asks for, and who hears it.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Stop;
+use crate::reload::{Asker, Trigger};
+use crate::telemetry::Audit;
+
+/// Two signals: how the first one asks to end, and the second, which ends at once.
+///
+/// # Errors
+/// The process cannot listen to signals.
+pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate_again, mut interrupt_again) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => Stop::Terminate,
+            _ = interrupt.recv() => Stop::Interrupt,
+        }
+    };
+    let abort = async move {
+        let mut seen = 0;
+        while seen < 2 {
+            tokio::select! {
+                _ = terminate_again.recv() => seen += 1,
+                _ = interrupt_again.recv() => seen += 1,
+            }
+        }
+    };
+    Ok((stop, abort))
+}
+
+/// SIGHUP: everything is read anew, and the file of audit records opened anew.
+pub(super) async fn reload_at(mut hangups: Signal, reloads: Asker, audit: Option<Audit>) {
+    while hangups.recv().await.is_some() {
+        reopen(audit.as_ref());
+        reloads.ask(Trigger::Signal);
+    }
+}
+
+/// SIGUSR1: the file of audit records is opened anew.
+pub(super) async fn reopen_at(mut rotations: Signal, audit: Option<Audit>) {
+    while rotations.recv().await.is_some() {
+        reopen(audit.as_ref());
+    }
+}
+
+/// Opens the file of audit records anew, which was renamed.
+fn reopen(audit: Option<&Audit>) {
+    match audit.and_then(Audit::reopen) {
+        Some(Ok(())) => tracing::info!("the file of audit records was opened anew"),
+        Some(Err(error)) => {
+            tracing::error!(%error, "the file of audit records cannot be opened anew: the old one goes on");
+        }
+        None => {}
+    }
+}
