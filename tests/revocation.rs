@@ -447,14 +447,18 @@ fn metrics_tell_how_long_certificates_and_crls_last() {
     fs::write(setup.path("ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
     let proxy = setup.start();
     let text = proxy.admin.get("/metrics").text();
-    let left = |kind: &str, file: &str| -> i64 {
+    let seconds = |metric: &str, kind: &str, file: &str| -> i64 {
         let labels = format!("{{kind=\"{kind}\",file=\"{}\"}} ", proxy.setup.path(file).display());
         let line = text.lines().find_map(|line| {
-            line.strip_prefix("sidegate_certificate_expiry_seconds")?.strip_prefix(labels.as_str())
+            line.strip_prefix("sidegate_certificate_")?.strip_prefix(metric)?.strip_prefix(labels.as_str())
         });
         line.unwrap_or_else(|| panic!("{labels}: {text}")).parse().unwrap()
     };
+    let left = |kind: &str, file: &str| seconds("expiry_seconds", kind, file);
+    let notice = |kind: &str, file: &str| seconds("notice_seconds", kind, file);
     let day = 24 * 60 * 60;
+    assert_eq!(notice("crl", "ca.crl"), 5 * 60 * 60, "a fifth of 25 hours");
+    assert_eq!(notice("server", "server.crt"), 6 * day + 720, "a fifth of 30 days and the hour before them");
     assert!((day - 60..=day).contains(&left("crl", "ca.crl")));
     assert!((30 * day - 60..=30 * day).contains(&left("server", "server.crt")));
     assert!((60 * day - 60..=60 * day).contains(&left("ca", "client-ca.crt")));

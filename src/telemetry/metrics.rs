@@ -44,8 +44,8 @@ struct Snapshot {
     gauges: Vec<Family>,
     /// Names without their unit, helps and distributions.
     latencies: [(&'static str, &'static str, Distribution); 2],
-    /// Seconds until what is in a file expires, by kind and file.
-    expiries: BTreeMap<(&'static str, String), i64>,
+    /// Seconds until what is in a file expires, and how long before that a warning is due, by kind and file.
+    expiries: BTreeMap<(&'static str, String), (i64, i64)>,
 }
 
 /// One label.
@@ -208,12 +208,12 @@ fn latencies(running: &Running) -> [(&'static str, &'static str, Distribution); 
 }
 
 /// Of several in one file the first to expire counts.
-fn expiries(all: &[Expiry], now: Timestamp) -> BTreeMap<(&'static str, String), i64> {
+fn expiries(all: &[Expiry], now: Timestamp) -> BTreeMap<(&'static str, String), (i64, i64)> {
     let mut expiries = BTreeMap::new();
     for expiry in all {
-        let left = expiry.until.duration_since(now).as_secs();
+        let left = (expiry.until.duration_since(now).as_secs(), expiry.notice().as_secs());
         let key = (expiry.kind.name(), expiry.file.clone());
-        expiries.entry(key).and_modify(|least: &mut i64| *least = left.min(*least)).or_insert(left);
+        expiries.entry(key).and_modify(|least: &mut (i64, i64)| *least = left.min(*least)).or_insert(left);
     }
     expiries
 }
@@ -233,12 +233,25 @@ impl Collector for Snapshot {
                 encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
             distribution.encode(family)?;
         }
-        let help = "Seconds until a certificate or CRL expires, by kind and file; negative afterwards";
-        let kind = ConstGauge::new(0_i64).metric_type();
-        let mut family = encoder.encode_descriptor("certificate_expiry_seconds", help, None, kind)?;
-        for ((kind, file), left) in &self.expiries {
+        let left = "Seconds until a certificate or CRL expires, by kind and file; negative afterwards";
+        self.encode_expiries(&mut encoder, "certificate_expiry_seconds", left, |(left, _)| left)?;
+        let notice = "Seconds before the end of a certificate or CRL from which on a warning is due";
+        self.encode_expiries(&mut encoder, "certificate_notice_seconds", notice, |(_, notice)| notice)
+    }
+}
+
+impl Snapshot {
+    fn encode_expiries(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        value: impl Fn((i64, i64)) -> i64,
+    ) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for ((kind, file), times) in &self.expiries {
             let labels = [("kind", *kind), ("file", file.as_str())];
-            ConstGauge::new(*left).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(value(*times)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -68,13 +68,18 @@ impl Expiry {
         })
     }
 
-    /// From when on a warning is due: 30 days ahead for a CA, 7 for anything else, but never before four fifths of its life
+    /// How long before its end a warning is due: 30 days for a CA, 7 for anything else, but never before four fifths of its life
     /// are over, because what lives for a day is renewed within the day.
     #[must_use]
-    pub fn warn_from(&self) -> Timestamp {
+    pub fn notice(&self) -> SignedDuration {
         let fifth = self.until.duration_since(self.from) / 5;
-        let notice = self.kind.notice().min(fifth).max(SignedDuration::ZERO);
-        self.until.saturating_sub(notice).unwrap_or(self.until)
+        self.kind.notice().min(fifth).max(SignedDuration::ZERO)
+    }
+
+    /// From when on a warning is due.
+    #[must_use]
+    pub fn warn_from(&self) -> Timestamp {
+        self.until.saturating_sub(self.notice()).unwrap_or(self.until)
     }
 
     /// The warning that is due at an instant, if one is.
