@@ -61,6 +61,8 @@ def main():
     names = used()
     packages = [package for package in said["packages"] if (package["name"], f"v{package['version']}") in names]
     wrong = list(problems(deny, packages, ours["rust_version"]))
+    if f"{ours['rust_version']} or newer" not in (ROOT / "README.md").read_text():
+        wrong.append(f"README.md does not say that Rust {ours['rust_version']} is needed")
     print("\n".join(wrong) or f"{len(packages)} packages, all as they may be")
     sys.exit(bool(wrong))
 
