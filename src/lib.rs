@@ -60,3 +60,5 @@ pub mod telemetry;
 pub mod admin;
 pub mod cli;
 pub mod demo;
+#[doc = include_str!("../deploy/RUNBOOK.md")]
+pub mod runbook {}

@@ -65,6 +65,7 @@ mod strangers;
 mod support;
 mod trials;
 mod upgrades;
+mod watching;
 
 use std::fs;
 use std::path::Path;
