@@ -19,3 +19,7 @@ check:
 # What CI does, from nothing
 ci:
     bash .ci/run
+
+# The image, built and tried as an operator would (as root)
+image:
+    bash .ci/image

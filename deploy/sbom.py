@@ -11,17 +11,25 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FEATURES = sys.argv[2:]
 
 
 def metadata(target):
-    command = ["cargo", "metadata", "--locked", "--format-version=1", "--filter-platform", target, *FEATURES]
+    # The image is built with all features, too.
+    command = ["cargo", "metadata", "--locked", "--all-features", "--format-version=1", "--filter-platform", target]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
 def checksums():
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())
     return {(package["name"], package["version"]): package.get("checksum") for package in lock["package"]}
+
+
+def used(target):
+    """Names and versions of what something uses. `cargo metadata` names what weak features would bring, too (`ring?/alloc`)."""
+    kinds = ["--edges=normal,build", "--prefix=none", "--format={p}"]
+    command = ["cargo", "tree", "--locked", "--all-features", "--target", target, *kinds]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {tuple(line.split(" ")[:2]) for line in lines if line}
 
 
 def reached(nodes, root, kinds):
@@ -64,7 +72,9 @@ def bom(target):
     nodes = {node["id"]: node for node in said["resolve"]["nodes"]}
     packages = {package["id"]: package for package in said["packages"]}
     root = said["resolve"]["root"]
-    shipped, all_of_them = reached(nodes, root, {None}), reached(nodes, root, {None, "build"})
+    names = used(target)
+    known = {it for it, package in packages.items() if (package["name"], f"v{package['version']}") in names}
+    shipped, all_of_them = reached(nodes, root, {None}) & known, reached(nodes, root, {None, "build"}) & known
     sums = checksums()
     entries = [
         component(packages[it], sums[packages[it]["name"], packages[it]["version"]], it in shipped)
