@@ -2,7 +2,7 @@
 
 import time
 
-DEADLINE = 30
+DEADLINE = 60
 
 
 def eventually(what, ask):
