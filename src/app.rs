@@ -1,5 +1,10 @@
 //! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
 
+#[cfg(feature = "otel")]
+mod export;
+#[cfg(not(feature = "otel"))]
+#[path = "app/export/absent.rs"]
+mod export;
 mod sight;
 mod signals;
 
@@ -26,7 +31,7 @@ use crate::leash::Order;
 use crate::listener::{self, DoorCounters};
 use crate::live::{Live, Tried};
 use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
-use crate::telemetry::{Audit, Counted, Counters, Differed, Dropped, Trials};
+use crate::telemetry::{Audit, Counted, Counters, Differed, Dropped, Tracer, Trials};
 use crate::worker::{self, Handle, Shared};
 use crate::{admin, telemetry, version};
 
@@ -44,6 +49,7 @@ pub struct Running {
     started: Instant,
     log_dropped: Option<Dropped>,
     audit_dropped: Option<Dropped>,
+    tracer: Option<Tracer>,
     history: Arc<History>,
     reloads: Asker,
     past: telemetry::History,
@@ -100,6 +106,8 @@ pub struct Census {
     pub log_dropped: u64,
     /// Audit records that were dropped.
     pub audit_dropped: u64,
+    /// Spans that were dropped.
+    pub spans_dropped: u64,
     /// What came of reloads.
     pub reload: Summary,
     /// What expires, the first first.
@@ -227,6 +235,7 @@ impl Running {
             accept_errors: self.door.errors(),
             log_dropped: dropped(&self.log_dropped),
             audit_dropped: dropped(&self.audit_dropped),
+            spans_dropped: self.tracer.as_ref().map_or(0, Tracer::dropped),
             reload: self.history.summary(),
             expires: self.expires(),
         }
@@ -252,6 +261,7 @@ pub struct App {
     hangups: Signal,
     rotations: Signal,
     audit: Option<Audit>,
+    export: Option<export::Export>,
     /// The backend, where it is asked whether it is well.
     checked: Option<(Backend, Check)>,
     _audit: Option<WorkerGuard>,
@@ -306,12 +316,14 @@ impl App {
         let audit_dropped = audit.as_ref().map(Audit::dropped);
         let rotations =
             signal(SignalKind::user_defined1()).map_err(failed("cannot listen to signals".to_owned()))?;
+        let (tracer, export) = export::begin(config.tracing.as_ref()).unzip();
         let shared = Shared {
             live: Arc::new(ArcSwap::from_pointee(live)),
             admission: Arc::new(Admission::new(config.admission())),
             backend: config.backend.clone(),
             health: Arc::new(Health::new(config.backend.breaker, config.backend.check.as_ref())),
             audit: audit.clone(),
+            tracer: tracer.clone(),
             departures: Arc::new(Notify::new()),
         };
         let workers = (0..config.workers)
@@ -338,6 +350,7 @@ impl App {
             started: Instant::now(),
             log_dropped,
             audit_dropped,
+            tracer,
             history,
             reloads,
             past: telemetry::History::default(),
@@ -351,6 +364,7 @@ impl App {
             hangups,
             rotations,
             audit,
+            export,
             _audit: guard,
         })
     }
@@ -389,6 +403,7 @@ impl App {
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
         tokio::spawn(sight::observe(Arc::clone(&running)));
+        let exporting = self.export.map(export::Export::start);
         tokio::spawn(signals::reopen_at(self.rotations, self.audit.clone()));
         tokio::spawn(signals::reload_at(self.hangups, running.reloads.clone(), self.audit));
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());
@@ -421,6 +436,9 @@ impl App {
         running.tell_all(Order::Close);
         let _ =
             tokio::time::timeout(Duration::from_millis(500), all_departed(&running, &self.departures)).await;
+        if let Some(exporting) = exporting {
+            exporting.finish().await;
+        }
         tracing::info!("stopped");
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod backend;
 mod change;
 mod keys;
+mod tracing;
 mod trust;
 
 use std::net::SocketAddr;
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::tracing::level_filters::LevelFilter;
 use http::HeaderName;
-use tracing::level_filters::LevelFilter;
 
 use crate::admission::{self, Bounds};
 use crate::connection::{self, Patience};
@@ -29,6 +30,7 @@ use crate::telemetry::{Destination, Format, Keeping, Share};
 
 pub use backend::BackendTls;
 pub use keys::{KEYS, Key};
+pub use tracing::Tracing;
 
 /// A configuration that makes sense. What it names may still not exist.
 #[derive(Clone, Debug)]
@@ -87,6 +89,8 @@ pub struct Config {
     pub audit: Destination,
     /// Which are kept, and what they tell.
     pub keeping: Keeping,
+    /// Where traces go, if anywhere.
+    pub tracing: Option<Tracing>,
     /// Worker threads, at least one.
     pub workers: usize,
     /// How long a stopping server waits for what runs.
@@ -232,6 +236,7 @@ impl<'a> Draft<'a> {
         let identity = self.section(&root, "identity_headers.", "identity_headers");
         let admin = self.section(&root, "admin.", "admin");
         let log = self.section(&root, "log.", "log");
+        let traces = self.section(&root, "tracing.", "tracing");
 
         let certificates = self.certificates(&tls);
         let client_ca = self.required_path(&tls, "client_ca");
@@ -271,6 +276,7 @@ impl<'a> Draft<'a> {
             log_level,
             log_format,
             audit: self.audit(&log),
+            tracing: self.tracing(&traces),
             keeping: Keeping {
                 sample: self.share(&log, "audit_sample"),
                 query: self.boolean(&log, "audit_query"),
@@ -545,7 +551,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-const SECTION_NAMES: [(&str, &str); 12] = [
+const SECTION_NAMES: [(&str, &str); 13] = [
     ("tls.", "`tls`"),
     ("backend.", "`backend`"),
     ("backend.tls.", "`backend.tls`"),
@@ -558,6 +564,7 @@ const SECTION_NAMES: [(&str, &str); 12] = [
     ("identity_headers.", "`identity_headers`"),
     ("admin.", "`admin`"),
     ("log.", "`log`"),
+    ("tracing.", "`tracing`"),
 ];
 
 const LEVELS: [(&str, LevelFilter); 5] = [

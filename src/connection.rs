@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::admission::Holding;
@@ -33,7 +33,7 @@ use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
 use crate::leash::{Leash, Order};
 use crate::refusal::{Reader, Refusal};
 use crate::reply::{Ending, Reply};
-use crate::telemetry::{Asked as Kept, Decision, Handshake, Record, Refused, RequestId};
+use crate::telemetry::{Asked as Kept, Decision, Handshake, Handshaken, Record, Refused, RequestId};
 use crate::unread;
 use crate::worker::{Accepted, Worker};
 
@@ -128,6 +128,8 @@ pub struct Connection {
     unread: AtomicBool,
     /// What it becomes once the answer that agrees to it is out.
     switch: Mutex<Option<Switch>>,
+    /// How TLS went, until it is told; only where requests are traced.
+    handshake: Mutex<Option<Handshaken>>,
 }
 
 /// A switch of protocols that both sides agreed to.
@@ -163,6 +165,11 @@ impl Connection {
     pub fn switch(&self, tunnel: Tunnel, ending: Ending) {
         // Nothing panics while it is held.
         *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Switch { tunnel, ending });
+    }
+
+    /// How TLS went, once.
+    pub fn take_handshake(&self) -> Option<Handshaken> {
+        self.handshake.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn take_switch(&self) -> Option<Switch> {
@@ -204,7 +211,11 @@ impl Connection {
 /// Serves one accepted socket until it ends.
 pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
     let Accepted { address, number, place, leash } = accepted;
+    // Nobody looks at this clock where nothing is traced.
+    let began = worker.tracer.as_ref().map(|_| Instant::now());
     let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
+    let resumed = secured.resumed;
+    let handshake = began.map(|began| Handshaken { began, ended: Instant::now(), resumed });
     let live = worker.live.load_full();
     let peer = Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now());
     place.is_judged(peer.is_known());
@@ -219,6 +230,7 @@ pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
         exchanges: Exchanges::default(),
         unread: AtomicBool::new(false),
         switch: Mutex::default(),
+        handshake: Mutex::new(handshake),
         worker,
     });
     drop(live);

@@ -6,6 +6,7 @@
 //! many requests, and has its own task.
 
 mod breaker;
+mod delivery;
 mod exchange;
 pub mod headers;
 mod health;
@@ -32,6 +33,9 @@ use crate::refusal::BackendFault;
 use crate::unread;
 
 pub use breaker::BreakerRules;
+pub use delivery::Collector;
+#[cfg(feature = "otel")]
+pub use delivery::deliver;
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Link, Sent, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};

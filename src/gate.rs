@@ -155,6 +155,7 @@ fn enter(
         connection: &connection.headers,
         host: host.as_deref().unwrap_or_else(|| worker.backend.authority()),
         request_id: recording.request_id(),
+        trace: recording.onward(),
         trusted: live.trusted_proxies.iter().any(|network| network.contains(connection.headers.peer())),
     };
     let custom = &live.identity_headers.custom;

@@ -12,9 +12,19 @@ mod log;
 mod metrics;
 mod refusals;
 mod share;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "telemetry/traces/absent.rs"]
+mod traces;
 mod trials;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::refusal::{BackendFault, Reason};
 
@@ -28,6 +38,9 @@ pub use log::{Format, Log};
 pub use metrics::exposition;
 pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_name};
 pub use share::Share;
+#[cfg(feature = "otel")]
+pub use traces::{Batch, Outbox};
+pub use traces::{Trace, Tracer};
 pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
 
 /// What was decided about a request: it was forwarded, or refused for a reason.
@@ -117,6 +130,49 @@ impl Handshake {
             Self::GaveWay => "gave_way",
         }
     }
+}
+
+/// A request that may be traced.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    /// When it came,
+    pub time: Timestamp,
+    /// by the clock that never jumps.
+    pub started: Instant,
+    /// Its id.
+    pub id: RequestId,
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path.
+    pub path: &'a str,
+    /// Its headers, which say whose trace it belongs to.
+    pub headers: &'a HeaderMap,
+    /// The peer.
+    pub source: SocketAddr,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// What was decided.
+    pub decision: Decision,
+    /// What was done.
+    pub done: Decision,
+    /// The status that was answered.
+    pub status: u16,
+    /// When the backend was asked, and when it answered.
+    pub asked: Option<(Instant, Instant)>,
+}
+
+/// The handshake of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Handshaken {
+    /// When it began.
+    pub began: Instant,
+    /// When it was done.
+    pub ended: Instant,
+    /// Whether a session was resumed.
+    pub resumed: bool,
 }
 
 /// All faults, with the label `result` of each.

@@ -22,7 +22,7 @@ use crate::connection::{self, Connection};
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
-use crate::telemetry::{Audit, Counters, Refusals, RequestIds, Trials};
+use crate::telemetry::{Audit, Counters, Refusals, RequestIds, Tracer, Trials};
 
 /// How often a worker tidies up.
 const TIDY: Duration = Duration::from_secs(5);
@@ -42,6 +42,8 @@ pub struct Shared {
     pub health: Arc<forward::Health>,
     /// Where audit records go.
     pub audit: Option<Audit>,
+    /// Traces begin here, where they are asked for.
+    pub tracer: Option<Tracer>,
     /// Connections that ended are told here.
     pub departures: Arc<Notify>,
 }
@@ -62,6 +64,8 @@ pub struct Worker {
     pub trials: Trials,
     /// Where audit records go.
     pub audit: Option<Audit>,
+    /// Traces begin here, where they are asked for.
+    pub tracer: Option<Tracer>,
     /// The last refusals.
     pub refusals: Refusals,
     /// Names for requests.
@@ -145,6 +149,7 @@ impl Worker {
             counters: Counters::default(),
             trials: Trials::default(),
             audit: shared.audit,
+            tracer: shared.tracer,
             refusals: Refusals::default(),
             ids: RequestIds::new(),
             open: AtomicUsize::new(0),

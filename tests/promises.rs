@@ -63,6 +63,7 @@ mod slow_clients;
 mod spiffe;
 mod strangers;
 mod support;
+mod traces;
 mod trials;
 mod upgrades;
 mod watching;

@@ -11,6 +11,7 @@ impl Config {
         keep("workers", &mut self.workers, &running.workers, &mut kept);
         keep("log.level", &mut self.log_level, &running.log_level, &mut kept);
         keep("log.format", &mut self.log_format, &running.log_format, &mut kept);
+        keep("tracing", &mut self.tracing, &running.tracing, &mut kept);
         keep("log.audit", &mut self.audit, &running.audit, &mut kept);
         let key = "admin.readiness_needs_backend";
         keep(key, &mut self.readiness_needs_backend, &running.readiness_needs_backend, &mut kept);

@@ -278,6 +278,18 @@ pub const KEYS: &[Key] = &[
         "false",
         "Whether audit records tell the queries of requests, which may hold secrets",
     ),
+    key(
+        "tracing.otlp",
+        "URL",
+        "",
+        "Where traces go, by OTLP: http://127.0.0.1:4318 (in builds with the feature `otel`)",
+    ),
+    key(
+        "tracing.sample",
+        "SHARE",
+        "1",
+        "The share of traces that begin here that is exported, 0 to 1; of others those that whoever began them records",
+    ),
     key("workers", "N", "0", "Worker threads; 0: as many as the CPU quota gives"),
     key("drain_timeout", "DURATION", "25s", "How long a stopping server waits for requests to finish"),
 ];

@@ -12,6 +12,7 @@ use http::{Request, Uri, Version};
 use http_body::Body;
 
 use crate::identity::Attribute;
+use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 pub use identity::{IdentityHeaders, IdentitySettings};
 
@@ -23,8 +24,6 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -116,6 +115,8 @@ pub struct Said<'a> {
     pub host: &'a str,
     /// The request's id, 32 hexadecimal digits.
     pub request_id: &'a str,
+    /// Where in its trace it is, if it is traced here. What others trace passes as it came.
+    pub trace: Option<TraceContext>,
     /// Whether the peer is a proxy that is believed what it says of its own peer.
     pub trusted: bool,
 }
@@ -148,11 +149,13 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     }
     headers.append(header::VIA, via(version));
     headers.extend(value(said.request_id).map(|value| (X_REQUEST_ID, value)));
-    if !continues_a_trace(headers)
-        && let Some(trace) = value(&traceparent(said.request_id))
-    {
-        headers.insert(TRACEPARENT, trace);
+    let known = TraceContext::of(headers);
+    if known.is_none() {
         headers.remove(TRACESTATE);
+    }
+    let begun = || TraceContext::begin(said.request_id, false).filter(|_| known.is_none());
+    if let Some(trace) = said.trace.or_else(begun).and_then(|trace| trace.header()) {
+        headers.insert(TRACEPARENT, trace);
     }
     for (name, value) in &said.identity.0 {
         headers.insert(name.clone(), value.clone());
@@ -242,38 +245,6 @@ fn forwarded(said: &Said<'_>) -> String {
     out.push_str(host);
     out.push('"');
     out
-}
-
-/// Whether the client says of what trace the request is. Two say nothing, and neither does what is none (W3C Trace
-/// Context §4.3); what belongs to such a trace is of no use, either.
-fn continues_a_trace(headers: &HeaderMap) -> bool {
-    let mut traces = headers.get_all(TRACEPARENT).iter();
-    traces.next().is_some_and(|trace| is_traceparent(trace.as_bytes())) && traces.next().is_none()
-}
-
-/// `00-<trace>-<span>-<flags>` (W3C Trace Context §3.2), of a version that is known.
-fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |part: &[u8]| {
-        part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-            && part.iter().any(|byte| *byte != b'0')
-    };
-    let mut parts = value.split(|byte| *byte == b'-');
-    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(b"00"), Some(trace), Some(span), Some(flags), None) => {
-            trace.len() == 32
-                && hex(trace)
-                && span.len() == 16
-                && hex(span)
-                && matches!(flags, [b'0'..=b'9' | b'a'..=b'f', b'0'..=b'9' | b'a'..=b'f'])
-        }
-        _ => false,
-    }
-}
-
-/// A trace that starts here carries the request's id, so that logs and traces find each other.
-fn traceparent(request_id: &str) -> String {
-    let span = request_id.get(16..32).unwrap_or(request_id);
-    format!("00-{request_id}-{span}-00")
 }
 
 /// Adds to a list of the proxies before us, in one field: some backends read the first one only, some the last.
@@ -485,13 +456,14 @@ mod tests {
             connection: &connection,
             host: "a",
             request_id: "0123456789abcdef0123456789abcdef",
+            trace: None,
             trusted: false,
         };
         rewrite(&mut request, &[], &said);
         assert_eq!(request.headers().get("client-cert").unwrap(), ":AA==:");
         assert_eq!(request.headers().get("x-forwarded-for").unwrap(), "192.0.2.1");
         assert_eq!(request.headers().get("forwarded").unwrap(), "for=192.0.2.1;proto=https;host=\"a\"");
-        assert!(is_traceparent(request.headers().get("traceparent").unwrap().as_bytes()));
+        assert!(TraceContext::of(request.headers()).is_some());
     }
 
     #[test]

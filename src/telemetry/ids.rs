@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::trace_context::SpanId;
+
 /// The id of one request: 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; 32]);
@@ -13,6 +15,13 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         // Only ever made of hexadecimal digits.
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Its two halves, each as good as an id of its own.
+    #[must_use]
+    pub fn halves(&self) -> [SpanId; 2] {
+        let (first, second) = (self.0.first_chunk(), self.0.last_chunk());
+        [first, second].map(|half| half.copied().unwrap_or_default())
     }
 
     /// The first half of its digits, as a number: what shares of all requests are told by.

@@ -135,6 +135,30 @@ mod tests {
         }
     }
 
+    /// Whoever reads it takes nothing.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_writer_that_is_stuck_and_what_it_does_not_take_is_counted() {
+        let (go, wait) = std::sync::mpsc::channel();
+        let (mut writer, dropped, _guard) = writer(Stuck(wait), Next::none_yet(), 4, "stuck");
+        (0..100).for_each(|_| writer.write_all(b"a line\n").unwrap());
+        // Four wait, and it may have taken one in hand.
+        assert!((95..=96).contains(&dropped.count()), "{dropped:?}");
+        drop(go);
+    }
+
     #[test]
     fn a_line_that_does_not_fit_is_counted_and_the_next_one_is_whole() {
         let unwritten = Arc::new(AtomicU64::new(0));

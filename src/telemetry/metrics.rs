@@ -128,6 +128,11 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             differences(running),
         ),
         (
+            "spans_dropped",
+            "Spans of traces that were dropped because the collector was away or too slow",
+            one(census.spans_dropped),
+        ),
+        (
             "lines_dropped",
             "Lines that were dropped because their writer was too slow, or that could not be written",
             dropped,

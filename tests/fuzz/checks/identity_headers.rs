@@ -55,7 +55,7 @@ pub fn check(text: &str) {
 fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
     let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
     let request_id = "0123456789abcdef0123456789abcdef";
-    let said = Said { identity, connection: &connection, host: "a", request_id, trusted: false };
+    let said = Said { identity, connection: &connection, host: "a", request_id, trace: None, trusted: false };
     let mut request = Request::new(());
     rewrite(&mut request, &[], &said);
     std::mem::take(request.headers_mut())

@@ -82,6 +82,7 @@ fn check_headers(fields: &HeaderMap) {
         connection: &connection,
         host: "events.example",
         request_id: REQUEST_ID,
+        trace: None,
         trusted: false,
     };
     let mut request = Request::new(());
