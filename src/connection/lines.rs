@@ -6,7 +6,7 @@
 
 use bytes::BufMut;
 use http::header;
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use tokio::io::ReadBuf;
 
 /// What hyper is given from a lone LF on: no header can hold it, and it is complete.
@@ -55,6 +55,9 @@ impl Lines {
     /// refuses that head.
     pub(super) fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().get(before..).unwrap_or_default();
+        if self.is_plain_head(read) {
+            return;
+        }
         if let Some(lone) = self.lone_line_feed(read) {
             self.at = At::Unknown;
             buf.set_filled(before + lone);
@@ -63,6 +66,33 @@ impl Lines {
                 buf.put_slice(NO_HEAD);
             }
         }
+    }
+
+    /// Whether what was read ends where a message ends, as far as that is known.
+    pub(super) fn end_with_a_message(&self) -> bool {
+        self.at == At::Head && self.next == Framing::Unbegun && self.begun.is_empty()
+    }
+
+    /// Most reads are one head as a whole, with no body after it and no lone LF in it: then all is as it was before.
+    fn is_plain_head(&self, read: &[u8]) -> bool {
+        if !self.end_with_a_message() {
+            return false;
+        }
+        let mut start = 0;
+        for end in memchr_iter(b'\n', read) {
+            let Some(line) = read.get(start..end).and_then(|line| line.strip_suffix(b"\r")) else {
+                return false;
+            };
+            if line.is_empty() {
+                return start > 0 && end + 1 == read.len();
+            }
+            // Of the first line nothing is looked at but its end.
+            if start > 0 && !matches!(field(line), Field::Other | Field::Length(Some(0))) {
+                return false;
+            }
+            start = end + 1;
+        }
+        false
     }
 
     /// Where a head or a trailer has a line that ends in LF alone.
@@ -260,6 +290,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_plain_head_is_one_without_a_body(
+            lines in prop::collection::vec(prop::sample::select(vec![
+                "\r\n", "\n", "a\n", "a\r\n", "\r\n\r\n", "Content-Length: 3\r\n", "Content-Length: 0\r\n",
+                "Transfer-Encoding: chunked\r\n", "Upgrade: a\r\n", "Cookie: a\r\n", "\r",
+            ]), 0..8),
+        ) {
+            let bytes = lines.concat().into_bytes();
+            if Lines::default().is_plain_head(&bytes) {
+                let mut lines = Lines::default();
+                prop_assert_eq!(lines.lone_line_feed(&bytes), None);
+                prop_assert!(lines.end_with_a_message());
+            }
+        }
+
         #[test]
         fn any_lines_in_any_pieces_are_read_alike(
             lines in prop::collection::vec(prop::sample::select(vec![
