@@ -276,7 +276,11 @@ impl AsyncWrite for Sniffed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        // Of one buffer a plain write costs the kernel less.
+        match bufs {
+            [one] => Pin::new(&mut self.socket).poll_write(cx, one),
+            bufs => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
