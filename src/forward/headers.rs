@@ -24,20 +24,20 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HTTP2_SETTINGS,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// What belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Whole names that a client may not set: identity, rewriting in legacy frameworks, and CGI's `HTTP_PROXY`.
 const PROTECTED: [&str; 15] = [
@@ -137,14 +137,13 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     }
     join(headers, &header::COOKIE, b"; ");
     headers.reserve(8 + said.identity.0.len());
-    if let Some(host) = value(said.host) {
-        headers.insert(header::HOST, host.clone());
+    if let Some(host) = host(headers, said.host) {
         // Where something is left of them, a trusted proxy said it.
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("https"));
     append(headers, X_FORWARDED_FOR, said.connection.forwarded_for.clone());
-    if let Some(forwarded) = value(&forwarded(said)) {
+    if let Ok(forwarded) = HeaderValue::try_from(forwarded(said)) {
         append(headers, header::FORWARDED, forwarded);
     }
     headers.append(header::VIA, via(version));
@@ -160,6 +159,16 @@ pub fn rewrite<B>(request: &mut Request<B>, custom: &Custom, said: &Said<'_>) {
     for (name, value) in &said.identity.0 {
         headers.insert(name.clone(), value.clone());
     }
+}
+
+/// Has `Host` say the one host of the request, which it mostly does already.
+fn host(headers: &mut HeaderMap, host: &str) -> Option<HeaderValue> {
+    if let Some(said) = headers.get(header::HOST).filter(|said| said.as_bytes() == host.as_bytes()) {
+        return Some(said.clone());
+    }
+    let host = value(host)?;
+    headers.insert(header::HOST, host.clone());
+    Some(host)
 }
 
 /// Has a body of unknown length sent in chunks whatever the method is. Without being told, hyper takes a GET or HEAD for
@@ -272,24 +281,38 @@ fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
 
 /// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
 fn strip(headers: &mut HeaderMap, custom: &Custom, trusted: bool) {
-    strip_connection(headers);
+    let goes = |name: &HeaderName| {
+        is_hop_by_hop(name.as_str())
+            || matches!(name.as_str(), "content-length" | "expect")
+            || is_protected_from(name, custom, trusted)
+    };
     // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
-    if headers.remove(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
+    if remove(headers, goes).is_some_and(|length| length == "0") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    headers.remove(header::EXPECT);
-    strip_protected(headers, custom, trusted);
 }
 
-fn strip_protected(headers: &mut HeaderMap, custom: &Custom, trusted: bool) {
-    let protected = |name: &&HeaderName| {
-        (is_protected(name.as_str()) && !(trusted && OF_PROXIES.contains(name)))
-            || custom.iter().any(|(own, _)| folds_to(name.as_str(), own.as_str()))
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(protected).cloned().collect();
-    for name in found {
-        headers.remove(name);
+/// Removes these, and what `Connection` names if it is among them. Gives back the length of the body, if that was.
+fn remove(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+    if found.contains(&header::CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
     }
+    let mut length = None;
+    for name in found {
+        let value = headers.remove(&name);
+        if name == header::CONTENT_LENGTH {
+            length = value;
+        }
+    }
+    length
+}
+
+fn is_protected_from(name: &HeaderName, custom: &Custom, trusted: bool) -> bool {
+    (is_protected(name.as_str()) && !(trusted && OF_PROXIES.contains(name)))
+        || custom.iter().any(|(own, _)| folds_to(name.as_str(), own.as_str()))
 }
 
 /// The user's own names, for a request whose trailers may hold them.
@@ -315,25 +338,16 @@ pub fn strip_trailers(trailers: &mut HeaderMap, custom: &Custom) {
         "trailer",
         "transfer-encoding",
     ];
-    strip_connection(trailers);
-    strip_protected(trailers, custom, false);
-    let others = |name: &&HeaderName| OTHERS.iter().any(|other| folds_to(name.as_str(), other));
-    let found: Vec<HeaderName> = trailers.keys().filter(others).cloned().collect();
-    for name in found {
-        trailers.remove(name);
-    }
+    remove(trailers, |name| {
+        is_hop_by_hop(name.as_str())
+            || is_protected_from(name, custom, false)
+            || OTHERS.iter().any(|other| folds_to(name.as_str(), other))
+    });
 }
 
 /// Removes what belongs to one connection only, and whatever `Connection` names.
 pub fn strip_connection(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    remove(headers, |name| is_hop_by_hop(name.as_str()));
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -354,7 +368,7 @@ pub fn is_reserved(name: &HeaderName) -> bool {
         header::FORWARDED,
         header::TRAILER,
     ];
-    HOP_BY_HOP.contains(name) || OTHERS.contains(name)
+    is_hop_by_hop(name.as_str()) || OTHERS.contains(name)
 }
 
 /// Legacy servers read `X_Remote_User` and `X.Remote.User` as `X-Remote-User`, some of them (CGI) whatever is no letter
