@@ -6,6 +6,7 @@ mod exchanges;
 mod lines;
 mod outbox;
 mod pulse;
+mod rest;
 mod view;
 
 use std::net::SocketAddr;
@@ -16,20 +17,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::{Body, Incoming};
-use hyper::service::service_fn;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::server::TlsStream;
 
 use crate::admission::Holding;
 use crate::client::Peer;
 use crate::forward::Tunnel;
 use crate::forward::headers::ConnectionHeaders;
 use crate::gate;
-use crate::handshake::{self, Protocol, Secured, Sniffed, Unsecured};
+use crate::handshake::{self, Protocol, Secured, Stream, Unsecured};
 use crate::leash::{Leash, Order};
 use crate::refusal::{Reader, Refusal};
 use crate::reply::{Ending, Reply};
@@ -41,7 +41,8 @@ use drive::{Drive, End, Http2, Switched};
 use early::Early;
 use exchanges::Exchanges;
 use outbox::Outbox;
-use pulse::{Felt, Pulse};
+use pulse::{Felt, Felted, Pulse};
+use rest::Resting;
 
 pub use exchanges::Asked;
 pub use pulse::Busy;
@@ -213,7 +214,7 @@ pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
     let Accepted { address, number, place, leash } = accepted;
     // Nobody looks at this clock where nothing is traced.
     let began = worker.tracer.as_ref().map(|_| Instant::now());
-    let Some(secured) = shake_hands(&worker, socket, &leash).await else { return };
+    let Some(secured) = Box::pin(shake_hands(&worker, socket, &leash)).await else { return };
     let resumed = secured.resumed;
     let handshake = began.map(|began| Handshaken { began, ended: Instant::now(), resumed });
     let live = worker.live.load_full();
@@ -237,7 +238,7 @@ pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
     connection.worker.introduce(number, &connection);
     match connection.protocol {
         Protocol::Http1 => serve_http1(connection, secured.stream).await,
-        Protocol::Http2 => serve_http2(connection, secured.stream).await,
+        Protocol::Http2 => Box::pin(serve_http2(connection, secured.stream)).await,
     }
 }
 
@@ -324,11 +325,36 @@ async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
-    let service = service_of(&connection);
-    let io = TokioIo::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+type Http1 = http1::Connection<TokioIo<Felted<Stream>>, Service>;
+
+async fn serve_http1(connection: Arc<Connection>, stream: Stream) {
+    let mut io = Felted::new(stream, Arc::clone(&connection));
+    let (end, parts) = loop {
+        // On the heap, so that nothing is left of it while the connection rests.
+        let (end, http) = Box::pin(Drive::of(http1(&connection, io), &connection)).await;
+        let Some(parts) = http.map(http1::Connection::into_parts) else { return };
+        // At rest hyper has nothing. If it had, nobody could say what that is the beginning of.
+        if end != End::Rested || !parts.read_buf.is_empty() {
+            break (end, parts);
+        }
+        let resting = Resting::new(parts.io.into_inner());
+        // Its buffer is empty, and 8 KiB long.
+        drop((parts.read_buf, parts.service));
+        let (end, resting) = Drive::of(resting, &connection).await;
+        let Some(resting) = resting else { return };
+        if end != End::Woken {
+            drop(connection);
+            return Box::pin(resting.end(end)).await;
+        }
+        io = resting.io;
+    };
+    Box::pin(end_http1(connection, end, parts)).await;
+}
+
+/// hyper's part of it, until it rests or ends.
+fn http1(connection: &Arc<Connection>, io: Felted<Stream>) -> Http1 {
     let limits = connection.worker.live.load().limits;
-    let mut http = hyper::server::conn::http1::Builder::new();
+    let mut http = http1::Builder::new();
     // Between requests a connection may be silent for longer than within one; the pulse tells the two apart.
     http.timer(TokioTimer::new())
         .header_read_timeout(None)
@@ -337,9 +363,15 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes)
         .half_close(false);
-    let (end, http) = Drive::of(http.serve_connection(io, service), &connection).await;
-    let Some(http) = http else { return };
-    let parts = http.into_parts();
+    http.serve_connection(TokioIo::new(io), Service(Arc::clone(connection)))
+}
+
+/// What remains to be done once hyper is done.
+async fn end_http1(
+    connection: Arc<Connection>,
+    end: End,
+    parts: http1::Parts<TokioIo<Felted<Stream>>, Service>,
+) {
     let (mut stream, unparsed) = parts.io.into_inner().into_parts();
     if let (End::Served, Some(switch)) = (end, connection.take_switch()) {
         drop(parts.service);
@@ -354,13 +386,13 @@ async fn serve_http1(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
     }
     // Its places are free before the client has said goodbye.
     drop((connection, parts.service));
-    if end == End::Served || unparsed.is_some() {
+    if end != End::Cut || unparsed.is_some() {
         close(stream, unread).await;
     }
 }
 
 /// Carries another protocol, for as long as the client is who it was.
-async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: Bytes, switch: Switch) {
+async fn carry(connection: Arc<Connection>, stream: Stream, said: Bytes, switch: Switch) {
     let Switch { tunnel, ending } = switch;
     let limit = connection.worker.live.load().patience.upgrade_idle;
     let joined = tunnel.join(stream, said, limit);
@@ -369,9 +401,8 @@ async fn carry(connection: Arc<Connection>, stream: TlsStream<Sniffed>, said: By
     }
 }
 
-async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
-    let service = service_of(&connection);
-    let (outbox, io) = Outbox::new(pulse::Felted::new(stream, Arc::clone(&connection)));
+async fn serve_http2(connection: Arc<Connection>, stream: Stream) {
+    let (outbox, io) = Outbox::new(Felted::new(stream, Arc::clone(&connection)));
     let limits = connection.worker.live.load().limits;
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
@@ -383,31 +414,30 @@ async fn serve_http2(connection: Arc<Connection>, stream: TlsStream<Sniffed>) {
         .initial_stream_window_size(windows::STREAM)
         .initial_connection_window_size(windows::CONNECTION)
         .max_send_buf_size(windows::SEND_BUFFER);
-    let http = Http2 { http: http.serve_connection(TokioIo::new(io), service), outbox };
+    let http =
+        Http2 { http: http.serve_connection(TokioIo::new(io), Service(Arc::clone(&connection))), outbox };
     let _ = Drive::of(http, &connection).await;
 }
 
 type Serving =
     std::pin::Pin<Box<dyn Future<Output = Result<http::Response<Reply>, std::convert::Infallible>> + Send>>;
 
-/// Each request is a future of its own on the heap: an idle connection holds none.
-fn service_of(
-    connection: &Arc<Connection>,
-) -> impl hyper::service::Service<
-    Request<Incoming>,
-    Response = http::Response<Reply>,
-    Error = std::convert::Infallible,
-    Future = Serving,
-> + use<> {
-    let connection = Arc::clone(connection);
-    service_fn(move |request| -> Serving {
-        let connection = Arc::clone(&connection);
+/// What hyper gives a connection's requests to. Each is a future of its own on the heap: an idle connection holds none.
+struct Service(Arc<Connection>);
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = http::Response<Reply>;
+    type Error = std::convert::Infallible;
+    type Future = Serving;
+
+    fn call(&self, request: Request<Incoming>) -> Serving {
+        let connection = Arc::clone(&self.0);
         Box::pin(async move { Ok(gate::answer(connection, request).await) })
-    })
+    }
 }
 
 /// Ends TLS and TCP in order; where something was not read, not before the client had time to read the answer.
-async fn close(mut stream: TlsStream<Sniffed>, unread: bool) {
+async fn close(mut stream: Stream, unread: bool) {
     let farewell = async {
         let _ = stream.shutdown().await;
         if unread {

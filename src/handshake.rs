@@ -26,10 +26,13 @@ use crate::identity;
 
 use certificates::Certificates;
 
+/// A stream on which TLS is done. On the heap once, and moved about as often as one likes.
+pub type Stream = Box<TlsStream<Sniffed>>;
+
 /// A connection on which TLS is done.
 pub struct Secured {
     /// The stream, which carries HTTP from here on.
-    pub stream: TlsStream<Sniffed>,
+    pub stream: Stream,
     /// What the client presented, leaf first; empty where it presented nothing. Not judged.
     pub chain: Vec<CertificateDer<'static>>,
     /// Which HTTP was agreed on (ALPN).
@@ -96,7 +99,7 @@ impl Secured {
             _ => Protocol::Http1,
         };
         let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        Self { stream, chain, protocol, resumed }
+        Self { stream: Box::new(stream), chain, protocol, resumed }
     }
 }
 

@@ -53,6 +53,7 @@ mod real_backends;
 mod real_clients;
 mod refusals;
 mod reload;
+mod resting;
 mod revocation;
 mod rotation;
 mod secrets;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Gathering, Outbox};
-use super::{Busy, Connection, Serving};
+use super::{Busy, Connection, Serving, rest};
 use crate::forward::Joined;
 use crate::handshake::Protocol;
 use crate::leash::{Leash, Order};
@@ -32,6 +32,10 @@ pub(super) enum End {
     Served,
     /// It was cut.
     Cut,
+    /// It has not been asked anything for a while.
+    Rested,
+    /// It is asked something again.
+    Woken,
 }
 
 /// One of the two HTTPs, as the driver sees it.
@@ -39,6 +43,8 @@ pub(super) trait Http: Unpin {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End>;
     /// No new requests.
     fn finish(&mut self);
+    /// Whether it gives its buffers back while nothing is asked.
+    const RESTS: bool = false;
     /// The exchange that it began as, where HTTP is over and nothing but this can end it.
     fn exchange(&self) -> Option<&Busy> {
         None
@@ -51,6 +57,8 @@ where
     S: HttpService<Incoming, ResBody = Reply, Future = Serving> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    const RESTS: bool = true;
+
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.poll_without_shutdown(cx).map(|end| if end.is_ok() { End::Served } else { End::Cut })
     }
@@ -123,7 +131,7 @@ pub(super) struct Drive<H> {
 
 impl<H: Http> Drive<H> {
     pub(super) fn of(http: H, connection: &Arc<Connection>) -> Self {
-        let first = Instant::now() + time_to_look(connection);
+        let first = Instant::now() + time_to_look(connection, H::RESTS);
         Self {
             http: Some(http),
             connection: Arc::clone(connection),
@@ -166,8 +174,10 @@ impl<H: Http> Drive<H> {
             if self.look_at_identity() {
                 return Poll::Ready(End::Cut);
             }
-            if !self.orphaned && self.look_at_pulse() {
-                return Poll::Ready(End::Cut);
+            if !self.orphaned
+                && let Some(end) = self.look_at_pulse()
+            {
+                return Poll::Ready(end);
             }
         }
     }
@@ -200,7 +210,7 @@ impl<H: Http> Drive<H> {
             return;
         }
         self.judgements = judgements;
-        let tick = Instant::now() + time_to_look(&self.connection);
+        let tick = Instant::now() + time_to_look(&self.connection, H::RESTS);
         if tick < self.look.deadline() {
             self.look.as_mut().reset(tick);
         }
@@ -217,33 +227,35 @@ impl<H: Http> Drive<H> {
         was_orphaned && self.orphaned
     }
 
-    /// Whether it has done nothing for too long, and even its farewell is over. Otherwise sets the timer anew.
-    fn look_at_pulse(&mut self) -> bool {
+    /// Whether it has done nothing for so long that it ends, farewell included, or rests. Otherwise sets the timer anew.
+    fn look_at_pulse(&mut self) -> Option<End> {
         let now = Instant::now();
-        let tick = now + time_to_look(&self.connection);
+        let tick = now + time_to_look(&self.connection, H::RESTS);
         let deadline = self.connection.deadline();
         let is_past = deadline.is_some_and(|deadline| deadline <= now);
         let is_at_rest = self.connection.pulse.is_at_rest();
         let next = match deadline {
-            Some(_) if self.finishing && (is_past || is_at_rest) => return true,
+            Some(_) if self.finishing && (is_past || is_at_rest) => return Some(End::Cut),
             Some(_) if self.finishing => now + FAREWELL,
             Some(_) if is_past => {
                 self.connection.leash.give(Order::Finish);
-                return false;
+                return None;
             }
+            Some(_) if H::RESTS && self.connection.pulse.rests(now) => return Some(End::Rested),
             // What it begins meanwhile may be given less time than what it does now.
             Some(deadline) => deadline.min(tick),
             None if self.finishing => now + FAREWELL,
             None => tick,
         };
         self.look.as_mut().reset(next);
-        false
+        None
     }
 }
 
-/// When a time limit, or the client's identity, can be over.
-fn time_to_look(connection: &Connection) -> Duration {
-    let patience = connection.worker.live.load().patience.shortest();
+/// When a time limit, or the client's identity, can be over, or rest begin.
+fn time_to_look(connection: &Connection, rests: bool) -> Duration {
+    let shortest = connection.worker.live.load().patience.shortest();
+    let patience = if rests { shortest.min(rest::AFTER) } else { shortest };
     let identity = connection.peer.time_left(Timestamp::now());
     // It is true until the end of that instant.
     identity.map_or(patience, |left| patience.min(left + Duration::from_millis(1)))

@@ -73,6 +73,10 @@ impl Exchanges {
                 free
             }
             None => {
+                // HTTP/1.1 has one at a time: room for more would be kept by every connection.
+                if entries.is_empty() {
+                    entries.reserve_exact(1);
+                }
                 entries.push(entry);
                 entries.len() - 1
             }

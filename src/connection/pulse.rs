@@ -6,15 +6,16 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::lines::Lines;
-use super::{Asked, Connection};
+use super::{Asked, Connection, rest};
 use crate::handshake::Protocol;
 
 /// Written by the connection's own tasks alone, all on one thread.
@@ -31,6 +32,8 @@ pub(super) struct Pulse {
     blocked_since: AtomicU64,
     /// Milliseconds from the start to the first byte of a head that is not complete yet, plus one; 0 where there is none.
     head_since: AtomicU64,
+    /// Whether what was read of HTTP/1.1 ends in the middle of a message: of a body that nobody wants, it may be.
+    amid: AtomicBool,
 }
 
 /// What a connection is doing.
@@ -55,6 +58,7 @@ impl Pulse {
             idle_since: 0.into(),
             blocked_since: 0.into(),
             head_since: 0.into(),
+            amid: false.into(),
         }
     }
 
@@ -68,6 +72,16 @@ impl Pulse {
             0 => Felt::Fresh(self.start),
             _ => Felt::Busy,
         }
+    }
+
+    /// Whether nothing has been asked for a while, everything that was asked is read to its end, and everything that was
+    /// answered is out.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        let is_quiet = match self.felt() {
+            Felt::Fresh(since) | Felt::Idle(since) => since + rest::AFTER <= now,
+            Felt::Busy | Felt::ReadingHead(_) => false,
+        };
+        is_quiet && !self.amid.load(Ordering::Relaxed) && self.blocked_since().is_none()
     }
 
     /// Since when the socket has had no room for what is written to it.
@@ -191,17 +205,24 @@ pub(super) struct Felted<S> {
     /// How many requests had begun when all answers to them were last known to be written whole.
     written_after: u32,
     withheld: Option<StatusCode>,
+    /// What was read, and looked at, and is to be read once more.
+    given_back: Bytes,
 }
 
 impl<S> Felted<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
         let lines = (connection.protocol == Protocol::Http1).then(Lines::default);
-        Self { stream, connection, lines, written_after: 0, withheld: None }
+        Self { stream, connection, lines, written_after: 0, withheld: None, given_back: Bytes::new() }
     }
 
     /// The stream, and the status that hyper would have answered with where it could not parse.
     pub(super) fn into_parts(self) -> (S, Option<StatusCode>) {
         (self.stream, self.withheld)
+    }
+
+    /// What was read is to be read once more, before anything else.
+    pub(super) fn gives_back(&mut self, read: &[u8]) {
+        self.given_back = Bytes::copy_from_slice(read);
     }
 
     /// Whether these bytes are an answer of hyper's own: nobody asked anything since the last answer was written whole.
@@ -225,6 +246,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.given_back.is_empty() {
+            let again = this.given_back.split_to(this.given_back.len().min(buf.remaining()));
+            buf.put_slice(&again);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         // Of HTTP/2 these may be frames of any kind; who asks nothing by them is idle, whatever is said.
@@ -233,6 +259,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
         {
             this.connection.pulse.read();
             lines.look(buf, before);
+            this.connection.pulse.amid.store(!lines.end_with_a_message(), Ordering::Relaxed);
         }
         read
     }
