@@ -19,6 +19,7 @@ fn it_is_served_as_before_however_often_it_rests() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    assert_eq!(connection.get("/events").unwrap().verdict(), "200");
     for round in 0..3 {
         rest(&proxy);
         let body = format!("{round}").repeat(10_000);
