@@ -31,6 +31,8 @@ impl Budget {
     pub const CONFIGURATION: Self = Self { bytes: 1 << 20, nodes: 100_000, depth: 32 };
     /// For a policy file: 64 MiB, 4 million nodes, 32 levels; 100,000 rules need about a tenth of it.
     pub const POLICY: Self = Self { bytes: 64 << 20, nodes: 4_000_000, depth: 32 };
+    /// For Kubernetes manifests: 16 MiB, 2 million nodes, 128 levels; the schemas in CRDs are deep.
+    pub const MANIFESTS: Self = Self { bytes: 16 << 20, nodes: 2_000_000, depth: 128 };
 }
 
 /// Reads a document. An empty one (nothing but blanks and comments) is `None`.
@@ -38,6 +40,27 @@ impl Budget {
 /// # Errors
 /// What stands in the way of reading any of it: the size, the nesting, or YAML syntax, in an author's words.
 pub fn parse(source: &Arc<Source>, budget: Budget) -> Result<Option<Node<'_>>, Diagnostic> {
+    is_readable(source, budget)?;
+    Ok(tree::build(source, budget, Documents::One)?.pop())
+}
+
+/// Reads a stream of documents, as `---` parts them; those that are empty are left out.
+///
+/// # Errors
+/// As those of [`parse`].
+pub fn parse_all(source: &Arc<Source>, budget: Budget) -> Result<Vec<Node<'_>>, Diagnostic> {
+    is_readable(source, budget)?;
+    tree::build(source, budget, Documents::Many)
+}
+
+/// How many documents a text may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Documents {
+    One,
+    Many,
+}
+
+fn is_readable(source: &Arc<Source>, budget: Budget) -> Result<(), Diagnostic> {
     let text = source.text();
     if text.len() > budget.bytes {
         return Err(Diagnostic::error(
@@ -51,8 +74,7 @@ pub fn parse(source: &Arc<Source>, budget: Budget) -> Result<Option<Node<'_>>, D
         return Err(Diagnostic::error("yaml-syntax", "a NUL character is not text")
             .at(Place::new(source, Span::new(at, at + 1))));
     }
-    let root = tree::build(source, budget)?;
-    Ok(root.filter(|node| !matches!(node.kind, Kind::Null)))
+    Ok(())
 }
 
 /// A value of a document, and where it stands.
@@ -98,6 +120,30 @@ impl<'s> Node<'s> {
     #[must_use]
     pub const fn kind(&self) -> &Kind<'s> {
         &self.kind
+    }
+
+    /// The key and the value of a map's first entry of that name.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<&(Self, Self)> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|(key, _)| key.text() == Some(name)),
+            _ => None,
+        }
+    }
+
+    /// The value at the end of a path of names through maps.
+    #[must_use]
+    pub fn find(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |node, name| node.entry(name).map(|(_, value)| value))
+    }
+
+    /// The items, if it is a list.
+    #[must_use]
+    pub fn items(&self) -> &[Self] {
+        match &self.kind {
+            Kind::List(items) => items,
+            _ => &[],
+        }
     }
 
     /// Its text, if it is one.
@@ -167,6 +213,19 @@ mod tests {
     #[test]
     fn keys_written_twice_are_both_there() {
         assert_eq!(shown("a: 1\na: 2\n1: x\ntrue: y\n"), "{a@a=1@1 a@a=2@2 1@1=x@x true@true=y@y}");
+    }
+
+    #[test]
+    fn a_stream_is_read_document_by_document() {
+        let text = "# first\n---\na: 1\n--- # nothing\n---\n- b\n...\n---\nc: &x d\n";
+        let source = Source::new("t.yaml", text);
+        let roots = parse_all(&source, Budget::MANIFESTS).unwrap();
+        assert_eq!(
+            roots.iter().map(|root| shape(&source, root)).collect::<Vec<_>>(),
+            ["{a@a=1@1}", "[b@b]", "{c@c=d@d}"]
+        );
+        assert_eq!(roots[2].find(&["c"]).and_then(Node::text), Some("d"));
+        assert!(roots[2].find(&["c", "d"]).is_none() && roots[1].items().len() == 1);
     }
 
     #[test]

@@ -7,28 +7,34 @@ use std::sync::Arc;
 
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 
-use super::{Budget, Kind, Node, syntax};
+use super::{Budget, Documents, Kind, Node, syntax};
 use crate::diagnostic::{Diagnostic, Place, Source, Span};
 
-/// Reads the whole source.
-pub(super) fn build(source: &Arc<Source>, budget: Budget) -> Result<Option<Node<'_>>, Diagnostic> {
+/// Reads the whole source; of documents without a value nothing is kept.
+pub(super) fn build(
+    source: &Arc<Source>,
+    budget: Budget,
+    allowed: Documents,
+) -> Result<Vec<Node<'_>>, Diagnostic> {
     let options =
         granit_parser::options! { flow_nesting_limit: budget.depth, block_nesting_limit: budget.depth };
     let mut builder = Builder {
         source,
         budget,
+        allowed,
         nodes: 0,
         repeated: 0,
         documents: 0,
         open: Vec::new(),
         anchors: HashMap::new(),
-        root: None,
+        roots: Vec::new(),
     };
     for event in Parser::new_from_str_with_options(source.text(), options) {
         let (event, span) = event.map_err(|error| syntax::explain(source, &error))?;
         builder.take(event, span)?;
     }
-    Ok(builder.root)
+    builder.roots.retain(|root| !matches!(root.kind, Kind::Null));
+    Ok(builder.roots)
 }
 
 /// Aliases may repeat so many nodes in all, whatever the document's size: enough for any honest reuse of lists.
@@ -38,6 +44,7 @@ const MOST_REPEATED: usize = 200_000;
 struct Builder<'s> {
     source: &'s Arc<Source>,
     budget: Budget,
+    allowed: Documents,
     /// How many nodes there are, with those that aliases repeat.
     nodes: usize,
     /// How many of them aliases repeat.
@@ -45,7 +52,7 @@ struct Builder<'s> {
     documents: usize,
     open: Vec<Open<'s>>,
     anchors: HashMap<usize, Anchored<'s>>,
-    root: Option<Node<'s>>,
+    roots: Vec<Node<'s>>,
 }
 
 /// A list or map whose end is not reached.
@@ -92,7 +99,11 @@ impl<'s> Builder<'s> {
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::DocumentStart(..) => {
                 self.documents += 1;
-                if self.documents > 1 { Err(self.wrong(span, syntax::one_document())) } else { Ok(()) }
+                if self.documents > 1 && self.allowed == Documents::One {
+                    Err(self.wrong(span, syntax::one_document()))
+                } else {
+                    Ok(())
+                }
             }
             _ => Ok(()),
         }
@@ -172,7 +183,7 @@ impl<'s> Builder<'s> {
 
     fn put(&mut self, node: Node<'s>, height: usize) {
         let Some(open) = self.open.last_mut() else {
-            self.root = Some(node);
+            self.roots.push(node);
             return;
         };
         open.height = open.height.max(height);
