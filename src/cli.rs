@@ -5,6 +5,8 @@ mod cert;
 mod completions;
 mod demo;
 mod doctor;
+mod drain;
+mod inject;
 mod man;
 pub mod policy;
 mod run;
@@ -77,6 +79,8 @@ enum Verb {
     Man(man::Man),
     /// Print what makes a shell complete commands and options
     Completions(completions::Completions),
+    Inject(Box<inject::Inject>),
+    Drain(drain::Drain),
 }
 
 impl Cli {
@@ -90,6 +94,8 @@ impl Cli {
             Verb::Doctor(doctor) => doctor.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
             Verb::Man(man) => man.run(Self::command(), &mut io::stdout().lock(), &mut io::stderr().lock()),
             Verb::Completions(completions) => completions.run(Self::command(), &mut io::stdout().lock()),
+            Verb::Inject(inject) => inject.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
+            Verb::Drain(drain) => drain.run(&mut io::stderr().lock()),
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }

@@ -18,7 +18,7 @@
 //! | layer | modules | knows |
 //! | --- | --- | --- |
 //! | words | [`refusal`], [`diagnostic`], [`document`], [`target`], [`trace_context`], [`leash`], [`token`], [`version`] | nothing of the others |
-//! | pure | [`identity`], [`policy`], [`config`] | words; no I/O, no clock: time is an argument |
+//! | pure | [`identity`], [`policy`], [`config`], [`inject`] | words; no I/O, no clock: time is an argument |
 //! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
 //! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
 //! | outside | [`app`], [`descriptors`], [`cli`], [`demo`] | everything |
@@ -48,6 +48,7 @@ pub mod unread;
 pub mod app;
 pub mod descriptors;
 pub mod config;
+pub mod inject;
 pub mod live;
 pub mod reload;
 pub mod policy_files;

@@ -11,6 +11,7 @@ pub mod fronts;
 pub mod golden;
 pub mod http1;
 pub mod http2;
+pub mod manifests;
 pub mod proxy;
 pub mod schema;
 pub mod tls;

@@ -1,0 +1,133 @@
+//! The kubelet's probes of the backend. It has no client certificate, so none of them can go through the sidecar's own port.
+//!
+//! A backend that goes on listening on the pod's address is probed as before, past the sidecar. One that listens on loopback
+//! alone cannot be: there the sidecar asks it for the path of its probe, and the probes ask the sidecar for what it found.
+
+use super::edit::Editor;
+use super::manifest::text;
+use super::port::Backend;
+use super::value::{Value, map};
+use super::{Options, Problems};
+use crate::document::Node;
+
+const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
+/// Handlers that ask over the network.
+const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
+
+/// A probe of the backend's port, by its handler.
+#[derive(Debug)]
+struct Probe<'n, 's> {
+    probe: &'n Node<'s>,
+    handler: &'static str,
+    /// What the handler says.
+    asks: &'n Node<'s>,
+    /// The handler's `port`.
+    port: &'n Node<'s>,
+}
+
+fn probes<'n, 's>(backend: &Backend<'n, 's>) -> Vec<Probe<'n, 's>> {
+    let found = PROBES.iter().filter_map(|name| backend.container.find(&[name]));
+    let handlers = found.flat_map(|probe| HANDLERS.iter().filter_map(move |handler| of(probe, handler)));
+    handlers.filter(|probe| probe.port.text().is_some_and(|port| backend.is_meant(port))).collect()
+}
+
+fn of<'n, 's>(probe: &'n Node<'s>, handler: &'static str) -> Option<Probe<'n, 's>> {
+    let asks = probe.find(&[handler])?;
+    Some(Probe { probe, handler, asks, port: asks.find(&["port"])? })
+}
+
+/// Refuses what would be spoken to in another protocol than it speaks.
+pub(super) fn speak_http(backend: &Backend<'_, '_>, options: &Options, problems: &mut Problems<'_>) {
+    let by_tls =
+        probes(backend).into_iter().find(|probe| text(probe.asks, &["scheme"]).eq_ignore_ascii_case("https"));
+    if let (Some(probe), None) = (by_tls, &options.backend_url) {
+        let message = format!("a probe says that port {} speaks HTTPS", backend.number);
+        let help = format!(
+            "say so with --backend-url https://localhost:{}, and whom to trust with `backend.tls.ca` in sidegate.yaml",
+            backend.number
+        );
+        problems.error("backend-speaks-tls", probe.asks, message, &help);
+    }
+}
+
+/// Leaves the probes where they are, by the port's number: its name is the sidecar's now.
+pub(super) fn keep(backend: &Backend<'_, '_>, editor: &mut Editor<'_>) {
+    let hooks =
+        ["preStop", "postStart"].into_iter().filter_map(|hook| backend.container.find(&["lifecycle", hook]));
+    let hooks = hooks.flat_map(|hook| HANDLERS.iter().filter_map(move |handler| of(hook, handler)));
+    for Probe { port, .. } in probes(backend).into_iter().chain(hooks) {
+        if port.text() == backend.name {
+            editor.replace_scalar(port, &backend.number.into());
+        }
+    }
+}
+
+/// The path by which the sidecar sees whether a backend on loopback is well; `None` inside if nobody asks.
+pub(super) fn health_path(
+    backend: &Backend<'_, '_>,
+    options: &Options,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    let probes = probes(backend);
+    let asked = |probe: &Probe<'_, '_>| match (probe.handler, text(probe.asks, &["path"])) {
+        ("httpGet", "") => Some("/".to_owned()),
+        ("httpGet", path) => Some(path.to_owned()),
+        _ => None,
+    };
+    let mut paths: Vec<String> = probes.iter().filter_map(asked).collect();
+    paths.sort();
+    paths.dedup();
+    match (&options.health_path, paths.as_slice(), probes.first()) {
+        (Some(path), ..) => Some(path.clone()),
+        (None, [path], _) => Some(path.clone()),
+        (None, [], None) => None,
+        (None, [], Some(probe)) => {
+            let message = "this probe cannot reach a backend on loopback, and does not say what the sidecar could ask it for";
+            problems.error(
+                "no-health-path",
+                probe.asks,
+                message.to_owned(),
+                "say what the backend answers GET with 2xx or 3xx: --health-path /",
+            );
+            None
+        }
+        (None, several, _) => {
+            let message =
+                format!("probes ask for {}, and the sidecar asks for one path", several.join(" and "));
+            let node = probes.last().map_or(backend.container, |probe| probe.asks);
+            let help = "say which one tells whether the backend is well, with --health-path; all of these probes will follow it";
+            problems.error("several-health-paths", node, message, help);
+            None
+        }
+    }
+}
+
+/// Lets the probes of a backend on loopback ask the sidecar, which asks the backend. They stay the backend's own: it is the
+/// backend that the kubelet starts anew.
+pub(super) fn ask_the_sidecar(backend: &Backend<'_, '_>, options: &Options, editor: &mut Editor<'_>) {
+    let answer = map([("path", "/readyz".into()), ("port", options.admin_port.into())]);
+    for Probe { probe, handler, .. } in probes(backend) {
+        editor.replace_entry(probe, handler, "httpGet", &answer);
+    }
+}
+
+/// Whether any probe asks the backend by the network.
+pub(super) fn are_there(backend: &Backend<'_, '_>) -> bool {
+    !probes(backend).is_empty()
+}
+
+/// The backend's own hook before it is stopped, where it has one.
+pub(super) fn pre_stop<'n, 's>(backend: &Backend<'n, 's>) -> Option<&'n Node<'s>> {
+    backend.container.find(&["lifecycle", "preStop"])
+}
+
+/// Gives the backend time until what is open has drained.
+pub(super) fn add_pre_stop(backend: &Backend<'_, '_>, sleep: Value, editor: &mut Editor<'_>) {
+    match backend.container.find(&["lifecycle"]) {
+        Some(lifecycle) if !matches!(lifecycle.kind(), crate::document::Kind::Null) => {
+            editor.append_entry(lifecycle, "preStop", &sleep);
+        }
+        Some(_) => editor.set(backend.container, "lifecycle", &map([("preStop", sleep)])),
+        None => editor.append_entry(backend.container, "lifecycle", &map([("preStop", sleep)])),
+    }
+}
