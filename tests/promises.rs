@@ -38,6 +38,7 @@ mod fuzzing;
 mod http_limits;
 mod independent_verifier;
 mod inject;
+mod kubernetes;
 mod large_bodies;
 mod lasting_authentication;
 mod latencies;
