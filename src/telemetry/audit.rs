@@ -311,6 +311,5 @@ fn microseconds(duration: Duration) -> u64 {
 
 /// The start of a text that is longer than what one line should hold.
 pub(super) fn cut(text: &str) -> &str {
-    let end = text.char_indices().map(|(index, _)| index).take_while(|index| *index <= LONGEST).last();
-    if text.len() <= LONGEST { text } else { text.get(..end.unwrap_or(0)).unwrap_or_default() }
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default()
 }

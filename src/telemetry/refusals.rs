@@ -93,7 +93,7 @@ impl Asked {
 /// A name as it is kept.
 #[must_use]
 pub fn kept_name(name: &str) -> Box<str> {
-    name.chars().take(LONGEST_NAME).collect()
+    name.get(..name.floor_char_boundary(LONGEST_NAME)).unwrap_or_default().into()
 }
 
 /// A chain, if it is short enough to be kept.
