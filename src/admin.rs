@@ -1,4 +1,4 @@
-//! The second listener: probes, metrics, status, and an API that says more, for the people who run Sidegate. Never
+//! The second listener: probes, metrics, status, and the page with its API, for the people who run Sidegate. Never
 //! reachable through the main port; loopback unless it is told otherwise.
 
 mod api;
@@ -6,6 +6,7 @@ mod body;
 mod events;
 mod guard;
 mod headlines;
+mod page;
 
 use std::convert::Infallible;
 use std::io;
@@ -85,8 +86,7 @@ async fn converse(socket: TcpStream, admin: Arc<Admin>) {
     let _ = http.serve_connection(TokioIo::new(socket), service).await;
 }
 
-const NOTHING_HERE: &str =
-    "nothing here; there is /livez, /readyz, /metrics, /status, /connections, /api/ and POST /reload\n";
+const NOTHING_HERE: &str = "nothing here; there is the page at /, /livez, /readyz, /metrics, /status, /connections, /api/ and POST /reload\n";
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -106,6 +106,10 @@ impl Admin {
         let live = self.running.live();
         let guard = Guard { exposed: self.exposed, token: live.admin_token.as_ref(), page: &self.page };
         let path = request.uri().path();
+        if let Some(file) = page::file(path, request.headers()) {
+            guard.gives_page(&request)?;
+            return Ok(if is_reading { file } else { read_only() });
+        }
         if path == "/reload" {
             return self.reload(&request, guard).await;
         }

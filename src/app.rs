@@ -171,7 +171,7 @@ impl Running {
     }
 
     /// The counters of each worker.
-    pub fn counters(&self) -> impl Iterator<Item = &Counters> {
+    pub fn counters(&self) -> impl Iterator<Item = &Counters> + Clone {
         self.workers.iter().map(|handle| &handle.worker().counters)
     }
 

@@ -30,7 +30,7 @@ use crate::refusal::{BackendFault, Reason};
 
 use audit::cut;
 pub use audit::{Audit, Destination, Keeping, Record, Told, Took};
-pub use history::{History, Sample, Totals};
+pub use history::{History, Sample, Times, Totals};
 pub use ids::{RequestId, RequestIds};
 pub use latency::{Distribution, Histogram};
 pub use lines::Dropped;

@@ -9,7 +9,8 @@ use sidegate::demo::pki::{Credential, pem};
 
 use crate::support::admin::Admin;
 use crate::support::http1::Wire;
-use crate::support::{Backend, Client, Proxy, Setup, eventually};
+use crate::support::schema::mistakes;
+use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, eventually};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -252,7 +253,10 @@ fn ten_thousand_clients_stay_usable() {
         );
     }
     let proxy = Setup::new(&backend.url()).policy(&policy).start();
-    let page = proxy.admin.get("/api/matrix?offset=9900");
+    let mut wire = Wire::plain(proxy.admin.address).unwrap();
+    // A debug build reads so much slowly, on a machine that is busy with other tests.
+    wire.stream.set_read_timeout(Some(6 * DEADLINE)).unwrap();
+    let page = wire.get("/api/matrix?offset=9900").unwrap();
     assert!(page.body.len() < 100_000, "{} bytes", page.body.len());
     let page = page.json();
     assert_eq!((&page["total"], &page["matching"]), (&json!(10_000), &json!(10_000)));
@@ -401,4 +405,75 @@ fn who_looks_takes_no_place_of_a_probe() {
     assert_eq!(proxy.admin.get("/livez").status, 200);
     drop(listeners);
     eventually("a place is free again", || listen().0, |status| *status == 200);
+}
+
+/// What of an answer is not as its definition says.
+fn wrong(schema: &Value, path: &str, answer: &Value) -> Vec<String> {
+    let mut schema = schema.clone();
+    schema["$ref"] = format!("#/$defs/{}", path.replace('/', "~1")).into();
+    mistakes(&schema, answer)
+}
+
+/// What is documented is what is answered, to the key.
+#[test]
+fn every_answer_is_as_its_schema_says() {
+    let schema: Value = serde_json::from_str(include_str!("../deploy/admin-api.schema.json")).unwrap();
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).policy(POLICY).set("shadow_policies", "next.yaml");
+    fs::write(setup.path("next.yaml"), POLICY.split("deny:").next().unwrap()).unwrap();
+    let proxy = setup.start();
+    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    producer.get("/events").unwrap();
+    producer.post("/events", "").unwrap();
+    proxy.client(&proxy.pki().expired()).connect(proxy.address).unwrap().get("/events").unwrap();
+    fs::write(proxy.setup.path("policy.yaml"), "version: 2").unwrap();
+    proxy.admin.refused_reload();
+    eventually("a sample", || proxy.admin.get("/api/now").json(), |now| now["sample"].is_object());
+    let refusals = proxy.admin.get("/api/refusals").json();
+    let id = |index: usize| refusals["refusals"][index]["request_id"].as_str().unwrap().to_owned();
+    let questions = [
+        "/api/now".to_owned(),
+        "/api/history".to_owned(),
+        "/api/refusals".to_owned(),
+        format!("/api/refusal?id={}", id(0)),
+        format!("/api/refusal?id={}", id(1)),
+        "/api/policy".to_owned(),
+        "/api/matrix".to_owned(),
+        "/api/grant?client=reports&permission=reports:export".to_owned(),
+        "/api/grant?client=order-service&permission=events:publish".to_owned(),
+        "/api/grant?client=reports&permission=events:read".to_owned(),
+        "/api/client?name=reports".to_owned(),
+        "/api/trust".to_owned(),
+        "/api/shadow".to_owned(),
+        "/connections".to_owned(),
+    ];
+    let mut answered: BTreeSet<&str> = BTreeSet::new();
+    for question in &questions {
+        let path = question.split('?').next().unwrap();
+        assert_eq!(
+            wrong(&schema, path, &proxy.admin.get(question).json()),
+            Vec::<String>::new(),
+            "{question}"
+        );
+        answered.insert(path);
+    }
+    let certificate = chain_of(&proxy.pki().producer);
+    let asked = [
+        json!({ "certificate": certificate, "method": "GET", "path": "/events" }),
+        json!({ "client": "common_name=a", "method": "GET", "path": "/events" }),
+        json!({ "edited": { (proxy.setup.path("policy.yaml").to_str().unwrap()): "version: 3" } }),
+    ];
+    for question in asked {
+        let answer = explain(proxy.admin, &question);
+        assert_eq!(wrong(&schema, "/api/explain", &answer), Vec::<String>::new(), "{question}: {answer}");
+    }
+    let mut wire = Wire::plain(proxy.admin.address).unwrap();
+    wire.send(format!("GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.admin.address)).unwrap();
+    wire.head().unwrap();
+    let event = String::from_utf8(wire.until(b"\n\n").unwrap()).unwrap();
+    let data = serde_json::from_str(event.split_once("data: ").unwrap().1).unwrap();
+    assert_eq!(wrong(&schema, "/api/events", &data), Vec::<String>::new());
+    answered.extend(["/api/explain", "/api/events"]);
+    let paths = schema["$defs"].as_object().unwrap().keys().filter(|name| name.starts_with('/'));
+    assert_eq!(paths.map(String::as_str).collect::<BTreeSet<_>>(), answered);
 }

@@ -45,6 +45,7 @@ mod latencies;
 mod lobby;
 mod one_reading;
 mod order_of_refusals;
+mod page;
 mod policies;
 mod policy_budget;
 mod policy_diagnostics;

@@ -49,6 +49,7 @@ const ENDPOINTS: &[(&str, Endpoint)] = &[
     ("/api/now", present::now_answer),
     ("/api/history", present::history),
     ("/api/trust", present::trust),
+    ("/api/shadow", present::shadow),
     ("/api/refusals", refusals::list),
     ("/api/refusal", refusals::one),
     ("/api/policy", policy::sources),

@@ -67,6 +67,7 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     all.extend(warnings);
     all.extend(reload(sight.census));
     all.extend(dropped(sight.census));
+    all.extend(trial(sight.census));
     if !running.is_serving() {
         all.push(Headline::new(Level::Warning, "now", "the process is stopping, and takes nothing new"));
     }
@@ -167,6 +168,23 @@ fn reload(census: &Census) -> Option<Headline> {
     };
     let text = format!("the last reload was refused for {problems}: what was in force before still is");
     Some(Headline { since: Some(last.at), ..Headline::new(Level::Warning, "trust", text) })
+}
+
+/// What is tried on live traffic.
+fn trial(census: &Census) -> Vec<Headline> {
+    let mut all = Vec::new();
+    if census.mode == "audit" {
+        let text = "`mode: audit`: what the policy denies is forwarded all the same, and recorded";
+        all.push(Headline::new(Level::Notice, "refusals", text));
+    }
+    let Some(shadow) = &census.shadow else { return all };
+    let differences: u64 = shadow.differences.iter().map(|counted| counted.count).sum();
+    if differences > 0 {
+        let count = if differences == 1 { "1 request".to_owned() } else { format!("{differences} requests") };
+        let text = format!("`shadow_policies` would have decided {count} otherwise");
+        all.push(Headline { since: shadow.since, ..Headline::new(Level::Notice, "policy?tab=shadow", text) });
+    }
+    all
 }
 
 fn dropped(census: &Census) -> Option<Headline> {

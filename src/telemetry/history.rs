@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Counters, DECISIONS, Decision};
+use super::{Counters, DECISIONS, Decision, Distribution};
 
 /// A sample a second, for fifteen minutes.
 const MOST_SAMPLES: usize = 15 * 60;
@@ -15,13 +15,19 @@ const MOST_SAMPLES: usize = 15 * 60;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     decisions: [u64; DECISIONS],
+    added: Distribution,
+    waited: Distribution,
 }
 
 impl Totals {
     /// What all workers have counted together.
     #[must_use]
-    pub fn of<'c>(all: impl Iterator<Item = &'c Counters>) -> Self {
-        let mut totals = Self::default();
+    pub fn of<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Self {
+        let mut totals = Self {
+            decisions: [0; DECISIONS],
+            added: Distribution::of(all.clone().map(|counters| &counters.added)),
+            waited: Distribution::of(all.clone().map(|counters| &counters.waited)),
+        };
         for counters in all {
             for (total, decision) in totals.decisions.iter_mut().zip(Decision::all()) {
                 *total += counters.decisions(decision);
@@ -46,6 +52,29 @@ pub struct Sample {
     pub queued: u32,
     /// How often each was decided in it, in the order of [`Decision::all`].
     pub decisions: [u32; DECISIONS],
+    /// What Sidegate added to the requests of it that the backend answered.
+    pub added: Times,
+    /// How long the backend took for these.
+    pub backend: Times,
+}
+
+/// How long something took, in microseconds; nothing where it did not happen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// For half of all at most.
+    pub p50: Option<u32>,
+    /// For all but one of a hundred at most.
+    pub p99: Option<u32>,
+}
+
+impl Times {
+    fn of(all: &Distribution) -> Self {
+        let quantile = |part| {
+            let time = all.quantile(part)?;
+            Some(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
+        };
+        Self { p50: quantile(0.5), p99: quantile(0.99) }
+    }
 }
 
 impl Sample {
@@ -88,6 +117,8 @@ impl History {
             for (count, (now, before)) in sample.decisions.iter_mut().zip(grown) {
                 *count = u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
             }
+            sample.added = Times::of(&totals.added.since(&past.before.added));
+            sample.backend = Times::of(&totals.waited.since(&past.before.waited));
             past.before = totals;
             if past.samples.len() >= MOST_SAMPLES {
                 past.samples.pop_front();

@@ -67,11 +67,52 @@ impl Distribution {
         sum
     }
 
+    /// What has come since an earlier moment.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut grown = *self;
+        for (count, earlier) in grown.buckets.iter_mut().zip(before.buckets) {
+            *count = count.saturating_sub(earlier);
+        }
+        grown.nanoseconds = self.nanoseconds.saturating_sub(before.nanoseconds);
+        grown
+    }
+
+    /// The time within which that part of all was done (0.99 for all but one of a hundred), as closely as the buckets tell;
+    /// nothing where there is nothing.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let wanted = part * as_float(count);
+        let (mut lower, mut before) = (0, 0.0);
+        let uppers = BOUNDS.iter().copied().chain(std::iter::once(10 * 10_000_000_000));
+        for (upper, inside) in uppers.zip(self.buckets) {
+            let inside = as_float(inside);
+            if before + inside >= wanted && inside > 0.0 {
+                let share = ((wanted - before) / inside).clamp(0.0, 1.0);
+                return Some(
+                    Duration::from_nanos(lower) + Duration::from_nanos(upper - lower).mul_f64(share),
+                );
+            }
+            before += inside;
+            lower = upper;
+        }
+        Some(Duration::from_nanos(lower))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate, of counts that are far from 2^53")]
+const fn as_float(count: u64) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]
@@ -88,5 +129,27 @@ mod tests {
         let sum = Distribution::of([&one, &other].into_iter());
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[16], sum.buckets[17]), (2, 1, 1, 1));
         assert_eq!((sum.count(), sum.nanoseconds), (5, 21_000_100_001));
+    }
+
+    #[test]
+    fn quantiles_are_within_the_bucket_that_holds_them() {
+        let histogram = Histogram::default();
+        assert_eq!(Distribution::of(std::iter::once(&histogram)).quantile(0.5), None);
+        for _ in 0..98 {
+            histogram.took(Duration::from_micros(80));
+        }
+        let before = Distribution::of(std::iter::once(&histogram));
+        for _ in 0..2 {
+            histogram.took(Duration::from_millis(40));
+        }
+        let all = Distribution::of(std::iter::once(&histogram));
+        let within = |part, from, to| {
+            let found = all.quantile(part).unwrap();
+            assert!(found >= Duration::from_micros(from) && found <= Duration::from_micros(to), "{found:?}");
+        };
+        within(0.5, 50, 100);
+        within(0.99, 25_000, 50_000);
+        let since = all.since(&before);
+        assert_eq!((since.count(), since.nanoseconds), (2, 80_000_000));
     }
 }

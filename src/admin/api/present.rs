@@ -12,7 +12,7 @@ use super::Desk;
 use super::query::{Query, has_all};
 use crate::app::Running;
 use crate::identity::Expiry;
-use crate::telemetry::{Decision, Refused, Sample};
+use crate::telemetry::{Decision, Refused, Sample, Times};
 
 /// Connections of one answer.
 const MOST_CONNECTIONS: usize = 1_000;
@@ -33,6 +33,7 @@ pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Val
         "ready": census.ready,
         "uptime_seconds": census.uptime_seconds,
         "generation": census.generation,
+        "mode": census.mode,
         "slots": { "used": census.slots_used, "limit": census.slots_limit },
         "lobby": { "connections": census.lobby, "handshakes": census.handshakes },
         "in_flight": { "used": census.in_flight, "limit": census.in_flight_limit, "queued": census.queued },
@@ -63,7 +64,21 @@ fn columns(samples: &[Sample]) -> Value {
         "in_flight": column(|sample| sample.in_flight),
         "queued": column(|sample| sample.queued),
         "decisions": decisions,
+        "added": times(samples, |sample| sample.added),
+        "backend": times(samples, |sample| sample.backend),
     })
+}
+
+fn times(samples: &[Sample], of: fn(&Sample) -> Times) -> Value {
+    let column = |quantile: fn(Times) -> Option<u32>| -> Vec<_> {
+        samples.iter().map(|sample| quantile(of(sample))).collect()
+    };
+    json!({ "p50_us": column(|times| times.p50), "p99_us": column(|times| times.p99) })
+}
+
+/// What the policy that is tried would decide otherwise; `null` where none is.
+pub(super) fn shadow(desk: &Desk, _: &Query) -> Answer {
+    answered(StatusCode::OK, &json!({ "shadow": desk.running.census().shadow }))
 }
 
 /// Open connections, the oldest first: those whose source, client or state has all words of `q` in it.
