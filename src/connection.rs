@@ -3,7 +3,7 @@
 mod drive;
 mod early;
 mod exchanges;
-mod lines;
+pub mod lines;
 mod outbox;
 mod pulse;
 mod rest;

@@ -14,7 +14,7 @@ const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 
 /// How far the messages of one connection have been read.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub struct Lines {
     at: At,
     /// A line whose end has not come yet.
     begun: Vec<u8>,
@@ -53,7 +53,7 @@ enum Framing {
 impl Lines {
     /// Looks at what was just read, everything after `before`; cuts it where a head has a lone LF, so that hyper
     /// refuses that head.
-    pub(super) fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+    pub fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().get(before..).unwrap_or_default();
         if self.is_plain_head(read) {
             return;
