@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
-use crate::memory::{bound, resident};
+use crate::memory::bound;
 use crate::report::{Report, p99};
 use crate::support::{Client, Proxy, Setup};
 
@@ -65,7 +65,7 @@ pub fn run(report: &mut Report, length: Duration) {
     tell(report, &mut known, before);
     tell_of_strangers(report, told);
     let most = bound(&proxy.setup.config);
-    let used = resident(proxy.process.id());
+    let used = proxy.process.resident();
     report.holds(
         "memory",
         format!("{} MiB", used >> 20),

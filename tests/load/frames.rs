@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{Backend, Mood};
 use crate::client;
 use crate::flood::{Known, known};
-use crate::memory::{bound, resident};
+use crate::memory::bound;
 use crate::report::{Report, p99};
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
@@ -96,7 +96,7 @@ fn under(report: &mut Report, proxy: &Proxy, length: Duration, floods: &[(&str, 
             }
         }
         let came = client::run(known(&proxy.producer(), proxy.address, length, || ()));
-        let used = resident(proxy.process.id());
+        let used = proxy.process.resident();
         over.store(true, Ordering::SeqCst);
         (came, used)
     });

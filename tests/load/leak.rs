@@ -11,7 +11,6 @@ use tokio::time::sleep;
 
 use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
-use crate::memory::resident;
 use crate::report::Report;
 use crate::support::{Client, Proxy, Setup};
 
@@ -26,9 +25,9 @@ pub fn run(report: &mut Report, length: Duration) {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     report.tells("seed", seed);
     let (first, mut most) = (client::run(visit(&proxy, seed, length / 2)), 0);
-    let warm = resident(proxy.process.id());
+    let warm = proxy.process.resident();
     let second = client::run(visit(&proxy, seed + 1, length / 2));
-    most = most.max(resident(proxy.process.id()));
+    most = most.max(proxy.process.resident());
     report.tells("connections", first + second);
     for gauge in GAUGES {
         proxy.admin.wait_for(gauge, 0.0);

@@ -32,13 +32,6 @@ const FIXED: u64 = 64 << 20;
 const CONNECTION: u64 = 128 << 10;
 const EXCHANGE: u64 = 640 << 10;
 
-/// What a process uses, in bytes.
-pub fn resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
-}
-
 pub fn run(report: &mut Report, _: Duration) {
     let backend = Backend::start(Mood::Silent);
     let mut setup = Setup::new(&backend.url()).set("limits.max_connections", SLOTS);
@@ -49,7 +42,7 @@ pub fn run(report: &mut Report, _: Duration) {
     setup.config["backend"]["response_timeout"] = "60s".into();
     setup.config["log"] = serde_json::json!({ "audit": "none" });
     let proxy = setup.start();
-    let empty = resident(proxy.process.id());
+    let empty = proxy.process.resident();
     report.tells("at rest", format!("{} MiB", empty >> 20));
     client::run(fill(report, &proxy));
 }
@@ -76,7 +69,7 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
         lobby.push(tasks.run_until(begins_a_head(&proxy.anonymous(), proxy.address, number)).await);
     }
     tasks.run_until(sleep(Duration::from_secs(1))).await;
-    let (used, most) = (resident(proxy.process.id()), bound(&proxy.setup.config));
+    let (used, most) = (proxy.process.resident(), bound(&proxy.setup.config));
     let census = proxy.admin.status();
     report.tells("slots used", &census["slots_used"]);
     report.tells("lobby", &census["lobby"]);

@@ -219,6 +219,13 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
+    /// Memory that it uses, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    }
+
     /// Waits for a line of the log that is such.
     #[track_caller]
     pub fn log_where(&mut self, what: &str, such: impl Fn(&Value) -> bool) -> Value {
