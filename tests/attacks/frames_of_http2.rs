@@ -319,10 +319,8 @@ fn assert_survived(name: &str, flood: impl Fn(&mut Frames) -> std::io::Result<()
     proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
 }
 
-fn memory(proxy: &Proxy) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+fn memory(proxy: &Proxy) -> u64 {
+    proxy.process.resident() >> 10
 }
 
 /// What ends the connection within so many frames of a kind; `None` if nothing did.
