@@ -29,6 +29,19 @@ function grow(past, sample) {
   }
 }
 
+// Half of the requests, and the slowest in a hundred.
+function latency(title, of) {
+  return new Chart({
+    title,
+    say: took,
+    floor: 100,
+    series: [
+      { name: "half of the requests", colour: "--blue", of: (it) => of(it).p50_us },
+      { name: "99 of 100", colour: "--orange", of: (it) => of(it).p99_us },
+    ],
+  });
+}
+
 const CHARTS = () => [
   new Chart({
     title: "Connections",
@@ -52,24 +65,8 @@ const CHARTS = () => [
       { name: "400, 408, 431", colour: "--blue", of: (it) => sum(it, ["ambiguous_request", "headers_too_large", "request_timeout"]) },
     ],
   }),
-  new Chart({
-    title: "Time that Sidegate adds",
-    say: took,
-    floor: 100,
-    series: [
-      { name: "half of the requests", colour: "--blue", of: (it) => it.added.p50_us },
-      { name: "99 of 100", colour: "--orange", of: (it) => it.added.p99_us },
-    ],
-  }),
-  new Chart({
-    title: "Time that the backend takes",
-    say: took,
-    floor: 100,
-    series: [
-      { name: "half of the requests", colour: "--blue", of: (it) => it.backend.p50_us },
-      { name: "99 of 100", colour: "--orange", of: (it) => it.backend.p99_us },
-    ],
-  }),
+  latency("Time that Sidegate adds", (it) => it.added),
+  latency("Time that the backend takes", (it) => it.backend),
 ];
 
 export async function show(view) {
