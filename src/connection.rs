@@ -45,6 +45,7 @@ use pulse::{Felt, Felted, Pulse};
 use rest::Resting;
 
 pub use exchanges::Asked;
+pub use outbox::Spare;
 pub use pulse::Busy;
 pub use view::View;
 
@@ -402,7 +403,8 @@ async fn carry(connection: Arc<Connection>, stream: Stream, said: Bytes, switch:
 }
 
 async fn serve_http2(connection: Arc<Connection>, stream: Stream) {
-    let (outbox, io) = Outbox::new(Felted::new(stream, Arc::clone(&connection)));
+    let spare = Arc::clone(&connection.worker.spare);
+    let (outbox, io) = Outbox::new(Felted::new(stream, Arc::clone(&connection)), spare);
     let limits = connection.worker.live.load().limits;
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
@@ -441,8 +443,7 @@ async fn close(mut stream: Stream, unread: bool) {
     let farewell = async {
         let _ = stream.shutdown().await;
         if unread {
-            let (sniffed, _) = stream.get_mut();
-            let _ = swallow(sniffed.socket_mut()).await;
+            let _ = swallow(stream.socket_mut()).await;
         }
     };
     let _ = timeout(unread::TIME, farewell).await;

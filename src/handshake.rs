@@ -2,6 +2,7 @@
 //! judged here; TLS never fails for want of a good certificate (DESIGN §2.1).
 
 mod certificates;
+mod stream;
 
 use std::fmt;
 use std::io;
@@ -26,8 +27,7 @@ use crate::identity;
 
 use certificates::Certificates;
 
-/// A stream on which TLS is done. On the heap once, and moved about as often as one likes.
-pub type Stream = Box<TlsStream<Sniffed>>;
+pub use stream::Stream;
 
 /// A connection on which TLS is done.
 pub struct Secured {
@@ -99,7 +99,7 @@ impl Secured {
             _ => Protocol::Http1,
         };
         let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        Self { stream: Box::new(stream), chain, protocol, resumed }
+        Self { stream: Stream::new(stream), chain, protocol, resumed }
     }
 }
 
@@ -234,11 +234,6 @@ pub struct Sniffed {
 impl Sniffed {
     fn new(socket: TcpStream) -> Self {
         Self { socket, first: FirstByte::Unseen }
-    }
-
-    /// The socket beneath.
-    pub fn socket_mut(&mut self) -> &mut TcpStream {
-        &mut self.socket
     }
 
     fn look_at(&mut self, read: &[u8]) -> io::Result<()> {

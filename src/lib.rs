@@ -44,6 +44,7 @@ pub mod forward;
 pub mod refusal;
 pub mod reply;
 pub mod unread;
+pub mod pieces;
 
 pub mod app;
 pub mod descriptors;

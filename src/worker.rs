@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::admission::{Admission, Place};
 use crate::client::Verdicts;
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, Spare};
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
@@ -66,6 +66,8 @@ pub struct Worker {
     pub audit: Option<Audit>,
     /// Traces begin here, where they are asked for.
     pub tracer: Option<Tracer>,
+    /// What frames of HTTP/2 are gathered in.
+    pub spare: Arc<Spare>,
     /// The last refusals.
     pub refusals: Refusals,
     /// Names for requests.
@@ -170,6 +172,7 @@ impl Worker {
 
     /// Has every connection on which something goes on judge it again.
     fn review(&self) {
+            spare: Arc::default(),
         let connections = self.connections();
         let leashes = connections.open.values().map(|open| &open.leash);
         leashes.filter(|leash| leash.is_busy()).for_each(|leash| leash.look_again());

@@ -8,10 +8,34 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::pieces;
+
 /// As much as one turn gathers before it is written out at once; four of the largest TLS records.
 const FULL: usize = 64 * 1024;
-/// An empty outbox keeps no more than this.
-const KEPT: usize = 4 * 1024;
+
+/// What frames are gathered in, lent to whichever connection has its turn: a worker needs one, and its connections need
+/// none while they wait.
+#[derive(Debug, Default)]
+pub struct Spare(Mutex<Vec<u8>>);
+
+impl Spare {
+    fn lend(&self) -> Vec<u8> {
+        let mut frames = std::mem::take(&mut *self.frames());
+        frames.reserve_exact(FULL);
+        frames
+    }
+
+    fn give_back(&self, mut frames: Vec<u8>) {
+        frames.clear();
+        frames.shrink_to(2 * FULL);
+        *self.frames() = frames;
+    }
+
+    fn frames(&self) -> MutexGuard<'_, Vec<u8>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The end of the connection's driver, which sends what was gathered.
 #[derive(Debug)]
@@ -24,6 +48,8 @@ pub(super) struct Gathering<S>(Arc<Mutex<Gathered<S>>>);
 #[derive(Debug)]
 struct Gathered<S> {
     stream: S,
+    spare: Arc<Spare>,
+    /// Without a place of its own where it is empty.
     frames: Vec<u8>,
     /// How much of the frames is written already.
     written: usize,
@@ -36,9 +62,9 @@ fn locked<S>(shared: &Mutex<Gathered<S>>) -> MutexGuard<'_, Gathered<S>> {
 }
 
 impl<S: AsyncWrite + Unpin> Outbox<S> {
-    pub(super) fn new(stream: S) -> (Self, Gathering<S>) {
-        let shared =
-            Arc::new(Mutex::new(Gathered { stream, frames: Vec::new(), written: 0, unflushed: false }));
+    pub(super) fn new(stream: S, spare: Arc<Spare>) -> (Self, Gathering<S>) {
+        let gathered = Gathered { stream, spare, frames: Vec::new(), written: 0, unflushed: false };
+        let shared = Arc::new(Mutex::new(gathered));
         (Self(Arc::clone(&shared)), Gathering(shared))
     }
 
@@ -53,6 +79,18 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
+    /// Makes room for more frames.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.frames.len() >= FULL {
+            ready!(self.poll_send(cx))?;
+        }
+        if self.frames.is_empty() {
+            self.frames = self.spare.lend();
+        }
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(left) = self.frames.get(self.written..).filter(|left| !left.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, left))? {
@@ -60,8 +98,9 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
                 written => self.written += written,
             }
         }
-        self.frames.clear();
-        self.frames.shrink_to(KEPT);
+        if !self.frames.is_empty() {
+            self.spare.give_back(std::mem::take(&mut self.frames));
+        }
         self.written = 0;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.unflushed = false;
@@ -72,11 +111,8 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut gathered = locked(&self.0);
-        if gathered.frames.len() >= FULL {
-            ready!(gathered.poll_send(cx))?;
-        }
-        gathered.frames.extend_from_slice(buf);
-        gathered.unflushed = true;
+        ready!(gathered.poll_room(cx))?;
+        pieces::append(&mut gathered.frames, buf);
         Poll::Ready(Ok(buf.len()))
     }
 
@@ -86,14 +122,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut gathered = locked(&self.0);
-        if gathered.frames.len() >= FULL {
-            ready!(gathered.poll_send(cx))?;
-        }
+        ready!(gathered.poll_room(cx))?;
         let before = gathered.frames.len();
         for buf in bufs {
-            gathered.frames.extend_from_slice(buf);
+            pieces::append(&mut gathered.frames, buf);
         }
-        gathered.unflushed = true;
         Poll::Ready(Ok(gathered.frames.len() - before))
     }
 
@@ -127,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_gathered_leaves_at_the_end_of_the_turn_in_order() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let (outbox, mut gathering) = Outbox::new(near);
+        let (outbox, mut gathering) = Outbox::new(near, Arc::default());
         gathering.write_all(b"one ").await.unwrap();
         gathering.flush().await.unwrap();
         gathering.write_all(b"two").await.unwrap();
@@ -141,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_outbox_pushes_back() {
         let (near, mut far) = tokio::io::duplex(1024);
-        let (outbox, mut gathering) = Outbox::new(near);
+        let (outbox, mut gathering) = Outbox::new(near, Arc::default());
         let sender = async {
             for _ in 0..100 {
                 gathering.write_all(&[7; 16 * 1024]).await.unwrap();

@@ -1,0 +1,112 @@
+//! A stream on which TLS is done.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::Sniffed;
+use crate::pieces::{self, PIECE};
+
+/// As many pieces as TLS takes at once, and no more than that: 64 KiB.
+const MOST: usize = 64 * 1024 / PIECE;
+
+/// A stream on which TLS is done. On the heap once, and moved about as often as one likes.
+#[derive(Debug)]
+pub struct Stream {
+    tls: Box<TlsStream<Sniffed>>,
+    /// The last read found nothing, neither decrypted nor in the socket. HTTP looks again at every turn, and mostly in
+    /// vain: then TLS is not asked before the socket has something.
+    drained: bool,
+    /// Found behind what the last read has given.
+    failed: Option<io::Error>,
+}
+
+impl Stream {
+    pub(super) fn new(tls: TlsStream<Sniffed>) -> Self {
+        Self { tls: Box::new(tls), drained: false, failed: None }
+    }
+
+    /// The socket beneath.
+    pub fn socket_mut(&mut self) -> &mut TcpStream {
+        let (sniffed, _) = self.tls.get_mut();
+        &mut sniffed.socket
+    }
+}
+
+impl Stream {
+    /// What one record holds, or the rest of it; nothing at the end.
+    fn poll_record(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        if self.drained {
+            let (sniffed, _) = self.tls.get_ref();
+            ready!(sniffed.socket.poll_read_ready(cx))?;
+        }
+        let mut tls = Pin::new(&mut self.tls);
+        let here = tls.as_mut().poll_fill_buf(cx);
+        self.drained = here.is_pending();
+        let here = ready!(here)?;
+        let taken = here.len().min(buf.remaining());
+        here.get(..taken).unwrap_or_default().chunks(PIECE).for_each(|piece| buf.put_slice(piece));
+        tls.consume(taken);
+        Poll::Ready(Ok(taken))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        let mut taken = ready!(self.poll_record(cx, buf))?;
+        // Where there is a large record, there are more.
+        while taken > PIECE && buf.remaining() > 0 {
+            taken = match self.poll_record(cx, buf) {
+                Poll::Ready(Ok(taken)) => taken,
+                Poll::Ready(Err(error)) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match buf.len() {
+            ..=PIECE => Pin::new(&mut self.tls).poll_write(cx, buf),
+            _ => self.poll_write_vectored(cx, &[io::IoSlice::new(buf)]),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut pieces = [io::IoSlice::new(&[]); MOST];
+        let pieces = pieces::cut(bufs, &mut pieces);
+        Pin::new(&mut self.tls).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}
