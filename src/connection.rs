@@ -433,8 +433,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Serving;
 
     fn call(&self, request: Request<Incoming>) -> Serving {
-        let connection = Arc::clone(&self.0);
-        Box::pin(async move { Ok(gate::answer(connection, request).await) })
+        Box::pin(gate::answer(Arc::clone(&self.0), request))
     }
 }
 

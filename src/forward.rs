@@ -5,11 +5,13 @@
 //! request costs no hand-over between tasks, and an idle connection costs none at all. An HTTP/2 connection carries
 //! many requests, and has its own task.
 
+mod bell;
 mod breaker;
 mod delivery;
 mod exchange;
 pub mod headers;
 mod health;
+mod link;
 mod multiplex;
 mod pool;
 mod socket;
@@ -37,8 +39,9 @@ pub use delivery::Collector;
 #[cfg(feature = "otel")]
 pub use delivery::deliver;
 pub use exchange::{Answer, BrokenOff, Outgoing};
-use exchange::{Carrier, Link, Sent, Silence, Upload};
+use exchange::{Carrier, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};
+use link::{Link, Sent};
 use multiplex::{Multiplex, Seat};
 use pool::Pool;
 pub use socket::{Location, client_config};
@@ -236,8 +239,17 @@ impl Backend {
         let connections = self.trusted();
         loop {
             let (sent, is_new) = match &connections.kind {
-                Kind::Own(pool) => self.send_alone(pool, request).await?,
-                Kind::Shared(multiplex) => self.send_shared(multiplex, request).await?,
+                Kind::Own(pool) => {
+                    headers::frame_unknown_length(&mut request);
+                    let (link, is_new) = self.link(pool).await?;
+                    (link.send(request).await.map(|link| Carrier::Own(link, Arc::clone(pool))), is_new)
+                }
+                Kind::Shared(multiplex) => {
+                    let ((mut sender, stream), is_new) = self.seat(multiplex).await?;
+                    let answer = sender.try_send_request(request).await;
+                    stream.hears();
+                    (Sent::of(answer, Carrier::Shared(stream)), is_new)
+                }
             };
             match sent {
                 Sent::Answered(response, carrier) => {
@@ -251,20 +263,13 @@ impl Backend {
         }
     }
 
-    /// On a connection that nobody else uses meanwhile. Tells also whether it was a new one.
-    async fn send_alone(
-        &self,
-        pool: &Arc<Pool>,
-        mut request: Request<Outgoing>,
-    ) -> Result<(Sent<Carrier>, bool), BackendFault> {
-        headers::frame_unknown_length(&mut request);
-        let (link, is_new) = match pool.take() {
-            Some(link) => (link, false),
+    /// A connection that nobody else uses meanwhile. Tells also whether it is a new one.
+    async fn link(&self, pool: &Pool) -> Result<(Link, bool), BackendFault> {
+        match pool.take() {
+            Some(link) => Ok((link, false)),
             // On the heap: most requests find a connection, and need not carry what it takes to make one.
-            None => (Box::pin(self.connect_alone()).await?, true),
-        };
-        let sent = link.send(request).await.map(|link| Carrier::Own(link, Arc::clone(pool)));
-        Ok((sent, is_new))
+            None => Ok((Box::pin(self.connect_alone()).await?, true)),
+        }
     }
 
     async fn connect_alone(&self) -> Result<Link, BackendFault> {
@@ -274,19 +279,12 @@ impl Backend {
         Ok(Link::new(sender, connection))
     }
 
-    /// On a connection that others use as well. Tells also whether it was a new one.
-    async fn send_shared(
-        &self,
-        multiplex: &Multiplex,
-        request: Request<Outgoing>,
-    ) -> Result<(Sent<Carrier>, bool), BackendFault> {
-        let ((mut sender, stream), is_new) = match multiplex.take() {
-            Some(seat) => (seat, false),
-            None => Box::pin(self.connect_shared(multiplex)).await?,
-        };
-        let answer = sender.try_send_request(request).await;
-        stream.hears();
-        Ok((Sent::of(answer, Carrier::Shared(stream)), is_new))
+    /// A seat on a connection that others use as well. Tells also whether that is a new one.
+    async fn seat(&self, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
+        match multiplex.take() {
+            Some(seat) => Ok((seat, false)),
+            None => Box::pin(self.connect_shared(multiplex)).await,
+        }
     }
 
     async fn connect_shared(&self, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {

@@ -2,8 +2,9 @@
 //! is a promise (DESIGN §2): each step needs what only the step before it can give.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -22,7 +23,13 @@ use crate::reply::{Recording, Reply};
 use crate::target::{self, Ambiguity, Target};
 
 /// Answers one request of a connection: the backend's answer, or a documented one of our own.
-pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
+///
+/// # Errors
+/// None.
+pub async fn answer(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
     let mut recording = Recording::start(&connection, &request);
     let hears_early = connection.protocol == Protocol::Http1 && request.version() == Version::HTTP_11;
     let outcome = match admit(&connection, &mut request, &mut recording).await {
@@ -43,14 +50,14 @@ pub async fn answer(connection: Arc<Connection>, mut request: Request<Incoming>)
         Ok(Outcome::Switched(response, tunnel)) => {
             let (response, ending) = recording.switched(response);
             connection.switch(*tunnel, ending);
-            return response;
+            return Ok(response);
         }
         Err(refusal) => recording.refused(&refusal),
     };
     if connection.protocol == Protocol::Http1 && connection.ends_after_this() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Ok(response)
 }
 
 /// Answers what hyper could not parse, and would have answered with that status: as a request whose method and path
@@ -87,7 +94,7 @@ async fn admit(
     let (entry, custom) = enter(connection, request, recording)?;
     let admitted = match entry {
         Entry::Open(admitted) => admitted,
-        Entry::Queued(queued) => match while_granted(recording, queued.turn()).await {
+        Entry::Queued(queued) => match while_granted(recording, pin!(queued.turn())).await {
             Some(turn) => turn.map_err(|because| not_admitted(connection, because))?,
             None => return Err(not_permitted(request)),
         },
@@ -214,8 +221,10 @@ fn hear_early(connection: &Arc<Connection>, request: &mut Request<Incoming>) {
 }
 
 /// Goes on with a request, unless its grant is withdrawn meanwhile: then it is refused as if it came now.
-async fn while_granted<T>(recording: &Recording, going_on: impl Future<Output = T>) -> Option<T> {
-    let mut going_on = pin!(going_on);
+async fn while_granted<T>(
+    recording: &Recording,
+    mut going_on: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     poll_fn(|cx| match recording.poll_withdrawn(cx) {
         true => Poll::Ready(None),
         false => going_on.as_mut().poll(cx).map(Some),
@@ -233,7 +242,8 @@ async fn forward(
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
     let (method, path) = (request.method().clone(), request.uri().clone());
-    let outcome = match while_granted(recording, worker.backend.send(admitted, request, custom)).await {
+    let sending = pin!(worker.backend.send(admitted, request, custom));
+    let outcome = match while_granted(recording, sending).await {
         Some(Ok((outcome, times))) => {
             worker.counters.asked_backend(None);
             recording.answered(times);

@@ -1,28 +1,24 @@
-//! One exchange with the backend: a request out, its answer back, on a connection that this exchange drives.
+//! One exchange with the backend: a request's body out, its answer's back.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap};
-use http::{Request, Response, Version};
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep};
 
 use super::headers;
+use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
-use super::socket::Socket;
 use crate::admission::Guards;
-use crate::refusal::BackendFault;
 use crate::unread;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
@@ -74,7 +70,7 @@ impl fmt::Display for BrokenOff {
 impl std::error::Error for BrokenOff {}
 
 /// The next part of a body, which is over only where it has come to its end.
-fn poll_whole(
+pub(super) fn poll_whole(
     body: &mut Incoming,
     by_stream: bool,
     cx: &mut Context<'_>,
@@ -157,103 +153,6 @@ impl Body for Outgoing {
     }
 }
 
-fn has_two_framings(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
-}
-
-/// A connection to the backend, with hyper's two ends of it.
-pub(super) struct Link {
-    sender: SendRequest<Outgoing>,
-    wire: Box<Wire>,
-    /// HTTP has come to its end on it.
-    over: bool,
-}
-
-/// The end of a connection that moves bytes.
-type Wire = Connection<TokioIo<Socket>, Outgoing>;
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("over", &self.over).finish_non_exhaustive()
-    }
-}
-
-/// What became of a request.
-pub(super) enum Sent<C> {
-    /// By this connection.
-    Answered(Response<Incoming>, C),
-    /// The connection was closed before a byte of the request was written: it can go out on another.
-    Returned(Request<Outgoing>),
-    Failed(BackendFault),
-}
-
-impl<C> Sent<C> {
-    pub(super) fn of(
-        answer: Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<Outgoing>>>,
-        connection: C,
-    ) -> Self {
-        match answer {
-            // Two framings: whoever reads the other one finds another answer in it (RFC 9112 §6.3).
-            Ok(response) if has_two_framings(response.headers()) => Self::Failed(BackendFault::NotHttp),
-            Ok(response) => Self::Answered(response, connection),
-            Err(mut error) => match error.take_message() {
-                Some(request) => Self::Returned(request),
-                None if error.error().is_parse() => Self::Failed(BackendFault::NotHttp),
-                None => Self::Failed(BackendFault::Terminated),
-            },
-        }
-    }
-
-    pub(super) fn map<D>(self, to: impl FnOnce(C) -> D) -> Sent<D> {
-        match self {
-            Self::Answered(response, connection) => Sent::Answered(response, to(connection)),
-            Self::Returned(request) => Sent::Returned(request),
-            Self::Failed(fault) => Sent::Failed(fault),
-        }
-    }
-}
-
-impl Link {
-    pub(super) fn new(sender: SendRequest<Outgoing>, connection: Wire) -> Self {
-        Self { sender, wire: Box::new(connection), over: false }
-    }
-
-    /// Sends a request and drives the connection until its answer's headers are there.
-    pub(super) async fn send(mut self, request: Request<Outgoing>) -> Sent<Self> {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let answered = poll_fn(|cx| {
-            // The connection first: what it reads is what the answer waits for.
-            drive(&mut self.wire, &mut self.over, cx);
-            answer.as_mut().poll(cx)
-        });
-        Sent::of(answered.await, self)
-    }
-
-    /// Whether it can take a request now. Driven with nobody to wake: a connection at rest is looked at, not waited for.
-    pub(super) fn is_open(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.over && self.sender.is_ready()
-    }
-
-    /// The socket, once the backend has agreed to speak something else than HTTP on it, and what it has already said.
-    pub(super) fn into_socket(mut self) -> Option<(Socket, Bytes)> {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        self.over.then(|| {
-            let parts = self.wire.into_parts();
-            (parts.io.into_inner(), parts.read_buf)
-        })
-    }
-
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.wire, &mut self.over, cx);
-    }
-}
-
-/// Moves a connection on. Its errors reach the exchange by the other end, as errors of the answer or of its body.
-fn drive(wire: &mut Wire, over: &mut bool, cx: &mut Context<'_>) {
-    *over = *over || wire.poll_without_shutdown(cx).is_ready();
-}
-
 /// How an answer comes.
 #[derive(Debug)]
 pub(super) enum Carrier {
@@ -315,6 +214,21 @@ impl Answer {
         answer
     }
 
+    /// The next part of it.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let by_stream = matches!(self.carrier, Carrier::Shared(_));
+        let Carrier::Own(link, _) = &mut self.carrier else {
+            return poll_whole(&mut self.body, by_stream, cx);
+        };
+        // What is here first: looking for more costs more than that.
+        let here = link.poll_here(&mut self.body);
+        if here.is_ready() {
+            return here;
+        }
+        link.drive(cx);
+        link.poll_here(&mut self.body)
+    }
+
     /// Gives the connection back as soon as the body has ended, if both sides of it are at rest then.
     fn release_at_end(&mut self) {
         if self.body.is_end_stream()
@@ -335,11 +249,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
-        if let Carrier::Own(link, _) = &mut this.carrier {
-            link.drive(cx);
-        }
-        let by_stream = matches!(this.carrier, Carrier::Shared(_));
-        let mut frame = poll_whole(&mut this.body, by_stream, cx);
+        let mut frame = this.poll_part(cx);
         if frame.is_ready() {
             this.silence.ends();
         } else if this.silence.poll_too_long(cx) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::exchange::Link;
+use super::link::Link;
 
 /// Shorter than the keep-alive of the usual backends (Node 5 s excepted, which closing connections are noticed for).
 const IDLE_FOR: Duration = Duration::from_secs(55);
@@ -23,14 +23,10 @@ struct Idle {
 }
 
 impl Pool {
-    /// A connection that was open a moment ago.
+    /// A connection that was open when it was last used. Whether it still is shows when it is used: then it gives back what
+    /// it cannot take.
     pub(super) fn take(&self) -> Option<Link> {
-        loop {
-            let mut idle = self.idle().pop()?;
-            if idle.link.is_open() {
-                return Some(idle.link);
-            }
-        }
+        self.idle().pop().map(|idle| idle.link)
     }
 
     pub(super) fn give_back(&self, link: Link) {
