@@ -81,7 +81,7 @@ impl TraceContext {
     /// As a header.
     #[must_use]
     pub fn header(&self) -> Option<HeaderValue> {
-        let text = ["00-", self.trace(), "-", self.span(), "-", digits(&self.flags)].concat();
+        let text = [&b"00-"[..], &self.trace, b"-", &self.span, b"-", &self.flags].concat();
         HeaderValue::try_from(text).ok()
     }
 }

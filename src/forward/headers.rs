@@ -6,7 +6,7 @@ mod identity;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
@@ -258,12 +258,15 @@ fn forwarded(said: &Said<'_>) -> String {
 
 /// Adds to a list of the proxies before us, in one field: some backends read the first one only, some the last.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    if !headers.contains_key(&name) {
-        headers.insert(name, value);
-        return;
+    match headers.entry(&name) {
+        Entry::Vacant(place) => {
+            place.insert(value);
+        }
+        Entry::Occupied(mut place) => {
+            place.append(value);
+            join(headers, &name, b", ");
+        }
     }
-    headers.append(name.clone(), value);
-    join(headers, &name, b", ");
 }
 
 /// Makes one field of several. HTTP/2 may cut a cookie, HTTP/1.1 knows only one (RFC 9113 §8.2.3).

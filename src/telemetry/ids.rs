@@ -64,12 +64,11 @@ impl RequestIds {
     pub fn next(&self) -> RequestId {
         let count = self.counter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         let (high, low) = (mix(self.high ^ count), mix(count));
-        let mut digits = [0; 32];
-        let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
-        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-            *pair = [digit(byte >> 4), digit(byte & 15)];
+        let mut id = [0; 32];
+        for (eight, part) in id.as_chunks_mut::<8>().0.iter_mut().zip([high >> 32, high, low >> 32, low]) {
+            *eight = digits(part);
         }
-        RequestId(digits)
+        RequestId(id)
     }
 }
 
@@ -79,8 +78,14 @@ impl Default for RequestIds {
     }
 }
 
-const fn digit(value: u8) -> u8 {
-    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+/// The eight digits of the lower half, all at once: each of its nibbles is spread to a byte, and those above nine go on
+/// at `a`.
+const fn digits(value: u64) -> [u8; 8] {
+    let spread = ((value << 16) & 0x0000_ffff_0000_0000) | (value & 0xffff);
+    let spread = ((spread << 8) & 0x00ff_0000_00ff_0000) | (spread & 0x0000_00ff_0000_00ff);
+    let spread = ((spread << 4) & 0x0f00_0f00_0f00_0f00) | (spread & 0x000f_000f_000f_000f);
+    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (spread + 0x3030_3030_3030_3030 + letters * (b'a' - b'9' - 1) as u64).to_be_bytes()
 }
 
 const fn mix(value: u64) -> u64 {
@@ -92,6 +97,13 @@ const fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_lower_half() {
+        for value in [0, 0x0123_4567, 0x89ab_cdef, 0xffff_ffff_0000_000a, 0xfedc_ba98, 0x9a9a_9a9a] {
+            assert_eq!(digits(value), format!("{:08x}", value & 0xffff_ffff).as_bytes());
+        }
+    }
 
     #[test]
     fn ids_differ_and_are_hexadecimal() {
