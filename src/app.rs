@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tracing_appender::non_blocking::WorkerGuard;
 
@@ -409,11 +410,14 @@ impl App {
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
-        let mut accepting =
-            Box::pin(listener::accept(self.listener, lobby, workers, Arc::clone(&running.door)));
+        let accepting = listener::accept(self.listener, lobby, workers, Arc::clone(&running.door));
+        let mut door = JoinSet::new();
+        if let Some(own) = running.workers.get(listener::OWN) {
+            door.spawn_on(accepting, own.runtime());
+        }
         running.ready.store(true, Ordering::Relaxed);
         let stop = tokio::select! {
-            failed = &mut accepting => return failed.map(|never| match never {}),
+            failed = closed(&mut door) => return Err(failed),
             stop = stop => stop,
         };
         running.ready.store(false, Ordering::Relaxed);
@@ -423,9 +427,9 @@ impl App {
         let drain = async {
             if stop == Stop::Terminate {
                 running.tell_all(Order::WindDown);
-                let _ = tokio::time::timeout(grace(drain_timeout), &mut accepting).await;
+                let _ = tokio::time::timeout(grace(drain_timeout), closed(&mut door)).await;
             }
-            drop(accepting);
+            door.shutdown().await;
             running.tell_all(Order::Finish);
             let _ = timeout_at(deadline, all_departed(&running, &self.departures)).await;
         };
@@ -467,6 +471,16 @@ async fn warn_ahead(running: Arc<Running>) -> Infallible {
         for warning in running.expiries().iter().filter_map(|expiry| expiry.warning(now)) {
             tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
         }
+    }
+}
+
+/// Why nothing is accepted any more.
+async fn closed(door: &mut JoinSet<io::Result<Infallible>>) -> io::Error {
+    match door.join_next().await {
+        Some(Ok(Err(failed))) => failed,
+        Some(Err(failed)) => failed.into(),
+        Some(Ok(Ok(never))) => match never {},
+        None => io::Error::other("there is no worker"),
     }
 }
 

@@ -2,21 +2,24 @@
 //! run out, accepting backs off and says so; it never spins and never ends.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
 
 use crate::admission::Lobby;
 use crate::leash::Leash;
-use crate::worker::Handle;
+use crate::worker::{Arrived, Handle};
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
 /// How long accepting pauses when it fails for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// The worker on whose thread connections are accepted.
+pub const OWN: usize = 0;
 /// How often sources are forgotten at most, while there are too many of them.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -52,7 +55,8 @@ impl DoorCounters {
     }
 }
 
-/// Accepts until it is dropped; dropping it closes the port.
+/// Accepts until it is dropped; dropping it closes the port. To be run on the thread of the first worker: where it is the
+/// only one, no connection goes from thread to thread before it is served.
 ///
 /// # Errors
 /// The listener cannot be watched by this runtime.
@@ -65,10 +69,7 @@ pub async fn accept(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut swept = tokio::time::Instant::now();
     loop {
-        // Given back by this thread's event loop: its worker's will watch it.
-        let accepted =
-            listener.accept().await.and_then(|(socket, address)| Ok((socket.into_std()?, address)));
-        match accepted {
+        match listener.accept().await {
             Ok((socket, address)) => hand_over(socket, address, &lobby, &workers, &counters),
             // The client went away before it was accepted.
             Err(error) if is_about_one_connection(&error) => {}
@@ -108,9 +109,16 @@ fn hand_over(
     if socket.set_nodelay(true).is_err() {
         return;
     }
-    let leash = Arc::new(Leash::default());
-    let place = lobby.enter(address.ip(), Arc::clone(&leash));
-    if let Some(worker) = workers.iter().min_by_key(|handle| handle.worker().open()) {
+    let least = workers.iter().enumerate().min_by_key(|(_, handle)| handle.worker().open());
+    let Some((number, worker)) = least else { return };
+    let socket = match number {
+        OWN => Ok(Arrived::Watched(socket)),
+        // Given back by this thread's event loop: its worker's will watch it.
+        _ => socket.into_std().map(Arrived::Plain),
+    };
+    if let Ok(socket) = socket {
+        let leash = Arc::new(Leash::default());
+        let place = lobby.enter(address.ip(), Arc::clone(&leash));
         worker.give(socket, address, place, leash);
     }
 }

@@ -113,11 +113,30 @@ impl fmt::Debug for Worker {
 /// A connection on its way to a worker.
 #[derive(Debug)]
 struct Arrival {
-    socket: std::net::TcpStream,
+    socket: Arrived,
     address: SocketAddr,
     place: Place,
     leash: Arc<Leash>,
     number: u64,
+}
+
+/// A socket on its way to a worker.
+#[derive(Debug)]
+pub enum Arrived {
+    /// From the worker's own thread, whose event loop watches it already.
+    Watched(TcpStream),
+    /// From another one.
+    Plain(std::net::TcpStream),
+}
+
+impl Arrived {
+    /// As this thread's event loop watches it.
+    fn watched(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Watched(socket) => Ok(socket),
+            Self::Plain(socket) => TcpStream::from_std(socket),
+        }
+    }
 }
 
 /// A connection that its worker has begun to serve.
@@ -138,6 +157,7 @@ pub struct Accepted {
 pub struct Handle {
     worker: Arc<Worker>,
     arrivals: UnboundedSender<Arrival>,
+    runtime: tokio::runtime::Handle,
     thread: JoinHandle<()>,
 }
 
@@ -152,6 +172,7 @@ impl Worker {
             trials: Trials::default(),
             audit: shared.audit,
             tracer: shared.tracer,
+            spare: Arc::default(),
             refusals: Refusals::default(),
             ids: RequestIds::new(),
             open: AtomicUsize::new(0),
@@ -172,7 +193,6 @@ impl Worker {
 
     /// Has every connection on which something goes on judge it again.
     fn review(&self) {
-            spare: Arc::default(),
         let connections = self.connections();
         let leashes = connections.open.values().map(|open| &open.leash);
         leashes.filter(|leash| leash.is_busy()).for_each(|leash| leash.look_again());
@@ -205,11 +225,11 @@ pub fn start(number: usize, shared: Shared) -> io::Result<Handle> {
     let worker = Arc::new(Worker::new(shared));
     let (arrivals, inbox) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let running = Arc::clone(&worker);
+    let (running, handle) = (Arc::clone(&worker), runtime.handle().clone());
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || runtime.block_on(work(running, inbox)))?;
-    Ok(Handle { worker, arrivals, thread })
+    Ok(Handle { worker, arrivals, runtime: handle, thread })
 }
 
 async fn work(worker: Arc<Worker>, mut inbox: UnboundedReceiver<Arrival>) {
@@ -235,16 +255,17 @@ fn welcome(worker: &Arc<Worker>, arrival: Arrival) {
     let worker = Arc::clone(worker);
     let departure = Departure { worker: Arc::clone(&worker), number: arrival.number };
     // A socket that cannot be registered is closed here; its departure is counted all the same.
-    let Ok(socket) = TcpStream::from_std(arrival.socket) else { return };
-    tokio::spawn(async move {
+    let Ok(socket) = arrival.socket.watched() else { return };
+    let accepted = Accepted {
+        address: arrival.address,
+        number: arrival.number,
+        place: arrival.place,
+        leash: arrival.leash,
+    };
+    let serving = connection::serve(worker, socket, accepted);
+    tokio::spawn(async {
         let _departure = departure;
-        let accepted = Accepted {
-            address: arrival.address,
-            number: arrival.number,
-            place: arrival.place,
-            leash: arrival.leash,
-        };
-        connection::serve(worker, socket, accepted).await;
+        serving.await;
     });
 }
 
@@ -266,8 +287,13 @@ impl Handle {
         &self.worker
     }
 
+    /// Its event loop, and all that runs on its thread.
+    pub const fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+
     /// Gives it a connection.
-    pub fn give(&self, socket: std::net::TcpStream, address: SocketAddr, place: Place, leash: Arc<Leash>) {
+    pub fn give(&self, socket: Arrived, address: SocketAddr, place: Place, leash: Arc<Leash>) {
         let worker = &self.worker;
         worker.open.fetch_add(1, Ordering::Relaxed);
         let number = {
