@@ -211,11 +211,29 @@ impl Connection {
 }
 
 /// Serves one accepted socket until it ends.
-pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
+pub fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) -> impl Future<Output = ()> {
+    // On the heap, so that nothing is left of it once it is done.
+    let secured = Box::pin(secure(worker, socket, accepted));
+    async {
+        if let Some((connection, stream)) = secured.await {
+            match connection.protocol {
+                Protocol::Http1 => serve_http1(connection, stream).await,
+                Protocol::Http2 => Box::pin(serve_http2(connection, stream)).await,
+            }
+        }
+    }
+}
+
+/// TLS; then it is known who is at the other end.
+async fn secure(
+    worker: Arc<Worker>,
+    socket: TcpStream,
+    accepted: Accepted,
+) -> Option<(Arc<Connection>, Stream)> {
     let Accepted { address, number, place, leash } = accepted;
     // Nobody looks at this clock where nothing is traced.
     let began = worker.tracer.as_ref().map(|_| Instant::now());
-    let Some(secured) = Box::pin(shake_hands(&worker, socket, &leash)).await else { return };
+    let secured = shake_hands(&worker, socket, &leash).await?;
     let resumed = secured.resumed;
     let handshake = began.map(|began| Handshaken { began, ended: Instant::now(), resumed });
     let live = worker.live.load_full();
@@ -237,10 +255,7 @@ pub async fn serve(worker: Arc<Worker>, socket: TcpStream, accepted: Accepted) {
     });
     drop(live);
     connection.worker.introduce(number, &connection);
-    match connection.protocol {
-        Protocol::Http1 => serve_http1(connection, secured.stream).await,
-        Protocol::Http2 => Box::pin(serve_http2(connection, secured.stream)).await,
-    }
+    Some((connection, secured.stream))
 }
 
 async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {
@@ -341,6 +356,7 @@ async fn serve_http1(connection: Arc<Connection>, stream: Stream) {
         let resting = Resting::new(parts.io.into_inner());
         // Its buffer is empty, and 8 KiB long.
         drop((parts.read_buf, parts.service));
+        connection.exchanges.rest();
         let (end, resting) = Drive::of(resting, &connection).await;
         let Some(resting) = resting else { return };
         if end != End::Woken {

@@ -89,6 +89,14 @@ impl Exchanges {
         }
     }
 
+    /// Nothing is to be kept while there is none.
+    pub(super) fn rest(&self) {
+        let mut entries = self.entries();
+        if entries.iter().all(Option::is_none) {
+            *entries = Vec::new();
+        }
+    }
+
     /// Whom to wake when it is withdrawn.
     pub(super) fn wake(&self, number: usize, waker: &Waker) {
         if let Some(Some(entry)) = self.entries().get_mut(number)
