@@ -15,8 +15,9 @@ use super::drive::{End, Http};
 use super::pulse::Felted;
 use crate::handshake::Stream;
 
-/// How long nothing is asked until a connection rests: longer than a client takes between two requests of a series.
-pub(super) const AFTER: Duration = Duration::from_millis(250);
+/// How long nothing is asked until a connection rests: longer than a client takes between two requests of a series, and
+/// no longer, for what a crowd of new connections has in hand for so long is not all given back by the allocator.
+pub(super) const AFTER: Duration = Duration::from_millis(150);
 
 /// The stream of a connection at rest.
 pub(super) struct Resting {
