@@ -231,7 +231,10 @@ impl Peer {
             Ok(client) => Standing::Known(client),
             Err(unauthenticated) => {
                 let identity = leaf.and_then(|leaf| Identity::of_certificate(&leaf).ok());
-                Standing::Unknown(unauthenticated, identity.map(|identity| kept_name(name_of(&identity))))
+                Standing::Unknown(
+                    unauthenticated,
+                    identity.map(|identity| kept_name(name_of(&identity).to_owned())),
+                )
             }
         };
         Self { address, standing: ArcSwap::from_pointee(standing), judgements: AtomicU32::new(1) }

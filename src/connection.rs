@@ -291,7 +291,8 @@ async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Optio
 async fn answer_plain_http(worker: &Worker, mut socket: TcpStream) {
     let request_id = worker.ids.next();
     let frame = Refusal::PlainHttp.frame(request_id.as_str());
-    let response = Refusal::PlainHttp.response(Reader::Whole, request_id.as_str());
+    let response =
+        Refusal::PlainHttp.response(Reader::Whole, request_id.as_str(), &Refusal::PlainHttp.detail());
     let answered = (response.status().as_u16(), response.body().len() as u64);
     worker.counters.decided(Decision::Refused(Refusal::PlainHttp.reason()));
     if let Ok(source) = socket.peer_addr() {

@@ -342,9 +342,9 @@ impl Refusal {
         Some(HeaderValue::from(whole_seconds(wait)))
     }
 
-    /// The whole answer, as its reader understands it.
+    /// The whole answer, as its reader understands it. `detail` is [`Self::detail`], which others want as well.
     #[must_use]
-    pub fn response(&self, reader: Reader, request_id: &str) -> Response<Bytes> {
+    pub fn response(&self, reader: Reader, request_id: &str, detail: &str) -> Response<Bytes> {
         let reason = self.reason();
         let row = reason.row();
         let mut response = Response::new(Bytes::new());
@@ -364,10 +364,10 @@ impl Refusal {
         if reader == Reader::Grpc {
             headers.insert(header::CONTENT_TYPE, GRPC);
             headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(row.status)));
-            headers.extend(grpc_message(&self.detail()).map(|message| (GRPC_MESSAGE, message)));
+            headers.extend(grpc_message(detail).map(|message| (GRPC_MESSAGE, message)));
             return response;
         }
-        let body = self.body(request_id);
+        let body = self.body(request_id, detail);
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         if reader == Reader::Whole {
@@ -377,7 +377,7 @@ impl Refusal {
     }
 
     /// Only the detail holds what somebody else wrote; the rest is ours, and needs no escapes.
-    fn body(&self, request_id: &str) -> Vec<u8> {
+    fn body(&self, request_id: &str, detail: &str) -> Vec<u8> {
         let Row { reason, title, status, .. } = self.reason().row();
         let status = status.as_str();
         let before = [
@@ -395,7 +395,7 @@ impl Refusal {
         let mut body = Vec::with_capacity(320);
         before.iter().for_each(|text| body.extend_from_slice(text.as_bytes()));
         // Text into memory: nothing here can fail.
-        let _ = serde_json::to_writer(&mut body, &self.detail());
+        let _ = serde_json::to_writer(&mut body, detail);
         for text in [r#","request_id":""#, request_id, "\"}\n"] {
             body.extend_from_slice(text.as_bytes());
         }
@@ -405,7 +405,7 @@ impl Refusal {
     /// The same answer as raw HTTP/1.1, for what never became a request. The connection ends with it.
     #[must_use]
     pub fn frame(&self, request_id: &str) -> Vec<u8> {
-        let response = self.response(Reader::Whole, request_id);
+        let response = self.response(Reader::Whole, request_id, &self.detail());
         let row = self.reason().row();
         let mut frame = format!("HTTP/1.1 {} {}\r\n", row.status.as_u16(), row.title).into_bytes();
         for (name, value) in response.headers() {
@@ -535,7 +535,7 @@ mod tests {
             assert_eq!(of(other), Reader::Whole, "{other}");
         }
         let refusal = Refusal::NotPermitted { method: Method::POST, path: "/größer%20".to_owned() };
-        let answer = refusal.response(Reader::Grpc, "");
+        let answer = refusal.response(Reader::Grpc, "", &refusal.detail());
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
         assert_eq!(answer.headers()["grpc-status"], "7");
         assert_eq!(answer.headers()["grpc-message"], "no grant allows POST /gr%C3%B6%C3%9Fer%2520");

@@ -191,15 +191,16 @@ impl Recording {
 
     /// We answer.
     pub fn refused(mut self, refusal: &Refusal) -> Response<Reply> {
-        self.keep(refusal);
-        let response = refusal.response(self.reader, self.request_id.as_str());
+        let detail = refusal.detail();
+        let response = refusal.response(self.reader, self.request_id.as_str(), &detail);
+        self.keep(refusal, detail);
         let status = response.status().as_u16();
         let decision = Decision::Refused(refusal.reason());
         response.map(|body| self.reply(Source::Refused(Full::new(body)), decision, status))
     }
 
     /// Keeps it for whoever asks why.
-    fn keep(&mut self, refusal: &Refusal) {
+    fn keep(&mut self, refusal: &Refusal, detail: String) {
         let Connection { worker, peer, .. } = &*self.connection;
         let introduced = peer.introduced();
         // Let pass on trial, it may be refused for something else.
@@ -210,11 +211,11 @@ impl Recording {
             request_id: self.request_id,
             source: peer.address,
             generation: worker.live.load().generation,
-            client: introduced.name.as_deref().map(kept_name),
+            client: introduced.name.map(kept_name),
             chain: introduced.client.and_then(|client| kept_chain(&client.chain)),
             request: self.asked.take().map(|asked| *asked).unwrap_or_default(),
             reason: refusal.reason(),
-            detail: refusal.detail().into(),
+            detail: detail.into(),
             rule: is_denied.and_then(|denied| denied.rule().cloned()),
         });
     }

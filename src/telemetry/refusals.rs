@@ -92,8 +92,9 @@ impl Asked {
 
 /// A name as it is kept.
 #[must_use]
-pub fn kept_name(name: &str) -> Box<str> {
-    name.get(..name.floor_char_boundary(LONGEST_NAME)).unwrap_or_default().into()
+pub fn kept_name(mut name: String) -> Box<str> {
+    name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    name.into()
 }
 
 /// A chain, if it is short enough to be kept.
@@ -205,6 +206,6 @@ mod tests {
         assert!(
             kept_chain(&chain(LONGEST_CHAIN)).is_some() && kept_chain(&chain(LONGEST_CHAIN + 1)).is_none()
         );
-        assert_eq!(kept_name(&long).len(), LONGEST_NAME);
+        assert_eq!(kept_name(long).len(), LONGEST_NAME);
     }
 }

@@ -175,6 +175,6 @@ fn headers() {
 fn refusal() {
     for _ in 0..TIMES {
         let refusal = Refusal::NotPermitted { method: Method::GET, path: "/svc1/resource1/42".to_owned() };
-        counted(|| refusal.response(Reader::Whole, black_box(REQUEST_ID)));
+        counted(|| refusal.response(Reader::Whole, black_box(REQUEST_ID), &refusal.detail()));
     }
 }
