@@ -487,6 +487,57 @@ fn the_backend_s_connection_is_kept_and_a_stale_one_is_replaced() {
     assert_eq!(backend.wait_for(4)[3].body, b"body");
 }
 
+/// What a backend says without being asked is nobody's answer, whether it comes with the answer before it or later, while
+/// the connection is idle: that connection is used no more, and what would have gone over it goes over another.
+#[test]
+fn what_nobody_asked_for_is_never_an_answer() {
+    for at_once in [true, false] {
+        let (go, when) = std::sync::mpsc::channel::<()>();
+        let (told, done) = std::sync::mpsc::channel::<()>();
+        let turns = std::sync::Mutex::new(Some((when, told)));
+        let backend = Backend::scripted(move |connection| {
+            let first = turns.lock().unwrap().take();
+            while connection.request()?.is_some() {
+                let Some((when, told)) = &first else {
+                    connection.wire.send(OK)?;
+                    continue;
+                };
+                let forged = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
+                if at_once {
+                    connection.wire.send([OK.as_bytes(), forged.as_bytes()].concat())?;
+                } else {
+                    connection.wire.send(OK)?;
+                    when.recv().map_err(io::Error::other)?;
+                    connection.wire.send(forged)?;
+                }
+                told.send(()).map_err(io::Error::other)?;
+            }
+            Ok(())
+        });
+        let proxy = Setup::new(&backend.url()).set("workers", 1).start();
+        let mut connection = connect(&proxy);
+        assert_eq!(connection.get("/events").unwrap().text(), "ok");
+        // Where it came at once, the connection has already ended by it.
+        let _ = go.send(());
+        done.recv().unwrap();
+        assert_eq!(connection.post("/events", "body").unwrap().text(), "ok", "at once: {at_once}");
+        assert_eq!(backend.wait_for(2)[1].body, b"body");
+        assert_eq!(backend.connections(), 2);
+    }
+}
+
+/// More than a task may do in one turn of its runtime: whoever is cut off there is to be woken again.
+#[test]
+fn hundreds_of_requests_sent_ahead_are_all_answered() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("workers", 1).start();
+    let mut connection = connect(&proxy);
+    connection.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(400)).unwrap();
+    for _ in 0..400 {
+        assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
+    }
+}
+
 /// Something of it was sent, so nobody knows what the backend made of it: no second try.
 #[test]
 fn a_request_that_was_sent_is_never_sent_twice() {
