@@ -44,19 +44,22 @@ impl Bell {
         Self { waker: Waker::from(Arc::clone(&rope)), rope }
     }
 
-    /// From here on it wakes this task. Gives what to drive the connection by.
-    pub(super) fn wakes(&self, task: &Waker) -> Context<'_> {
+    /// What to drive the connection by.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
+    }
+
+    /// From here on it wakes this task.
+    pub(super) fn wakes(&self, task: &Waker) {
         let mut known = self.rope.task();
         if !known.as_ref().is_some_and(|known| known.will_wake(task)) {
             *known = Some(task.clone());
         }
-        Context::from_waker(&self.waker)
     }
 
     /// From here on it wakes nobody, and keeps nobody's task.
-    pub(super) fn wakes_nobody(&self) -> Context<'_> {
+    pub(super) fn wakes_nobody(&self) {
         *self.rope.task() = None;
-        Context::from_waker(&self.waker)
     }
 
     /// Does something for which nobody is to be woken.
@@ -93,13 +96,14 @@ mod tests {
     fn it_wakes_whoever_uses_it_now_unless_that_is_who_does_it() {
         let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         let bell = Bell::new();
-        let kept = bell.wakes(&Waker::from(Arc::clone(&first))).waker().clone();
+        let kept = bell.context().waker().clone();
+        bell.wakes(&Waker::from(Arc::clone(&first)));
         kept.wake_by_ref();
         bell.muffled(|| kept.wake_by_ref());
         assert_eq!(first.0.load(Ordering::Relaxed), 1);
-        let _ = bell.wakes(&Waker::from(Arc::clone(&second)));
+        bell.wakes(&Waker::from(Arc::clone(&second)));
         kept.wake_by_ref();
-        let _ = bell.wakes_nobody();
+        bell.wakes_nobody();
         kept.wake_by_ref();
         assert_eq!((first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed)), (1, 1));
         assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1));

@@ -132,14 +132,18 @@ impl Link {
 
     /// Moves it on. Its errors reach the exchange by the other end, as errors of the answer or of its body.
     pub(super) fn drive(&mut self, cx: &Context<'_>) {
-        let cx = &mut self.bell.wakes(cx.waker());
-        self.over = self.over || self.wire.poll_without_shutdown(cx).is_ready();
+        self.bell.wakes(cx.waker());
+        self.advance();
     }
 
     /// Moves it on as far as it goes now.
     fn look(&mut self) {
-        let cx = &mut self.bell.wakes_nobody();
-        self.over = self.over || self.wire.poll_without_shutdown(cx).is_ready();
+        self.bell.wakes_nobody();
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        self.over = self.over || self.wire.poll_without_shutdown(&mut self.bell.context()).is_ready();
     }
 
     /// What is here of an answer's body. Only driving brings more.

@@ -35,9 +35,7 @@ impl Stream {
         let (sniffed, _) = self.tls.get_mut();
         &mut sniffed.socket
     }
-}
 
-impl Stream {
     /// What one record holds, or the rest of it; nothing at the end.
     fn poll_record(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         if self.drained {
