@@ -1,6 +1,7 @@
 //! What Sidegate adds to a request and what the backend takes for it are told apart, for every request that the backend
 //! answered and for no other (DESIGN §8).
 
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,14 @@ const BACKEND: &str = "sidegate_backend_latency_seconds";
 const THOUGHT: Duration = Duration::from_millis(80);
 
 fn slow() -> Backend {
-    Backend::scripted(|connection| {
+    slow_behind(Arc::default())
+}
+
+/// The same, that only begins to think when nobody holds the gate.
+fn slow_behind(gate: Arc<Mutex<()>>) -> Backend {
+    Backend::scripted(move |connection| {
         while connection.request()?.is_some() {
+            drop(gate.lock());
             thread::sleep(THOUGHT);
             connection.wire.send(OK)?;
         }
@@ -34,7 +41,8 @@ fn sum(metrics: &Metrics, name: &str) -> f64 {
 
 #[test]
 fn the_queue_is_added_and_the_backend_s_thought_is_not() {
-    let backend = slow();
+    let gate = Arc::new(Mutex::new(()));
+    let backend = slow_behind(Arc::clone(&gate));
     let proxy = Setup::new(&backend.url())
         .set("backend.max_in_flight", 1)
         .set("backend.queue_timeout", "60s")
@@ -48,13 +56,16 @@ fn the_queue_is_added_and_the_backend_s_thought_is_not() {
     assert!(sum(&alone, ADDED) > 0.0 && sum(&alone, ADDED) + sum(&alone, BACKEND) <= whole, "{alone:?}");
 
     let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let held = gate.lock().unwrap();
     let waiting = [(); 2].map(|()| connection.open(request("GET", "/events", &[]), true).unwrap());
+    proxy.admin.wait_for("sidegate_requests_queued", 1.0);
+    drop(held);
     for exchange in waiting {
         assert_eq!(exchange.early().unwrap().status, 200);
     }
     let queued = proxy.admin.metrics();
     assert_eq!((count(&queued, ADDED), count(&queued, BACKEND)), (3.0, 3.0));
-    // The second of the two waited for the first one's answer.
+    // The second of the two waited for the first one's answer, at least since the backend began to think about it.
     assert!(sum(&queued, ADDED) - sum(&alone, ADDED) >= THOUGHT.as_secs_f64(), "{queued:?}");
     assert!(sum(&queued, BACKEND) - sum(&alone, BACKEND) >= 2.0 * THOUGHT.as_secs_f64(), "{queued:?}");
 }
