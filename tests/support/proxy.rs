@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -125,8 +125,8 @@ impl Setup {
     /// Starts it below a shell that has done something first: `ulimit -n 64`.
     #[track_caller]
     pub fn start_within(self, first: &str) -> Proxy {
-        let program = env!("CARGO_BIN_EXE_sidegate");
-        let script = format!("{first}; exec {program} run --config {}", self.write().display());
+        let (program, config) = (program(), self.write());
+        let script = format!("{first}; exec {} run --config {}", program.display(), config.display());
         self.start_as(Command::new("sh").args(["-c", &script]))
     }
 
@@ -346,9 +346,14 @@ pub fn run(arguments: &[&str]) -> Finished {
     Finished { code, stdout, stderr: process.seen.join("\n") }
 }
 
+/// What cargo has built, or another build of it that `SIDEGATE_PROGRAM` names.
+fn program() -> PathBuf {
+    std::env::var_os("SIDEGATE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_sidegate").into()).into()
+}
+
 /// The program, without what the developer's own environment says to it.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_sidegate")));
+    let mut command = Command::new(program());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SIDEGATE_")) {
         command.env_remove(name);
     }
