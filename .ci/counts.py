@@ -1,4 +1,5 @@
-"""The pure steps of a request take at most 5 % more instructions than tests/bench/counts.json says.
+"""The pure steps of a request, and whole requests to the program that is released, take at most 5 % more instructions than
+tests/bench/counts.json says.
 
 Instructions are counted by callgrind (Debian's `valgrind`), so the figures do not depend on what else the machine does. They do
 depend on the compiler and the crates: `python3 .ci/counts.py --write` moves the baseline, and its change is looked at like any other.
@@ -7,6 +8,7 @@ depend on the compiler and the crates: `python3 .ci/counts.py --write` moves the
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -17,30 +19,60 @@ BASELINE = ROOT / "tests/bench/counts.json"
 MOST_MORE = 0.05
 # Sidegate itself as it is released, but for link-time optimisation; what it depends on as the tests have it, which is built already.
 SETTINGS = ["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1"]
-BUILD = ["cargo", "build", "--locked", "--quiet", "--bench", "counts", "--message-format", "json"]
+BUILD = ["cargo", "build", "--locked", "--quiet", "--message-format", "json", "--bench"]
+CALLGRIND = ["valgrind", "--quiet", "--tool=callgrind"]
+# Requests one after the other, on one connection.
+REQUESTS = 500
 
 
-def program():
-    settings = [argument for setting in SETTINGS for argument in ("--config", f"profile.dev.package.sidegate.{setting}")]
+def built(bench, *settings):
     environment = {**os.environ, "CARGO_INCREMENTAL": "0"}
-    told = subprocess.run([*BUILD, *settings], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    built = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-    return next(b["executable"] for b in built if b.get("executable") and b["target"]["name"] == "counts")
+    told = subprocess.run([*BUILD, bench, *settings], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    told = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    return next(b["executable"] for b in told if b.get("executable") and b["target"]["name"] == bench)
+
+
+def total(out):
+    return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE).group(1))
 
 
 def count(program, step):
     """Instructions between the beginning and the end of each call of `counted`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        tool = ["valgrind", "--quiet", "--tool=callgrind", "--toggle-collect=*counted*", f"--callgrind-out-file={out}"]
+        tool = [*CALLGRIND, "--toggle-collect=*counted*", f"--callgrind-out-file={out}"]
         # Nothing of the environment is read by a step, and a longer one moves no stack.
         subprocess.run([*tool, program, step], check=True, env={"PATH": os.environ["PATH"]})
-        return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE).group(1))
+        return total(out)
 
 
-def counts(program):
+def steps():
+    settings = [argument for setting in SETTINGS for argument in ("--config", f"profile.dev.package.sidegate.{setting}")]
+    program = built("counts", *settings)
     listed = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
     return {step: round(count(program, step) / int(times)) for step, times in map(str.split, listed.splitlines())}
+
+
+def asked(driver, program, row, times, folder):
+    """Instructions of the whole program, from its start to its end."""
+    out, below = folder / f"{row}-{times}", folder / "below"
+    below.write_text(f"#!/bin/sh\nexec {shlex.join([*CALLGRIND, f'--callgrind-out-file={out}', str(program)])} \"$@\"\n")
+    below.chmod(0o755)
+    subprocess.run([driver, row, str(times)], check=True, env={**os.environ, "SIDEGATE_PROGRAM": str(below)})
+    return total(out)
+
+
+def requests():
+    """What is between few requests and many: start, handshake and end are in both."""
+    driver = built("training")
+    rows = subprocess.run([driver, "--list"], stdout=subprocess.PIPE, text=True).stdout.split()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        # As the image has it.
+        subprocess.run(["deploy/rootfs", folder / "root"], cwd=ROOT, check=True)
+        program = folder / "root/usr/bin/sidegate"
+        few, many = ({row: asked(driver, program, row, times, folder) for row in rows} for times in (REQUESTS, 2 * REQUESTS))
+        return {row: round((many[row] - few[row]) / REQUESTS) for row in rows}
 
 
 def problems(before, now):
@@ -52,7 +84,7 @@ def problems(before, now):
 
 
 def main():
-    now = counts(program())
+    now = {**steps(), **requests()}
     if sys.argv[1:] == ["--write"]:
         BASELINE.write_text(json.dumps(now, indent=2) + "\n")
     before = json.loads(BASELINE.read_text())
@@ -63,6 +95,7 @@ def main():
         print(problem, file=sys.stderr)
     if found:
         print("where that is meant: python3 .ci/counts.py --write, and say why in the commit", file=sys.stderr)
+        print("where whole requests take more and their steps do not: tests/bench/train makes the profile anew", file=sys.stderr)
     return 1 if found else 0
 
 

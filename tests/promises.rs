@@ -56,6 +56,7 @@ mod queue;
 mod real_backends;
 mod real_clients;
 mod refusals;
+mod release_profile;
 mod reload;
 mod resting;
 mod revocation;
