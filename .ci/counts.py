@@ -22,7 +22,7 @@ SETTINGS = ["opt-level=3", "debug-assertions=false", "overflow-checks=false", "c
 BUILD = ["cargo", "build", "--locked", "--quiet", "--message-format", "json", "--bench"]
 CALLGRIND = ["valgrind", "--quiet", "--tool=callgrind"]
 # Requests one after the other, on one connection.
-REQUESTS = 500
+REQUESTS = 2000
 
 
 def built(bench, *settings):
