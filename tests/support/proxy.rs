@@ -347,7 +347,7 @@ pub fn run(arguments: &[&str]) -> Finished {
 }
 
 /// What cargo has built, or another build of it that `SIDEGATE_PROGRAM` names.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("SIDEGATE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_sidegate").into()).into()
 }
 

@@ -8,6 +8,7 @@ use sidegate::demo::pki::Leaf;
 
 use crate::REPETITIONS;
 use crate::stage::{self, Stage, get, post, spread};
+use crate::support::proxy::program;
 use crate::support::{Client, Setup};
 use crate::workload::{self, Workload};
 
@@ -34,7 +35,7 @@ fn in_turns(count: usize, mut measure: impl FnMut(usize) -> f64) -> Vec<Value> {
 
 /// From exec until it says that it is ready, for the smallest and the largest policy, and the size of the program.
 pub fn start() -> Value {
-    let program = fs::metadata(env!("CARGO_BIN_EXE_sidegate")).unwrap().len();
+    let program = fs::metadata(program()).unwrap().len();
     println!("  the program has {program} bytes");
     let points =
         [Workload { rules: 3, clients: 3 }, Workload { rules: 100_000, clients: 10_000 }].map(|workload| {

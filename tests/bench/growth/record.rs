@@ -7,6 +7,8 @@ use std::process::Command;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::support::proxy::program;
+
 pub struct Record(Value);
 
 impl Record {
@@ -29,7 +31,7 @@ fn file() -> PathBuf {
 }
 
 fn version() -> String {
-    let told = Command::new(env!("CARGO_BIN_EXE_sidegate")).arg("--version").output().unwrap();
+    let told = Command::new(program()).arg("--version").output().unwrap();
     String::from_utf8_lossy(&told.stdout).trim().to_owned()
 }
 
