@@ -1,5 +1,5 @@
-"""The pure steps of a request, and whole requests to the program that is released, take at most 5 % more instructions than
-tests/bench/counts.json says.
+"""The pure steps of a request take at most 5 % more instructions than tests/bench/counts.json says, and whole requests to the
+program that is released at most 10 %: theirs vary by up to 3 %, and by a third where the profile does not fit.
 
 Instructions are counted by callgrind (Debian's `valgrind`), so the figures do not depend on what else the machine does. They do
 depend on the compiler and the crates: `python3 .ci/counts.py --write` moves the baseline, and its change is looked at like any other.
@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "tests/bench/counts.json"
 MOST_MORE = 0.05
+MOST_MORE_WHOLE = 0.10
 # Sidegate itself as it is released, but for link-time optimisation; what it depends on as the tests have it, which is built already.
 SETTINGS = ["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1"]
 BUILD = ["cargo", "build", "--locked", "--quiet", "--message-format", "json", "--bench"]
@@ -79,7 +80,7 @@ def problems(before, now):
     for step in sorted(before.keys() | now.keys()):
         if step not in before or step not in now:
             yield f"{step} is only in the {'baseline' if step in before else 'program'}"
-        elif (more := now[step] / before[step] - 1) > MOST_MORE:
+        elif (more := now[step] / before[step] - 1) > (MOST_MORE_WHOLE if step.startswith("request-") else MOST_MORE):
             yield f"{step}: {now[step]} instructions, {more:.1%} more than the baseline's {before[step]}"
 
 
