@@ -11,7 +11,7 @@ use serde_json::Value;
 use sidegate::demo::pki::{Authority, Leaf, pem};
 
 use crate::support::certificates::DAY;
-use crate::support::proxy::{Finished, run};
+use crate::support::proxy::{Finished, program, run};
 use crate::support::{Backend, Setup};
 
 /// Few enough connections for any machine's limit of descriptors.
@@ -130,11 +130,7 @@ fn fewer_descriptors_than_the_bounds_need() {
     let backend = Backend::ok();
     let file = modest(&backend.url()).set("limits.max_connections", 500);
     let config = file.write();
-    let script = format!(
-        "ulimit -n 256; exec {} doctor --config {}",
-        env!("CARGO_BIN_EXE_sidegate"),
-        config.display()
-    );
+    let script = format!("ulimit -n 256; exec {} doctor --config {}", program().display(), config.display());
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");

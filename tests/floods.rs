@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::http1::Wire;
 use crate::support::http2::{Exchange, Http2, request};
-use crate::support::proxy::Process;
+use crate::support::proxy::{Process, program};
 use crate::support::{Backend, Setup, eventually};
 
 /// Accepting backs off and says so; it never spins, and never exits.
@@ -39,8 +39,9 @@ fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
             .set("limits.max_connections", 100)
             .set("limits.lobby.max_connections", 50)
             .set("backend.max_in_flight", 22);
-        let program = env!("CARGO_BIN_EXE_sidegate");
-        let script = format!("ulimit -n {limit}; exec {program} run --config {}", setup.write().display());
+        let (program, config) = (program(), setup.write());
+        let script =
+            format!("ulimit -n {limit}; exec {} run --config {}", program.display(), config.display());
         let mut process = Process::of(Command::new("sh").args(["-c", &script]));
         let first = process.log_where("the first line", |_| true);
         (first, setup)

@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::support::proxy::program;
+
 /// What one file may hold here.
 const SIZE: usize = 1 << 20;
 
@@ -147,8 +149,7 @@ fn a_mebibyte_of_anything_is_checked_within_its_time() {
         fs::write(&path, text).unwrap();
         let began = Instant::now();
         let within = format!("ulimit -t {MOST_SECONDS} && exec \"$0\" policy check --strict \"$1\"");
-        let binary = env!("CARGO_BIN_EXE_sidegate");
-        let output = Command::new("sh").args(["-c", &within, binary]).arg(&path).output().unwrap();
+        let output = Command::new("sh").args(["-c", &within]).arg(program()).arg(&path).output().unwrap();
         let (took, said) = (began.elapsed(), String::from_utf8(output.stderr).unwrap());
         println!("{what}: {took:?}, {} bytes", said.len());
         let fine =

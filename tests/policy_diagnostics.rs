@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::proxy::program;
+
 /// Cases 50, 53 and 54.
 #[test]
 fn every_mistake_is_explained_as_in_its_example() {
@@ -15,7 +17,7 @@ fn every_mistake_is_explained_as_in_its_example() {
     names.sort();
     assert!(!names.is_empty());
     for name in names {
-        let output = Command::new(env!("CARGO_BIN_EXE_sidegate"))
+        let output = Command::new(program())
             .args(["policy", "check", "--strict", "--at", "2026-11-24T00:00:00Z"])
             .arg(&name)
             .current_dir(&folder)
@@ -46,12 +48,7 @@ fn shipped_policies_have_no_problem_and_pass_their_tests_completely() {
             ["check", "--strict", "--at", "2026-11-24T00:00:00Z"].as_slice(),
             &["test", "--min-coverage", "100"],
         ] {
-            let output = Command::new(env!("CARGO_BIN_EXE_sidegate"))
-                .arg("policy")
-                .args(verb)
-                .arg(&path)
-                .output()
-                .unwrap();
+            let output = Command::new(program()).arg("policy").args(verb).arg(&path).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned()
                 + &String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success(), "{verb:?} {path:?}:\n{said}");

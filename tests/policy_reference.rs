@@ -7,6 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::proxy::program;
+
 const AUTHORS: &str = include_str!("../policies/README.md");
 const SCHEMA: &str = include_str!("../policies/policy.schema.json");
 
@@ -132,7 +134,7 @@ fn checked(policy: &str) -> (Option<i32>, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p.yaml");
     fs::write(&path, policy).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_sidegate"))
+    let output = Command::new(program())
         .args(["policy", "check", "--format", "json", "--at", "2026-11-24T00:00:00Z"])
         .arg(&path)
         .output()

@@ -7,7 +7,7 @@ use std::process::Command;
 use sidegate::demo::pki::pem;
 
 use crate::support::certificates::Pki;
-use crate::support::proxy::run;
+use crate::support::proxy::{program, run};
 use crate::support::{Backend, Setup, golden};
 
 #[test]
@@ -84,7 +84,7 @@ clients: [{ name: orders, match: { uri: \"spiffe://shop.example/**\" }, permissi
 /// What `policy check` prints about a bad policy where standard error is a terminal.
 fn on_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
     let bad = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy_diagnostics/unknown_key.yaml");
-    let words = format!("['{}', 'policy', 'check', '{}']", env!("CARGO_BIN_EXE_sidegate"), bad.display());
+    let words = format!("['{}', 'policy', 'check', '{}']", program().display(), bad.display());
     let mut python = Command::new("python3");
     python
         .args(["-c", &format!("import pty; pty.spawn({words})")])

@@ -12,6 +12,7 @@ use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
 use crate::hole::Namespace;
 use crate::report::{Report, p99};
+use crate::support::proxy::program;
 use crate::support::{Client, Proxy, Setup};
 
 const ROUNDS: usize = 40;
@@ -90,9 +91,9 @@ fn moves(report: &mut Report) {
     let mut setup = Setup::new(&format!("http://events.test:{}", before.address.port()));
     setup.config["log"] = serde_json::json!({ "audit": "none" });
     // With mounts of its own: the machine's names stay what they are.
-    let (program, config) = (env!("CARGO_BIN_EXE_sidegate"), setup.write());
+    let (program, config) = (program(), setup.write());
     let mount = format!("mount --bind {} /etc/hosts", hosts.path().display());
-    let script = format!("{mount} && exec {program} run --config {}", config.display());
+    let script = format!("{mount} && exec {} run --config {}", program.display(), config.display());
     let proxy = setup.start_as(Command::new("unshare").args(["--mount", "sh", "-c", &script]));
     let watch = Watch { proxy: &proxy, once: std::cell::Cell::new(0) };
     client::run(watch.recovery(report, "under its first address"));

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::proxy::program;
+
 /// Runs every `*.txt` of `examples` in the folder `place`, both below the project's root.
 #[track_caller]
 pub fn assert_as_committed(examples: &str, place: &str) {
@@ -30,8 +32,7 @@ pub fn assert_as_committed(examples: &str, place: &str) {
 
 fn answer(folder: &Path, line: &str) -> String {
     let line = line.strip_prefix("$ sidegate ").unwrap_or_else(|| panic!("no command: {line}"));
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_sidegate")).args(words(line)).current_dir(folder).output().unwrap();
+    let output = Command::new(program()).args(words(line)).current_dir(folder).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     format!("{}{}exit {}\n", text(output.stdout), text(output.stderr), output.status.code().unwrap_or(-1))
 }

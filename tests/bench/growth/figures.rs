@@ -60,7 +60,8 @@ fn with_policy(workload: Workload) -> Setup {
 /// The same requests with a record of each and with none.
 pub fn audit() -> Value {
     let asked = [("200, 1 KiB", get("/any/1024", ""), 200), ("403", get("/denied", ""), 403)];
-    let mut stages: Vec<_> = [false, false, true, true].map(|records| Stage::of(recording(records))).into();
+    let mut stages: Vec<_> =
+        [false, false, true, true].map(|records| Stage::of(stage::recording(records))).into();
     for (stage, (_, request, status)) in stages.iter_mut().zip(asked.iter().cycle()) {
         let proxy = stage.proxy();
         let client = if *status == 200 { proxy.producer() } else { proxy.consumer() };
@@ -74,14 +75,6 @@ pub fn audit() -> Value {
         told(json!({ "answer": answer, "cpu_us_without": figures[number], "cpu_us_with": figures[number + 2] }))
     });
     points.collect()
-}
-
-fn recording(records: bool) -> Setup {
-    let mut setup = stage::setup(1);
-    if records {
-        setup.config["log"] = json!({ "audit": setup.path("audit.jsonl") });
-    }
-    setup
 }
 
 /// Fields of a request beside `Host`.

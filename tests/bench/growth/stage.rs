@@ -29,6 +29,15 @@ pub fn setup(workers: usize) -> Setup {
     setup
 }
 
+/// With one worker, and a record of every decision in a file if they are asked for.
+pub fn recording(records: bool) -> Setup {
+    let mut setup = setup(1);
+    if records {
+        setup.config["log"] = json!({ "audit": setup.path("audit.jsonl") });
+    }
+    setup
+}
+
 /// Starts it with as many descriptors as this machine lets it have.
 pub fn start(setup: Setup) -> Proxy {
     setup.start_within("ulimit -n $(ulimit -Hn)")

@@ -35,14 +35,14 @@ use std::process::ExitCode;
 
 use client::Connection;
 use stage::{get, post};
-use support::{Client, Proxy, Setup};
+use support::{Client, Proxy};
 
 /// So many requests are made of what is small.
 const REQUESTS: usize = 60_000;
 const CONNECTIONS: usize = 32;
 const HANDSHAKES: usize = 3_000;
-/// Of ten bodies of ten mebibytes each.
 const BODIES: usize = 10;
+/// In bytes.
 const BODY: usize = 10 << 20;
 
 /// A lesson: its name, and what is asked of a proxy.
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => train(),
         [row, times] if let Some((_, ask)) = ROWS.iter().find(|(name, _)| *name == row) => {
-            let proxy = stage::start(setup(false));
+            let proxy = begin(false);
             ask(&proxy, times.parse().expect("how often it is asked"));
             end(proxy);
         }
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 
 fn train() {
     for records in [false, true] {
-        let proxy = stage::start(setup(records));
+        let proxy = begin(records);
         for (name, lesson) in LESSONS {
             println!("{name}{}", if records { ", with records of each" } else { "" });
             lesson(&proxy);
@@ -98,18 +98,14 @@ fn train() {
     }
 }
 
+fn begin(records: bool) -> Proxy {
+    stage::start(stage::recording(records).set("drain_timeout", "5s"))
+}
+
 /// Only a program that ends by itself writes down what was counted.
 fn end(mut proxy: Proxy) {
     proxy.process.signal("TERM");
     assert!(proxy.process.exit().success());
-}
-
-fn setup(records: bool) -> Setup {
-    let mut setup = stage::setup(1).set("drain_timeout", "5s");
-    if records {
-        setup.config["log"] = serde_json::json!({ "audit": setup.path("audit.jsonl") });
-    }
-    setup
 }
 
 fn requests(proxy: &Proxy) {
@@ -155,12 +151,6 @@ fn handshakes(proxy: &Proxy) {
 
 fn bodies(proxy: &Proxy) {
     for request in [get(&format!("/any/{BODY}"), ""), post("/any/0", BODY)] {
-        client::run(async {
-            let mut connection =
-                Connection::open(&proxy.producer(), proxy.address, Ipv4Addr::LOCALHOST).await.unwrap();
-            for _ in 0..BODIES {
-                assert_eq!(connection.ask(&request).await.unwrap().status, 200);
-            }
-        });
+        client::run(ask(&proxy.producer(), proxy.address, 1, &request, 200, BODIES));
     }
 }
