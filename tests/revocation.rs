@@ -167,16 +167,67 @@ fn case_7_an_expired_crl_is_loaded_with_a_warning_and_refuses() {
     assert_eq!(proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict(), "200");
 }
 
+/// A CRL of nobody known protects nobody and harms nobody: it is named, and everything else holds.
 #[test]
-fn case_7_a_crl_of_an_unknown_authority_is_a_mistake() {
-    let setup = Setup::new("http://127.0.0.1:9").set("tls.crl", "other.crl");
-    let other = Authority::root("Somebody else").unwrap();
-    fs::write(setup.path("other.crl"), other.crl(&[], |_| {}).unwrap()).unwrap();
-    let finished = setup.run();
-    assert_eq!(finished.code, Some(2), "{finished:?}");
-    for part in ["crl-of-unknown-ca", "other.crl", "CN=Somebody else", "sidegate.yaml:", "its certificate"] {
-        assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
+fn case_7_a_crl_of_an_unknown_authority_is_a_warning() {
+    let (ca, other) = (Authority::root("ca").unwrap(), Authority::root("Somebody else").unwrap());
+    let below = ca.intermediate("below").unwrap();
+    let (revoked, good) = (issue(&ca), issue(&ca));
+    let own = ("own.crl", ca.crl(&[&revoked.chain[0]], |_| {}).unwrap());
+    let strange = ("other.crl", other.crl(&[&good.chain[0]], |_| {}).unwrap());
+    let deep = ("below.pem", pem("X509 CRL", &below.crl(&[], |_| {}).unwrap()).into_bytes());
+    let (trust, warnings) = built(&sources(&[&ca], &[strange, own, deep]));
+    assert_eq!(codes(&warnings), ["crl-of-unknown-ca", "crl-of-unknown-ca"]);
+    for (warning, parts) in
+        warnings.iter().zip([["other.crl", "CN=Somebody else"], ["below.pem", "CN=below"]])
+    {
+        assert!(parts.iter().all(|part| warning.message.contains(part)), "{warning}");
+        assert!(warning.help.as_ref().unwrap().contains("its certificate"), "{warning}");
     }
+    assert_good(&trust, &good);
+    assert_flaw(&trust, &revoked, &Flaw::Revoked);
+    assert_flaw(&trust, &issue(&below), &Flaw::RevocationUnknown);
+    assert_flaw(&trust, &issue(&other), &Flaw::UnknownIssuer);
+    assert!(!trust.expiries().any(|expiry| expiry.name.contains("Somebody")), "nothing of it is waited for");
+}
+
+/// The intermediate of a client has a CRL, which cannot be checked without the intermediate's certificate.
+#[test]
+fn case_7_allowing_what_is_missing_excuses_no_issuer_whose_crl_cannot_be_checked() {
+    let ca = Authority::root("ca").unwrap();
+    let (below, silent) = (ca.intermediate("below").unwrap(), ca.intermediate("silent").unwrap());
+    let client = issue(&below);
+    let own = ("own.crl", ca.crl(&[], |_| {}).unwrap());
+    let deep = ("below.crl", below.crl(&[&client.chain[0]], |_| {}).unwrap());
+    let mut sources = sources(&[&ca], &[own, deep]);
+    sources.crl_missing = Missing::Allow;
+    let (trust, warnings) = built(&sources);
+    assert_eq!(codes(&warnings), ["crl-of-unknown-ca"]);
+    assert_flaw(&trust, &client, &Flaw::RevocationUnknown);
+    assert_good(&trust, &issue(&silent));
+}
+
+/// A CA that has a new key under its old name, while the CRL of the old key is still there.
+#[test]
+fn case_7_a_crl_of_another_key_of_a_known_name_is_a_warning_only_where_it_names_that_key() {
+    let (new, old) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
+    let (client, own) = (issue(&new), ("own.crl", new.crl(&[], |_| {}).unwrap()));
+    let left = ("left.crl", old.crl(&[&client.chain[0]], |_| {}).unwrap());
+    let (trust, warnings) = built(&sources(&[&new], &[left.clone(), own.clone()]));
+    assert_eq!(codes(&warnings), ["crl-of-unknown-ca"]);
+    assert!(warnings[0].message.contains("left.crl") && warnings[0].message.contains("another key"));
+    assert_good(&trust, &client);
+    let mut alone = sources(&[&new], std::slice::from_ref(&left));
+    assert_flaw(&built(&alone).0, &client, &Flaw::RevocationUnknown);
+    alone.crl_missing = Missing::Allow;
+    assert_good(&built(&alone).0, &client);
+    // Without the name of a key it could be the CRL of the known key, tampered with.
+    let nameless = crl_of_fields(&old, |fields| {
+        let number =
+            tlv(0x30, &[&[0x06, 0x03, 0x55, 0x1d, 0x14][..], &[0x04, 0x03, 0x02, 0x01, 0x01]].concat());
+        [&fields[..5].concat(), tlv(0xa0, &tlv(0x30, &number)).as_slice()].concat()
+    });
+    assert_refused(&sources(&[&new], &[own, ("nameless.crl", nameless)]), "crl-signature", "nameless.crl");
 }
 
 #[test]
@@ -287,10 +338,9 @@ fn a_crl_is_believed_by_its_signature_and_not_by_its_name() {
     let (ca, namesake) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
     let (client, other) = (issue(&ca), issue(&namesake));
     let forged = ("forged.crl", namesake.crl(&[], |_| {}).unwrap());
-    assert_refused(&sources(&[&ca], std::slice::from_ref(&forged)), "crl-signature", "wrong signature");
     let mut bytes = ca.crl(&[], |_| {}).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    assert_refused(&sources(&[&ca], &[("flipped.crl", bytes)]), "crl-signature", "flipped.crl");
+    assert_refused(&sources(&[&ca], &[("flipped.crl", bytes)]), "crl-signature", "wrong signature");
     // Two authorities of one name, as in a change of keys: each has a CRL of its own.
     let own = ("own.crl", ca.crl(&[&client.chain[0]], |_| {}).unwrap());
     let (trust, warnings) = built(&sources(&[&ca, &namesake], &[own.clone(), forged]));

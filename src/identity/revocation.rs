@@ -40,7 +40,23 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct Revocation {
     pub(super) lists: Vec<List>,
+    pub(super) ignored: Vec<Ignored>,
     pub(super) missing: Missing,
+}
+
+/// A CRL whose signer is not among the known authorities: it revokes nothing. An issuer of its name that comes with a client
+/// has a CRL nevertheless, so `tls.crl_missing: allow` does not excuse that issuer from it.
+#[derive(Debug)]
+pub(super) struct Ignored {
+    pub(super) issuer_der: Box<[u8]>,
+    /// The keys (SubjectPublicKeyInfo) that the CRL is known not to be signed with.
+    pub(super) not_of: Vec<Box<[u8]>>,
+}
+
+impl Ignored {
+    fn may_be_of(&self, issuer: &[u8], key: &[u8]) -> bool {
+        *self.issuer_der == *issuer && self.not_of.iter().all(|other| **other != *key)
+    }
 }
 
 /// One CRL whose signature was found good.
@@ -121,6 +137,8 @@ impl ListFlaw {
 pub(super) struct Unverified<'a> {
     pub(super) issuer_der: &'a [u8],
     pub(super) issuer: String,
+    /// The identifier of the key that the CRL says it is signed with (RFC 5280 §5.2.1).
+    pub(super) key_identifier: Option<&'a [u8]>,
     scope: Option<Scope>,
     revoked: HashSet<Box<[u8]>>,
     this_update: Timestamp,
@@ -144,6 +162,7 @@ impl<'a> Unverified<'a> {
         Ok(Self {
             issuer_der,
             issuer: super::names::distinguished_name(&issuer).map_err(|_| ListFlaw::Unreadable)?,
+            key_identifier: key_identifier(der),
             scope: scope.transpose()?,
             revoked,
             this_update,
@@ -179,6 +198,24 @@ fn header(der: &[u8]) -> Option<(&[u8], Timestamp, Timestamp)> {
     let (_, next_update) = ASN1Time::from_der(rest).ok()?;
     let instant = |time: ASN1Time| Timestamp::from_second(time.timestamp()).ok();
     Some((issuer, instant(this_update)?, instant(next_update)?))
+}
+
+/// The `keyIdentifier` of the authority key identifier extension. Extensions are the last field of the signed part, and all entries
+/// together are one field before it, so that a long CRL costs no more here than a short one.
+fn key_identifier(der: &[u8]) -> Option<&[u8]> {
+    const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
+    let (_, outer) = Any::from_der(der).ok()?;
+    let (_, signed) = Any::from_der(outer.data).ok()?;
+    let last = elements(signed.data)?.pop().filter(|last| last.header.is_contextspecific())?;
+    let (_, extensions) = Any::from_der(last.data).ok()?;
+    let value = elements(extensions.data)?.into_iter().find_map(|extension| {
+        let parts = elements(extension.data)?;
+        let is_it = parts.first().is_some_and(|oid| oid.data == AUTHORITY_KEY_IDENTIFIER);
+        parts.last().filter(|_| is_it).map(|value| value.data)
+    })?;
+    let (_, names) = Any::from_der(value).ok()?;
+    let names = elements(names.data)?;
+    names.into_iter().find(|name| name.header.tag().0 == 0).map(|id| id.data)
 }
 
 fn list_flaw(der: &[u8], error: &webpki::Error) -> ListFlaw {
@@ -305,12 +342,15 @@ impl Revocation {
         match about().map(|list| list.ends).max() {
             Some(ends) if now <= ends => Ok(ends),
             Some(_) => Err(Flaw::RevocationOutdated),
-            None if self.missing == Missing::Allow && !self.has_lists_of(issuer) => Ok(Timestamp::MAX),
+            None if self.missing == Missing::Allow && !self.has_lists_of(issuer, issuer_key) => {
+                Ok(Timestamp::MAX)
+            }
             None => Err(Flaw::RevocationUnknown),
         }
     }
 
-    fn has_lists_of(&self, issuer: &[u8]) -> bool {
+    fn has_lists_of(&self, issuer: &[u8], key: &[u8]) -> bool {
         self.lists.iter().any(|list| *list.issuer_der == *issuer)
+            || self.ignored.iter().any(|list| list.may_be_of(issuer, key))
     }
 }

@@ -1,13 +1,15 @@
-//! The CRLs of a trust bundle: each belongs to a known authority and bears its signature, or is a problem.
+//! The CRLs of a trust bundle: each bears the signature of a known authority, is ignored with a warning because its authority is
+//! not known, or is a problem.
 
 use rustls::pki_types::pem::SectionKind;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Authority;
 use super::build::{TrustFile, TrustSources};
 use crate::diagnostic::Diagnostic;
 use crate::identity::names::distinguished_name;
-use crate::identity::revocation::{List, ListFlaw, Missing, Revocation, Unverified};
+use crate::identity::revocation::{Ignored, List, ListFlaw, Missing, Revocation, Unverified};
 use crate::identity::signature::{SignatureFlaw, Signed};
 
 /// An authority that may have signed a CRL.
@@ -39,6 +41,17 @@ impl<'d> Issuer<'d> {
             && Signed::of(other.der).is_some_and(|signed| signed.by(self.key()).is_ok())
     }
 
+    /// The CRL names the key that it is signed with, and that is not this issuer's. Without names of keys on both sides nobody
+    /// can tell the CRL of an old key from one that was tampered with, and it is not said.
+    fn has_other_key_than(&self, list: &Unverified<'_>) -> bool {
+        let own =
+            self.certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+                _ => None,
+            });
+        own.zip(list.key_identifier).is_some_and(|(own, named)| own != named)
+    }
+
     /// KeyUsage where it is present (RFC 5280 §4.2.1.3).
     fn may_sign_crls(&self) -> bool {
         self.certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
@@ -56,14 +69,19 @@ pub(super) fn revocation(
     let beside: Vec<_> =
         certificates.iter().filter_map(|(file, der)| Some((*file, Issuer::read(der)?))).collect();
     let known = related(client_cas, &beside, found);
-    let mut verified_lists = Vec::new();
+    let (mut verified_lists, mut ignored) = (Vec::new(), Vec::new());
     for (file, der) in &lists {
         match verified(file, der, &known, sources) {
-            Ok(list) => verified_lists.push(list),
+            Ok(Checked::Counts(list)) => verified_lists.push(list),
+            Ok(Checked::Ignored(list, warning)) => {
+                ignored.push(list);
+                found.push(warning);
+            }
             Err(problem) => found.push(problem),
         }
     }
-    let revocation = Revocation { lists: newest(verified_lists, found), missing: sources.crl_missing };
+    let lists = newest(verified_lists, found);
+    let revocation = Revocation { lists, ignored, missing: sources.crl_missing };
     // What cannot be read is not missing as well.
     if !found.iter().any(Diagnostic::is_error) {
         for (issuer, authority) in client_cas.iter().zip(authorities) {
@@ -148,26 +166,27 @@ fn related<'i, 'd>(
     known
 }
 
+/// A CRL that can be read, after its signature was looked at.
+enum Checked {
+    Counts(List),
+    /// The CRL of an authority that is not known. A removed CA leaves its CRL behind: if that refused the files, the removed
+    /// CA would stay trusted.
+    Ignored(Ignored, Diagnostic),
+}
+
 fn verified(
     file: &TrustFile,
     der: &[u8],
     known: &[&Issuer<'_>],
     sources: &TrustSources,
-) -> Result<List, Diagnostic> {
+) -> Result<Checked, Diagnostic> {
     let list = Unverified::read(der).map_err(|flaw| unusable(file, flaw))?;
-    let named: Vec<_> = known.iter().filter(|issuer| issuer.subject() == list.issuer_der).collect();
-    if named.is_empty() {
-        return Err(file.problem(
-            "crl-of-unknown-ca",
-            format!("the CRL in `{}` is of `{}`, which is no known authority", file.name, list.issuer),
-            "if it is an intermediate, put its certificate (PEM) into the same file or folder; otherwise remove the CRL, or add the CA to `tls.client_ca`",
-        ));
-    }
     let signed = Signed::of(der).ok_or_else(|| unusable(file, ListFlaw::Unreadable))?;
-    let verdicts: Vec<_> = named.iter().map(|issuer| (issuer, signed.by(issuer.key()))).collect();
+    let named: Vec<_> = known.iter().copied().filter(|issuer| issuer.subject() == list.issuer_der).collect();
+    let verdicts: Vec<_> = named.iter().map(|issuer| (*issuer, signed.by(issuer.key()))).collect();
     let signers: Vec<_> = verdicts.iter().filter(|(_, verdict)| verdict.is_ok()).map(|(it, _)| it).collect();
     match signers.iter().find(|issuer| issuer.may_sign_crls()) {
-        Some(issuer) => Ok(list.signed_by(issuer.key(), &file.name, sources.crl_grace)),
+        Some(issuer) => Ok(Checked::Counts(list.signed_by(issuer.key(), &file.name, sources.crl_grace))),
         None if !signers.is_empty() => Err(file.problem(
             "crl-signature",
             format!(
@@ -176,20 +195,42 @@ fn verified(
             ),
             "renew the CA's certificate with `cRLSign` in its keyUsage",
         )),
-        None => {
-            let unacceptable =
-                verdicts.iter().all(|(_, verdict)| *verdict == Err(SignatureFlaw::Unacceptable));
-            let what = match unacceptable {
-                true => "is signed with an algorithm that is not accepted",
-                false => "has a wrong signature",
-            };
-            Err(file.problem(
-                "crl-signature",
-                format!("the CRL of `{}` in `{}` {what}", list.issuer, file.name),
-                "fetch it again; if the CA has a new key, its new certificate belongs to `tls.client_ca` (for an intermediate: beside the CRL)",
-            ))
+        None if named.iter().all(|issuer| issuer.has_other_key_than(&list)) => {
+            Ok(ignored(file, &list, &named))
         }
+        None => Err(badly_signed(file, &list, &verdicts)),
     }
+}
+
+fn ignored(file: &TrustFile, list: &Unverified<'_>, named: &[&Issuer<'_>]) -> Checked {
+    let what = match named {
+        [] => "is of an authority that is not known",
+        _ => "is signed with another key than that of the known authority of this name",
+    };
+    let warning = file.warning(
+        "crl-of-unknown-ca",
+        format!("the CRL of `{}` in `{}` {what}; it is ignored", list.issuer, file.name),
+        "if that CA was removed, remove its CRL too; if it is an intermediate, put its certificate (PEM) into the same file or folder; otherwise add the CA to `tls.client_ca`",
+    );
+    let keys = named.iter().map(|issuer| issuer.key().into()).collect();
+    Checked::Ignored(Ignored { issuer_der: list.issuer_der.into(), not_of: keys }, warning)
+}
+
+fn badly_signed(
+    file: &TrustFile,
+    list: &Unverified<'_>,
+    verdicts: &[(&Issuer<'_>, Result<(), SignatureFlaw>)],
+) -> Diagnostic {
+    let unacceptable = verdicts.iter().all(|(_, verdict)| *verdict == Err(SignatureFlaw::Unacceptable));
+    let what = match unacceptable {
+        true => "is signed with an algorithm that is not accepted",
+        false => "has a wrong signature",
+    };
+    file.problem(
+        "crl-signature",
+        format!("the CRL of `{}` in `{}` {what}", list.issuer, file.name),
+        "fetch it again; if the CA has a new key, its new certificate belongs to `tls.client_ca` (for an intermediate: beside the CRL)",
+    )
 }
 
 fn unusable(file: &TrustFile, flaw: ListFlaw) -> Diagnostic {
