@@ -20,7 +20,10 @@ pub(crate) use judgement::beyond_help;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
 pub use revocation::Missing;
 pub use signature::first_not_issued_by_next;
-pub use trust::{Expiry, ExpiryKind, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage};
+pub use trust::{
+    Expiry, ExpiryKind, Lack, NoAuthority, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage,
+    assert_authority,
+};
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of
 /// `identity_headers.custom` in the configuration.

@@ -17,6 +17,7 @@ mod admin_api;
 mod ambiguous_requests;
 mod attacks;
 mod audit_records;
+mod authorities;
 mod backends;
 mod bad_configuration;
 mod certificate_tool;

@@ -1,5 +1,6 @@
 //! Whom we trust to say who a client is: the configured client CAs and nothing else, as far as their CRLs allow.
 
+mod authority;
 mod build;
 mod crls;
 mod expiry;
@@ -13,6 +14,7 @@ use rustls::pki_types::TrustAnchor;
 
 use super::revocation::Revocation;
 
+pub use authority::{Lack, NoAuthority, assert_authority};
 pub use build::{Pin, TrustFile, TrustSources};
 pub use expiry::{Expiry, ExpiryKind};
 

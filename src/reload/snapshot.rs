@@ -14,7 +14,7 @@ use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::Diagnostic;
 use crate::forward;
 use crate::handshake;
-use crate::identity::{Expiry, ExpiryKind, Trust, TrustFile, TrustSources};
+use crate::identity::{Expiry, ExpiryKind, NoAuthority, Trust, TrustFile, TrustSources, assert_authority};
 use crate::live::{Live, Made, Tried};
 use crate::policy::{Mode, Policy, Shadow};
 use crate::telemetry::Destination;
@@ -45,6 +45,7 @@ pub(super) fn build(
     let tried = tried(config, &contents, moment);
     let tls = keep(server_side(config, &contents.server, before), &mut problems);
     let held = contents.backend_ca.zip(config.backend_tls.as_ref());
+    let of_backend = held.as_ref().and_then(|(ca, settings)| Some(own_anchors(settings, ca.as_ref().ok()?)));
     let backend_tls = held.map(|(ca, settings)| {
         client_side(
             settings,
@@ -71,6 +72,7 @@ pub(super) fn build(
         return Err(problems);
     };
     let server_expiries = server_expiries(config, &contents.server);
+    warnings.extend(of_backend.into_iter().flatten());
     warnings.extend(of_policy);
     warnings.extend(enforces_nothing(config));
     let (tried, of_shadow) = tried.unzip();
@@ -259,6 +261,9 @@ fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore,
     let mut roots = RootCertStore::empty();
     for TrustFile { name, bytes, .. } in files {
         for certificate in certificates(&settings.ca, name, bytes, "the authorities of the backend")? {
+            assert_authority(&certificate)
+                .or_else(|lack| if lack.is_self_signed { Ok(()) } else { Err(lack) })
+                .map_err(|lack| vec![not_authority(settings, name, &lack)])?;
             roots.add(certificate).map_err(|error| {
                 let message = format!("`{name}` cannot be an authority: {error}");
                 let help = "put the certificates there that the backend's certificate was issued by";
@@ -267,6 +272,32 @@ fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore,
         }
     }
     Ok(roots)
+}
+
+fn not_authority(settings: &BackendTls, file: &str, lack: &NoAuthority) -> Diagnostic {
+    let message = format!("`{file}` cannot be an authority of the backend: {lack}");
+    let help = "take that certificate out of `backend.tls.ca`; put the certificates there that the backend's certificate was issued by";
+    Diagnostic::error("no-authority", message).at(settings.ca.place.clone()).help(help)
+}
+
+/// Self-signed certificates that the backend itself shows are trusted, because their operator named them. The holder of such a key
+/// could speak for the backend anyway, but no further name should come from it unnoticed.
+fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
+    let certificates = files.iter().flat_map(|file| {
+        let all = CertificateDer::pem_slice_iter(&file.bytes).filter_map(Result::ok);
+        all.map(|certificate| (file.name.as_str(), certificate))
+    });
+    let doubts =
+        certificates.filter_map(|(file, certificate)| Some((file, assert_authority(&certificate).err()?)));
+    let warning = |(file, lack): (&str, NoAuthority)| {
+        let message = format!(
+            "`{file}` is trusted for the backend because it is self-signed, although {lack}: whoever holds its key can speak for the backend under any name"
+        );
+        let help =
+            "issue the backend's certificate by a CA of its own, and name that one in `backend.tls.ca`";
+        Diagnostic::warning("self-signed-anchor", message).at(settings.ca.place.clone()).help(help)
+    };
+    doubts.map(warning).collect()
 }
 
 /// The client CAs and their CRLs.

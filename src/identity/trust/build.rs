@@ -9,6 +9,7 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::authority::{NoAuthority, assert_authority};
 use super::crls::{Issuer, revocation};
 use super::{Authority, Trust, TrustDomain, Usage};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -141,7 +142,7 @@ impl Trust {
         let certificates = certificates(&sources.authorities, &mut found);
         let (mut anchors, mut authorities, mut issuers) = (Vec::new(), Vec::new(), Vec::new());
         for (file, der) in &certificates {
-            match authority(file, der, &sources.pins) {
+            match authority(file, der, &sources.pins, &mut found) {
                 Ok((anchor, authority, issuer)) => {
                     anchors.push(anchor);
                     authorities.push(authority);
@@ -197,25 +198,16 @@ fn authority<'d>(
     file: &TrustFile,
     der: &'d CertificateDer<'_>,
     pins: &[Pin],
+    found: &mut Vec<Diagnostic>,
 ) -> Result<(TrustAnchor<'static>, Authority, Issuer<'d>), Diagnostic> {
-    let problem = |what: &str| {
-        file.problem(
-            "file",
-            format!("`{}` cannot be a client CA: {what}", file.name),
-            "put the certificates of the authorities there that issue client certificates, and nothing else",
-        )
-    };
-    let unreadable = || problem("it is not a readable X.509 certificate");
+    let unreadable = || not_authority(file, &"it is not a readable X.509 certificate");
+    let doubt = assert_authority(der).err();
+    if let Some(lack) = doubt.as_ref().filter(|lack| !lack.is_own_anchor()) {
+        return Err(not_authority(file, lack));
+    }
+    found.extend(doubt.map(|lack| own_anchor(file, &lack)));
     let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| unreadable())?.to_owned();
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
-    let constraints = certificate.basic_constraints().map_err(|_| unreadable())?;
-    if constraints.is_some_and(|constraints| !constraints.value.ca) {
-        return Err(problem("it is not a certificate authority (its basicConstraints say so)"));
-    }
-    let usage = certificate.key_usage().map_err(|_| unreadable())?;
-    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
-        return Err(problem("its keyUsage does not allow it to sign certificates"));
-    }
     let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
     let pin = pins.iter().find(|pin| file.is_named(&pin.file));
     let authority = Authority {
@@ -228,6 +220,26 @@ fn authority<'d>(
         is_revoked: false,
     };
     Ok((anchor, authority, Issuer { der, certificate }))
+}
+
+fn not_authority(file: &TrustFile, why: &impl std::fmt::Display) -> Diagnostic {
+    file.problem(
+        "no-authority",
+        format!("`{}` cannot be a client CA: {why}", file.name),
+        "take that certificate out of `tls.client_ca` (the whole file, if nothing else is in it): only authorities that issue client certificates belong there; whoever holds the key of one can make a certificate for any client",
+    )
+}
+
+/// RFC 5280 §6.1.1 (d): a trust anchor is what the operator says it is.
+fn own_anchor(file: &TrustFile, lack: &NoAuthority) -> Diagnostic {
+    file.warning(
+        "self-signed-anchor",
+        format!(
+            "`{}` is trusted as a client CA because it is self-signed, although {lack}: whoever holds its key can make a certificate for any client",
+            file.name
+        ),
+        "if it is the certificate of one client, take it out of `tls.client_ca` and issue that client one by a CA; if it is a CA, renew it with `basicConstraints = critical, CA:TRUE`",
+    )
 }
 
 fn pins_without_file(sources: &TrustSources) -> Vec<Diagnostic> {
