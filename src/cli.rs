@@ -12,12 +12,14 @@ pub mod policy;
 mod run;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
+use crate::files::{self, Accept, Unreadable};
 use crate::version;
 
 /// Bad input: what was given cannot be worked with.
@@ -27,6 +29,9 @@ pub(crate) const BAD_INPUT: u8 = 2;
 const FINE: u8 = 0;
 /// Exit code of a negative answer.
 const NEGATIVE: u8 = 1;
+
+/// Bytes of a file of certificates that a tool reads.
+const LARGEST_CERTIFICATE: u64 = 16 << 20;
 
 /// Where a verb writes.
 struct Output<'o> {
@@ -99,6 +104,14 @@ impl Cli {
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }
+}
+
+/// Bytes of what a user names on the command line: a file, a pipe, or `-` for standard input, of at most `bound` bytes.
+fn input(path: &Path, bound: u64) -> Result<Vec<u8>, Unreadable> {
+    if path.as_os_str() == "-" {
+        return files::read_stream(io::stdin().lock(), bound);
+    }
+    files::read(path, bound, Accept::Streams)
 }
 
 /// An instant on the command line: RFC 3339, or `@` and seconds since 1970.

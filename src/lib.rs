@@ -52,6 +52,7 @@ pub mod config;
 pub mod inject;
 pub mod live;
 pub mod reload;
+pub mod files;
 pub mod policy_files;
 pub mod trust_files;
 pub mod document;

@@ -8,22 +8,23 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::Budget;
+use crate::files::{self, Accept, Unreadable};
 
 /// Reads policies: files as they are named, and of each folder every `*.yaml` and `*.yml` directly in it, in the order
-/// of their names, but for `*_test.yaml` (which hold tests only).
+/// of their names, but for `*_test.yaml` (which hold tests only). Files in folders are always regular ones.
 ///
 /// # Errors
 /// Every path that is not there or cannot be read, and every folder without a policy.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
-    collect(paths, |path| !is_test(path))
+pub fn read(paths: &[PathBuf], accept: Accept) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
+    collect(paths, accept, |path| !is_test(path))
 }
 
-/// Reads policies together with the test files beside them.
+/// Reads policies together with the test files beside them, for a tool: a path that is named may be a pipe.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_with_tests(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
-    let mut sources = collect(paths, |_| true)?;
+    let mut sources = collect(paths, Accept::Streams, |_| true)?;
     // A policy that is named alone has its tests in a file beside it.
     for path in paths.iter().filter(|path| path.is_file() && !is_test(path)) {
         let beside = path.with_extension("").into_os_string();
@@ -33,20 +34,25 @@ pub fn read_with_tests(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagno
             let beside = PathBuf::from(beside);
             if beside.is_file() && !sources.iter().any(|source| source.name() == beside.display().to_string())
             {
-                sources.push(read_file(&beside).map_err(|problem| vec![problem])?);
+                sources.push(read_file(&beside, Accept::Regular).map_err(|problem| vec![problem])?);
             }
         }
     }
     Ok(sources)
 }
 
-fn collect(paths: &[PathBuf], wanted: impl Fn(&Path) -> bool) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
+fn collect(
+    paths: &[PathBuf],
+    accept: Accept,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         match files(path, &wanted) {
             Ok(files) => {
                 for file in files {
-                    match read_file(&file) {
+                    let accept = if file == *path { accept } else { Accept::Regular };
+                    match read_file(&file, accept) {
                         Ok(source) => sources.push(source),
                         Err(problem) => problems.push(problem),
                     }
@@ -63,7 +69,7 @@ fn files(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, Di
         return Ok(vec![path.to_owned()]);
     }
     let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(|error| unreadable(path, &error))?;
+    let entries = entries.map_err(|error| unreadable(path, &error.into()))?;
     let mut files: Vec<PathBuf> =
         entries.into_iter().map(|entry| entry.path()).filter(|path| is_policy(path)).collect();
     files.retain(|path| wanted(path));
@@ -86,13 +92,9 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with("_test"))
 }
 
-fn read_file(path: &Path) -> Result<Arc<Source>, Diagnostic> {
-    let length = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
-    if length > Budget::POLICY.bytes as u64 {
-        let message = format!("`{}` is larger than {} MiB", path.display(), Budget::POLICY.bytes >> 20);
-        return Err(Diagnostic::error("too-large", message).help("split it into several files"));
-    }
-    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
+    let bytes = files::read(path, Budget::POLICY.bytes as u64, accept);
+    let bytes = bytes.map_err(|error| unreadable(path, &error))?;
     let name = path.display().to_string();
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(name, text)),
@@ -104,16 +106,22 @@ fn read_file(path: &Path) -> Result<Arc<Source>, Diagnostic> {
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+fn unreadable(path: &Path, error: &Unreadable) -> Diagnostic {
     let path = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => Diagnostic::error("no-policy", format!("there is no `{path}`"))
+    let cannot = || Diagnostic::error("unreadable", format!("`{path}` cannot be read: {error}"));
+    match (error, error.io_kind()) {
+        (_, Some(io::ErrorKind::NotFound)) => Diagnostic::error("no-policy", format!("there is no `{path}`"))
             .help("name a policy file, or a folder of them"),
-        io::ErrorKind::PermissionDenied => {
+        (_, Some(io::ErrorKind::PermissionDenied)) => {
             Diagnostic::error("unreadable", format!("`{path}` may not be read"))
                 .help("give this process the right to read it")
         }
-        _ => Diagnostic::error("unreadable", format!("`{path}` cannot be read: {error}")),
+        (Unreadable::TooLarge(bound), _) => {
+            Diagnostic::error("too-large", format!("`{path}` is larger than {} MiB", bound >> 20))
+                .help("split it into several files")
+        }
+        (Unreadable::Irregular(_), _) => cannot().help("put a regular file there, or a symbolic link to one"),
+        _ => cannot(),
     }
 }
 
@@ -134,10 +142,10 @@ mod tests {
         }
         fs::create_dir(folder.path().join("below.yaml")).unwrap();
         let path = [folder.path().to_owned()];
-        assert_eq!(names(read(&path), folder.path()), ["a.yaml", "b.yml"]);
+        assert_eq!(names(read(&path, Accept::Regular), folder.path()), ["a.yaml", "b.yml"]);
         assert_eq!(names(read_with_tests(&path), folder.path()), ["a.yaml", "a_test.yaml", "b.yml"]);
         let file = [folder.path().join("a.yaml")];
-        assert_eq!(names(read(&file), folder.path()), ["a.yaml"]);
+        assert_eq!(names(read(&file, Accept::Streams), folder.path()), ["a.yaml"]);
         assert_eq!(names(read_with_tests(&file), folder.path()), ["a.yaml", "a_test.yaml"]);
     }
 
@@ -145,10 +153,12 @@ mod tests {
     fn every_path_that_cannot_be_read_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("latin.yaml"), b"a: \xe4").unwrap();
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("device.yaml")).unwrap();
         let empty = tempfile::tempdir().unwrap();
-        let problems =
-            read(&["/nowhere".into(), empty.path().to_owned(), folder.path().to_owned()]).unwrap_err();
+        let paths = ["/nowhere".into(), empty.path().to_owned(), folder.path().to_owned()];
+        let problems = read(&paths, Accept::Streams).unwrap_err();
         let codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
-        assert_eq!(codes, ["no-policy", "no-policy", "not-text"]);
+        assert_eq!(codes, ["no-policy", "no-policy", "unreadable", "not-text"]);
+        assert!(problems[2].message.ends_with("it is a device and no regular file"), "{problems:?}");
     }
 }

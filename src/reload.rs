@@ -9,7 +9,6 @@ mod contents;
 mod history;
 mod snapshot;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -21,6 +20,8 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, Override};
 use crate::diagnostic::{Diagnostic, Source};
+use crate::document::Budget;
+use crate::files::{self, Accept};
 use crate::live::Live;
 
 use contents::{Contents, digest_of};
@@ -137,10 +138,13 @@ impl Origin {
 
     fn source(&self) -> Result<Arc<Source>, Diagnostic> {
         let name = self.file.display().to_string();
-        let text = fs::read_to_string(&self.file).map_err(|error| {
+        let problem = |error: String| {
             Diagnostic::error("file", format!("cannot read the configuration `{name}`: {error}"))
-                .help("name it with --config FILE; README.md has one to start from")
-        })?;
+                .help("name a regular file with --config FILE; README.md has one to start from")
+        };
+        let bytes = files::read(&self.file, Budget::CONFIGURATION.bytes as u64, Accept::Regular);
+        let bytes = bytes.map_err(|error| problem(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
         Ok(Source::new(name, text))
     }
 }

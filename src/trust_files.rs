@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::files::{self, Accept, Unreadable};
 use crate::identity::TrustFile;
 
 /// A larger file is none of ours: a CRL of a million entries has about 40 MiB.
@@ -31,8 +32,9 @@ impl Kind {
             }
             _ => false,
         };
-        // Kubernetes' `..data` links are not files of ours.
-        is_such && !name.starts_with('.') && path.is_file()
+        // Kubernetes' `..data` links are not files of ours. A FIFO or a dangling link is one: left out without a word, it would
+        // take a CA away.
+        is_such && !name.starts_with('.') && !path.is_dir()
     }
 
     const fn missing(self) -> (&'static str, &'static str) {
@@ -58,7 +60,7 @@ pub fn list(path: &Path, kind: Kind) -> Result<Vec<PathBuf>, Diagnostic> {
         return Ok(vec![path.to_owned()]);
     }
     let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(|error| unreadable(path, &error))?;
+    let entries = entries.map_err(|error| unreadable(path, &error.into()))?;
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     files.retain(|file| kind.holds(file));
     files.sort();
@@ -69,7 +71,8 @@ pub fn list(path: &Path, kind: Kind) -> Result<Vec<PathBuf>, Diagnostic> {
     Ok(files)
 }
 
-/// Reads the file, or those in a folder. Problems and files know the place that named them.
+/// Reads the file, or those in a folder. Problems and files know the place that named them; without one a user named the
+/// path to a tool, and it may be a pipe.
 ///
 /// # Errors
 /// Every file that cannot be read.
@@ -78,7 +81,8 @@ pub fn read(path: &Path, kind: Kind, place: Option<&Place>) -> Result<Vec<TrustF
     let files = list(path, kind).map_err(|problem| vec![at(problem)])?;
     let (mut read, mut problems) = (Vec::new(), Vec::new());
     for file in files {
-        match bytes_of(&file) {
+        let accept = if place.is_none() && file == path { Accept::Streams } else { Accept::Regular };
+        match bytes_of(&file, accept) {
             Ok(bytes) => {
                 read.push(TrustFile { name: file.display().to_string(), bytes, place: place.cloned() });
             }
@@ -93,22 +97,21 @@ pub fn read(path: &Path, kind: Kind, place: Option<&Place>) -> Result<Vec<TrustF
 /// # Errors
 /// It cannot be read, or is too large to be what it should be.
 pub fn read_file(path: &Path, place: &Place) -> Result<Vec<u8>, Vec<Diagnostic>> {
-    bytes_of(path).map_err(|problem| vec![problem.at(place.clone())])
+    bytes_of(path, Accept::Regular).map_err(|problem| vec![problem.at(place.clone())])
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    let length = fs::metadata(path).map_err(|error| unreadable(path, &error))?.len();
-    if length > LARGEST {
-        let message = format!("`{}` is larger than {} MiB", path.display(), LARGEST >> 20);
-        return Err(file_problem(message, "no certificate or CRL is that large; check the path"));
-    }
-    fs::read(path).map_err(|error| unreadable(path, &error))
+fn bytes_of(path: &Path, accept: Accept) -> Result<Vec<u8>, Diagnostic> {
+    files::read(path, LARGEST, accept).map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(file: &Path, error: &io::Error) -> Diagnostic {
-    let help = match error.kind() {
-        io::ErrorKind::NotFound => "check the path; relative ones are relative to the configuration file",
-        io::ErrorKind::PermissionDenied => "let the user that runs sidegate read it",
+fn unreadable(file: &Path, error: &Unreadable) -> Diagnostic {
+    let help = match (error, error.io_kind()) {
+        (_, Some(io::ErrorKind::NotFound)) => {
+            "check the path; relative ones are relative to the configuration file"
+        }
+        (_, Some(io::ErrorKind::PermissionDenied)) => "let the user that runs sidegate read it",
+        (Unreadable::TooLarge(_), _) => "no certificate or CRL is that large; check the path",
+        (Unreadable::Irregular(_), _) => "put a regular file there, or a symbolic link to one",
         _ => "check the path",
     };
     file_problem(format!("cannot read `{}`: {error}", file.display()), help)
@@ -129,11 +132,25 @@ mod tests {
             fs::write(folder.path().join(name), name).unwrap();
         }
         fs::create_dir(folder.path().join("e.pem")).unwrap();
+        std::os::unix::fs::symlink("a.pem", folder.path().join(".b.pem")).unwrap();
         let names = |kind| -> Vec<_> {
             let files = read(folder.path(), kind, None).unwrap();
             files.into_iter().map(|file| String::from_utf8(file.bytes).unwrap()).collect()
         };
         assert_eq!(names(Kind::Certificates), ["a.pem", "d.cer"]);
         assert_eq!(names(Kind::Crls), ["9d66eef0.r0", "a.pem", "b.crl", "c.der", "d.cer"]);
+    }
+
+    #[test]
+    fn a_name_of_the_kind_that_is_no_file_is_a_problem_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.pem"), "a").unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("b.pem")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("c.crt")).unwrap();
+        let problems = read(folder.path(), Kind::Certificates, None).unwrap_err();
+        let told: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
+        assert!(told[0].contains("b.pem`: No such file"), "{told:?}");
+        assert!(told[1].ends_with("c.crt`: it is a device and no regular file"), "{told:?}");
+        assert_eq!(told.len(), 2);
     }
 }

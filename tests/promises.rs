@@ -39,6 +39,7 @@ mod fuzzing;
 mod http_limits;
 mod independent_verifier;
 mod inject;
+mod irregular_files;
 mod kubernetes;
 mod large_bodies;
 mod lasting_authentication;

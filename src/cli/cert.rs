@@ -1,7 +1,6 @@
 //! `sidegate cert`: what a certificate says, and what the proxy would make of it.
 
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
-use super::{FINE, Format, NEGATIVE, Output, instant};
+use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
 use crate::diagnostic::{Diagnostic, printable};
 use crate::document;
 use crate::identity::{
@@ -93,10 +92,7 @@ impl Cert {
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
         let name = self.file.display();
         let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{name}` {what}"));
-        let bytes = match self.file.as_os_str() == "-" {
-            true => standard_input(),
-            false => fs::read(&self.file),
-        };
+        let bytes = input(&self.file, LARGEST_CERTIFICATE);
         let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
         // DER starts with a SEQUENCE, and is no text.
         if bytes.first() == Some(&0x30) && !bytes.is_ascii() {
@@ -134,12 +130,6 @@ impl Cert {
 
 fn duration(text: &str) -> Result<Duration, String> {
     document::duration(text).ok_or_else(|| "a length of time such as 30m or 48h is expected".to_owned())
-}
-
-fn standard_input() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// What is known of the certificate.

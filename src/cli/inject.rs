@@ -1,15 +1,14 @@
 //! `sidegate inject`: Kubernetes manifests with the sidecar in them.
 
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, value_parser};
 
-use super::{FINE, Output};
+use super::{FINE, Output, input};
 use crate::diagnostic::{Diagnostic, Source};
-use crate::document::duration;
+use crate::document::{Budget, duration};
 use crate::inject::{self, Asked, Bundle, Options, Variable};
 
 /// Put the sidecar in front of a Kubernetes workload's backend
@@ -111,18 +110,16 @@ impl Inject {
     }
 
     fn read(&self) -> Result<std::sync::Arc<Source>, Diagnostic> {
-        let (name, text) = match self.file.as_os_str() == "-" {
-            true => {
-                let mut text = String::new();
-                ("standard input".to_owned(), io::stdin().lock().read_to_string(&mut text).map(|_| text))
-            }
-            false => (self.file.display().to_string(), fs::read_to_string(&self.file)),
+        let is_standard_input = self.file.as_os_str() == "-";
+        let name = if is_standard_input { "standard input".into() } else { self.file.display().to_string() };
+        let problem = |error: String| {
+            Diagnostic::error("file", format!("cannot read `{name}`: {error}"))
+                .help("give a file of manifests, or `-` for standard input")
         };
-        match text {
-            Ok(text) => Ok(Source::new(name, text)),
-            Err(error) => Err(Diagnostic::error("file", format!("cannot read `{name}`: {error}"))
-                .help("give a file of manifests, or `-` for standard input")),
-        }
+        let bytes = input(&self.file, Budget::MANIFESTS.bytes as u64);
+        let bytes = bytes.map_err(|error| problem(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
+        Ok(Source::new(name, text))
     }
 
     fn options(self) -> Options {

@@ -8,7 +8,6 @@ mod schema;
 mod test;
 mod who_can;
 
-use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -19,8 +18,9 @@ use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{FINE, Format, NEGATIVE, Output, instant};
+use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
 use crate::diagnostic::{Diagnostic, Source};
+use crate::files::Accept;
 use crate::identity::Identity;
 use crate::policy::described::identity_of_attributes;
 use crate::policy::{self, Model};
@@ -69,7 +69,7 @@ impl Command {
 
 /// Reads policies without their test files.
 fn load(paths: &[PathBuf]) -> Result<Model, Vec<Diagnostic>> {
-    model(&policy_files::read(paths)?)
+    model(&policy_files::read(paths, Accept::Streams)?)
 }
 
 /// Reads policies with the test files beside them.
@@ -84,7 +84,8 @@ fn model(sources: &[Arc<Source>]) -> Result<Model, Vec<Diagnostic>> {
 /// Who a certificate's file (PEM or DER, leaf first) says it is; whether it would be accepted is another question.
 fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
     let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{}` {what}", path.display()));
-    let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let bytes = input(path, LARGEST_CERTIFICATE);
+    let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let der = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
     Identity::of_certificate(&der).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
 }

@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 
 use crate::config::{Config, KeyPair, Located};
 use crate::diagnostic::{Diagnostic, Source};
+use crate::files::Accept;
 use crate::identity::TrustFile;
 use crate::policy_files;
 use crate::trust_files::{self, Kind};
@@ -81,7 +82,7 @@ fn read_file(path: &Located<PathBuf>) -> Held<Vec<u8>> {
 }
 
 fn policies(path: &Located<PathBuf>) -> Held<Vec<Arc<Source>>> {
-    policy_files::read(std::slice::from_ref(&path.value)).map_err(|mut problems| {
+    policy_files::read(std::slice::from_ref(&path.value), Accept::Regular).map_err(|mut problems| {
         for problem in &mut problems {
             problem.place.get_or_insert_with(|| path.place.clone());
         }

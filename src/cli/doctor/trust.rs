@@ -1,14 +1,15 @@
 //! Certificates and CRLs: how long they last, and whether clients will take the server's.
 
-use std::fs;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::super::LARGEST_CERTIFICATE;
 use super::Finding;
 use crate::config::Config;
+use crate::files::{self, Accept};
 use crate::identity::{Attribute, Expiry, ExpiryKind, Identity, first_not_issued_by_next};
 use crate::live::Live;
 
@@ -46,7 +47,7 @@ fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
 /// What clients need: names to compare, and each certificate with its issuer after it.
 fn server_chain(path: &Path) -> Option<Finding> {
     let file = path.display();
-    let bytes = fs::read(path).ok()?;
+    let bytes = files::read(path, LARGEST_CERTIFICATE, Accept::Regular).ok()?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().ok()?;
     let names = chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok());
     let has_name = names.is_some_and(|identity| {

@@ -1,0 +1,162 @@
+//! Bounded reading of files. A file that hangs or never ends would stop every reload: a FIFO blocks in `open`, `/dev/zero`
+//! has no end, and a log that is named by mistake grows while it is read.
+
+use std::fmt;
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Kinds of files that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Regular files, also by symbolic links: everything that a server reads.
+    Regular,
+    /// Pipes and devices as well: what the user of a tool names, as in `sidegate policy check <(generate)`.
+    Streams,
+}
+
+/// Reason why a file was not read.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// An error of the operating system.
+    Io(io::Error),
+    /// A directory, FIFO, socket or device.
+    Irregular(&'static str),
+    /// More bytes than the bound.
+    TooLarge(u64),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Irregular(kind) => write!(f, "it is {kind} and no regular file"),
+            Self::TooLarge(bound) if bound % (1 << 20) == 0 => {
+                write!(f, "it is larger than {} MiB", bound >> 20)
+            }
+            Self::TooLarge(bound) => write!(f, "it is larger than {bound} bytes"),
+        }
+    }
+}
+
+impl Unreadable {
+    /// The error of the operating system, if it was one.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io(error) => Some(error.kind()),
+            Self::Irregular(_) | Self::TooLarge(_) => None,
+        }
+    }
+}
+
+/// Reads a whole file of at most `bound` bytes.
+///
+/// # Errors
+/// The file cannot be read, is not of an accepted kind, or holds more than the bound.
+pub fn read(path: &Path, bound: u64, accept: Accept) -> Result<Vec<u8>, Unreadable> {
+    let file = open(path, accept)?;
+    let length = file.metadata()?.len();
+    if length > bound {
+        return Err(Unreadable::TooLarge(bound));
+    }
+    read_stream(file, bound)
+}
+
+/// Reads a stream to its end, which must come within `bound` bytes: a file that grows meanwhile is bounded as well.
+///
+/// # Errors
+/// The stream cannot be read, or holds more than the bound.
+pub fn read_stream(stream: impl Read, bound: u64) -> Result<Vec<u8>, Unreadable> {
+    let mut bytes = Vec::new();
+    stream.take(bound.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bound {
+        return Err(Unreadable::TooLarge(bound));
+    }
+    Ok(bytes)
+}
+
+/// Opens a file without waiting for its other end. The kind is looked at before, because opening a device can change it, and
+/// after, because the path may name something else by then.
+fn open(path: &Path, accept: Accept) -> Result<File, Unreadable> {
+    if accept == Accept::Streams {
+        return Ok(File::open(path)?);
+    }
+    is_regular(fs::metadata(path)?.file_type())?;
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    is_regular(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+fn is_regular(kind: FileType) -> Result<(), Unreadable> {
+    match kind {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err(Unreadable::Irregular("a directory")),
+        kind if kind.is_fifo() => Err(Unreadable::Irregular("a FIFO (named pipe)")),
+        kind if kind.is_socket() => Err(Unreadable::Irregular("a socket")),
+        _ => Err(Unreadable::Irregular("a device")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    use super::*;
+
+    fn told(path: &Path, bound: u64, accept: Accept) -> String {
+        read(path, bound, accept).map_or_else(|error| error.to_string(), |bytes| format!("{bytes:?}"))
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_for_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), [7]).unwrap();
+        symlink("file", path("link")).unwrap();
+        assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+        symlink("fifo", path("link-to-fifo")).unwrap();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        for (name, expected) in [
+            ("file", "[7]"),
+            ("link", "[7]"),
+            ("fifo", "it is a FIFO (named pipe) and no regular file"),
+            ("link-to-fifo", "it is a FIFO (named pipe) and no regular file"),
+            ("socket", "it is a socket and no regular file"),
+            (".", "it is a directory and no regular file"),
+            ("/dev/zero", "it is a device and no regular file"),
+        ] {
+            assert_eq!(told(&path(name), 9, Accept::Regular), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_bound_is_read_of_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, [7, 7]).unwrap();
+        for accept in [Accept::Regular, Accept::Streams] {
+            assert_eq!(told(&file, 2, accept), "[7, 7]");
+            assert_eq!(told(&file, 1, accept), "it is larger than 1 bytes");
+        }
+        assert_eq!(told(Path::new("/dev/zero"), 1 << 20, Accept::Streams), "it is larger than 1 MiB");
+        // Files of `/proc` say that they have no byte.
+        assert!(read(Path::new("/proc/self/limits"), 1 << 20, Accept::Regular).unwrap().len() > 100);
+        assert!(matches!(
+            read(Path::new("/proc/self/limits"), 99, Accept::Regular),
+            Err(Unreadable::TooLarge(99))
+        ));
+    }
+}
