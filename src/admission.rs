@@ -2,6 +2,7 @@
 
 mod allowance;
 mod crowd;
+mod load;
 mod lobby;
 mod passages;
 mod rates;
@@ -20,8 +21,7 @@ pub use lobby::{Bound, Bounds, Lobby, Place};
 pub use passages::{Passages, Queue};
 
 use crate::policy::Permit;
-use allowance::Reserve;
-use passages::{Passage, Turn, Waiting};
+use passages::{NoTurn, Passage, Turn, Waiting};
 use rates::Rates;
 use shares::{Share, Shares};
 
@@ -59,9 +59,8 @@ impl Places {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// One of them, as long as more are free than are to be left so. In one order with [`Passages`]' count of those who wait.
-    fn take(&self, reserve: Reserve) -> bool {
-        let limit = reserve.limit(self.limit());
+    /// Takes a place, if fewer than this limit are taken. In one order with [`Passages`]' count of those who wait.
+    fn take(&self, limit: usize) -> bool {
         let one_more = |used: usize| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
     }
@@ -152,6 +151,8 @@ pub enum NotAdmitted {
     Full,
     /// The client has as many connections as it may have.
     ShareTaken,
+    /// The client has as many requests in flight and in the queue as it may have.
+    InFlightTaken,
     /// The client has asked too often; after this time it may ask again.
     TooOften(Duration),
     /// Too many requests are in flight, and in the queue. After this time everybody who waits now has had its turn or left.
@@ -167,6 +168,8 @@ pub struct Limits {
     pub max_connections_per_client: usize,
     /// Requests that the backend works on at once.
     pub max_in_flight: usize,
+    /// Percent of them, and of the queue, that only clients may take that have nothing there.
+    pub reserved_for_others: usize,
     /// Of those that wait for it.
     pub queue: Queue,
     /// Percent of slots, of requests in flight and of the queue that clients of high priority have for themselves.
@@ -198,7 +201,7 @@ impl Admission {
             shares: Arc::default(),
             rates: Rates::default(),
             limits: ArcSwap::from_pointee(limits),
-            in_flight: Passages::new(limits.max_in_flight, limits.queue),
+            in_flight: Passages::new(limits.max_in_flight, limits.queue, limits.reserved_for_others),
             lobby: Arc::new(Lobby::new(limits.lobby)),
         }
     }
@@ -217,8 +220,11 @@ impl Admission {
         let slot = holding.slot_or_take(self, allowance)?;
         allowance.ask().map_err(NotAdmitted::TooOften)?;
         let patience = || self.in_flight.patience();
-        let turn = self.in_flight.enter(allowance.priority, allowance.reserve);
-        Ok(match turn.ok_or_else(|| NotAdmitted::Overloaded(patience()))? {
+        let turn = Passages::enter(&allowance.load, allowance.terms).map_err(|no_turn| match no_turn {
+            NoTurn::OfClient => NotAdmitted::InFlightTaken,
+            NoTurn::Full => NotAdmitted::Overloaded(patience()),
+        });
+        Ok(match turn? {
             Turn::Now(passage) => {
                 Entry::Open(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
             }
@@ -230,7 +236,7 @@ impl Admission {
     fn slot(&self, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
         let share = OnceLock::new();
         self.count(allowance, &share)?;
-        if !self.slots.take(allowance.reserve) {
+        if !self.slots.take(allowance.terms.reserve.limit(self.slots.limit())) {
             return Err(NotAdmitted::Full);
         }
         Ok(Slot(Arc::new(Occupied { share, _taken: Taken(Arc::clone(&self.slots)) })))
@@ -239,7 +245,7 @@ impl Admission {
     /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
     fn count(&self, allowance: &Allowance, share: &OnceLock<Share>) -> Result<(), NotAdmitted> {
         let Some(bound) = allowance.connections.filter(|_| share.get().is_none()) else { return Ok(()) };
-        let taken = self.shares.take(allowance.client, bound).ok_or(NotAdmitted::ShareTaken)?;
+        let taken = self.shares.take(*allowance.load.client(), bound).ok_or(NotAdmitted::ShareTaken)?;
         // Of two requests of one connection that both do it, the second gives its own back.
         let _ = share.set(taken);
         Ok(())
@@ -252,13 +258,14 @@ impl Admission {
             self.lobby.sweep();
             self.rates.sweep();
             self.shares.sweep();
+            self.in_flight.sweep();
         }
     }
 
     /// Changes the limits; what was admitted under others stays.
     pub fn set_limits(&self, limits: Limits) {
         self.slots.set_limit(limits.max_connections);
-        self.in_flight.set_limits(limits.max_in_flight, limits.queue);
+        self.in_flight.set_limits(limits.max_in_flight, limits.queue, limits.reserved_for_others);
         self.lobby.set_bounds(limits.lobby);
         self.limits.store(Arc::new(limits));
     }

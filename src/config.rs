@@ -57,6 +57,8 @@ pub struct Config {
     pub backend_tls: Option<BackendTls>,
     /// How many of them at once.
     pub max_in_flight: usize,
+    /// Percent of them that only clients may take that hold none.
+    pub reserved_for_others: usize,
     /// Those that wait for it.
     pub queue: admission::Queue,
     /// The policy: a file or a folder.
@@ -180,6 +182,7 @@ impl Config {
             max_connections,
             max_connections_per_client,
             max_in_flight: self.max_in_flight,
+            reserved_for_others: self.reserved_for_others,
             queue: self.queue,
             reserved,
             lobby,
@@ -249,6 +252,7 @@ impl<'a> Draft<'a> {
         let trust_domains = self.trust_domains(&tls);
         let require_eku = self.boolean(&tls, "require_client_auth_eku");
         let max_in_flight = self.count(&backend, "max_in_flight");
+        let reserved_for_others = self.number(&backend, "reserved_for_others", 0..=90);
         let queue = self.queue(&backend);
         let limits_read = self.limits(&limits, &lobby, &http);
         let patience = Patience {
@@ -293,6 +297,7 @@ impl<'a> Draft<'a> {
             backend: settings?,
             backend_tls,
             max_in_flight,
+            reserved_for_others,
             queue,
             policies: policies?,
             shadow_policies: self.optional_path(&root, "shadow_policies"),

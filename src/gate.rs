@@ -202,6 +202,7 @@ fn not_admitted(connection: &Connection, because: NotAdmitted) -> Refusal {
     match because {
         NotAdmitted::Full => Refusal::ServerFull,
         NotAdmitted::ShareTaken => Refusal::ShareTaken,
+        NotAdmitted::InFlightTaken => Refusal::InFlightTaken,
         NotAdmitted::TooOften(wait) => Refusal::TooOften(wait),
         NotAdmitted::Overloaded(wait) => Refusal::Overloaded(wait),
     }

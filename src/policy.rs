@@ -157,6 +157,8 @@ pub struct Limits {
     pub burst: Option<u32>,
     /// Connections that hold a slot.
     pub connections: Option<u32>,
+    /// Requests in flight and in the queue, over all connections.
+    pub in_flight: Option<u32>,
     /// Whether it comes before others where there is not enough for all.
     pub priority: Priority,
 }
@@ -203,6 +205,7 @@ impl Limits {
             requests_per_second: lower(self.requests_per_second, other.requests_per_second),
             burst: lower(self.requests_at_once(), other.requests_at_once()),
             connections: lower(self.connections, other.connections),
+            in_flight: lower(self.in_flight, other.in_flight),
             priority: self.priority.max(other.priority),
         }
     }

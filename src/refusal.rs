@@ -220,6 +220,8 @@ pub enum Refusal {
     ServerFull,
     /// 504: the client holds as many slots as it may.
     ShareTaken,
+    /// 504: the client has as many requests in flight and in the queue as it may have.
+    InFlightTaken,
     /// 504: the client asked too often; after this time it may ask again.
     TooOften(Duration),
     /// 504: the limit of requests in flight, and of those that wait, is reached. After this time all of these have left.
@@ -255,7 +257,9 @@ impl Refusal {
             Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
             Self::ServerFull | Self::ShareTaken => Reason::ServerFull,
-            Self::TooOften(_) | Self::Overloaded(_) | Self::Paused(_) => Reason::Overloaded,
+            Self::InFlightTaken | Self::TooOften(_) | Self::Overloaded(_) | Self::Paused(_) => {
+                Reason::Overloaded
+            }
             Self::Backend(BackendFault::ConnectTimeout | BackendFault::ResponseTimeout) => {
                 Reason::BackendTimeout
             }
@@ -290,6 +294,10 @@ impl Refusal {
             Self::ShareTaken => {
                 "this client has as many connections as it may; close one, or try again later".to_owned()
             }
+            Self::InFlightTaken => {
+                "this client has as many requests in progress as it may; wait for one of their answers"
+                    .to_owned()
+            }
             Self::TooOften(wait) => {
                 format!("this client asks more often than it may; try again in {} s", whole_seconds(*wait))
             }
@@ -318,7 +326,9 @@ impl Refusal {
     /// The error type of `Proxy-Status` (RFC 9209 §2.3), where the answer carries one.
     const fn proxy_status(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(match self {
-            Self::NotPermitted { .. } | Self::TooOften(_) => "sidegate; error=http_request_denied",
+            Self::NotPermitted { .. } | Self::TooOften(_) | Self::InFlightTaken => {
+                "sidegate; error=http_request_denied"
+            }
             Self::ServerFull | Self::ShareTaken => "sidegate; error=connection_limit_reached",
             Self::Overloaded(_) | Self::Paused(_) => "sidegate; error=destination_unavailable",
             Self::Backend(BackendFault::Unreachable) => "sidegate; error=connection_refused",
@@ -336,7 +346,7 @@ impl Refusal {
     fn retry_after(&self) -> Option<HeaderValue> {
         let wait = match self {
             Self::TooOften(wait) | Self::Overloaded(wait) | Self::Paused(wait) => *wait,
-            Self::ServerFull | Self::ShareTaken | Self::Backend(_) => Duration::ZERO,
+            Self::ServerFull | Self::ShareTaken | Self::InFlightTaken | Self::Backend(_) => Duration::ZERO,
             _ => return None,
         };
         Some(HeaderValue::from(whole_seconds(wait)))

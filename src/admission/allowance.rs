@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Admission;
+use super::load::ClientLoad;
+use super::passages::Terms;
 use super::rates::Rate;
 use crate::identity::{ClientKey, Identity};
 use crate::policy::{Priority, Rights};
 
-/// The limits of one client. Without any it costs its requests nothing: no lock, and no memory that others write.
+/// The limits of one client. Its requests take no lock for it, and write no memory of other clients.
 #[derive(Debug)]
 pub struct Allowance {
-    pub(super) client: ClientKey,
+    /// Requests that it has in flight, whoever else counts them: other connections, workers and certificates of this client.
+    pub(super) load: Arc<ClientLoad>,
     /// Connections with a slot.
     pub(super) connections: Option<usize>,
     rate: Option<Arc<Rate>>,
-    pub(super) priority: Priority,
-    /// What it leaves to others.
-    pub(super) reserve: Reserve,
+    pub(super) terms: Terms,
 }
 
 /// The part of all places, in percent, that is left to clients of high priority.
@@ -45,7 +46,7 @@ impl Allowance {
     /// # Errors
     /// It comes too early, by that much.
     pub(super) fn ask(&self) -> Result<(), Duration> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.ask(&self.client))
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.ask(self.load.client()))
     }
 }
 
@@ -55,17 +56,23 @@ impl Admission {
     #[must_use]
     pub fn allowance(&self, identity: &Identity, rights: &Rights) -> Allowance {
         let limits = rights.limits();
-        let of_policy = limits.connections.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         let own = self.limits.load();
         let of_everyone = (own.max_connections_per_client > 0).then_some(own.max_connections_per_client);
         let per_second = limits.requests_per_second.and_then(NonZeroU32::new);
         let burst = limits.requests_at_once().and_then(NonZeroU32::new);
-        Allowance {
-            client: ClientKey::of(identity),
-            connections: of_policy.into_iter().chain(of_everyone).min(),
-            rate: per_second.zip(burst).map(|(per_second, burst)| self.rates.of(per_second, burst)),
+        let part_if = |is_kept| if is_kept { Reserve::of(own.reserved) } else { Reserve::NONE };
+        let terms = Terms {
             priority: limits.priority,
-            reserve: if rights.comes_second() { Reserve::of(own.reserved) } else { Reserve::NONE },
+            reserve: part_if(rights.comes_second()),
+            high: part_if(rights.comes_second() || limits.priority == Priority::High),
+            in_flight: limits.in_flight.map(number),
+        };
+        Allowance {
+            load: self.in_flight.load_of(ClientKey::of(identity)),
+            connections: limits.connections.map(number).into_iter().chain(of_everyone).min(),
+            rate: per_second.zip(burst).map(|(per_second, burst)| self.rates.of(per_second, burst)),
+            terms,
         }
     }
 }
@@ -83,6 +90,7 @@ mod tests {
             max_connections: 10,
             max_connections_per_client,
             max_in_flight: 10,
+            reserved_for_others: 10,
             queue: Queue { length: 0, timeout: Duration::ZERO },
             reserved: 25,
             lobby: Bounds {
@@ -115,6 +123,13 @@ mod tests {
         assert_eq!(under(&admission, &["requests_per_second: 1"]).connections, Some(5));
         assert_eq!(under(&admission, &["connections: 9"]).connections, Some(5));
         assert_eq!(under(&admission, &["connections: 3", "connections: 4"]).connections, Some(3));
+        assert_eq!(under(&admission, &["connections: 3"]).terms.in_flight, None);
+        assert_eq!(
+            under(&admission, &["in_flight: 9", "in_flight: 4", "burst: 2, requests_per_second: 1"])
+                .terms
+                .in_flight,
+            Some(4)
+        );
         // One entry's burst is its rate, because it says nothing else.
         let both = under(&admission, &["requests_per_second: 100, burst: 200", "requests_per_second: 2"]);
         assert_eq!((0..10).filter(|_| both.ask().is_ok()).count(), 2);
@@ -124,13 +139,13 @@ mod tests {
     fn a_part_is_kept_where_somebody_has_priority_and_only_from_the_others() {
         let admission = admission(0);
         let (me, other) = ("match: { any: true }", "match: { common_name: y }");
-        let reserve = |entries: &[String]| of_entries(&admission, entries).reserve;
+        let reserve = |entries: &[String]| of_entries(&admission, entries).terms.reserve;
         assert_eq!(reserve(&[me.to_owned(), other.to_owned()]), Reserve::NONE);
         assert_eq!(reserve(&[me.to_owned(), format!("{other}, priority: high")]), Reserve::of(25));
         assert_eq!(reserve(&[format!("{me}, priority: high"), other.to_owned()]), Reserve::NONE);
         let both =
             of_entries(&admission, &[format!("{me}, priority: high"), format!("{me}, priority: normal")]);
-        assert_eq!(both.priority, Priority::High, "what any of its entries gives");
+        assert_eq!(both.terms.priority, Priority::High, "what any of its entries gives");
     }
 
     #[test]

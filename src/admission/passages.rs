@@ -1,9 +1,10 @@
 //! The requests in flight, and the short queue of those that wait for a place among them: first come, first served, those of
-//! high priority before the others.
+//! high priority before the others. The last places are taken only by clients that hold none, so that no client keeps all
+//! others out, whatever it asks for and however slowly.
 //!
-//! As long as nobody waits, a request costs one counter, and no lock.
+//! As long as nobody waits, a request costs two counters, and no lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use tokio::time::timeout;
 
 use super::Places;
 use super::allowance::Reserve;
+use super::load::{ClientLoad, Loads};
+use crate::identity::ClientKey;
 use crate::policy::Priority;
 
 /// The queue's bounds.
@@ -30,28 +33,53 @@ pub struct Queue {
 pub struct Passages {
     places: Places,
     queue: ArcSwap<Queue>,
+    /// Percent of the places and of the queue that only clients with nothing there may take.
+    for_others: AtomicUsize,
     /// Written only while somebody waits.
     waiting: AtomicUsize,
     line: Mutex<Line>,
+    loads: Loads,
 }
 
-/// Who waits, by the order of arrival.
+/// Terms on which a client takes places in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) priority: Priority,
+    /// Part of all places that this client leaves to clients of high priority.
+    pub(super) reserve: Reserve,
+    /// Part of all places that clients of high priority have for themselves, whether or not this one is one of them.
+    pub(super) high: Reserve,
+    /// Requests of this client in flight and in the queue; none: as many as there is room for.
+    pub(super) in_flight: Option<usize>,
+}
+
+/// Requests that wait, by priority.
 #[derive(Debug, Default)]
 struct Line {
     next: u64,
-    high: BTreeMap<u64, Waiter>,
-    normal: BTreeMap<u64, Waiter>,
+    high: Waiters,
+    normal: Waiters,
+}
+
+/// Requests of one priority that wait, by the order of arrival.
+#[derive(Debug, Default)]
+struct Waiters {
+    by_number: BTreeMap<u64, Waiter>,
+    of_client: HashMap<ClientKey, BTreeSet<u64>>,
+    /// Of each client the one that came first: a search for a client that holds nothing need not look at all others.
+    firsts: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    reserve: Reserve,
+    terms: Terms,
+    load: Arc<ClientLoad>,
     call: oneshot::Sender<Passage>,
 }
 
 /// A place among the requests in flight. Once it is dropped, it is the place of whoever waits first.
 #[derive(Debug)]
-pub(super) struct Passage(Arc<Passages>);
+pub(super) struct Passage(Arc<ClientLoad>);
 
 /// A place, or the wait for one.
 #[derive(Debug)]
@@ -60,28 +88,40 @@ pub(super) enum Turn {
     Later(Waiting),
 }
 
+/// Why there is neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoTurn {
+    /// The client has as many requests as it may have.
+    OfClient,
+    /// The places and the queue are full.
+    Full,
+}
+
 /// A place in the queue; whoever drops it has left.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    passages: Arc<Passages>,
+    load: Arc<ClientLoad>,
     priority: Priority,
     number: u64,
     called: oneshot::Receiver<Passage>,
 }
 
 impl Passages {
-    pub(super) fn new(most: usize, queue: Queue) -> Arc<Self> {
+    pub(super) fn new(most: usize, queue: Queue, for_others: usize) -> Arc<Self> {
         Arc::new(Self {
             places: Places::new(most),
             queue: ArcSwap::from_pointee(queue),
+            for_others: AtomicUsize::new(for_others),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
+            loads: Loads::default(),
         })
     }
 
     /// Changes the bounds. Who waits already has its time; places that are free by this are given to those first.
-    pub(super) fn set_limits(self: &Arc<Self>, most: usize, queue: Queue) {
+    pub(super) fn set_limits(&self, most: usize, queue: Queue, for_others: usize) {
         self.places.set_limit(most);
+        self.for_others.store(for_others, Ordering::Relaxed);
         self.queue.store(Arc::new(queue));
         self.call();
     }
@@ -96,6 +136,16 @@ impl Passages {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// What this client has in flight and in the queue.
+    pub(super) fn load_of(self: &Arc<Self>, client: ClientKey) -> Arc<ClientLoad> {
+        self.loads.of(client, self)
+    }
+
+    /// Forgets clients that nobody knows any more.
+    pub(super) fn sweep(&self) {
+        self.loads.sweep();
+    }
+
     /// How long somebody may wait, if there is a queue.
     pub(super) fn patience(&self) -> Duration {
         let queue = self.queue.load();
@@ -103,55 +153,115 @@ impl Passages {
     }
 
     /// A place that is free, or else one in the queue, if that is not full.
-    pub(super) fn enter(self: &Arc<Self>, priority: Priority, reserve: Reserve) -> Option<Turn> {
+    pub(super) fn enter(load: &Arc<ClientLoad>, terms: Terms) -> Result<Turn, NoTurn> {
+        let passages = &load.passages;
+        let before = load.begin(terms.in_flight).ok_or(NoTurn::OfClient)?;
         // Nobody overtakes those who wait.
-        if self.waiting.load(Ordering::SeqCst) == 0 && self.places.take(reserve) {
-            return Some(Turn::Now(Passage(Arc::clone(self))));
+        if passages.waiting.load(Ordering::SeqCst) == 0
+            && passages.places.take(passages.limit(terms, before.held()))
+        {
+            return Ok(Turn::Now(Passage(Arc::clone(load))));
         }
-        self.line_up(priority, reserve)
+        passages.line_up(load, terms).ok_or(NoTurn::Full)
     }
 
-    fn line_up(self: &Arc<Self>, priority: Priority, reserve: Reserve) -> Option<Turn> {
+    /// Number of places up to which a client may take one more, by how many it holds already.
+    fn limit(&self, terms: Terms, held: usize) -> usize {
+        let places = self.places.limit();
+        let open = terms.reserve.limit(places);
+        if held == 0 {
+            return open;
+        }
+        let others = self.kept_for_others(places);
+        // A client of high priority that took all but what is kept for others would leave none that another client may take.
+        let own = terms.high.limit(places).saturating_sub(others).max(1);
+        if held < own { open.saturating_sub(others).max(1) } else { 0 }
+    }
+
+    /// The part of so many that only clients may take that have nothing there. Rounded down: of few places none is kept.
+    fn kept_for_others(&self, places: usize) -> usize {
+        places.saturating_mul(self.for_others.load(Ordering::Relaxed)) / 100
+    }
+
+    /// Called with a request that is counted as one with a place.
+    fn line_up(&self, load: &Arc<ClientLoad>, terms: Terms) -> Option<Turn> {
         let mut line = self.line();
         // Said before the places are looked at: of a place that is given back meanwhile and somebody who comes, one sees
         // the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let is_first = line.high.is_empty() && (priority == Priority::High || line.normal.is_empty());
-        let open = reserve.limit(self.queue.load().length);
-        if is_first && self.places.take(reserve) {
+        let held = load.counts().held().saturating_sub(1);
+        if line.lets_pass(terms.priority, held) && self.places.take(self.limit(terms, held)) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            return Some(Turn::Now(Passage(Arc::clone(self))));
+            return Some(Turn::Now(Passage(Arc::clone(load))));
         }
-        if self.patience().is_zero() || line.high.len() + line.normal.len() >= open {
+        if self.patience().is_zero() || line.len() >= self.open_queue(load, terms, held) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
+            load.end();
             return None;
         }
+        load.waits();
         let (call, called) = oneshot::channel();
         let number = line.next;
         line.next += 1;
-        line.of(priority).insert(number, Waiter { reserve, call });
-        Some(Turn::Later(Waiting { passages: Arc::clone(self), priority, number, called }))
+        line.of(terms.priority).insert(number, Waiter { terms, load: Arc::clone(load), call });
+        Some(Turn::Later(Waiting { load: Arc::clone(load), priority: terms.priority, number, called }))
+    }
+
+    /// Number of requests in the queue up to which one more of this client may wait.
+    fn open_queue(&self, load: &ClientLoad, terms: Terms, held: usize) -> usize {
+        let length = self.queue.load().length;
+        let has_none = held == 0 && load.counts().waiting() == 0;
+        let others = if has_none { 0 } else { self.kept_for_others(length) };
+        terms.reserve.limit(length).saturating_sub(others)
     }
 
     /// Gives places that are free to those who wait first.
-    fn call(self: &Arc<Self>) {
+    fn call(&self) {
         while let Some(waiter) = self.next() {
             // Who leaves in this very moment drops its place, and that calls the next.
-            let _ = waiter.call.send(Passage(Arc::clone(self)));
+            let _ = waiter.call.send(Passage(waiter.load));
         }
     }
 
-    /// The first who waits, with a place taken for it.
+    /// The next who waits, with a place taken for it.
     fn next(&self) -> Option<Waiter> {
         let mut line = self.line();
-        let line = if line.high.is_empty() { &mut line.normal } else { &mut line.high };
-        let first = line.first_entry().filter(|first| self.places.take(first.get().reserve))?;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Some(first.remove())
+        let waiter = match self.next_of(&mut line.high) {
+            Some(waiter) => Some(waiter),
+            None => self.next_of(&mut line.normal),
+        };
+        if waiter.is_some() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        waiter
+    }
+
+    /// The first of these; where only places are free that are kept for clients that hold none, the first of such a client.
+    fn next_of(&self, waiters: &mut Waiters) -> Option<Waiter> {
+        let first = *waiters.by_number.first_key_value()?.0;
+        if self.takes_for(waiters, first) {
+            return waiters.remove(first);
+        }
+        let holds_none = |number: &u64| waiters.load(*number).is_some_and(|load| load.counts().held() == 0);
+        let other = waiters.firsts.iter().copied().find(holds_none).filter(|other| *other != first)?;
+        if self.takes_for(waiters, other) { waiters.remove(other) } else { None }
+    }
+
+    /// Takes a place for this one of those who wait, if there is one that it may have.
+    fn takes_for(&self, waiters: &Waiters, number: u64) -> bool {
+        let Some(waiter) = waiters.by_number.get(&number) else { return false };
+        let before = waiter.load.goes_on();
+        let is_taken = self.places.take(self.limit(waiter.terms, before.held()));
+        if !is_taken {
+            waiter.load.waits();
+        }
+        is_taken
     }
 
     fn leave(&self, priority: Priority, number: u64) {
-        if self.line().of(priority).remove(&number).is_some() {
+        let left = self.line().of(priority).remove(number);
+        if let Some(waiter) = left {
+            waiter.load.leaves();
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -163,19 +273,68 @@ impl Passages {
 }
 
 impl Line {
-    fn of(&mut self, priority: Priority) -> &mut BTreeMap<u64, Waiter> {
+    fn of(&mut self, priority: Priority) -> &mut Waiters {
         match priority {
             Priority::High => &mut self.high,
             Priority::Normal => &mut self.normal,
         }
     }
+
+    fn len(&self) -> usize {
+        self.high.by_number.len() + self.normal.by_number.len()
+    }
+
+    /// Whether nobody waits whom a newcomer that holds so many would overtake. Who holds none is not held up by those who do:
+    /// the places that are kept for it are none that they wait for.
+    fn lets_pass(&self, priority: Priority, held: usize) -> bool {
+        let before = |waiters: &Waiters| match held {
+            0 => waiters.has_client_that_holds_none(),
+            _ => !waiters.by_number.is_empty(),
+        };
+        !before(&self.high) && (priority == Priority::High || !before(&self.normal))
+    }
+}
+
+impl Waiters {
+    fn insert(&mut self, number: u64, waiter: Waiter) {
+        let own = self.of_client.entry(*waiter.load.client()).or_default();
+        if own.is_empty() {
+            self.firsts.insert(number);
+        }
+        own.insert(number);
+        self.by_number.insert(number, waiter);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiter> {
+        let waiter = self.by_number.remove(&number)?;
+        self.firsts.remove(&number);
+        if let Some(own) = self.of_client.get_mut(waiter.load.client()) {
+            own.remove(&number);
+            match own.first() {
+                Some(next) => drop(self.firsts.insert(*next)),
+                None => drop(self.of_client.remove(waiter.load.client())),
+            }
+        }
+        Some(waiter)
+    }
+
+    fn load(&self, number: u64) -> Option<&ClientLoad> {
+        self.by_number.get(&number).map(|waiter| &*waiter.load)
+    }
+
+    fn has_client_that_holds_none(&self) -> bool {
+        let mut firsts = self.firsts.iter().filter_map(|number| self.load(*number));
+        firsts.any(|load| load.counts().held() == 0)
+    }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        self.0.places.give_back();
-        if self.0.waiting.load(Ordering::SeqCst) > 0 {
-            self.0.call();
+        let passages = &self.0.passages;
+        self.0.end();
+        passages.places.give_back();
+        if passages.waiting.load(Ordering::SeqCst) > 0 {
+            passages.call();
         }
     }
 }
@@ -183,7 +342,7 @@ impl Drop for Passage {
 impl Waiting {
     /// Waits for its turn, for no longer than anybody may.
     pub(super) async fn turn(mut self) -> Option<Passage> {
-        if let Ok(called) = timeout(self.passages.patience(), &mut self.called).await {
+        if let Ok(called) = timeout(self.load.passages.patience(), &mut self.called).await {
             return called.ok();
         }
         self.leave();
@@ -192,7 +351,7 @@ impl Waiting {
     }
 
     fn leave(&self) {
-        self.passages.leave(self.priority, self.number);
+        self.load.passages.leave(self.priority, self.number);
     }
 }
 
@@ -200,8 +359,8 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.leave();
         // A first who leaves without its place may have been all that the next one waited for.
-        if self.passages.waiting.load(Ordering::SeqCst) > 0 {
-            self.passages.call();
+        if self.load.passages.waiting.load(Ordering::SeqCst) > 0 {
+            self.load.passages.call();
         }
     }
 }
@@ -213,6 +372,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::identity::{Attribute, Identity};
 
     const QUEUE: Queue = Queue { length: 4, timeout: Duration::from_secs(3600) };
 
@@ -230,8 +390,21 @@ mod tests {
         }
     }
 
+    const NORMAL: Terms =
+        Terms { priority: Priority::Normal, reserve: Reserve::NONE, high: Reserve::NONE, in_flight: None };
+    const HIGH: Terms = Terms { priority: Priority::High, ..NORMAL };
+
+    fn load(passages: &Arc<Passages>, client: &str) -> Arc<ClientLoad> {
+        passages.load_of(ClientKey::of(&Identity::of_attributes([(Attribute::Subject, client.to_owned())])))
+    }
+
+    /// One more request of this client.
+    fn asks(passages: &Arc<Passages>, client: &str, terms: Terms) -> Option<Turn> {
+        Passages::enter(&load(passages, client), terms).ok()
+    }
+
     fn normal(passages: &Arc<Passages>) -> Option<Turn> {
-        passages.enter(Priority::Normal, Reserve::NONE)
+        asks(passages, "CN=usual", NORMAL)
     }
 
     fn is_called(waiting: &mut Waiting) -> Option<Passage> {
@@ -240,7 +413,7 @@ mod tests {
 
     #[test]
     fn first_come_first_served() {
-        let passages = Passages::new(1, QUEUE);
+        let passages = Passages::new(1, QUEUE, 10);
         let first = now(normal(&passages));
         let mut waiting: Vec<Waiting> = (0..4).map(|_| later(normal(&passages))).collect();
         assert!(normal(&passages).is_none(), "the queue is full");
@@ -261,7 +434,7 @@ mod tests {
 
     #[test]
     fn who_is_called_and_gone_passes_its_place_on() {
-        let passages = Passages::new(1, QUEUE);
+        let passages = Passages::new(1, QUEUE, 10);
         let first = now(normal(&passages));
         let (gone, mut next) = (later(normal(&passages)), later(normal(&passages)));
         drop(first);
@@ -273,10 +446,10 @@ mod tests {
 
     #[test]
     fn high_priority_comes_first_and_has_a_part_for_itself() {
-        let passages = Passages::new(4, QUEUE);
-        let reserve = Reserve::of(25);
-        let usual = || passages.enter(Priority::Normal, reserve);
-        let high = || passages.enter(Priority::High, Reserve::NONE);
+        let passages = Passages::new(4, QUEUE, 10);
+        let part = Reserve::of(25);
+        let usual = || asks(&passages, "CN=usual", Terms { reserve: part, high: part, ..NORMAL });
+        let high = || asks(&passages, "CN=high", Terms { high: part, ..HIGH });
         let mut held: Vec<Passage> = (0..3).map(|_| now(usual())).collect();
         let mut waiting: Vec<Waiting> = (0..3).map(|_| later(usual())).collect();
         assert!(usual().is_none(), "the last place of the queue is kept");
@@ -296,7 +469,7 @@ mod tests {
     #[test]
     fn without_a_queue_nobody_waits() {
         for queue in [Queue { length: 0, ..QUEUE }, Queue { timeout: Duration::ZERO, ..QUEUE }] {
-            let passages = Passages::new(1, queue);
+            let passages = Passages::new(1, queue, 10);
             let _first = now(normal(&passages));
             assert!(normal(&passages).is_none());
             assert_eq!(passages.patience(), Duration::ZERO);
@@ -306,7 +479,7 @@ mod tests {
     /// Many threads, few places: never more than there are, none lost, and nobody forgotten in the queue.
     #[test]
     fn any_interleaving_keeps_the_places_and_calls_everybody() {
-        let passages = Passages::new(2, Queue { length: 100, timeout: Duration::from_secs(3600) });
+        let passages = Passages::new(2, Queue { length: 100, timeout: Duration::from_secs(3600) }, 50);
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let passages = &passages;
@@ -314,8 +487,9 @@ mod tests {
                     let runtime =
                         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                     for round in 0..2000 {
-                        let priority = if thread == 0 { Priority::High } else { Priority::Normal };
-                        let held = match passages.enter(priority, Reserve::NONE).unwrap() {
+                        let terms = if thread == 0 { HIGH } else { NORMAL };
+                        let client = format!("CN={}", thread / 2);
+                        let held = match asks(passages, &client, terms).unwrap() {
                             Turn::Now(passage) => Some(passage),
                             // Some give up after a look.
                             Turn::Later(waiting) if round % 7 == 0 => {
@@ -335,5 +509,114 @@ mod tests {
             }
         });
         assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+        for client in ["CN=0", "CN=1"] {
+            let left = load(&passages, client).counts();
+            assert_eq!((left.held(), left.waiting()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn one_client_never_holds_all_places_and_others_find_one() {
+        for (places, percent, most) in
+            [(40, 10, 36), (9, 10, 9), (10, 10, 9), (40, 0, 40), (4, 90, 1), (1, 90, 1)]
+        {
+            let passages = Passages::new(places, Queue { length: 1000, ..QUEUE }, percent);
+            let mut held: Vec<Passage> = (0..most).map(|_| now(normal(&passages))).collect();
+            let _waiting = later(normal(&passages));
+            for other in most..places {
+                let own = format!("CN={other}");
+                held.push(now(asks(&passages, &own, NORMAL)));
+                later(asks(&passages, &own, NORMAL));
+            }
+            later(asks(&passages, "CN=last", NORMAL));
+            assert_eq!(passages.places().used(), places, "{percent} % of {places}");
+        }
+    }
+
+    #[test]
+    fn who_holds_none_is_called_before_those_who_hold_some_where_only_kept_places_are_free() {
+        let passages = Passages::new(10, QUEUE, 10);
+        let mut held: Vec<Passage> = (0..9).map(|_| now(normal(&passages))).collect();
+        let other = now(asks(&passages, "CN=other", NORMAL));
+        let mut first = later(normal(&passages));
+        let (mut second, mut third) =
+            (later(asks(&passages, "CN=third", NORMAL)), later(asks(&passages, "CN=fourth", NORMAL)));
+        drop(other);
+        assert!(is_called(&mut first).is_none(), "the last place is none of theirs");
+        let second = is_called(&mut second).unwrap();
+        assert!(is_called(&mut third).is_none(), "one place, one call");
+        drop(held.pop());
+        assert!(is_called(&mut first).is_none(), "nine are taken");
+        let third = is_called(&mut third).unwrap();
+        drop((second, third));
+        assert!(is_called(&mut first).is_some(), "nobody is forgotten");
+        drop(held);
+        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+    }
+
+    /// A client that has ended what it had is one that holds none, also where its next request waits already.
+    #[test]
+    fn who_waits_and_has_nothing_any_more_may_take_what_is_kept() {
+        let passages = Passages::new(10, QUEUE, 10);
+        let own = now(asks(&passages, "CN=own", NORMAL));
+        let _held: Vec<Passage> = (0..8).map(|_| now(normal(&passages))).collect();
+        let _first = later(normal(&passages));
+        let mut next = later(asks(&passages, "CN=own", NORMAL));
+        drop(own);
+        assert_eq!(passages.places().used(), 10, "one for the first who waited, and one for this client");
+        assert!(is_called(&mut next).is_some());
+    }
+
+    #[test]
+    fn one_client_of_high_priority_leaves_places_that_normal_ones_may_take() {
+        let (passages, part) = (Passages::new(40, QUEUE, 10), Reserve::of(10));
+        let high = Terms { high: part, ..HIGH };
+        let _held: Vec<Passage> = (0..32).map(|_| now(asks(&passages, "CN=high", high))).collect();
+        let mut waiting = later(asks(&passages, "CN=high", high));
+        let usual = Terms { reserve: part, high: part, ..NORMAL };
+        let others: Vec<Passage> =
+            (0..4).map(|number| now(asks(&passages, &format!("CN={number}"), usual))).collect();
+        assert!(is_called(&mut waiting).is_none());
+        let _another = now(asks(&passages, "CN=another", high));
+        drop(others);
+        assert!(is_called(&mut waiting).is_none(), "as many as one client may have");
+    }
+
+    #[test]
+    fn a_part_of_the_queue_is_kept_for_who_has_nothing_there() {
+        let passages = Passages::new(1, Queue { length: 10, ..QUEUE }, 10);
+        let _held = now(normal(&passages));
+        let _waiting: Vec<Waiting> = (0..9).map(|_| later(normal(&passages))).collect();
+        assert!(normal(&passages).is_none());
+        let _other = later(asks(&passages, "CN=other", NORMAL));
+        assert!(asks(&passages, "CN=last", NORMAL).is_none(), "the queue is full");
+    }
+
+    #[test]
+    fn a_client_has_no_more_requests_than_its_bound_and_is_told_so_at_once() {
+        let passages = Passages::new(2, QUEUE, 0);
+        let bound = Terms { in_flight: Some(3), ..NORMAL };
+        let ask = |client: &str| Passages::enter(&load(&passages, client), bound);
+        let held = [now(ask("CN=a").ok()), now(ask("CN=a").ok())];
+        let waiting = later(ask("CN=a").ok());
+        assert_eq!(ask("CN=a").unwrap_err(), NoTurn::OfClient);
+        later(ask("CN=b").ok());
+        drop(waiting);
+        later(ask("CN=a").ok());
+        drop(held);
+        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+        assert_eq!(load(&passages, "CN=a").counts().held(), 0);
+    }
+
+    #[test]
+    fn other_bounds_hold_from_now_on_and_call_those_who_wait() {
+        let passages = Passages::new(10, QUEUE, 50);
+        let _held: Vec<Passage> = (0..5).map(|_| now(normal(&passages))).collect();
+        let mut waiting = later(normal(&passages));
+        passages.set_limits(10, QUEUE, 0);
+        let _sixth = is_called(&mut waiting).unwrap();
+        passages.set_limits(10, QUEUE, 90);
+        later(normal(&passages));
+        now(asks(&passages, "CN=other", NORMAL));
     }
 }

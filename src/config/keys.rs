@@ -90,6 +90,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("backend.max_in_flight", "N", "512", "Requests that the backend works on at once"),
     key(
+        "backend.reserved_for_others",
+        "PERCENT",
+        "10",
+        "Of requests in flight and of the queue, kept for clients that have none there (rounded down); 0: nothing",
+    ),
+    key(
         "backend.queue",
         "N",
         "64",

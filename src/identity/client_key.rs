@@ -4,13 +4,17 @@ use aws_lc_rs::digest;
 
 use super::{Attribute, Identity};
 
-/// The names of an identity that stay when its certificate is renewed, as one value: the SPIFFE id where there is one,
-/// otherwise the subject with all alternative names, and the public key where there is no name at all. Serial number, dates,
-/// issuer and key change with a renewal, and with them neither what a client may take nor what it has taken.
+/// Names of an identity that stay when its certificate is renewed, as one value: the SPIFFE id where there is one, otherwise
+/// the issuer's name, the subject and all alternative names, and the public key where there is no name at all. Serial number,
+/// dates and key change with a renewal, and with them neither what a client may take nor what it has taken.
+///
+/// The issuer belongs to it because two authorities may each give the same name to a client of their own: with one budget for
+/// both, one of them could use up the other's. The issuer counts by its name and not by its key, so that an authority whose own
+/// certificate was renewed or cross-signed still names the same clients. A SPIFFE id says its authority itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey([u8; 32]);
 
-/// What names a client that has no SPIFFE id.
+/// Names of a client that has no SPIFFE id.
 const NAMES: [Attribute; 5] =
     [Attribute::Subject, Attribute::Dns, Attribute::Uri, Attribute::Email, Attribute::Ip];
 
@@ -25,8 +29,8 @@ impl ClientKey {
         let of = |attribute: Attribute| identity.values(attribute).map(move |value| (attribute, value));
         let mut names = NAMES.into_iter().flat_map(of).peekable();
         match names.peek() {
-            Some(_) => Self::hashed(names),
-            None => Self::hashed(of(Attribute::PublicKey)),
+            Some(_) => Self::hashed(of(Attribute::Issuer).chain(names)),
+            None => Self::hashed(of(Attribute::Issuer).chain(of(Attribute::PublicKey))),
         }
     }
 
@@ -60,10 +64,22 @@ mod tests {
         let first =
             with(&[(Attribute::Serial, "01"), (Attribute::Issuer, "CN=A"), (Attribute::PublicKey, "aa")]);
         let renewed =
-            with(&[(Attribute::Serial, "02"), (Attribute::Issuer, "CN=B"), (Attribute::PublicKey, "bb")]);
+            with(&[(Attribute::Serial, "02"), (Attribute::Issuer, "CN=A"), (Attribute::PublicKey, "bb")]);
         assert_eq!(first, renewed);
         assert_ne!(first, with(&[(Attribute::Email, "orders@example")]));
         assert_ne!(first, key(&[(Attribute::Subject, "CN=orders")]));
+    }
+
+    #[test]
+    fn a_name_that_another_authority_gives_is_of_another_client() {
+        let of = |issuer| key(&[(Attribute::Subject, "CN=app"), (Attribute::Issuer, issuer)]);
+        assert_ne!(of("CN=A"), of("CN=B"));
+        // A name that moves from the issuer to the subject is another name.
+        assert_ne!(of("CN=app"), key(&[(Attribute::Subject, "CN=app")]));
+        let id = (Attribute::Uri, "spiffe://shop.example/orders");
+        assert_eq!(key(&[id, (Attribute::Issuer, "CN=A")]), key(&[id, (Attribute::Issuer, "CN=B")]));
+        let unnamed = |issuer| key(&[(Attribute::PublicKey, "aa"), (Attribute::Issuer, issuer)]);
+        assert_ne!(unnamed("CN=A"), unnamed("CN=B"));
     }
 
     #[test]

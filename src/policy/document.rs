@@ -241,7 +241,7 @@ fn values(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Box<str>]> {
 }
 
 fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
-    let keys = ["requests_per_second", "burst", "connections"];
+    let keys = ["requests_per_second", "burst", "connections", "in_flight"];
     let Some(fields) = reader.fields(node, "`limits`", &keys) else { return super::Limits::default() };
     let mut number = |key: &str| {
         let node = fields.optional(key)?;
@@ -251,6 +251,7 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
         requests_per_second: number("requests_per_second"),
         burst: number("burst"),
         connections: number("connections"),
+        in_flight: number("in_flight"),
         ..super::Limits::default()
     };
     if let Some(key) = fields.key("burst")

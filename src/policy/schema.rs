@@ -96,6 +96,7 @@ fn client() -> Value {
                         "requests_per_second": shown(&number, "Requests in a second, in the long run.", &json!(200)),
                         "burst": shown(&number, "Requests at once; as many as in a second where nothing is said.", &json!(400)),
                         "connections": shown(&number, "Connections at once.", &json!(20)),
+                        "in_flight": shown(&number, "Requests at once that the backend works on or that wait for it, over all connections.", &json!(50)),
                     },
                 }),
                 "How much of the service each of these clients may take.",

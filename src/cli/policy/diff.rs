@@ -198,7 +198,7 @@ fn change_json(change: &Change<'_>) -> Value {
 fn limits_json(limits: Limits) -> Value {
     json!({
         "requests_per_second": limits.requests_per_second, "burst": limits.burst,
-        "connections": limits.connections, "priority": limits.priority.name(),
+        "connections": limits.connections, "in_flight": limits.in_flight, "priority": limits.priority.name(),
     })
 }
 
@@ -261,6 +261,7 @@ fn limits_words(limits: &LimitsOf<'_>) -> String {
         ("requests_per_second", old.requests_per_second, new.requests_per_second),
         ("burst", old.burst, new.burst),
         ("connections", old.connections, new.connections),
+        ("in_flight", old.in_flight, new.in_flight),
     ];
     let said = |number: Option<u32>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
     let parts = parts.iter().filter(|(_, old, new)| old != new);
