@@ -8,6 +8,7 @@ mod der;
 mod description;
 mod judgement;
 mod names;
+mod paths;
 mod revocation;
 mod signature;
 mod trust;
@@ -16,7 +17,7 @@ use std::fmt;
 
 pub use client_key::ClientKey;
 pub use description::Description;
-pub(crate) use judgement::beyond_help;
+pub(crate) use judgement::{beyond_help, holds_until};
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
 pub use revocation::Missing;
 pub use signature::first_not_issued_by_next;

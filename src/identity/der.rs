@@ -18,6 +18,11 @@ pub(super) fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
     Some(found)
 }
 
+/// The content of the value that the bytes begin with, without tag and length.
+pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
+    Any::from_der(der).ok().map(|(_, value)| value.data)
+}
+
 /// Whether it is one value, with only such inside.
 pub(super) fn is_well_formed(der: &[u8]) -> bool {
     Any::from_der(der).is_ok_and(|(rest, value)| rest.is_empty() && is_value(&value, DEEPEST))

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use jiff::Timestamp;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, UnixTime, alg_id};
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, TrustAnchor, UnixTime, alg_id};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::KeyUsage as Usages;
@@ -15,7 +14,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use super::der::is_well_formed;
-use super::revocation::Role;
+use super::paths::{Budget, Candidate, Certificate, Paths};
+use super::revocation::{Revocation, Role};
+use super::signature::{Algorithms, accepted};
 use super::{Attribute, Identity, Trust, TrustDomain, Usage, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
@@ -37,6 +38,8 @@ const CURVES: [(AlgorithmIdentifier, usize, &EcdsaVerificationAlgorithm); 3] = [
 pub struct Authenticated {
     /// Who the client is.
     pub identity: Identity,
+    /// The positions in the presented chain of the certificates that prove it, leaf first. The rest proves nothing.
+    pub path: Box<[usize]>,
     /// The last instant at which the verdict is true: the earliest end of validity in the chain, and of its CRLs.
     pub valid_until: Timestamp,
     /// The generation of the trust bundle under which it was reached.
@@ -139,6 +142,26 @@ impl Flaw {
     }
 }
 
+impl Flaw {
+    /// How much is said by a flaw of one path where others have other flaws, as webpki ranks what it finds: the flaw of the path
+    /// that came the farthest.
+    pub(super) const fn telling(&self) -> u8 {
+        match self {
+            Self::UnknownIssuer => 0,
+            Self::Malformed | Self::Unreadable => 1,
+            Self::OldVersion | Self::UnknownCriticalExtension => 2,
+            Self::UnacceptableSignature => 3,
+            Self::AuthorityAsClient | Self::IssuerMayNot => 4,
+            Self::NameNotAllowed => 5,
+            Self::NotForClients => 6,
+            Self::BadSignature => 7,
+            Self::Expired(_) | Self::NotYetValid(_) => 8,
+            // Found on a path whose signatures and dates are good.
+            _ => 9,
+        }
+    }
+}
+
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -204,37 +227,55 @@ pub fn judge(
     verify(leaf, intermediates, trust, now).map_err(Unauthenticated::Invalid)
 }
 
+/// The first instant after `now` at which a judgement of this chain could turn out otherwise under the same trust: dates are all
+/// that changes by itself. A refusal is remembered for no longer.
+pub(crate) fn holds_until(chain: &[CertificateDer<'_>], trust: &Trust, now: Timestamp) -> Timestamp {
+    let dates = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let validity = certificate.validity();
+        Some([&validity.not_before, &validity.not_after].map(|time| instant_of(time.timestamp())))
+    };
+    let of_chain = chain.iter().filter_map(dates).flatten();
+    let turns = of_chain.chain(trust.turns()).chain(trust.revocation.iter().flat_map(Revocation::turns));
+    // A certificate is valid up to its last second, included.
+    turns.filter(|turn| *turn >= now).min().unwrap_or(Timestamp::MAX)
+}
+
 fn verify(
     leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
+    others: &[CertificateDer<'_>],
     trust: &Trust,
     now: Timestamp,
 ) -> Result<Authenticated, Flaw> {
-    let bytes = intermediates.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
-    if intermediates.len() >= MAX_CERTIFICATES || bytes > MAX_CHAIN_BYTES {
+    let bytes = others.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
+    if others.len() >= MAX_CERTIFICATES || bytes > MAX_CHAIN_BYTES {
         return Err(Flaw::TooLong);
     }
-    if let Some(flaw) = beyond_help(leaf) {
-        return Err(flaw);
-    }
-    let identity = names::read(leaf)?;
-    let valid_until = verify_path(leaf, intermediates, &identity, trust, now)?;
-    Ok(Authenticated { identity, valid_until, generation: trust.generation })
+    let (certificate, parsed) = readable(leaf)?;
+    let identity = names::of(&parsed, leaf)?;
+    let judgement = Judgement { certificate, identity: &identity, trust, now };
+    let leaf = Certificate { position: 0, der: leaf, parsed };
+    let Verified { valid_until, path } = judgement.verify(leaf, others, &Budget::of_a_handshake())?;
+    Ok(Authenticated { identity, path, valid_until, generation: trust.generation })
 }
 
 /// The flaw of a leaf that no bundle and no clock could ever make valid, if it has one: it is the only kind for
 /// which TLS needs no proof of possession (DESIGN §2.1), because [`judge`] never makes an identity of it.
 pub(crate) fn beyond_help(leaf: &CertificateDer<'_>) -> Option<Flaw> {
-    match EndEntityCert::try_from(leaf) {
-        Ok(_) => {}
-        Err(webpki::Error::UnsupportedCertVersion) => return Some(Flaw::OldVersion),
-        Err(_) => return Some(Flaw::Unreadable),
-    }
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return Some(Flaw::Unreadable) };
+    readable(leaf).err()
+}
+
+/// The leaf as webpki reads it, and whole.
+fn readable<'c>(leaf: &'c CertificateDer<'_>) -> Result<(EndEntityCert<'c>, X509Certificate<'c>), Flaw> {
+    let certificate = EndEntityCert::try_from(leaf).map_err(|error| match error {
+        webpki::Error::UnsupportedCertVersion => Flaw::OldVersion,
+        _ => Flaw::Unreadable,
+    })?;
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| Flaw::Unreadable)?;
     if !is_well_formed(leaf) {
-        return Some(Flaw::Unreadable);
+        return Err(Flaw::Unreadable);
     }
-    unacceptable_key(&certificate)
+    unacceptable_key(&parsed).map_or(Ok((certificate, parsed)), Err)
 }
 
 /// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider. Algorithms are
@@ -273,86 +314,114 @@ fn key_algorithm(info: &[u8]) -> Option<&[u8]> {
     (is_sequence(&info) && is_sequence(&algorithm)).then_some(algorithm.data)
 }
 
-/// Builds and verifies the path to an authority; returns the last instant at which that holds.
-fn verify_path(
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    identity: &Identity,
-    trust: &Trust,
+/// What a leaf is held against.
+struct Judgement<'j> {
+    certificate: EndEntityCert<'j>,
+    identity: &'j Identity,
+    trust: &'j Trust,
     now: Timestamp,
-) -> Result<Timestamp, Flaw> {
-    let certificate = EndEntityCert::try_from(leaf).map_err(|_| Flaw::Unreadable)?;
-    let anchors = trust.anchors_at(now);
-    let usage = match trust.usage {
-        Usage::ClientAuthIfAny => KeyUsage::client_auth(),
-        Usage::ClientAuth => KeyUsage::required(CLIENT_AUTH),
-    };
-    // webpki tries another path where this one is turned down, so what it says in the end may be another path's fault;
-    // what was objected to here is the one worth telling.
-    let (objection, ends) = (RefCell::new(None), Cell::new(now));
-    let look_at = |path: &VerifiedPath<'_>| match path_holds_until(leaf, path, identity, trust, now) {
-        Ok(until) => {
-            ends.set(until);
-            Ok(())
-        }
-        Err(flaw) => {
-            objection.borrow_mut().get_or_insert(flaw);
-            Err(webpki::Error::ExtensionValueInvalid)
-        }
-    };
-    let verified = certificate.verify_for_usage(
-        default_provider().signature_verification_algorithms.all,
-        &anchors,
-        intermediates,
-        unix_time(now),
-        usage,
-        None,
-        Some(&look_at),
-    );
-    match verified {
-        Ok(_) => Ok(ends.get()),
-        Err(error) => Err(objection.take().unwrap_or_else(|| flaw(&error))),
-    }
 }
 
-/// What webpki leaves to us, on a path that it finds good.
-fn path_holds_until(
-    leaf: &CertificateDer<'_>,
-    path: &VerifiedPath<'_>,
-    identity: &Identity,
-    trust: &Trust,
-    now: Timestamp,
-) -> Result<Timestamp, Flaw> {
-    let ders: Vec<_> = std::iter::once(leaf.clone())
-        .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
-        .collect();
-    let certificates: Vec<_> = ders
-        .iter()
-        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Flaw::Unreadable)?;
-    if !ders.iter().all(|der| is_well_formed(der)) {
-        return Err(Flaw::Malformed);
+/// A path that holds.
+struct Verified {
+    /// The last instant at which it does.
+    valid_until: Timestamp,
+    /// The positions of its certificates in the presented chain, leaf first.
+    path: Box<[usize]>,
+}
+
+impl Judgement<'_> {
+    /// Finds a path to an authority that holds, within the budget.
+    fn verify<'c>(
+        &self,
+        leaf: Certificate<'c>,
+        others: &'c [CertificateDer<'_>],
+        budget: &Budget,
+    ) -> Result<Verified, Flaw> {
+        let Some(paths) = Paths::find(leaf, others, self.trust.valid_at(self.now)) else {
+            // Without an authority webpki looks at the leaf alone: what is wrong with it is worth more than an unknown issuer.
+            return Err(self.webpki(accepted(), &[], &[], None).err().unwrap_or(Flaw::UnknownIssuer));
+        };
+        paths.search(budget, &mut |candidate| self.verify_candidate(candidate))
     }
-    if !usages_allow(&certificates, is_spiffe(identity)) {
-        return Err(Flaw::WrongKeyUsage);
+
+    fn verify_candidate(&self, candidate: &Candidate<'_, '_>) -> Result<Verified, Flaw> {
+        let (_, between) = candidate.certificates.split_first().ok_or(Flaw::Malformed)?;
+        let between: Vec<_> = between.iter().map(|it| CertificateDer::from(it.der.as_ref())).collect();
+        // What was objected to here is more worth telling than what webpki makes of it.
+        let (objection, ends) = (RefCell::new(None), Cell::new(self.now));
+        let look_at = |path: &VerifiedPath<'_>| match self.holds_until(candidate, path) {
+            Ok(until) => {
+                ends.set(until);
+                Ok(())
+            }
+            Err(flaw) => {
+                objection.borrow_mut().get_or_insert(flaw);
+                Err(webpki::Error::ExtensionValueInvalid)
+            }
+        };
+        let anchor = std::slice::from_ref(candidate.anchor);
+        let verified = self.webpki(candidate.algorithms, anchor, &between, Some(&look_at));
+        let path = candidate.certificates.iter().map(|certificate| certificate.position).collect();
+        match verified {
+            Ok(()) => Ok(Verified { valid_until: ends.get(), path }),
+            Err(flaw) => Err(objection.take().unwrap_or(flaw)),
+        }
     }
-    // One authority may be there with several certificates.
-    let anchors: Vec<_> = trust.authorities_of(path.anchor()).collect();
-    let anchor = anchors.first().ok_or(Flaw::UnknownIssuer)?;
-    if anchor.domain.as_ref().is_some_and(|domain| !is_of(identity, domain)) {
-        return Err(Flaw::OtherTrustDomain);
+
+    fn webpki(
+        &self,
+        algorithms: Algorithms<'_>,
+        anchors: &[TrustAnchor<'_>],
+        between: &[CertificateDer<'_>],
+        look_at: Option<&dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error>>,
+    ) -> Result<(), Flaw> {
+        let usage = match self.trust.usage {
+            Usage::ClientAuthIfAny => KeyUsage::client_auth(),
+            Usage::ClientAuth => KeyUsage::required(CLIENT_AUTH),
+        };
+        let time = unix_time(self.now);
+        let verified =
+            self.certificate.verify_for_usage(algorithms, anchors, between, time, usage, None, look_at);
+        verified.map(|_| ()).map_err(|error| flaw(&error))
     }
-    if anchors.iter().all(|authority| authority.is_revoked) {
-        return Err(Flaw::Revoked);
+
+    /// What webpki leaves to us, on a path that it finds good.
+    fn holds_until(
+        &self,
+        candidate: &Candidate<'_, '_>,
+        path: &VerifiedPath<'_>,
+    ) -> Result<Timestamp, Flaw> {
+        let (identity, trust, now) = (self.identity, self.trust, self.now);
+        let above_leaf = candidate.certificates.iter().skip(1).map(|it| CertificateDer::from(it.der.as_ref()));
+        // Where certificates share a name, webpki tries them in other orders too. Those are candidates of their own.
+        if !path.intermediate_certificates().map(|it| it.der()).eq(above_leaf) {
+            return Err(Flaw::UnknownIssuer);
+        }
+        if !candidate.certificates.iter().all(|certificate| is_well_formed(certificate.der)) {
+            return Err(Flaw::Malformed);
+        }
+        let certificates: Vec<_> = candidate.certificates.iter().map(|it| &it.parsed).collect();
+        if !usages_allow(&certificates, is_spiffe(identity)) {
+            return Err(Flaw::WrongKeyUsage);
+        }
+        // One authority may be there with several certificates.
+        let anchors: Vec<_> = trust.authorities_of(path.anchor()).collect();
+        let anchor = anchors.first().ok_or(Flaw::UnknownIssuer)?;
+        if anchor.domain.as_ref().is_some_and(|domain| !is_of(identity, domain)) {
+            return Err(Flaw::OtherTrustDomain);
+        }
+        if anchors.iter().all(|authority| authority.is_revoked) {
+            return Err(Flaw::Revoked);
+        }
+        let anchor_ends = anchors.iter().map(|authority| authority.not_after).max().unwrap_or(now);
+        let not_revoked = not_revoked_until(&certificates, &anchor.key, trust, now)?;
+        Ok(certificates.iter().map(|it| end_of(it)).chain([anchor_ends, not_revoked]).min().unwrap_or(now))
     }
-    let anchor_ends = anchors.iter().map(|authority| authority.not_after).max().unwrap_or(now);
-    let not_revoked = not_revoked_until(&certificates, &anchor.key, trust, now)?;
-    Ok(certificates.iter().map(end_of).chain([anchor_ends, not_revoked]).min().unwrap_or(now))
 }
 
 /// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not look at it.
-fn usages_allow(path: &[X509Certificate<'_>], is_spiffe: bool) -> bool {
+fn usages_allow(path: &[&X509Certificate<'_>], is_spiffe: bool) -> bool {
     let allows = |certificate: &X509Certificate<'_>, check: &dyn Fn(&Usages) -> bool| {
         certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
     };
@@ -368,7 +437,7 @@ fn usages_allow(path: &[X509Certificate<'_>], is_spiffe: bool) -> bool {
 
 /// Asks the CRLs about every certificate of a path, leaf first, whose last issuer has this key.
 fn not_revoked_until(
-    path: &[X509Certificate<'_>],
+    path: &[&X509Certificate<'_>],
     anchor_key: &[u8],
     trust: &Trust,
     now: Timestamp,
@@ -393,7 +462,11 @@ fn is_of(identity: &Identity, domain: &TrustDomain) -> bool {
 
 /// The end of validity; a date that no calendar here can hold never comes.
 fn end_of(certificate: &X509Certificate<'_>) -> Timestamp {
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX)
+    instant_of(certificate.validity().not_after.timestamp())
+}
+
+fn instant_of(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
 }
 
 fn unix_time(now: Timestamp) -> UnixTime {

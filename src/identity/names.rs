@@ -26,17 +26,22 @@ pub(super) fn read(der: &[u8]) -> Result<Identity, Flaw> {
     if !rest.is_empty() {
         return Err(Flaw::Unreadable);
     }
+    of(&certificate, der)
+}
+
+/// The names of a certificate that was parsed already, from these bytes.
+pub(super) fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identity, Flaw> {
     let mut attributes = vec![
         (Attribute::Fingerprint, hexadecimal(digest::digest(&digest::SHA256, der).as_ref())),
         (
             Attribute::PublicKey,
             hexadecimal(digest::digest(&digest::SHA256, certificate.public_key().raw).as_ref()),
         ),
-        (Attribute::Serial, serial(&certificate)),
+        (Attribute::Serial, serial(certificate)),
     ];
     read_subject(certificate.subject(), &mut attributes)?;
     read_issuer(certificate.issuer(), &mut attributes)?;
-    read_alternative_names(&certificate, &mut attributes)?;
+    read_alternative_names(certificate, &mut attributes)?;
     Ok(Identity::of_attributes(attributes))
 }
 

@@ -1,10 +1,23 @@
 //! Signatures over certificates and CRLs, checked with a key that is known already.
 
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use std::sync::LazyLock;
+
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use webpki::RawPublicKeyEntity;
 use x509_parser::der_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Signature algorithms, each for one kind of key.
+pub(super) type Algorithms<'a> = &'a [&'a dyn SignatureVerificationAlgorithm];
+
+/// The signature algorithms of the provider, all of which are accepted.
+pub(super) fn accepted() -> Algorithms<'static> {
+    // Making a provider allocates its lists anew.
+    static ACCEPTED: LazyLock<WebPkiSupportedAlgorithms> =
+        LazyLock::new(|| aws_lc_rs::default_provider().signature_verification_algorithms);
+    ACCEPTED.all
+}
 
 /// A certificate or a CRL, as what was signed, how, and the signature (RFC 5280 §4.1, §5.1).
 pub(super) struct Signed<'a> {
@@ -36,11 +49,15 @@ impl<'a> Signed<'a> {
 
     /// Whether it was signed with the key of this SubjectPublicKeyInfo.
     pub(super) fn by(&self, key: &[u8]) -> Result<(), SignatureFlaw> {
+        self.by_one_of(accepted(), key)
+    }
+
+    /// The same check with algorithms of the caller's own.
+    pub(super) fn by_one_of(&self, known: Algorithms<'_>, key: &[u8]) -> Result<(), SignatureFlaw> {
         let info = SubjectPublicKeyInfoDer::from(key);
         let key = RawPublicKeyEntity::try_from(&info).map_err(|_| SignatureFlaw::Unacceptable)?;
         let mut flaw = SignatureFlaw::Unacceptable;
         // One identifier stands for several pairs of hash and curve.
-        let known = aws_lc_rs::default_provider().signature_verification_algorithms.all;
         for candidate in known.iter().filter(|known| known.signature_alg_id().as_ref() == self.algorithm) {
             match key.verify_signature(*candidate, self.content, self.signature) {
                 Ok(()) => return Ok(()),

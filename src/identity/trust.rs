@@ -5,7 +5,6 @@ mod build;
 mod crls;
 mod expiry;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -26,6 +25,9 @@ pub enum Usage {
     /// `clientAuth`, said outright (`tls.require_client_auth_eku`).
     ClientAuth,
 }
+
+/// An authority that a path may end at.
+pub(super) type Anchor<'t> = (&'t TrustAnchor<'static>, &'t Authority);
 
 /// The trust bundle of one generation.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) struct Authority {
     pub(super) not_after: Timestamp,
     /// The only domain whose SPIFFE ids it may issue, where one is configured.
     pub(super) domain: Option<TrustDomain>,
+    /// Its subject key identifier, where its certificate has one.
+    pub(super) key_id: Option<Box<[u8]>>,
     /// A configured CRL lists it.
     pub(super) is_revoked: bool,
 }
@@ -88,13 +92,16 @@ impl TrustDomain {
 }
 
 impl Trust {
-    /// The authorities whose own certificates are valid at that instant: webpki does not look at their dates.
-    pub(super) fn anchors_at(&self, now: Timestamp) -> Cow<'_, [TrustAnchor<'static>]> {
-        if self.authorities.iter().all(|authority| authority.is_valid_at(now)) {
-            return Cow::Borrowed(&self.anchors);
-        }
-        let valid = self.anchors.iter().zip(&self.authorities).filter(|(_, it)| it.is_valid_at(now));
-        Cow::Owned(valid.map(|(anchor, _)| anchor.clone()).collect())
+    /// The authorities whose own certificates are valid at that instant, as webpki knows them and with what it leaves out:
+    /// webpki does not look at their dates.
+    pub(super) fn valid_at(&self, now: Timestamp) -> impl Iterator<Item = Anchor<'_>> {
+        let pairs = self.anchors.iter().zip(&self.authorities);
+        pairs.filter(move |(_, authority)| authority.is_valid_at(now))
+    }
+
+    /// The instants at which an authority's own certificate begins or ceases to be valid.
+    pub(super) fn turns(&self) -> impl Iterator<Item = Timestamp> {
+        self.authorities.iter().flat_map(|authority| [authority.not_before, authority.not_after])
     }
 
     /// The authorities with the name and key of an anchor: the same one may be there with several dates.

@@ -14,6 +14,7 @@ use super::crls::{Issuer, revocation};
 use super::{Authority, Trust, TrustDomain, Usage};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::identity::names::distinguished_name;
+use crate::identity::paths::subject_key_id;
 use crate::identity::revocation::Missing;
 
 /// A file of certificates or CRLs, as it was read.
@@ -217,6 +218,7 @@ fn authority<'d>(
         not_before: instant(certificate.validity().not_before.timestamp()),
         not_after: instant(certificate.validity().not_after.timestamp()),
         domain: pin.map(|pin| pin.domain.clone()),
+        key_id: subject_key_id(&certificate).map(Box::from),
         is_revoked: false,
     };
     Ok((anchor, authority, Issuer { der, certificate }))
