@@ -1,28 +1,36 @@
 //! Clients: what was worked out for one certificate chain, shared by all its connections, and true only for a while.
 
-use std::collections::HashMap;
+mod remembered;
+mod verdicts;
+
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
 use crate::admission::{Admission, Allowance};
 use crate::forward::headers::IdentityHeaders;
-use crate::identity::{Attribute, Identity, Unauthenticated, judge};
+use crate::identity::{Attribute, Authenticated, Identity, Unauthenticated};
 use crate::live::Live;
 use crate::policy::Rights;
-use crate::telemetry::{Chain, Told, kept_name};
+use crate::telemetry::{Chain, Told};
+
+use remembered::Fingerprint;
+
+pub use verdicts::Verdicts;
 
 /// An authenticated client: identity, rights and headers, worked out once per chain and generation.
 pub struct Client {
-    /// The presented chain, to judge again when the verdict may have stopped being true.
+    /// The path that was verified, to judge again when the verdict may have stopped being true. What else was presented is not
+    /// kept: it proves nothing, and there may be 64 KiB of it. A later bundle that needs it refuses, and the client comes back.
     pub chain: Chain,
+    /// The path's fingerprint.
+    path: Fingerprint,
     /// When it was judged: of the time before that nothing is known, should the clock go back there.
     judged_at: Timestamp,
     valid_until: Timestamp,
@@ -53,32 +61,43 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    fn judged(
-        chain: Arc<[CertificateDer<'static>]>,
+    fn new(
+        verdict: Authenticated,
+        chain: Chain,
+        path: Fingerprint,
         admission: &Admission,
         live: &Live,
         now: Timestamp,
-    ) -> Result<Self, Unauthenticated> {
-        let verdict = judge(&chain, &live.trust, now)?;
-        let rights = live.policy.rights(&verdict.identity);
-        let name = name_of(&verdict.identity);
-        Ok(Self {
+    ) -> Self {
+        let Authenticated { identity, valid_until, .. } = verdict;
+        let rights = live.policy.rights(&identity);
+        Self {
             judged_at: now,
-            valid_until: verdict.valid_until,
+            valid_until,
             generation: live.generation,
             grants: rights.clients().iter().map(ToString::to_string).collect(),
-            allowance: admission.allowance(&verdict.identity, &rights),
-            headers: IdentityHeaders::of(&live.identity_headers, &verdict.identity, &chain),
-            name: name.to_owned(),
-            told: live.keeps_records.then(|| Told::of(&verdict.identity)),
-            shadow: live.shadow().map(|shadow| shadow.policy.rights(&verdict.identity)),
+            allowance: admission.allowance(&identity, &rights),
+            headers: IdentityHeaders::of(&live.identity_headers, &identity, &chain),
+            name: name_of(&identity).to_owned(),
+            told: live.keeps_records.then(|| Told::of(&identity)),
+            shadow: live.shadow().map(|shadow| shadow.policy.rights(&identity)),
             rights,
             chain,
-        })
+            path,
+        }
     }
 
-    fn holds(&self, live: &Live, now: Timestamp) -> bool {
-        self.generation == live.generation && self.judged_at <= now && now <= self.valid_until
+    /// The bytes that it takes, about.
+    fn footprint(&self) -> usize {
+        let certificates = self.chain.iter().map(|der| der.len() + size_of_val(der)).sum::<usize>();
+        let grants = self.grants.iter().map(|grant| grant.len() + size_of_val(grant)).sum::<usize>();
+        let rights = self.rights.footprint() + self.shadow.as_ref().map_or(0, Rights::footprint);
+        let told = self.told.as_ref().map_or(0, Told::footprint);
+        size_of::<Self>() + certificates + grants + rights + told + self.headers.footprint() + self.name.len()
+    }
+
+    fn holds(&self, generation: u64, now: Timestamp) -> bool {
+        self.generation == generation && self.judged_at <= now && now <= self.valid_until
     }
 }
 
@@ -86,104 +105,6 @@ impl Client {
 fn name_of(identity: &Identity) -> &str {
     let names = [Attribute::Subject, Attribute::Uri, Attribute::Dns, Attribute::Fingerprint];
     names.into_iter().find_map(|name| identity.values(name).next()).unwrap_or_default()
-}
-
-/// More chains than this are not remembered at once.
-const MOST_REMEMBERED: usize = 8192;
-
-/// The verdict cache of one worker: only verdicts in a client's favour, by the whole chain, each for no longer than
-/// it is true and under no other snapshot than its own.
-#[derive(Debug)]
-pub struct Verdicts {
-    /// Where it is known how much of the service each client takes.
-    admission: Arc<Admission>,
-    clients: Mutex<HashMap<Fingerprint, Arc<Client>>>,
-}
-
-/// SHA-256 over the whole chain, lengths included: no two chains share one.
-type Fingerprint = [u8; 32];
-
-impl Verdicts {
-    /// None yet.
-    #[must_use]
-    pub fn new(admission: Arc<Admission>) -> Self {
-        Self { admission, clients: Mutex::default() }
-    }
-
-    fn judge(
-        &self,
-        chain: Vec<CertificateDer<'static>>,
-        live: &Live,
-        now: Timestamp,
-    ) -> Result<Arc<Client>, Unauthenticated> {
-        if chain.is_empty() {
-            return Err(Unauthenticated::NoCertificate);
-        }
-        let key = fingerprint(&chain);
-        let known = self.clients().get(&key).map(Arc::clone);
-        match known {
-            Some(client) if client.holds(live, now) => Ok(client),
-            Some(client) => self.remember(key, Arc::clone(&client.chain), live, now),
-            None => self.remember(key, chain.into(), live, now),
-        }
-    }
-
-    fn judge_again(
-        &self,
-        client: &Client,
-        live: &Live,
-        now: Timestamp,
-    ) -> Result<Arc<Client>, Unauthenticated> {
-        let key = fingerprint(&client.chain);
-        let known = self.clients().get(&key).map(Arc::clone);
-        match known {
-            Some(client) if client.holds(live, now) => Ok(client),
-            _ => self.remember(key, Arc::clone(&client.chain), live, now),
-        }
-    }
-
-    fn remember(
-        &self,
-        key: Fingerprint,
-        chain: Arc<[CertificateDer<'static>]>,
-        live: &Live,
-        now: Timestamp,
-    ) -> Result<Arc<Client>, Unauthenticated> {
-        let judged = Client::judged(chain, &self.admission, live, now);
-        let mut clients = self.clients();
-        if judged.is_err() {
-            clients.remove(&key);
-        }
-        let client = Arc::new(judged?);
-        if clients.len() >= MOST_REMEMBERED {
-            clients.retain(|_, client| client.holds(live, now));
-        }
-        if clients.len() >= MOST_REMEMBERED
-            && let Some(any) = clients.keys().next().copied()
-        {
-            clients.remove(&any);
-        }
-        clients.insert(key, Arc::clone(&client));
-        Ok(client)
-    }
-
-    fn clients(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Client>>> {
-        // Nothing panics while it is held.
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn fingerprint(chain: &[CertificateDer<'_>]) -> Fingerprint {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for certificate in chain {
-        context.update(&certificate.len().to_be_bytes());
-        context.update(certificate);
-    }
-    let mut fingerprint = Fingerprint::default();
-    for (to, from) in fingerprint.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    fingerprint
 }
 
 /// The other end of one connection, as it stands: authenticated for as long as that is true, or not.
@@ -221,21 +142,14 @@ impl Peer {
     #[must_use]
     pub fn judged(
         address: SocketAddr,
-        chain: Vec<CertificateDer<'static>>,
+        chain: &[CertificateDer<'static>],
         verdicts: &Verdicts,
         live: &Live,
         now: Timestamp,
     ) -> Self {
-        let leaf = chain.first().cloned();
         let standing = match verdicts.judge(chain, live, now) {
             Ok(client) => Standing::Known(client),
-            Err(unauthenticated) => {
-                let identity = leaf.and_then(|leaf| Identity::of_certificate(&leaf).ok());
-                Standing::Unknown(
-                    unauthenticated,
-                    identity.map(|identity| kept_name(name_of(&identity).to_owned())),
-                )
-            }
+            Err(stranger) => Standing::Unknown(stranger.because, stranger.name),
         };
         Self { address, standing: ArcSwap::from_pointee(standing), judgements: AtomicU32::new(1) }
     }
@@ -251,7 +165,7 @@ impl Peer {
         now: Timestamp,
     ) -> Result<Arc<Client>, Unauthenticated> {
         match &**self.standing.load() {
-            Standing::Known(client) if client.holds(live, now) => Ok(Arc::clone(client)),
+            Standing::Known(client) if client.holds(live.generation, now) => Ok(Arc::clone(client)),
             Standing::Known(client) => self.judge_again(client, verdicts, live, now),
             Standing::Unknown(because, _) | Standing::Fallen(because, _) => Err(because.clone()),
         }
@@ -266,7 +180,7 @@ impl Peer {
         now: Timestamp,
     ) -> Result<Arc<Client>, Unauthenticated> {
         self.judgements.fetch_add(1, Ordering::Relaxed);
-        let judged = verdicts.judge_again(client, live, now);
+        let judged = verdicts.judge_again(client, live, now).map_err(|stranger| stranger.because);
         self.standing.store(Arc::new(match &judged {
             Ok(client) => Standing::Known(Arc::clone(client)),
             Err(because) => Standing::Fallen(because.clone(), Arc::clone(client)),

@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -118,12 +118,40 @@ pub fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, ru
         .with_cert_resolver(Arc::new(Certificates::new(certificates)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.ticketer = Arc::new(SmallTickets(aws_lc_rs::Ticketer::new()?));
     config.send_tls13_tickets = 1;
     // A 0.5-RTT or 0-RTT byte would be answered before the client has proven anything.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
     Ok(config)
+}
+
+/// Tickets of sessions that fit into one. A ticket holds the client's chain, and its length is told in 16 bits: of a longer one
+/// the client would get a message that it cannot read, and never its answer. Without a ticket the next handshake is a whole one.
+#[derive(Debug)]
+struct SmallTickets(Arc<dyn ProducesTickets>);
+
+impl SmallTickets {
+    /// A client sends its ticket within its first message, which may have 64 KiB together with all else that it says.
+    const LARGEST_SESSION: usize = 48 * 1024;
+}
+
+impl ProducesTickets for SmallTickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        (plain.len() <= Self::LARGEST_SESSION).then(|| self.0.encrypt(plain)).flatten()
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
 }
 
 /// Whether a server certificate has a name that clients can ask for.

@@ -17,8 +17,8 @@ use std::fmt;
 
 pub use client_key::ClientKey;
 pub use description::Description;
-pub(crate) use judgement::{beyond_help, holds_until};
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
+pub(crate) use judgement::{beyond_help, holds_until};
 pub use revocation::Missing;
 pub use signature::first_not_issued_by_next;
 pub use trust::{

@@ -243,7 +243,10 @@ async fn work(worker: Arc<Worker>, mut inbox: UnboundedReceiver<Arrival>) {
                 Some(arrival) => welcome(&worker, arrival),
                 None => return,
             },
-            _ = tidy.tick() => worker.backend.sweep(),
+            _ = tidy.tick() => {
+                worker.backend.sweep();
+                worker.verdicts.tidy(&worker.live.load());
+            }
             _ = review.tick() => if worker.live.load().policy.looks_at_time() {
                 worker.review();
             },

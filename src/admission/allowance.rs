@@ -41,6 +41,12 @@ impl Reserve {
 }
 
 impl Allowance {
+    /// The client that it is of.
+    #[must_use]
+    pub const fn client(&self) -> ClientKey {
+        self.client
+    }
+
     /// Counts a request.
     ///
     /// # Errors

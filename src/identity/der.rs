@@ -3,6 +3,7 @@
 
 use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
 
 /// Deeper than any certificate or CRL goes.
 const DEEPEST: usize = 16;
@@ -21,6 +22,17 @@ pub(super) fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
 /// The content of the value that the bytes begin with, without tag and length.
 pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     Any::from_der(der).ok().map(|(_, value)| value.data)
+}
+
+/// The first and the last second of a certificate's validity (RFC 5280 §4.1), without reading the rest of it.
+pub(super) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
+    let signed = content(content(certificate)?)?;
+    let after = |der| Any::from_der(der).ok().map(|(rest, _)| rest);
+    // Version, serial number, algorithm, issuer.
+    let dates = content(after(after(after(after(signed)?)?)?)?)?;
+    let (rest, not_before) = ASN1Time::from_der(dates).ok()?;
+    let (_, not_after) = ASN1Time::from_der(rest).ok()?;
+    Some((not_before.timestamp(), not_after.timestamp()))
 }
 
 /// Whether it is one value, with only such inside.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, TrustAnchor, UnixTime, alg_id};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::der_parser::asn1_rs::{Any, Tag};
@@ -13,15 +13,17 @@ use x509_parser::extensions::KeyUsage as Usages;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::der::is_well_formed;
+use super::der::{is_well_formed, validity};
 use super::paths::{Budget, Candidate, Certificate, Paths};
-use super::revocation::{Revocation, Role};
+use super::revocation::Role;
 use super::signature::{Algorithms, accepted};
 use super::{Attribute, Identity, Trust, TrustDomain, Usage, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
 const MAX_CERTIFICATES: usize = 64;
 const MAX_CHAIN_BYTES: usize = 64 * 1024;
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// DER of the extended key usage `clientAuth`, 1.3.6.1.5.5.7.3.2 (RFC 5280 §4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
@@ -230,15 +232,13 @@ pub fn judge(
 /// The first instant after `now` at which a judgement of this chain could turn out otherwise under the same trust: dates are all
 /// that changes by itself. A refusal is remembered for no longer.
 pub(crate) fn holds_until(chain: &[CertificateDer<'_>], trust: &Trust, now: Timestamp) -> Timestamp {
-    let dates = |der: &CertificateDer<'_>| {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let validity = certificate.validity();
-        Some([&validity.not_before, &validity.not_after].map(|time| instant_of(time.timestamp())))
-    };
-    let of_chain = chain.iter().filter_map(dates).flatten();
-    let turns = of_chain.chain(trust.turns()).chain(trust.revocation.iter().flat_map(Revocation::turns));
-    // A certificate is valid up to its last second, included.
-    turns.filter(|turn| *turn >= now).min().unwrap_or(Timestamp::MAX)
+    let dates = chain.iter().filter_map(|der| validity(der));
+    let of_chain = dates.map(|(from, until)| [instant_of(from), instant_of(until)]);
+    // A certificate is valid up to and with its last second.
+    let turns = of_chain
+        .chain(trust.validities())
+        .flat_map(|[from, until]| [from, until.saturating_add(SECOND).unwrap_or(until)]);
+    turns.filter(|turn| *turn > now).min().unwrap_or(Timestamp::MAX)
 }
 
 fn verify(
@@ -338,10 +338,11 @@ impl Judgement<'_> {
         others: &'c [CertificateDer<'_>],
         budget: &Budget,
     ) -> Result<Verified, Flaw> {
-        let Some(paths) = Paths::find(leaf, others, self.trust.valid_at(self.now)) else {
-            // Without an authority webpki looks at the leaf alone: what is wrong with it is worth more than an unknown issuer.
-            return Err(self.webpki(accepted(), &[], &[], None).err().unwrap_or(Flaw::UnknownIssuer));
-        };
+        let paths = Paths::find(leaf, others, self.trust.valid_at(self.now)).map_err(|none| {
+            // Without an authority webpki looks at the leaf alone, and what is wrong with it is more worth telling.
+            let own = self.webpki(accepted(), &[], &[], None).err();
+            own.filter(|flaw| *flaw != Flaw::UnknownIssuer).unwrap_or(none)
+        })?;
         paths.search(budget, &mut |candidate| self.verify_candidate(candidate))
     }
 
@@ -387,13 +388,10 @@ impl Judgement<'_> {
     }
 
     /// What webpki leaves to us, on a path that it finds good.
-    fn holds_until(
-        &self,
-        candidate: &Candidate<'_, '_>,
-        path: &VerifiedPath<'_>,
-    ) -> Result<Timestamp, Flaw> {
+    fn holds_until(&self, candidate: &Candidate<'_, '_>, path: &VerifiedPath<'_>) -> Result<Timestamp, Flaw> {
         let (identity, trust, now) = (self.identity, self.trust, self.now);
-        let above_leaf = candidate.certificates.iter().skip(1).map(|it| CertificateDer::from(it.der.as_ref()));
+        let above_leaf =
+            candidate.certificates.iter().skip(1).map(|it| CertificateDer::from(it.der.as_ref()));
         // Where certificates share a name, webpki tries them in other orders too. Those are candidates of their own.
         if !path.intermediate_certificates().map(|it| it.der()).eq(above_leaf) {
             return Err(Flaw::UnknownIssuer);

@@ -60,19 +60,25 @@ pub(super) struct Candidate<'p, 'c> {
 }
 
 impl<'c, 't> Paths<'c, 't> {
-    /// The ways from a leaf through other presented certificates to some of these authorities; `None` where names allow none.
+    /// The ways from a leaf through other presented certificates to some of these authorities.
+    ///
+    /// # Errors
+    /// Names allow no way, or only ways that are too long.
     pub(super) fn find(
         leaf: Certificate<'c>,
         others: &'c [CertificateDer<'_>],
         anchors: impl Iterator<Item = Anchor<'t>>,
-    ) -> Option<Self> {
+    ) -> Result<Self, Flaw> {
         let nodes = read(leaf, others).into_iter().map(Node::new).collect();
         let mut paths = Self { nodes, anchors: anchors.collect() };
         paths.follow_names();
         paths.measure();
-        paths.nodes.first()?.height?;
         paths.leave_out_dead_ends();
-        Some(paths)
+        match paths.nodes.first().and_then(|leaf| leaf.height) {
+            None => Err(Flaw::UnknownIssuer),
+            Some(height) if height > MOST_BETWEEN => Err(Flaw::TooComplex),
+            Some(_) => Ok(paths),
+        }
     }
 
     /// Shows candidates to `look`, likeliest first, until it accepts one or the budget is spent.
@@ -144,9 +150,9 @@ impl<'c, 't> Paths<'c, 't> {
         }
     }
 
-    /// How far each certificate is from an authority: what is too far is on no way.
+    /// How far each certificate is from an authority.
     fn measure(&mut self) {
-        for distance in 0..=MOST_BETWEEN {
+        for distance in 0..self.nodes.len() {
             let heights: Vec<_> = self.nodes.iter().map(|node| node.height).collect();
             let is_below =
                 |index: &usize| distance > 0 && heights.get(*index).copied().flatten() == Some(distance - 1);
@@ -326,7 +332,7 @@ impl<'s, 'c, T> Search<'s, 'c, '_, '_, T> {
             Err(Flaw::TooComplex) => return ControlFlow::Break(Err(Flaw::TooComplex)),
             Err(flaw) => self.note(flaw),
         }
-        self.pay(self.budget.left())
+        if self.is_one_way { ControlFlow::Continue(()) } else { self.pay(self.budget.left()) }
     }
 
     fn note(&mut self, flaw: Flaw) {
@@ -346,3 +352,6 @@ impl<'s, 'c, T> Search<'s, 'c, '_, '_, T> {
 fn authority_key(authority: &Authority) -> &[u8] {
     &authority.key
 }
+
+#[cfg(test)]
+mod tests;

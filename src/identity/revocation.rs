@@ -349,11 +349,6 @@ impl Revocation {
         }
     }
 
-    /// The instants at which a CRL ceases to be believed.
-    pub(super) fn turns(&self) -> impl Iterator<Item = Timestamp> {
-        self.lists.iter().map(|list| list.ends)
-    }
-
     fn has_lists_of(&self, issuer: &[u8], key: &[u8]) -> bool {
         self.lists.iter().any(|list| *list.issuer_der == *issuer)
             || self.ignored.iter().any(|list| list.may_be_of(issuer, key))

@@ -99,9 +99,9 @@ impl Trust {
         pairs.filter(move |(_, authority)| authority.is_valid_at(now))
     }
 
-    /// The instants at which an authority's own certificate begins or ceases to be valid.
-    pub(super) fn turns(&self) -> impl Iterator<Item = Timestamp> {
-        self.authorities.iter().flat_map(|authority| [authority.not_before, authority.not_after])
+    /// The first and the last instant of each authority's own certificate.
+    pub(super) fn validities(&self) -> impl Iterator<Item = [Timestamp; 2]> {
+        self.authorities.iter().map(|authority| [authority.not_before, authority.not_after])
     }
 
     /// The authorities with the name and key of an anchor: the same one may be there with several dates.

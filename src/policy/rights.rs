@@ -36,6 +36,12 @@ impl Rights {
         self.limits
     }
 
+    /// The bytes that they take beside the policy, about.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.grants.footprint() + self.denies.footprint() + size_of_val(&*self.clients)
+    }
+
     /// Whether others have a priority that these entries do not give.
     #[must_use]
     pub const fn comes_second(&self) -> bool {
@@ -92,6 +98,12 @@ const SMALL: usize = 256;
 const SHORT: usize = 8;
 
 impl Holdings {
+    fn footprint(&self) -> usize {
+        let bindings = self.holders.iter().flat_map(|holder| &holder.bindings);
+        let bound = bindings.map(|binding| size_of_val(binding) + binding.1.len()).sum::<usize>();
+        size_of_val(&*self.flat) + size_of_val(&*self.large) + size_of_val(&*self.holders) + bound
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.holders.is_empty()
     }

@@ -156,6 +156,12 @@ pub struct Told(Box<RawValue>);
 const MOST_VALUES: usize = 16;
 
 impl Told {
+    /// The bytes that it takes.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.0.get().len()
+    }
+
     /// Everything that an identity says, within the bounds of a line.
     #[must_use]
     pub fn of(identity: &Identity) -> Self {

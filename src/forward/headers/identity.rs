@@ -32,6 +32,12 @@ pub struct IdentitySettings {
 pub struct IdentityHeaders(pub(super) Vec<(HeaderName, HeaderValue)>);
 
 impl IdentityHeaders {
+    /// The bytes that they take.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.0.iter().map(|header| size_of_val(header) + header.0.as_str().len() + header.1.len()).sum()
+    }
+
     /// What the settings say of this client. An attribute that the certificate does not give has no header.
     #[must_use]
     pub fn of(settings: &IdentitySettings, identity: &Identity, chain: &[CertificateDer<'_>]) -> Self {

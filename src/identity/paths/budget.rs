@@ -43,6 +43,16 @@ impl Budget {
         take(&self.work, work)
     }
 
+    #[cfg(test)]
+    pub(super) fn steps_left(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn work_left(&self) -> u64 {
+        self.work.load(Ordering::Relaxed)
+    }
+
     /// Whether anything is left to work with.
     pub(super) fn left(&self) -> Result<(), Spent> {
         if self.work.load(Ordering::Relaxed) == 0 { Err(Spent) } else { Ok(()) }
@@ -145,7 +155,8 @@ pub(super) fn work_of_path(path: &[&Certificate<'_>]) -> u64 {
 /// The orders in which webpki may try the certificates of a path that share a name.
 fn orders(path: &[&Certificate<'_>]) -> u64 {
     let namesakes = |certificate: &Certificate<'_>| {
-        let same = |other: &&&Certificate<'_>| other.parsed.subject.as_raw() == certificate.parsed.subject.as_raw();
+        let same =
+            |other: &&&Certificate<'_>| other.parsed.subject.as_raw() == certificate.parsed.subject.as_raw();
         path.iter().filter(same).count() as u64
     };
     // At most the product of the numbers, each counted once for each of its certificates.

@@ -1,0 +1,190 @@
+use jiff::Timestamp;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+
+use super::*;
+use crate::demo::pki::{Authority, Leaf, authority, pem};
+use crate::identity::{Trust, TrustSources, Usage};
+
+const PLENTY: Budget = Budget::of(1_000, 1_000_000_000);
+
+fn trust(authorities: &[&Authority]) -> Trust {
+    let pem: String = authorities.iter().map(|it| pem("CERTIFICATE", it.certificate())).collect();
+    let sources = TrustSources::of_authorities("ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny);
+    Trust::build(&sources, 1, Timestamp::now()).unwrap().0
+}
+
+/// The candidates that a search shows to a judge who accepts none, as positions in the presented chain, and the flaw at its end.
+fn shown(chain: &[CertificateDer<'_>], trust: &Trust, budget: &Budget) -> (Vec<Vec<usize>>, Flaw) {
+    let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
+    let leaf = Certificate { position: 0, der: &chain[0], parsed };
+    let mut shown = Vec::new();
+    let mut refuse = |candidate: &Candidate<'_, '_>| -> Result<(), Flaw> {
+        shown.push(candidate.certificates.iter().map(|certificate| certificate.position).collect());
+        Err(Flaw::NameNotAllowed)
+    };
+    let paths = Paths::find(leaf, &chain[1..], trust.valid_at(Timestamp::now()));
+    let flaw = paths.and_then(|paths| paths.search(budget, &mut refuse)).unwrap_err();
+    (shown, flaw)
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+fn named(name: &str, with_key_ids: bool) -> CertificateParams {
+    let mut params = authority(name);
+    params.use_authority_key_identifier_extension = with_key_ids;
+    params
+}
+
+fn leaf_of(issuer: &rcgen::Issuer<'_, KeyPair>, with_key_ids: bool) -> CertificateDer<'static> {
+    let mut params = named("leaf", with_key_ids);
+    params.is_ca = rcgen::IsCa::NoCa;
+    params.signed_by(&key(), issuer).unwrap().into()
+}
+
+#[test]
+fn certificates_that_lie_on_no_way_by_name_are_left_out_and_a_single_way_costs_nothing() {
+    let root = Authority::root("root").unwrap();
+    let below = root.intermediate("upper").unwrap().intermediate("lower").unwrap();
+    let mut chain = below.issue(&Leaf::client("Shop", "client")).unwrap().chain;
+    let strangers: Vec<_> = (0..30).map(|n| Authority::root(&format!("stranger {n}")).unwrap()).collect();
+    chain.splice(1..1, strangers.iter().map(|stranger| stranger.certificate().clone()));
+    let (shown, flaw) = shown(&chain, &trust(&[&root]), &Budget::of(0, 0));
+    assert_eq!((shown, flaw), (vec![vec![0, 31, 32]], Flaw::NameNotAllowed));
+}
+
+#[test]
+fn without_a_way_by_name_nothing_is_tried() {
+    let (known, unknown) = (Authority::root("known").unwrap(), Authority::root("unknown").unwrap());
+    let chain = unknown.intermediate("a").unwrap().issue(&Leaf::client("Shop", "client")).unwrap().chain;
+    let whole = [chain.as_slice(), &[unknown.certificate().clone(), known.certificate().clone()]].concat();
+    for chain in [&chain[..1], &chain, &whole] {
+        assert_eq!(shown(chain, &trust(&[&known]), &PLENTY), (vec![], Flaw::UnknownIssuer));
+    }
+}
+
+#[test]
+fn a_certificate_that_is_presented_many_times_is_one() {
+    let root = Authority::root("root").unwrap();
+    let mut chain = root.intermediate("a").unwrap().issue(&Leaf::client("Shop", "client")).unwrap().chain;
+    chain.extend(vec![chain[1].clone(); 30]);
+    chain.extend(vec![chain[0].clone(); 30]);
+    assert_eq!(shown(&chain, &trust(&[&root]), &Budget::of(0, 0)).0, [[0, 1]]);
+}
+
+#[test]
+fn both_ways_of_a_cross_signed_pair_are_tried_in_the_order_of_the_chain() {
+    let (old, new) = (Authority::root("old").unwrap(), Authority::root("new").unwrap());
+    let (shared, params) = (key(), named("shared", true));
+    let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
+    let issuer = rcgen::Issuer::new(params.clone(), shared);
+    let chain = [leaf_of(&issuer, true), first, second];
+    assert_eq!(shown(&chain, &trust(&[&old, &new]), &PLENTY).0, [[0, 1], [0, 2]]);
+    assert_eq!(shown(&chain, &trust(&[&new]), &Budget::of(0, 0)).0, [[0, 2]]);
+}
+
+/// Key identifiers only decide which is tried first: the right issuer is found without them, and with wrong ones.
+#[test]
+fn of_issuers_with_one_name_only_the_one_that_signed_is_shown() {
+    let root = Authority::root("root").unwrap();
+    for with_key_ids in [true, false] {
+        let params = named("namesake", with_key_ids);
+        let issuers: Vec<_> = (0..12).map(|_| rcgen::Issuer::new(params.clone(), key())).collect();
+        let certified = issuers.iter().map(|it| params.signed_by(it.key(), root.issuer()).unwrap().into());
+        let certificates: Vec<CertificateDer<'static>> = certified.collect();
+        let chain = [&[leaf_of(&issuers[7], with_key_ids)][..], &certificates].concat();
+        let budget = Budget::of(1_000, 1_000_000_000);
+        assert_eq!(shown(&chain, &trust(&[&root]), &budget).0, [[0, 8]], "{with_key_ids}");
+        // One signature of each issuer, or only that of the right one and its authority.
+        let most = if with_key_ids { 13 } else { 26 };
+        assert!(budget.steps_left() >= 1_000 - most, "{with_key_ids}: {budget:?}");
+    }
+}
+
+#[test]
+fn ways_that_go_round_come_to_an_end() {
+    let root = Authority::root("root").unwrap();
+    let keys: Vec<_> = (0..3).map(|_| key()).collect();
+    let issuer = |n: usize| rcgen::Issuer::new(named(&format!("{n}"), true), &keys[n]);
+    let mut chain = Vec::new();
+    for below in 0..3 {
+        for above in 0..3 {
+            let params = named(&format!("{below}"), true);
+            chain.push(params.signed_by(&keys[below], &issuer(above)).unwrap().into());
+        }
+    }
+    chain.push(named("0", true).signed_by(&keys[0], root.issuer()).unwrap().into());
+    let mut params = named("leaf", true);
+    params.is_ca = rcgen::IsCa::NoCa;
+    chain.insert(0, params.signed_by(&key(), &issuer(2)).unwrap().into());
+    let (shown, flaw) = shown(&chain, &trust(&[&root]), &PLENTY);
+    // From 2 to 0, directly or by way of 1.
+    assert_eq!((shown.len(), flaw), (2, Flaw::NameNotAllowed), "{shown:?}");
+}
+
+#[test]
+fn a_way_that_is_longer_than_webpki_takes_is_too_complex() {
+    let root = Authority::root("root").unwrap();
+    let mut issuer = root.intermediate("1").unwrap();
+    for number in 2..=6 {
+        issuer = issuer.intermediate(&number.to_string()).unwrap();
+    }
+    let client = Leaf::client("Shop", "client");
+    assert_eq!(shown(&issuer.issue(&client).unwrap().chain, &trust(&[&root]), &PLENTY).0.len(), 1);
+    let chain = issuer.intermediate("7").unwrap().issue(&client).unwrap().chain;
+    assert_eq!(shown(&chain, &trust(&[&root]), &PLENTY), (vec![], Flaw::TooComplex));
+}
+
+#[test]
+fn a_budget_that_is_spent_ends_the_search_in_steps_and_in_work() {
+    let (old, new) = (Authority::root("old").unwrap(), Authority::root("new").unwrap());
+    let (shared, params) = (key(), named("shared", true));
+    let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
+    let issuer = rcgen::Issuer::new(params.clone(), shared);
+    let (chain, trust) = ([leaf_of(&issuer, true), first, second], trust(&[&old, &new]));
+    // Leaf to the first issuer, that one to its authority; the same for the second.
+    for (budget, candidates) in [
+        (Budget::of(1, 1_000_000_000), 0),
+        (Budget::of(3, 1_000_000_000), 1),
+        (Budget::of(100, 1), 0),
+        (Budget::of(100, 310_000), 1),
+    ] {
+        let (shown, flaw) = shown(&chain, &trust, &budget);
+        assert_eq!((shown.len(), flaw), (candidates, Flaw::TooComplex), "{budget:?}");
+    }
+    assert_eq!(shown(&chain, &trust, &PLENTY).1, Flaw::NameNotAllowed);
+}
+
+#[test]
+fn a_signature_is_checked_once_however_often_it_is_asked_for() {
+    let root = Authority::root("root").unwrap();
+    let leaf = root.issue(&Leaf::client("Shop", "client")).unwrap().chain.remove(0);
+    let budget = Budget::of(0, 1_000_000);
+    let remembering = Remembering::all(accepted(), &budget);
+    let algorithms: Vec<_> = remembering.iter().map(Remembering::as_algorithm).collect();
+    let (_, certificate) = X509Certificate::from_der(root.certificate()).unwrap();
+    let check = |key: &[u8]| Signed::of(&leaf).unwrap().by_one_of(&algorithms, key);
+    check(certificate.public_key().raw).unwrap();
+    let left = budget.work_left();
+    assert!(left < 1_000_000);
+    for _ in 0..100 {
+        check(certificate.public_key().raw).unwrap();
+    }
+    assert_eq!(budget.work_left(), left);
+    let (_, other) = X509Certificate::from_der(&leaf).unwrap();
+    assert_eq!(check(other.public_key().raw), Err(SignatureFlaw::Wrong));
+    assert!(budget.work_left() < left);
+}
+
+#[test]
+fn no_signature_is_good_once_the_budget_is_spent() {
+    let root = Authority::root("root").unwrap();
+    let leaf = root.issue(&Leaf::client("Shop", "client")).unwrap().chain.remove(0);
+    let budget = Budget::of(0, 1);
+    let remembering = Remembering::all(accepted(), &budget);
+    let algorithms: Vec<_> = remembering.iter().map(Remembering::as_algorithm).collect();
+    let (_, certificate) = X509Certificate::from_der(root.certificate()).unwrap();
+    let found = Signed::of(&leaf).unwrap().by_one_of(&algorithms, certificate.public_key().raw);
+    assert_eq!((found, budget.left()), (Err(SignatureFlaw::Wrong), Err(Spent)));
+}
