@@ -18,11 +18,12 @@ use ::tracing::level_filters::LevelFilter;
 use http::HeaderName;
 
 use crate::admission::{self, Bounds};
+use crate::client_headers::{self, OwnName};
 use crate::connection::{self, Patience};
 use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
-use crate::forward::headers::IdentitySettings;
+use crate::forward::headers::{Custom, IdentitySettings};
 use crate::identity::{Attribute, Missing, Pin, Usage};
 use crate::policy::{Mode, Network};
 use crate::target;
@@ -527,11 +528,19 @@ impl<'a> Draft<'a> {
                     .collect(),
             )
         });
+        let custom: Arc<Custom> = custom.map_or_else(|| Vec::new().into(), |custom| custom.value);
+        let stripped = self.read(section, "strip", |reader, node| {
+            let items = reader.list(node)?.iter();
+            Some(items.filter_map(|item| stripped_header(reader, item, &custom)).collect::<Vec<_>>())
+        });
+        let named = stripped.map(|stripped| stripped.value).unwrap_or_default();
+        let stripped = custom.iter().map(|(name, _)| OwnName::of(name)).chain(named).collect();
         IdentitySettings {
             client_cert: self.boolean(section, "client_cert"),
             client_cert_chain: self.boolean(section, "client_cert_chain"),
             xfcc: self.boolean(section, "xfcc"),
-            custom: custom.map_or_else(|| Vec::new().into(), |custom| custom.value),
+            custom,
+            stripped,
         }
     }
 
@@ -608,7 +617,7 @@ fn custom_header(
     let header = HeaderName::from_bytes(name.as_bytes()).ok();
     match &header {
         None => reader.error("bad-header", key, format!("`{name}` is no name of a header"), None),
-        Some(header) if forward::headers::is_reserved(header) => {
+        Some(header) if client_headers::is_reserved(header) => {
             let help = "choose a name of its own, such as `X-Client-Name`".to_owned();
             reader.error("bad-header", key, format!("`{name}` has a meaning of its own in HTTP"), Some(help));
             return None;
@@ -616,6 +625,22 @@ fn custom_header(
         Some(_) => {}
     }
     header.zip(attribute)
+}
+
+/// One entry of `identity_headers.strip`.
+fn stripped_header(reader: &mut Reader<'_>, node: &Node<'_>, custom: &Custom) -> Option<OwnName> {
+    let text = reader.text(node)?;
+    let wrong = match OwnName::parse(text) {
+        Ok(own) if custom.iter().any(|(name, _)| own.means(name.as_str()) && !text.ends_with('*')) => {
+            let help =
+                "a name of `custom` is stripped already, before it is set; leave it out here".to_owned();
+            (format!("`{text}` is a header of `custom`"), help)
+        }
+        Ok(own) => return Some(own),
+        Err(wrong) => wrong,
+    };
+    reader.error("bad-header", node, wrong.0, Some(wrong.1));
+    None
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::{Admitted, Guards};
+use crate::client_headers::OwnName;
 use crate::live::Live;
 use crate::refusal::BackendFault;
 use crate::unread;
@@ -174,7 +175,7 @@ impl Backend {
     }
 
     /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the answer's body has
-    /// ended, however it ends. `custom` is what its trailers may not say beside the built-in names.
+    /// ended, however it ends. `own` are names that its trailers may not have beside the listed ones.
     ///
     /// # Errors
     /// What the backend or the client did instead.
@@ -182,7 +183,7 @@ impl Backend {
         &self,
         admitted: Admitted,
         mut request: Request<Incoming>,
-        custom: Option<Arc<headers::Custom>>,
+        own: Option<Arc<[OwnName]>>,
     ) -> Result<(Outcome, Times), NoAnswer> {
         let asked = Instant::now();
         if let Err(wait) = self.health.pass(asked) {
@@ -193,7 +194,7 @@ impl Backend {
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let request = request.map(|body| Outgoing::new(body, version, upload.clone(), custom));
+        let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own));
         let mut exchange = pin!(self.answer_of(request));
         let Timeouts { response, body, idle, .. } = self.live.load().timeouts;
         let mut now = asked;

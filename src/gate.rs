@@ -1,7 +1,6 @@
 //! The story of a request, top to bottom: who is it, what does it ask, may it, is there room, forward it. The order
 //! is a promise (DESIGN §2): each step needs what only the step before it can give.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -12,11 +11,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
+use crate::client_headers::OwnName;
 use crate::connection::{Asked, Connection};
-use crate::forward::headers::{self, Custom, Said};
+use crate::forward::headers::{self, Said, Wishes};
 use crate::forward::{NoAnswer, Outcome};
 use crate::handshake::Protocol;
 use crate::leash::Order;
+use crate::live::Live;
 use crate::policy::Question;
 use crate::refusal::Refusal;
 use crate::reply::{Recording, Reply};
@@ -33,14 +34,15 @@ pub async fn answer(
     let mut recording = Recording::start(&connection, &request);
     let hears_early = connection.protocol == Protocol::Http1 && request.version() == Version::HTTP_11;
     let outcome = match admit(&connection, &mut request, &mut recording).await {
-        Ok((admitted, custom)) => {
+        Ok((admitted, own)) => {
             if hears_early {
                 hear_early(&connection, &mut request);
             }
-            forward(&connection, admitted, request, custom, &mut recording).await
+            forward(&connection, admitted, request, own, &mut recording).await
         }
         Err(refusal) => {
-            recording.asked(request.method(), request.uri(), request.headers());
+            let host = target::host(request.version(), request.uri(), request.headers()).ok().flatten();
+            recording.asked(request.method(), request.uri(), request.headers(), host);
             connection.leave_unread(request.into_body());
             Err(refusal)
         }
@@ -90,8 +92,8 @@ async fn admit(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<(Admitted, Option<Arc<Custom>>), Refusal> {
-    let (entry, custom) = enter(connection, request, recording)?;
+) -> Result<(Admitted, Option<Arc<[OwnName]>>), Refusal> {
+    let (entry, own) = enter(connection, request, recording)?;
     let admitted = match entry {
         Entry::Open(admitted) => admitted,
         Entry::Queued(queued) => match while_granted(recording, pin!(queued.turn())).await {
@@ -99,7 +101,7 @@ async fn admit(
             None => return Err(not_permitted(request)),
         },
     };
-    Ok((admitted, custom))
+    Ok((admitted, own))
 }
 
 /// Everything up to the queue, by one snapshot and one reading of the clock.
@@ -107,7 +109,7 @@ fn enter(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<(Entry, Option<Arc<Custom>>), Refusal> {
+) -> Result<(Entry, Option<Arc<[OwnName]>>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
     let now = recording.time();
@@ -130,13 +132,15 @@ fn enter(
         Refusal::Ambiguous(ambiguity)
     })?;
     let (target, host) = read(request, live.paths)?;
+    let wishes = strip(connection, request, &live);
 
     let question = Question {
         target: &target,
-        headers: request.headers(),
+        host: host.as_deref().into(),
+        headers: Some(request.headers()),
         source: connection.peer.address.ip(),
         now,
-        upgrade: headers::switch_asked(request),
+        upgrade: wishes.upgrade(),
     };
     let verdict = live.policy.authorize(&client.rights, &question);
     recording.judged(&verdict);
@@ -151,35 +155,39 @@ fn enter(
         .admit(permit, &client.allowance, &connection.holding)
         .map_err(|because| not_admitted(connection, because))?;
 
-    recording.asks(Asked {
-        target: target.clone(),
-        headers: live.policy.looks_at_headers().then(|| request.headers().clone()),
-        upgrade: switches.then_some(headers::WEBSOCKET),
-        source: connection.peer.address.ip(),
-    });
+    let headers = live.policy.looks_at_headers().then(|| request.headers().clone());
     let said = Said {
         identity: &client.headers,
         connection: &connection.headers,
         host: host.as_deref().unwrap_or_else(|| worker.backend.authority()),
         request_id: recording.request_id(),
         trace: recording.onward(),
-        trusted: live.trusted_proxies.iter().any(|network| network.contains(connection.headers.peer())),
     };
-    let custom = &live.identity_headers.custom;
-    headers::rewrite(request, custom, &said);
+    headers::set(request, wishes, &said);
     if switches {
         headers::switch(request.headers_mut());
     }
-    *request.uri_mut() = target.into_uri();
-    let custom = headers::custom_of_trailers(request, custom);
-    Ok((entry, custom))
+    *request.uri_mut() = target.clone().into_uri();
+    recording.asks(Asked {
+        target,
+        host,
+        headers,
+        upgrade: switches.then_some(headers::WEBSOCKET),
+        source: connection.peer.address.ip(),
+    });
+    let own = headers::own_of_trailers(request, &live.stripped_of_trailers);
+    Ok((entry, own))
+}
+
+/// Strips what the client may not say, so that what is judged is what is forwarded.
+fn strip(connection: &Connection, request: &mut Request<Incoming>, live: &Live) -> Wishes {
+    let peer = connection.headers.peer();
+    let trusted = live.trusted_proxies.iter().any(|network| network.contains(peer));
+    headers::strip(request, &live.identity_headers.stripped, trusted)
 }
 
 /// What is asked, in its one reading.
-fn read(
-    request: &Request<Incoming>,
-    rules: target::Rules,
-) -> Result<(Target, Option<Cow<'static, str>>), Refusal> {
+fn read(request: &Request<Incoming>, rules: target::Rules) -> Result<(Target, Option<Box<str>>), Refusal> {
     // A tunnel is never built; its target is no path that a rule could name.
     if request.method() == Method::CONNECT {
         return Err(not_permitted(request));
@@ -187,7 +195,7 @@ fn read(
     let target = Target::parse(request.method(), request.uri(), rules).map_err(Refusal::Ambiguous)?;
     let host =
         target::host(request.version(), request.uri(), request.headers()).map_err(Refusal::Ambiguous)?;
-    Ok((target, host.map(|host| Cow::Owned(host.to_owned()))))
+    Ok((target, host.map(Box::from)))
 }
 
 fn not_permitted(request: &Request<Incoming>) -> Refusal {
@@ -238,12 +246,12 @@ async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
-    custom: Option<Arc<Custom>>,
+    own: Option<Arc<[OwnName]>>,
     recording: &mut Recording,
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;
     let (method, path) = (request.method().clone(), request.uri().clone());
-    let sending = pin!(worker.backend.send(admitted, request, custom));
+    let sending = pin!(worker.backend.send(admitted, request, own));
     let outcome = match while_granted(recording, sending).await {
         Some(Ok((outcome, times))) => {
             worker.counters.asked_backend(None);
@@ -265,7 +273,7 @@ async fn forward(
         None => Err(Refusal::NotPermitted { method: method.clone(), path: path.path().to_owned() }),
     };
     if outcome.is_err() {
-        recording.asked(&method, &path, &HeaderMap::new());
+        recording.asked(&method, &path, &HeaderMap::new(), None);
     }
     outcome
 }

@@ -17,7 +17,7 @@
 //!
 //! | layer | modules | knows |
 //! | --- | --- | --- |
-//! | words | [`refusal`], [`diagnostic`], [`document`], [`target`], [`trace_context`], [`leash`], [`token`], [`version`] | nothing of the others |
+//! | words | [`refusal`], [`diagnostic`], [`document`], [`target`], [`client_headers`], [`trace_context`], [`leash`], [`token`], [`version`] | nothing of the others |
 //! | pure | [`identity`], [`policy`], [`config`], [`inject`] | words; no I/O, no clock: time is an argument |
 //! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
 //! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
@@ -37,6 +37,7 @@ pub mod gate;
 pub mod client;
 pub mod identity;
 pub mod target;
+pub mod client_headers;
 pub mod trace_context;
 pub mod policy;
 pub mod admission;

@@ -16,6 +16,7 @@ mod document;
 pub(crate) mod explanation;
 mod hash;
 pub(crate) mod history;
+mod host;
 pub(crate) mod lint;
 mod matching;
 pub(crate) mod matrix;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::client_headers::folds_to;
 use crate::diagnostic::{Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
@@ -46,6 +48,7 @@ pub use condition::Network;
 use condition::Unclear;
 use document::Document;
 pub(crate) use document::Word;
+pub use host::Host;
 pub use mode::{Mode, Permit};
 pub use rights::Rights;
 use rights::{Clients, Holder, Holdings};
@@ -66,6 +69,7 @@ pub struct Policy {
 #[derive(Debug)]
 struct LooksAt {
     headers: Box<[http::HeaderName]>,
+    hosts: bool,
     time: bool,
 }
 
@@ -74,8 +78,11 @@ struct LooksAt {
 pub struct Question<'a> {
     /// Method, path and query.
     pub target: &'a Target,
-    /// The request's headers, for routes with conditions on them.
-    pub headers: &'a http::HeaderMap,
+    /// The host that it names, for routes with conditions on it.
+    pub host: Host<'a>,
+    /// The request's headers as they are forwarded, for routes with conditions on them. Where they are not known, every
+    /// such condition is doubtful.
+    pub headers: Option<&'a http::HeaderMap>,
     /// The address of the peer.
     pub source: IpAddr,
     /// The time at which it is decided.
@@ -245,12 +252,23 @@ impl Policy {
         !self.looks_at.headers.is_empty()
     }
 
-    /// Of these headers those that a route has a condition on.
+    /// Whether any route has a condition on the host.
+    #[must_use]
+    pub const fn looks_at_hosts(&self) -> bool {
+        self.looks_at.hosts
+    }
+
+    /// The headers that routes have conditions on.
+    pub fn header_names(&self) -> impl Iterator<Item = &http::HeaderName> {
+        self.looks_at.headers.iter()
+    }
+
+    /// Of these headers those that a route has a condition on, in every spelling.
     #[must_use]
     pub fn headers_looked_at(&self, headers: &http::HeaderMap) -> http::HeaderMap {
         let mut kept = http::HeaderMap::new();
-        for name in &self.looks_at.headers {
-            for value in headers.get_all(name) {
+        for (name, value) in headers {
+            if self.header_names().any(|looked_at| folds_to(name.as_str(), looked_at.as_str())) {
                 kept.append(name, value.clone());
             }
         }

@@ -338,7 +338,8 @@ pub fn host<'a>(
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name or an address, no user, no zone, nothing encoded.
-fn is_host(text: &str) -> bool {
+#[must_use]
+pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let Some((address, after)) = rest.split_once(']') else { return false };

@@ -256,6 +256,12 @@ pub const KEYS: &[Key] = &[
         "",
         "Headers of your own, each with what it says of the client: {X-Client-Name: common_name}",
     ),
+    key(
+        "identity_headers.strip",
+        "LIST",
+        "[]",
+        "Names that are taken off the client's requests beside the listed ones; `*` ends a family: [X-Acme-*]",
+    ),
     key("admin.listen", "ADDRESS", "127.0.0.1:9901", "Address and port of the admin listener"),
     key(
         "admin.token_file",

@@ -19,7 +19,9 @@ use crate::target::Target;
 pub struct Asked {
     /// The method, the path and the query, as they were judged.
     pub target: Target,
-    /// The request's headers; only under a policy that looks at them.
+    /// The host that it names.
+    pub host: Option<Box<str>>,
+    /// The request's headers as they were judged; only under a policy that looks at them.
     pub headers: Option<HeaderMap>,
     /// The protocol that it may switch to.
     pub upgrade: Option<&'static str>,
@@ -30,10 +32,11 @@ pub struct Asked {
 impl Asked {
     /// Whether it would be permitted now, as far as is known of it.
     fn is_permitted(&self, live: &Live, rights: &Rights, now: Timestamp) -> bool {
-        let none = HeaderMap::new();
         let question = Question {
             target: &self.target,
-            headers: self.headers.as_ref().unwrap_or(&none),
+            host: self.host.as_deref().into(),
+            // A policy that came later may look at what was not kept: to it, all conditions on headers are doubtful.
+            headers: self.headers.as_ref(),
             source: self.source,
             now,
             upgrade: self.upgrade,

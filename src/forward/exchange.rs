@@ -19,6 +19,7 @@ use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
 use crate::admission::Guards;
+use crate::client_headers::OwnName;
 use crate::unread;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
@@ -29,8 +30,8 @@ pub struct Outgoing {
     /// Whether it comes on a stream of HTTP/2.
     by_stream: bool,
     upload: Option<Arc<Upload>>,
-    /// Names that it may not set beside the built-in ones.
-    custom: Option<Arc<headers::Custom>>,
+    /// Names that its trailers may not have beside the listed ones.
+    own: Option<Arc<[OwnName]>>,
 }
 
 impl Outgoing {
@@ -39,9 +40,9 @@ impl Outgoing {
         body: Incoming,
         version: Version,
         upload: Option<Arc<Upload>>,
-        custom: Option<Arc<headers::Custom>>,
+        own: Option<Arc<[OwnName]>>,
     ) -> Self {
-        Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, custom }
+        Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, own }
     }
 }
 
@@ -138,7 +139,7 @@ impl Body for Outgoing {
         }
         frame.map_ok(|mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
-                headers::strip_trailers(trailers, self.custom.as_deref().unwrap_or_default());
+                headers::strip_trailers(trailers, self.own.as_deref().unwrap_or_default());
             }
             frame
         })

@@ -37,7 +37,9 @@ impl LooksAt {
         let routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
         let headers: HashSet<_> =
             routes.flat_map(|route| &route.headers).map(|header| header.name.clone()).collect();
-        Self { headers: headers.into_iter().collect(), time: whens.any(When::is_about_time) }
+        let mut routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
+        let hosts = routes.any(|route| !route.hosts.is_empty());
+        Self { headers: headers.into_iter().collect(), hosts, time: whens.any(When::is_about_time) }
     }
 }
 

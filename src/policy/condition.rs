@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 
+use crate::client_headers::folds_to;
+
 /// `when:` everything in it must hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct When {
@@ -201,32 +203,94 @@ pub(crate) struct QueryCondition {
     pub(crate) values: Box<[Box<str>]>,
 }
 
+/// What a request says of a parameter or a header.
+enum Reading<'r> {
+    Nothing,
+    /// Once, and everybody reads this value.
+    Once(Cow<'r, [u8]>),
+    /// Two programs may read it differently.
+    Doubtful,
+}
+
+impl Reading<'_> {
+    fn meets(self, values: &[Box<str>], unclear: Unclear) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Once(value) => one_of(values, &value),
+            Self::Doubtful => unclear == Unclear::Met,
+        }
+    }
+}
+
 impl QueryCondition {
     pub(crate) fn holds(&self, query: Option<&str>, unclear: Unclear) -> bool {
-        let query = query.unwrap_or_default();
-        let mut found: Option<Cow<'_, [u8]>> = None;
-        let mut doubtful = false;
+        self.read(query.unwrap_or_default()).meets(&self.values, unclear)
+    }
+
+    fn read<'q>(&self, query: &'q str) -> Reading<'q> {
+        // Some backends end a parameter at `;`, so any of them may begin another one.
+        if has_semicolon(query) {
+            return Reading::Doubtful;
+        }
+        let mut found = Reading::Nothing;
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), value) = (decode(name), decode(value)) else {
-                doubtful = true;
-                continue;
-            };
-            // Some backends end a parameter at `;`, so what follows one may be this parameter or end it.
-            doubtful |= pair.contains(';') && pair.contains(&*self.name);
-            if *name != *self.name.as_bytes() {
+            let Some(name) = decode(name) else { return Reading::Doubtful };
+            if !is_same_parameter(&name, self.name.as_bytes()) {
                 continue;
             }
-            doubtful |= found.is_some()
-                || value.is_none()
-                || value.as_ref().is_some_and(|value| value.contains(&b','));
-            found = value.or(found);
+            let value = decode(value).filter(|value| !value.contains(&b','));
+            found = match (found, value) {
+                (Reading::Nothing, Some(value)) if *name == *self.name.as_bytes() => Reading::Once(value),
+                _ => return Reading::Doubtful,
+            };
         }
-        if doubtful {
-            return unclear == Unclear::Met;
-        }
-        found.is_some_and(|value| one_of(&self.values, &value))
+        found
     }
+}
+
+fn has_semicolon(query: &str) -> bool {
+    query.contains(';') || query.as_bytes().windows(3).any(|escape| escape.eq_ignore_ascii_case(b"%3b"))
+}
+
+/// Whether some backend takes two decoded names for the same parameter. Some do not know case; PHP trims a name and takes
+/// a space, a dot and an unclosed `[` for `_`; PHP, Rack and Express make a list or a map of what has brackets.
+pub(crate) fn is_same_parameter(one: &[u8], other: &[u8]) -> bool {
+    if one == other {
+        return true;
+    }
+    let (one, other) = (caseless(trimmed(one)), caseless(trimmed(other)));
+    outside_brackets(&one) == outside_brackets(&other) || of_php(&one).eq(of_php(&other))
+}
+
+/// Without the space around it, and without a `?` before it: some take a second `?` for the query's beginning.
+fn trimmed(name: &[u8]) -> &[u8] {
+    let start = name.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == b'?').count();
+    name.get(start..).unwrap_or_default().trim_ascii_end()
+}
+
+fn caseless(name: &[u8]) -> Cow<'_, [u8]> {
+    if !name.is_ascii() {
+        // Both, because there are letters that only one of them changes.
+        let text = String::from_utf8_lossy(name).to_uppercase().to_lowercase();
+        return Cow::Owned(text.into_bytes());
+    }
+    match name.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    }
+}
+
+fn outside_brackets(name: &[u8]) -> &[u8] {
+    let is_bracket = |byte: &u8| matches!(byte, b'[' | b']');
+    let start = name.iter().take_while(|byte| is_bracket(byte)).count();
+    let name = name.get(start..).unwrap_or_default();
+    let end = name.iter().position(|byte| is_bracket(byte)).unwrap_or(name.len());
+    name.get(..end).unwrap_or_default()
+}
+
+fn of_php(name: &[u8]) -> impl Iterator<Item = u8> {
+    name.iter().map(|byte| if matches!(byte, b' ' | b'.' | b'[') { b'_' } else { *byte })
 }
 
 /// One header, present once, with one of these values.
@@ -238,15 +302,28 @@ pub(crate) struct HeaderCondition {
 }
 
 impl HeaderCondition {
-    pub(crate) fn holds(&self, headers: &HeaderMap, unclear: Unclear) -> bool {
-        let mut values = headers.get_all(&self.name).iter();
-        let Some(value) = values.next() else { return false };
-        let value = value.as_bytes();
-        // HTTP/2 carries spaces around a value, which whoever reads HTTP/1.1 takes off.
-        if values.next().is_some() || value.contains(&b',') || value.trim_ascii() != value {
-            return unclear == Unclear::Met;
+    /// `None` stands for headers that are not known, of which nothing is certain.
+    pub(crate) fn holds(&self, headers: Option<&HeaderMap>, unclear: Unclear) -> bool {
+        let reading = headers.map_or(Reading::Doubtful, |headers| self.read(headers));
+        reading.meets(&self.values, unclear)
+    }
+
+    fn read<'h>(&self, headers: &'h HeaderMap) -> Reading<'h> {
+        let mut found = Reading::Nothing;
+        for (name, value) in headers {
+            // CGI, WSGI, PHP and Rack read `X_Mode` and `X-Mode` as one variable.
+            if !folds_to(name.as_str(), self.name.as_str()) {
+                continue;
+            }
+            let value = value.as_bytes();
+            // HTTP/2 carries spaces around a value, which whoever reads HTTP/1.1 takes off.
+            let is_one = !value.contains(&b',') && value.trim_ascii() == value;
+            found = match found {
+                Reading::Nothing if is_one && *name == self.name => Reading::Once(Cow::Borrowed(value)),
+                _ => return Reading::Doubtful,
+            };
         }
-        one_of(&self.values, value)
+        found
     }
 }
 
@@ -345,11 +422,14 @@ mod tests {
             "f%6Frmat=c%73v",
             "format=a+b",
             "format=a%20b",
-            "x=%zz;&format=csv",
+            "x=%zz&format=csv",
+            "x[format]=xml&format=csv",
+            "reformat=xml&format=csv",
+            "x=format&format=csv",
         ] {
             assert_eq!(holds(query), (true, true), "{query}");
         }
-        for query in ["", "format=xml", "format", "Format=csv", "format=csv%00"] {
+        for query in ["", "format=xml", "format", "for_mat=csv", "x[format]=csv", "format=csv%00"] {
             assert_eq!(holds(query), (false, false), "{query}");
         }
         for query in [
@@ -359,9 +439,32 @@ mod tests {
             "format=%zz",
             "x=1;format=xml&format=csv",
             "%zz=1&format=csv",
+            "format=csv&x=1;f%6Frmat=xml",
+            "format=csv&x=%3bformat=xml",
+            "format=csv&a=%3B",
+            "Format=csv",
+            "format=csv&FORMAT=xml",
+            "format=csv&format%20=xml",
+            "format=csv&+format=xml",
+            "format=csv&%09format=xml",
+            "format=csv&format[]=xml",
+            "format=csv&format%5B0%5D=xml",
+            "format=csv&[format]=xml",
+            "format=csv&]format=xml",
+            "format=csv&?format=xml",
+            "format[]=csv",
         ] {
             assert_eq!(holds(query), (false, true), "{query}");
         }
+        let named = QueryCondition { name: "a_b".into(), values: Box::new(["1".into()]) };
+        for other in ["a.b=2", "a+b=2", "a%20b=2", "a[b=2", "A_B=2", "a_b[]=2", " a_b=2"] {
+            let query = format!("a_b=1&{other}");
+            assert!(!named.holds(Some(&query), Unclear::Unmet), "{query}");
+            assert!(named.holds(Some(other), Unclear::Met), "{other}");
+        }
+        // Letters that have the same capital.
+        let named = QueryCondition { name: "gr\u{f6}\u{df}e".into(), values: Box::new(["1".into()]) };
+        assert!(named.holds(Some("GR%C3%96SSE=2"), Unclear::Met));
     }
 
     /// Case 49.
@@ -374,7 +477,7 @@ mod tests {
             for value in values {
                 headers.append("X-Mode", HeaderValue::from_static(value));
             }
-            (condition.holds(&headers, Unclear::Unmet), condition.holds(&headers, Unclear::Met))
+            (condition.holds(Some(&headers), Unclear::Unmet), condition.holds(Some(&headers), Unclear::Met))
         };
         assert_eq!(holds(&["batch"]), (true, true));
         assert_eq!(holds(&[]), (false, false));
@@ -383,5 +486,13 @@ mod tests {
         assert_eq!(holds(&["batch, live"]), (false, true));
         assert_eq!(holds(&[" batch"]), (false, true));
         assert_eq!(holds(&["live\t"]), (false, true));
+        for name in ["x_mode", "x.mode", "x~mode"] {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("live"))]);
+            assert!(condition.holds(Some(&headers), Unclear::Met), "{name} alone");
+            headers.insert("x-mode", HeaderValue::from_static("batch"));
+            assert!(!condition.holds(Some(&headers), Unclear::Unmet), "{name} beside it");
+        }
+        assert!(condition.holds(None, Unclear::Met) && !condition.holds(None, Unclear::Unmet));
     }
 }

@@ -8,6 +8,7 @@
 //! A certificate is any set of values here: that an authority would not issue some of them together is not known. Weekly
 //! windows are followed for a year and a bit.
 
+mod authority;
 mod bound;
 mod keys;
 mod language;

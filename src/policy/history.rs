@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::host::Host;
 use super::matching::spelled;
 use super::trial::NOWHERE;
 use super::{Policy, Question, Rights};
@@ -156,7 +157,14 @@ pub(crate) fn replay(events: impl Iterator<Item = Event>, policy: &Policy) -> (u
         let rights = known.entry(attributes).or_insert_with_key(|attributes| {
             policy.rights(&Identity::of_attributes(attributes.iter().cloned()))
         });
-        let question = Question { target: &target, headers: &headers, source, now: time, upgrade: None };
+        let question = Question {
+            target: &target,
+            host: Host::Unrecorded,
+            headers: Some(&headers),
+            source,
+            now: time,
+            upgrade: None,
+        };
         let verdict = policy.authorize(rights, &question);
         if verdict.is_ok() == allowed {
             same += 1;

@@ -163,7 +163,7 @@ fn covers(wide: &Route, narrow: &Route) -> bool {
         false => !narrow.path.rest && wide.path.segments.len() == narrow.path.segments.len(),
     };
     let mut pairs = wide.path.segments.iter().zip(&narrow.path.segments);
-    let is_free = wide.query.is_empty() && wide.headers.is_empty();
+    let is_free = !wide.is_conditional();
     methods && lengths && is_free && pairs.all(|(wide, narrow)| segment_covers(wide, narrow))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::check::Set;
 use super::condition::{Unclear, When};
 use super::hash::Fast;
+use super::host;
 use super::matching::{Alternative, Test, bind, values};
 use super::route::Variable;
 use super::trie::{Entry, Tail, Trie};
@@ -196,7 +197,8 @@ impl Holder {
                 Some((_, text)) => question.target.segments().nth(*index) == Some(text.as_bytes()),
                 None => unclear == Unclear::Met,
             }
-        }) && tail.query.iter().all(|condition| condition.holds(question.target.query(), unclear))
+        }) && host::holds(&tail.hosts, question.host, unclear)
+            && tail.query.iter().all(|condition| condition.holds(question.target.query(), unclear))
             && tail.headers.iter().all(|condition| condition.holds(question.headers, unclear))
     }
 }

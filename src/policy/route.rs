@@ -5,6 +5,7 @@ use std::fmt;
 use http::Method;
 
 use super::condition::{HeaderCondition, QueryCondition};
+use super::host::HostPattern;
 use super::pattern::{Malformed, is_capture_name};
 use crate::diagnostic::Place;
 use crate::identity::Attribute;
@@ -17,6 +18,8 @@ pub(crate) struct Route {
     pub(crate) place: Place,
     pub(crate) methods: Methods,
     pub(crate) path: Path,
+    /// One of which the request must name; empty for any.
+    pub(crate) hosts: Box<[HostPattern]>,
     pub(crate) query: Box<[QueryCondition]>,
     pub(crate) headers: Box<[HeaderCondition]>,
     /// Whether it also permits the switch to WebSocket.
@@ -333,7 +336,7 @@ impl Route {
     }
 
     pub(crate) fn is_conditional(&self) -> bool {
-        !self.query.is_empty() || !self.headers.is_empty()
+        !self.hosts.is_empty() || !self.query.is_empty() || !self.headers.is_empty()
     }
 }
 

@@ -139,6 +139,7 @@ fn route() -> Value {
                 "additionalProperties": false,
                 "properties": {
                     "route": text,
+                    "hosts": shown(&one_or_more(&host()), "Hosts that the request may name, in every protocol and without case. `*` matches within a label, `**` across labels; a host without a port means any port.", &json!(["shop.example", "*.shop.example:8443"])),
                     "query": shown(&values, "Parameters that must be there exactly once, with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
                     "headers": shown(&values, "Headers that must be there exactly once, with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
                     "upgrade": shown(&json!({ "const": "websocket" }), "Also permits the switch to WebSocket, after which no request is judged any more.", &json!("websocket")),
@@ -146,6 +147,11 @@ fn route() -> Value {
             },
         ],
     })
+}
+
+/// A host of a route: a name with or without wildcards, or an IPv6 address, and perhaps a port.
+fn host() -> Value {
+    json!({ "type": "string", "pattern": "^([A-Za-z0-9._~*-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$" })
 }
 
 /// `when`, as it stands in an entry.
@@ -235,6 +241,14 @@ fn circumstances() -> Map<String, Value> {
     let websocket = json!({ "const": "websocket" });
     let properties = [
         ("name", shown(&text, "What the test shows, in words.", &json!("readers only read"))),
+        (
+            "host",
+            shown(
+                &text,
+                "The host that the request names; none where nothing is said.",
+                &json!("shop.example"),
+            ),
+        ),
         ("headers", shown(&headers, "Headers of the request.", &json!({ "X-Mode": "batch" }))),
         (
             "upgrade",

@@ -58,11 +58,19 @@ struct Asked {
     source: &'static str,
     now: String,
     upgrade: Option<&'static str>,
+    host: Option<&'static str>,
 }
 
 fn ask(request: &str) -> Asked {
     let request = request.to_owned();
-    Asked { request, headers: HeaderMap::new(), source: "192.0.2.1", now: NOW.to_owned(), upgrade: None }
+    Asked {
+        request,
+        host: Some("shop.example"),
+        headers: HeaderMap::new(),
+        source: "192.0.2.1",
+        now: NOW.to_owned(),
+        upgrade: None,
+    }
 }
 
 impl Asked {
@@ -72,12 +80,18 @@ impl Asked {
             &policy.rights(who),
             &Question {
                 target: &target,
-                headers: &self.headers,
+                host: self.host.into(),
+                headers: Some(&self.headers),
                 source: self.source.parse().unwrap(),
                 now: self.now.parse().unwrap(),
                 upgrade: self.upgrade,
             },
         )
+    }
+
+    fn host(mut self, host: Option<&'static str>) -> Self {
+        self.host = host;
+        self
     }
 
     fn header(mut self, name: &'static str, value: &'static str) -> Self {

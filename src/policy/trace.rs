@@ -2,6 +2,7 @@
 //! did. Slow and plain; the proxy decides by [`Policy`](super::Policy), and tests hold the two against each other.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 
 use jiff::Timestamp;
 
@@ -9,6 +10,7 @@ use super::Question;
 use super::check::{Client, Deny, Member, Model};
 use super::condition::{Unclear, When};
 use super::document::Word;
+use super::host::{self, Host};
 use super::matching::{Alternative, Test, bind, values};
 use super::route::{Path, Route, Segment, Variable};
 use crate::diagnostic::Place;
@@ -145,6 +147,7 @@ impl<'m, 'q> Reading<'m, 'q> {
         let bound = |variable: &Variable| bind(alternatives.unwrap_or_default(), self.identity, variable);
         route.methods.contains(self.question.target.method())
             && self.fits_path(&route.path, bound, unclear)
+            && host::holds(&route.hosts, self.question.host, unclear)
             && route.query.iter().all(|condition| condition.holds(self.question.target.query(), unclear))
             && route.headers.iter().all(|condition| condition.holds(self.question.headers, unclear))
     }
@@ -233,6 +236,15 @@ impl<'m, 'q> Reading<'m, 'q> {
     }
 
     fn unmet(self, route: &Route) -> Option<String> {
+        if !host::holds(&route.hosts, self.question.host, Unclear::Unmet) {
+            let hosts = either(route.hosts.iter());
+            return Some(match self.question.host {
+                Host::Named(host) => format!("the host is `{host}`, not {hosts}"),
+                Host::Absent | Host::Unrecorded => {
+                    format!("the request names no host, and {hosts} is asked for")
+                }
+            });
+        }
         let query = route
             .query
             .iter()
@@ -241,17 +253,17 @@ impl<'m, 'q> Reading<'m, 'q> {
             return Some(format!(
                 "the query's `{}` is not, exactly once, {}",
                 condition.name,
-                either(&condition.values)
+                either(condition.values.iter())
             ));
         }
         let header =
             route.headers.iter().find(|condition| !condition.holds(self.question.headers, Unclear::Unmet))?;
-        Some(format!("the header `{}` is not, exactly once, {}", header.name, either(&header.values)))
+        Some(format!("the header `{}` is not, exactly once, {}", header.name, either(header.values.iter())))
     }
 }
 
-fn either(values: &[Box<str>]) -> String {
-    let values: Vec<String> = values.iter().take(5).map(|value| format!("`{value}`")).collect();
+fn either(values: impl Iterator<Item = impl Display>) -> String {
+    let values: Vec<String> = values.take(5).map(|value| format!("`{value}`")).collect();
     values.join(" or ")
 }
 

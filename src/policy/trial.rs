@@ -9,6 +9,7 @@ use super::document::{Case, ClientOf, Expectation, Word};
 use super::route::Route;
 use super::trace::Reading;
 use super::{Policy, Question};
+use crate::client_headers;
 use crate::diagnostic::Diagnostic;
 use crate::identity::Identity;
 use crate::target::Target;
@@ -92,9 +93,13 @@ impl<'m> Asked<'m, '_> {
     }
 
     fn ask(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
+        // As the proxy does: what is stripped is not judged.
+        let mut headers = self.case.headers.clone();
+        client_headers::strip(&mut headers, &[], false);
         let question = Question {
             target,
-            headers: &self.case.headers,
+            host: self.case.host.as_deref().into(),
+            headers: Some(&headers),
             source: self.case.source.unwrap_or(NOWHERE),
             now: self.case.at.unwrap_or(self.now),
             upgrade: self.case.upgrade.then_some("websocket"),

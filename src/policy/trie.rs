@@ -7,6 +7,7 @@ use http::Method;
 
 use super::condition::{HeaderCondition, QueryCondition};
 use super::hash::Fast;
+use super::host::HostPattern;
 use super::route::{Glob, KNOWN, Methods, Route, Segment, Variable, known};
 use crate::target::Segments;
 
@@ -32,6 +33,7 @@ pub(super) struct Entry {
 pub(super) struct Tail {
     /// Segments, by number, that must be what the client's certificate gives to a name.
     pub(super) variables: Box<[(usize, Variable)]>,
+    pub(super) hosts: Box<[HostPattern]>,
     pub(super) query: Box<[QueryCondition]>,
     pub(super) headers: Box<[HeaderCondition]>,
     pub(super) upgrade: bool,
@@ -270,8 +272,8 @@ impl Builder {
         if variables.is_empty() && !route.is_conditional() && !route.upgrade {
             return NO_TAIL;
         }
-        let (query, headers) = (route.query.clone(), route.headers.clone());
-        self.tails.push(Tail { variables, query, headers, upgrade: route.upgrade });
+        let (hosts, query, headers) = (route.hosts.clone(), route.query.clone(), route.headers.clone());
+        self.tails.push(Tail { variables, hosts, query, headers, upgrade: route.upgrade });
         u32::try_from(self.tails.len() - 1).unwrap_or(NO_TAIL)
     }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::Question;
 use super::check::{Client, Deny, Model};
 use super::condition::When;
+use super::host::Host;
 use super::matching::Alternative;
 use super::route::{Route, Segment};
 use super::trace::{Finding, Reading, line};
@@ -33,7 +34,8 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> 
     let (headers, nobody) = (HeaderMap::new(), Identity::of_attributes([]));
     let question = Question {
         target,
-        headers: &headers,
+        host: Host::Absent,
+        headers: Some(&headers),
         source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         now: Timestamp::UNIX_EPOCH,
         upgrade: None,
@@ -103,6 +105,10 @@ pub(super) fn conditions(client: &Client, route: &Route) -> Vec<String> {
         if let Segment::Client(variable) = segment {
             conditions.push(format!("the path's `{segment}` is the certificate's `{}`", variable.name()));
         }
+    }
+    if !route.hosts.is_empty() {
+        let hosts: Vec<String> = route.hosts.iter().map(|host| format!("`{host}`")).collect();
+        conditions.push(format!("the host is {}", hosts.join(" or ")));
     }
     let listed = |values: &[Box<str>]| {
         values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or ")

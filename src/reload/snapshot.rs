@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::contents::{Contents, Held, KeyPairHeld, digest_of};
+use crate::client_headers::OwnName;
 use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::Diagnostic;
 use crate::forward;
@@ -80,6 +81,7 @@ pub(super) fn build(
     warnings.extend(server_expiries.iter().filter_map(|(expiry, named)| {
         expiry.warning(moment.now).map(|warning| warning.at(named.place.clone()))
     }));
+    let stripped_of_trailers = stripped_of_trailers(config, &policy);
     let live = Live {
         generation: moment.generation,
         policy,
@@ -96,11 +98,17 @@ pub(super) fn build(
         paths: config.paths,
         trusted_proxies: config.trusted_proxies.clone(),
         identity_headers: config.identity_headers.clone(),
+        stripped_of_trailers,
         keeps_records: config.audit != Destination::None,
         admin_token,
         drain_timeout: config.drain_timeout,
     };
     Ok((live, warnings))
+}
+
+fn stripped_of_trailers(config: &Config, policy: &Policy) -> Arc<[OwnName]> {
+    let judged = policy.header_names().map(OwnName::of);
+    config.identity_headers.stripped.iter().cloned().chain(judged).collect()
 }
 
 fn token(named: &Located<PathBuf>, held: Held<Vec<u8>>) -> Result<Token, Vec<Diagnostic>> {

@@ -155,10 +155,12 @@ impl Recording {
         }
     }
 
-    /// It is going to be refused, and asked this. Of the headers those are kept that the policy looks at.
-    pub fn asked(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap) {
-        let headers = self.connection.worker.live.load().policy.headers_looked_at(headers);
-        self.asked = Some(Box::new(telemetry::Asked::of(method, uri, headers)));
+    /// It is going to be refused, and asked this. Of the headers and the host that is kept which the policy looks at.
+    pub fn asked(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, host: Option<&str>) {
+        let live = self.connection.worker.live.load();
+        let headers = live.policy.headers_looked_at(headers);
+        let host = host.filter(|_| live.policy.looks_at_hosts());
+        self.asked = Some(Box::new(telemetry::Asked::of(method, uri, headers, host)));
     }
 
     /// It goes to the backend, and is judged again for as long as that lasts.

@@ -65,6 +65,8 @@ pub struct Asked {
     pub query: Option<Box<str>>,
     /// The headers that the policy looks at, and no others.
     pub headers: HeaderMap,
+    /// The host that it names, where the policy looks at it.
+    pub host: Option<Box<str>>,
     /// Something of it was too long to be kept.
     pub is_cut: bool,
 }
@@ -72,7 +74,7 @@ pub struct Asked {
 impl Asked {
     /// What is kept of a request.
     #[must_use]
-    pub fn of(method: &Method, uri: &Uri, headers: HeaderMap) -> Self {
+    pub fn of(method: &Method, uri: &Uri, headers: HeaderMap, host: Option<&str>) -> Self {
         let path = cut(uri.path());
         let query = uri.query().filter(|query| query.len() <= LONGEST_QUERY);
         let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -85,6 +87,8 @@ impl Asked {
             path: path.into(),
             query: query.map(Box::from),
             headers: if size > LONGEST_QUERY { HeaderMap::new() } else { headers },
+            // A host that has one reading is no longer than a name of DNS and a port.
+            host: host.map(Box::from),
             is_cut,
         }
     }
@@ -164,7 +168,7 @@ mod tests {
             generation: 1,
             client: None,
             chain: None,
-            request: Asked::of(&Method::GET, &uri, HeaderMap::new()),
+            request: Asked::of(&Method::GET, &uri, HeaderMap::new(), None),
             reason,
             detail: "".into(),
             rule: None,
@@ -192,7 +196,8 @@ mod tests {
     #[test]
     fn what_is_long_is_not_kept_whole_and_says_so() {
         let long = "x".repeat(10_000);
-        let of = |path: &str, headers: HeaderMap| Asked::of(&Method::GET, &path.parse().unwrap(), headers);
+        let of =
+            |path: &str, headers: HeaderMap| Asked::of(&Method::GET, &path.parse().unwrap(), headers, None);
         let path = of(&format!("/{long}"), HeaderMap::new());
         assert!(path.is_cut && path.path.len() <= 1_024, "{}", path.path.len());
         let query = of(&format!("/?{long}"), HeaderMap::new());

@@ -22,8 +22,8 @@ use sidegate::admission::Admission;
 use sidegate::client::{Peer, Verdicts};
 use sidegate::connection::lines::Lines;
 use sidegate::demo::pki;
-use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, rewrite};
-use sidegate::policy::{Policy, Question};
+use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
+use sidegate::policy::{Host, Policy, Question};
 use sidegate::refusal::{Reader, Refusal};
 use sidegate::reload::Origin;
 use sidegate::target::{self, Target};
@@ -135,7 +135,8 @@ fn decide(workload: Workload) {
     let headers = HeaderMap::new();
     let question = Question {
         target: &target,
-        headers: &headers,
+        host: Host::Named("shop.example"),
+        headers: Some(&headers),
         source: [192, 0, 2, 1].into(),
         now: Timestamp::UNIX_EPOCH,
         upgrade: None,
@@ -147,8 +148,13 @@ fn decide(workload: Workload) {
 
 /// Strips what a client may not say, and says what Sidegate does.
 fn headers() {
-    let settings =
-        IdentitySettings { client_cert: true, client_cert_chain: false, xfcc: true, custom: [].into() };
+    let settings = IdentitySettings {
+        client_cert: true,
+        client_cert_chain: false,
+        xfcc: true,
+        custom: [].into(),
+        stripped: [].into(),
+    };
     let certificate = CertificateDer::from(vec![0x30; 500]);
     let identity = IdentityHeaders::of(&settings, &workload::identity(1), &[certificate]);
     let connection = ConnectionHeaders::of([192, 0, 2, 1].into());
@@ -158,15 +164,17 @@ fn headers() {
         host: "events.shop.example",
         request_id: REQUEST_ID,
         trace: None,
-        trusted: false,
     };
     for _ in 0..TIMES {
         let mut request = Request::get(PATH);
         for (name, value) in HEAD {
             request = request.header(name, value);
         }
-        let mut request = request.body(()).unwrap();
-        counted(|| rewrite(black_box(&mut request), &settings.custom, &said));
+        let mut request = request.body(String::new()).unwrap();
+        counted(|| {
+            let wishes = strip(black_box(&mut request), &settings.stripped, false);
+            set(&mut request, wishes, &said);
+        });
         assert_eq!(request.headers()["x-request-id"], REQUEST_ID);
     }
 }

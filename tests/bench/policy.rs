@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use jiff::Timestamp;
-use sidegate::policy::{Policy, Question};
+use sidegate::policy::{Host, Policy, Question};
 use sidegate::target::Target;
 
 use workload::{WORKLOADS, Workload};
@@ -26,7 +26,8 @@ fn decide(criterion: &mut Criterion) {
             let target: Target = format!("GET {}/42", workload::resource(rule)).parse().unwrap();
             let question = Question {
                 target: &target,
-                headers: &headers,
+                host: Host::Named("shop.example"),
+                headers: Some(&headers),
                 source: [192, 0, 2, 1].into(),
                 now: Timestamp::UNIX_EPOCH,
                 upgrade: None,

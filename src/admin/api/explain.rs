@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::body::{Answer, json as answered};
 use super::Desk;
+use crate::client_headers;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::{Attribute, Identity, Unauthenticated, judge};
 use crate::live::Live;
@@ -22,7 +24,7 @@ use crate::policy::lint::lint;
 use crate::policy::trace::Reading;
 use crate::policy::trial::{NOWHERE, trace};
 use crate::policy::{self, Model, Policy};
-use crate::target::{Rules, Target};
+use crate::target::{Rules, Target, is_host};
 
 /// A question.
 #[derive(Debug, Deserialize)]
@@ -39,6 +41,9 @@ pub(super) struct Asked {
     method: Option<String>,
     #[serde(default)]
     path: Option<String>,
+    /// The host that it names.
+    #[serde(default)]
+    host: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -57,6 +62,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) request: String,
+    pub(super) host: Option<String>,
+    /// As they are judged: after what a client may not say was stripped.
     pub(super) headers: HeaderMap,
     pub(super) source: IpAddr,
     pub(super) now: Timestamp,
@@ -78,7 +85,8 @@ pub(super) fn explained(
         .map_err(|flaw| format!("`{}` is never judged: {flaw}", question.request))?;
     let asked = policy::Question {
         target: &target,
-        headers: &question.headers,
+        host: question.host.as_deref().into(),
+        headers: Some(&question.headers),
         source: question.source,
         now: question.now,
         upgrade: question.upgrade.as_deref(),
@@ -159,7 +167,11 @@ impl Asked {
         let (method, path) = (self.method.as_deref()?, self.path.as_deref()?);
         let question = Question {
             request: format!("{method} {path}"),
-            headers: match headers(&self.headers) {
+            host: match host(self.host.as_deref()) {
+                Ok(host) => host,
+                Err(why) => return Some(Err(why)),
+            },
+            headers: match headers(&self.headers, live) {
                 Ok(headers) => headers,
                 Err(why) => return Some(Err(why)),
             },
@@ -194,13 +206,27 @@ fn told(problem: &Diagnostic) -> String {
     }
 }
 
-fn headers(written: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
+fn host(written: Option<&str>) -> Result<Option<String>, String> {
+    let Some(text) = written.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    match is_host(text) {
+        true => Ok(Some(text.to_owned())),
+        false => Err(format!(
+            "`{text}` is not the host of a request; write it as clients send it, as in `shop.example:8443`"
+        )),
+    }
+}
+
+fn headers(written: &BTreeMap<String, String>, live: &Live) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in written {
         let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
         let (name, value) = header.ok_or_else(|| format!("`{name}` is no header"))?;
+        if name == HOST {
+            return Err(format!("`{name}` is no header to a policy; name the host in `host`"));
+        }
         headers.append(name, value);
     }
+    client_headers::strip(&mut headers, &live.identity_headers.stripped, false);
     Ok(headers)
 }
 

@@ -107,6 +107,7 @@ fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
     let live = desk.running.live();
     let question = Question {
         request: format!("{method} {}{query}", refused.request.path),
+        host: refused.request.host.as_ref().map(ToString::to_string),
         headers: refused.request.headers.clone(),
         source: refused.source.ip(),
         now: refused.judged_at,

@@ -189,7 +189,8 @@ fn change_json(change: &Change<'_>) -> Value {
             json!({ "name": rule.entry.text, "at": line(&rule.entry.place), "conditions": rule.conditions })
         }),
         "example": {
-            "client": client, "method": request.method.as_str(), "target": request.target(), "headers": headers,
+            "client": client, "method": request.method.as_str(), "target": request.target(),
+            "host": request.host.as_ref().filter(|_| request.host_matters), "headers": headers,
             "source": request.source.to_string(), "time": request.now.to_string(), "websocket": request.upgrade,
         },
     })
@@ -229,6 +230,12 @@ fn example(change: &Change<'_>, direction: &Direction) -> String {
     let client =
         if has.is_empty() { "any client".to_owned() } else { format!("a client with {}", has.join(" and ")) };
     let mut words = format!("{client} {} {} {}", direction.can, request.method, request.target());
+    if request.host_matters {
+        words += &match &request.host {
+            Some(host) => format!(" at the host `{host}`"),
+            None => " without a host".to_owned(),
+        };
+    }
     for (name, value) in request.headers() {
         words += &format!(" with the header `{name}: {value}`");
     }

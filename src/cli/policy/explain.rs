@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use super::{
     FINE, Format, NEGATIVE, Output, address, identity_of_attributes, identity_of_certificate, instant, load,
 };
+use crate::client_headers;
 use crate::diagnostic::{Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::explanation::explanation;
 use crate::policy::trace::{Reading, line};
 use crate::policy::trial::trace;
 use crate::policy::{Denied, Granted, Model, Policy, Question};
-use crate::target::Target;
+use crate::target::{Target, is_host};
 
 /// Say how a request is decided, and by which rules
 ///
@@ -39,6 +40,9 @@ pub struct Explain {
     /// When it is asked [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
+    /// The host that the request names, as `shop.example` or `shop.example:8443`
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
     /// A header of the request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -65,13 +69,17 @@ impl Explain {
             (None, client) => identity_of_attributes(client.as_deref().unwrap_or_default()),
         };
         let identity = identity.map_err(|problem| vec![problem])?;
-        let headers = headers(&self.headers).map_err(|problem| vec![problem])?;
+        let mut headers = headers(&self.headers).map_err(|problem| vec![problem])?;
+        // As the proxy does: what is stripped is not judged.
+        client_headers::strip(&mut headers, &[], false);
+        let host = self.host.as_deref().map(host).transpose().map_err(|problem| vec![problem])?;
         let model = load(&paths)?;
         Ok(Asked {
             policy: Policy::of(model.clone()),
             model,
             identity,
             target,
+            host,
             headers,
             source: address(self.source),
             now: self.at.unwrap_or_else(Timestamp::now),
@@ -93,6 +101,14 @@ pub(super) fn request(words: &[String]) -> Result<(Vec<PathBuf>, Target), Diagno
     Ok((paths.iter().map(PathBuf::from).collect(), target))
 }
 
+fn host(text: &str) -> Result<String, Diagnostic> {
+    match is_host(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Diagnostic::error("bad-host", format!("`{text}` is not the host of a request"))
+            .help("write it as clients send it, such as `shop.example` or `shop.example:8443`")),
+    }
+}
+
 fn headers(written: &[String]) -> Result<HeaderMap, Diagnostic> {
     let mut headers = HeaderMap::new();
     for header in written {
@@ -106,6 +122,10 @@ fn headers(written: &[String]) -> Result<HeaderMap, Diagnostic> {
             return Err(Diagnostic::error("bad-header", format!("`{header}` is not a header"))
                 .help("write `Name: value`"));
         };
+        if name == http::header::HOST {
+            return Err(Diagnostic::error("bad-header", format!("`{header}` names the host of the request"))
+                .help("write it as `--host HOST`, which is judged alike in every protocol"));
+        }
         headers.append(name, value);
     }
     Ok(headers)
@@ -116,6 +136,7 @@ struct Asked {
     policy: Policy,
     identity: Identity,
     target: Target,
+    host: Option<String>,
     headers: HeaderMap,
     source: IpAddr,
     now: Timestamp,
@@ -126,7 +147,8 @@ impl Asked {
     fn answer(&self, format: Format, output: &mut Output<'_>) -> io::Result<u8> {
         let question = Question {
             target: &self.target,
-            headers: &self.headers,
+            host: self.host.as_deref().into(),
+            headers: Some(&self.headers),
             source: self.source,
             now: self.now,
             upgrade: self.upgrade.as_deref(),

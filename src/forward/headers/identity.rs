@@ -10,6 +10,7 @@ use http::header::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
 use super::{CLIENT_CERT, Custom, X_FORWARDED_CLIENT_CERT, value};
+use crate::client_headers::OwnName;
 use crate::identity::{Attribute, Identity};
 
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
@@ -25,6 +26,8 @@ pub struct IdentitySettings {
     pub xfcc: bool,
     /// Names of the user's own, each with the attribute that it carries.
     pub custom: Arc<Custom>,
+    /// Names that are stripped beside the listed ones: those of `custom` and of `strip`.
+    pub stripped: Arc<[OwnName]>,
 }
 
 /// The identity headers of one client, worked out once and shared by all its requests.
@@ -154,6 +157,7 @@ mod tests {
                 client_cert_chain: true,
                 xfcc: false,
                 custom: Arc::new([]),
+                stripped: Arc::new([]),
             };
             let headers = IdentityHeaders::of(&settings, &Identity::of_attributes([]), &chain);
             headers

@@ -143,6 +143,9 @@ fn path(route: &Route) -> String {
     let mut headers: Vec<_> =
         route.headers.iter().map(|condition| (condition.name.as_str(), values(&condition.values))).collect();
     headers.sort();
+    let mut hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
+    hosts.sort();
+    hosts.dedup();
     let (methods, rest, upgrade) = (&route.methods, route.path.rest, route.upgrade);
-    format!("{methods:?}{segments:?}{rest}{query:?}{headers:?}{upgrade}")
+    format!("{methods:?}{segments:?}{rest}{hosts:?}{query:?}{headers:?}{upgrade}")
 }

@@ -1,94 +1,201 @@
 //! What the query and the headers say: of each name nothing, a named value, another value, or two at once.
+//!
+//! Names that some backend takes for one are looked at together, because each of them makes conditions on the others
+//! doubtful.
 
-use std::collections::BTreeMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use http::{HeaderName, HeaderValue};
-
-use super::super::condition::{HeaderCondition, QueryCondition, Unclear};
-use super::request::Said;
+use super::super::condition::{HeaderCondition, QueryCondition, Unclear, is_same_parameter};
+use super::language::TooMuch;
+use super::request::{Said, encode, pairs};
+use crate::client_headers::folds_to;
 
 type Asked<'m, C> = (&'m C, Unclear, bool);
 
+/// More combinations of what names say are not tried for one group of names.
+const MOST_COMBINATIONS: usize = 5_000;
+
 /// A query that meets the conditions with `true` and none with `false`.
-pub(super) fn query(asked: &[Asked<'_, QueryCondition>]) -> Option<Vec<(String, Said)>> {
-    let mut by_name: BTreeMap<&str, Vec<&Asked<'_, QueryCondition>>> = BTreeMap::new();
-    for one in asked {
-        by_name.entry(&one.0.name).or_default().push(one);
-    }
+pub(super) fn query(asked: &[Asked<'_, QueryCondition>]) -> Result<Option<Vec<(String, Said)>>, TooMuch> {
+    let same = |one: &str, other: &str| is_same_parameter(one.as_bytes(), other.as_bytes());
     let mut query = Vec::new();
-    for (name, conditions) in by_name {
-        let said = said(conditions.iter().flat_map(|(condition, ..)| &condition.values), |said| {
-            conditions.iter().all(|(condition, unclear, is)| met(said, &condition.values, *unclear) == *is)
-        })?;
-        query.extend(said.map(|said| (name.to_owned(), said)));
+    for names in groups(asked.iter().map(|(condition, ..)| &*condition.name), same) {
+        let conditions: Vec<_> =
+            asked.iter().filter(|(condition, ..)| names.contains(&&*condition.name)).collect();
+        let fits = |said: &[(String, Said)]| {
+            let text = written(said);
+            conditions.iter().all(|(condition, unclear, is)| condition.holds(Some(&text), *unclear) == *is)
+        };
+        let of = |name: &str| {
+            let own = conditions.iter().filter(|(condition, ..)| *condition.name == *name);
+            choices(own.flat_map(|(condition, ..)| &condition.values))
+        };
+        let names = with_shortened(&names).into_iter().map(|name| (of(&name), name)).collect::<Vec<_>>();
+        let Some(said) = first(&names, fits)? else { return Ok(None) };
+        query.extend(said);
     }
-    Some(query)
+    Ok(Some(query))
 }
 
 /// Headers that meet the conditions with `true` and none with `false`.
-pub(super) fn headers(asked: &[Asked<'_, HeaderCondition>]) -> Option<Vec<(HeaderName, Said)>> {
-    let mut by_name: BTreeMap<&str, Vec<&Asked<'_, HeaderCondition>>> = BTreeMap::new();
-    for one in asked {
-        by_name.entry(one.0.name.as_str()).or_default().push(one);
-    }
+pub(super) fn headers(
+    asked: &[Asked<'_, HeaderCondition>],
+) -> Result<Option<Vec<(HeaderName, Said)>>, TooMuch> {
     let mut headers = Vec::new();
-    for conditions in by_name.into_values() {
-        let Some((condition, ..)) = conditions.first() else { continue };
-        let name = condition.name.clone();
-        let sendable = |said: &Option<Said>| match said {
-            Some(Said::Once(value)) => HeaderValue::from_str(value).is_ok(),
-            _ => true,
-        };
-        let said = said(conditions.iter().flat_map(|(condition, ..)| &condition.values), |said| {
-            sendable(said)
-                && conditions
+    for names in groups(asked.iter().map(|(condition, ..)| condition.name.as_str()), folds_to) {
+        let conditions: Vec<_> =
+            asked.iter().filter(|(condition, ..)| names.contains(&condition.name.as_str())).collect();
+        let fits = |said: &[(HeaderName, Said)]| {
+            sent(said).is_some_and(|sent| {
+                conditions
                     .iter()
-                    .all(|(condition, unclear, is)| met(said, &condition.values, *unclear) == *is)
-        })?;
-        headers.extend(said.map(|said| (name, said)));
+                    .all(|(condition, unclear, is)| condition.holds(Some(&sent), *unclear) == *is)
+            })
+        };
+        let of = |name: &HeaderName| {
+            let own = conditions.iter().filter(|(condition, ..)| condition.name == *name);
+            choices(own.flat_map(|(condition, ..)| &condition.values))
+        };
+        let mut named: Vec<HeaderName> =
+            conditions.iter().map(|(condition, ..)| condition.name.clone()).collect();
+        named.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        named.dedup();
+        let named: Vec<_> = named.into_iter().map(|name| (of(&name), name)).collect();
+        let Some(said) = first(&named, fits)? else { return Ok(None) };
+        headers.extend(said);
     }
-    Some(headers)
+    Ok(Some(headers))
 }
 
-fn said<'m>(
-    values: impl Iterator<Item = &'m Box<str>>,
-    fits: impl Fn(&Option<Said>) -> bool,
-) -> Option<Option<Said>> {
+/// Names in groups of which none has anything to do with another.
+fn groups<'n>(names: impl Iterator<Item = &'n str>, same: impl Fn(&str, &str) -> bool) -> Vec<Vec<&'n str>> {
+    let mut groups: Vec<Vec<&str>> = Vec::new();
+    for name in names {
+        if groups.iter().any(|group| group.contains(&name)) {
+            continue;
+        }
+        let is_near = |group: &Vec<&str>| group.iter().any(|other| same(name, other));
+        let (near, mut far): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_near);
+        far.push(near.into_iter().flatten().chain([name]).collect());
+        groups = far;
+    }
+    groups.sort();
+    groups
+}
+
+/// Names of a group, and, where there are several, what is before their brackets: it may make some of them doubtful
+/// without the others.
+fn with_shortened(names: &[&str]) -> Vec<String> {
+    let whole = names.iter().map(|name| (*name).to_owned());
+    let is_alone = names.len() == 1;
+    let shortened = names.iter().filter_map(|name| name.split_once('[')).filter(|_| !is_alone);
+    let mut all: Vec<String> = whole.chain(shortened.map(|(before, _)| before.to_owned())).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What can be said of a name, as far as conditions with these values tell it apart.
+fn choices<'m>(values: impl Iterator<Item = &'m Box<str>>) -> Vec<Option<Said>> {
     // A value with a comma may be two, and is never believed.
-    let named: Vec<&str> =
+    let mut named: Vec<&str> =
         values.map(|value| &**value).filter(|value| *value != "*" && !value.contains(',')).collect();
+    named.dedup();
     let mut others = std::iter::once("other".to_owned()).chain((2..).map(|number| format!("other{number}")));
     let other = others.find(|other| !named.contains(&other.as_str()));
     let once =
         named.iter().map(|value| (*value).to_owned()).chain(other).map(|value| Some(Said::Once(value)));
-    std::iter::once(None).chain(once).chain([Some(Said::Twice)]).find(|said| fits(said))
+    std::iter::once(None).chain(once).chain([Some(Said::Twice)]).collect()
 }
 
-fn met(said: &Option<Said>, values: &[Box<str>], unclear: Unclear) -> bool {
-    match said {
-        None => false,
-        Some(Said::Twice) => unclear == Unclear::Met,
-        Some(Said::Once(value)) => values.iter().any(|allowed| &**allowed == "*" || **allowed == *value),
+/// The first combination of what the names say that fits.
+fn first<N: Clone>(
+    names: &[(Vec<Option<Said>>, N)],
+    fits: impl Fn(&[(N, Said)]) -> bool,
+) -> Result<Option<Vec<(N, Said)>>, TooMuch> {
+    let all = names.iter().try_fold(1usize, |all, (choices, _)| all.checked_mul(choices.len()));
+    let all = all.unwrap_or(usize::MAX);
+    for number in 0..all.min(MOST_COMBINATIONS) {
+        let mut rest = number;
+        let mut said = Vec::new();
+        for (choices, name) in names {
+            let choice = choices.get(rest % choices.len().max(1)).cloned().flatten();
+            rest /= choices.len().max(1);
+            said.extend(choice.map(|choice| (name.clone(), choice)));
+        }
+        if fits(&said) {
+            return Ok(Some(said));
+        }
     }
+    if all > MOST_COMBINATIONS { Err(TooMuch) } else { Ok(None) }
+}
+
+fn written(said: &[(String, Said)]) -> String {
+    let mut query = String::new();
+    for (name, value) in pairs(said) {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        encode(name.as_bytes(), &mut query);
+        query.push('=');
+        encode(value.as_bytes(), &mut query);
+    }
+    query
+}
+
+/// `None` where a value cannot be sent.
+fn sent(said: &[(HeaderName, Said)]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs(said) {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_str(value).ok()?);
+    }
+    Some(headers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn condition(name: &str) -> QueryCondition {
+        QueryCondition { name: name.into(), values: Box::new(["1".into()]) }
+    }
+
     /// The cells are those of the conditions themselves.
     #[test]
     fn what_is_said_is_met_as_the_proxy_meets_it() {
-        let condition = QueryCondition { name: "q".into(), values: Box::new(["1".into()]) };
+        let q = condition("q");
         for (is, unclear, expected) in [
             (true, Unclear::Unmet, Some(vec![("q".to_owned(), Said::Once("1".to_owned()))])),
             (false, Unclear::Unmet, Some(Vec::new())),
         ] {
-            assert_eq!(query(&[(&condition, unclear, is)]), expected);
+            assert_eq!(query(&[(&q, unclear, is)]), Ok(expected));
         }
-        let twice = query(&[(&condition, Unclear::Unmet, false), (&condition, Unclear::Met, true)]);
-        assert_eq!(twice, Some(vec![("q".to_owned(), Said::Twice)]));
-        assert!(condition.holds(Some("q=x&q=y"), Unclear::Met));
-        assert_eq!(query(&[(&condition, Unclear::Unmet, true), (&condition, Unclear::Met, false)]), None);
+        let twice = query(&[(&q, Unclear::Unmet, false), (&q, Unclear::Met, true)]);
+        assert_eq!(twice, Ok(Some(vec![("q".to_owned(), Said::Twice)])));
+        assert!(q.holds(Some("q=x&q=y"), Unclear::Met));
+        assert_eq!(query(&[(&q, Unclear::Unmet, true), (&q, Unclear::Met, false)]), Ok(None));
+    }
+
+    #[test]
+    fn names_that_are_one_to_some_backend_are_looked_at_together() {
+        let (q, capital) = (condition("q"), condition("Q"));
+        assert_eq!(query(&[(&q, Unclear::Unmet, true), (&capital, Unclear::Unmet, true)]), Ok(None));
+        let one = query(&[(&q, Unclear::Unmet, true), (&capital, Unclear::Met, true)]);
+        assert_eq!(one, Ok(Some(vec![("q".to_owned(), Said::Once("1".to_owned()))])));
+        // `c` makes `c[x` doubtful, and not `c_x`.
+        let (bracket, underscore) = (condition("c[x"), condition("c_x"));
+        let one =
+            query(&[(&bracket, Unclear::Met, true), (&underscore, Unclear::Met, false)]).unwrap().unwrap();
+        assert!(one.iter().all(|(name, _)| name == "c"), "{one:?}");
+        let header = |name: &'static str| HeaderCondition {
+            name: HeaderName::from_static(name),
+            values: Box::new(["1".into()]),
+        };
+        let (dash, underscore) = (header("x-mode"), header("x_mode"));
+        assert_eq!(headers(&[(&dash, Unclear::Unmet, true), (&underscore, Unclear::Unmet, true)]), Ok(None));
+        let one =
+            headers(&[(&dash, Unclear::Unmet, true), (&underscore, Unclear::Met, true)]).unwrap().unwrap();
+        assert_eq!(one, [(HeaderName::from_static("x-mode"), Said::Once("1".to_owned()))]);
     }
 }

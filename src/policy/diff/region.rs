@@ -4,6 +4,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::super::condition::{HeaderCondition, Network, QueryCondition, Unclear};
+use super::authority::Hosts;
 use super::bound::Meeting;
 use super::language::TooMuch;
 use super::moment::{self, Times};
@@ -23,6 +24,7 @@ pub(super) struct Region<'m> {
     paths: Paths<'m>,
     whom: Whom<'m>,
     bounds: Vec<(Bound<'m>, bool)>,
+    hosts: Hosts<'m>,
     query: Vec<(&'m QueryCondition, Unclear, bool)>,
     headers: Vec<(&'m HeaderCondition, Unclear, bool)>,
 }
@@ -38,6 +40,7 @@ impl<'m> Region<'m> {
             paths: Paths::default(),
             whom: Whom::default(),
             bounds: Vec::new(),
+            hosts: Hosts::default(),
             query: Vec::new(),
             headers: Vec::new(),
         }
@@ -56,6 +59,7 @@ impl<'m> Region<'m> {
             Atom::Length { segments, rest } => self.paths.lengths.push((segments, rest, is)),
             Atom::Segment { at, pattern } => self.paths.segments.push((at, pattern, is)),
             Atom::Bound(bound) => self.bounds.push((bound, is)),
+            Atom::Host(hosts, unclear) => self.hosts.asked.push((hosts, unclear, is)),
             Atom::Query(condition, unclear) => self.query.push((condition, unclear, is)),
             Atom::Header(condition, unclear) => self.headers.push((condition, unclear, is)),
         }
@@ -65,8 +69,9 @@ impl<'m> Region<'m> {
     /// A request in it; none if it is empty.
     pub(super) fn request(&self, now: Timestamp) -> Result<Option<Request>, TooMuch> {
         let Some(source) = moment::address(&self.sources) else { return Ok(None) };
-        let Some(query) = parameter::query(&self.query) else { return Ok(None) };
-        let Some(headers) = parameter::headers(&self.headers) else { return Ok(None) };
+        let Some(host) = self.hosts.host()? else { return Ok(None) };
+        let Some(query) = parameter::query(&self.query)? else { return Ok(None) };
+        let Some(headers) = parameter::headers(&self.headers)? else { return Ok(None) };
         let meeting = Meeting { whom: &self.whom, paths: &self.paths, bounds: &self.bounds };
         let Some((attributes, segments)) = meeting.found()? else { return Ok(None) };
         let Some(now) = self.times.instant(now) else { return Ok(None) };
@@ -74,11 +79,13 @@ impl<'m> Region<'m> {
             attributes,
             method: self.method.clone(),
             segments,
+            host,
             query,
             headers,
             source,
             now,
             upgrade: self.upgrade,
+            host_matters: !self.hosts.asked.is_empty(),
             source_matters: !self.sources.is_empty(),
             time_matters: !self.times.is_empty(),
         }))

@@ -24,12 +24,14 @@ pub(crate) struct Request {
     pub(crate) attributes: Vec<(Attribute, String)>,
     pub(crate) method: Method,
     pub(super) segments: Vec<Vec<u8>>,
+    pub(crate) host: Option<String>,
     pub(super) query: Vec<(String, Said)>,
     pub(super) headers: Vec<(HeaderName, Said)>,
     pub(crate) source: IpAddr,
     pub(crate) now: Timestamp,
     pub(crate) upgrade: bool,
-    /// Whether the address, and the time, were chosen and not just taken.
+    /// Whether the host, the address and the time were chosen and not just taken.
+    pub(crate) host_matters: bool,
     pub(crate) source_matters: bool,
     pub(crate) time_matters: bool,
 }
@@ -39,6 +41,7 @@ pub(crate) struct Request {
 pub(super) struct Asked {
     pub(super) identity: Identity,
     pub(super) target: Target,
+    pub(super) host: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) source: IpAddr,
     pub(super) now: Timestamp,
@@ -57,29 +60,19 @@ impl Request {
             target.push('/');
         }
         let mut between = '?';
-        for (name, said) in &self.query {
-            let values: &[&str] = match said {
-                Said::Once(value) => &[value],
-                Said::Twice => &["x", "y"],
-            };
-            for value in values {
-                target.push(between);
-                between = '&';
-                encode(name.as_bytes(), &mut target);
-                target.push('=');
-                encode(value.as_bytes(), &mut target);
-            }
+        for (name, value) in pairs(&self.query) {
+            target.push(between);
+            between = '&';
+            encode(name.as_bytes(), &mut target);
+            target.push('=');
+            encode(value.as_bytes(), &mut target);
         }
         target
     }
 
     /// Each header that it has, as it is sent.
     pub(crate) fn headers(&self) -> Vec<(&str, &str)> {
-        let all = self.headers.iter().flat_map(|(name, said)| match said {
-            Said::Once(value) => vec![(name.as_str(), value.as_str())],
-            Said::Twice => vec![(name.as_str(), "x"), (name.as_str(), "y")],
-        });
-        all.collect()
+        pairs(&self.headers).collect()
     }
 
     /// As policies are asked; none where the proxy would refuse it before it asks.
@@ -91,6 +84,7 @@ impl Request {
         Some(Asked {
             identity: Identity::of_attributes(self.attributes.iter().cloned()),
             target: format!("{} {}", self.method, self.target()).parse().ok()?,
+            host: self.host.clone(),
             headers,
             source: self.source,
             now: self.now,
@@ -110,7 +104,8 @@ impl Asked {
     fn question(&self) -> Question<'_> {
         Question {
             target: &self.target,
-            headers: &self.headers,
+            host: self.host.as_deref().into(),
+            headers: Some(&self.headers),
             source: self.source,
             now: self.now,
             upgrade: self.upgrade.then_some("websocket"),
@@ -118,7 +113,18 @@ impl Asked {
     }
 }
 
-fn encode(bytes: &[u8], out: &mut String) {
+/// Names and values as they are sent.
+pub(super) fn pairs<N: AsRef<str>>(all: &[(N, Said)]) -> impl Iterator<Item = (&str, &str)> {
+    all.iter().flat_map(|(name, said)| {
+        let (first, second) = match said {
+            Said::Once(value) => (value.as_str(), None),
+            Said::Twice => ("x", Some("y")),
+        };
+        std::iter::once(first).chain(second).map(move |value| (name.as_ref(), value))
+    })
+}
+
+pub(super) fn encode(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' => {

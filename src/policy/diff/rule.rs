@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::super::check::{Client, Deny, Model};
 use super::super::condition::{HeaderCondition, Network, QueryCondition, Unclear, Week, When};
 use super::super::document::Word;
+use super::super::host::{self, HostPattern};
 use super::super::matching::{Alternative, Test, bind};
 use super::super::route::{Route, Segment, Variable};
 use super::request::Asked;
@@ -34,6 +35,7 @@ pub(super) enum Atom<'m> {
     Length { segments: usize, rest: bool },
     Segment { at: usize, pattern: &'m Segment },
     Bound(Bound<'m>),
+    Host(&'m [HostPattern], Unclear),
     Query(&'m QueryCondition, Unclear),
     Header(&'m HeaderCondition, Unclear),
 }
@@ -114,6 +116,7 @@ impl<'m> Rule<'m> {
         let tests = self.alternative.into_iter().flat_map(|alternative| alternative.tests.iter());
         atoms.extend(tests.map(Atom::Says));
         atoms.extend(when.into_iter().flat_map(conditions));
+        atoms.extend((!route.hosts.is_empty()).then_some(Atom::Host(&route.hosts, self.unclear)));
         atoms.extend(route.query.iter().map(|condition| Atom::Query(condition, self.unclear)));
         atoms.extend(route.headers.iter().map(|condition| Atom::Header(condition, self.unclear)));
         atoms
@@ -162,8 +165,9 @@ impl Atom<'_> {
                 let text = bind(bound.alternatives, &asked.identity, bound.variable);
                 segment(bound.at).is_some_and(|segment| bound.holds(text.as_deref(), segment))
             }
+            Self::Host(hosts, unclear) => host::holds(hosts, asked.host.as_deref().into(), unclear),
             Self::Query(condition, unclear) => condition.holds(asked.target.query(), unclear),
-            Self::Header(condition, unclear) => condition.holds(&asked.headers, unclear),
+            Self::Header(condition, unclear) => condition.holds(Some(&asked.headers), unclear),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{Word, values};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;
+use crate::target::is_host;
 
 /// One question with its expected answer.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Case {
     pub(crate) client: ClientOf,
     /// `METHOD /path?query`.
     pub(crate) request: Word,
+    /// The host that the request names.
+    pub(crate) host: Option<Box<str>>,
     pub(crate) headers: HeaderMap,
     pub(crate) upgrade: bool,
     pub(crate) at: Option<Timestamp>,
@@ -55,6 +58,7 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Cas
 /// What a single question and a matrix have in common.
 struct Circumstances {
     name: Word,
+    host: Option<Box<str>>,
     headers: HeaderMap,
     upgrade: bool,
     at: Option<Timestamp>,
@@ -65,11 +69,12 @@ fn circumstances(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Cir
     let name = fields.required("name", reader);
     let name = name
         .and_then(|node| reader.name(node).map(|text| Word { text: text.into(), place: reader.place(node) }));
+    let host = fields.optional("host").and_then(|node| host(node, reader));
     let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
     let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
     let at = fields.optional("at").and_then(|node| reader.instant(node));
     let source = fields.optional("source").and_then(|node| address(node, reader));
-    Some(Circumstances { name: name?, headers, upgrade: upgrade.unwrap_or(false), at, source })
+    Some(Circumstances { name: name?, host, headers, upgrade: upgrade.unwrap_or(false), at, source })
 }
 
 fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
@@ -78,6 +83,7 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
         "client",
         "certificate",
         "request",
+        "host",
         "headers",
         "upgrade",
         "at",
@@ -105,7 +111,7 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
 }
 
 fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
-    let keys = ["name", "clients", "requests", "headers", "upgrade", "at", "source", "allow"];
+    let keys = ["name", "clients", "requests", "host", "headers", "upgrade", "at", "source", "allow"];
     let Some(fields) = reader.fields(node, "a test matrix", &keys) else { return };
     let common = circumstances(&fields, reader);
     let mut clients = Vec::new();
@@ -172,9 +178,20 @@ fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>)
 
 impl Circumstances {
     fn case(&self, client: ClientOf, request: Word, expect: Expectation, because: Option<Word>) -> Case {
-        let Self { name, headers, upgrade, at, source } = self;
-        let (name, headers) = (name.clone(), headers.clone());
-        Case { name, client, request, headers, upgrade: *upgrade, at: *at, source: *source, expect, because }
+        let Self { name, host, headers, upgrade, at, source } = self;
+        let (name, host, headers) = (name.clone(), host.clone(), headers.clone());
+        Case {
+            name,
+            client,
+            request,
+            host,
+            headers,
+            upgrade: *upgrade,
+            at: *at,
+            source: *source,
+            expect,
+            because,
+        }
     }
 }
 
@@ -230,9 +247,30 @@ fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
     super::words(node, reader)
 }
 
+/// The host of a request, as clients send it: no pattern.
+fn host(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Box<str>> {
+    let text = reader.name(node)?;
+    if !is_host(text) {
+        let help = "write it as clients send it, such as `shop.example` or `shop.example:8443`".to_owned();
+        reader.error("bad-host", node, format!("`{text}` is not the host of a request"), Some(help));
+        return None;
+    }
+    Some(text.into())
+}
+
 fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, key, value) in reader.entries(node, "`headers`").unwrap_or_default() {
+        if matches!(name.to_ascii_lowercase().as_str(), "host" | ":authority") {
+            let help = "write `host: shop.example` beside `request`".to_owned();
+            reader.error(
+                "bad-header",
+                key,
+                format!("a test names its host by `host`, not by `{name}`"),
+                Some(help),
+            );
+            continue;
+        }
         for value in values(value, reader) {
             match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
                 (Ok(name), Ok(value)) => drop(headers.append(name, value)),

@@ -3,8 +3,10 @@
 use http::HeaderName;
 
 use super::super::condition::{HeaderCondition, QueryCondition};
+use super::super::host::HostPattern;
 use super::super::route::{self, Route};
 use super::{not_empty, report, values};
+use crate::client_headers::{self, Removal};
 use crate::document::{Kind, Node, Reader};
 
 /// One route, or a list of them.
@@ -29,6 +31,7 @@ fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
             place: reader.place(node),
             methods,
             path,
+            hosts: Box::default(),
             query: Box::default(),
             headers: Box::default(),
             upgrade: false,
@@ -41,12 +44,27 @@ fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
 }
 
 fn long_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
-    let fields = reader.fields(node, "a route", &["route", "query", "headers", "upgrade"])?;
+    let fields = reader.fields(node, "a route", &["route", "hosts", "query", "headers", "upgrade"])?;
     let route = fields.required("route", reader).and_then(|node| short_route(node, reader));
+    let hosts = fields.optional("hosts").map(|node| hosts(node, reader)).unwrap_or_default();
     let query = fields.optional("query").map(|node| query(node, reader)).unwrap_or_default();
     let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
     let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
-    Some(Route { query, headers, upgrade: upgrade.unwrap_or(false), ..route? })
+    Some(Route { hosts, query, headers, upgrade: upgrade.unwrap_or(false), ..route? })
+}
+
+fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
+    not_empty(node, reader, "write at least one host, such as `shop.example`, or leave `hosts` out for any");
+    let mut hosts = Vec::new();
+    for item in reader.one_or_more(node) {
+        let Some(text) = reader.name(item) else { continue };
+        match HostPattern::parse(text) {
+            Ok(host) if hosts.contains(&host) => {}
+            Ok(host) => hosts.push(host),
+            Err(malformed) => report(malformed, "bad-host", item, reader),
+        }
+    }
+    hosts.into()
 }
 
 fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
@@ -61,13 +79,11 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
     let mut conditions = Vec::new();
     for (name, key, value) in reader.entries(node, "`headers`").unwrap_or_default() {
         let values = values(value, reader);
+        if let Some((message, help)) = never_judged(name) {
+            reader.error("bad-header", key, message, Some(help.to_owned()));
+            continue;
+        }
         match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) if NEVER_BELIEVED.contains(&name.as_str()) => {
-                let help =
-                    "the proxy removes it; use `match` for who the client is, and the path of the route"
-                        .to_owned();
-                reader.error("bad-header", key, format!("no decision is ever made by `{name}`"), Some(help));
-            }
             Ok(name) => conditions.push(HeaderCondition { name, values }),
             Err(_) => reader.error("bad-header", key, format!("`{name}` is not the name of a header"), None),
         }
@@ -75,20 +91,30 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
     conditions.into()
 }
 
-/// Headers by which a client would say of itself what only its certificate says, or rewrite what was judged.
-const NEVER_BELIEVED: [&str; 14] = [
-    "client-cert",
-    "client-cert-chain",
-    "connection",
-    "forwarded",
-    "x-envoy-original-path",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-prefix",
-    "x-forwarded-uri",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
+/// A message and a help for a header that never reaches the backend as the client sent it, so that a condition on it
+/// would never hold, or would hold for another value than the backend gets.
+pub(super) fn never_judged(name: &str) -> Option<(String, &'static str)> {
+    let removal = match name {
+        ":authority" => Removal::Host,
+        name => client_headers::removal(name)?,
+    };
+    let name = name.to_ascii_lowercase();
+    Some(match removal {
+        Removal::Host => (
+            format!("a host is no header: HTTP/2 names it without `{name}`"),
+            "use `hosts`, which is judged alike in every protocol: `hosts: [shop.example]`",
+        ),
+        Removal::Identity | Removal::Override | Removal::Proxies => (
+            format!("no decision is ever made by `{name}`, which the proxy removes"),
+            "use `match` for who the client is, `source` for its address, `hosts` for the host, and the path of the route",
+        ),
+        Removal::Connection | Removal::Framing => (
+            format!("no decision is ever made by `{name}`, which never goes beyond the connection"),
+            "use a header that is forwarded as the client sent it",
+        ),
+        Removal::Set => (
+            format!("no decision is ever made by `{name}`, which the proxy sets"),
+            "use a header that is forwarded as the client sent it",
+        ),
+    })
+}

@@ -28,7 +28,10 @@ fn values_within(narrow: &Test, wide: &Test) -> bool {
 pub(super) fn covers(wide: &Route, narrow: &Route) -> bool {
     let conditions = wide.query.iter().all(|condition| narrow.query.contains(condition))
         && wide.headers.iter().all(|condition| narrow.headers.contains(condition));
+    let hosts = wide.hosts.is_empty()
+        || (!narrow.hosts.is_empty() && narrow.hosts.iter().all(|host| wide.hosts.contains(host)));
     conditions
+        && hosts
         && narrow.upgrade <= wide.upgrade
         && methods_within(&narrow.methods, &wide.methods)
         && path_within(&narrow.path, &wide.path)

@@ -18,6 +18,7 @@ use written::{Call, Written, call, identity, written};
 /// A call as the policy is asked.
 struct Put {
     target: Target,
+    host: Option<&'static str>,
     headers: HeaderMap,
     source: IpAddr,
     now: Timestamp,
@@ -30,12 +31,13 @@ impl Put {
         let path = if path.is_empty() { "/" } else { &path };
         let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
         let mut headers = HeaderMap::new();
-        for mode in call.modes {
-            headers.append("x-mode", HeaderValue::from_static(mode));
+        for (name, value) in call.modes {
+            headers.append(*name, HeaderValue::from_static(value));
         }
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         Self {
             target: format!("{} {path}{query}", call.method).parse().unwrap(),
+            host: call.host,
             headers,
             source: if call.inside { [10, 1, 1, 1] } else { [192, 0, 2, 1] }.into(),
             now: start + jiff::SignedDuration::from_hours(call.hour),
@@ -44,8 +46,15 @@ impl Put {
     }
 
     fn question(&self) -> Question<'_> {
-        let Self { target, headers, source, now, upgrade } = self;
-        Question { target, headers, source: *source, now: *now, upgrade: *upgrade }
+        let Self { target, host, headers, source, now, upgrade } = self;
+        Question {
+            target,
+            host: (*host).into(),
+            headers: Some(headers),
+            source: *source,
+            now: *now,
+            upgrade: *upgrade,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
-use sidegate::policy::{Policy, Question, Rights};
+use sidegate::policy::{Host, Policy, Question, Rights};
 use sidegate::target::Target;
 
 use workload::{WORKLOADS, Workload, resource, spiffe_id};
@@ -67,7 +67,8 @@ impl Engine for Sidegate {
         let headers = HeaderMap::new();
         let question = Question {
             target,
-            headers: &headers,
+            host: Host::Named("shop.example"),
+        headers: Some(&headers),
             source: [192, 0, 2, 1].into(),
             now: Timestamp::UNIX_EPOCH,
             upgrade: None,

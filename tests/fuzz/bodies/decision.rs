@@ -4,7 +4,7 @@
 use http::HeaderMap;
 use sidegate::diagnostic::Source;
 use sidegate::identity::{Attribute, Identity};
-use sidegate::policy::{Policy, Question};
+use sidegate::policy::{Host, Policy, Question};
 use sidegate::target::Target;
 
 /// Four lines: the route, the pattern, the client's common name, the request.
@@ -24,7 +24,8 @@ pub fn run(text: &str) {
     let headers = HeaderMap::new();
     let question = Question {
         target: &target,
-        headers: &headers,
+        host: Host::Named("shop.example"),
+        headers: Some(&headers),
         source: [192, 0, 2, 1].into(),
         now: jiff::Timestamp::UNIX_EPOCH,
         upgrade: None,

@@ -4,7 +4,7 @@
 use http::HeaderMap;
 use sidegate::diagnostic::{Diagnostic, Source};
 use sidegate::identity::Identity;
-use sidegate::policy::{Policy, Question};
+use sidegate::policy::{Host, Policy, Question};
 use sidegate::target::Target;
 
 /// The first line is the route, the second the request.
@@ -46,7 +46,8 @@ fn allows(policy: &Policy, target: &Target) -> bool {
     let headers = HeaderMap::new();
     let question = Question {
         target,
-        headers: &headers,
+        host: Host::Named("shop.example"),
+        headers: Some(&headers),
         source: [192, 0, 2, 1].into(),
         now: jiff::Timestamp::UNIX_EPOCH,
         upgrade: None,

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use http::header::{HeaderMap, HeaderName};
-use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, rewrite};
+use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
 use sidegate::identity::{Attribute, Identity};
 
 /// The attributes that the text is cut into, and how XFCC calls them.
@@ -24,8 +24,13 @@ pub fn check(text: &str) {
     let chain: Vec<_> = texts.iter().map(|text| text.as_bytes().into()).collect();
     let custom =
         TOLD.map(|(attribute, name)| (HeaderName::try_from(format!("own-{name}")).unwrap(), attribute));
-    let settings =
-        IdentitySettings { client_cert: true, client_cert_chain: true, xfcc: true, custom: Arc::new(custom) };
+    let settings = IdentitySettings {
+        client_cert: true,
+        client_cert_chain: true,
+        xfcc: true,
+        custom: Arc::new(custom),
+        stripped: Arc::new([]),
+    };
     let headers = headers_of(&IdentityHeaders::of(&settings, &identity, &chain));
 
     let one = |name: &str| -> Option<String> {
@@ -55,9 +60,10 @@ pub fn check(text: &str) {
 fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
     let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
     let request_id = "0123456789abcdef0123456789abcdef";
-    let said = Said { identity, connection: &connection, host: "a", request_id, trace: None, trusted: false };
-    let mut request = Request::new(());
-    rewrite(&mut request, &[], &said);
+    let said = Said { identity, connection: &connection, host: "a", request_id, trace: None };
+    let mut request = Request::new(String::new());
+    let wishes = strip(&mut request, &[], false);
+    set(&mut request, wishes, &said);
     std::mem::take(request.headers_mut())
 }
 

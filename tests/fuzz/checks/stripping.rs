@@ -6,18 +6,25 @@ use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
+use sidegate::client_headers::OwnName;
 use sidegate::forward::headers::{
-    ConnectionHeaders, Custom, IdentityHeaders, IdentitySettings, Said, rewrite, strip_trailers,
+    ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip, strip_trailers,
 };
 use sidegate::identity::{Attribute, Identity};
 
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// Names that a client may not say, folded.
-const FORBIDDEN: &str = "client-cert client-cert-chain proxy proxy-authorization remote-user x-http-method \
-    x-http-method-override x-method-override x-original-host x-original-uri x-original-url \
-    x-rewrite-url x-real-ip x-request-id forwarded";
-const FORBIDDEN_STARTS: &str = "x-forwarded- x-client- x-ssl- x-remote- x-envoy- ssl-client-";
+const FORBIDDEN: &str = "client-cert client-cert-chain client-ip fastly-client-ip forwarded proxy proxy-authorization \
+    proxy-remote-user smuniversalid smuser true-client-ip x-anonymous-consumer x-apigateway-api-userinfo \
+    x-cluster-client-ip x-endpoint-api-userinfo x-host x-http-host-override x-http-method x-http-method-override \
+    x-http-path-override x-method-override x-ms-forwarded-client-ip x-override-url x-proxy-remote-user x-real-ip \
+    x-request-id";
+const FORBIDDEN_STARTS: &str = "cf-access- cf-connecting-ip iv- oam- oidc- osso- remote- shib- sm- ssl-client- sslclientcert \
+    tailscale- wl-proxy- x-accel- x-amzn-mtls- x-amzn-oidc- x-appengine- x-arr- x-auth-request- x-authenticated- \
+    x-authentik- x-client- x-clientcert x-consumer- x-credential- x-envoy- x-forwarded- x-goog-authenticated-user- \
+    x-goog-iap- x-ms-client-principal x-ms-token- x-original- x-pomerium- x-proxy-user x-proxyuser x-remote- x-rewrite- \
+    x-sendfile x-ssl- x-tailscale- x-vouch- x-webauth-";
 const OF_THE_CONNECTION: &str =
     "connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings";
 /// What is made anew, or said in one way.
@@ -37,6 +44,7 @@ fn is_forbidden(name: &str) -> bool {
     let folded = fold(name);
     lists(FORBIDDEN, &folded)
         || folded == "who-is-it"
+        || folded.starts_with("x-acme-")
         || FORBIDDEN_STARTS.split(' ').any(|start| folded.starts_with(start))
         || (["content-length", "host", "transfer-encoding"].contains(&folded.as_str()) && folded != name)
 }
@@ -61,8 +69,8 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<String> {
     tokens.map(|token| String::from_utf8_lossy(token).trim().to_lowercase()).collect()
 }
 
-fn custom() -> Arc<Custom> {
-    Arc::new([(HeaderName::from_static("who-is-it"), Attribute::CommonName)])
+fn own() -> Arc<[OwnName]> {
+    Arc::new([OwnName::of(&HeaderName::from_static("who-is-it")), OwnName::parse("X-Acme-*").unwrap()])
 }
 
 pub fn check(text: &[u8]) {
@@ -73,8 +81,13 @@ pub fn check(text: &[u8]) {
 
 fn check_headers(fields: &HeaderMap) {
     let identity = Identity::of_attributes([(Attribute::CommonName, "somebody".to_owned())]);
-    let settings =
-        IdentitySettings { client_cert: true, client_cert_chain: true, xfcc: true, custom: custom() };
+    let settings = IdentitySettings {
+        client_cert: true,
+        client_cert_chain: true,
+        xfcc: true,
+        custom: Arc::new([(HeaderName::from_static("who-is-it"), Attribute::CommonName)]),
+        stripped: own(),
+    };
     let identity = IdentityHeaders::of(&settings, &identity, &[b"leaf".as_slice().into()]);
     let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
     let said = Said {
@@ -83,12 +96,13 @@ fn check_headers(fields: &HeaderMap) {
         host: "events.example",
         request_id: REQUEST_ID,
         trace: None,
-        trusted: false,
     };
-    let mut request = Request::new(());
+    let mut request = Request::new(String::new());
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields.clone();
-    rewrite(&mut request, &custom(), &said);
+    let wishes = strip(&mut request, &own(), false);
+    check_judged(fields, request.headers());
+    set(&mut request, wishes, &said);
     let got = request.headers();
 
     for (name, value) in [
@@ -128,9 +142,21 @@ fn check_headers(fields: &HeaderMap) {
     }
 }
 
+/// What a policy judges: all that is forwarded as the client sent it, and nothing that is not.
+fn check_judged(fields: &HeaderMap, judged: &HeaderMap) {
+    for name in judged.keys().map(HeaderName::as_str) {
+        let is_hop = lists(OF_THE_CONNECTION, name);
+        assert!(!is_forbidden(name) && !is_hop && name != "expect", "{name}: {fields:?}");
+        assert!(
+            !named_by_connection(fields).contains(&name.to_owned()) || name == "content-length",
+            "{name}: {fields:?}"
+        );
+    }
+}
+
 fn check_trailers(fields: &HeaderMap) {
     let mut got = fields.clone();
-    strip_trailers(&mut got, &custom());
+    strip_trailers(&mut got, &own());
     let named = named_by_connection(fields);
     let may_be = |name: &str| {
         !is_forbidden(name)

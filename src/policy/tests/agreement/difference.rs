@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use proptest::test_runner::TestCaseError;
 
 use super::super::super::diff::{Change, Difference, Request, diff};
-use super::written::{MODES, Window, WrittenClient, WrittenDeny, WrittenRoute, client, deny, route, window};
+use super::written::{
+    HOSTS, MODES, QUERIES, Window, WrittenClient, WrittenDeny, WrittenRoute, client, deny, route, window,
+};
 use super::*;
 
 /// One edit of a policy. Numbers are taken modulo what there is.
@@ -157,30 +159,35 @@ impl World {
             (false, true) => &[0, 72, 143, 144],
             (false, false) => &[0],
         };
-        let modes = if texts.contains("headers:") { &MODES[1..5] } else { &MODES[..1] };
+        // Everything that one kind of condition tells apart; of several kinds a part, or the world would be too large.
+        let kinds = ["headers:", "hosts:", "query:"].into_iter().filter(|kind| texts.contains(kind)).count();
+        let (modes, hosts, queries) = match kinds {
+            0 | 1 => (&MODES[1..7], &HOSTS[..7], &QUERIES[..8]),
+            _ => (&MODES[1..4], &HOSTS[..3], &QUERIES[..3]),
+        };
+        let modes = if texts.contains("headers:") { modes } else { &MODES[..1] };
+        let hosts = if texts.contains("hosts:") { hosts } else { &HOSTS[1..2] };
+        let queries = if texts.contains("query:") { queries } else { &QUERIES[..1] };
         let mut calls = Vec::new();
         let methods: &[&'static str] = &["GET", "HEAD", "POST", "PUT", "BREW", "DELETE"];
         let methods = methods.iter().filter(|method| **method == "DELETE" || texts.contains(*method));
         let methods: Vec<&&str> = methods.collect();
+        let said = || modes.iter().flat_map(|modes| hosts.iter().map(move |host| (*modes, *host)));
         for method in methods {
             for segments in paths() {
-                let queries: &[_] =
-                    if texts.contains("query") { &["", "q=1", "q=2", "q=3", "q=1&q=1"] } else { &[""] };
                 for query in queries {
                     for hour in hours {
                         for inside in if texts.contains("source") { &[true, false][..] } else { &[true] } {
-                            for modes in modes {
-                                let (segments, inside) = (segments.clone(), *inside);
-                                calls.push(Call {
-                                    method,
-                                    segments,
-                                    query,
-                                    modes,
-                                    hour: *hour,
-                                    inside,
-                                    upgrade: false,
-                                });
-                            }
+                            calls.extend(said().map(|(modes, host)| Call {
+                                method,
+                                segments: segments.clone(),
+                                query,
+                                modes,
+                                host,
+                                hour: *hour,
+                                inside: *inside,
+                                upgrade: false,
+                            }));
                         }
                     }
                 }
@@ -203,12 +210,12 @@ impl World {
             &[&[], &["a"], &["b"], &["a-r"], &["b-r"], &["ab"], &["zz"], &["..-r"], &["a", "b"]],
         );
         let organizations = of(Attribute::Organization, &[&[], &["x"], &["y"], &["x", "y"], &["z"]]);
-        let hosts =
+        let names =
             of(Attribute::Dns, &[&[], &["a.x"], &["b.x"], &["a.b.x"], &["*.x"], &["a.x", "b.x"], &["a.z"]]);
         let mut identities = Vec::new();
         for common in &common {
             for organization in &organizations {
-                identities.extend(hosts.iter().map(|host| [&**common, organization, host].concat()));
+                identities.extend(names.iter().map(|host| [&**common, organization, host].concat()));
             }
         }
         // Of those whom no entry and no capture tells apart, one is enough.
@@ -272,21 +279,15 @@ fn call(request: &Request) -> Call {
     let target = request.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let segments = path[1..].split('/').map(leak).collect();
-    let query = match query {
-        "" | "q=1" | "q=2" => leak(query),
-        "q=x&q=y" => "q=1&q=1",
-        other => {
-            assert!(other.starts_with("q="), "{other}");
-            "q=3"
-        }
-    };
     let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let modes: Vec<&'static str> = request.headers().into_iter().map(|(_, value)| leak(value)).collect();
+    let modes: Vec<_> =
+        request.headers().into_iter().map(|(name, value)| (leak(name), leak(value))).collect();
     Call {
         method: leak(request.method.as_str()),
         segments: if path == "/" { Vec::new() } else { segments },
-        query,
+        query: leak(query),
         modes: Box::leak(modes.into_boxed_slice()),
+        host: request.host.as_deref().map(leak),
         hour: (request.now.as_second() - start.as_second()).div_euclid(3_600),
         inside: matches!(request.source, std::net::IpAddr::V4(address) if address.octets()[0] == 10),
         upgrade: request.upgrade,

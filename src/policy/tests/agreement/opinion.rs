@@ -85,7 +85,7 @@ type Alternative<'w> = Vec<(Attribute, Vec<&'w str>)>;
 impl WrittenRoute {
     /// Whether method and path fit, for some certificate and whatever else is asked.
     pub(super) fn fits_shape(&self, call: &Call) -> bool {
-        let bare = Self { query: None, header: None, ..self.clone() };
+        let bare = Self { hosts: None, query: None, header: None, ..self.clone() };
         bare.means(call, true, &|_| None)
     }
 
@@ -110,20 +110,88 @@ impl WrittenRoute {
             glob if glob.contains('*') => !readings(glob, segment, None).is_empty(),
             literal => literal == *segment,
         };
-        let query = self.query.as_ref().is_none_or(|values| match call.query {
-            "q=1" | "%71=1" => values.contains(&"1") || values.contains(&"*"),
-            "q=2" => values.contains(&"2") || values.contains(&"*"),
-            "q=3" => values.contains(&"*"),
-            "q=1&q=1" | "q=1,2" => deny,
-            _ => false,
+        let query = self.query.as_ref().is_none_or(|(name, values)| {
+            let (exact, others) = parameters(call.query, name);
+            is_met(values, &exact, others || has_semicolon(call.query), deny)
         });
-        let header = self.header.as_ref().is_none_or(|values| match call.modes {
-            [] => false,
-            [mode] if !mode.contains(',') => values.contains(mode) || values.contains(&"*"),
-            _ => deny,
+        let header = self.header.as_ref().is_none_or(|(name, values)| {
+            let name = name.to_lowercase();
+            let spelled = call.modes.iter().filter(|(other, _)| variable(other) == variable(&name));
+            let (exact, others): (Vec<_>, Vec<_>) = spelled.partition(|(other, _)| *other == name);
+            let exact: Vec<String> = exact.into_iter().map(|(_, value)| (*value).to_owned()).collect();
+            is_met(values, &exact, !others.is_empty(), deny)
         });
-        method && long_enough && query && header && self.segments.iter().zip(&call.segments).all(fits)
+        let host = self.hosts.as_ref().is_none_or(|hosts| match call.host.and_then(one_form) {
+            Some(named) => hosts.iter().any(|host| is_of(host, &named)),
+            None => deny,
+        });
+        method && long_enough && host && query && header && self.segments.iter().zip(&call.segments).all(fits)
     }
+}
+
+/// Whether what a request says of a name meets a condition, given what it says in this spelling, and whether it says
+/// something in another one.
+fn is_met(values: &[&str], exact: &[String], others: bool, deny: bool) -> bool {
+    match exact {
+        [] if !others => false,
+        [value] if !others && !value.contains(',') => {
+            values.contains(&value.as_str()) || values.contains(&"*")
+        }
+        _ => deny,
+    }
+}
+
+/// The values of a parameter, and whether another one has a name that some backend takes for the same.
+fn parameters(query: &str, name: &str) -> (Vec<String>, bool) {
+    let plain = |text: &str| {
+        let text = text.replace('+', " ").replace("%20", " ").replace("%5B", "[").replace("%5D", "]");
+        text.replace("%71", "q")
+    };
+    let short = |name: &str| {
+        let name = name.trim().to_lowercase();
+        let name = name.trim_start_matches(['[', ']']);
+        name.split(['[', ']']).next().unwrap_or_default().to_owned()
+    };
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let pairs = pairs.map(|(name, value)| (plain(name), plain(value)));
+    let of_name = pairs.filter(|(other, _)| short(other) == short(name));
+    let (exact, others): (Vec<_>, Vec<_>) = of_name.partition(|(other, _)| other == name);
+    (exact.into_iter().map(|(_, value)| value).collect(), !others.is_empty())
+}
+
+fn has_semicolon(query: &str) -> bool {
+    query.to_lowercase().replace("%3b", ";").contains(';')
+}
+
+/// As CGI names a header.
+fn variable(name: &str) -> String {
+    name.to_uppercase().replace(['-', '.'], "_")
+}
+
+/// A host without what means nothing, and its port; `None` where it could be two.
+fn one_form(host: &str) -> Option<(String, String)> {
+    let host = host.to_lowercase();
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port.trim_start_matches('0')),
+        _ => (&*host, "443"),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_clear = !name.starts_with('.') && !name.ends_with('.') && !name.contains("..");
+    is_clear.then(|| (name.replace("[0:0::1]", "[::1]"), port.to_owned()))
+}
+
+fn is_of(pattern: &str, (name, port): &(String, String)) -> bool {
+    let pattern = pattern.to_lowercase();
+    let (pattern, own) = match pattern.rsplit_once(':') {
+        Some((pattern, own)) if !own.ends_with(']') => (pattern, Some(own)),
+        _ => (&*pattern, None),
+    };
+    let pattern = pattern.strip_suffix('.').unwrap_or(pattern);
+    let is_name = match pattern.starts_with('[') || name.starts_with('[') {
+        true => pattern == name,
+        false => !readings(pattern, name, Some('.')).is_empty(),
+    };
+    is_name && own.is_none_or(|own| own == port)
 }
 
 impl WrittenClient {

@@ -21,10 +21,11 @@ pub(super) struct WrittenRoute {
     pub(super) methods: &'static str,
     pub(super) segments: Vec<&'static str>,
     pub(super) rest: bool,
-    /// The values that `q` may have.
-    pub(super) query: Option<Vec<&'static str>>,
-    /// The values that the header `x-mode` may have.
-    pub(super) header: Option<Vec<&'static str>>,
+    pub(super) hosts: Option<Vec<&'static str>>,
+    /// A parameter and the values that it may have.
+    pub(super) query: Option<(&'static str, Vec<&'static str>)>,
+    /// A header and the values that it may have.
+    pub(super) header: Option<(&'static str, Vec<&'static str>)>,
     pub(super) upgrade: bool,
 }
 
@@ -76,8 +77,9 @@ pub(super) struct Call {
     pub(super) method: &'static str,
     pub(super) segments: Vec<&'static str>,
     pub(super) query: &'static str,
-    /// The values of the header `x-mode`.
-    pub(super) modes: &'static [&'static str],
+    /// Headers, by name and value.
+    pub(super) modes: &'static [(&'static str, &'static str)],
+    pub(super) host: Option<&'static str>,
     /// The hour since the beginning of 2026, a Thursday, in UTC.
     pub(super) hour: i64,
     pub(super) inside: bool,
@@ -86,15 +88,34 @@ pub(super) struct Call {
 
 pub(super) fn route() -> impl Strategy<Value = WrittenRoute> {
     let segment = select(vec!["a", "b", "A", "{x}", "*", "a*", "*b", "{client.t}", "{client.common_name}"]);
-    let query = prop_oneof![3 => Just(None), 1 => Just(Some(vec!["1"])), 1 => Just(Some(vec!["*"])), 1 => Just(Some(vec!["1", "2"]))];
+    let query = prop_oneof![
+        6 => Just(None),
+        2 => Just(Some(("q", vec!["1"]))),
+        2 => Just(Some(("q", vec!["*"]))),
+        1 => Just(Some(("q", vec!["1", "2"]))),
+        1 => Just(Some(("Q", vec!["1", "2"]))),
+    ];
+    let hosts = prop_oneof![
+        12 => Just(None),
+        1 => Just(Some(vec!["a.x"])),
+        1 => Just(Some(vec!["*.X", "[::1]"])),
+        1 => Just(Some(vec!["**.x."])),
+        1 => Just(Some(vec!["A.x:8443", "*"])),
+    ];
     let methods = select(vec!["GET", "POST", "*", "GET|PUT", "BREW", "HEAD"]);
-    let header = prop_oneof![6 => Just(None), 1 => Just(Some(vec!["batch"])), 1 => Just(Some(vec!["*"]))];
+    let header = prop_oneof![
+        12 => Just(None),
+        2 => Just(Some(("X-Mode", vec!["batch"]))),
+        1 => Just(Some(("X-Mode", vec!["*"]))),
+        1 => Just(Some(("X_Mode", vec!["batch", "live"]))),
+    ];
     let path = (prop::collection::vec(segment, 0..4), any::<bool>());
-    (methods, path, query, header, prop::bool::weighted(0.2)).prop_map(
-        |(methods, (segments, rest), query, header, upgrade)| WrittenRoute {
+    (methods, path, hosts, query, header, prop::bool::weighted(0.2)).prop_map(
+        |(methods, (segments, rest), hosts, query, header, upgrade)| WrittenRoute {
             methods,
             segments,
             rest,
+            hosts,
             query,
             header,
             upgrade,
@@ -183,28 +204,79 @@ pub(super) fn identity() -> impl Strategy<Value = Vec<(Attribute, String)>> {
         })
 }
 
-/// What requests say of the header `x-mode`.
-pub(super) const MODES: [&[&str]; 6] =
-    [&[], &[], &["batch"], &["live"], &["batch", "batch"], &["batch,live"]];
+/// What requests say of the header `x-mode`, in every spelling.
+pub(super) const MODES: [&[(&str, &str)]; 10] = [
+    &[],
+    &[],
+    &[("x-mode", "batch")],
+    &[("x-mode", "live")],
+    &[("x-mode", "batch"), ("x-mode", "batch")],
+    &[("x_mode", "batch")],
+    &[("x_mode", "live")],
+    &[("x-mode", "batch,live")],
+    &[("x-mode", "batch"), ("x.mode", "live")],
+    &[("x.mode", "batch"), ("x-other", "live")],
+];
+
+/// Hosts that requests name, in every spelling; at first one of each kind that routes tell apart.
+pub(super) const HOSTS: [Option<&str>; 13] = [
+    None,
+    Some("a.x"),
+    Some("a.x:8443"),
+    Some("b.x"),
+    Some("a.b.x"),
+    Some("[::1]"),
+    Some("z"),
+    Some("A.X"),
+    Some("a.x."),
+    Some("a.x.:08443"),
+    Some("[0:0::1]:443"),
+    Some(".x"),
+    Some("a..x"),
+];
+
+/// Queries in every spelling; at first one of each kind that routes tell apart.
+pub(super) const QUERIES: [&str; 20] = [
+    "",
+    "q=1",
+    "q=2",
+    "q=3",
+    "q=1&q=1",
+    "Q=1",
+    "Q=2",
+    "Q=3",
+    "q=1,2",
+    "%71=1",
+    "r=1",
+    "q=1&Q=2",
+    "q[]=1",
+    "q=1&q[a]=2",
+    "q=1&%5Bq%5D=2",
+    "q=1&+q%20=2",
+    "q=1&r=1;q=2",
+    "q=1&r=1%3bq=2",
+    "q=1&r[q]=2",
+    "qq=1&q=2",
+];
 
 pub(super) fn call() -> impl Strategy<Value = Call> {
     let segment = select(vec!["a", "b", "A", "ab", "a-a", "a-r", "x"]);
-    let query = select(vec!["", "q=1", "q=2", "q=3", "q=1&q=1", "q=1,2", "%71=1", "r=1"]);
+    let query = select(QUERIES.to_vec());
     (
         select(vec!["GET", "HEAD", "POST", "PUT", "BREW", "DELETE"]),
         prop::collection::vec(segment, 0..4),
         prop::bool::weighted(0.1),
         query,
-        select(MODES.to_vec()),
+        (select(MODES.to_vec()), select(HOSTS.to_vec())),
         0i64..216,
         any::<bool>(),
         prop::bool::weighted(0.2),
     )
-        .prop_map(|(method, mut segments, slash, query, modes, hour, inside, upgrade)| {
+        .prop_map(|(method, mut segments, slash, query, (modes, host), hour, inside, upgrade)| {
             if slash && !segments.is_empty() {
                 segments.push("");
             }
-            Call { method, segments, query, modes, hour, inside, upgrade }
+            Call { method, segments, query, modes, host, hour, inside, upgrade }
         })
 }
 
@@ -347,13 +419,14 @@ impl WrittenRoute {
         let rest = if self.rest { "/**" } else { "" };
         let slash = if self.segments.is_empty() && !self.rest { "/" } else { "" };
         let path: String = self.segments.iter().map(|segment| format!("/{segment}")).collect();
-        let condition = |name: &str, values: &Option<Vec<&str>>| {
-            values.as_ref().map(|values| format!("{{ {name}: {values:?} }}"))
+        let condition = |condition: &Option<(&str, Vec<&str>)>| {
+            condition.as_ref().map(|(name, values)| format!("{{ {name}: {values:?} }}"))
         };
         order.map([
             ("route", Some(format!("\"{} {path}{rest}{slash}\"", self.methods))),
-            ("query", condition("q", &self.query)),
-            ("headers", condition("X-Mode", &self.header)),
+            ("hosts", self.hosts.as_ref().map(|hosts| format!("{hosts:?}"))),
+            ("query", condition(&self.query)),
+            ("headers", condition(&self.header)),
             ("upgrade", self.upgrade.then(|| "websocket".to_owned())),
         ])
     }

@@ -1,0 +1,561 @@
+//! Headers of a client that never reach the backend as the client sent them: one list, by which the proxy strips
+//! requests before a policy is asked, and the check of policies refuses conditions that could never hold. Pure.
+//!
+//! Names are compared folded. CGI, WSGI, PHP and Rack hand a header over as a variable, in which case and every
+//! character that is no letter and no digit are lost: `X_Remote.User` is `X-Remote-User` to them.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Reason for which a header never reaches the backend as the client sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Belongs to one connection (RFC 9110 §7.6.1).
+    Connection,
+    /// Frames the message, and is made anew.
+    Framing,
+    /// Names the host, which the request line or `:authority` may name as well.
+    Host,
+    /// Says who the client is, to some server or framework.
+    Identity,
+    /// Rewrites the request, in some server or framework.
+    Override,
+    /// Said by proxies of their own peers.
+    Proxies,
+    /// Set by Sidegate itself.
+    Set,
+}
+
+/// A name, or the beginning of a family of names if it ends in `*`, and why it is removed.
+type Listed = (&'static str, Removal);
+
+use Removal::{Identity, Override, Proxies, Set};
+
+/// Families and names of identity and rewriting headers, by their first letter, so that most names are compared with
+/// nothing. Their origins are in the table of `deploy/README.md`.
+const OF_C: &[Listed] = &[
+    ("cf-access-*", Identity),
+    ("cf-connecting-ip*", Proxies),
+    ("client-cert", Identity),
+    ("client-cert-chain", Identity),
+    ("client-ip", Proxies),
+];
+const OF_F: &[Listed] = &[("fastly-client-ip", Proxies), ("forwarded", Proxies)];
+const OF_I: &[Listed] = &[("iv-*", Identity)];
+const OF_O: &[Listed] = &[("oam-*", Identity), ("oidc-*", Identity), ("osso-*", Identity)];
+const OF_P: &[Listed] =
+    &[("proxy", Override), ("proxy-authorization", Removal::Connection), ("proxy-remote-user", Identity)];
+const OF_R: &[Listed] = &[("remote-*", Identity)];
+const OF_S: &[Listed] = &[
+    ("shib-*", Identity),
+    ("sm-*", Identity),
+    ("smuniversalid", Identity),
+    ("smuser", Identity),
+    ("ssl-client-*", Identity),
+    ("sslclientcert*", Identity),
+];
+const OF_T: &[Listed] = &[("tailscale-*", Identity), ("true-client-ip", Proxies)];
+const OF_W: &[Listed] = &[("wl-proxy-*", Identity)];
+
+/// Those that begin with `X-`, by the letter that follows.
+const OF_X_A: &[Listed] = &[
+    ("x-accel-*", Override),
+    ("x-amzn-mtls-*", Identity),
+    ("x-amzn-oidc-*", Identity),
+    ("x-anonymous-consumer", Identity),
+    ("x-apigateway-api-userinfo", Identity),
+    ("x-appengine-*", Identity),
+    ("x-arr-*", Identity),
+    ("x-auth-request-*", Identity),
+    ("x-authenticated-*", Identity),
+    ("x-authentik-*", Identity),
+];
+const OF_X_C: &[Listed] = &[
+    ("x-client-*", Identity),
+    ("x-clientcert*", Identity),
+    ("x-cluster-client-ip", Proxies),
+    ("x-consumer-*", Identity),
+    ("x-credential-*", Identity),
+];
+const OF_X_E: &[Listed] = &[("x-endpoint-api-userinfo", Identity), ("x-envoy-*", Override)];
+const OF_X_F: &[Listed] = &[
+    ("x-forwarded-client-cert", Identity),
+    ("x-forwarded-user", Identity),
+    ("x-forwarded-email", Identity),
+    ("x-forwarded-groups", Identity),
+    ("x-forwarded-prefix", Override),
+    ("x-forwarded-uri", Override),
+    ("x-forwarded-*", Proxies),
+];
+const OF_X_G: &[Listed] = &[("x-goog-authenticated-user-*", Identity), ("x-goog-iap-*", Identity)];
+const OF_X_H: &[Listed] = &[
+    ("x-host", Override),
+    ("x-http-host-override", Override),
+    ("x-http-method", Override),
+    ("x-http-method-override", Override),
+    ("x-http-path-override", Override),
+];
+const OF_X_M: &[Listed] = &[
+    ("x-method-override", Override),
+    ("x-ms-client-principal*", Identity),
+    ("x-ms-forwarded-client-ip", Proxies),
+    ("x-ms-token-*", Identity),
+];
+const OF_X_O: &[Listed] = &[("x-original-*", Override), ("x-override-url", Override)];
+const OF_X_P: &[Listed] = &[
+    ("x-pomerium-*", Identity),
+    ("x-proxy-remote-user", Identity),
+    ("x-proxy-user*", Identity),
+    ("x-proxyuser*", Identity),
+];
+const OF_X_R: &[Listed] =
+    &[("x-real-ip", Proxies), ("x-remote-*", Identity), ("x-request-id", Set), ("x-rewrite-*", Override)];
+const OF_X_S: &[Listed] = &[("x-sendfile*", Override), ("x-ssl-*", Identity)];
+const OF_X_T: &[Listed] = &[("x-tailscale-*", Identity)];
+const OF_X_V: &[Listed] = &[("x-vouch-*", Identity)];
+const OF_X_W: &[Listed] = &[("x-webauth-*", Identity)];
+
+/// Names that frame or route a message. In another spelling they mean nothing here, and what they say to those who
+/// fold names.
+const FRAMING: [(&str, Removal); 3] = [
+    ("content-length", Removal::Framing),
+    ("host", Removal::Host),
+    ("transfer-encoding", Removal::Connection),
+];
+
+/// Names that are in the backend's request, but are not, or not for sure, what the client sent.
+const MADE_ANEW: [Listed; 4] =
+    [("expect", Removal::Framing), ("traceparent", Set), ("tracestate", Set), ("via", Set)];
+
+/// Names by which a trusted proxy says of whom it speaks, in this spelling only.
+const OF_PROXIES: [&str; 10] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// What belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+
+/// Why a header of that name, in any spelling, never reaches the backend as the client sent it; `None` if it does.
+#[must_use]
+pub fn removal(name: &str) -> Option<Removal> {
+    let name = name.to_ascii_lowercase();
+    let folds = |other: &&str| folds_to(&name, other);
+    if HOP_BY_HOP.iter().any(|hop| folds(&hop)) {
+        return Some(Removal::Connection);
+    }
+    let listed = FRAMING.iter().chain(&MADE_ANEW).find(|(other, _)| folds(other));
+    listed.or_else(|| listed_as(&name)).map(|(_, removal)| *removal)
+}
+
+/// Families and names that are removed, as they are listed: for the documentation and for tests.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    (b'a'..=b'z').flat_map(|first| {
+        let then = (b'a'..=b'z').filter(move |_| first == b'x');
+        let of_x = then.flat_map(move |then| group(&[first, b'-', then]));
+        group(&[first]).iter().chain(of_x).map(|(name, _)| *name)
+    })
+}
+
+const fn group(name: &[u8]) -> &'static [Listed] {
+    match name {
+        [b'c', ..] => OF_C,
+        [b'f', ..] => OF_F,
+        [b'i', ..] => OF_I,
+        [b'o', ..] => OF_O,
+        [b'p', ..] => OF_P,
+        [b'r', ..] => OF_R,
+        [b's', ..] => OF_S,
+        [b't', ..] => OF_T,
+        [b'w', ..] => OF_W,
+        [b'x', _, then, ..] => of_x(*then),
+        _ => &[],
+    }
+}
+
+const fn of_x(then: u8) -> &'static [Listed] {
+    match then {
+        b'a' => OF_X_A,
+        b'c' => OF_X_C,
+        b'e' => OF_X_E,
+        b'f' => OF_X_F,
+        b'g' => OF_X_G,
+        b'h' => OF_X_H,
+        b'm' => OF_X_M,
+        b'o' => OF_X_O,
+        b'p' => OF_X_P,
+        b'r' => OF_X_R,
+        b's' => OF_X_S,
+        b't' => OF_X_T,
+        b'v' => OF_X_V,
+        b'w' => OF_X_W,
+        _ => &[],
+    }
+}
+
+/// The entry of the list that means a name, which is in small letters.
+fn listed_as(name: &str) -> Option<&'static Listed> {
+    group(name.as_bytes()).iter().find(|(listed, _)| means(listed, name))
+}
+
+/// Whether a listed name, or the family that it begins, means this name.
+fn means(listed: &str, name: &str) -> bool {
+    match listed.strip_suffix('*') {
+        Some(family) => name.get(..family.len()).is_some_and(|start| folds_to(start, family)),
+        None => folds_to(name, listed),
+    }
+}
+
+/// Whether two names are one variable to those who fold names.
+#[must_use]
+pub fn folds_to(name: &str, other: &str) -> bool {
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| fold(a) == fold(b))
+}
+
+/// A header that a configuration removes beside the listed ones: a name, or a family of names that ends in `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnName(Box<str>);
+
+impl OwnName {
+    /// The header itself, in every spelling.
+    #[must_use]
+    pub fn of(name: &HeaderName) -> Self {
+        Self(name.as_str().into())
+    }
+
+    /// Reads a name, or a family such as `X-Acme-*`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub fn parse(text: &str) -> Result<Self, (String, String)> {
+        let (name, is_family) = match text.strip_suffix('*') {
+            Some(family) => (family, true),
+            None => (text, false),
+        };
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            let help =
+                "write the name of a header, or a family of them that ends in `*`: `X-Acme-User`, `X-Acme-*`";
+            return Err((format!("`{text}` is not the name of a header"), help.to_owned()));
+        };
+        // The parser of names takes a star for a letter, as RFC 9110 §5.6.2 has it.
+        if name.contains('*') {
+            let help = "a `*` stands for any end, and only at the end".to_owned();
+            return Err((format!("`{text}` has a `*` that is not its end"), help));
+        }
+        let own = Self(if is_family { format!("{header}*") } else { header.as_str().to_owned() }.into());
+        match own.needed() {
+            Some(needed) => Err((
+                format!("`{text}` would take away `{needed}`, which is set for the backend or needed by it"),
+                "name headers by which a server tells the backend who asks; what Sidegate sets is never the client's own"
+                    .to_owned(),
+            )),
+            None => Ok(own),
+        }
+    }
+
+    /// Whether it means a header of that name.
+    #[must_use]
+    pub fn means(&self, name: &str) -> bool {
+        means(&self.0, name)
+    }
+
+    /// A header that must not be removed, and that it means: one without which a message is not the same, or one that
+    /// Sidegate sets, unless it is of a wider family.
+    fn needed(&self) -> Option<&'static str> {
+        const OF_MESSAGES: [&str; 5] = ["host", "content-length", "content-type", "expect", "trailer"];
+        const OF_SIDEGATE: [&str; 10] = [
+            "client-cert",
+            "client-cert-chain",
+            "forwarded",
+            "traceparent",
+            "tracestate",
+            "x-forwarded-client-cert",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-request-id",
+        ];
+        let of_sidegate = OF_SIDEGATE.iter().filter(|_| !self.0.ends_with('*'));
+        let mut all = OF_MESSAGES.iter().chain(&HOP_BY_HOP).chain(&["via"]).chain(of_sidegate);
+        all.find(|needed| self.means(needed)).copied()
+    }
+}
+
+/// Whether a header frames, routes or authenticates a message, so that it cannot carry an identity beside that.
+#[must_use]
+pub fn is_reserved(name: &HeaderName) -> bool {
+    const OTHERS: [HeaderName; 7] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::EXPECT,
+        header::VIA,
+        header::FORWARDED,
+        header::TRAILER,
+    ];
+    is_hop_by_hop(name.as_str()) || OTHERS.contains(name)
+}
+
+/// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
+pub fn strip(headers: &mut HeaderMap, own: &[OwnName], trusted: bool) {
+    let goes = |name: &HeaderName| {
+        is_hop_by_hop(name.as_str())
+            || matches!(name.as_str(), "content-length" | "expect")
+            || is_protected_from(name, own, trusted)
+    };
+    // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
+    if remove(headers, goes).is_some_and(|length| length == "0") {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    join(headers, &header::COOKIE, b"; ");
+}
+
+/// Removes these, and what `Connection` names if it is among them. Gives back the length of the body, if that was.
+fn remove(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+    if found.contains(&header::CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+    }
+    let mut length = None;
+    for name in found {
+        let value = headers.remove(&name);
+        if name == header::CONTENT_LENGTH {
+            length = value;
+        }
+    }
+    length
+}
+
+fn is_protected_from(name: &HeaderName, own: &[OwnName], trusted: bool) -> bool {
+    (is_protected(name.as_str()) && !(trusted && OF_PROXIES.contains(&name.as_str())))
+        || own.iter().any(|own| own.means(name.as_str()))
+}
+
+fn is_protected(name: &str) -> bool {
+    let is_framing = matches!(name.as_bytes().first(), Some(b'c' | b'h' | b't'))
+        && FRAMING.iter().any(|(framing, _)| folds_to(name, framing) && name != *framing);
+    is_framing || listed_as(name).is_some()
+}
+
+/// The names that a client may not set in trailers either, with those that frame, route or authenticate a message, or
+/// say how to read it (RFC 9110 §6.5.1).
+pub fn strip_trailers(trailers: &mut HeaderMap, own: &[OwnName]) {
+    const OTHERS: [&str; 13] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "max-forwards",
+        "range",
+        "trailer",
+        "transfer-encoding",
+    ];
+    remove(trailers, |name| {
+        is_hop_by_hop(name.as_str())
+            || is_protected_from(name, own, false)
+            || OTHERS.iter().any(|other| folds_to(name.as_str(), other))
+    });
+}
+
+/// Removes what belongs to one connection only, and whatever `Connection` names.
+pub fn strip_connection(headers: &mut HeaderMap) {
+    remove(headers, |name| is_hop_by_hop(name.as_str()));
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok()).collect()
+}
+
+/// Makes one field of several. HTTP/2 may cut a cookie, HTTP/1.1 knows only one (RFC 9113 §8.2.3).
+pub fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
+    let mut values = headers.get_all(name).iter();
+    if values.next().is_none() || values.next().is_none() {
+        return;
+    }
+    let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    // Values that were valid stay so when they are joined.
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(separator)) {
+        headers.insert(name.clone(), joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(lines: &[(&str, &str)], own: &[OwnName]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        strip(&mut headers, own, false);
+        let mut left: Vec<_> = headers.keys().map(ToString::to_string).collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn identity_and_rewriting_headers_never_pass_however_they_are_spelt() {
+        for name in [
+            "X-Forwarded-Client-Cert",
+            "Client-Cert",
+            "client_cert_chain",
+            "X-SSL-Client-S-DN",
+            "x_client_name",
+            "X.Remote.User",
+            "x-remote_user",
+            "X~Remote!User",
+            "x+client*id",
+            "X-HTTP-Method-Override",
+            "x_http_method",
+            "X-Original-URL",
+            "X-Rewrite-Url",
+            "X-Forwarded-Prefix",
+            "x-envoy-original-path",
+            "Forwarded",
+            "X-Real-IP",
+            "Proxy",
+            "X-Forwarded-Path",
+            "x.forwarded_uri",
+            "X-Envoy-Internal",
+            "Remote_User",
+            "Ssl-Client-Subject-Dn",
+            "Content_Length",
+            "Transfer.Encoding",
+        ] {
+            assert!(stripped(&[(name, "x")], &[]).is_empty(), "{name}");
+        }
+        let own = [OwnName::of(&HeaderName::from_static("who-is-it")), OwnName::parse("X-Acme-*").unwrap()];
+        assert!(stripped(&[("who_is.it", "x"), ("x.acme_user", "y"), ("X-ACME-", "z")], &own).is_empty());
+        assert_eq!(
+            stripped(&[("accept", "x"), ("x-custom", "y"), ("xclient", "z"), ("x-acme", "z")], &own),
+            ["accept", "x-acme", "x-custom", "xclient"]
+        );
+    }
+
+    /// A name in another group than that of its letters would never be found.
+    #[test]
+    fn every_listed_name_is_removed_and_refused_in_conditions() {
+        assert!(families().count() > 60, "{}", families().count());
+        for listed in families() {
+            let name = listed.replace('*', "a");
+            for spelled in [name.to_uppercase(), name.replace('-', "_"), name.replace('-', ".")] {
+                assert!(stripped(&[(&spelled, "x")], &[]).is_empty(), "{spelled}");
+                assert!(removal(&spelled).is_some(), "{spelled}");
+            }
+        }
+        for name in OF_PROXIES {
+            assert!(removal(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_of_honest_clients_pass() {
+        for name in [
+            "accept",
+            "authorization",
+            "cookie",
+            "content-type",
+            "idempotency-key",
+            "if-match",
+            "origin",
+            "referer",
+            "sec-websocket-key",
+            "soapaction",
+            "tenant",
+            "user-agent",
+            "x-amz-date",
+            "x-amzn-trace-id",
+            "x-api-key",
+            "x-auth-token",
+            "x-b3-traceid",
+            "x-correlation-id",
+            "x-csrf-token",
+            "x-goog-api-key",
+            "x-mode",
+            "x-ms-client-request-id",
+            "x-ms-version",
+            "x-requested-with",
+            "x-tenant",
+        ] {
+            assert_eq!(stripped(&[(name, "x")], &[]), [name]);
+            assert_eq!(removal(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_takes_away_what_it_names_and_itself() {
+        let lines = [
+            ("Connection", "close, X-Tracking"),
+            ("connection", "Keep-Alive"),
+            ("x-tracking", "1"),
+            ("accept", "*/*"),
+        ];
+        assert_eq!(stripped(&lines, &[]), ["accept"]);
+    }
+
+    #[test]
+    fn cookies_are_joined() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1"));
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
+        strip(&mut headers, &[], false);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn names_of_a_configuration_are_headers_that_nothing_needs() {
+        for good in ["X-Acme-User", "x_acme_*", "Authorization", "X-*"] {
+            assert!(OwnName::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "a b",
+            "X-*-User",
+            "Host",
+            "content_length",
+            "Content-*",
+            "T*",
+            "Via",
+            "X-Forwarded-For",
+            "client.cert",
+        ] {
+            assert!(OwnName::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

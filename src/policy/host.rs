@@ -1,0 +1,293 @@
+//! Hosts that requests name, and patterns of hosts (`hosts:` of a route).
+//!
+//! The host of a request is its authority, which `Host` and `:authority` carry alike. Case, and a dot at the end, mean
+//! nothing (RFC 9110 §4.2.3); a port that is left out is 443, because clients speak HTTPS here.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use super::condition::Unclear;
+use super::pattern::{Malformed, Pattern};
+use crate::identity::Attribute;
+
+/// The host that a request names, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// Host and port, as they were sent.
+    Named(&'a str),
+    /// None at all, as HTTP/1.0 allows: the backend may take any host for it, so every condition is doubtful.
+    Absent,
+    /// Not kept, as in audit records: no condition on it holds.
+    Unrecorded,
+}
+
+impl<'a> From<Option<&'a str>> for Host<'a> {
+    fn from(named: Option<&'a str>) -> Self {
+        named.map_or(Self::Absent, Self::Named)
+    }
+}
+
+/// The port of a host that names none.
+pub(super) const DEFAULT_PORT: u16 = 443;
+
+/// A host of a route: a name, whose labels may have wildcards, or an IPv6 address; with its port or with any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPattern {
+    pub(super) name: Name,
+    /// `None` for any port.
+    pub(super) port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Labels(Pattern),
+    Address(Ipv6Addr),
+}
+
+/// Whether a host meets a condition; no patterns are no condition.
+pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, unclear: Unclear) -> bool {
+    if hosts.is_empty() {
+        return true;
+    }
+    let named = match host {
+        Host::Named(text) => Authority::read(text),
+        Host::Absent => None,
+        Host::Unrecorded => return false,
+    };
+    match named {
+        Some(authority) => hosts.iter().any(|pattern| pattern.matches(&authority)),
+        None => unclear == Unclear::Met,
+    }
+}
+
+/// A host in its one form.
+struct Authority<'a> {
+    name: Cow<'a, str>,
+    address: Option<Ipv6Addr>,
+    port: u16,
+}
+
+impl<'a> Authority<'a> {
+    /// `None` where two programs could take it for two hosts.
+    fn read(text: &'a str) -> Option<Self> {
+        if let Some(rest) = text.strip_prefix('[') {
+            let (address, after) = rest.split_once(']')?;
+            let port = if after.is_empty() { DEFAULT_PORT } else { after.strip_prefix(':')?.parse().ok()? };
+            return Some(Self { name: Cow::Borrowed(""), address: Some(address.parse().ok()?), port });
+        }
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, port.parse().ok()?),
+            None => (text, DEFAULT_PORT),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        // Some frameworks take `.shop.example` for all hosts below it, and some cut every dot at the end.
+        if name.split('.').any(str::is_empty) {
+            return None;
+        }
+        let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
+        };
+        Some(Self { name, address: None, port })
+    }
+}
+
+impl HostPattern {
+    /// Reads `shop.example`, `*.shop.example:8443` or `[2001:db8::1]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+        if let Some(wrong) = no_host(text) {
+            return Err(wrong);
+        }
+        if let Some(rest) = text.strip_prefix('[') {
+            return bracketed(rest, text);
+        }
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, Some(parse_port(port, text)?)),
+            None => (text, None),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if name.split('.').any(str::is_empty) {
+            return Err(empty_label(name, text));
+        }
+        Ok(Self { name: Name::Labels(Pattern::parse(Attribute::Dns, name)?), port })
+    }
+
+    fn matches(&self, authority: &Authority<'_>) -> bool {
+        self.port.is_none_or(|port| port == authority.port)
+            && match (&self.name, authority.address) {
+                (Name::Labels(pattern), None) => pattern.matches(&authority.name),
+                (Name::Address(own), Some(address)) => *own == address,
+                _ => false,
+            }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Labels(pattern) => write!(f, "{pattern}")?,
+            Name::Address(address) => write!(f, "[{address}]")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// What shows that a text is no host at all: a URL, a path, a capture, another alphabet.
+fn no_host(text: &str) -> Option<Malformed> {
+    let wrong = |message: String| Malformed::new(0, text.len(), message);
+    if let Some((_, rest)) = text.split_once("://") {
+        let host = rest.split('/').next().unwrap_or_default();
+        return Some(
+            wrong(format!("`{text}` is a URL, and a host has no scheme")).help(format!("write `{host}`")),
+        );
+    }
+    if let Some((host, _)) = text.split_once('/') {
+        let help = format!("write `{host}` here, and the path in `route`");
+        return Some(wrong(format!("`{text}` has a path, and a host has none")).help(help));
+    }
+    if let Some((_, host)) = text.rsplit_once('@') {
+        return Some(
+            wrong(format!("`{text}` has a user, and a host has none")).help(format!("write `{host}`")),
+        );
+    }
+    if text.contains(['{', '}']) {
+        let help = "list the hosts, or write `*` for a part of a label: `*.shop.example`";
+        return Some(
+            wrong(format!("`{text}`: a host captures nothing and compares with no capture")).help(help),
+        );
+    }
+    if !text.is_ascii() {
+        let help = "write it as clients send it, in the form of DNS that begins with `xn--`";
+        return Some(wrong(format!("`{text}` is not in the alphabet of hosts")).help(help));
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some(
+            wrong(format!("`{text}` is an address without its brackets")).help(format!("write `[{text}]`")),
+        );
+    }
+    let is_of_hosts = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~*:[]".contains(&byte);
+    if text.len() > 255 || text.is_empty() || !text.bytes().all(is_of_hosts) {
+        return Some(not_a_host(text));
+    }
+    None
+}
+
+fn not_a_host(text: &str) -> Malformed {
+    Malformed::new(0, text.len(), format!("`{text}` is not a host"))
+        .help("write a name, with its port if only that one is meant, as in `shop.example` or `*.shop.example:8443`")
+}
+
+fn bracketed(rest: &str, text: &str) -> Result<HostPattern, Malformed> {
+    let (address, after) = rest.split_once(']').ok_or_else(|| not_a_host(text))?;
+    let address = address.parse().map_err(|_| not_a_host(text))?;
+    let port = match after.strip_prefix(':') {
+        Some(port) => Some(parse_port(port, text)?),
+        None if after.is_empty() => None,
+        None => return Err(not_a_host(text)),
+    };
+    Ok(HostPattern { name: Name::Address(address), port })
+}
+
+fn parse_port(port: &str, text: &str) -> Result<u16, Malformed> {
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let number = port.parse().ok().filter(|port: &u16| is_number && *port > 0);
+    let start = text.len().saturating_sub(port.len());
+    number.ok_or_else(|| {
+        Malformed::new(start, text.len(), format!("`{port}` is not a port"))
+            .help("write a number from 1 to 65535, or leave the port out, which means any")
+    })
+}
+
+fn empty_label(name: &str, text: &str) -> Malformed {
+    let wrong = Malformed::new(0, text.len(), format!("`{text}` has an empty label"));
+    match name.strip_prefix('.') {
+        Some(rest) if !rest.is_empty() => wrong.help(format!(
+            "write `*.{rest}` for the hosts directly below `{rest}`, or `**.{rest}` for all below it"
+        )),
+        _ => wrong.help("write a single dot between two labels"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meets(patterns: &[&str], host: Host<'_>) -> (bool, bool) {
+        let patterns: Vec<_> = patterns.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
+        (holds(&patterns, host, Unclear::Unmet), holds(&patterns, host, Unclear::Met))
+    }
+
+    #[test]
+    fn hosts_are_compared_in_their_one_form() {
+        let all = ["shop.example", "*.Shop.Example:8443", "[2001:DB8::1]", "10.0.0.1:443"];
+        for host in [
+            "shop.example",
+            "SHOP.example.",
+            "shop.example:1",
+            "a.shop.example:8443",
+            "A-b.shop.EXAMPLE.:08443",
+            "[2001:db8:0::1]:9",
+            "10.0.0.1",
+            "10.0.0.1:443",
+        ] {
+            assert_eq!(meets(&all, Host::Named(host)), (true, true), "{host}");
+        }
+        for host in [
+            "example",
+            "a.shop.example",
+            "a.shop.example:443",
+            "a.b.shop.example:8443",
+            "shop.example.org",
+            "[::1]",
+            "10.0.0.1:80",
+        ] {
+            assert_eq!(meets(&all, Host::Named(host)), (false, false), "{host}");
+        }
+        for host in [".shop.example", "shop..example", "shop.example..", "."] {
+            assert_eq!(meets(&all, Host::Named(host)), (false, true), "{host}");
+        }
+        assert_eq!(
+            meets(&["**"], Host::Named("[::1]")),
+            (false, false),
+            "a pattern of names is of no address"
+        );
+        assert_eq!(meets(&["**.example"], Host::Named("a.b.example")), (true, true));
+        assert_eq!(meets(&all, Host::Absent), (false, true));
+        assert_eq!(meets(&all, Host::Unrecorded), (false, false));
+        assert_eq!(meets(&[], Host::Absent), (true, true), "no hosts are no condition");
+    }
+
+    #[test]
+    fn what_is_no_host_says_so_and_what_to_write() {
+        for (text, help) in [
+            ("https://shop.example/x", "write `shop.example`"),
+            ("shop.example/x", "write `shop.example` here, and the path in `route`"),
+            ("me@shop.example", "write `shop.example`"),
+            ("::1", "write `[::1]`"),
+            (
+                ".shop.example",
+                "write `*.shop.example` for the hosts directly below `shop.example`, or `**.shop.example` for all below it",
+            ),
+            ("shop.example:*", "write a number from 1 to 65535, or leave the port out, which means any"),
+            ("shop.example:0", "write a number from 1 to 65535, or leave the port out, which means any"),
+            ("shop.example:", "write a number from 1 to 65535, or leave the port out, which means any"),
+        ] {
+            assert_eq!(HostPattern::parse(text).unwrap_err().help.as_deref(), Some(help), "{text}");
+        }
+        for text in [
+            "",
+            "a b",
+            "a,b",
+            "[::1",
+            "[::1]x",
+            "[x]",
+            "{tenant}.example",
+            "m\u{fc}ller.example",
+            "a***b",
+            "a..b",
+        ] {
+            assert!(HostPattern::parse(text).is_err(), "{text}");
+        }
+    }
+}
