@@ -114,7 +114,7 @@ impl Queued {
     /// It did not come in time.
     pub async fn turn(self) -> Result<Admitted, NotAdmitted> {
         let passage = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.patience))?;
-        Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, _passage: passage } })
+        Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, passage } })
     }
 }
 
@@ -141,7 +141,15 @@ impl Admitted {
 #[derive(Debug)]
 pub struct Guards {
     _slot: Slot,
-    _passage: Passage,
+    passage: Passage,
+}
+
+impl Guards {
+    /// The backend is told at once that nobody waits for it, although nothing is going to say when its work is over: allowed
+    /// for a small part of all places, each of which stays taken for as long as that work may last.
+    pub(crate) fn cancel(&mut self) -> bool {
+        self.passage.cancel()
+    }
 }
 
 /// Why a permitted request is not admitted.
@@ -225,9 +233,7 @@ impl Admission {
             NoTurn::Full => NotAdmitted::Overloaded(patience()),
         });
         Ok(match turn? {
-            Turn::Now(passage) => {
-                Entry::Open(Admitted { permit, guards: Guards { _slot: slot, _passage: passage } })
-            }
+            Turn::Now(passage) => Entry::Open(Admitted { permit, guards: Guards { _slot: slot, passage } }),
             Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience: patience() }),
         })
     }

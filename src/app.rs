@@ -223,7 +223,7 @@ impl Running {
             slots_limit: self.admission.slots().limit(),
             lobby: self.admission.lobby.len(),
             handshakes: self.admission.lobby.handshakes(),
-            in_flight: self.admission.in_flight().places().used(),
+            in_flight: self.admission.in_flight().in_flight(),
             in_flight_limit: self.admission.in_flight().places().limit(),
             queued: self.admission.in_flight().waiting(),
             backend: self.health.condition().name(),

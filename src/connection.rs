@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,8 +26,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::admission::Holding;
 use crate::client::Peer;
-use crate::forward::Tunnel;
 use crate::forward::headers::ConnectionHeaders;
+use crate::forward::{Streams, Tunnel};
 use crate::gate;
 use crate::handshake::{self, Protocol, Secured, Stream, Unsecured};
 use crate::leash::{Leash, Order};
@@ -423,7 +423,7 @@ async fn serve_http2(connection: Arc<Connection>, stream: Stream) {
     let spare = Arc::clone(&connection.worker.spare);
     let (outbox, io) = Outbox::new(Felted::new(stream, Arc::clone(&connection)), spare);
     let limits = connection.worker.live.load().limits;
-    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut http = hyper::server::conn::http2::Builder::new(Streams);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         // What is beyond our limit is answered by us; only what is far beyond it, by the protocol.

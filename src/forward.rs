@@ -5,12 +5,14 @@
 //! request costs no hand-over between tasks, and an idle connection costs none at all. An HTTP/2 connection carries
 //! many requests, and has its own task.
 
+mod ahead;
 mod bell;
 mod breaker;
 mod delivery;
 mod exchange;
 pub mod headers;
 mod health;
+mod linger;
 mod link;
 mod multiplex;
 mod pool;
@@ -29,12 +31,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::admission::{Admitted, Guards};
+use crate::admission::Admitted;
 use crate::client_headers::OwnName;
 use crate::live::Live;
 use crate::refusal::BackendFault;
 use crate::unread;
 
+pub use ahead::Streams;
+use ahead::Unread;
 pub use breaker::BreakerRules;
 pub use delivery::Collector;
 #[cfg(feature = "otel")]
@@ -42,6 +46,7 @@ pub use delivery::deliver;
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};
+use linger::Work;
 use link::{Link, Sent};
 use multiplex::{Multiplex, Seat};
 use pool::Pool;
@@ -99,6 +104,8 @@ pub struct Backend {
     connections: ArcSwap<Connections>,
     /// What all workers know of it.
     health: Arc<Health>,
+    /// What its answers keep in memory until clients read them.
+    unread: Arc<Unread>,
 }
 
 #[derive(Debug)]
@@ -171,11 +178,11 @@ impl Backend {
     #[must_use]
     pub fn new(settings: Settings, live: Arc<ArcSwap<Live>>, health: Arc<Health>) -> Self {
         let connections = ArcSwap::from_pointee(Connections::none_yet(settings.protocol, &live.load()));
-        Self { settings, live, connections, health }
+        Self { settings, live, connections, health, unread: Arc::default() }
     }
 
-    /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the answer's body has
-    /// ended, however it ends. `own` are names that its trailers may not have beside the listed ones.
+    /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the backend's work for it has
+    /// ended, also where the client is gone before. `own` are names that its trailers may not have beside the listed ones.
     ///
     /// # Errors
     /// What the backend or the client did instead.
@@ -195,8 +202,9 @@ impl Backend {
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own));
-        let mut exchange = pin!(self.answer_of(request));
         let Timeouts { response, body, idle, .. } = self.live.load().timeouts;
+        let work = Work::begin(guards, upload.clone(), asked, response);
+        let mut exchange = pin!(self.answer_of(request, work));
         let mut now = asked;
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
@@ -220,9 +228,9 @@ impl Backend {
             let answered = timeout_at(look, &mut exchange).await;
             now = Instant::now();
             if let Ok(answered) = answered {
-                let (response, carrier) = answered?;
+                let (response, carrier, work) = answered?;
                 let silence = Silence::of(idle, upload.clone());
-                let outcome = hand_back(response, carrier, guards, silence, may_switch)?;
+                let outcome = self.hand_back(response, carrier, work, silence, may_switch)?;
                 return Ok((outcome, Times { asked, answered: now }));
             }
         }
@@ -233,7 +241,8 @@ impl Backend {
     async fn answer_of(
         &self,
         mut request: Request<Outgoing>,
-    ) -> Result<(Response<Incoming>, Carrier), BackendFault> {
+        mut work: Work,
+    ) -> Result<(Response<Incoming>, Carrier, Work), BackendFault> {
         if self.settings.protocol == Protocol::Http2 {
             headers::fit_http2(&mut request, self.settings.location.scheme());
         }
@@ -243,22 +252,21 @@ impl Backend {
                 Kind::Own(pool) => {
                     headers::frame_unknown_length(&mut request);
                     let (link, is_new) = self.link(pool).await?;
-                    (link.send(request).await.map(|link| Carrier::Own(link, Arc::clone(pool))), is_new)
+                    let sent = link.send(request, work).await;
+                    (sent.map(|link| Carrier::Own(link, Arc::clone(pool))), is_new)
                 }
                 Kind::Shared(multiplex) => {
-                    let ((mut sender, stream), is_new) = self.seat(multiplex).await?;
-                    let answer = sender.try_send_request(request).await;
-                    stream.hears();
-                    (Sent::of(answer, Carrier::Shared(stream)), is_new)
+                    let (seat, is_new) = self.seat(multiplex).await?;
+                    (multiplex::send(seat, request, work).await.map(Carrier::Shared), is_new)
                 }
             };
             match sent {
-                Sent::Answered(response, carrier) => {
+                Sent::Answered(response, carrier, work) => {
                     self.health.reached(&self.settings.location);
-                    return Ok((response, carrier));
+                    return Ok((response, carrier, work));
                 }
-                Sent::Returned(back) if !is_new => request = back,
-                Sent::Returned(_) => return Err(BackendFault::Terminated),
+                Sent::Returned(back, held) if !is_new => (request, work) = (back, held),
+                Sent::Returned(..) => return Err(BackendFault::Terminated),
                 Sent::Failed(fault) => return Err(fault),
             }
         }
@@ -350,30 +358,34 @@ impl Backend {
             Kind::Shared(multiplex) => multiplex.idle(),
         }
     }
-}
 
-/// Makes the backend's response one of ours: without what belongs to the connection it came over.
-fn hand_back(
-    response: Response<Incoming>,
-    carrier: Carrier,
-    guards: Guards,
-    silence: Silence,
-    may_switch: bool,
-) -> Result<Outcome, BackendFault> {
-    let (mut parts, body) = response.into_parts();
-    parts.version = http::Version::HTTP_11;
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        // What follows is no HTTP; nobody may have it who did not ask for it (DESIGN §5).
-        if !may_switch || !headers::agrees_to_switch(&parts.headers) {
-            return Err(BackendFault::NotHttp);
+    /// Makes the backend's response one of ours: without what belongs to the connection it came over.
+    fn hand_back(
+        &self,
+        response: Response<Incoming>,
+        carrier: Carrier,
+        work: Work,
+        silence: Silence,
+        may_switch: bool,
+    ) -> Result<Outcome, BackendFault> {
+        let (mut parts, body) = response.into_parts();
+        parts.version = http::Version::HTTP_11;
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no HTTP; nobody may have it who did not ask for it (DESIGN §5).
+            if !may_switch || !headers::agrees_to_switch(&parts.headers) {
+                return Err(BackendFault::NotHttp);
+            }
+            let Carrier::Own(link, _) = carrier else { return Err(BackendFault::NotHttp) };
+            let (socket, said) = link.into_socket().ok_or(BackendFault::NotHttp)?;
+            headers::strip_connection(&mut parts.headers);
+            headers::switch(&mut parts.headers);
+            let tunnel = Box::new(Tunnel::new(socket, said, work));
+            return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
         }
-        let Carrier::Own(link, _) = carrier else { return Err(BackendFault::NotHttp) };
-        let (socket, said) = link.into_socket().ok_or(BackendFault::NotHttp)?;
         headers::strip_connection(&mut parts.headers);
-        headers::switch(&mut parts.headers);
-        let tunnel = Box::new(Tunnel::new(socket, said, guards));
-        return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
+        Ok(Outcome::Answered(Response::from_parts(
+            parts,
+            Answer::new(body, carrier, silence, work, Arc::clone(&self.unread)),
+        )))
     }
-    headers::strip_connection(&mut parts.headers);
-    Ok(Outcome::Answered(Response::from_parts(parts, Answer::new(body, carrier, silence, guards))))
 }

@@ -32,6 +32,8 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Passages {
     places: Places,
+    /// Of the places those whose requests the backend was told to give up.
+    cancelled: AtomicUsize,
     queue: ArcSwap<Queue>,
     /// Percent of the places and of the queue that only clients with nothing there may take.
     for_others: AtomicUsize,
@@ -52,6 +54,10 @@ pub(super) struct Terms {
     /// Requests of this client in flight and in the queue; none: as many as there is room for.
     pub(super) in_flight: Option<usize>,
 }
+
+/// One of so many places may be of a request that the backend was told to give up: what these hold back from everybody else,
+/// for a time that is a guess, is little.
+const CANCELLED: usize = 8;
 
 /// Requests that wait, by priority.
 #[derive(Debug, Default)]
@@ -79,7 +85,10 @@ struct Waiter {
 
 /// A place among the requests in flight. Once it is dropped, it is the place of whoever waits first.
 #[derive(Debug)]
-pub(super) struct Passage(Arc<ClientLoad>);
+pub(super) struct Passage {
+    load: Arc<ClientLoad>,
+    is_cancelled: bool,
+}
 
 /// A place, or the wait for one.
 #[derive(Debug)]
@@ -110,6 +119,7 @@ impl Passages {
     pub(super) fn new(most: usize, queue: Queue, for_others: usize) -> Arc<Self> {
         Arc::new(Self {
             places: Places::new(most),
+            cancelled: AtomicUsize::new(0),
             queue: ArcSwap::from_pointee(queue),
             for_others: AtomicUsize::new(for_others),
             waiting: AtomicUsize::new(0),
@@ -129,6 +139,11 @@ impl Passages {
     /// The places, to be counted.
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// How many the backend is working on just now, as far as it was not told to give them up.
+    pub fn in_flight(&self) -> usize {
+        self.places.used().saturating_sub(self.cancelled.load(Ordering::Relaxed))
     }
 
     /// How many wait just now.
@@ -160,7 +175,7 @@ impl Passages {
         if passages.waiting.load(Ordering::SeqCst) == 0
             && passages.places.take(passages.limit(terms, before.held()))
         {
-            return Ok(Turn::Now(Passage(Arc::clone(load))));
+            return Ok(Turn::Now(Passage::of(load)));
         }
         passages.line_up(load, terms).ok_or(NoTurn::Full)
     }
@@ -173,7 +188,10 @@ impl Passages {
             return open;
         }
         let others = self.kept_for_others(places);
-        // A client of high priority that took all but what is kept for others would leave none that another client may take.
+        if others == 0 {
+            return open;
+        }
+        // A client of high priority that took all but what is kept for others would leave none that a normal one may take.
         let own = terms.high.limit(places).saturating_sub(others).max(1);
         if held < own { open.saturating_sub(others).max(1) } else { 0 }
     }
@@ -192,7 +210,7 @@ impl Passages {
         let held = load.counts().held().saturating_sub(1);
         if line.lets_pass(terms.priority, held) && self.places.take(self.limit(terms, held)) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            return Some(Turn::Now(Passage(Arc::clone(load))));
+            return Some(Turn::Now(Passage::of(load)));
         }
         if self.patience().is_zero() || line.len() >= self.open_queue(load, terms, held) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -219,7 +237,7 @@ impl Passages {
     fn call(&self) {
         while let Some(waiter) = self.next() {
             // Who leaves in this very moment drops its place, and that calls the next.
-            let _ = waiter.call.send(Passage(waiter.load));
+            let _ = waiter.call.send(Passage::of(&waiter.load));
         }
     }
 
@@ -328,10 +346,27 @@ impl Waiters {
     }
 }
 
+impl Passage {
+    fn of(load: &Arc<ClientLoad>) -> Self {
+        Self { load: Arc::clone(load), is_cancelled: false }
+    }
+
+    pub(super) fn cancel(&mut self) -> bool {
+        let Passages { cancelled, places, .. } = &*self.load.passages;
+        let most = places.limit() / CANCELLED;
+        let one_more = |count| (count < most).then_some(count + 1);
+        self.is_cancelled = cancelled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        self.is_cancelled
+    }
+}
+
 impl Drop for Passage {
     fn drop(&mut self) {
-        let passages = &self.0.passages;
-        self.0.end();
+        let passages = &self.load.passages;
+        if self.is_cancelled {
+            passages.cancelled.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.load.end();
         passages.places.give_back();
         if passages.waiting.load(Ordering::SeqCst) > 0 {
             passages.call();

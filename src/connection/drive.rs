@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use hyper::rt::{Read, Write};
 use hyper::service::HttpService;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Gathering, Outbox};
 use super::{Busy, Connection, Serving, rest};
-use crate::forward::Joined;
+use crate::forward::{Joined, Streams};
 use crate::handshake::Protocol;
 use crate::leash::{Leash, Order};
 use crate::reply::{Ending, Reply};
@@ -73,7 +73,7 @@ pub(super) struct Http2<I, S>
 where
     S: HttpService<Incoming, ResBody = Reply, Future = Serving>,
 {
-    pub(super) http: hyper::server::conn::http2::Connection<TokioIo<Gathering<I>>, S, TokioExecutor>,
+    pub(super) http: hyper::server::conn::http2::Connection<TokioIo<Gathering<I>>, S, Streams>,
     pub(super) outbox: Outbox<I>,
 }
 

@@ -1,11 +1,12 @@
 //! One exchange with the backend: a request's body out, its answer's back.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +15,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::ahead::{self, Lent, Unread};
 use super::headers;
+use super::linger::{self, Stage, Work};
 use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
-use crate::admission::Guards;
 use crate::client_headers::OwnName;
 use crate::unread;
 
@@ -97,13 +99,15 @@ pub(super) struct Upload {
     moved: AtomicU64,
     /// The backend would take more, and the client has not sent it yet.
     waits: AtomicBool,
+    /// All of it was passed on.
+    sent: AtomicBool,
 }
 
 impl Upload {
     /// Of a request that has a body.
     pub(super) fn of(body: &Incoming, start: Instant) -> Option<Arc<Self>> {
-        (!body.is_end_stream())
-            .then(|| Arc::new(Self { start, moved: AtomicU64::new(0), waits: AtomicBool::new(false) }))
+        let upload = || Self { start, moved: 0.into(), waits: false.into(), sent: false.into() };
+        (!body.is_end_stream()).then(|| Arc::new(upload()))
     }
 
     pub(super) fn moved_last(&self) -> Instant {
@@ -112,6 +116,10 @@ impl Upload {
 
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
     }
 
     fn moves(&self) {
@@ -131,10 +139,12 @@ impl Body for Outgoing {
         let by_stream = self.by_stream;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = poll_whole(body, by_stream, cx);
+        let is_sent = body.is_end_stream();
         if let Some(upload) = &self.upload {
             upload.waits.store(frame.is_pending(), Ordering::Relaxed);
             if frame.is_ready() {
                 upload.moves();
+                upload.sent.store(is_sent, Ordering::Relaxed);
             }
         }
         frame.map_ok(|mut frame| {
@@ -165,14 +175,32 @@ pub(super) enum Carrier {
     Done,
 }
 
-/// The body of the backend's answer. It drives the connection that it comes over, if that is its own, and keeps the
-/// guards of its exchange until its end, however that comes.
+/// The body of the backend's answer: read by whoever asks for it, and by the task of its stream beside that once it is lent.
 #[derive(Debug)]
 pub struct Answer {
+    own: Option<Reading>,
+    lent: Option<Lent>,
+}
+
+/// An answer that is being read. It drives the connection that it comes over, if that is its own, and holds what the
+/// backend's work for it holds until its end, however that comes.
+#[derive(Debug)]
+pub(super) struct Reading {
     body: Incoming,
     carrier: Carrier,
     silence: Silence,
-    _guards: Guards,
+    /// Until its end.
+    work: Option<Work>,
+    /// Where the bytes are counted that wait for the client.
+    unread: Arc<Unread>,
+    /// Parts that the client has not asked for yet.
+    ahead: VecDeque<Frame<Bytes>>,
+    bytes_ahead: usize,
+    /// Length of the part that was passed on last: hyper keeps it while the client takes nothing.
+    in_hand: usize,
+    end: Option<Result<(), BrokenOff>>,
+    /// Whether whoever asked for the next part waits for it.
+    awaited: bool,
 }
 
 /// How long the backend may say nothing in the middle of an answer.
@@ -209,14 +237,174 @@ impl Silence {
 }
 
 impl Answer {
-    pub(super) fn new(body: Incoming, carrier: Carrier, silence: Silence, guards: Guards) -> Self {
-        let mut answer = Self { body, carrier, silence, _guards: guards };
-        answer.release_at_end();
-        answer
+    pub(super) fn new(
+        body: Incoming,
+        carrier: Carrier,
+        silence: Silence,
+        work: Work,
+        unread: Arc<Unread>,
+    ) -> Self {
+        Self { own: Some(Reading::new(body, carrier, silence, work, unread)), lent: None }
     }
 
-    /// The next part of it.
+    /// More is to come after what was passed on just now: where the client takes no more of it, somebody else has to look.
+    fn lend(&mut self) {
+        match self.own.take().map(ahead::lend) {
+            Some(Ok(lent)) => self.lent = Some(lent),
+            Some(Err(own)) => self.own = Some(own),
+            None => {}
+        }
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&Reading) -> T) -> Option<T> {
+        match &self.lent {
+            Some(lent) => Some(at(&lent.reading())),
+            None => self.own.as_ref().map(at),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(lent) = &self.lent {
+            return lent.reading().poll_next(cx);
+        }
+        let Some(own) = &mut self.own else { return Poll::Ready(None) };
+        let part = own.poll_first(cx);
+        if matches!(part, Poll::Ready(Some(Ok(_)))) && own.end.is_none() {
+            self.lend();
+        }
+        part
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.look(Reading::is_end_stream).unwrap_or(true)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.look(Reading::size_hint).unwrap_or_default()
+    }
+}
+
+impl Reading {
+    fn new(body: Incoming, carrier: Carrier, silence: Silence, work: Work, unread: Arc<Unread>) -> Self {
+        let mut reading = Self {
+            body,
+            carrier,
+            silence,
+            work: Some(work),
+            unread,
+            ahead: VecDeque::new(),
+            bytes_ahead: 0,
+            in_hand: 0,
+            end: None,
+            awaited: false,
+        };
+        if reading.body.is_end_stream() {
+            reading.ends();
+            reading.settle();
+        }
+        reading
+    }
+
+    /// The next part of it, for as long as nobody reads ahead. Of an answer whose length is not known the end may be here
+    /// with the part, and is looked for: then it is one that is whole.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let is_first = self.in_hand == 0;
+        let part = self.poll_next(cx);
+        if is_first
+            && matches!(part, Poll::Ready(Some(Ok(_))))
+            && self.end.is_none()
+            && self.body.size_hint().exact().is_none()
+        {
+            let _ = self.poll_ahead(cx);
+        }
+        part
+    }
+
+    /// The next part of it, for the client.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.unread.give_back(std::mem::take(&mut self.in_hand));
+        if let Some(frame) = self.ahead.pop_front() {
+            self.in_hand = length(&frame);
+            self.bytes_ahead -= self.in_hand;
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &mut self.end {
+            None => {}
+            Some(end) => return Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
+        }
+        let part = self.poll_part(cx);
+        self.awaited = part.is_pending();
+        if let Poll::Ready(Some(Ok(frame))) = &part {
+            self.in_hand = length(frame);
+            self.unread.add(self.in_hand);
+        }
+        self.settle();
+        part
+    }
+
+    /// The next part of it, before anybody asks for it. Pending also where it has come to its end.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.poll_part(cx)) {
+            Some(Ok(frame)) => {
+                let length = length(&frame);
+                self.bytes_ahead += length;
+                self.unread.add(length);
+                self.ahead.push_back(frame);
+            }
+            Some(Err(broken)) => self.end = Some(Err(broken)),
+            None => {}
+        }
+        self.settle();
+        Poll::Ready(())
+    }
+
+    /// Whether hyper waits for the backend since it was asked last, and is going to be woken by it.
+    pub(super) fn is_awaited(&mut self) -> bool {
+        std::mem::take(&mut self.awaited)
+    }
+
+    /// Whether more of it may be read ahead.
+    pub(super) fn has_room(&self) -> bool {
+        self.end.is_none() && self.bytes_ahead < ahead::MOST && self.unread.has_room()
+    }
+
+    /// The next part of it, and what follows for the connection that it comes over.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let mut part = self.poll_carrier(cx);
+        if part.is_ready() {
+            self.silence.ends();
+        } else if self.silence.poll_too_long(cx) {
+            part = Poll::Ready(Some(Err(BrokenOff::Silent)));
+        }
+        match &mut part {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_connection(trailers);
+                }
+                if self.body.is_end_stream() {
+                    self.ends();
+                }
+            }
+            Poll::Ready(None) => self.ends(),
+            // A broken answer ends its connection with it.
+            Poll::Ready(Some(Err(_))) => {
+                self.carrier = Carrier::Done;
+                self.end = Some(Ok(()));
+            }
+            Poll::Pending => {}
+        }
+        part
+    }
+
+    fn poll_carrier(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let by_stream = matches!(self.carrier, Carrier::Shared(_));
         let Carrier::Own(link, _) = &mut self.carrier else {
             return poll_whole(&mut self.body, by_stream, cx);
@@ -230,52 +418,47 @@ impl Answer {
         link.poll_here(&mut self.body)
     }
 
-    /// Gives the connection back as soon as the body has ended, if both sides of it are at rest then.
-    fn release_at_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Carrier::Own(mut link, pool) = std::mem::replace(&mut self.carrier, Carrier::Done)
+    /// The backend has done its part. Its connection is given back, if both sides of it are at rest then.
+    fn ends(&mut self) {
+        self.end = Some(Ok(()));
+        if let Carrier::Own(mut link, pool) = std::mem::replace(&mut self.carrier, Carrier::Done)
             && link.is_open()
         {
             pool.give_back(link);
         }
     }
-}
 
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let this = &mut *self;
-        let mut frame = this.poll_part(cx);
-        if frame.is_ready() {
-            this.silence.ends();
-        } else if this.silence.poll_too_long(cx) {
-            frame = Poll::Ready(Some(Err(BrokenOff::Silent)));
+    /// Gives the place in flight back at the end. Where too much waits for its readers already, that is when the client has
+    /// taken it all: nobody may have more kept for it than there are places, and what is kept beyond them is bounded.
+    fn settle(&mut self) {
+        if self.end.is_some() && self.unread.has_room() {
+            self.work = None;
         }
-        match &mut frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    headers::strip_connection(trailers);
-                }
-                this.release_at_end();
-            }
-            Poll::Ready(None) => this.release_at_end(),
-            // A broken answer ends its connection with it.
-            Poll::Ready(Some(Err(_))) => this.carrier = Carrier::Done,
-            Poll::Pending => {}
-        }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ahead.is_empty() && matches!(self.end, Some(Ok(())))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.body.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left + self.bytes_ahead as u64),
+            None => SizeHint::default(),
+        }
     }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.unread.give_back(self.in_hand + self.bytes_ahead);
+        if let (Carrier::Own(link, _), Some(work)) =
+            (std::mem::replace(&mut self.carrier, Carrier::Done), self.work.take())
+        {
+            linger::abandon(link, work, Stage::Answering);
+        }
+    }
+}
+
+fn length(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
 }

@@ -17,6 +17,7 @@ use tokio::task::coop::unconstrained;
 
 use super::bell::Bell;
 use super::exchange::{BrokenOff, Outgoing, poll_whole};
+use super::linger::{self, Stage, Work};
 use super::socket::Socket;
 use crate::refusal::BackendFault;
 
@@ -43,30 +44,30 @@ impl fmt::Debug for Link {
 }
 
 /// What hyper says of a request that it was given.
-type Tried = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+pub(super) type Tried = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
 
 /// What became of a request.
 pub(super) enum Sent<C> {
     /// By this connection.
-    Answered(Response<Incoming>, C),
+    Answered(Response<Incoming>, C, Work),
     /// The connection was closed before a byte of the request was written: it can go out on another.
-    Returned(Request<Outgoing>),
+    Returned(Request<Outgoing>, Work),
     Failed(BackendFault),
 }
 
 impl<C> Sent<C> {
-    pub(super) fn of(answer: Tried, connection: C) -> Self {
+    pub(super) fn of(answer: Tried, connection: C, work: Work) -> Self {
         match answer {
             // Two framings: whoever reads the other one finds another answer in it (RFC 9112 §6.3).
             Ok(response) if has_two_framings(response.headers()) => Self::Failed(BackendFault::NotHttp),
-            Ok(response) => Self::Answered(response, connection),
-            Err(error) => Self::failed(error),
+            Ok(response) => Self::Answered(response, connection, work),
+            Err(error) => Self::failed(error, work),
         }
     }
 
-    fn failed(mut error: TrySendError<Request<Outgoing>>) -> Self {
+    fn failed(mut error: TrySendError<Request<Outgoing>>, work: Work) -> Self {
         match error.take_message() {
-            Some(request) => Self::Returned(request),
+            Some(request) => Self::Returned(request, work),
             None if error.error().is_parse() => Self::Failed(BackendFault::NotHttp),
             None => Self::Failed(BackendFault::Terminated),
         }
@@ -74,8 +75,8 @@ impl<C> Sent<C> {
 
     pub(super) fn map<D>(self, to: impl FnOnce(C) -> D) -> Sent<D> {
         match self {
-            Self::Answered(response, connection) => Sent::Answered(response, to(connection)),
-            Self::Returned(request) => Sent::Returned(request),
+            Self::Answered(response, connection, work) => Sent::Answered(response, to(connection), work),
+            Self::Returned(request, work) => Sent::Returned(request, work),
             Self::Failed(fault) => Sent::Failed(fault),
         }
     }
@@ -87,38 +88,20 @@ impl Link {
     }
 
     /// Sends a request and drives the connection until its answer's headers are there.
-    pub(super) fn send(mut self, request: Request<Outgoing>) -> impl Future<Output = Sent<Self>> {
+    pub(super) fn send(mut self, request: Request<Outgoing>, work: Work) -> impl Future<Output = Sent<Self>> {
         let answer = self.sender.try_send_request(request);
-        self.answered(answer)
-    }
-
-    async fn answered(mut self, answer: impl Future<Output = Tried>) -> Sent<Self> {
-        // Nothing waits for its turn here: what it asks is there or not.
-        let mut answer = pin!(unconstrained(answer));
-        let answered = poll_fn(|cx| {
-            // The connection first: what it reads is what the answer waits for, and nothing else brings it.
-            self.drive(cx);
-            match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                // It was closed while nobody used it.
-                Poll::Pending if self.over => Poll::Ready(None),
-                answer => answer.map(Some),
-            }
-        })
-        .await;
-        match answered {
-            Some(answered) => Sent::of(answered, self),
-            // What it has not taken comes back when it goes.
-            None => {
-                drop(self);
-                answer.await.map_or_else(Sent::failed, |_| Sent::Failed(BackendFault::Terminated))
-            }
-        }
+        Unanswered(Some((self, work))).answered(answer)
     }
 
     /// Whether it can take a request now. A connection at rest is looked at, not waited for.
     pub(super) fn is_open(&mut self) -> bool {
         self.look();
         !self.over && self.sender.is_ready()
+    }
+
+    /// The socket, for what the backend may still say to a client that is gone.
+    pub(super) fn into_abandoned(self) -> Socket {
+        self.wire.into_parts().io.into_inner()
     }
 
     /// The socket, once the backend has agreed to speak something else than HTTP on it, and what it has already said.
@@ -149,5 +132,48 @@ impl Link {
     /// What is here of an answer's body. Only driving brings more.
     pub(super) fn poll_here(&self, body: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.bell.muffled(|| poll_whole(body, false, &mut Context::from_waker(Waker::noop())))
+    }
+}
+
+/// A request that was sent and has no answer yet. Its work is not over where nobody waits for it any more.
+struct Unanswered(Option<(Link, Work)>);
+
+impl Unanswered {
+    async fn answered(mut self, answer: impl Future<Output = Tried>) -> Sent<Link> {
+        // Nothing waits for its turn here: what it asks is there or not.
+        let mut answer = pin!(unconstrained(answer));
+        let answered = poll_fn(|cx| {
+            // The connection first: what it reads is what the answer waits for, and nothing else brings it.
+            let is_over = self.0.as_mut().is_none_or(|(link, _)| {
+                link.drive(cx);
+                link.over
+            });
+            match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                // It was closed while nobody used it.
+                Poll::Pending if is_over => Poll::Ready(None),
+                answer => answer.map(Some),
+            }
+        })
+        .await;
+        let Some((link, work)) = self.0.take() else { return Sent::Failed(BackendFault::Terminated) };
+        match answered {
+            Some(answered) => Sent::of(answered, link, work),
+            // What it has not taken comes back when it goes.
+            None => {
+                drop(link);
+                match answer.await {
+                    Ok(_) => Sent::Failed(BackendFault::Terminated),
+                    Err(error) => Sent::failed(error, work),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some((link, work)) = self.0.take() {
+            linger::abandon(link, work, Stage::Unanswered);
+        }
     }
 }

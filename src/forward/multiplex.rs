@@ -1,16 +1,21 @@
 //! Connections to a backend that speaks HTTP/2: each carries many exchanges, and is driven by a task of its own.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::Request;
 use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::exchange::Outgoing;
+use super::linger::{self, Work};
+use super::link::{Sent, Tried};
 use super::socket::Socket;
 use crate::refusal::BackendFault;
 
@@ -74,6 +79,42 @@ impl Stream {
     pub(super) fn hears(&self) {
         let now = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.heard.store(now.saturating_add(1), Ordering::Relaxed);
+    }
+}
+
+/// A request that was sent and has no answer yet. On the heap: it outlives whoever waits for it.
+struct Unanswered(Option<(Pin<Box<dyn Future<Output = Tried> + Send>>, Stream, Work)>);
+
+/// Sends a request and waits for its answer's headers.
+pub(super) fn send(
+    (mut sender, stream): Seat,
+    request: Request<Outgoing>,
+    work: Work,
+) -> impl Future<Output = Sent<Stream>> {
+    let answer = sender.try_send_request(request);
+    Unanswered(Some((Box::pin(answer), stream, work))).answered()
+}
+
+impl Unanswered {
+    async fn answered(mut self) -> Sent<Stream> {
+        let answered = poll_fn(|cx| match &mut self.0 {
+            Some((answer, ..)) => answer.as_mut().poll(cx).map(Some),
+            None => Poll::Ready(None),
+        })
+        .await;
+        let (Some(answered), Some((_, stream, work))) = (answered, self.0.take()) else {
+            return Sent::Failed(BackendFault::Terminated);
+        };
+        stream.hears();
+        Sent::of(answered, stream, work)
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some((answer, stream, work)) = self.0.take() {
+            linger::abandon_stream(answer, stream, work);
+        }
     }
 }
 
@@ -168,8 +209,8 @@ impl Line {
 
 /// Drives a connection to its end, and notes how much the backend takes. Its errors reach each exchange as its own.
 async fn drive(mut connection: Connection<TokioIo<Socket>, Outgoing, TokioExecutor>, load: Arc<Load>) {
-    std::future::poll_fn(|cx| {
-        let end = std::pin::Pin::new(&mut connection).poll(cx);
+    poll_fn(|cx| {
+        let end = Pin::new(&mut connection).poll(cx);
         let wanted = connection.current_max_send_streams().clamp(1, STREAMS);
         load.most.store(wanted, Ordering::Relaxed);
         match end {

@@ -12,21 +12,21 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::linger::Work;
 use super::socket::Socket;
-use crate::admission::Guards;
 
-/// The backend's side of a switched connection, with the guards of the exchange that it began as.
+/// The backend's side of a switched connection, with what the exchange holds that it began as.
 #[derive(Debug)]
 pub struct Tunnel {
     socket: Socket,
     /// What the backend said right after its agreement.
     said: Bytes,
-    guards: Guards,
+    work: Work,
 }
 
 impl Tunnel {
-    pub(super) fn new(socket: Socket, said: Bytes, guards: Guards) -> Self {
-        Self { socket, said, guards }
+    pub(super) fn new(socket: Socket, said: Bytes, work: Work) -> Self {
+        Self { socket, said, work }
     }
 
     /// Joins the two sides. `said` is what the client said after its request; the backend gets it only now.
@@ -46,7 +46,7 @@ impl Tunnel {
             start,
             idle,
             look: Box::pin(sleep(idle)),
-            _guards: self.guards,
+            _work: self.work,
         }
     }
 }
@@ -59,7 +59,7 @@ pub struct Joined {
     idle: Duration,
     /// Looks now and then whether anything moved; a byte moves no timer.
     look: Pin<Box<Sleep>>,
-    _guards: Guards,
+    _work: Work,
 }
 
 /// What moved, in both directions.

@@ -1,0 +1,130 @@
+//! Exchanges whose client is gone: the backend may go on working for nobody, so the place in flight stays taken until that is
+//! known to be over. Without this, a client that takes its requests back as fast as it sends them has the backend work on any
+//! number of them at once.
+//!
+//! A backend that speaks HTTP/1.1 is told by the end of our side of the connection, as if the client itself had gone: servers
+//! that notice this stop, and close; others go on to their answer, and close after it. A backend that speaks HTTP/2 could be
+//! told by a reset of the stream, but then nothing ever says when its work is over. So the reset is sent at once only for a
+//! small part of all places (each of which stays taken until `backend.response_timeout` is over); for the others it is sent
+//! once the answer begins.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::exchange::Upload;
+use super::link::{Link, Tried};
+use super::multiplex::Stream;
+use super::socket::Socket;
+use crate::admission::Guards;
+
+/// What is read of an answer that nobody waits for: beyond this the connection is closed, which ends the work of a backend
+/// that goes on writing.
+const ANSWER: usize = 64 * 1024;
+
+/// The backend's work for one request: what it holds, and how long its answer may take.
+#[derive(Debug)]
+pub(super) struct Work {
+    guards: Guards,
+    asked: Instant,
+    upload: Option<Arc<Upload>>,
+    response: Duration,
+}
+
+impl Work {
+    pub(super) fn begin(
+        guards: Guards,
+        upload: Option<Arc<Upload>>,
+        asked: Instant,
+        response: Duration,
+    ) -> Self {
+        Self { guards, asked, upload, response }
+    }
+
+    /// Instant at which the answer has taken too long.
+    fn due(&self) -> Instant {
+        self.upload.as_ref().map_or(self.asked, |upload| upload.moved_last()) + self.response
+    }
+
+    /// Whether the whole request was sent.
+    fn is_sent(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.is_sent())
+    }
+}
+
+/// How far an exchange had come when its client went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Unanswered,
+    /// The backend is told by our end of the connection, and learns it at the latest by what it writes next.
+    Answering,
+}
+
+/// Keeps the place in flight until the backend has closed the connection, has answered, or has had its time.
+pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
+    let due = match stage {
+        Stage::Unanswered => work.due(),
+        Stage::Answering => Instant::now() + work.response,
+    };
+    let socket = link.into_abandoned();
+    let over = async move {
+        let _ = timeout_at(due, until_closed(socket, stage)).await;
+    };
+    spawn_until(due, over, work);
+}
+
+/// The same for a stream of HTTP/2.
+pub(super) fn abandon_stream(
+    answer: impl Future<Output = Tried> + Send + 'static,
+    stream: Stream,
+    mut work: Work,
+) {
+    // The reset of a request that was never whole goes out by itself, with the end of the client's stream.
+    if !work.is_sent() {
+        return;
+    }
+    let due = work.due();
+    if work.guards.cancel() {
+        drop((answer, stream));
+        return spawn_until(due, sleep_until(due), work);
+    }
+    let answered = async move {
+        let _ = timeout_at(due, answer).await;
+        drop(stream);
+    };
+    spawn_until(due, answered, work);
+}
+
+/// There are never more of these than places in flight. They end with their worker.
+fn spawn_until(due: Instant, over: impl Future<Output = ()> + Send + 'static, work: Work) {
+    if due <= Instant::now() {
+        return;
+    }
+    // Outside of a runtime everything ends anyway.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            over.await;
+            drop(work);
+        });
+    }
+}
+
+/// Ends our side, and reads until the backend has ended its own.
+async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<()> {
+    socket.shutdown().await?;
+    let mut buffer = [0; 2048];
+    let mut left = ANSWER;
+    loop {
+        let read = socket.read(&mut buffer).await?;
+        left = left.saturating_sub(read);
+        // What is closed with bytes that nobody read is reset, and the next write of the backend fails.
+        if read == 0 || left == 0 || stage == Stage::Answering {
+            return Ok(());
+        }
+    }
+}
