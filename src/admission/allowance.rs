@@ -41,10 +41,10 @@ impl Reserve {
 }
 
 impl Allowance {
-    /// The client that it is of.
+    /// The key of the client whose limits these are.
     #[must_use]
-    pub const fn client(&self) -> ClientKey {
-        self.client
+    pub fn client(&self) -> ClientKey {
+        *self.load.client()
     }
 
     /// Counts a request.
