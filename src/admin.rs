@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::app::Running;
-use crate::reload::Outcome;
+use crate::reload::{Outcome, PerPart};
 use crate::telemetry;
 use api::Api;
 use body::{Answer, json, not_allowed, text, typed};
@@ -34,6 +34,9 @@ use guard::{Barred, Guard};
 /// Probes, scrapers and people are few.
 const MOST_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the answer to `POST /reload`. Reads that hang are given up sooner; a policy of the largest size takes
+/// seconds to compile.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The listener, as its connections see it.
 #[derive(Debug)]
@@ -134,12 +137,26 @@ impl Admin {
             return Ok(not_allowed("POST", "a reload is asked for by POST\n"));
         }
         guard.does(request)?;
-        match self.running.reload().await {
-            Some(attempt) if attempt.outcome == Outcome::Applied => Ok(json(StatusCode::OK, &attempt)),
-            Some(attempt) => Ok(json(StatusCode::UNPROCESSABLE_ENTITY, &attempt)),
-            None => Ok(text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")),
-        }
+        let Ok(attempt) = tokio::time::timeout(RELOAD_TIMEOUT, self.running.reload()).await else {
+            return Ok(json(StatusCode::SERVICE_UNAVAILABLE, &still_reloading(&self.running)));
+        };
+        let Some(attempt) = attempt else {
+            return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"));
+        };
+        let status = match attempt.outcome {
+            Outcome::Applied => StatusCode::OK,
+            Outcome::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+            Outcome::Hanging => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Ok(json(status, &attempt))
     }
+}
+
+/// The answer while a reload goes on; what comes of it is in `/status`.
+fn still_reloading(running: &Running) -> serde_json::Value {
+    let parts = running.reloads().parts;
+    let ages = PerPart::from_fn(|part| parts.of(part).look_age_seconds);
+    serde_json::json!({ "error": "the reload still goes on; see `/status`", "look_age_seconds": ages })
 }
 
 fn read_only() -> Answer {

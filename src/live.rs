@@ -23,7 +23,7 @@ pub struct Live {
     /// Counts the snapshots of this process, from 1. Whatever was worked out under another one is worked out again.
     pub generation: u64,
     /// What clients may do.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The texts that it was compiled from.
     pub sources: Arc<[Arc<Source>]>,
     /// What becomes of what it denies.
@@ -31,11 +31,11 @@ pub struct Live {
     /// A policy that is tried beside it, if one is named.
     pub tried: Option<Tried>,
     /// Who says who they are.
-    pub trust: Trust,
+    pub trust: Arc<Trust>,
     /// The server's side of TLS, for new connections.
     pub tls: Made<ServerConfig>,
     /// When the server's certificates expire.
-    pub server_expiries: Vec<Expiry>,
+    pub server_expiries: Arc<[Expiry]>,
     /// Our side of TLS to the backend, where it is spoken.
     pub backend_tls: Option<Made<ClientConfig>>,
     /// How long the backend may take.
@@ -78,7 +78,7 @@ impl<T> Clone for Made<T> {
 }
 
 /// A policy that is tried beside the one in force (`shadow_policies`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tried {
     /// How the configuration names it.
     pub named: String,

@@ -1,18 +1,25 @@
 //! Look, read, check, build, swap: everything that a running server was started with is looked at again and again, and
-//! where it changed, put in force as one whole. Any mistake leaves what was there running, and says so.
+//! what has changed is put in force, part by part, each as one whole. A mistake in a part leaves what was there of it running,
+//! says so, and keeps no other part from coming into force.
 //!
 //! What is compared is what the files hold, not when they were written: a mounted volume swaps a link, an editor
 //! replaces the file, a rotation writes it in place. What has just changed is looked at twice before it is believed,
 //! because whoever writes in place may be in the middle of it.
+//!
+//! A configuration comes into force with the paths that it names. A part whose new files cannot be used stays what it was as a
+//! whole, together with the settings that it was made with.
 
 mod contents;
 mod history;
+mod part;
+mod readers;
 mod snapshot;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -24,20 +31,23 @@ use crate::document::Budget;
 use crate::files::{self, Accept};
 use crate::live::Live;
 
-use contents::{Contents, digest_of};
-use snapshot::Moment;
+use contents::{Material, Reading, settings_of};
+use history::{Verdict, Verdicts};
+use readers::Readers;
+use snapshot::{Moment, Pieces};
+use watch::{Seen, Watch};
 
-pub use history::{Attempt, History, Outcome, Summary, Trigger};
+pub use history::{Attempt, History, Outcome, PartStatus, Summary, Trigger};
+pub use part::{Part, PerPart};
 
 /// How often everything is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// For so long what has changed must stay as it is before it is believed.
 const SETTLE: Duration = Duration::from_millis(400);
-/// More looks than this in a row are not waited for.
-const MOST_LOOKS: usize = 20;
-/// A key that does not fit its certificate, and an empty file, are in the middle of being replaced, until that lasts so
-/// long.
-const ROTATION: Duration = Duration::from_secs(10);
+/// Longest time for the first read that hangs in a look.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The same at the start, where nothing is in force yet.
+const PATIENCE_AT_START: Duration = Duration::from_secs(10);
 
 /// Where a configuration comes from: its file, and what was given beside it.
 #[derive(Clone, Debug)]
@@ -60,34 +70,19 @@ pub struct Loaded {
 }
 
 /// What a server was started with, to tell what changes from then on.
-#[derive(Debug)]
 pub struct Read {
     origin: Origin,
-    seen: [u8; 32],
+    readers: Readers,
+    pieces: Pieces,
+    watches: PerPart<Watch>,
+    /// Mistakes in a shadow policy, which is no reason not to start.
+    shadow_problems: Vec<Diagnostic>,
 }
 
-/// One look at everything: what it was, by a digest, and what it holds.
-struct Look {
-    seen: [u8; 32],
-    found: Result<Found, Vec<Diagnostic>>,
-    /// A file of it is empty: whoever writes in place begins with that.
-    is_unfinished: bool,
-}
-
-/// A configuration that makes sense, and what it names.
-struct Found {
-    config: Config,
-    contents: Contents,
-    /// Keys that were changed and stay as they are until the next start.
-    needs_restart: Vec<&'static str>,
-}
-
-/// What is ready to be put in force.
-struct Built {
-    config: Config,
-    live: Live,
-    warnings: Vec<Diagnostic>,
-    needs_restart: Vec<&'static str>,
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Read").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Origin {
@@ -100,53 +95,93 @@ impl Origin {
     /// Reads the configuration and everything that it names.
     ///
     /// # Errors
-    /// Every problem found, each with its place.
+    /// Every problem of every part, each with its place.
     pub fn load(self) -> Result<Loaded, Vec<Diagnostic>> {
-        let Look { seen, found, .. } = self.look(None);
-        let Found { config, contents, .. } = found?;
-        let moment = Moment { generation: 1, now: Timestamp::now(), before: None };
-        let (live, warnings) = snapshot::build(&config, contents, moment)?;
-        Ok(Loaded { config, live, warnings, read: Read { origin: self, seen } })
+        let mut readers = Readers::new(PATIENCE_AT_START);
+        let configuration = self.read(&mut readers).ok_or_else(|| vec![hanging(Part::Configuration)])?;
+        let config = Arc::new(self.parse(&configuration)?);
+        let (pieces, watches) = (Pieces::default(), PerPart::default());
+        let read = Read { origin: self, readers, pieces, watches, shadow_problems: Vec::new() };
+        read.load(config, configuration)
     }
 
-    /// What a running server cannot change is left as it is there.
-    fn look(&self, running: Option<&Config>) -> Look {
-        let source = match self.source() {
-            Ok(source) => source,
-            Err(problem) => {
-                let seen = digest_of(&problem);
-                return Look { seen, found: Err(vec![problem]), is_unfinished: false };
+    /// The configuration's file; `None` while reading it hangs.
+    fn read(&self, readers: &mut Readers) -> Option<Reading> {
+        let (file, settings) = (self.file.clone(), [0; 32]);
+        readers.read(Part::Configuration, settings, move || {
+            let source = read_source(&file).map_err(|problem| vec![problem]);
+            Reading::new(settings, Material::Configuration(source))
+        })
+    }
+
+    fn parse(&self, configuration: &Reading) -> Result<Config, Vec<Diagnostic>> {
+        let Material::Configuration(source) = &configuration.material else { return Err(Vec::new()) };
+        let source = source.as_ref().map_err(Clone::clone)?;
+        Config::build(source, self.file.parent().unwrap_or(Path::new("")), &self.overrides)
+    }
+}
+
+fn read_source(file: &Path) -> Result<Arc<Source>, Diagnostic> {
+    let name = file.display().to_string();
+    let problem = |error: String| {
+        Diagnostic::error("file", format!("cannot read the configuration `{name}`: {error}"))
+            .help("name a regular file with --config FILE; README.md has one to start from")
+    };
+    let bytes = files::read(file, Budget::CONFIGURATION.bytes as u64, Accept::Regular);
+    let bytes = bytes.map_err(|error| problem(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
+    Ok(Source::new(name, text))
+}
+
+/// Reads the files that the configuration names for a part; `None` while that hangs.
+fn read_part(readers: &mut Readers, part: Part, config: &Arc<Config>) -> Option<Reading> {
+    let config = Arc::clone(config);
+    readers.read(part, settings_of(part, &config), move || Reading::of(part, &config))
+}
+
+impl Read {
+    fn load(mut self, config: Arc<Config>, configuration: Reading) -> Result<Loaded, Vec<Diagnostic>> {
+        let moment = Moment { generation: 1, now: Timestamp::now() };
+        let (mut warnings, mut problems) = (Vec::new(), Vec::new());
+        let mut configuration = Some(configuration);
+        for part in Part::ALL {
+            let reading = configuration.take().or_else(|| read_part(&mut self.readers, part, &config));
+            match self.take_over(part, reading, &config, moment) {
+                Ok(told) => warnings.extend(told),
+                Err(found) if part.is_essential() => problems.extend(found),
+                Err(found) => {
+                    warnings.extend(found.iter().cloned());
+                    self.shadow_problems = found;
+                }
             }
-        };
-        let folder = self.file.parent().unwrap_or(Path::new(""));
-        match Config::build(&source, folder, &self.overrides) {
-            Ok(mut config) => {
-                let needs_restart =
-                    running.map(|running| config.keep_until_restart(running)).unwrap_or_default();
-                let contents = Contents::read(&config);
-                let seen = digest_of(&(source, &contents));
-                let is_unfinished = contents.has_empty_file();
-                Look { seen, found: Ok(Found { config, contents, needs_restart }), is_unfinished }
-            }
-            Err(problems) => Look {
-                seen: digest_of(&source),
-                found: Err(problems),
-                is_unfinished: source.text().is_empty(),
-            },
+            warnings.extend(self.pieces.expiring(part, &config, moment.now));
         }
+        let live = self.pieces.live(&config, moment.generation).filter(|_| problems.is_empty());
+        let live = live.ok_or(problems)?;
+        Ok(Loaded { config: (*config).clone(), live, warnings, read: self })
     }
 
-    fn source(&self) -> Result<Arc<Source>, Diagnostic> {
-        let name = self.file.display().to_string();
-        let problem = |error: String| {
-            Diagnostic::error("file", format!("cannot read the configuration `{name}`: {error}"))
-                .help("name a regular file with --config FILE; README.md has one to start from")
-        };
-        let bytes = files::read(&self.file, Budget::CONFIGURATION.bytes as u64, Accept::Regular);
-        let bytes = bytes.map_err(|error| problem(error.to_string()))?;
-        let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
-        Ok(Source::new(name, text))
+    fn take_over(
+        &mut self,
+        part: Part,
+        reading: Option<Reading>,
+        config: &Config,
+        moment: Moment,
+    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let Some(Reading { of, material, .. }) = reading else { return Err(vec![hanging(part)]) };
+        let watch = self.watches.of_mut(part);
+        watch.refused(of);
+        let warnings = self.pieces.take_over(material, config, moment)?;
+        watch.applied(of, warnings.clone());
+        Ok(warnings)
     }
+}
+
+/// The problem of a part whose read has not come back.
+fn hanging(part: Part) -> Diagnostic {
+    let message = format!("reading the files of `{}` does not come to an end", part.name());
+    let help = "see whether the volume that they are on answers (`ls` there)";
+    Diagnostic::error("hanging", message).help(help)
 }
 
 /// Puts a snapshot in force, with the limits that do not stand in it.
@@ -155,15 +190,15 @@ pub type Swap = Box<dyn Fn(Live, &Config) + Send>;
 /// Looks, and puts in force what it finds, on a thread of its own: no request waits for a file.
 pub struct Reloader {
     origin: Origin,
-    /// What was last judged, to be put in force or not.
-    seen: [u8; 32],
+    readers: Readers,
+    watches: PerPart<Watch>,
     /// What is in force.
-    config: Config,
+    config: Arc<Config>,
+    pieces: Pieces,
+    needs_restart: Vec<&'static str>,
     live: Arc<ArcSwap<Live>>,
     swap: Swap,
     history: Arc<History>,
-    /// Since when something is in the middle of being replaced.
-    rotating: Option<Instant>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -197,6 +232,20 @@ impl Asker {
     }
 }
 
+/// One look at every part.
+struct Look {
+    trigger: Trigger,
+    moment: Moment,
+    /// The configuration that is in force after this look, if the one on disk makes sense.
+    config: Arc<Config>,
+    /// Why the configuration on disk makes no sense.
+    mistakes: Vec<Diagnostic>,
+    needs_restart: Vec<&'static str>,
+    readings: PerPart<Option<Reading>>,
+    seen: PerPart<Seen>,
+    pieces: Pieces,
+}
+
 impl Reloader {
     /// Goes on from what a server was started with. `live` is what it judges by, and `swap` changes that.
     pub fn new(
@@ -206,8 +255,12 @@ impl Reloader {
         history: Arc<History>,
         swap: Swap,
     ) -> Self {
-        let Read { origin, seen } = read;
-        Self { origin, seen, config, live, swap, history, rotating: None }
+        let Read { origin, readers, pieces, watches, shadow_problems } = read;
+        if !shadow_problems.is_empty() {
+            history.begin(Part::ShadowPolicies, Outcome::Refused, &shadow_problems);
+        }
+        let (config, needs_restart) = (Arc::new(config), Vec::new());
+        Self { origin, readers, watches, config, pieces, needs_restart, live, swap, history }
     }
 
     /// Starts its thread, which goes on until the last asker is dropped.
@@ -221,98 +274,156 @@ impl Reloader {
     }
 
     fn run(mut self, asks: &Receiver<Ask>) {
+        let mut pause = LOOK_EVERY;
         loop {
-            match asks.recv_timeout(LOOK_EVERY) {
-                Ok(Ask { trigger, reply }) => {
-                    // Who asks says by that that everything is as it should be.
-                    let Look { seen, found, .. } = self.look();
-                    let built = self.built(found);
-                    let attempt = self.conclude(trigger, seen, built);
-                    // Who does not wait any more need not know.
-                    let _ = reply.map(|reply| reply.send(attempt));
-                }
-                Err(RecvTimeoutError::Timeout) => self.look_for_changes(),
+            let Ask { trigger, reply } = match asks.recv_timeout(pause) {
+                Ok(ask) => ask,
+                Err(RecvTimeoutError::Timeout) => Ask { trigger: Trigger::Change, reply: None },
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let look = self.look(trigger);
+            let is_changing = look.seen.iter().any(|(_, seen)| *seen == Seen::Changing);
+            pause = if is_changing { SETTLE } else { LOOK_EVERY };
+            let attempt = self.judge(look);
+            if let Some((reply, attempt)) = reply.zip(attempt) {
+                // Who does not wait any more need not know.
+                drop(reply.send(attempt));
             }
         }
     }
 
-    fn look_for_changes(&mut self) {
-        let mut look = self.look();
-        if look.seen != self.seen {
-            look = self.settled(look);
+    /// Reads every part, as the configuration on disk names it if that makes sense.
+    fn look(&mut self, trigger: Trigger) -> Look {
+        self.readers.begin(PATIENCE);
+        let mut readings = PerPart::default();
+        let configuration = self.origin.read(&mut self.readers);
+        let (config, needs_restart, mistakes) = self.next_config(configuration.as_ref());
+        *readings.of_mut(Part::Configuration) = configuration;
+        for part in Part::of_files() {
+            *readings.of_mut(part) = read_part(&mut self.readers, part, &config);
         }
-        // It may have been changed back meanwhile.
-        if look.seen == self.seen {
-            self.rotating = None;
-            return;
-        }
-        let built = self.built(look.found);
-        let is_in_the_middle =
-            look.is_unfinished || built.as_ref().is_err_and(|problems| is_rotation(problems));
-        // Then the next look tells, unless this lasts.
-        if is_in_the_middle && self.rotating.get_or_insert_with(Instant::now).elapsed() < ROTATION {
-            return;
-        }
-        self.conclude(Trigger::Change, look.seen, built);
+        let is_forced = trigger != Trigger::Change;
+        let seen = PerPart::from_fn(|part| {
+            let of = readings.of(part).as_ref().map(|reading| reading.of);
+            self.history.looked(part, of.is_some());
+            self.watches.of_mut(part).observe(of, is_forced)
+        });
+        let moment = Moment { generation: self.live.load().generation + 1, now: Timestamp::now() };
+        let pieces = self.pieces.clone();
+        Look { trigger, moment, config, mistakes, needs_restart, readings, seen, pieces }
     }
 
-    fn look(&self) -> Look {
-        self.origin.look(Some(&self.config))
-    }
-
-    /// The first look that gives the same as the one before it.
-    fn settled(&self, mut look: Look) -> Look {
-        for _ in 0..MOST_LOOKS {
-            std::thread::sleep(SETTLE);
-            let again = self.look();
-            if again.seen == look.seen {
-                return again;
-            }
-            look = again;
-        }
-        let message = "what was read changes again and again";
-        let help = "write files under another name first, then rename them: that is seen as one change";
-        let found = Err(vec![Diagnostic::error("unsettled", message).help(help)]);
-        Look { seen: look.seen, found, is_unfinished: false }
-    }
-
-    fn built(&self, found: Result<Found, Vec<Diagnostic>>) -> Result<Built, Vec<Diagnostic>> {
-        let Found { config, contents, needs_restart } = found?;
-        let before = self.live.load();
-        let moment =
-            Moment { generation: before.generation + 1, now: Timestamp::now(), before: Some(&before) };
-        let (live, warnings) = snapshot::build(&config, contents, moment)?;
-        Ok(Built { config, live, warnings, needs_restart })
-    }
-
-    /// Puts in force what could be built, and says what came of it.
-    fn conclude(
-        &mut self,
-        trigger: Trigger,
-        seen: [u8; 32],
-        built: Result<Built, Vec<Diagnostic>>,
-    ) -> Attempt {
-        self.seen = seen;
-        self.rotating = None;
-        let (outcome, diagnostics, needs_restart) = match built {
-            Ok(Built { config, live, warnings, needs_restart }) => {
-                (self.swap)(live, &config);
-                self.config = config;
-                (Outcome::Applied, warnings, needs_restart)
-            }
-            Err(problems) => (Outcome::Refused, problems, Vec::new()),
+    /// The configuration on disk, with what of it needs a restart; the one in force, with the mistakes, where it makes no sense.
+    fn next_config(&self, reading: Option<&Reading>) -> (Arc<Config>, Vec<&'static str>, Vec<Diagnostic>) {
+        let in_force = || (Arc::clone(&self.config), self.needs_restart.clone());
+        let watch = self.watches.of(Part::Configuration);
+        let Some(reading) = reading.filter(|reading| !watch.is_in_force(reading.of)) else {
+            let (config, needs_restart) = in_force();
+            return (config, needs_restart, Vec::new());
         };
-        let attempt = Attempt {
-            at: Timestamp::now(),
-            trigger,
-            outcome,
+        match self.origin.parse(reading) {
+            Ok(mut config) => {
+                let needs_restart = config.keep_until_restart(&self.config);
+                (Arc::new(config), needs_restart, Vec::new())
+            }
+            Err(mistakes) => {
+                let (config, needs_restart) = in_force();
+                (config, needs_restart, mistakes)
+            }
+        }
+    }
+
+    /// Judges the parts that are due, and puts in force together what is good of them.
+    fn judge(&mut self, mut look: Look) -> Option<Attempt> {
+        let moved = self.moved(&look);
+        // A configuration waits for the files that it newly names, so that both come into force at once.
+        let is_waiting = moved.iter().any(|part| *look.seen.of(*part) == Seen::Changing);
+        let configuration = if is_waiting { None } else { self.verdict(Part::Configuration, &mut look) };
+        let is_new = configuration.as_ref().is_some_and(|verdict| verdict.is_new);
+        let mut of_parts: Vec<Verdict> = configuration.into_iter().collect();
+        for part in Part::of_files().filter(|part| is_new || !moved.contains(part)) {
+            of_parts.extend(self.verdict(part, &mut look));
+        }
+        if of_parts.is_empty() {
+            return None;
+        }
+        if is_new {
+            (self.config, self.needs_restart) = (Arc::clone(&look.config), look.needs_restart.clone());
+        }
+        self.pieces = look.pieces;
+        let is_good = |verdict: &Verdict| verdict.outcome == Outcome::Applied || !verdict.part.is_essential();
+        let is_forced = look.trigger != Trigger::Change && of_parts.iter().all(is_good);
+        if is_forced || of_parts.iter().any(|verdict| verdict.is_new) {
+            self.put_in_force(look.moment.generation);
+        }
+        let verdicts = Verdicts {
+            trigger: look.trigger,
             generation: self.live.load().generation,
-            diagnostics: Vec::new(),
-            needs_restart,
+            of_parts,
+            needs_restart: self.needs_restart.clone(),
         };
-        self.history.add(attempt, &diagnostics)
+        Some(self.history.add(&verdicts))
     }
+
+    /// Parts for which the configuration on disk says something else than the one in force.
+    fn moved(&self, look: &Look) -> Vec<Part> {
+        if Arc::ptr_eq(&look.config, &self.config) {
+            return Vec::new();
+        }
+        let says_otherwise =
+            |part: &Part| settings_of(*part, &look.config) != settings_of(*part, &self.config);
+        Part::of_files().filter(says_otherwise).collect()
+    }
+
+    fn put_in_force(&self, generation: u64) {
+        if let Some(live) = self.pieces.live(&self.config, generation) {
+            (self.swap)(live, &self.config);
+        }
+    }
+
+    /// What comes of a part; `None` where nothing is to be decided yet.
+    fn verdict(&mut self, part: Part, look: &mut Look) -> Option<Verdict> {
+        let is_forced = look.trigger != Trigger::Change;
+        let watch = self.watches.of_mut(part);
+        let reading = look.readings.of_mut(part).take();
+        let verdict = |outcome, of, diagnostics, is_new| Verdict { part, outcome, of, diagnostics, is_new };
+        let Some(Reading { of, is_unfinished, material, .. }) = reading else {
+            return is_forced.then(|| verdict(Outcome::Hanging, [0; 32], vec![hanging(part)], false));
+        };
+        match look.seen.of(part) {
+            Seen::Hangs | Seen::Same | Seen::Changing => return None,
+            Seen::Unsettled => {
+                watch.refused(of);
+                return Some(verdict(Outcome::Refused, of, vec![unsettled()], false));
+            }
+            Seen::Due if is_unfinished && !is_forced && watch.waits_for_rotation() => return None,
+            Seen::Due => {}
+        }
+        let is_new = !watch.is_in_force(of);
+        let built = match part {
+            _ if !is_new => Ok(watch.warnings()),
+            Part::Configuration if !look.mistakes.is_empty() => Err(std::mem::take(&mut look.mistakes)),
+            _ => look.pieces.take_over(material, &look.config, look.moment),
+        };
+        match built {
+            Ok(mut warnings) => {
+                watch.applied(of, warnings.clone());
+                warnings.extend(look.pieces.expiring(part, &look.config, look.moment.now));
+                Some(verdict(Outcome::Applied, of, warnings, is_new))
+            }
+            Err(problems) if !is_forced && is_rotation(&problems) && watch.waits_for_rotation() => None,
+            Err(problems) => {
+                watch.refused(of);
+                // How many mistakes a shadow policy has is told by the snapshot.
+                Some(verdict(Outcome::Refused, of, problems, !part.is_essential()))
+            }
+        }
+    }
+}
+
+fn unsettled() -> Diagnostic {
+    Diagnostic::error("unsettled", "what was read changes again and again")
+        .help("write files under another name first, then rename them: that is seen as one change")
 }
 
 /// Whether a key and its certificate are being replaced one after the other.

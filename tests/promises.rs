@@ -48,6 +48,7 @@ mod lobby;
 mod one_reading;
 mod order_of_refusals;
 mod page;
+mod parts;
 mod policies;
 mod policy_budget;
 mod policy_diagnostics;

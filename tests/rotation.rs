@@ -280,8 +280,10 @@ fn a_key_that_does_not_fit_yet_is_waited_for() {
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
     let (before, next) = (shown(&proxy), server(&proxy));
     fs::write(proxy.setup.path("server.key"), pem("PRIVATE KEY", next.key.secret_der())).unwrap();
-    // What else changes meanwhile waits with it; the two are looked at together.
+    // What else changes meanwhile does not wait for it.
     fs::write(proxy.setup.path("policy.yaml"), "version: 1\n").unwrap();
+    let verdict = || proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict();
+    eventually("the policy", verdict, |verdict| verdict == "403 insufficient_permissions");
     let refused = eventually(
         "the mistake that lasts",
         || proxy.admin.status()["reload"].clone(),

@@ -237,7 +237,8 @@ fn a_mistake_in_a_shadow_policy_is_told_and_touches_nothing_else() {
     assert_eq!(codes, ["shadow-policy", "unknown-name"], "{attempt}");
     assert!(attempt["diagnostics"][1]["file"].as_str().unwrap().ends_with("next.yaml"), "{attempt}");
     assert_eq!(attempt["outcome"], "applied");
-    assert_eq!(proxy.admin.metrics().value("sidegate_reload_success"), 1.0);
+    let success = |part| proxy.admin.metrics().labelled("sidegate_reload_success", &[("part", part)]);
+    assert_eq!((success("policies"), success("shadow_policies")), (1.0, 0.0));
     assert_eq!(proxy.admin.status()["shadow"]["problems"], 1);
     assert_eq!(served(&proxy), 200);
     assert_eq!(differences(&proxy, "newly_denied", "producer"), 2.0, "the one before it is still judged");

@@ -12,7 +12,7 @@ use super::{Policy, Question, Rights, Rule, Verdict};
 #[derive(Debug)]
 pub struct Shadow {
     /// What it says.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Since when it is judged beside the very policy that is in force. What is counted begins anew with either.
     pub since: Timestamp,
 }

@@ -1,5 +1,5 @@
-//! Read: everything that a configuration names, as it was in one look. A snapshot is built of these very bytes, so it
-//! cannot be a mixture of what was there before and after.
+//! Read: each part as it was in one look. What is put in force is built of these very bytes, so no part can be a mixture of
+//! what was there before and after.
 
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
@@ -14,6 +14,8 @@ use crate::identity::TrustFile;
 use crate::policy_files;
 use crate::trust_files::{self, Kind};
 
+use super::part::Part;
+
 /// What was found, or why it could not be read.
 pub(super) type Held<T> = Result<T, Vec<Diagnostic>>;
 
@@ -24,46 +26,127 @@ pub(super) struct KeyPairHeld {
     pub(super) key: Held<Vec<u8>>,
 }
 
-/// Everything that a configuration names.
-#[derive(Hash)]
-pub(super) struct Contents {
-    /// Of each server certificate, in the order of the configuration.
-    pub(super) server: Vec<KeyPairHeld>,
-    pub(super) authorities: Held<Vec<TrustFile>>,
-    pub(super) crls: Option<Held<Vec<TrustFile>>>,
-    pub(super) policies: Held<Vec<Arc<Source>>>,
-    /// Never waited for, and never a reason to put nothing in force.
-    pub(super) shadow: Option<Held<Vec<Arc<Source>>>>,
-    pub(super) backend_ca: Option<Held<Vec<TrustFile>>>,
-    pub(super) backend_own: Option<KeyPairHeld>,
-    pub(super) admin_token: Option<Held<Vec<u8>>>,
+/// What was read of one part.
+pub(super) enum Material {
+    Configuration(Held<Arc<Source>>),
+    /// Each server certificate, in the order of the configuration.
+    ServerCertificates(Vec<KeyPairHeld>),
+    ClientTrust {
+        authorities: Held<Vec<TrustFile>>,
+        crls: Option<Held<Vec<TrustFile>>>,
+    },
+    Policies(Held<Vec<Arc<Source>>>),
+    ShadowPolicies(Option<Held<Vec<Arc<Source>>>>),
+    BackendTls(Option<BackendHeld>),
+    AdminToken(Option<Held<Vec<u8>>>),
 }
 
-impl Contents {
-    pub(super) fn read(config: &Config) -> Self {
+/// What TLS to the backend is made of.
+#[derive(Hash)]
+pub(super) struct BackendHeld {
+    pub(super) ca: Held<Vec<TrustFile>>,
+    pub(super) own: Option<KeyPairHeld>,
+}
+
+/// One part as it was in one look.
+pub(super) struct Reading {
+    /// What the configuration said of the part when it was read.
+    pub(super) settings: Digest,
+    /// The settings together with what the files held.
+    pub(super) of: Digest,
+    /// A file of it is empty: a program that writes in place begins with that.
+    pub(super) is_unfinished: bool,
+    pub(super) material: Material,
+}
+
+impl Reading {
+    pub(super) fn new(settings: Digest, material: Material) -> Self {
+        let of = digest_of(&(settings, &material));
+        Self { settings, of, is_unfinished: material.has_empty_file(), material }
+    }
+
+    /// Reads the files of a part that the configuration names.
+    pub(super) fn of(part: Part, config: &Config) -> Self {
+        Self::new(settings_of(part, config), Material::read(part, config))
+    }
+}
+
+/// What the configuration says of a part: its paths, and what its files are read by.
+pub(super) fn settings_of(part: Part, config: &Config) -> Digest {
+    let path = |located: &Located<PathBuf>| located.value.clone();
+    let pair = |pair: &KeyPair| (path(&pair.certificate), path(&pair.key));
+    match part {
+        Part::Configuration => digest_of(""),
+        Part::ServerCertificates => digest_of(&config.certificates.iter().map(pair).collect::<Vec<_>>()),
+        Part::ClientTrust => {
+            let pins = config.trust_domains.iter().map(|pin| (&pin.file, pin.domain.to_string()));
+            let rules = format!("{:?} {:?}", config.crl_missing, config.usage);
+            let paths = (path(&config.client_ca), config.crl.as_ref().map(path));
+            digest_of(&(paths, config.crl_grace, rules, pins.collect::<Vec<_>>()))
+        }
+        Part::Policies => digest_of(&path(&config.policies)),
+        Part::ShadowPolicies => digest_of(&config.shadow_policies.as_ref().map(path)),
+        Part::BackendTls => {
+            let tls = config.backend_tls.as_ref();
+            let paths = tls.map(|tls| (path(&tls.ca), tls.certificate.as_ref().map(pair)));
+            digest_of(&(paths, format!("{:?}", tls.map(|tls| tls.protocol))))
+        }
+        Part::AdminToken => digest_of(&config.admin_token.as_ref().map(path)),
+    }
+}
+
+impl Hash for Material {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Configuration(source) => source.hash(state),
+            Self::ServerCertificates(pairs) => pairs.hash(state),
+            Self::ClientTrust { authorities, crls } => (authorities, crls).hash(state),
+            Self::Policies(sources) => sources.hash(state),
+            Self::ShadowPolicies(sources) => sources.hash(state),
+            Self::BackendTls(held) => held.hash(state),
+            Self::AdminToken(token) => token.hash(state),
+        }
+    }
+}
+
+impl Material {
+    fn read(part: Part, config: &Config) -> Self {
         let trust = |path: &Located<PathBuf>, kind| trust_files::read(&path.value, kind, Some(&path.place));
-        let backend = config.backend_tls.as_ref();
-        Self {
-            server: config.certificates.iter().map(KeyPairHeld::read).collect(),
-            authorities: trust(&config.client_ca, Kind::Certificates),
-            crls: config.crl.as_ref().map(|path| trust(path, Kind::Crls)),
-            policies: policies(&config.policies),
-            shadow: config.shadow_policies.as_ref().map(policies),
-            backend_ca: backend.map(|tls| trust(&tls.ca, Kind::Certificates)),
-            backend_own: backend.and_then(|tls| tls.certificate.as_ref()).map(KeyPairHeld::read),
-            admin_token: config.admin_token.as_ref().map(read_file),
+        match part {
+            // The configuration is read where it is named: see `Origin`.
+            Part::Configuration => Self::Configuration(Err(Vec::new())),
+            Part::ServerCertificates => {
+                Self::ServerCertificates(config.certificates.iter().map(KeyPairHeld::read).collect())
+            }
+            Part::ClientTrust => Self::ClientTrust {
+                authorities: trust(&config.client_ca, Kind::Certificates),
+                crls: config.crl.as_ref().map(|path| trust(path, Kind::Crls)),
+            },
+            Part::Policies => Self::Policies(policies(&config.policies)),
+            Part::ShadowPolicies => Self::ShadowPolicies(config.shadow_policies.as_ref().map(policies)),
+            Part::BackendTls => Self::BackendTls(config.backend_tls.as_ref().map(|tls| BackendHeld {
+                ca: trust(&tls.ca, Kind::Certificates),
+                own: tls.certificate.as_ref().map(KeyPairHeld::read),
+            })),
+            Part::AdminToken => Self::AdminToken(config.admin_token.as_ref().map(read_file)),
         }
     }
 
     /// Whether any of it is a file with nothing in it.
-    pub(super) fn has_empty_file(&self) -> bool {
-        let trust = [Some(&self.authorities), self.crls.as_ref(), self.backend_ca.as_ref()];
-        let policies = self.policies.iter().flatten();
-        let token = self.admin_token.iter().flatten();
-        self.server.iter().chain(&self.backend_own).any(KeyPairHeld::has_empty_file)
-            || trust.into_iter().flatten().flatten().flatten().any(|file| file.bytes.is_empty())
-            || policies.into_iter().any(|source| source.text().is_empty())
-            || token.into_iter().any(Vec::is_empty)
+    fn has_empty_file(&self) -> bool {
+        let trust = |held: &Held<Vec<TrustFile>>| held.iter().flatten().any(|file| file.bytes.is_empty());
+        let sources = |held: &Held<Vec<Arc<Source>>>| held.iter().flatten().any(|it| it.text().is_empty());
+        match self {
+            Self::Configuration(source) => source.iter().any(|source| source.text().is_empty()),
+            Self::ServerCertificates(pairs) => pairs.iter().any(KeyPairHeld::has_empty_file),
+            Self::ClientTrust { authorities, crls } => trust(authorities) || crls.iter().any(trust),
+            Self::Policies(held) => sources(held),
+            Self::ShadowPolicies(held) => held.iter().any(sources),
+            Self::BackendTls(held) => held
+                .iter()
+                .any(|held| trust(&held.ca) || held.own.as_ref().is_some_and(KeyPairHeld::has_empty_file)),
+            Self::AdminToken(held) => held.iter().flatten().any(Vec::is_empty),
+        }
     }
 }
 
@@ -91,7 +174,9 @@ fn policies(path: &Located<PathBuf>) -> Held<Vec<Arc<Source>>> {
 }
 
 /// SHA-256 over what was found: names, lengths and bytes.
-pub(super) fn digest_of(what: &(impl Hash + ?Sized)) -> [u8; 32] {
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest_of(what: &(impl Hash + ?Sized)) -> Digest {
     let mut sha256 = Sha256(digest::Context::new(&digest::SHA256));
     what.hash(&mut sha256);
     let mut digest = [0; 32];

@@ -1,12 +1,15 @@
-//! What came of reloads: said in the log once, counted, and kept for `/status`.
+//! What came of reloads, part by part: said in the log once, counted, and kept for `/status`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::contents::Digest;
+use super::part::{Part, PerPart};
 use crate::diagnostic::{Diagnostic, Severity};
 
 /// More attempts than this are not kept.
@@ -38,14 +41,38 @@ impl Trigger {
     }
 }
 
-/// What came of a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What came of a reload, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It is in force.
+    /// What was read is in force.
     Applied,
-    /// There is a mistake in it; what was in force before still is.
+    /// What was read has a mistake; what was in force before still is.
     Refused,
+    /// Reading does not come to an end; what was in force before still is.
+    Hanging,
+}
+
+/// What came of one part.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) part: Part,
+    pub(super) outcome: Outcome,
+    /// What was judged; nothing where reading hangs.
+    pub(super) of: Digest,
+    /// Problems, or warnings about what is in force.
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// Whether requests see something else from now on.
+    pub(super) is_new: bool,
+}
+
+/// What came of all parts of one reload.
+#[derive(Debug)]
+pub(super) struct Verdicts {
+    pub(super) trigger: Trigger,
+    pub(super) generation: u64,
+    pub(super) of_parts: Vec<Verdict>,
+    pub(super) needs_restart: Vec<&'static str>,
 }
 
 /// One reload.
@@ -55,42 +82,90 @@ pub struct Attempt {
     pub at: Timestamp,
     /// What it was begun by.
     pub trigger: Trigger,
-    /// What came of it.
+    /// The worst of what came of its parts, the shadow policies left out.
     pub outcome: Outcome,
     /// The snapshot that is in force after it.
     pub generation: u64,
-    /// Its problems, or the warnings about what is in force; the first hundred.
+    /// What came of each part that was judged.
+    pub parts: BTreeMap<Part, Outcome>,
+    /// Its problems, and the warnings about what is in force, each with its part; the first hundred.
     pub diagnostics: Vec<Value>,
     /// Keys that were changed and stay as they are until the next start.
     pub needs_restart: Vec<&'static str>,
+    /// What was refused: the same mistake in other files is news.
+    #[serde(skip)]
+    refused: Vec<(Part, Digest)>,
+    /// Whether something else is in force after it.
+    #[serde(skip)]
+    has_news: bool,
 }
 
 impl Attempt {
-    /// Whether it says the same as another: a mistake that is still there is no news.
-    fn repeats(&self, other: &Self) -> bool {
-        let is_refused = |attempt: &Self| attempt.outcome == Outcome::Refused;
-        is_refused(self) && is_refused(other) && self.diagnostics == other.diagnostics
+    fn of(verdicts: &Verdicts, at: Timestamp) -> Self {
+        let of_parts = &verdicts.of_parts;
+        let essential = of_parts.iter().filter(|verdict| verdict.part.is_essential());
+        let told = of_parts.iter().flat_map(|verdict| {
+            verdict.diagnostics.iter().map(|diagnostic| json_of(verdict.part, diagnostic))
+        });
+        let refused = of_parts.iter().filter(|verdict| verdict.outcome != Outcome::Applied);
+        Self {
+            at,
+            trigger: verdicts.trigger,
+            outcome: essential.map(|verdict| verdict.outcome).max().unwrap_or(Outcome::Applied),
+            generation: verdicts.generation,
+            parts: of_parts.iter().map(|verdict| (verdict.part, verdict.outcome)).collect(),
+            diagnostics: told.take(MOST_DIAGNOSTICS).collect(),
+            needs_restart: verdicts.needs_restart.clone(),
+            has_news: of_parts.iter().any(|it| it.is_new && it.outcome == Outcome::Applied),
+            refused: refused.map(|verdict| (verdict.part, verdict.of)).collect(),
+        }
     }
 
-    fn log(&self, diagnostics: &[Diagnostic]) {
-        let Self { trigger, generation, needs_restart, .. } = self;
-        let problems = diagnostics.len();
-        match self.outcome {
-            Outcome::Applied => tracing::info!(trigger = trigger.name(), generation, "reloaded"),
-            Outcome::Refused => tracing::error!(
-                trigger = trigger.name(),
-                generation,
-                problems,
-                "not reloaded: what was in force before still is"
-            ),
+    /// Whether it says the same as another: a mistake that is still there is no news.
+    fn repeats(&self, other: &Self) -> bool {
+        !self.refused.is_empty() && !self.has_news && self.refused == other.refused
+    }
+}
+
+/// A diagnostic, with the part that it belongs to.
+fn json_of(part: Part, diagnostic: &Diagnostic) -> Value {
+    let mut json = diagnostic.json();
+    if let Value::Object(fields) = &mut json {
+        fields.insert("part".to_owned(), part.name().into());
+    }
+    json
+}
+
+impl Verdicts {
+    fn log(&self) {
+        let trigger = self.trigger.name();
+        // What was in force already, beside a mistake in another part, is no news.
+        let is_good = self.of_parts.iter().all(|verdict| verdict.outcome == Outcome::Applied);
+        let applied = self.of_parts.iter().filter(|verdict| verdict.outcome == Outcome::Applied);
+        let applied = applied.filter(|verdict| is_good || verdict.is_new);
+        let applied: Vec<_> = applied.map(|verdict| verdict.part.name()).collect();
+        if !applied.is_empty() {
+            tracing::info!(trigger, generation = self.generation, parts = applied.join(", "), "reloaded");
         }
-        if !needs_restart.is_empty() {
-            let keys = needs_restart.join(", ");
+        if applied.contains(&Part::Configuration.name()) && !self.needs_restart.is_empty() {
+            let keys = self.needs_restart.join(", ");
             tracing::warn!(keys, "changed, and needs a restart to take effect");
         }
-        diagnostics.iter().take(MOST_LOGGED).for_each(log);
+        self.of_parts.iter().for_each(|verdict| verdict.log(trigger, self.generation));
+    }
+}
+
+impl Verdict {
+    fn log(&self, trigger: &'static str, generation: u64) {
+        let (part, problems) = (self.part.name(), self.diagnostics.len());
+        if self.outcome == Outcome::Refused {
+            let message = "not reloaded: what was in force before still is";
+            tracing::error!(trigger, generation, part, problems, "{message}");
+        }
+        self.diagnostics.iter().take(MOST_LOGGED).for_each(|diagnostic| log(self.part, diagnostic));
         if problems > MOST_LOGGED {
             tracing::warn!(
+                part,
                 problems,
                 "only the first {MOST_LOGGED} are shown here; `sidegate doctor` shows all"
             );
@@ -99,13 +174,13 @@ impl Attempt {
 }
 
 /// Says in the log what is wrong with something, and where.
-fn log(diagnostic: &Diagnostic) {
+fn log(part: Part, diagnostic: &Diagnostic) {
     let Diagnostic { severity, code, message, place, help, .. } = diagnostic;
     let place = place.as_ref().map(ToString::to_string);
-    let (place, help) = (place.as_deref(), help.as_deref());
+    let (part, place, help) = (part.name(), place.as_deref(), help.as_deref());
     match severity {
-        Severity::Error => tracing::error!(code, place, help, "{message}"),
-        Severity::Warning => tracing::warn!(code, place, help, "{message}"),
+        Severity::Error => tracing::error!(part, code, place, help, "{message}"),
+        Severity::Warning => tracing::warn!(part, code, place, help, "{message}"),
     }
 }
 
@@ -118,13 +193,42 @@ struct Past {
     applied: u64,
     refused: u64,
     decided_at: Option<Timestamp>,
+    applied_at: Option<Timestamp>,
+    needs_restart: Vec<&'static str>,
+    parts: PerPart<PartPast>,
     recent: VecDeque<Attempt>,
+}
+
+/// What is known of one part.
+#[derive(Debug)]
+struct PartPast {
+    outcome: Outcome,
+    is_hanging: bool,
+    decided_at: Option<Timestamp>,
+    applied_at: Option<Timestamp>,
+    counts: [u64; 2],
+    diagnostics: Vec<Value>,
+    read_at: Instant,
+}
+
+impl Default for PartPast {
+    fn default() -> Self {
+        Self {
+            outcome: Outcome::Applied,
+            is_hanging: false,
+            decided_at: None,
+            applied_at: None,
+            counts: [0; 2],
+            diagnostics: Vec::new(),
+            read_at: Instant::now(),
+        }
+    }
 }
 
 /// The history as `/status` tells it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Whether the last reload was applied, or there was none.
+    /// Whether what is on disk is in force, of all parts but the shadow policies.
     pub success: bool,
     /// When the last reload was decided, this way or the other.
     pub decided_at: Option<Timestamp>,
@@ -132,45 +236,146 @@ pub struct Summary {
     pub applied_at: Option<Timestamp>,
     /// Reloads that were put in force.
     pub applied: u64,
-    /// Reloads that were not.
+    /// Reloads of which a part was refused.
     pub refused: u64,
     /// Keys that were changed and stay as they are until the next start.
     pub needs_restart: Vec<&'static str>,
+    /// Seconds since the end of the last look that read every part.
+    pub look_age_seconds: u64,
+    /// How each part stands.
+    pub parts: PerPart<PartStatus>,
     /// The last ones, the newest first.
     pub recent: Vec<Attempt>,
 }
 
+/// How one part stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartStatus {
+    /// Whether what is on disk is in force.
+    pub success: bool,
+    /// What came of what is on disk; what is in force is the last that was applied.
+    pub state: Outcome,
+    /// When a reload last decided about it, this way or the other.
+    pub decided_at: Option<Timestamp>,
+    /// When a reload last put it in force; nothing while it is what the process started with.
+    pub applied_at: Option<Timestamp>,
+    /// How often it was put in force by a reload.
+    pub applied: u64,
+    /// How often it was refused.
+    pub refused: u64,
+    /// Seconds since it was last read.
+    pub look_age_seconds: u64,
+    /// Its problems, or the warnings about it; the first hundred.
+    pub diagnostics: Vec<Value>,
+}
+
+impl PartPast {
+    fn note(&mut self, verdict: &Verdict, at: Timestamp) {
+        let Verdict { part, outcome, diagnostics, .. } = verdict;
+        let [applied, refused] = &mut self.counts;
+        match outcome {
+            // A read that hangs decides nothing.
+            Outcome::Hanging => return,
+            Outcome::Applied => (*applied, self.applied_at) = (*applied + 1, Some(at)),
+            Outcome::Refused => *refused += 1,
+        }
+        (self.outcome, self.decided_at) = (*outcome, Some(at));
+        let told = diagnostics.iter().take(MOST_DIAGNOSTICS);
+        self.diagnostics = told.map(|diagnostic| json_of(*part, diagnostic)).collect();
+    }
+
+    const fn state(&self) -> Outcome {
+        if self.is_hanging { Outcome::Hanging } else { self.outcome }
+    }
+
+    fn status(&self) -> PartStatus {
+        let [applied, refused] = self.counts;
+        PartStatus {
+            success: self.state() == Outcome::Applied,
+            state: self.state(),
+            decided_at: self.decided_at,
+            applied_at: self.applied_at,
+            applied,
+            refused,
+            look_age_seconds: self.read_at.elapsed().as_secs(),
+            diagnostics: self.diagnostics.clone(),
+        }
+    }
+
+    /// Notes whether the part was read in a look, and says it in the log where that has changed.
+    fn looked(&mut self, part: Part, is_read: bool) {
+        let was_hanging = std::mem::replace(&mut self.is_hanging, !is_read);
+        if is_read {
+            self.read_at = Instant::now();
+        }
+        match (was_hanging, self.is_hanging) {
+            (false, true) => tracing::error!(
+                part = part.name(),
+                help = "see whether the volume that it is on answers (`ls` there); the other parts are still followed",
+                "reading does not come to an end: what was in force before still is"
+            ),
+            (true, false) => tracing::info!(part = part.name(), "reading has come to an end"),
+            _ => {}
+        }
+    }
+}
+
 impl History {
     /// Notes a reload, and says it in the log unless it was said already.
-    pub(super) fn add(&self, mut attempt: Attempt, diagnostics: &[Diagnostic]) -> Attempt {
-        attempt.diagnostics = diagnostics.iter().take(MOST_DIAGNOSTICS).map(Diagnostic::json).collect();
+    pub(super) fn add(&self, verdicts: &Verdicts) -> Attempt {
+        let at = Timestamp::now();
+        let attempt = Attempt::of(verdicts, at);
         let mut past = self.past();
         match attempt.outcome {
             Outcome::Applied => past.applied += 1,
             Outcome::Refused => past.refused += 1,
+            Outcome::Hanging => {}
         }
-        past.decided_at = Some(attempt.at);
+        for verdict in &verdicts.of_parts {
+            past.parts.of_mut(verdict.part).note(verdict, at);
+        }
+        past.decided_at = Some(at);
+        if verdicts.of_parts.iter().any(|verdict| verdict.is_new) || attempt.outcome == Outcome::Applied {
+            past.applied_at = Some(at);
+        }
+        past.needs_restart.clone_from(&attempt.needs_restart);
         if past.recent.front().is_none_or(|last| !attempt.repeats(last)) {
-            attempt.log(diagnostics);
+            verdicts.log();
             past.recent.push_front(attempt.clone());
             past.recent.truncate(MOST_KEPT);
         }
         attempt
     }
 
+    /// Notes how a part stands at the start: of a shadow policy alone a mistake is no reason not to start.
+    pub(super) fn begin(&self, part: Part, outcome: Outcome, diagnostics: &[Diagnostic]) {
+        let mut past = self.past();
+        let part_past = past.parts.of_mut(part);
+        part_past.outcome = outcome;
+        part_past.diagnostics = diagnostics.iter().map(|diagnostic| json_of(part, diagnostic)).collect();
+    }
+
+    /// Notes whether a part was read in a look.
+    pub(super) fn looked(&self, part: Part, is_read: bool) {
+        self.past().parts.of_mut(part).looked(part, is_read);
+    }
+
     /// As it stands.
     pub fn summary(&self) -> Summary {
         let past = self.past();
-        let recent: Vec<Attempt> = past.recent.iter().cloned().collect();
-        let applied = recent.iter().find(|attempt| attempt.outcome == Outcome::Applied);
+        let parts = PerPart::from_fn(|part| past.parts.of(part).status());
+        let success = parts.iter().all(|(part, status)| status.success || !part.is_essential());
+        let look_age_seconds = parts.iter().map(|(_, status)| status.look_age_seconds).max().unwrap_or(0);
         Summary {
-            success: recent.first().is_none_or(|last| last.outcome == Outcome::Applied),
+            success,
             decided_at: past.decided_at,
-            applied_at: applied.map(|attempt| attempt.at),
+            applied_at: past.applied_at,
             applied: past.applied,
             refused: past.refused,
-            needs_restart: applied.map(|attempt| attempt.needs_restart.clone()).unwrap_or_default(),
-            recent,
+            needs_restart: past.needs_restart.clone(),
+            look_age_seconds,
+            parts,
+            recent: past.recent.iter().cloned().collect(),
         }
     }
 

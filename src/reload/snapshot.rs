@@ -1,4 +1,4 @@
-//! Check and build: what was read becomes one whole snapshot, or every problem with it.
+//! Check and build: what was read of a part becomes one whole piece of a snapshot, or every problem with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::contents::{Contents, Held, KeyPairHeld, digest_of};
+use super::contents::{BackendHeld, Held, KeyPairHeld, Material, digest_of};
+use super::part::Part;
 use crate::client_headers::OwnName;
 use crate::config::{BackendTls, Config, KeyPair, Located};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Source};
 use crate::forward;
 use crate::handshake;
 use crate::identity::{Expiry, ExpiryKind, NoAuthority, Trust, TrustFile, TrustSources, assert_authority};
@@ -24,86 +25,180 @@ use crate::token::Token;
 /// The code of the problem that solves itself while a key and its certificate are replaced one after the other.
 pub(super) const KEY_MISMATCH: &str = "key-mismatch";
 
-/// The instant of a snapshot, and what was in force before it.
+/// The snapshot that is being built, and the instant of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment<'l> {
+pub(super) struct Moment {
     pub(super) generation: u64,
     pub(super) now: Timestamp,
-    pub(super) before: Option<&'l Live>,
 }
 
-/// Builds a snapshot of what was read. Warnings come with it.
-///
-/// # Errors
-/// Every problem found, each with its place.
-pub(super) fn build(
-    config: &Config,
-    contents: Contents,
-    moment: Moment<'_>,
-) -> Result<(Live, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let before = moment.before;
-    let tried = tried(config, &contents, moment);
-    let tls = keep(server_side(config, &contents.server, before), &mut problems);
-    let held = contents.backend_ca.zip(config.backend_tls.as_ref());
-    let of_backend = held.as_ref().and_then(|(ca, settings)| Some(own_anchors(settings, ca.as_ref().ok()?)));
-    let backend_tls = held.map(|(ca, settings)| {
-        client_side(
-            settings,
-            ca,
-            contents.backend_own.as_ref(),
-            before.and_then(|live| live.backend_tls.as_ref()),
-        )
-    });
-    let backend_tls = keep(backend_tls.transpose(), &mut problems);
-    let trust = keep(trust(config, contents.authorities, contents.crls, moment), &mut problems);
-    let policy = contents.policies.and_then(|sources| Ok((Policy::compile(&sources)?, sources)));
-    let policy = keep(policy, &mut problems);
-    let admin_token = config.admin_token.as_ref().zip(contents.admin_token);
-    let admin_token = admin_token.map(|(named, held)| token(named, held)).transpose();
-    let admin_token = keep(admin_token, &mut problems);
-    let (
-        Some(tls),
-        Some(backend_tls),
-        Some((trust, mut warnings)),
-        Some(((policy, of_policy), sources)),
-        Some(admin_token),
-    ) = (tls, backend_tls, trust, policy, admin_token)
-    else {
-        return Err(problems);
-    };
-    let server_expiries = server_expiries(config, &contents.server);
-    warnings.extend(of_backend.into_iter().flatten());
-    warnings.extend(of_policy);
-    warnings.extend(enforces_nothing(config));
-    let (tried, of_shadow) = tried.unzip();
-    warnings.extend(of_shadow.into_iter().flatten());
-    warnings.extend(server_expiries.iter().filter_map(|(expiry, named)| {
-        expiry.warning(moment.now).map(|warning| warning.at(named.place.clone()))
-    }));
-    let stripped_of_trailers = stripped_of_trailers(config, &policy);
-    let live = Live {
-        generation: moment.generation,
-        policy,
-        sources: sources.into(),
-        mode: config.mode(),
-        tried,
-        trust,
-        tls,
-        server_expiries: server_expiries.into_iter().map(|(expiry, _)| expiry).collect(),
-        backend_tls,
-        timeouts: config.backend.timeouts,
-        patience: config.patience,
-        limits: config.limits.http,
-        paths: config.paths,
-        trusted_proxies: config.trusted_proxies.clone(),
-        identity_headers: config.identity_headers.clone(),
-        stripped_of_trailers,
-        keeps_records: config.audit != Destination::None,
-        admin_token,
-        drain_timeout: config.drain_timeout,
-    };
-    Ok((live, warnings))
+/// Everything that a snapshot is made of beside the configuration: of each part the last that was good. A part that has not
+/// changed is shared between snapshots and not built again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces {
+    server: Option<ServerSide>,
+    trust: Option<Arc<Trust>>,
+    policies: Option<Policies>,
+    tried: Option<Tried>,
+    backend_tls: Option<Made<ClientConfig>>,
+    admin_token: Option<Token>,
+}
+
+#[derive(Clone, Debug)]
+struct ServerSide {
+    tls: Made<ServerConfig>,
+    expiries: Arc<[Expiry]>,
+}
+
+#[derive(Clone, Debug)]
+struct Policies {
+    policy: Arc<Policy>,
+    sources: Arc<[Arc<Source>]>,
+}
+
+impl Pieces {
+    /// Checks what was read of a part and takes it over as a whole, with the warnings about it. After a problem the piece is what
+    /// it was before. (Warnings of what expires are not among these: see [`Pieces::expiring`].)
+    ///
+    /// # Errors
+    /// Every problem of the part, each with its place.
+    pub(super) fn take_over(
+        &mut self,
+        material: Material,
+        config: &Config,
+        moment: Moment,
+    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        match material {
+            Material::Configuration(source) => source.map(|_| enforces_nothing(config).into_iter().collect()),
+            Material::ServerCertificates(held) => {
+                let before = self.server.as_ref().map(|server| &server.tls);
+                let tls = server_side(config, &held, before)?;
+                self.server = Some(ServerSide { tls, expiries: server_expiries(config, &held) });
+                Ok(Vec::new())
+            }
+            Material::ClientTrust { authorities, crls } => {
+                let (trust, mut warnings) = trust(config, authorities, crls, moment)?;
+                warnings.retain(|warning| !is_of_expiry(warning));
+                self.trust = Some(Arc::new(trust));
+                Ok(warnings)
+            }
+            Material::Policies(held) => self.take_over_policies(held?, moment),
+            Material::ShadowPolicies(held) => self.take_over_shadow(config, held, moment),
+            Material::BackendTls(held) => {
+                let Some((tls, held)) = config.backend_tls.as_ref().zip(held) else {
+                    self.backend_tls = None;
+                    return Ok(Vec::new());
+                };
+                let warnings = held.ca.as_ref().map_or_else(|_| Vec::new(), |ca| own_anchors(tls, ca));
+                self.backend_tls = Some(client_side(tls, held, self.backend_tls.as_ref())?);
+                Ok(warnings)
+            }
+            Material::AdminToken(held) => {
+                let held = config.admin_token.as_ref().zip(held);
+                self.admin_token = held.map(|(named, held)| token(named, held)).transpose()?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The shadow policy is compared with this one from now on, and what differed from the last counts no more.
+    fn take_over_policies(
+        &mut self,
+        sources: Vec<Arc<Source>>,
+        moment: Moment,
+    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let (policy, warnings) = Policy::compile(&sources)?;
+        self.policies = Some(Policies { policy: Arc::new(policy), sources: sources.into() });
+        if let Some(made) = self.tried.as_mut().and_then(|tried| tried.shadow.as_mut()) {
+            made.value = Arc::new(Shadow { policy: Arc::clone(&made.value.policy), since: moment.now });
+        }
+        Ok(warnings)
+    }
+
+    /// The policy that is tried beside the real one. A mistake leaves the last one and is counted.
+    fn take_over_shadow(
+        &mut self,
+        config: &Config,
+        held: Option<Held<Vec<Arc<Source>>>>,
+        moment: Moment,
+    ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let before = self.tried.take().and_then(|tried| tried.shadow);
+        let Some((named, held)) = config.shadow_policies.as_ref().zip(held) else { return Ok(Vec::new()) };
+        let of = digest_of(&held);
+        let compiled = held.and_then(|sources| Policy::compile(&sources));
+        let problems = compiled.as_ref().map_or_else(Vec::len, |_| 0);
+        let (shadow, told) = match compiled {
+            Ok((policy, warnings)) => {
+                let since = before.filter(|made| made.of == of).map_or(moment.now, |made| made.value.since);
+                (Some(Made { value: Arc::new(Shadow { policy: Arc::new(policy), since }), of }), Ok(warnings))
+            }
+            Err(problems) => {
+                let goes_on = shadow_problem(named, before.is_some());
+                (before, Err(std::iter::once(goes_on).chain(problems).collect()))
+            }
+        };
+        self.tried = Some(Tried { named: named.value.display().to_string(), shadow, problems });
+        told
+    }
+
+    /// The snapshot; `None` while a piece is missing that no request can do without.
+    pub(super) fn live(&self, config: &Config, generation: u64) -> Option<Live> {
+        let (server, policies) = (self.server.as_ref()?, self.policies.as_ref()?);
+        // A token that is asked for and could not be read yet is known to nobody. Without one everybody would be let in.
+        let unknown = config.admin_token.as_ref().map(|_| Token::unknown());
+        Some(Live {
+            generation,
+            policy: Arc::clone(&policies.policy),
+            sources: Arc::clone(&policies.sources),
+            mode: config.mode(),
+            tried: self.tried.clone(),
+            trust: Arc::clone(self.trust.as_ref()?),
+            tls: server.tls.clone(),
+            server_expiries: Arc::clone(&server.expiries),
+            backend_tls: self.backend_tls.clone(),
+            timeouts: config.backend.timeouts,
+            patience: config.patience,
+            limits: config.limits.http,
+            paths: config.paths,
+            trusted_proxies: config.trusted_proxies.clone(),
+            identity_headers: config.identity_headers.clone(),
+            stripped_of_trailers: stripped_of_trailers(config, &policies.policy),
+            keeps_records: config.audit != Destination::None,
+            admin_token: self.admin_token.clone().or(unknown),
+            drain_timeout: config.drain_timeout,
+        })
+    }
+
+    /// Warnings of what has expired in a part or is about to.
+    pub(super) fn expiring(&self, part: Part, config: &Config, now: Timestamp) -> Vec<Diagnostic> {
+        let placed = |warning: Diagnostic, file: &str| {
+            let named = config.certificates.iter().map(|pair| &pair.certificate);
+            let named = named.into_iter().find(|named| named.value.display().to_string() == file);
+            named.into_iter().fold(warning, |warning, named| warning.at(named.place.clone()))
+        };
+        match part {
+            Part::ServerCertificates => {
+                let all = self.server.iter().flat_map(|server| server.expiries.iter());
+                all.filter_map(|expiry| Some(placed(expiry.warning(now)?, &expiry.file))).collect()
+            }
+            Part::ClientTrust => {
+                let all = self.trust.iter().flat_map(|trust| trust.expiries());
+                all.filter_map(|expiry| expiry.warning(now)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn is_of_expiry(warning: &Diagnostic) -> bool {
+    matches!(warning.code, "expiry" | "crl-expired")
+}
+
+fn shadow_problem(named: &Located<PathBuf>, is_judged: bool) -> Diagnostic {
+    let goes_on = if is_judged { "the one before it is still judged" } else { "it is not judged" };
+    let message = format!("there is something wrong with the shadow policy, so {goes_on}");
+    let help = "mend what is told next; the policy in force is not affected";
+    Diagnostic::warning("shadow-policy", message).at(named.place.clone()).help(help)
 }
 
 fn stripped_of_trailers(config: &Config, policy: &Policy) -> Arc<[OwnName]> {
@@ -130,42 +225,14 @@ fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
     Some(Diagnostic::warning("audit-mode", message).at(named.place.clone()).help(help))
 }
 
-/// The policy that is tried beside the real one, with what is wrong with it: which is told like a mistake in the real one,
-/// and changes nothing else.
-fn tried(config: &Config, contents: &Contents, moment: Moment<'_>) -> Option<(Tried, Vec<Diagnostic>)> {
-    let (named, held) = config.shadow_policies.as_ref().zip(contents.shadow.as_ref())?;
-    let before = moment.before.and_then(|live| live.tried.as_ref()).and_then(|tried| tried.shadow.as_ref());
-    let of = digest_of(&(held, &contents.policies));
-    let compiled = held.as_ref().map_err(Clone::clone).and_then(|sources| Policy::compile(sources));
-    let (shadow, mut diagnostics, problems) = match compiled {
-        Ok((policy, warnings)) => {
-            let since = before.filter(|made| made.of == of).map_or(moment.now, |made| made.value.since);
-            let made = Made { value: Arc::new(Shadow { policy, since }), of };
-            (Some(made), warnings, 0)
-        }
-        Err(problems) => {
-            let count = problems.len();
-            (before.cloned(), problems, count)
-        }
-    };
-    if problems > 0 {
-        let goes_on = if shadow.is_some() { "the one before it is still judged" } else { "it is not judged" };
-        let message = format!("there is something wrong with the shadow policy, so {goes_on}");
-        let help = "mend what is told next; the policy in force is not affected";
-        let told = Diagnostic::warning("shadow-policy", message).at(named.place.clone()).help(help);
-        diagnostics.insert(0, told);
-    }
-    Some((Tried { named: named.value.display().to_string(), shadow, problems }, diagnostics))
-}
-
 /// Our certificates and keys. Where no file of them has changed, it is the same as before, and so are its tickets.
 fn server_side(
     config: &Config,
     held: &[KeyPairHeld],
-    before: Option<&Live>,
+    before: Option<&Made<ServerConfig>>,
 ) -> Result<Made<ServerConfig>, Vec<Diagnostic>> {
     let of = digest_of(held);
-    if let Some(same) = before.map(|live| &live.tls).filter(|made| made.of == of) {
+    if let Some(same) = before.filter(|made| made.of == of) {
         return Ok(same.clone());
     }
     let mut problems = Vec::new();
@@ -219,12 +286,12 @@ fn nameless<'c>(config: &'c Config, certified: &'c [CertifiedKey]) -> impl Itera
     })
 }
 
-fn server_expiries<'c>(config: &'c Config, held: &[KeyPairHeld]) -> Vec<(Expiry, &'c Located<PathBuf>)> {
+fn server_expiries(config: &Config, held: &[KeyPairHeld]) -> Arc<[Expiry]> {
     let pairs = config.certificates.iter().zip(held);
     let expiries = pairs.filter_map(|(named, held)| {
         let leaf = CertificateDer::from_pem_slice(held.certificate.as_ref().ok()?).ok()?;
         let file = named.certificate.value.display().to_string();
-        Some((Expiry::of_certificate(ExpiryKind::Server, &file, &leaf)?, &named.certificate))
+        Expiry::of_certificate(ExpiryKind::Server, &file, &leaf)
     });
     expiries.collect()
 }
@@ -232,17 +299,17 @@ fn server_expiries<'c>(config: &'c Config, held: &[KeyPairHeld]) -> Vec<(Expiry,
 /// Our side of TLS to the backend.
 fn client_side(
     settings: &BackendTls,
-    ca: Held<Vec<TrustFile>>,
-    own: Option<&KeyPairHeld>,
+    held: BackendHeld,
     before: Option<&Made<ClientConfig>>,
 ) -> Result<Made<ClientConfig>, Vec<Diagnostic>> {
-    let of = digest_of(&(&ca, own));
+    let of = digest_of(&held);
+    let BackendHeld { ca, own } = held;
     if let Some(same) = before.filter(|made| made.of == of) {
         return Ok(same.clone());
     }
     let mut problems = Vec::new();
     let roots = keep(ca.and_then(|files| roots_of(settings, &files)), &mut problems);
-    let own = match settings.certificate.as_ref().zip(own) {
+    let own = match settings.certificate.as_ref().zip(own.as_ref()) {
         None => Some(None),
         Some((named, held)) => {
             let chain =
@@ -313,7 +380,7 @@ fn trust(
     config: &Config,
     authorities: Held<Vec<TrustFile>>,
     crls: Option<Held<Vec<TrustFile>>>,
-    moment: Moment<'_>,
+    moment: Moment,
 ) -> Result<(Trust, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let authorities = keep(authorities, &mut problems);

@@ -83,10 +83,10 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
         .into_iter()
         .map(|result| (label("result", result.name()), sum(&|counters| counters.handshakes(result))));
     let evicted = Bound::ALL.map(|bound| (label("bound", bound.name()), running.evicted(bound)));
-    let reloads = vec![
-        (label("result", "applied"), census.reload.applied),
-        (label("result", "refused"), census.reload.refused),
-    ];
+    let reloads = census.reload.parts.iter().flat_map(|(part, status)| {
+        let results = [("applied", status.applied), ("refused", status.refused)];
+        results.map(|(result, count)| (vec![("part", part.name().into()), ("result", result.into())], count))
+    });
     let dropped =
         vec![(label("kind", "log"), census.log_dropped), (label("kind", "audit"), census.audit_dropped)];
     let trial_denials = Trials::denials(running.trials()).into_iter();
@@ -111,7 +111,11 @@ fn counters(running: &Running, census: &Census) -> Vec<Family> {
             "Connections that could not be accepted, for want of descriptors for example",
             one(census.accept_errors),
         ),
-        ("reloads", "Reloads of the configuration and what it names, by what came of them", reloads),
+        (
+            "reloads",
+            "How often a part of the configuration and of what it names was reloaded, by what came of it",
+            reloads.collect(),
+        ),
         (
             "backend_breaker_openings",
             "How often requests began to be kept back because the backend could not be reached",
@@ -156,6 +160,8 @@ fn gauges(census: &Census) -> Vec<Family> {
     let backend = Condition::ALL
         .map(|condition| (label("state", condition.name()), u64::from(condition.name() == census.backend)));
     let mode = Mode::ALL.map(|(name, _)| (label("mode", name), u64::from(name == census.mode)));
+    let success = census.reload.parts.iter();
+    let success = success.map(|(part, status)| (label("part", part.name()), u64::from(status.success)));
     let build = vec![("version", census.version.into()), ("commit", census.commit.into())];
     vec![
         ("backend_state", "1 for the state that the backend is in", backend.to_vec()),
@@ -179,8 +185,13 @@ fn gauges(census: &Census) -> Vec<Family> {
         ),
         (
             "reload_success",
-            "1 unless the last reload was refused; what was in force before is then still in force",
-            one(u64::from(census.reload.success)),
+            "1 while what is on disk of a part is in force; 0 while it is refused or cannot be read, and what was there before still is",
+            success.collect(),
+        ),
+        (
+            "reload_look_age_seconds",
+            "Seconds since the end of the last look at files that read every part",
+            one(census.reload.look_age_seconds),
         ),
         (
             "last_reload_timestamp_seconds",

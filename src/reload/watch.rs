@@ -1,0 +1,145 @@
+//! Change of a part: what was judged last, and whether what is seen now is to be believed yet.
+
+use std::time::{Duration, Instant};
+
+use super::contents::Digest;
+use crate::diagnostic::Diagnostic;
+
+/// Looks in a row at a part that changes each time, until that is a mistake of its own.
+const MOST_CHANGES: usize = 20;
+/// Time for which a key that does not fit its certificate, or an empty file, counts as one that is being replaced.
+const ROTATION: Duration = Duration::from_secs(10);
+
+/// One part in one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// The read has not come back.
+    Hangs,
+    /// What was judged last.
+    Same,
+    /// Something else than in the look before: a program may be in the middle of writing.
+    Changing,
+    /// To be judged now.
+    Due,
+    /// Something else in every look.
+    Unsettled,
+}
+
+/// What is known of a part from look to look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    judged: Digest,
+    in_force: Option<Digest>,
+    /// Warnings about what is in force, but for those of dates.
+    warnings: Vec<Diagnostic>,
+    candidate: Option<Digest>,
+    changes: usize,
+    replaced_since: Option<Instant>,
+}
+
+impl Watch {
+    /// Compares what a look gave (`None`: the read hangs) with the looks before. A forced look is believed at once: its user
+    /// says that everything is as it should be.
+    pub(super) fn observe(&mut self, of: Option<Digest>, is_forced: bool) -> Seen {
+        let Some(of) = of else { return Seen::Hangs };
+        if is_forced {
+            return Seen::Due;
+        }
+        if of == self.judged {
+            // It may have been changed back.
+            self.forget_change();
+            return Seen::Same;
+        }
+        if self.candidate.replace(of) == Some(of) {
+            self.changes = 0;
+            return Seen::Due;
+        }
+        self.changes = self.changes.saturating_add(1);
+        if self.changes > MOST_CHANGES { Seen::Unsettled } else { Seen::Changing }
+    }
+
+    /// Whether what is in the middle of being replaced is still waited for.
+    pub(super) fn waits_for_rotation(&mut self) -> bool {
+        self.replaced_since.get_or_insert_with(Instant::now).elapsed() < ROTATION
+    }
+
+    /// Whether that is in force already.
+    pub(super) fn is_in_force(&self, of: Digest) -> bool {
+        self.in_force == Some(of)
+    }
+
+    /// Warnings about what is in force.
+    pub(super) fn warnings(&self) -> Vec<Diagnostic> {
+        self.warnings.clone()
+    }
+
+    /// Notes what was put in force.
+    pub(super) fn applied(&mut self, of: Digest, warnings: Vec<Diagnostic>) {
+        self.refused(of);
+        (self.in_force, self.warnings) = (Some(of), warnings);
+    }
+
+    /// Notes what was judged and not put in force.
+    pub(super) fn refused(&mut self, of: Digest) {
+        self.judged = of;
+        self.forget_change();
+    }
+
+    fn forget_change(&mut self) {
+        (self.candidate, self.changes, self.replaced_since) = (None, 0, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Digest = [1; 32];
+    const NEW: Digest = [2; 32];
+
+    fn watch() -> Watch {
+        let mut watch = Watch::default();
+        watch.applied(OLD, Vec::new());
+        watch
+    }
+
+    #[test]
+    fn a_change_is_believed_when_two_looks_agree() {
+        let mut watch = watch();
+        let seen = [OLD, NEW, OLD, NEW, [3; 32], NEW, NEW].map(|of| watch.observe(Some(of), false));
+        let expected = [
+            Seen::Same,
+            Seen::Changing,
+            Seen::Same,
+            Seen::Changing,
+            Seen::Changing,
+            Seen::Changing,
+            Seen::Due,
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_read_that_hangs_between_two_looks_does_not_make_them_differ() {
+        let mut watch = watch();
+        assert_eq!(watch.observe(Some(NEW), false), Seen::Changing);
+        assert_eq!(watch.observe(None, true), Seen::Hangs);
+        assert_eq!(watch.observe(Some(NEW), false), Seen::Due);
+    }
+
+    #[test]
+    fn what_never_settles_is_told() {
+        let mut watch = watch();
+        let seen: Vec<_> = (10..40).map(|of| watch.observe(Some([of; 32]), false)).collect();
+        assert_eq!(seen.iter().position(|seen| *seen == Seen::Unsettled), Some(MOST_CHANGES));
+    }
+
+    #[test]
+    fn what_was_refused_is_judged_again_only_when_it_changes() {
+        let mut watch = watch();
+        watch.refused(NEW);
+        assert_eq!(watch.observe(Some(NEW), false), Seen::Same);
+        assert!(watch.is_in_force(OLD) && !watch.is_in_force(NEW));
+        assert_eq!(watch.observe(Some(NEW), true), Seen::Due);
+    }
+}
