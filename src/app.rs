@@ -463,13 +463,18 @@ fn swap(shared: &Shared, workers: &Arc<[Handle]>) -> Swap {
 /// How often it is looked whether something is about to expire.
 const EXPIRY_WARNINGS: Duration = Duration::from_secs(60 * 60);
 
-/// Says every hour what has expired or is about to. The first time is said with the snapshot's other warnings.
+/// Says every hour what has expired or is about to, and which parts on disk are not in force. The first time is said when
+/// it happens.
 async fn warn_ahead(running: Arc<Running>) -> Infallible {
     loop {
         tokio::time::sleep(EXPIRY_WARNINGS).await;
         let now = Timestamp::now();
         for warning in running.expiries().iter().filter_map(|expiry| expiry.warning(now)) {
             tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
+        }
+        for (part, _) in running.reloads().parts.iter().filter(|(_, status)| !status.success) {
+            let part = part.name();
+            tracing::error!(part, "what is on disk is still not in force; see `/status`");
         }
     }
 }

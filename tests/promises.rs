@@ -25,6 +25,7 @@ mod certificates;
 mod command_line;
 mod configuration;
 mod corpora;
+mod dead_volume;
 mod demo;
 mod disconnects;
 mod doctor;

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::app::{Census, Running};
+use crate::identity::{Expiry, ExpiryKind};
 use crate::refusal::Reason;
+use crate::reload::{Outcome, Part, PartStatus};
 use crate::telemetry::{Decision, Refused, Sample};
 
 /// How bad it is.
@@ -53,6 +55,8 @@ pub(super) struct Sight<'s> {
 }
 
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+/// Seconds after which a look at the files has taken too long.
+const LONGEST_LOOK: u64 = 60;
 
 /// What stands out of a running server, the worst first.
 pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
@@ -60,12 +64,14 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     all.extend(backend(sight.census));
     all.extend(slots(sight.census));
     all.extend(refused(sight));
-    let warnings = running.expiring().into_iter().filter_map(|expiry| {
+    let expiring = running.expiring();
+    let warnings = expiring.iter().filter_map(|expiry| {
         let level = if expiry.until < sight.now { Level::Critical } else { Level::Warning };
         Some(Headline::new(level, "trust", expiry.warning(sight.now)?.message))
     });
     all.extend(warnings);
-    all.extend(reload(sight.census));
+    all.extend(reload(sight.census, &expiring, sight.now));
+    all.extend(look(sight.census));
     all.extend(dropped(sight.census));
     all.extend(trial(sight.census));
     if !running.is_serving() {
@@ -157,17 +163,51 @@ fn beginning(refusals: &[Arc<Refused>], (client, reason): (Option<&str>, Reason)
     refusals.iter().rev().find(same).map(|first| first.time)
 }
 
-fn reload(census: &Census) -> Option<Headline> {
-    if census.reload.success {
-        return None;
-    }
-    let last = census.reload.recent.first()?;
-    let problems = match last.diagnostics.len() {
-        1 => "1 problem".to_owned(),
-        problems => format!("{problems} problems"),
+/// Parts of what is on disk that are not in force. A part of which something is about to expire is as bad as what expires.
+fn reload(census: &Census, expiring: &[Expiry], now: Timestamp) -> Vec<Headline> {
+    let failing = census.reload.parts.iter().filter(|(_, status)| !status.success);
+    let headline = |(part, status): (Part, &PartStatus)| {
+        let ends = expiring.iter().any(|expiry| part_of(expiry.kind) == part && now >= expiry.warn_from());
+        let level = if ends { Level::Critical } else { Level::Warning };
+        let (name, since) = (part.name(), status.decided_at);
+        match status.state {
+            Outcome::Hanging => {
+                let age = status.look_age_seconds;
+                let text = format!(
+                    "the files of `{name}` cannot be read to their end for {age} s: what was in force before still is"
+                );
+                Headline::new(level, "trust", text)
+            }
+            _ => {
+                let problems = match status.diagnostics.len() {
+                    1 => "1 problem".to_owned(),
+                    problems => format!("{problems} problems"),
+                };
+                let text =
+                    format!("`{name}` was refused for {problems}: what was in force of it before still is");
+                Headline { since, ..Headline::new(level, "trust", text) }
+            }
+        }
     };
-    let text = format!("the last reload was refused for {problems}: what was in force before still is");
-    Some(Headline { since: Some(last.at), ..Headline::new(Level::Warning, "trust", text) })
+    failing.map(headline).collect()
+}
+
+/// The part that something which expires belongs to.
+const fn part_of(kind: ExpiryKind) -> Part {
+    match kind {
+        ExpiryKind::Server => Part::ServerCertificates,
+        ExpiryKind::Ca | ExpiryKind::Crl => Part::ClientTrust,
+    }
+}
+
+/// The watchdog of the thread that reads: its own look has to end, also where no part is known to hang.
+fn look(census: &Census) -> Option<Headline> {
+    let age = census.reload.look_age_seconds;
+    let is_explained = census.reload.parts.iter().any(|(_, status)| status.state == Outcome::Hanging);
+    (age > LONGEST_LOOK && !is_explained).then(|| {
+        let text = format!("the last look at the files ended {age} s ago: what changes on disk is not seen");
+        Headline::new(Level::Warning, "trust", text)
+    })
 }
 
 /// What is tried on live traffic.

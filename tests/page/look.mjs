@@ -173,6 +173,8 @@ const checks = {
     await page.getByRole("button", { name: "Reload now" }).click();
     await sees(page, /Applied: generation \d+ is in force/);
     await sees(page, "asked for", ".reloads");
+    await sees(page, "client_trust");
+    await sees(page, "server_certificates");
     await page.context().close();
   },
 

@@ -57,8 +57,10 @@ export async function explain(question) {
 export async function reload() {
   const { page } = await get("/api/session");
   const answer = await send("/reload", { method: "POST", headers: { "X-Sidegate-Page": page } });
-  if (answer.ok || answer.status === 422) return answer.json();
-  throw new Error((await answer.text()).trim());
+  const body = await answer.text();
+  const said = body.startsWith("{") ? JSON.parse(body) : { error: body.trim() };
+  if (said.outcome) return said;
+  throw new Error(said.error);
 }
 
 let policy;

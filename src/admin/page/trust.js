@@ -5,6 +5,7 @@ import { link } from "./explanation.js";
 import { get, reload } from "./server.js";
 
 const KINDS = { server: "server certificate", ca: "client CA", crl: "CRL" };
+const PART_STATES = { applied: ["✔", "in force", "good"], refused: ["✖", "refused", "expired"], hanging: ["✖", "cannot be read", "expired"] };
 const STATES = { good: ["✔", "good"], soon: ["▲", "expires soon"], expired: ["✖", "expired"] };
 
 export async function show(view) {
@@ -18,7 +19,7 @@ export async function show(view) {
     said.textContent = "reading everything anew …";
     try {
       const { outcome, generation } = await reload();
-      said.textContent = outcome === "applied" ? `Applied: generation ${generation} is in force.` : "Refused: what was in force before still is. What is wrong is told below.";
+      said.textContent = outcome === "applied" ? `Applied: generation ${generation} is in force.` : "Not all of it is in force. What is wrong is told below, part by part.";
     } catch (error) {
       said.textContent = error.message;
     }
@@ -30,7 +31,7 @@ export async function show(view) {
     const { expires, checks_revocation: checks, revoked, reload: history } = await get("/api/trust");
     replace(body, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Certificates and CRLs" }, table(expires)),
       h("p", { class: "note" }, checks ? `Revocation is checked: ${plural(revoked, "certificate is", "certificates are")} revoked.` : ["Revocation is not checked (", code("tls.crl"), " is not set)."]),
-      h("h2", {}, "Reloads"), h("div", { class: "row tools" }, button, said), reloads(history));
+      h("h2", {}, "Reloads"), h("div", { class: "row tools" }, button, said), parts(history), reloads(history));
   }
   await fill();
 }
@@ -51,11 +52,29 @@ function table(expires) {
   return h("table", { class: "list" }, h("caption", { class: "hidden" }, "What expires, the first first"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
 }
 
-function reloads({ recent, needs_restart: waiting }) {
+function parts({ parts: all }) {
+  const rows = Object.entries(all).map(([part, one]) => {
+    const [sign, words, tag] = PART_STATES[one.state];
+    return h("tr", { class: tag },
+      h("td", {}, code(part), problems(one.diagnostics)),
+      h("td", {}, one.applied_at ? at(one.applied_at) : "at the start"),
+      h("td", {}, `${duration(one.look_age_seconds)} ago`),
+      h("td", {}, h("span", { class: `tag ${tag}` }, h("span", { "aria-hidden": "true" }, sign), ` ${words}`)));
+  });
+  const heads = ["Part", "In force since", "Last read", "On disk"].map((name) => h("th", { scope: "col" }, name));
+  const table = h("table", { class: "list" }, h("caption", { class: "hidden" }, "The parts of what is on disk"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parts" }, table);
+}
+
+function problems(diagnostics) {
+  return diagnostics.length > 0 && h("ul", { class: "problems" }, diagnostics.map((problem) => h("li", { class: problem.severity }, problem.file && link(`${problem.file}:${problem.line}`), " ", h("b", {}, problem.severity), " ", told(problem.message), problem.help && h("span", { class: "note" }, " · ", told(problem.help)))));
+}
+
+function reloads({ parts: all, recent, needs_restart: waiting }) {
   const restart = waiting.length > 0 && h("p", { class: "note" }, "Changed, and in effect only after a restart: ", waiting.map((key, index) => [index > 0 && ", ", code(key)]));
   if (!recent.length) return [restart, h("p", { class: "calm" }, "None since the start.")];
   const why = { change: "a file changed", signal: "SIGHUP", request: "asked for" };
   return [restart, h("ol", { class: "reloads" }, recent.map((one) => h("li", { class: one.outcome },
-    h("p", {}, h("span", { class: `tag ${one.outcome === "applied" ? "good" : "expired"}` }, h("span", { "aria-hidden": "true" }, one.outcome === "applied" ? "✔" : "✖"), ` ${one.outcome}`), " ", at(one.at), ` · ${why[one.trigger]} · generation ${one.generation} in force`),
-    one.diagnostics.length > 0 && h("ul", { class: "problems" }, one.diagnostics.map((problem) => h("li", { class: problem.severity }, problem.file && link(`${problem.file}:${problem.line}`), " ", h("b", {}, problem.severity), " ", told(problem.message), problem.help && h("span", { class: "note" }, " · ", told(problem.help))))))))];
+    h("p", {}, h("span", { class: `tag ${one.outcome === "applied" ? "good" : "expired"}` }, h("span", { "aria-hidden": "true" }, one.outcome === "applied" ? "✔" : "✖"), ` ${one.outcome}`), " ", at(one.at), ` · ${why[one.trigger]} · generation ${one.generation} in force · ${Object.keys(one.parts).length === Object.keys(all).length ? "all parts" : Object.keys(one.parts).join(", ")}`),
+    problems(one.diagnostics))))];
 }
