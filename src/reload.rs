@@ -33,7 +33,7 @@ use crate::live::Live;
 
 use contents::{Material, Reading, settings_of};
 use history::{Verdict, Verdicts};
-use readers::Readers;
+use readers::{Late, Readers};
 use snapshot::{Moment, Pieces};
 use watch::{Seen, Watch};
 
@@ -45,7 +45,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// For so long what has changed must stay as it is before it is believed.
 const SETTLE: Duration = Duration::from_millis(400);
 /// Longest time for the first read that hangs in a look.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The same at the start, where nothing is in force yet.
 const PATIENCE_AT_START: Duration = Duration::from_secs(10);
 
@@ -294,7 +294,8 @@ impl Reloader {
 
     /// Reads every part, as the configuration on disk names it if that makes sense.
     fn look(&mut self, trigger: Trigger) -> Look {
-        self.readers.begin(PATIENCE);
+        let is_forced = trigger != Trigger::Change;
+        self.readers.begin(PATIENCE, if is_forced { Late::IsDropped } else { Late::Counts });
         let mut readings = PerPart::default();
         let configuration = self.origin.read(&mut self.readers);
         let (config, needs_restart, mistakes) = self.next_config(configuration.as_ref());
@@ -302,7 +303,6 @@ impl Reloader {
         for part in Part::of_files() {
             *readings.of_mut(part) = read_part(&mut self.readers, part, &config);
         }
-        let is_forced = trigger != Trigger::Change;
         let seen = PerPart::from_fn(|part| {
             let of = readings.of(part).as_ref().map(|reading| reading.of);
             self.history.looked(part, of.is_some());
@@ -429,4 +429,141 @@ fn unsettled() -> Diagnostic {
 /// Whether a key and its certificate are being replaced one after the other.
 fn is_rotation(problems: &[Diagnostic]) -> bool {
     problems.iter().all(|problem| problem.code == snapshot::KEY_MISMATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::demo::pki::{Authority, Leaf, pem};
+
+    const POLICY: &str = "version: 1\npermissions: { all: ['* /**'] }\nclients: [{ name: all, match: { any: true }, permissions: [all] }]\n";
+
+    /// A reloader that no thread runs, in a folder of its own.
+    fn reloader(folder: &Path) -> Reloader {
+        let ca = Authority::root("ca").unwrap();
+        ca.issue(&Leaf::server().unwrap()).unwrap().write(folder, "server").unwrap();
+        fs::write(folder.join("ca.crt"), pem("CERTIFICATE", ca.certificate())).unwrap();
+        fs::write(folder.join("ca.crl"), ca.crl(&[], |_| {}).unwrap()).unwrap();
+        for name in ["policy.yaml", "next.yaml"] {
+            fs::write(folder.join(name), POLICY).unwrap();
+        }
+        let text = "tls: { certificate: server.crt, key: server.key, client_ca: ca.crt, crl: ca.crl }\n\
+                    backend: { url: 'http://127.0.0.1:9' }\npolicies: policy.yaml\nshadow_policies: next.yaml\n";
+        fs::write(folder.join("sidegate.yaml"), text).unwrap();
+        let Loaded { config, live, read, .. } =
+            Origin::new(folder.join("sidegate.yaml"), &[]).load().unwrap();
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let swapped = Arc::clone(&live);
+        let swap = Box::new(move |next, _: &Config| swapped.store(Arc::new(next)));
+        Reloader::new(read, config, live, Arc::new(History::default()), swap)
+    }
+
+    fn look(reloader: &mut Reloader, trigger: Trigger) -> Option<Attempt> {
+        let look = reloader.look(trigger);
+        reloader.judge(look)
+    }
+
+    /// Pieces of two snapshots that are the very same: policy, trust, TLS, shadow policy.
+    fn shared(before: &Live, after: &Live) -> [bool; 4] {
+        let shadow = |live: &Live| Arc::clone(&live.shadow().unwrap().policy);
+        [
+            Arc::ptr_eq(&before.policy, &after.policy),
+            Arc::ptr_eq(&before.trust, &after.trust),
+            Arc::ptr_eq(&before.tls.value, &after.tls.value),
+            Arc::ptr_eq(&shadow(before), &shadow(after)),
+        ]
+    }
+
+    #[test]
+    fn a_part_that_has_not_changed_is_not_built_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reloader = reloader(folder.path());
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        for (file, text, expected) in [
+            ("policy.yaml", "version: 1\n", [false, true, true, true]),
+            ("next.yaml", "version: 1\n", [true, true, true, false]),
+            (
+                "ca.crt",
+                &*fs::read_to_string(folder.path().join("ca.crt")).unwrap().replace('\n', "\r\n"),
+                [true, false, true, true],
+            ),
+        ] {
+            for trigger in [Trigger::Request, Trigger::Change] {
+                let before = reloader.live.load_full();
+                write(file, &format!("{text}# {trigger:?}\n"));
+                assert_eq!(look(&mut reloader, trigger).is_some(), trigger == Trigger::Request);
+                let _ = look(&mut reloader, Trigger::Change);
+                let after = reloader.live.load_full();
+                assert_eq!(
+                    (after.generation, shared(&before, &after)),
+                    (before.generation + 1, expected),
+                    "{file}"
+                );
+            }
+        }
+        let before = reloader.live.load_full();
+        let attempt = look(&mut reloader, Trigger::Signal).unwrap();
+        assert_eq!((attempt.outcome, attempt.parts.len()), (Outcome::Applied, Part::ALL.len()));
+        assert_eq!(shared(&before, &reloader.live.load()), [true; 4]);
+    }
+
+    /// The shadow policy is the same, and what it is compared with is another.
+    #[test]
+    fn what_differs_is_counted_anew_under_another_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reloader = reloader(folder.path());
+        let since = |reloader: &Reloader| reloader.live.load().shadow().unwrap().since;
+        let first = since(&reloader);
+        look(&mut reloader, Trigger::Request).unwrap();
+        assert_eq!(since(&reloader), first);
+        fs::write(folder.path().join("policy.yaml"), "version: 1\n").unwrap();
+        look(&mut reloader, Trigger::Request).unwrap();
+        assert!(since(&reloader) > first);
+    }
+
+    /// A permission that moves from one file to another by a new configuration is never in both, nor in none.
+    #[test]
+    fn a_configuration_and_the_files_that_it_newly_names_come_into_force_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reloader = reloader(folder.path());
+        let path = |name: &str| folder.path().join(name);
+        let text = fs::read_to_string(path("sidegate.yaml")).unwrap();
+        fs::write(path("elsewhere.yaml"), "version: 1\n").unwrap();
+        let text =
+            text.replace("policies: policy.yaml", "policies: elsewhere.yaml\nlimits: { max_connections: 7 }");
+        fs::write(path("sidegate.yaml"), text).unwrap();
+        assert!(look(&mut reloader, Trigger::Change).is_none(), "it is looked at twice");
+        // The policy is written in the middle of that: both wait.
+        fs::write(path("elsewhere.yaml"), "version: 1\n# more\n").unwrap();
+        assert!(look(&mut reloader, Trigger::Change).is_none());
+        assert_eq!(reloader.config.limits.max_connections, 1000);
+        let attempt = look(&mut reloader, Trigger::Change).unwrap();
+        let applied: Vec<_> = attempt.parts.into_keys().collect();
+        assert_eq!(applied, [Part::Configuration, Part::Policies]);
+        assert_eq!(reloader.live.load().generation, 2);
+        assert!(reloader.live.load().policy.allows_nothing());
+        assert_eq!(reloader.config.limits.max_connections, 7);
+    }
+
+    #[test]
+    fn what_is_written_without_a_pause_is_told_and_holds_up_no_other_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reloader = reloader(folder.path());
+        let mut told = Vec::new();
+        for round in 0..30 {
+            fs::write(folder.path().join("policy.yaml"), format!("{POLICY}# {round}\n")).unwrap();
+            if round == 3 {
+                fs::write(folder.path().join("next.yaml"), "version: 1\n").unwrap();
+            }
+            told.extend(look(&mut reloader, Trigger::Change).map(|attempt| (round, attempt.parts)));
+        }
+        let parts: Vec<_> =
+            told.iter().map(|(round, parts)| (*round, parts.iter().next().unwrap())).collect();
+        assert_eq!(parts[0], (4, (&Part::ShadowPolicies, &Outcome::Applied)));
+        assert_eq!(parts[1].1, (&Part::Policies, &Outcome::Refused));
+        let diagnostics = reloader.history.summary().parts.of(Part::Policies).diagnostics.clone();
+        assert_eq!(diagnostics[0]["code"], "unsettled");
+    }
 }
