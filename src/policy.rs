@@ -39,7 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::client_headers::folds_to;
+use crate::client_headers::{OwnName, folds_to};
 use crate::diagnostic::{Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
@@ -228,6 +228,19 @@ impl Policy {
         Ok((Self::of(model), warnings))
     }
 
+    /// Compiles as [`Policy::compile`] does, for a configuration that takes further headers off the client's requests.
+    ///
+    /// # Errors
+    /// As [`Policy::compile`], and every condition on a header that the configuration removes: a deny would never hold.
+    pub fn compile_for(
+        sources: &[Arc<Source>],
+        removed: &[OwnName],
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let (model, warnings) = model(sources)?;
+        let wrong = conditions_on(&model, removed);
+        if wrong.is_empty() { Ok((Self::of(model), warnings)) } else { Err(first_ones(wrong)) }
+    }
+
     /// What an identity may do. Worked out once per identity and policy, then shared between its connections.
     #[must_use]
     pub fn rights(&self, identity: &Identity) -> Rights {
@@ -299,6 +312,21 @@ pub(crate) fn model(sources: &[Arc<Source>]) -> Result<(Model, Vec<Diagnostic>),
         Some(model) => Ok((model, diagnostics)),
         None => Err(first_ones(diagnostics)),
     }
+}
+
+/// Conditions on headers that a configuration removes, or sets itself.
+fn conditions_on(model: &Model, removed: &[OwnName]) -> Vec<Diagnostic> {
+    let routes = model.permissions.iter().flat_map(|permission| &permission.routes);
+    let conditions = routes.flat_map(|route| route.headers.iter().map(move |header| (route, &header.name)));
+    let wrong = conditions.filter(|(_, name)| removed.iter().any(|own| own.means(name.as_str())));
+    let told = wrong.map(|(route, name)| {
+        let message = format!(
+            "no decision is ever made by `{name}`, which `identity_headers` of the configuration takes off"
+        );
+        let help = "use `match` for who the client is, or take the name out of `custom` and `strip`";
+        Diagnostic::error("bad-header", message).at(route.place.clone()).help(help)
+    });
+    told.collect()
 }
 
 /// A decision that is being made: what was found on the way down the path.

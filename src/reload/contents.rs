@@ -75,6 +75,8 @@ impl Reading {
 pub(super) fn settings_of(part: Part, config: &Config) -> Digest {
     let path = |located: &Located<PathBuf>| located.value.clone();
     let pair = |pair: &KeyPair| (path(&pair.certificate), path(&pair.key));
+    // Conditions on headers that the configuration takes off are refused.
+    let stripped = || format!("{:?}", config.identity_headers.stripped);
     match part {
         Part::Configuration => digest_of(""),
         Part::ServerCertificates => digest_of(&config.certificates.iter().map(pair).collect::<Vec<_>>()),
@@ -84,8 +86,8 @@ pub(super) fn settings_of(part: Part, config: &Config) -> Digest {
             let paths = (path(&config.client_ca), config.crl.as_ref().map(path));
             digest_of(&(paths, config.crl_grace, rules, pins.collect::<Vec<_>>()))
         }
-        Part::Policies => digest_of(&path(&config.policies)),
-        Part::ShadowPolicies => digest_of(&config.shadow_policies.as_ref().map(path)),
+        Part::Policies => digest_of(&(path(&config.policies), stripped())),
+        Part::ShadowPolicies => digest_of(&(config.shadow_policies.as_ref().map(path), stripped())),
         Part::BackendTls => {
             let tls = config.backend_tls.as_ref();
             let paths = tls.map(|tls| (path(&tls.ca), tls.certificate.as_ref().map(pair)));

@@ -82,7 +82,7 @@ impl Pieces {
                 self.trust = Some(Arc::new(trust));
                 Ok(warnings)
             }
-            Material::Policies(held) => self.take_over_policies(held?, moment),
+            Material::Policies(held) => self.take_over_policies(config, held?, moment),
             Material::ShadowPolicies(held) => self.take_over_shadow(config, held, moment),
             Material::BackendTls(held) => {
                 let Some((tls, held)) = config.backend_tls.as_ref().zip(held) else {
@@ -104,10 +104,11 @@ impl Pieces {
     /// The shadow policy is compared with this one from now on, and what differed from the last counts no more.
     fn take_over_policies(
         &mut self,
+        config: &Config,
         sources: Vec<Arc<Source>>,
         moment: Moment,
     ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-        let (policy, warnings) = Policy::compile(&sources)?;
+        let (policy, warnings) = Policy::compile_for(&sources, &config.identity_headers.stripped)?;
         self.policies = Some(Policies { policy: Arc::new(policy), sources: sources.into() });
         if let Some(made) = self.tried.as_mut().and_then(|tried| tried.shadow.as_mut()) {
             made.value = Arc::new(Shadow { policy: Arc::clone(&made.value.policy), since: moment.now });
@@ -125,7 +126,8 @@ impl Pieces {
         let before = self.tried.take().and_then(|tried| tried.shadow);
         let Some((named, held)) = config.shadow_policies.as_ref().zip(held) else { return Ok(Vec::new()) };
         let of = digest_of(&held);
-        let compiled = held.and_then(|sources| Policy::compile(&sources));
+        let stripped = &config.identity_headers.stripped;
+        let compiled = held.and_then(|sources| Policy::compile_for(&sources, stripped));
         let problems = compiled.as_ref().map_or_else(Vec::len, |_| 0);
         let (shadow, told) = match compiled {
             Ok((policy, warnings)) => {
