@@ -6,6 +6,7 @@
 mod bad_backends;
 mod bad_http2_backends;
 mod citations;
+mod conditions;
 mod frames_of_http2;
 mod framing;
 mod headers;

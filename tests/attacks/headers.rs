@@ -131,6 +131,107 @@ fn what_is_forged_in_http2_leaves_no_trace() {
     }
 }
 
+/// What servers, frameworks and access proxies of others believe, one of each family.
+const FOREIGN: [&str; 50] = [
+    "X-ARR-ClientCert",
+    "WL-Proxy-Client-Cert",
+    "WL-Proxy-Client-IP",
+    "iv-user",
+    "iv-groups",
+    "SM_USER",
+    "SMUSER",
+    "X-MS-CLIENT-PRINCIPAL",
+    "X-MS-CLIENT-PRINCIPAL-NAME",
+    "X-MS-TOKEN-AAD-ID-TOKEN",
+    "X-Goog-Authenticated-User-Email",
+    "X-Goog-IAP-JWT-Assertion",
+    "X-Amzn-Oidc-Identity",
+    "X-Amzn-Mtls-Clientcert",
+    "X-Auth-Request-User",
+    "X-Forwarded-User",
+    "X-Forwarded-Email",
+    "X-Forwarded-Access-Token",
+    "Remote-Groups",
+    "Remote_Addr",
+    "X-WEBAUTH-USER",
+    "X-Authenticated-Userid",
+    "SSL-Client-Cert",
+    "SSLClientCertSubject",
+    "X-ClientCert-DN",
+    "X-ProxyUser-Ip",
+    "OAM_REMOTE_USER",
+    "Osso-User-Dn",
+    "OIDC_CLAIM_sub",
+    "Shib-Identity-Provider",
+    "Cf-Access-Jwt-Assertion",
+    "Tailscale-User-Login",
+    "X-Tailscale-User",
+    "X-authentik-username",
+    "X-Vouch-User",
+    "X-Pomerium-Jwt-Assertion",
+    "X-Consumer-Username",
+    "X-AppEngine-User-Email",
+    "X-Endpoint-API-UserInfo",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "Client-IP",
+    "X-HTTP-Path-Override",
+    "X-HTTP-Host-Override",
+    "X-Original-Uri",
+    "X-Rewrite-Uri",
+    "X-Host",
+    "X-Accel-Mapping",
+    "X-Sendfile-Type",
+    "X-Corp-User",
+];
+
+/// Cases 47 and 48: headers by which servers of others tell who asks and for what, and those that the operator adds.
+#[test]
+fn what_other_servers_believe_leaves_no_trace() {
+    let backend = Backend::ok();
+    let strip = serde_json::json!(["X-Corp-*", "x_own.user"]);
+    let proxy = Setup::new(&backend.url()).set("identity_headers.strip", strip).policy(NARROW).start();
+    let kept =
+        "X-Requested-With: a\r\nX-Csrf-Token: b\r\nAuthorization: Basic c\r\nCookie: d=e\r\nX-MS-Version: 1";
+    let honest = head_of(&backend, &proxy, with(kept));
+    assert!(honest.contains("authorization: Basic c\n") && honest.contains("x-csrf-token: b\n"), "{honest}");
+    for at in 0..spellings("X-Own-User").len() {
+        let forged: String = FOREIGN
+            .iter()
+            .chain(&["X-Own-User"])
+            .map(|name| format!("{}: forged\r\n", spellings(&name.replace('_', "-"))[at]))
+            .collect();
+        assert_eq!(head_of(&backend, &proxy, with(format!("{forged}{kept}"))), honest);
+    }
+    let names: Vec<String> = FOREIGN.iter().map(|name| name.to_lowercase()).collect();
+    let mut trailers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "forged")).collect();
+    trailers.push(("x-kept", "yes"));
+    let post = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", "/events"),
+        ("te", "trailers"),
+        ("trailer", "x-kept"),
+    ];
+    let before = backend.received().len();
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let request = [headers(1, 0, &post), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)].concat();
+    connection.send(request).unwrap();
+    assert_eq!(connection.reaction(1), Reaction::Answer(200));
+    let lines: String = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let body = format!("1\r\na\r\n0\r\n{lines}\r\n");
+    connection
+        .send(super::post("TE: trailers\r\nTrailer: X-Kept\r\nTransfer-Encoding: chunked", body))
+        .unwrap();
+    assert_eq!(connection.answer_to("POST").unwrap().status, 200);
+    for received in backend.wait_for(before + 2).drain(before..) {
+        let raw = String::from_utf8(received.raw).unwrap().to_lowercase();
+        assert!(raw.ends_with("1\r\na\r\n0\r\nx-kept: yes\r\n\r\n"), "{raw}");
+    }
+}
+
 /// Case 48: what a rewriting header says is no input of the policy, in either direction.
 #[test]
 fn a_path_in_a_header_is_not_judged() {

@@ -28,8 +28,11 @@ permissions:
     - { route: "GET /reports/{name}", query: { format: [csv, json] } }
   batches:
     - { route: POST /batches, headers: { X-Mode: batch } }
+  shop:
+    - { route: "GET /shop/{name}", hosts: [shop.example, "*.shop.example:8443"] }
+  guarded: ["GET /guarded/**"]
 roles:
-  producer: ["events:*", reports, public, batches]
+  producer: ["events:*", reports, public, batches, shop, guarded]
 clients:
   - { name: producer, match: { uri: "spiffe://shop.example/ns/orders/sa/*" }, roles: [producer] }
   - { name: consumer, match: { uri: "spiffe://shop.example/ns/reports/sa/*" }, permissions: ["events:read", public] }
@@ -37,7 +40,33 @@ clients:
 deny:
   - { name: thirteen, clients: [producer], routes: ["POST|PUT /events/13"] }
   - { name: secret, routes: ["* /public/secret/**"] }
+  - { name: live, routes: [{ route: "* /guarded/**", headers: { X-Mode: live } }] }
+  - { name: pdf, routes: [{ route: "* /guarded/**", query: { format: [pdf] } }] }
+  - { name: internal, routes: [{ route: "* /guarded/**", hosts: [internal.example] }] }
 "#;
+
+/// What a request says of something that conditions look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    Value(&'static str),
+    /// Two backends may read it differently.
+    Doubt,
+    /// The request is refused for it.
+    Refused,
+}
+use Says::{Doubt, Nothing, Refused, Value};
+
+impl Says {
+    fn is(self, values: &[&str]) -> bool {
+        matches!(self, Value(value) if values.contains(&value))
+    }
+
+    /// Whether a deny of that value means it.
+    fn may_be(self, value: &str) -> bool {
+        self == Doubt || self.is(&[value])
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -56,9 +85,10 @@ struct Asked {
     number: usize,
     method: &'static str,
     path: String,
-    query: Option<&'static str>,
+    query: Option<(&'static str, Says)>,
     fragment: bool,
-    mode: &'static [&'static str],
+    fields: (&'static [(&'static str, &'static str)], Says),
+    host: (&'static str, Says),
     body: Option<String>,
     chunked: bool,
 }
@@ -88,8 +118,10 @@ const METHODS: [&str; 14] = [
     "GET", "GET", "GET", "GET", "HEAD", "POST", "POST", "POST", "PUT", "DELETE", "OPTIONS", "BREW", "TRACE",
     "get",
 ];
-const FIRST: [&str; 9] =
-    ["events", "events", "events", "public", "public", "tenants", "reports", "batches", "admin"];
+const FIRST: [&str; 14] = [
+    "events", "events", "events", "public", "public", "tenants", "reports", "reports", "batches", "batches",
+    "shop", "guarded", "guarded", "admin",
+];
 const THEN: [&str; 22] = [
     "1",
     "42",
@@ -118,27 +150,74 @@ const ODD: [&str; 24] = [
     "..", ".", "%2e%2e", ".%2E", "%2e", "", "a;b", "%3b", "a%2Fb", "a\\b", "%5c", "%zz", "%", "%4", "%252e",
     "%2541", "%ff", "%c0%af", "%00", "%0d%0a", "%7f", "\u{e9}", "a\"b", "{x}",
 ];
-const QUERIES: [&str; 20] = [
-    "",
-    "x=1",
-    "format=csv",
-    "format=csv",
-    "format=json",
-    "format=pdf",
-    "Format=csv",
-    "format=%63sv",
-    "f%6frmat=csv",
-    "format=csv&x=2",
-    "format=csv&format=csv",
-    "format=csv,json",
-    "format=csv;x",
-    "a[]=1&b=?",
-    "x=/../admin",
-    "x=%2F%25",
-    "x=%0a",
-    "x=%zz",
-    "x=\\",
-    QUOTE,
+/// Queries, and what each says of `format`.
+const QUERIES: [(&str, Says); 31] = [
+    ("", Nothing),
+    ("x=1", Nothing),
+    ("format=csv", Value("csv")),
+    ("format=csv", Value("csv")),
+    ("format=json", Value("json")),
+    ("format=pdf", Value("pdf")),
+    ("format=%63sv", Value("csv")),
+    ("f%6frmat=csv", Value("csv")),
+    ("f%6Frmat=p%64f", Value("pdf")),
+    ("format=csv&x=2", Value("csv")),
+    ("x[format]=pdf&format=csv", Value("csv")),
+    ("Format=csv", Doubt),
+    ("format=csv&format=csv", Doubt),
+    ("format=csv&format=pdf", Doubt),
+    ("format=csv,json", Doubt),
+    ("format=csv;x", Doubt),
+    ("format=csv&x=1;f%6Frmat=pdf", Doubt),
+    ("format=csv&x=1%3bformat=pdf", Doubt),
+    ("x=1;format=pdf", Doubt),
+    ("format=csv&FORMAT=pdf", Doubt),
+    ("format=csv&format[]=pdf", Doubt),
+    ("format=csv&%5Bformat%5D=pdf", Doubt),
+    ("format=csv&+format%20=pdf", Doubt),
+    ("a[]=1&b=?", Nothing),
+    ("x=/../admin", Nothing),
+    ("x=%2F%25", Nothing),
+    ("x=format&y=pdf", Nothing),
+    ("x=%0a", Refused),
+    ("x=%zz", Refused),
+    ("x=\\", Refused),
+    (QUOTE, Refused),
+];
+
+/// Header lines, and what is forwarded of `X-Mode`.
+const FIELDS: [(&[(&str, &str)], Says); 14] = [
+    (&[], Nothing),
+    (&[("X-Mode", "batch")], Value("batch")),
+    (&[("X-Mode", "batch")], Value("batch")),
+    (&[("x-mode", "batch"), ("X-Modes", "live")], Value("batch")),
+    (&[("X-Mode", "live")], Value("live")),
+    (&[("X-Mode", "batch"), ("X-Mode", "batch")], Doubt),
+    (&[("X-Mode", "batch, live")], Doubt),
+    (&[("X_Mode", "batch")], Doubt),
+    (&[("X_Mode", "live")], Doubt),
+    (&[("X-Mode", "batch"), ("X_Mode", "live")], Doubt),
+    (&[("X.MODE", "live"), ("X-Mode", "batch")], Doubt),
+    (&[("X-Mode", "batch"), ("Connection", "X-Mode")], Nothing),
+    (&[("Connection", "close, x-mode"), ("X-Mode", "live")], Nothing),
+    (&[("Connection", "X-Mode"), ("X-Mode", "batch"), ("x_mode", "live")], Doubt),
+];
+
+/// Hosts, and which one of the policy's each is.
+const HOSTS: [(&str, Says); 13] = [
+    ("localhost", Nothing),
+    ("localhost", Nothing),
+    ("shop.example", Value("shop")),
+    ("SHOP.example.", Value("shop")),
+    ("shop.example:1", Value("shop")),
+    ("a.shop.example:8443", Value("shop")),
+    ("a.shop.example", Nothing),
+    ("a.b.shop.example:8443", Nothing),
+    ("internal.example", Value("internal")),
+    ("Internal.Example.:8443", Value("internal")),
+    ("internal..example", Doubt),
+    (".shop.example", Doubt),
+    ("[::1]:8443", Nothing),
 ];
 
 /// What no `:path` can carry.
@@ -182,14 +261,8 @@ fn asked(random: &mut Random, number: usize) -> Asked {
         path,
         query: (!random.one_in(2)).then(|| random.one_of(&QUERIES)),
         fragment: random.one_in(50),
-        mode: random.one_of(&[
-            &[] as &[&str],
-            &["batch"],
-            &["batch"],
-            &["live"],
-            &["batch", "batch"],
-            &["batch, live"],
-        ]),
+        fields: random.one_of(&FIELDS),
+        host: random.one_of(&HOSTS),
         body,
         chunked: random.one_in(2),
     }
@@ -198,13 +271,17 @@ fn asked(random: &mut Random, number: usize) -> Asked {
 impl Asked {
     /// Path and query, as the backend has to get them.
     fn target(&self) -> String {
-        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let query = self.query.map(|(query, _)| format!("?{query}")).unwrap_or_default();
         format!("{}{query}", self.path)
     }
 
-    /// HTTP/2 resets a stream whose `:path` has one, and ends a connection on which too many are.
-    fn without_quote(self) -> Self {
-        Self { query: self.query.filter(|query| *query != QUOTE), path: self.path.replace('"', "'"), ..self }
+    /// HTTP/2 resets a stream whose `:path` has a quote, or that has a `Connection`, and ends a connection on which too
+    /// many are.
+    fn for_http2(self) -> Self {
+        let query = self.query.filter(|(query, _)| *query != QUOTE);
+        let names_hops = self.fields.0.iter().any(|(name, _)| *name == "Connection");
+        let fields = if names_hops { FIELDS[0] } else { self.fields };
+        Self { query, fields, path: self.path.replace('"', "'"), ..self }
     }
 
     fn sent_target(&self) -> String {
@@ -213,13 +290,14 @@ impl Asked {
 
     fn of_http1(&self) -> String {
         let mut text = format!(
-            "{} {} HTTP/1.1\r\nHost: localhost\r\nX-Number: {}\r\n",
+            "{} {} HTTP/1.1\r\nHost: {}\r\nX-Number: {}\r\n",
             self.method,
             self.sent_target(),
+            self.host.0,
             self.number
         );
-        for mode in self.mode {
-            let _ = write!(text, "X-Mode: {mode}\r\n");
+        for (name, value) in self.fields.0 {
+            let _ = write!(text, "{name}: {value}\r\n");
         }
         match &self.body {
             None => text + "\r\n",
@@ -241,11 +319,12 @@ impl Asked {
         let mut fields = vec![
             (":method", self.method),
             (":scheme", "https"),
-            (":authority", "localhost"),
+            (":authority", self.host.0),
             (":path", target.as_str()),
             ("x-number", number.as_str()),
         ];
-        fields.extend(self.mode.iter().map(|mode| ("x-mode", *mode)));
+        let names: Vec<String> = self.fields.0.iter().map(|(name, _)| name.to_lowercase()).collect();
+        fields.extend(names.iter().zip(self.fields.0).map(|(name, (_, value))| (name.as_str(), *value)));
         if let Some(length) = length.as_deref().filter(|_| !self.chunked) {
             fields.push(("content-length", length));
         }
@@ -261,7 +340,7 @@ impl Asked {
             return 401;
         }
         let Some(segments) = segments(&self.path) else { return 400 };
-        if self.method == "get" || !self.query.is_none_or(is_plain_query) {
+        if self.method == "get" || self.format() == Refused {
             return 400;
         }
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -286,10 +365,19 @@ impl Asked {
                 let writes = is(&["POST"]) && matches!(segments, ["events"])
                     || is(&["POST", "PUT"])
                         && matches!(segments, ["events", id] if !id.is_empty() && *id != "13");
-                let reports =
-                    get && matches!(segments, ["reports", name] if !name.is_empty()) && self.has_format();
-                let batches = is(&["POST"]) && matches!(segments, ["batches"]) && self.mode == ["batch"];
-                reads || writes || public || reports || batches
+                let reports = get
+                    && matches!(segments, ["reports", name] if !name.is_empty())
+                    && self.format().is(&["csv", "json"]);
+                let batches =
+                    is(&["POST"]) && matches!(segments, ["batches"]) && self.fields.1.is(&["batch"]);
+                let shop = get
+                    && matches!(segments, ["shop", name] if !name.is_empty())
+                    && self.host.1.is(&["shop"]);
+                let guarded = get && matches!(segments, ["guarded", ..]);
+                let denied = self.fields.1.may_be("live")
+                    || self.format().may_be("pdf")
+                    || self.host.1.may_be("internal");
+                reads || writes || public || reports || batches || shop || (guarded && !denied)
             }
             Who::Consumer => reads || public,
             Who::Tenant => matches!(segments, ["tenants", "acme", ..]),
@@ -297,16 +385,8 @@ impl Asked {
         }
     }
 
-    /// There exactly once, and readable by everybody alike.
-    fn has_format(&self) -> bool {
-        [
-            Some("format=csv"),
-            Some("format=json"),
-            Some("format=%63sv"),
-            Some("f%6frmat=csv"),
-            Some("format=csv&x=2"),
-        ]
-        .contains(&self.query)
+    fn format(&self) -> Says {
+        self.query.map_or(Nothing, |(_, says)| says)
     }
 }
 
@@ -355,18 +435,89 @@ fn decoded(text: &str) -> Option<(String, bool)> {
     Some((String::from_utf8(bytes).ok()?, twice))
 }
 
-fn is_plain_query(query: &str) -> bool {
-    !["x=%0a", "x=%zz", "x=\\", QUOTE].contains(&query)
-}
-
 /// What the backend got under a request's number.
 type Seen = Arc<Mutex<HashMap<usize, Vec<(String, Vec<u8>)>>>>;
 
-fn recording() -> (Backend, Seen) {
-    let seen = Seen::default();
-    let noting = Arc::clone(&seen);
+/// The heads of all that the backend got.
+type Heads = Arc<Mutex<Vec<String>>>;
+
+/// Every value that a backend may take for that of a header: CGI, WSGI, PHP and Rack make variables of names, in which
+/// the first line, the last one or all of them together count.
+fn variable(head: &str, name: &str) -> Vec<String> {
+    let upper = |name: &str| -> String {
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    };
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let values: Vec<&str> =
+        fields.filter(|(field, _)| upper(field) == name).map(|(_, value)| value.trim()).collect();
+    all_readings(&values)
+}
+
+fn all_readings(values: &[&str]) -> Vec<String> {
+    match values {
+        [] => Vec::new(),
+        [first, .., last] => vec![(*first).to_owned(), (*last).to_owned(), values.join(",")],
+        [only] => vec![(*only).to_owned()],
+    }
+}
+
+/// Every value that a backend may take for that of a parameter, with what it makes of names: the Java Servlet API nothing,
+/// ASP.NET no case, PHP no brackets, no space before and `_` for a dot, Rack no brackets; and old ones end it at `;` too.
+fn parameter(query: &str, name: &str) -> Vec<String> {
+    let readers: [fn(&str) -> String; 4] = [
+        str::to_owned,
+        |name| name.trim().to_lowercase(),
+        |name| name.trim_start().split('[').next().unwrap_or_default().replace([' ', '.'], "_"),
+        |name| name.trim_start_matches(['[', ']']).split(['[', ']']).next().unwrap_or_default().to_owned(),
+    ];
+    let decoded = |text: &str| decoded(&text.replace('+', " ")).map(|(text, _)| text).unwrap_or_default();
+    let mut found = Vec::new();
+    for separators in [&['&'][..], &['&', ';']] {
+        let pairs = query.split(separators).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let pairs: Vec<_> = pairs.map(|(name, value)| (decoded(name), decoded(value))).collect();
+        for reader in readers {
+            let values: Vec<&str> = pairs
+                .iter()
+                .filter(|(other, _)| reader(other) == name)
+                .map(|(_, value)| value.as_str())
+                .collect();
+            found.extend(all_readings(&values));
+        }
+    }
+    found
+}
+
+/// Whatever a backend may make of a request that it got under a condition must be what the condition asks for.
+fn assert_read_as_judged(head: &str) {
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let segments = segments(path).unwrap_or_default();
+    let (mode, format) = (variable(head, "X_MODE"), parameter(query, "format"));
+    let host = variable(head, "HOST").join(" ").to_lowercase();
+    let host = host.split(':').next().unwrap_or_default().trim_end_matches('.');
+    match segments.first().map(String::as_str) {
+        Some("batches") => assert!(!mode.is_empty() && mode.iter().all(|mode| mode == "batch"), "{head}"),
+        Some("reports") => {
+            let is_meant = |format: &String| ["csv", "json"].contains(&format.as_str());
+            assert!(!format.is_empty() && format.iter().all(is_meant), "{head}");
+        }
+        Some("shop") => assert!(host == "shop.example" || host == "a.shop.example", "{head}"),
+        Some("guarded") => {
+            assert!(!mode.contains(&"live".to_owned()) && !format.contains(&"pdf".to_owned()), "{head}");
+            assert_ne!(host, "internal.example", "{head}");
+        }
+        _ => {}
+    }
+}
+
+fn recording() -> (Backend, Seen, Heads) {
+    let (seen, got) = (Seen::default(), Heads::default());
+    let (noting, heads) = (Arc::clone(&seen), Arc::clone(&got));
     let backend = Backend::scripted(move |connection| {
         while let Some(request) = connection.unrecorded_request()? {
+            let head = String::from_utf8_lossy(&request.raw).into_owned();
+            let head = head.split("\r\n\r\n").next().unwrap_or_default();
+            heads.lock().unwrap().push(head.to_owned());
             // One without a number was nobody's.
             let number = request.header("x-number").first().and_then(|number| number.parse().ok());
             let record = (request.start_line().to_owned(), request.body.clone());
@@ -379,7 +530,7 @@ fn recording() -> (Backend, Seen) {
         }
         Ok(())
     });
-    (backend, seen)
+    (backend, seen, got)
 }
 
 /// Requests that are under way at once.
@@ -394,7 +545,7 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
         number_of("SIDEGATE_MIXED_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
     eprintln!("SIDEGATE_MIXED_SEED={seed}");
 
-    let (backend, seen) = recording();
+    let (backend, seen, heads) = recording();
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
     let tenant = proxy.pki().issue(&Leaf::client("Tenants", "acme-reader"));
     let client = |who| match who {
@@ -416,7 +567,7 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
                     let mut random = Random(seed.wrapping_add(u64::try_from(at).unwrap() << 32));
                     let requests: Vec<_> = (0..share)
                         .map(|n| self::asked(&mut random, at * share + n))
-                        .map(|asked| if *http2 { asked.without_quote() } else { asked })
+                        .map(|asked| if *http2 { asked.for_http2() } else { asked })
                         .collect();
                     let statuses = if *http2 {
                         by_http2(&client, address, &requests)
@@ -433,6 +584,7 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
 
+    heads.lock().unwrap().iter().for_each(|head| assert_read_as_judged(head));
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     let mut permitted = 0;
     for (who, requests) in &asked {

@@ -101,7 +101,7 @@ pub(super) fn never_judged(name: &str) -> Option<(String, &'static str)> {
     let name = name.to_ascii_lowercase();
     Some(match removal {
         Removal::Host => (
-            format!("a host is no header: HTTP/2 names it without `{name}`"),
+            format!("no decision is ever made by `{name}`, because HTTP/2 names the host in another place"),
             "use `hosts`, which is judged alike in every protocol: `hosts: [shop.example]`",
         ),
         Removal::Identity | Removal::Override | Removal::Proxies => (

@@ -1,0 +1,256 @@
+//! Conditions on headers, parameters and hosts: what is judged is what is forwarded, and what two backends read
+//! differently meets no grant and every deny, in HTTP/1.1 and in HTTP/2.
+
+use serde_json::json;
+
+use crate::support::frames::{DATA, END_STREAM, Frames, Reaction, frame, headers};
+use crate::support::{Backend, Proxy, Setup};
+
+const POLICY: &str = r#"version: 1
+permissions:
+  conditional:
+    - { route: GET /preview, headers: { X-Mode: preview } }
+    - { route: GET /reports, query: { format: [csv] } }
+    - { route: GET /shop, hosts: [shop.example, "*.shop.example:8443", "[::1]"] }
+  open: ["GET|POST /open/**"]
+clients:
+  - name: producer
+    match: { uri: "spiffe://shop.example/ns/orders/sa/*" }
+    permissions: [conditional, open]
+deny:
+  - { name: live, routes: [{ route: "* /open/mode", headers: { X-Mode: live } }] }
+  - { name: any-mode, routes: [{ route: "* /open/no-mode", headers: { X-Mode: "*" } }] }
+  - { name: pdf, routes: [{ route: "* /open/format", query: { format: [pdf] } }] }
+  - { name: internal, routes: [{ route: "* /open/host", hosts: [internal.example] }] }
+"#;
+
+type Fields<'f> = &'f [(&'f str, &'f str)];
+
+fn by_http1(proxy: &Proxy, target: &str, host: &str, fields: Fields<'_>) -> u16 {
+    let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n");
+    connection.ask(&request).unwrap().status
+}
+
+fn by_http2(proxy: &Proxy, target: &str, host: &str, fields: Fields<'_>) -> u16 {
+    let names: Vec<String> = fields.iter().map(|(name, _)| name.to_lowercase()).collect();
+    let mut all = vec![(":method", "GET"), (":scheme", "https"), (":authority", host), (":path", target)];
+    all.extend(names.iter().zip(fields).map(|(name, (_, value))| (name.as_str(), *value)));
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    connection.send(headers(1, END_STREAM, &all)).unwrap();
+    match connection.reaction(1) {
+        Reaction::Answer(status) => status,
+        other => panic!("{target} {host} {fields:?}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_both(proxy: &Proxy, status: u16, target: &str, host: &str, fields: Fields<'_>) {
+    for (protocol, got) in [
+        ("HTTP/1.1", by_http1(proxy, target, host, fields)),
+        ("HTTP/2", by_http2(proxy, target, host, fields)),
+    ] {
+        assert_eq!(got, status, "{protocol}: {target} at {host} with {fields:?}");
+    }
+}
+
+fn proxy(backend: &Backend) -> Proxy {
+    Setup::new(&backend.url()).policy(POLICY).start()
+}
+
+/// Case 56: a header that the client's own `Connection` names is gone before a policy is asked.
+#[test]
+fn a_header_that_connection_names_is_not_judged() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend);
+    let preview = ("X-Mode", "preview");
+    assert_both(&proxy, 200, "/preview", "localhost", &[preview]);
+    for named in ["X-Mode", "close, x-mode", "\"a\", ,X-MODE"] {
+        assert_eq!(
+            by_http1(&proxy, "/preview", "localhost", &[preview, ("Connection", named)]),
+            403,
+            "{named}"
+        );
+        let live = [("X-Mode", "live"), ("Connection", named)];
+        assert_eq!(by_http1(&proxy, "/open/mode", "localhost", &live), 200, "{named}");
+        let forwarded = backend.received().pop().unwrap();
+        assert!(forwarded.header("x-mode").is_empty(), "{named}: {forwarded:?}");
+    }
+    // Names that `Connection` does not spell as they are stay, are doubtful, and are denied.
+    let other = [("X_Mode", "live"), ("Connection", "X-Mode")];
+    assert_eq!(by_http1(&proxy, "/open/mode", "localhost", &other), 403);
+}
+
+/// Under `mode: audit` too the backend gets what was judged.
+#[test]
+fn an_audit_judges_what_is_forwarded() {
+    let backend = Backend::ok();
+    let mut proxy = Setup::new(&backend.url()).set("mode", "audit").policy(POLICY).start();
+    let fields = [("X-Mode", "preview"), ("Connection", "X-Mode")];
+    assert_eq!(by_http1(&proxy, "/preview", "localhost", &fields), 200);
+    let record = proxy.process.audit_where("the request", |record| record["path"] == "/preview");
+    assert_eq!(record["rule"], serde_json::Value::Null, "no grant was met: {record}");
+}
+
+/// Case 49: CGI, WSGI, PHP and Rack read all these as one variable.
+#[test]
+fn a_header_in_another_spelling_is_doubtful() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend);
+    for other in ["X_Mode", "x_MODE", "X.Mode", "X~Mode", "X-Mode"] {
+        assert_both(&proxy, 403, "/preview", "localhost", &[("X-Mode", "preview"), (other, "full")]);
+        assert_both(&proxy, 403, "/preview", "localhost", &[(other, "full"), ("X-Mode", "preview")]);
+        assert_both(&proxy, 403, "/open/mode", "localhost", &[("X-Mode", "off"), (other, "live")]);
+        assert_both(&proxy, 403, "/open/no-mode", "localhost", &[(other, "x")]);
+    }
+    for other in ["X_Mode", "X.Mode"] {
+        assert_both(&proxy, 403, "/preview", "localhost", &[(other, "preview")]);
+        assert_both(&proxy, 403, "/open/mode", "localhost", &[(other, "live")]);
+    }
+    for fields in [&[("X-Modes", "live")][..], &[("XMode", "live")], &[("X-Mode", "off")], &[]] {
+        assert_both(&proxy, 200, "/open/mode", "localhost", fields);
+    }
+    assert!(backend.received().iter().all(|request| request.header("x_mode").is_empty()));
+}
+
+#[test]
+fn a_parameter_that_some_backend_reads_otherwise_is_doubtful() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend);
+    assert_both(&proxy, 200, "/reports?format=csv&x=1", "localhost", &[]);
+    assert_both(&proxy, 200, "/open/format?format=csv&x=1", "localhost", &[]);
+    for other in [
+        "x=1;f%6Frmat=pdf",
+        "x=1%3Bformat=pdf",
+        "x=1%3bformat=pdf",
+        "x;y",
+        "Format=pdf",
+        "format%20=pdf",
+        "+format=pdf",
+        "format[]=pdf",
+        "format%5B0%5D=pdf",
+        "[format]=pdf",
+        "format=pdf",
+    ] {
+        assert_both(&proxy, 403, &format!("/reports?format=csv&{other}"), "localhost", &[]);
+        assert_both(&proxy, 403, &format!("/reports?{other}&format=csv"), "localhost", &[]);
+        assert_both(&proxy, 403, &format!("/open/format?{other}"), "localhost", &[]);
+    }
+    // What no condition looks at is nobody's doubt.
+    assert_both(&proxy, 200, "/open/x?a=1;b=2&format=csv&Format=pdf", "localhost", &[]);
+}
+
+#[test]
+fn hosts_are_judged_alike_in_both_protocols() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend);
+    for host in [
+        "shop.example",
+        "SHOP.Example",
+        "shop.example.",
+        "shop.example:1",
+        "a.shop.example:8443",
+        "[0::1]:80",
+    ] {
+        assert_both(&proxy, 200, "/shop", host, &[]);
+    }
+    for host in [
+        "localhost",
+        "a.shop.example",
+        "a.shop.example:443",
+        "a.b.shop.example:8443",
+        "shop.example.org",
+        "[::2]",
+    ] {
+        assert_both(&proxy, 403, "/shop", host, &[]);
+        assert_both(&proxy, 200, "/open/host", host, &[]);
+    }
+    for host in ["internal.example", "Internal.EXAMPLE.", "internal.example:8443", "internal..example"] {
+        assert_both(&proxy, 403, "/open/host", host, &[]);
+        assert_both(&proxy, 403, "/shop", host, &[]);
+    }
+    // A whole URL names the host as well, and HTTP/1.0 may name none.
+    for (request, status) in [
+        ("GET https://shop.example/shop HTTP/1.1\r\nHost: shop.example\r\n\r\n", 200),
+        ("GET https://internal.example/open/host HTTP/1.1\r\nHost: internal.example\r\n\r\n", 403),
+        ("GET /shop HTTP/1.0\r\n\r\n", 403),
+        ("GET /open/host HTTP/1.0\r\n\r\n", 403),
+        ("GET /open/x HTTP/1.0\r\n\r\n", 200),
+        ("GET /shop HTTP/1.0\r\nHost: shop.example\r\n\r\n", 200),
+    ] {
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        assert_eq!(connection.ask(request).unwrap().status, status, "{request}");
+    }
+}
+
+/// A backend that merges trailers into the headers would read what was never judged.
+#[test]
+fn a_header_that_is_judged_is_no_trailer() {
+    let backend = Backend::ok();
+    let proxy = proxy(&backend);
+    let body = "1\r\na\r\n0\r\nX-Mode: live\r\nX_Mode: live\r\nX-Kept: yes\r\n\r\n";
+    let post = "POST /open/mode HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\nTrailer: X-Kept\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    connection.send(format!("{post}{body}")).unwrap();
+    assert_eq!(connection.answer_to("POST").unwrap().status, 200);
+    let post = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", "/open/mode"),
+        ("te", "trailers"),
+        ("trailer", "x-kept"),
+    ];
+    let trailers = [("x-mode", "live"), ("x_mode", "live"), ("x-kept", "yes")];
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let request = [headers(1, 0, &post), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)].concat();
+    connection.send(request).unwrap();
+    assert_eq!(connection.reaction(1), Reaction::Answer(200));
+    for received in backend.wait_for(2) {
+        let raw = String::from_utf8(received.raw).unwrap().to_lowercase();
+        assert!(raw.ends_with("0\r\nx-kept: yes\r\n\r\n"), "{raw}");
+    }
+}
+
+/// A deny on a header that a configuration takes off would never hold, so the two are refused together.
+#[test]
+fn a_condition_on_a_header_that_the_configuration_takes_off_is_refused() {
+    for (key, value) in [
+        ("identity_headers.strip", json!(["x_mode"])),
+        ("identity_headers.strip", json!(["X-Mo*"])),
+        ("identity_headers.custom", json!({ "X-Mode": "common_name" })),
+    ] {
+        let setup = Setup::new("http://127.0.0.1:9").policy(POLICY).set(key, value.clone());
+        let finished = setup.run();
+        assert_eq!(finished.code, Some(2), "{value}: {finished:?}");
+        assert!(
+            finished.stderr.contains("no decision is ever made by `x-mode`")
+                && finished.stderr.contains("policy.yaml:4:"),
+            "{value}: {finished:?}"
+        );
+    }
+}
+
+#[test]
+fn wrong_names_to_strip_are_named_with_a_remedy() {
+    for (value, said) in [
+        (json!([""]), "`` is not the name of a header"),
+        (json!(["a b"]), "`a b` is not the name of a header"),
+        (json!(["*"]), "`*` is not the name of a header"),
+        (json!(["X-*-User"]), "`X-*-User` has a `*` that is not its end"),
+        (json!(["Content_Length"]), "would take away `content-length`"),
+        (json!(["Ho*"]), "would take away `host`"),
+        (json!(["X-Forwarded-For"]), "would take away `x-forwarded-for`"),
+        (json!("X-Acme-User"), "write `[X-Acme-User]`"),
+    ] {
+        let finished = Setup::new("http://127.0.0.1:9").set("identity_headers.strip", value.clone()).run();
+        assert_eq!(finished.code, Some(2), "{value}: {finished:?}");
+        let stderr = &finished.stderr;
+        assert!(
+            stderr.contains(said) && stderr.contains("sidegate.yaml") && stderr.contains("help: "),
+            "{value}: {stderr}"
+        );
+    }
+}
