@@ -232,6 +232,32 @@ fn a_deny_beats_every_grant_while_it_holds() {
 }
 
 #[test]
+fn conditions_on_hosts_fail_closed() {
+    let policy = policy(
+        r#"
+version: 1
+permissions:
+  p: [{ route: GET /a, hosts: ["*.example", "[::1]:8443"] }, GET /b]
+clients: [{ name: c, match: { common_name: c }, permissions: [p] }]
+deny: [{ name: d, routes: [{ route: GET /b, hosts: [x.example] }] }]
+"#,
+    );
+    let allows = |request: &str, host: Option<&'static str>| {
+        ask(request).host(host).of(&policy, &who("common_name=c")).is_ok()
+    };
+    for host in ["x.example", "X.Example.:1", "y.example"] {
+        assert!(allows("GET /a", Some(host)), "{host}");
+    }
+    for host in [None, Some("example"), Some("x.y.example"), Some("[::1]"), Some("x..example")] {
+        assert!(!allows("GET /a", host), "{host:?}");
+    }
+    assert!(allows("GET /a", Some("[::1]:8443")) && allows("GET /b", Some("y.example")));
+    for host in [None, Some("x.example"), Some("X.EXAMPLE.:8443"), Some(".x.example")] {
+        assert!(!allows("GET /b", host), "{host:?}");
+    }
+}
+
+#[test]
 fn conditions_on_query_and_headers_fail_closed() {
     let p = policy(EVENTS);
     let ops = "organizational_unit=sre";

@@ -193,15 +193,23 @@ fn what_other_servers_believe_leaves_no_trace() {
     let proxy = Setup::new(&backend.url()).set("identity_headers.strip", strip).policy(NARROW).start();
     let kept =
         "X-Requested-With: a\r\nX-Csrf-Token: b\r\nAuthorization: Basic c\r\nCookie: d=e\r\nX-MS-Version: 1";
-    let honest = head_of(&backend, &proxy, with(kept));
-    assert!(honest.contains("authorization: Basic c\n") && honest.contains("x-csrf-token: b\n"), "{honest}");
+    // The order of the lines changes with what is taken off, and means nothing.
+    let sorted = |head: String| {
+        let mut lines: Vec<String> = head.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let honest = sorted(head_of(&backend, &proxy, with(kept)));
+    for line in ["authorization: Basic c", "x-csrf-token: b", "x-requested-with: a"] {
+        assert!(honest.contains(&line.to_owned()), "{line}: {honest:?}");
+    }
     for at in 0..spellings("X-Own-User").len() {
         let forged: String = FOREIGN
             .iter()
             .chain(&["X-Own-User"])
             .map(|name| format!("{}: forged\r\n", spellings(&name.replace('_', "-"))[at]))
             .collect();
-        assert_eq!(head_of(&backend, &proxy, with(format!("{forged}{kept}"))), honest);
+        assert_eq!(sorted(head_of(&backend, &proxy, with(format!("{forged}{kept}")))), honest);
     }
     let names: Vec<String> = FOREIGN.iter().map(|name| name.to_lowercase()).collect();
     let mut trailers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "forged")).collect();

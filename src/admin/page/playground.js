@@ -20,6 +20,7 @@ export async function show(view, query) {
     certificate: h("textarea", { id: "certificate", rows: 3, spellcheck: "false", placeholder: "-----BEGIN CERTIFICATE-----" }),
     method: h("select", { id: "method" }, METHODS.map((name) => h("option", {}, name))),
     path: input("path", { placeholder: "/events?id=17" }),
+    host: input("host", { placeholder: "shop.example" }),
     source: input("source", { placeholder: "10.0.0.1" }),
     time: h("input", { id: "time", type: "datetime-local", step: "1" }),
     file: h("select", { id: "file" }, policy.files.map(({ file }) => h("option", {}, file))),
@@ -49,6 +50,7 @@ function layout(view, { parts }) {
           field("Or a certificate (PEM)", parts.certificate, "read and judged by the server, with the trust that is in force")),
         h("fieldset", {}, h("legend", {}, "What, from where, when"),
           h("div", { class: "line2" }, field("Method", parts.method), field("Path", parts.path)),
+          field("Host", parts.host, "as the client names it; of interest where a route has hosts"),
           h("div", { class: "line2" }, field("From address", parts.source), field("Time (now, if empty)", parts.time)))),
       parts.answer),
     h("fieldset", { class: "editor" }, h("legend", {}, "By the policy in force, or as you change it here"),
@@ -60,7 +62,7 @@ function layout(view, { parts }) {
 function wire(state) {
   const { parts, texts } = state;
   const later = debounced(() => ask(state), 300);
-  for (const name of ["client", "certificate", "path", "source", "time", "method"]) parts[name].addEventListener("input", later);
+  for (const name of ["client", "certificate", "path", "host", "source", "time", "method"]) parts[name].addEventListener("input", later);
   parts.entry.addEventListener("input", debounced(() => suggest(state), 200));
   parts.entry.addEventListener("change", () => choose(state).then(() => ask(state)));
   parts.text.addEventListener("input", () => { texts[parts.file.value] = parts.text.value; mark(state, []); later(); });
@@ -80,6 +82,7 @@ function restore(state, query) {
   parts.certificate.value = query.get("entry") ? "" : kept.certificate ?? "";
   parts.method.value = kept.method ?? "GET";
   parts.path.value = kept.path ?? "/events";
+  parts.host.value = kept.host ?? "";
   parts.source.value = kept.source ?? "";
   parts.text.value = texts[parts.file.value];
   suggest(state);
@@ -106,6 +109,7 @@ function question({ parts, texts, policy }) {
   const given = { method: parts.method.value, path: parts.path.value.trim() || undefined, edited };
   if (parts.certificate.value.trim()) given.certificate = parts.certificate.value;
   else if (parts.client.value.trim()) given.client = parts.client.value.trim();
+  if (parts.host.value.trim()) given.host = parts.host.value.trim();
   if (parts.source.value.trim()) given.source = parts.source.value.trim();
   if (parts.time.value) given.at = new Date(parts.time.value).toISOString();
   return given;
@@ -113,7 +117,7 @@ function question({ parts, texts, policy }) {
 
 async function ask(state) {
   const { parts, texts } = state;
-  kept = { entry: parts.entry.value, client: parts.client.value, certificate: parts.certificate.value, method: parts.method.value, path: parts.path.value, source: parts.source.value, texts };
+  kept = { entry: parts.entry.value, client: parts.client.value, certificate: parts.certificate.value, method: parts.method.value, path: parts.path.value, host: parts.host.value, source: parts.source.value, texts };
   const number = (asks += 1);
   const asked = question(state);
   let shown;
