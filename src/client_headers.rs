@@ -4,6 +4,8 @@
 //! Names are compared folded. CGI, WSGI, PHP and Rack hand a header over as a variable, in which case and every
 //! character that is no letter and no digit are lost: `X_Remote.User` is `X-Remote-User` to them.
 
+use std::sync::Arc;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Reason for which a header never reaches the backend as the client sent it.
@@ -162,7 +164,7 @@ const HOP_BY_HOP: [&str; 7] =
 pub fn removal(name: &str) -> Option<Removal> {
     let name = name.to_ascii_lowercase();
     let folds = |other: &&str| folds_to(&name, other);
-    if HOP_BY_HOP.iter().any(|hop| folds(&hop)) {
+    if HOP_BY_HOP.iter().any(folds) {
         return Some(Removal::Connection);
     }
     let listed = FRAMING.iter().chain(&MADE_ANEW).find(|(other, _)| folds(other));
@@ -237,6 +239,9 @@ pub fn folds_to(name: &str, other: &str) -> bool {
 /// A header that a configuration removes beside the listed ones: a name, or a family of names that ends in `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnName(Box<str>);
+
+/// Names that are removed beside the listed ones, shared by all requests.
+pub type OwnNames = Arc<[OwnName]>;
 
 impl OwnName {
     /// The header itself, in every spelling.

@@ -32,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Admitted;
-use crate::client_headers::OwnName;
+use crate::client_headers::OwnNames;
 use crate::live::Live;
 use crate::refusal::BackendFault;
 use crate::unread;
@@ -190,7 +190,7 @@ impl Backend {
         &self,
         admitted: Admitted,
         mut request: Request<Incoming>,
-        own: Option<Arc<[OwnName]>>,
+        own: Option<OwnNames>,
     ) -> Result<(Outcome, Times), NoAnswer> {
         let asked = Instant::now();
         if let Err(wait) = self.health.pass(asked) {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
-use crate::client_headers::OwnName;
+use crate::client_headers::OwnNames;
 use crate::connection::{Asked, Connection};
 use crate::forward::headers::{self, Said, Wishes};
 use crate::forward::{NoAnswer, Outcome};
@@ -92,7 +92,7 @@ async fn admit(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<(Admitted, Option<Arc<[OwnName]>>), Refusal> {
+) -> Result<(Admitted, Option<OwnNames>), Refusal> {
     let (entry, own) = enter(connection, request, recording)?;
     let admitted = match entry {
         Entry::Open(admitted) => admitted,
@@ -109,7 +109,7 @@ fn enter(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<(Entry, Option<Arc<[OwnName]>>), Refusal> {
+) -> Result<(Entry, Option<OwnNames>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
     let now = recording.time();
@@ -246,7 +246,7 @@ async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
-    own: Option<Arc<[OwnName]>>,
+    own: Option<OwnNames>,
     recording: &mut Recording,
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;

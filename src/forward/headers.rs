@@ -12,7 +12,7 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
 
-use crate::client_headers::{self, OwnName, join};
+use crate::client_headers::{self, OwnName, OwnNames, join};
 use crate::identity::Attribute;
 use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -244,7 +244,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
 }
 
 /// Names that are stripped of trailers beside the listed ones, for a request that may have trailers.
-pub fn own_of_trailers<B: Body>(request: &Request<B>, own: &Arc<[OwnName]>) -> Option<Arc<[OwnName]>> {
+pub fn own_of_trailers<B: Body>(request: &Request<B>, own: &OwnNames) -> Option<OwnNames> {
     (!own.is_empty() && !request.body().is_end_stream()).then(|| Arc::clone(own))
 }
 

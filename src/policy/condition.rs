@@ -285,7 +285,7 @@ fn outside_brackets(name: &[u8]) -> &[u8] {
     let is_bracket = |byte: &u8| matches!(byte, b'[' | b']');
     let start = name.iter().take_while(|byte| is_bracket(byte)).count();
     let name = name.get(start..).unwrap_or_default();
-    let end = name.iter().position(|byte| is_bracket(byte)).unwrap_or(name.len());
+    let end = name.iter().position(is_bracket).unwrap_or(name.len());
     name.get(..end).unwrap_or_default()
 }
 

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::contents::{BackendHeld, Held, KeyPairHeld, Material, digest_of};
 use super::part::Part;
-use crate::client_headers::OwnName;
+use crate::client_headers::{OwnName, OwnNames};
 use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::forward;
@@ -203,7 +203,7 @@ fn shadow_problem(named: &Located<PathBuf>, is_judged: bool) -> Diagnostic {
     Diagnostic::warning("shadow-policy", message).at(named.place.clone()).help(help)
 }
 
-fn stripped_of_trailers(config: &Config, policy: &Policy) -> Arc<[OwnName]> {
+fn stripped_of_trailers(config: &Config, policy: &Policy) -> OwnNames {
     let judged = policy.header_names().map(OwnName::of);
     config.identity_headers.stripped.iter().cloned().chain(judged).collect()
 }
