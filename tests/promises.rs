@@ -50,6 +50,7 @@ mod one_reading;
 mod order_of_refusals;
 mod page;
 mod parts;
+mod places;
 mod policies;
 mod policy_budget;
 mod policy_diagnostics;

@@ -101,12 +101,15 @@ pub(super) struct Upload {
     waits: AtomicBool,
     /// All of it was passed on.
     sent: AtomicBool,
+    /// The client left in the middle of it.
+    broken: AtomicBool,
 }
 
 impl Upload {
     /// Of a request that has a body.
     pub(super) fn of(body: &Incoming, start: Instant) -> Option<Arc<Self>> {
-        let upload = || Self { start, moved: 0.into(), waits: false.into(), sent: false.into() };
+        let upload =
+            || Self { start, moved: 0.into(), waits: false.into(), sent: false.into(), broken: false.into() };
         (!body.is_end_stream()).then(|| Arc::new(upload()))
     }
 
@@ -116,6 +119,10 @@ impl Upload {
 
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_sent(&self) -> bool {
@@ -145,6 +152,7 @@ impl Body for Outgoing {
             if frame.is_ready() {
                 upload.moves();
                 upload.sent.store(is_sent, Ordering::Relaxed);
+                upload.broken.store(matches!(frame, Poll::Ready(Some(Err(_)))), Ordering::Relaxed);
             }
         }
         frame.map_ok(|mut frame| {

@@ -55,6 +55,12 @@ impl Work {
     fn is_sent(&self) -> bool {
         self.upload.as_ref().is_none_or(|upload| upload.is_sent())
     }
+
+    /// Whether the client left in the middle of its upload. The connection to the backend has failed by that, and not by the
+    /// backend, which may work on what it has.
+    pub(super) fn is_left(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.is_broken())
+    }
 }
 
 /// How far an exchange had come when its client went.

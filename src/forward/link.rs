@@ -156,6 +156,10 @@ impl Unanswered {
         })
         .await;
         let Some((link, work)) = self.0.take() else { return Sent::Failed(BackendFault::Terminated) };
+        if work.is_left() && !matches!(answered, Some(Ok(_))) {
+            linger::abandon(link, work, Stage::Unanswered);
+            return Sent::Failed(BackendFault::Terminated);
+        }
         match answered {
             Some(answered) => Sent::of(answered, link, work),
             // What it has not taken comes back when it goes.
