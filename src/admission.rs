@@ -186,6 +186,19 @@ pub struct Limits {
     pub lobby: Bounds,
 }
 
+impl Limits {
+    /// The part of the places in flight that only clients may take that hold none. Rounded down: of few places none is kept.
+    #[must_use]
+    pub const fn kept_for_others(&self) -> usize {
+        part(self.max_in_flight, self.reserved_for_others)
+    }
+}
+
+/// So many percent, rounded down.
+const fn part(whole: usize, percent: usize) -> usize {
+    whole.saturating_mul(percent) / 100
+}
+
 /// The limits of the whole process, and what is used of them. None of it belongs to a policy: counters go on when
 /// another one comes into force.
 #[derive(Debug)]

@@ -140,6 +140,10 @@ impl Connections {
 }
 
 /// What the backend did with a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request has the large one, and a box would cost it an allocation"
+)]
 pub enum Outcome {
     /// It answered.
     Answered(Response<Answer>),

@@ -241,6 +241,11 @@ impl Policy {
         if wrong.is_empty() { Ok((Self::of(model), warnings)) } else { Err(first_ones(wrong)) }
     }
 
+    /// Limits of each client entry, by its name.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, Limits)> {
+        self.clients.limits()
+    }
+
     /// What an identity may do. Worked out once per identity and policy, then shared between its connections.
     #[must_use]
     pub fn rights(&self, identity: &Identity) -> Rights {

@@ -26,6 +26,10 @@ pub struct Reply {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is the large one, and a box would cost it an allocation"
+)]
 enum Source {
     /// The backend's, streamed.
     Forwarded(Answer),

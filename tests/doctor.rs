@@ -11,7 +11,7 @@ use serde_json::Value;
 use sidegate::demo::pki::{Authority, Leaf, pem};
 
 use crate::support::certificates::DAY;
-use crate::support::proxy::{Finished, program, run};
+use crate::support::proxy::{Finished, policy_of_two, program, run};
 use crate::support::{Backend, Setup};
 
 /// Few enough connections for any machine's limit of descriptors.
@@ -135,4 +135,40 @@ fn fewer_descriptors_than_the_bounds_need() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("256 descriptors may be open, and 698 are needed"), "{said}");
+}
+
+/// Everything that one client may open at once, against what is in flight, with numbers and a remedy.
+#[test]
+fn one_client_that_can_have_everything_in_flight() {
+    let backend = Backend::ok();
+    let few = || modest(&backend.url()).set("backend.max_in_flight", 9);
+    let all = "all 9 requests in flight: 250 streams on each of 50 connections";
+    assert_attention(&few(), &[], "in flight", all);
+    let help = doctor(&few(), &[]).stdout;
+    assert!(
+        help.contains("`limits: { in_flight: 8 }`") && help.contains("`backend.max_in_flight` be 10"),
+        "{help}"
+    );
+    let per_client = few().set("limits.max_connections_per_client", 2);
+    assert_attention(&per_client, &[], "in flight", "250 streams on each of 2 connections");
+    let off = modest(&backend.url()).set("backend.reserved_for_others", 0);
+    assert_attention(&off, &[], "in flight", "all 20 requests");
+    assert!(doctor(&off, &[]).stdout.contains("set `backend.reserved_for_others: 10`"));
+
+    let bounded = |producer: &str, consumer: &str| few().policy(&policy_of_two(producer, consumer));
+    assert_attention(&bounded("limits: { in_flight: 8 }", ""), &[], "in flight", "client of `consumer` can");
+    assert_attention(
+        &bounded("limits: { connections: 7 }", "limits: { in_flight: 9 }"),
+        &[],
+        "in flight",
+        "each of 7 ",
+    );
+    for fine in [
+        bounded("limits: { in_flight: 8 }", "limits: { in_flight: 1 }"),
+        few().set("limits.max_connections_per_client", 1).set("limits.http.max_streams", 8),
+        modest(&backend.url()),
+    ] {
+        let finished = doctor(&fine, &[]);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+    }
 }

@@ -64,8 +64,8 @@ impl Deaf {
         Self { backend, working, most, door }
     }
 
-    fn wait_for(&self, working: usize) {
-        let count = || self.working.load(Ordering::SeqCst);
+    fn wait_for(&self, working: u32) {
+        let count = || u32::try_from(self.working.load(Ordering::SeqCst)).unwrap();
         eventually("requests at the backend", count, |count| *count == working);
     }
 
@@ -93,8 +93,14 @@ fn without_windows(client: &Client, proxy: &Proxy) -> Frames {
     connection
 }
 
-/// Takes back each request right after it has arrived, with every code that an error can have.
-fn take_back_by_resets(client: &Client, proxy: &Proxy, count: u32, body: bool) -> Frames {
+/// Takes back each request right after it has arrived, with every code that an error can have; the first of them once they are
+/// at the backend.
+fn take_back_by_resets(
+    client: &Client,
+    proxy: &Proxy,
+    (count, body): (u32, bool),
+    is_at_backend: impl Fn(u32),
+) -> Frames {
     let mut connection = Frames::connect(client, proxy.address).unwrap();
     let mut fields = GET;
     fields[0].1 = if body { "POST" } else { "GET" };
@@ -105,6 +111,9 @@ fn take_back_by_resets(client: &Client, proxy: &Proxy, count: u32, body: bool) -
             connection.send(frame(DATA, 0, stream, "half")).unwrap();
         }
         assert!(connection.is_alive(), "after {number} requests");
+        if number < 5 {
+            is_at_backend(number + 1);
+        }
         connection.send(frame(RST_STREAM, 0, stream, (number % 14).to_be_bytes())).unwrap();
     }
     assert!(connection.is_alive());
@@ -117,7 +126,8 @@ fn requests_that_are_reset_hold_their_places_until_the_backend_has_done_its_work
         for workers in [1, 2] {
             let deaf = Deaf::start();
             let proxy = in_front_of_five(&deaf.backend.url()).set("workers", workers).start();
-            let connection = take_back_by_resets(&proxy.producer(), &proxy, 60, body);
+            let connection =
+                take_back_by_resets(&proxy.producer(), &proxy, (60, body), |number| deaf.wait_for(number));
             deaf.wait_for(5);
             assert_eq!(proxy.admin.metrics().value(IN_FLIGHT), 5.0);
             // Whoever waited has left.
@@ -134,7 +144,9 @@ fn requests_that_are_reset_hold_their_places_until_the_backend_has_done_its_work
 #[test]
 fn requests_whose_connections_are_closed_hold_their_places_as_well() {
     let deaf = Deaf::start();
-    let proxy = in_front_of_five(&deaf.backend.url()).set("workers", 2).start();
+    // An upload whose client leaves while it waits is not looked at before its turn, or the end of the wait.
+    let setup = in_front_of_five(&deaf.backend.url()).set("backend.queue_timeout", "2s");
+    let proxy = setup.set("workers", 2).start();
     let client = proxy.producer();
     for number in 0..40 {
         let mut connection = client.connect(proxy.address).unwrap();
@@ -158,7 +170,8 @@ fn requests_whose_connections_are_closed_hold_their_places_as_well() {
 fn a_request_taken_back_holds_its_place_for_no_longer_than_its_answer_may_take() {
     let deaf = Deaf::start();
     let proxy = in_front_of_five(&deaf.backend.url()).set("backend.response_timeout", "1s").start();
-    let _connection = take_back_by_resets(&proxy.producer(), &proxy, 5, false);
+    let _connection =
+        take_back_by_resets(&proxy.producer(), &proxy, (5, false), |number| deaf.wait_for(number));
     proxy.admin.wait_for(IN_FLIGHT, 0.0);
     assert_eq!(deaf.working.load(Ordering::SeqCst), 5, "whatever it does there");
     deaf.door.open();
@@ -169,7 +182,7 @@ fn a_request_taken_back_holds_its_place_for_no_longer_than_its_answer_may_take()
 fn a_server_that_stops_does_not_wait_for_requests_that_were_taken_back() {
     let deaf = Deaf::start();
     let mut proxy = in_front_of_five(&deaf.backend.url()).set("drain_timeout", "60s").start();
-    drop(take_back_by_resets(&proxy.producer(), &proxy, 5, false));
+    drop(take_back_by_resets(&proxy.producer(), &proxy, (5, false), |number| deaf.wait_for(number)));
     deaf.wait_for(5);
     proxy.process.signal("INT");
     assert!(proxy.process.exit().success());
@@ -180,15 +193,13 @@ fn a_server_that_stops_does_not_wait_for_requests_that_were_taken_back() {
 #[test]
 fn an_answer_that_its_client_leaves_ends_the_work_for_it() {
     let backend = Backend::scripted(|connection| {
-        while connection.head()?.is_some() {
-            connection.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-            // Never looks at its connection; what it writes fails in the end.
-            loop {
-                connection.wire.send("9\r\ndata: 1\n\n\r\n")?;
-                std::thread::yield_now();
-            }
+        connection.head()?;
+        connection.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        // Never looks at its connection; what it writes fails in the end.
+        loop {
+            connection.wire.send("9\r\ndata: 1\n\n\r\n")?;
+            std::thread::yield_now();
         }
-        Ok(())
     });
     let proxy = in_front_of_five(&backend.url()).start();
     for _ in 0..10 {
@@ -221,7 +232,9 @@ fn a_backend_of_http2_works_on_no_more_requests_than_it_may() {
     let backend = silent_http2(&answers);
     let noted = |what: &str| backend.begun().iter().filter(|noted| noted.starts_with(what)).count();
     let proxy = in_front_of_five(&backend.url().replace("http:", "h2c:")).set("workers", 1).start();
-    let connection = take_back_by_resets(&proxy.producer(), &proxy, 60, false);
+    let connection = take_back_by_resets(&proxy.producer(), &proxy, (60, false), |number| {
+        eventually("the request", || noted("HEADERS"), |count| *count == usize::try_from(number).unwrap());
+    });
     drop(connection);
     proxy.admin.wait_for("sidegate_requests_queued", 0.0);
     assert_eq!((noted("HEADERS"), noted("RST_STREAM")), (5, 0));

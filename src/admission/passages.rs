@@ -13,9 +13,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Places;
 use super::allowance::Reserve;
 use super::load::{ClientLoad, Loads};
+use super::{Places, part};
 use crate::identity::ClientKey;
 use crate::policy::Priority;
 
@@ -198,7 +198,7 @@ impl Passages {
 
     /// The part of so many that only clients may take that have nothing there. Rounded down: of few places none is kept.
     fn kept_for_others(&self, places: usize) -> usize {
-        places.saturating_mul(self.for_others.load(Ordering::Relaxed)) / 100
+        part(places, self.for_others.load(Ordering::Relaxed))
     }
 
     /// Called with a request that is counted as one with a place.

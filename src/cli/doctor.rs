@@ -2,6 +2,7 @@
 
 mod backend;
 mod machine;
+mod places;
 mod trust;
 
 use std::io::{self, Write};
@@ -22,7 +23,8 @@ use crate::reload::{Loaded, Origin};
 /// Say what is wrong with an installation, or about to be
 ///
 /// Reads the configuration and everything that it names as `run` does, and looks further: dates and chain of certificates, age
-/// of CRLs, whether the backend can be reached, also around the sidecar, descriptor limits, the clock. Run it where the proxy runs,
+/// of CRLs, whether the backend can be reached, also around the sidecar, whether one client can have all requests in flight,
+/// descriptor limits, the clock. Run it where the proxy runs,
 /// as the user it runs as. Exits with 0 if all is well, with 1 if something deserves attention, and with 2 if the proxy
 /// would not start.
 #[derive(Debug, Args)]
@@ -105,6 +107,7 @@ fn findings(config: &Config, live: &Live, warnings: &[Diagnostic], now: Timestam
     findings.extend(others.map(|warning| Finding::of_warning("configuration", warning)));
     findings.extend(trust::look(config, live, now));
     findings.extend(backend::look(config));
+    findings.push(places::look(config, live));
     findings.extend(machine::look(config, live, now));
     findings
 }

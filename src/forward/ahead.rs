@@ -63,17 +63,17 @@ thread_local! {
     static SLOT: Cell<Slot> = const { Cell::new(Slot::Closed) };
 }
 
-/// Has the task that is running read ahead of this answer. Gives it back where that task does not.
-pub(super) fn lend(reading: Reading) -> Result<Lent, Reading> {
+/// Has the task that is running read ahead of this answer, if that is what the task does.
+pub(super) fn lend(own: &mut Option<Reading>) -> Option<Lent> {
     match SLOT.replace(Slot::Closed) {
         Slot::Open => {
-            let lent = Lent(Arc::new(Mutex::new(reading)));
+            let lent = Lent(Arc::new(Mutex::new(own.take()?)));
             SLOT.set(Slot::Filled(lent.clone()));
-            Ok(lent)
+            Some(lent)
         }
         other => {
             SLOT.set(other);
-            Err(reading)
+            None
         }
     }
 }

@@ -255,15 +255,6 @@ impl Answer {
         Self { own: Some(Reading::new(body, carrier, silence, work, unread)), lent: None }
     }
 
-    /// More is to come after what was passed on just now: where the client takes no more of it, somebody else has to look.
-    fn lend(&mut self) {
-        match self.own.take().map(ahead::lend) {
-            Some(Ok(lent)) => self.lent = Some(lent),
-            Some(Err(own)) => self.own = Some(own),
-            None => {}
-        }
-    }
-
     fn look<T>(&self, at: impl FnOnce(&Reading) -> T) -> Option<T> {
         match &self.lent {
             Some(lent) => Some(at(&lent.reading())),
@@ -286,7 +277,8 @@ impl Body for Answer {
         let Some(own) = &mut self.own else { return Poll::Ready(None) };
         let part = own.poll_first(cx);
         if matches!(part, Poll::Ready(Some(Ok(_)))) && own.end.is_none() {
-            self.lend();
+            // Where the client takes no more of it, somebody else has to look after the rest.
+            self.lent = ahead::lend(&mut self.own);
         }
         part
     }

@@ -83,7 +83,9 @@ impl Stream {
 }
 
 /// A request that was sent and has no answer yet. On the heap: it outlives whoever waits for it.
-struct Unanswered(Option<(Pin<Box<dyn Future<Output = Tried> + Send>>, Stream, Work)>);
+struct Unanswered(Option<(Waited, Stream, Work)>);
+
+type Waited = Pin<Box<dyn Future<Output = Tried> + Send>>;
 
 /// Sends a request and waits for its answer's headers.
 pub(super) fn send(

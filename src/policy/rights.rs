@@ -235,6 +235,10 @@ impl Clients {
         }
     }
 
+    pub(super) fn limits(&self) -> impl Iterator<Item = (&str, Limits)> {
+        self.clients.iter().map(|client| (client.rule.name(), client.limits))
+    }
+
     pub(super) fn is_any_given_something(&self) -> bool {
         self.clients.iter().any(|client| client.sets.iter().any(|set| !set.is_empty()))
     }

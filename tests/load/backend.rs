@@ -27,6 +27,8 @@ pub enum Mood {
     Garbage,
     /// Answers after ten seconds.
     Slow,
+    /// Works for a while, on a request of which it has the head, and looks at its connection only then.
+    Deaf,
 }
 
 /// Runs on a thread of its own; stops with it.
@@ -175,6 +177,11 @@ async fn answer(socket: &mut TcpStream, mood: Mood, head: &str) -> io::Result<()
         Mood::Garbage => {
             socket.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").await?;
             Err(io::ErrorKind::InvalidData.into())
+        }
+        Mood::Deaf => {
+            let time = if head.starts_with("post") { 2000 } else { 100 };
+            tokio::time::sleep(Duration::from_millis(time)).await;
+            socket.write_all(OK).await
         }
         Mood::Slow => {
             tokio::time::sleep(Duration::from_secs(10)).await;

@@ -30,6 +30,7 @@ mod report;
 #[expect(dead_code, unused_imports, reason = "the promises use more of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod taken_back;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,7 +40,7 @@ use report::Report;
 /// A scenario: its name, what it is about, and how it is run.
 type Scenario = (&'static str, &'static str, fn(&mut Report, Duration));
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     ("flood", "strangers by the thousand, while those who are known go on", flood::run),
     ("frames", "frames of HTTP/2 by the million", frames::run),
     ("full", "all slots are taken", full::run),
@@ -50,6 +51,7 @@ const SCENARIOS: [Scenario; 8] = [
         machine::run,
     ),
     ("drain", "a server that is asked to end under load", drain::run),
+    ("taken-back", "requests that are taken back, and uploads that never end", taken_back::run),
     ("memory", "as much as the configuration lets clients hold", memory::run),
     ("leak", "random traffic with random ends, and nothing left of it", leak::run),
 ];
@@ -92,7 +94,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     println!("cargo test --test load -- [all | SCENARIO…] [--seconds N]\n");
     for (name, about, _) in SCENARIOS {
-        println!("  {name:<8} {about}");
+        println!("  {name:<10} {about}");
     }
     ExitCode::from(2)
 }

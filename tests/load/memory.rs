@@ -25,12 +25,14 @@ pub fn bound(config: &Value) -> u64 {
         number(&["limits", "max_connections"], 1000) + number(&["limits", "lobby", "max_connections"], 1000);
     let header_bytes = number(&["limits", "http", "max_header_bytes"], 65_536);
     let in_flight = number(&["backend", "max_in_flight"], 512);
-    FIXED + connections * (CONNECTION + 2 * header_bytes) + in_flight * EXCHANGE
+    FIXED + connections * (CONNECTION + 2 * header_bytes) + in_flight * EXCHANGE + WORKERS * READ_AHEAD
 }
 
 const FIXED: u64 = 64 << 20;
 const CONNECTION: u64 = 128 << 10;
 const EXCHANGE: u64 = 640 << 10;
+const WORKERS: u64 = 2;
+const READ_AHEAD: u64 = 4 << 20;
 
 pub fn run(report: &mut Report, _: Duration) {
     let backend = Backend::start(Mood::Silent);
@@ -40,6 +42,7 @@ pub fn run(report: &mut Report, _: Duration) {
     setup.config["limits"]["lobby"]["connections_per_second"] = 100_000.into();
     setup.config["backend"]["max_in_flight"] = IN_FLIGHT.into();
     setup.config["backend"]["response_timeout"] = "60s".into();
+    setup.config["workers"] = WORKERS.into();
     setup.config["log"] = serde_json::json!({ "audit": "none" });
     let proxy = setup.start();
     let empty = proxy.process.resident();
