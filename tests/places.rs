@@ -6,7 +6,10 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use proptest::prelude::*;
 use sidegate::demo::pki::{Authority, Leaf, pem};
+
+use crate::slots::interleave;
 
 use crate::support::backend::OK;
 use crate::support::certificates::{CA_NAME, producer};
@@ -15,25 +18,35 @@ use crate::support::frames::{
 };
 use crate::support::http2::{Exchange, Http2, request};
 use crate::support::proxy::policy_of_two;
+use crate::support::tls::Tls;
 use crate::support::{Backend, Client, Proxy, Setup, eventually};
 
 const IN_FLIGHT: &str = "sidegate_requests_in_flight";
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
 
-/// A door that stays shut until the test opens it.
+/// A door that lets as many pass as the test says.
 #[derive(Clone, Default)]
-struct Door(Arc<(Mutex<bool>, Condvar)>);
+struct Door(Arc<(Mutex<usize>, Condvar)>);
 
 impl Door {
     fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
+        self.lets_pass(usize::MAX);
+    }
+
+    fn shut(&self) {
+        self.lets_pass(0);
+    }
+
+    fn lets_pass(&self, count: usize) {
+        *self.0.0.lock().unwrap() = count;
         self.0.1.notify_all();
     }
 
     fn pass(&self) {
         let shut = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(shut, |open| !*open).unwrap());
+        let mut open = self.0.1.wait_while(shut, |left| *left == 0).unwrap();
+        *open -= 1;
     }
 }
 
@@ -52,9 +65,11 @@ impl Deaf {
         let backend = {
             let (working, most, door) = (Arc::clone(&working), Arc::clone(&most), door.clone());
             Backend::scripted(move |connection| {
-                while connection.head()?.is_some() {
+                while let Some(head) = connection.head()? {
                     most.fetch_max(working.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    door.pass();
+                    if !head.contains("/quick ") {
+                        door.pass();
+                    }
                     working.fetch_sub(1, Ordering::SeqCst);
                     connection.wire.send(OK)?;
                 }
@@ -526,4 +541,176 @@ fn clients_of_one_name_and_two_authorities_have_budgets_of_their_own() {
     let ask = || connection.get("/events").unwrap().verdict();
     eventually("the end of its rate", ask, |verdict| verdict == "504 overloaded");
     assert_served(&proxy, &two);
+}
+
+/// What clients do to places, in any order.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// HTTP/1.1, HTTP/2, or HTTP/2 without a window for any answer.
+    Open(usize),
+    /// A request that the backend answers at once.
+    Quick(usize),
+    /// A request, or half an upload, on which the backend works until it is let go on.
+    Long {
+        number: usize,
+        upload: bool,
+    },
+    GiveUp(usize),
+    Close(usize),
+    /// The backend ends the work for one request.
+    Done,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let connection = 0..6_usize;
+    let long = (connection.clone(), any::<bool>()).prop_map(|(number, upload)| Step::Long { number, upload });
+    let step = prop_oneof![
+        3 => (0..3_usize).prop_map(Step::Open),
+        2 => connection.clone().prop_map(Step::Quick),
+        6 => long,
+        2 => connection.clone().prop_map(Step::GiveUp),
+        1 => connection.prop_map(Step::Close),
+        2 => Just(Step::Done),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// The open connections, in front of a backend that does not notice who leaves.
+struct World<'a> {
+    proxy: &'a Proxy,
+    deaf: &'a Deaf,
+    client: Client,
+    connections: Vec<Open>,
+}
+
+enum Open {
+    Http1 { wire: Box<Tls>, is_asking: bool },
+    Http2 { connection: Http2, asked: Vec<Exchange> },
+    Windowless { frames: Frames, streams: u32 },
+}
+
+const SLOTS: usize = 3;
+const PLACES: usize = 4;
+
+impl World<'_> {
+    fn run(mut self, steps: &[Step]) {
+        for step in steps {
+            self.take(*step);
+            let metrics = self.proxy.admin.metrics();
+            assert!(metrics.value(IN_FLIGHT) <= PLACES as f64, "{step:?}");
+            assert!(metrics.value("sidegate_slots_used") <= SLOTS as f64, "{step:?}");
+            assert!(self.deaf.most.load(Ordering::SeqCst) <= PLACES, "{step:?}");
+        }
+        self.connections.clear();
+        self.deaf.door.open();
+        for gauge in [IN_FLIGHT, "sidegate_requests_queued", "sidegate_slots_used"] {
+            self.proxy.admin.wait_for(gauge, 0.0);
+        }
+        self.deaf.wait_for(0);
+        self.deaf.door.shut();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Open(kind) => self.connections.push(Open::of(kind, &self.client, self.proxy)),
+            Step::Quick(number) => self.with(number, Open::quick),
+            Step::Long { number, upload } => self.with(number, |open| open.long(upload)),
+            Step::GiveUp(number) => self.with(number, Open::give_up),
+            Step::Close(number) => self.with(number, |_| None),
+            Step::Done => self.deaf.door.lets_pass(1),
+        }
+    }
+
+    /// Does something with a connection, and keeps it where it goes on.
+    fn with(&mut self, number: usize, does: impl FnOnce(Open) -> Option<Open>) {
+        if !self.connections.is_empty() {
+            let open = self.connections.swap_remove(number % self.connections.len());
+            self.connections.extend(does(open));
+        }
+    }
+}
+
+impl Open {
+    fn of(kind: usize, client: &Client, proxy: &Proxy) -> Self {
+        match kind {
+            0 => Self::Http1 { wire: Box::new(client.connect(proxy.address).unwrap()), is_asking: false },
+            1 => {
+                let connection = Http2::connect(client, proxy.address).unwrap();
+                Self::Http2 { connection, asked: Vec::new() }
+            }
+            _ => Self::Windowless { frames: without_windows(client, proxy), streams: 0 },
+        }
+    }
+
+    fn quick(mut self) -> Option<Self> {
+        let verdict = match &mut self {
+            Self::Http1 { is_asking: true, .. } => return Some(self),
+            Self::Http1 { wire, .. } => wire.get("/quick").unwrap().verdict(),
+            // Whoever is refused a slot is sent away, and reads of it what its library lets it.
+            Self::Http2 { connection, .. } => connection
+                .get("/quick")
+                .map_or_else(|_| "504 server_full".to_owned(), |answer| answer.verdict()),
+            Self::Windowless { .. } => return self.ask("GET", "/quick", true),
+        };
+        assert!(["200", "504 overloaded", "504 server_full"].contains(&verdict.as_str()), "{verdict}");
+        (verdict != "504 server_full").then_some(self)
+    }
+
+    fn long(mut self, upload: bool) -> Option<Self> {
+        let method = if upload { "POST" } else { "GET" };
+        match &mut self {
+            Self::Http1 { is_asking: true, .. } => return Some(self),
+            Self::Http1 { wire, is_asking } => {
+                let body = if upload { "Content-Length: 10\r\n\r\nhalf" } else { "\r\n" };
+                *is_asking = true;
+                wire.send(format!("{method} /long HTTP/1.1\r\nHost: localhost\r\n{body}")).ok()?;
+            }
+            Self::Http2 { connection, asked } => {
+                asked.push(connection.open(request(method, "/long", &[]), !upload).ok()?);
+            }
+            Self::Windowless { .. } => return self.ask(method, "/long", !upload),
+        }
+        Some(self)
+    }
+
+    /// Without a look at what comes of it.
+    fn ask(mut self, method: &str, path: &str, is_whole: bool) -> Option<Self> {
+        if let Self::Windowless { frames, streams } = &mut self {
+            let fields = [(":method", method), GET[1], GET[2], (":path", path)];
+            let flags = if is_whole { END_STREAM } else { 0 };
+            frames.send(headers(2 * *streams + 1, flags, &fields)).ok()?;
+            *streams += 1;
+        }
+        Some(self)
+    }
+
+    fn give_up(mut self) -> Option<Self> {
+        match &mut self {
+            Self::Http1 { is_asking: true, .. } => return None,
+            Self::Http1 { .. } => {}
+            Self::Http2 { asked, .. } => asked.drain(..).for_each(Exchange::reset),
+            Self::Windowless { frames, streams } => {
+                for number in 0..*streams {
+                    frames.send(frame(RST_STREAM, 0, 2 * number + 1, 8_u32.to_be_bytes())).ok()?;
+                }
+            }
+        }
+        Some(self)
+    }
+}
+
+#[test]
+fn any_interleaving_keeps_the_backend_s_work_within_its_limit_and_gives_all_places_back() {
+    let deaf = Deaf::start();
+    let setup = Setup::new(&deaf.backend.url())
+        .set("limits.max_connections", SLOTS)
+        .set("backend.max_in_flight", PLACES)
+        .set("backend.queue", 3)
+        .set("backend.queue_timeout", "50ms");
+    let proxy = setup.set("workers", 2).start();
+    interleave(60, &steps(), |steps| {
+        let world = World { proxy: &proxy, deaf: &deaf, client: proxy.producer(), connections: Vec::new() };
+        world.run(&steps);
+    });
+    deaf.assert_ends(&proxy, deaf.most.load(Ordering::SeqCst));
 }

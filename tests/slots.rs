@@ -64,19 +64,25 @@ fn any_interleaving_keeps_the_slots_within_their_limit_and_gives_all_back() {
         Ok(())
     });
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", LIMIT).policy(POLICY).start();
+    interleave(200, &steps(), |steps: Vec<Step>| {
+        World::new(&proxy).run(&steps);
+        proxy.admin.wait_for(USED, 0.0);
+    });
+}
+
+/// Runs so many cases of a strategy, of a seed that is shown when one fails; `SEED=…` runs it again.
+pub fn interleave<S: Strategy>(cases: u32, steps: &S, run: impl Fn(S::Value)) {
     let seed: u64 = match std::env::var("SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
     };
-    // Shown when the test fails; `SEED=…` runs it again.
     println!("SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: 200, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
+    let config = Config { cases, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let result = runner.run(&steps(), |steps| {
-        World::new(&proxy).run(&steps);
-        proxy.admin.wait_for(USED, 0.0);
+    let result = runner.run(steps, |steps| {
+        run(steps);
         Ok(())
     });
     if let Err(error) = result {
