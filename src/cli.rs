@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
 use crate::files::{self, Accept, Unreadable};
+use crate::secret;
 use crate::version;
 
 /// Bad input: what was given cannot be worked with.
@@ -89,6 +90,25 @@ enum Verb {
 }
 
 impl Cli {
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    /// The exit code of bad input, if a private key stands on the command line: messages about arguments repeat them.
+    pub fn of_process() -> Result<Self, ExitCode> {
+        let mut texts = std::env::args_os().chain(std::env::var_os("SIDEGATE_CONFIG"));
+        if texts.any(|text| secret::has_key(&text.to_string_lossy())) {
+            let problem = Diagnostic::error(
+                "secret",
+                "the command line has a private key in it; nothing of it is shown",
+            );
+            report(&[
+                problem.help("name the file of the key; other users of this machine can read command lines")
+            ]);
+            return Err(ExitCode::from(BAD_INPUT));
+        }
+        Ok(Self::parse())
+    }
+
     /// Does what was asked.
     #[must_use]
     pub fn run(self) -> ExitCode {

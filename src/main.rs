@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    sidegate::cli::Cli::parse().run()
+    sidegate::cli::Cli::of_process().map_or_else(|code| code, sidegate::cli::Cli::run)
 }

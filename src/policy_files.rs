@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::Budget;
 use crate::files::{self, Accept, Unreadable};
+use crate::secret;
 
 /// Reads policies: files as they are named, and of each folder every `*.yaml` and `*.yml` directly in it, in the order
 /// of their names, but for `*_test.yaml` (which hold tests only). Files in folders are always regular ones.
@@ -97,7 +98,11 @@ fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
     let bytes = bytes.map_err(|error| unreadable(path, &error))?;
     let name = path.display().to_string();
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(name, text)),
+        Ok(text) => {
+            let source = Source::new(name, text);
+            secret::assert_document(&source)?;
+            Ok(source)
+        }
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             Err(Diagnostic::error("not-text", format!("`{name}` is not UTF-8 text (byte {at})"))

@@ -30,6 +30,7 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::document::Budget;
 use crate::files::{self, Accept};
 use crate::live::Live;
+use crate::secret;
 
 use contents::{Material, Reading, settings_of};
 use history::{Verdict, Verdicts};
@@ -130,7 +131,9 @@ fn read_source(file: &Path) -> Result<Arc<Source>, Diagnostic> {
     let bytes = files::read(file, Budget::CONFIGURATION.bytes as u64, Accept::Regular);
     let bytes = bytes.map_err(|error| problem(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
-    Ok(Source::new(name, text))
+    let source = Source::new(name, text);
+    secret::assert_document(&source)?;
+    Ok(source)
 }
 
 /// Reads the files that the configuration names for a part; `None` while that hangs.

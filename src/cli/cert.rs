@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
@@ -18,6 +17,7 @@ use crate::identity::{
     Attribute, Authenticated, Description, Flaw, Identity, Missing, Trust, TrustSources, Unauthenticated,
     Usage, judge,
 };
+use crate::pem;
 use crate::policy::suggest::{matching, written};
 use crate::trust_files::{self, Kind};
 
@@ -94,18 +94,17 @@ impl Cert {
         let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{name}` {what}"));
         let bytes = input(&self.file, LARGEST_CERTIFICATE);
         let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        // DER starts with a SEQUENCE, and is no text.
-        if bytes.first() == Some(&0x30) && !bytes.is_ascii() {
+        if pem::is_der(&bytes) {
             return Ok(vec![bytes.into()]);
         }
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        match chain {
-            Ok(chain) if !chain.is_empty() => Ok(chain),
-            Ok(_) => Err(wrong("has no certificate in it".to_owned()).help(
-                "a certificate is DER, or PEM between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----",
-            )),
-            Err(error) => Err(wrong(format!("is no PEM file: {error}"))),
-        }
+        pem::certificates(&bytes).map_err(|flaw| match flaw {
+            pem::Flaw::Instead { found: pem::Block::Crl | pem::Block::Unknown, .. } => {
+                wrong("has no certificate in it".to_owned()).help(
+                    "a certificate is DER, or PEM between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----",
+                )
+            }
+            flaw => wrong(format!("has no certificate in it that can be read: {flaw}")).help(flaw.remedy()),
+        })
     }
 
     fn trust(&self, now: Timestamp) -> Result<(Trust, Vec<Diagnostic>), Vec<Diagnostic>> {

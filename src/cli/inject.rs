@@ -10,6 +10,7 @@ use super::{FINE, Output, input};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::{Budget, duration};
 use crate::inject::{self, Asked, Bundle, Options, Variable};
+use crate::secret;
 
 /// Put the sidecar in front of a Kubernetes workload's backend
 ///
@@ -119,7 +120,9 @@ impl Inject {
         let bytes = input(&self.file, Budget::MANIFESTS.bytes as u64);
         let bytes = bytes.map_err(|error| problem(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
-        Ok(Source::new(name, text))
+        let source = Source::new(name, text);
+        secret::assert_manifests(&source)?;
+        Ok(source)
     }
 
     fn options(self) -> Options {

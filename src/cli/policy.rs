@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::files::Accept;
 use crate::identity::Identity;
+use crate::pem;
 use crate::policy::described::identity_of_attributes;
 use crate::policy::{self, Model};
 use crate::policy_files;
@@ -86,8 +86,17 @@ fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
     let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{}` {what}", path.display()));
     let bytes = input(path, LARGEST_CERTIFICATE);
     let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let der = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
-    Identity::of_certificate(&der).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
+    let leaf = match pem::is_der(&bytes) {
+        true => bytes.into(),
+        false => leaf_of(&bytes).map_err(|flaw| {
+            wrong(format!("has no certificate in it that can be read: {flaw}")).help(flaw.remedy())
+        })?,
+    };
+    Identity::of_certificate(&leaf).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
+}
+
+fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::Flaw> {
+    pem::certificates(pem)?.into_iter().next().ok_or(pem::Flaw::Malformed)
 }
 
 /// The address that requests come from where nothing is said.

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use super::printable;
 
 /// A text that a person wrote, with the name by which they know it. Shared, because every diagnostic points into one.
-#[derive(Debug)]
 pub struct Source {
     name: Box<str>,
     text: Box<str>,
@@ -94,6 +93,13 @@ impl Source {
         let mark = (offset.min(self.text.len()) / STRIDE).min(marks.len().saturating_sub(1));
         let rest = self.text.as_bytes().get(mark * STRIDE..offset.min(self.text.len())).unwrap_or_default();
         marks.get(mark).copied().unwrap_or(0) + count(rest)
+    }
+}
+
+/// Without the text: a file that was named by mistake may hold a secret.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::files::Accept;
 use crate::identity::TrustFile;
 use crate::policy_files;
+use crate::secret::Secret;
 use crate::trust_files::{self, Kind};
 
 use super::part::Part;
@@ -19,11 +20,11 @@ use super::part::Part;
 /// What was found, or why it could not be read.
 pub(super) type Held<T> = Result<T, Vec<Diagnostic>>;
 
-/// A certificate chain and its key, as they were found. (No `Debug`: a key is never printed.)
+/// A certificate chain and its key, as they were found.
 #[derive(Hash)]
 pub(super) struct KeyPairHeld {
     pub(super) certificate: Held<Vec<u8>>,
-    pub(super) key: Held<Vec<u8>>,
+    pub(super) key: Held<Secret>,
 }
 
 /// What was read of one part.
@@ -38,7 +39,7 @@ pub(super) enum Material {
     Policies(Held<Vec<Arc<Source>>>),
     ShadowPolicies(Option<Held<Vec<Arc<Source>>>>),
     BackendTls(Option<BackendHeld>),
-    AdminToken(Option<Held<Vec<u8>>>),
+    AdminToken(Option<Held<Secret>>),
 }
 
 /// What TLS to the backend is made of.
@@ -130,7 +131,7 @@ impl Material {
                 ca: trust(&tls.ca, Kind::Certificates),
                 own: tls.certificate.as_ref().map(KeyPairHeld::read),
             })),
-            Part::AdminToken => Self::AdminToken(config.admin_token.as_ref().map(read_file)),
+            Part::AdminToken => Self::AdminToken(config.admin_token.as_ref().map(read_secret)),
         }
     }
 
@@ -147,23 +148,27 @@ impl Material {
             Self::BackendTls(held) => held
                 .iter()
                 .any(|held| trust(&held.ca) || held.own.as_ref().is_some_and(KeyPairHeld::has_empty_file)),
-            Self::AdminToken(held) => held.iter().flatten().any(Vec::is_empty),
+            Self::AdminToken(held) => held.iter().flatten().any(Secret::is_empty),
         }
     }
 }
 
 impl KeyPairHeld {
     fn has_empty_file(&self) -> bool {
-        [&self.certificate, &self.key].into_iter().flatten().any(Vec::is_empty)
+        self.certificate.iter().any(Vec::is_empty) || self.key.iter().any(Secret::is_empty)
     }
 
     fn read(named: &KeyPair) -> Self {
-        Self { certificate: read_file(&named.certificate), key: read_file(&named.key) }
+        Self { certificate: read_file(&named.certificate), key: read_secret(&named.key) }
     }
 }
 
 fn read_file(path: &Located<PathBuf>) -> Held<Vec<u8>> {
     trust_files::read_file(&path.value, &path.place)
+}
+
+fn read_secret(path: &Located<PathBuf>) -> Held<Secret> {
+    trust_files::read_file(&path.value, &path.place).map(Secret::from)
 }
 
 fn policies(path: &Located<PathBuf>) -> Held<Vec<Arc<Source>>> {

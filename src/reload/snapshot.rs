@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -18,7 +17,9 @@ use crate::forward;
 use crate::handshake;
 use crate::identity::{Expiry, ExpiryKind, NoAuthority, Trust, TrustFile, TrustSources, assert_authority};
 use crate::live::{Live, Made, Tried};
+use crate::pem;
 use crate::policy::{Mode, Policy, Shadow};
+use crate::secret::Secret;
 use crate::telemetry::Destination;
 use crate::token::Token;
 
@@ -208,8 +209,8 @@ fn stripped_of_trailers(config: &Config, policy: &Policy) -> OwnNames {
     config.identity_headers.stripped.iter().cloned().chain(judged).collect()
 }
 
-fn token(named: &Located<PathBuf>, held: Held<Vec<u8>>) -> Result<Token, Vec<Diagnostic>> {
-    Token::read(&held?).map_err(|because| {
+fn token(named: &Located<PathBuf>, held: Held<Secret>) -> Result<Token, Vec<Diagnostic>> {
+    held?.token().map_err(|because| {
         let message = format!("there is no token in `{}`: {because}", named.value.display());
         vec![at(named, message, "make one with `openssl rand -hex 32`, readable by this user alone")]
     })
@@ -267,6 +268,14 @@ fn unusable(named: &KeyPair, error: &rustls::Error) -> Diagnostic {
             let help = "name the key that the certificate was made with (`tls.certificate` and `tls.key` go together)";
             Diagnostic::error(KEY_MISMATCH, message).at(named.key.place.clone()).help(help)
         }
+        rustls::Error::General(_) => at(
+            &named.key,
+            format!(
+                "the key `{}` cannot be used: it is damaged, or of a kind that is not supported",
+                named.key.value.display()
+            ),
+            "a P-256, P-384, P-521, Ed25519 or RSA (2048 bits or more) key is needed; write the file again from where it came",
+        ),
         error => at(
             &named.certificate,
             format!("the server's certificate and key cannot be used: {error}"),
@@ -291,7 +300,7 @@ fn nameless<'c>(config: &'c Config, certified: &'c [CertifiedKey]) -> impl Itera
 fn server_expiries(config: &Config, held: &[KeyPairHeld]) -> Arc<[Expiry]> {
     let pairs = config.certificates.iter().zip(held);
     let expiries = pairs.filter_map(|(named, held)| {
-        let leaf = CertificateDer::from_pem_slice(held.certificate.as_ref().ok()?).ok()?;
+        let leaf = pem::certificates(held.certificate.as_ref().ok()?).ok()?.into_iter().next()?;
         let file = named.certificate.value.display().to_string();
         Expiry::of_certificate(ExpiryKind::Server, &file, &leaf)
     });
@@ -328,6 +337,10 @@ fn client_side(
             _ => "file",
         };
         let help = "`backend.tls.certificate` and `backend.tls.key` go together";
+        let error = match error {
+            rustls::Error::General(_) => "the key is damaged, or of a kind that is not supported".to_owned(),
+            error => error.to_string(),
+        };
         let message = format!("TLS to the backend cannot be set up: {error}");
         vec![Diagnostic::error(code, message).at(named.place.clone()).help(help)]
     })?;
@@ -361,8 +374,8 @@ fn not_authority(settings: &BackendTls, file: &str, lack: &NoAuthority) -> Diagn
 /// could speak for the backend anyway, but no further name should come from it unnoticed.
 fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
     let certificates = files.iter().flat_map(|file| {
-        let all = CertificateDer::pem_slice_iter(&file.bytes).filter_map(Result::ok);
-        all.map(|certificate| (file.name.as_str(), certificate))
+        let all = pem::certificates(&file.bytes).unwrap_or_default();
+        all.into_iter().map(|certificate| (file.name.as_str(), certificate))
     });
     let doubts =
         certificates.filter_map(|(file, certificate)| Some((file, assert_authority(&certificate).err()?)));
@@ -414,30 +427,17 @@ fn certificates(
     bytes: &[u8],
     what: &str,
 ) -> Result<Vec<CertificateDer<'static>>, Vec<Diagnostic>> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(bytes).collect::<Result<_, _>>().map_err(|error| {
-            let help = "a certificate starts with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----";
-            vec![at(named, format!("`{file}` is no PEM file: {error}"), help)]
-        })?;
-    if certificates.is_empty() {
-        let help = format!(
-            "{what} are expected there in PEM, between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
-        );
-        return Err(vec![at(named, format!("there is no certificate in `{file}`"), &help)]);
-    }
-    Ok(certificates)
+    pem::certificates(bytes).map_err(|flaw| {
+        let message =
+            format!("there is no certificate in `{file}` that can be read, where {what} is expected: {flaw}");
+        vec![at(named, message, flaw.remedy())]
+    })
 }
 
-fn key_of(named: &Located<PathBuf>, held: &Held<Vec<u8>>) -> Result<PrivateKeyDer<'static>, Vec<Diagnostic>> {
-    let bytes = held.as_ref().map_err(Clone::clone)?;
-    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
-        let encrypted = String::from_utf8_lossy(bytes).contains("ENCRYPTED");
-        let help = if encrypted {
-            "the key is protected by a password; write it without one, readable by this user alone"
-        } else {
-            "a key starts with -----BEGIN PRIVATE KEY-----"
-        };
-        vec![at(named, format!("there is no usable key in `{}`: {error}", named.value.display()), help)]
+fn key_of(named: &Located<PathBuf>, held: &Held<Secret>) -> Result<PrivateKeyDer<'static>, Vec<Diagnostic>> {
+    held.as_ref().map_err(Clone::clone)?.private_key().map_err(|flaw| {
+        let message = format!("there is no usable key in `{}`: {flaw}", named.value.display());
+        vec![at(named, message, flaw.remedy())]
     })
 }
 

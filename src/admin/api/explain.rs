@@ -7,8 +7,6 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -18,6 +16,7 @@ use crate::client_headers;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::{Attribute, Identity, Unauthenticated, judge};
 use crate::live::Live;
+use crate::pem;
 use crate::policy::described::identity_of_attributes;
 use crate::policy::explanation::explanation;
 use crate::policy::lint::lint;
@@ -238,16 +237,10 @@ struct Presented {
 }
 
 impl Presented {
-    fn of(pem: &str, live: &Live, now: Timestamp) -> Self {
-        let chain: Result<Vec<CertificateDer<'static>>, _> =
-            CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        let chain = match chain {
-            Ok(chain) if !chain.is_empty() => chain,
-            Ok(_) => return Self::unread(
-                "there is no certificate between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
-                    .to_owned(),
-            ),
-            Err(error) => return Self::unread(format!("it is no PEM: {error}")),
+    fn of(text: &str, live: &Live, now: Timestamp) -> Self {
+        let chain = match pem::certificates(text.as_bytes()) {
+            Ok(chain) => chain,
+            Err(flaw) => return Self::unread(format!("there is no certificate that can be read: {flaw}")),
         };
         let verdict = judge(&chain, &live.trust, now).map(|valid| valid.valid_until);
         Self {

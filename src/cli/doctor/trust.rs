@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::super::LARGEST_CERTIFICATE;
 use super::Finding;
@@ -12,6 +10,7 @@ use crate::config::Config;
 use crate::files::{self, Accept};
 use crate::identity::{Attribute, Expiry, ExpiryKind, Identity, first_not_issued_by_next};
 use crate::live::Live;
+use crate::pem;
 
 pub(super) fn look(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<_> = live.expiries().map(|expiry| of_expiry(&expiry, now)).collect();
@@ -48,7 +47,7 @@ fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
 fn server_chain(path: &Path) -> Option<Finding> {
     let file = path.display();
     let bytes = files::read(path, LARGEST_CERTIFICATE, Accept::Regular).ok()?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().ok()?;
+    let chain = pem::certificates(&bytes).ok()?;
     let names = chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok());
     let has_name = names.is_some_and(|identity| {
         [Attribute::Dns, Attribute::Ip].into_iter().any(|kind| identity.values(kind).next().is_some())

@@ -1,11 +1,12 @@
 //! From the bytes of files to a trust bundle, with every problem of every file. Nothing is read here.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -16,9 +17,10 @@ use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
 use crate::identity::revocation::Missing;
+use crate::pem;
 
 /// A file of certificates or CRLs, as it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TrustFile {
     /// Its name, for diagnostics and metrics.
     pub name: String,
@@ -26,6 +28,13 @@ pub struct TrustFile {
     pub bytes: Vec<u8>,
     /// Where the configuration names it.
     pub place: Option<Place>,
+}
+
+/// Without the bytes: a file that was named by mistake may hold a private key.
+impl fmt::Debug for TrustFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustFile").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// By its name and what is in it.
@@ -98,26 +107,19 @@ impl TrustFile {
 
     /// The sections of a PEM file.
     pub(super) fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Diagnostic> {
-        <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
-            self.problem(
-                "file",
-                format!("`{}` is no PEM file: {error}", self.name),
-                "a certificate starts with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----",
-            )
+        pem::sections(&self.bytes).map_err(|flaw| {
+            self.problem("file", format!("`{}` cannot be read as PEM: {flaw}", self.name), flaw.remedy())
         })
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
-        let of_kind = |(kind, der)| (kind == SectionKind::Certificate).then(|| CertificateDer::from(der));
-        let certificates: Vec<_> = self.sections()?.into_iter().filter_map(of_kind).collect();
-        if certificates.is_empty() {
-            return Err(self.problem(
+        pem::certificates(&self.bytes).map_err(|flaw| {
+            self.problem(
                 "file",
-                format!("there is no certificate in `{}`", self.name),
-                "client CAs are expected there in PEM, between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----",
-            ));
-        }
-        Ok(certificates)
+                format!("there is no certificate in `{}` that can be read: {flaw}", self.name),
+                flaw.remedy(),
+            )
+        })
     }
 
     fn is_named(&self, name: &str) -> bool {
@@ -224,7 +226,7 @@ fn authority<'d>(
     Ok((anchor, authority, Issuer { der, certificate }))
 }
 
-fn not_authority(file: &TrustFile, why: &impl std::fmt::Display) -> Diagnostic {
+fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
     file.problem(
         "no-authority",
         format!("`{}` cannot be a client CA: {why}", file.name),

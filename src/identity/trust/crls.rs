@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::identity::names::distinguished_name;
 use crate::identity::revocation::{Ignored, List, ListFlaw, Missing, Revocation, Unverified};
 use crate::identity::signature::{SignatureFlaw, Signed};
+use crate::pem;
 
 /// An authority that may have signed a CRL.
 pub(super) struct Issuer<'d> {
@@ -65,9 +66,16 @@ pub(super) fn revocation(
     authorities: &mut [Authority],
     found: &mut Vec<Diagnostic>,
 ) -> Option<Revocation> {
+    // The CRL of a CA that cannot be read would seem to be of nobody.
+    let knows_all = !found.iter().any(Diagnostic::is_error);
     let Contents { lists, certificates } = Contents::of(sources.crls.as_deref()?, found);
-    let beside: Vec<_> =
-        certificates.iter().filter_map(|(file, der)| Some((*file, Issuer::read(der)?))).collect();
+    let mut beside = Vec::new();
+    for (file, der) in &certificates {
+        match Issuer::read(der) {
+            Some(issuer) => beside.push((*file, issuer)),
+            None => found.push(unreadable(file)),
+        }
+    }
     let known = related(client_cas, &beside, found);
     let (mut verified_lists, mut ignored) = (Vec::new(), Vec::new());
     for (file, der) in &lists {
@@ -75,7 +83,7 @@ pub(super) fn revocation(
             Ok(Checked::Counts(list)) => verified_lists.push(list),
             Ok(Checked::Ignored(list, warning)) => {
                 ignored.push(list);
-                found.push(warning);
+                found.extend(Some(warning).filter(|_| knows_all));
             }
             Err(problem) => found.push(problem),
         }
@@ -117,8 +125,7 @@ impl<'s> Contents<'s> {
 
     /// The number of things that were in it.
     fn add(&mut self, file: &'s TrustFile) -> Result<usize, Diagnostic> {
-        // DER starts with a SEQUENCE, and no line of PEM with its tag, which is the digit 0: text may stand around PEM.
-        if file.bytes.first() == Some(&0x30) && !file.bytes.is_ascii() {
+        if pem::is_der(&file.bytes) {
             let is_certificate = Issuer::read(&file.bytes).is_some();
             let to = if is_certificate { &mut self.certificates } else { &mut self.lists };
             to.push((file, file.bytes.clone()));
@@ -230,6 +237,14 @@ fn badly_signed(
         "crl-signature",
         format!("the CRL of `{}` in `{}` {what}", list.issuer, file.name),
         "fetch it again; if the CA has a new key, its new certificate belongs to `tls.client_ca` (for an intermediate: beside the CRL)",
+    )
+}
+
+fn unreadable(file: &TrustFile) -> Diagnostic {
+    file.problem(
+        "bad-crl",
+        format!("a certificate in `{}` is not readable", file.name),
+        "write the file again from where it came, or remove that certificate",
     )
 }
 

@@ -1,0 +1,494 @@
+//! PEM files as operators have them. The errors of the PEM library quote the file, and a file may hold a private key by mistake:
+//! so everything is read here, and what is wrong is said by line and kind, never by content.
+
+use std::fmt;
+
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Sections of every kind that is known, in the order of the file; there may be none.
+///
+/// # Errors
+/// The first thing that is wrong with the file.
+pub fn sections(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, Flaw> {
+    read(bytes)
+}
+
+/// Certificates in the order of the file, at least one.
+///
+/// # Errors
+/// The first thing that is wrong with the file, or what stands there instead.
+pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+    match read(bytes)? {
+        certificates if !certificates.is_empty() => Ok(certificates),
+        _ => Err(Flaw::instead_of(Block::Certificate, bytes)),
+    }
+}
+
+/// The only private key of the file.
+///
+/// # Errors
+/// The first thing that is wrong with the file, what stands there instead, or that there are several.
+pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
+    let keys: Vec<PrivateKeyDer<'static>> = read(bytes)?;
+    let count = keys.len();
+    match <[PrivateKeyDer<'static>; 1]>::try_from(keys) {
+        Ok([key]) => Ok(key),
+        Err(_) if count > 1 => Err(Flaw::SeveralKeys(count)),
+        Err(_) => Err(Flaw::instead_of(Block::PrivateKey, bytes)),
+    }
+}
+
+/// Whether a file is DER: a SEQUENCE, whose tag is the digit 0 as text, and not text alone.
+#[must_use]
+pub fn is_der(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x30) && !bytes.is_ascii()
+}
+
+fn read<T: PemObject>(bytes: &[u8]) -> Result<Vec<T>, Flaw> {
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    // The library's error is dropped: its text has lines and bytes of the file in it.
+    T::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|_| Flaw::of(bytes))
+}
+
+/// Of UTF-8, as some editors write it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What is wrong with a PEM file. Lines are counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing but blanks.
+    Empty,
+    /// UTF-16, as some editors and shells write it.
+    Utf16,
+    /// PKCS#12: certificates and key in one binary file.
+    Pkcs12,
+    /// DER: the binary form.
+    Der,
+    /// Other bytes that are no text.
+    Binary,
+    /// A PEM file in base64, as it stands in a manifest of Kubernetes.
+    Base64OfPem,
+    /// Line breaks became the characters `\n`, blanks, or nothing.
+    LostLineBreaks(usize),
+    /// An END line and a BEGIN line became one.
+    JoinedLines(usize),
+    /// Blanks before BEGIN or END.
+    Indented(usize),
+    /// A quote before BEGIN.
+    Quoted(usize),
+    /// A line that looks like BEGIN and is none.
+    BadBegin(usize),
+    /// No BEGIN line at all.
+    NoBegin,
+    /// A block that begins in this line is not ended.
+    NoEnd(usize),
+    /// A block that was not begun is ended in this line.
+    NoBeginOf(usize),
+    /// The label of END, in the second line, is another one than that of BEGIN.
+    OtherEnd(usize, usize),
+    /// A line that is no base64.
+    Base64(usize),
+    /// Base64 that lacks something, in the block that begins in this line.
+    Incomplete(usize),
+    /// A key that is protected by a password.
+    Encrypted(usize),
+    /// More keys than one.
+    SeveralKeys(usize),
+    /// The first block of the file is another kind than the one that is looked for.
+    Instead {
+        /// The kind that is looked for.
+        wanted: Block,
+        /// The kind that is there.
+        found: Block,
+        /// The line in which it begins.
+        line: usize,
+    },
+    /// Something that is not told apart any further.
+    Malformed,
+}
+
+/// The kind of a block, by its label. Labels themselves are text of the file, and never repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// A private key that can be read.
+    PrivateKey,
+    /// A private key that is protected by a password.
+    EncryptedKey,
+    /// A private key in OpenSSH's own format.
+    OpenSshKey,
+    /// A private key of another kind.
+    OtherKey,
+    /// A public key.
+    PublicKey,
+    /// A certificate.
+    Certificate,
+    /// A request for a certificate.
+    Request,
+    /// A CRL.
+    Crl,
+    /// Parameters of keys, which stand before some keys.
+    Parameters,
+    /// Anything else.
+    Unknown,
+}
+
+impl Block {
+    fn labelled(label: &[u8]) -> Self {
+        match label {
+            b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY" => Self::PrivateKey,
+            b"ENCRYPTED PRIVATE KEY" => Self::EncryptedKey,
+            b"OPENSSH PRIVATE KEY" => Self::OpenSshKey,
+            b"PUBLIC KEY" | b"RSA PUBLIC KEY" | b"EC PUBLIC KEY" => Self::PublicKey,
+            b"CERTIFICATE" => Self::Certificate,
+            b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => Self::Request,
+            b"X509 CRL" => Self::Crl,
+            b"EC PARAMETERS" | b"DH PARAMETERS" | b"DSA PARAMETERS" => Self::Parameters,
+            label if label.ends_with(b"PRIVATE KEY") || label.ends_with(b"PRIVATE KEY BLOCK") => {
+                Self::OtherKey
+            }
+            _ => Self::Unknown,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PrivateKey => "a private key",
+            Self::EncryptedKey => "an encrypted private key",
+            Self::OpenSshKey => "a private key in OpenSSH's format",
+            Self::OtherKey => "a private key of a kind that is not supported",
+            Self::PublicKey => "a public key",
+            Self::Certificate => "a certificate",
+            Self::Request => "a certificate request",
+            Self::Crl => "a CRL",
+            Self::Parameters => "parameters of keys",
+            Self::Unknown => "a block with a label that is not known here",
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the file is empty"),
+            Self::Utf16 => f.write_str("the file is text in UTF-16"),
+            Self::Pkcs12 => f.write_str("the file is PKCS#12, which is binary"),
+            Self::Der => f.write_str("the file is DER, which is binary"),
+            Self::Binary => f.write_str("the file is binary, and no text"),
+            Self::Base64OfPem => f.write_str("the file is the base64 of a PEM file"),
+            Self::LostLineBreaks(line) => write!(f, "the line breaks of this file are lost (line {line})"),
+            Self::JoinedLines(line) => write!(f, "an END line and a BEGIN line became one (line {line})"),
+            Self::Indented(line) => write!(f, "line {line} is indented"),
+            Self::Quoted(line) => write!(f, "a quote stands before BEGIN in line {line}"),
+            Self::BadBegin(line) => write!(f, "line {line} is no proper BEGIN line"),
+            Self::NoBegin => f.write_str("no line starts with -----BEGIN"),
+            Self::NoEnd(line) => write!(f, "the block that begins in line {line} has no END line"),
+            Self::NoBeginOf(line) => write!(f, "the block that ends in line {line} has no BEGIN line"),
+            Self::OtherEnd(line, end) => {
+                write!(f, "the block that begins in line {line} ends in line {end} with another label")
+            }
+            Self::Base64(line) => write!(f, "line {line} is no base64"),
+            Self::Incomplete(line) => {
+                write!(f, "the base64 of the block that begins in line {line} is incomplete")
+            }
+            Self::Encrypted(line) => write!(f, "the key in line {line} is protected by a password"),
+            Self::SeveralKeys(count) => write!(f, "the file has {count} keys, and one is expected"),
+            Self::Instead { wanted, found, line } => {
+                write!(f, "{} begins in line {line}, and {} is nowhere", found.name(), wanted.name())
+            }
+            Self::Malformed => f.write_str("the file is no proper PEM"),
+        }
+    }
+}
+
+impl Flaw {
+    /// What an operator can do about it.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Empty | Self::NoBegin => {
+                "a PEM file has lines -----BEGIN …----- and -----END …-----, such as -----BEGIN PRIVATE KEY----- or -----BEGIN CERTIFICATE-----"
+            }
+            Self::Utf16 => "write it as ASCII: `iconv -f UTF-16 -t ASCII`",
+            Self::Pkcs12 => {
+                "write certificates and key as PEM files of their own: `openssl pkcs12 -in FILE -nodes`"
+            }
+            Self::Der => {
+                "write it as PEM: `openssl x509 -inform DER -in FILE`, or `openssl pkey -inform DER -in FILE` for a key"
+            }
+            Self::Binary => "check the path, and write the file as PEM",
+            Self::Base64OfPem => "decode it once: `base64 -d`",
+            Self::LostLineBreaks(_) => {
+                "write it with its line breaks, as `printf '%b' \"$KEY\"` does where they became `\\n`; a Secret that is mounted as a file keeps them, one in a variable often does not"
+            }
+            Self::JoinedLines(_) => "put a line break between files that are joined",
+            Self::Indented(_) => "remove the blanks at the start of the lines",
+            Self::Quoted(_) => "remove the quotes around the text",
+            Self::BadBegin(_) => {
+                "a BEGIN line is `-----BEGIN LABEL-----`, with five dashes on both sides and nothing else"
+            }
+            Self::NoEnd(_) | Self::NoBeginOf(_) | Self::Base64(_) | Self::Incomplete(_) | Self::Malformed => {
+                "write the PEM file again from where it came: it is cut off or was changed on its way"
+            }
+            Self::OtherEnd(..) => {
+                "BEGIN and END of a block have the same label; write the file again from where it came"
+            }
+            Self::Encrypted(_) => Self::ENCRYPTED,
+            Self::SeveralKeys(_) => "leave the key that belongs to the certificate, and remove the others",
+            Self::Instead { wanted: Block::PrivateKey, found, .. } => Self::instead_of_key(found),
+            Self::Instead { .. } => "check the path: a certificate starts with -----BEGIN CERTIFICATE-----",
+        }
+    }
+
+    const ENCRYPTED: &'static str =
+        "write it without a password, readable by this user alone: `openssl pkey -in FILE -out tls.key`";
+
+    const fn instead_of_key(found: Block) -> &'static str {
+        match found {
+            Block::EncryptedKey => Self::ENCRYPTED,
+            Block::OpenSshKey => "write it as PEM: `ssh-keygen -p -m PKCS8 -f FILE`",
+            _ => {
+                "check the path: a key starts with -----BEGIN PRIVATE KEY----- (or RSA PRIVATE KEY, EC PRIVATE KEY)"
+            }
+        }
+    }
+
+    /// The first thing that is wrong with the file.
+    fn of(bytes: &[u8]) -> Self {
+        Self::of_form(bytes).or_else(|| Scan::of(bytes).flaw).unwrap_or(Self::Malformed)
+    }
+
+    /// What a file without the kind of block that is looked for has instead.
+    fn instead_of(wanted: Block, bytes: &[u8]) -> Self {
+        let by_form = Self::of_form(bytes);
+        let scan = Scan::of(bytes);
+        let instead = scan.blocks.iter().find(|(found, _)| *found != Block::Parameters);
+        let instead = instead.or(scan.blocks.first());
+        let instead = instead.map(|(found, line)| Self::Instead { wanted, found: *found, line: *line });
+        by_form.or(scan.flaw).or(instead).unwrap_or(Self::NoBegin)
+    }
+
+    /// A file that is not PEM as a whole.
+    fn of_form(bytes: &[u8]) -> Option<Self> {
+        /// The start of `-----BEGIN ` in base64.
+        const BEGIN_IN_BASE64: &[u8] = b"LS0tLS1CRUdJTi";
+        Some(match bytes.trim_ascii() {
+            [] => Self::Empty,
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'-', 0, b'-', ..] | [0, b'-', 0, ..] => Self::Utf16,
+            [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => Self::Pkcs12,
+            der if is_der(der) => Self::Der,
+            text if text.starts_with(BEGIN_IN_BASE64) => Self::Base64OfPem,
+            text if text.contains(&0) => Self::Binary,
+            _ => return None,
+        })
+    }
+}
+
+/// A walk through the lines of a file, which finds its blocks and the first flaw.
+#[derive(Debug, Default)]
+struct Scan<'t> {
+    blocks: Vec<(Block, usize)>,
+    flaw: Option<Flaw>,
+    /// The label of the block that is not yet ended, and the line in which it begins.
+    open: Option<(&'t [u8], usize)>,
+    /// Characters of base64 in that block, and whether padding has come.
+    characters: usize,
+    is_padded: bool,
+}
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+impl<'t> Scan<'t> {
+    fn of(bytes: &'t [u8]) -> Self {
+        let mut scan = Self::default();
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        for (number, line) in (1..).zip(lines(text)) {
+            if scan.flaw.is_some() {
+                return scan;
+            }
+            scan.flaw = scan.line(line, number).err();
+        }
+        let unended = scan.open.map(|(_, line)| Flaw::NoEnd(line));
+        scan.flaw = scan.flaw.or(unended);
+        scan
+    }
+
+    fn line(&mut self, line: &'t [u8], number: usize) -> Result<(), Flaw> {
+        if let Some((before, after)) = split(line, BEGIN) {
+            return self.begin(before, after, number);
+        }
+        match (split(line, END), self.open) {
+            (Some((before, after)), Some(open)) => self.end(before, after, open, number),
+            (Some(([], _)), None) => Err(Flaw::NoBeginOf(number)),
+            (None, Some(_)) => self.body(line, number),
+            (_, None) => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, before: &[u8], after: &'t [u8], number: usize) -> Result<(), Flaw> {
+        let (label, rest) = split(after, DASHES).ok_or(Flaw::BadBegin(number))?;
+        match before.trim_ascii() {
+            _ if !rest.trim_ascii().is_empty() => Err(match rest.trim_ascii() {
+                [b'-', ..] => Flaw::BadBegin(number),
+                [b'"' | b'\'', ..] => Flaw::Quoted(number),
+                _ => Flaw::LostLineBreaks(number),
+            }),
+            [] if !before.is_empty() => Err(Flaw::Indented(number)),
+            [.., b'"' | b'\''] => Err(Flaw::Quoted(number)),
+            [b'-', ..] if before.starts_with(END) => Err(Flaw::JoinedLines(number)),
+            [b'-', ..] => Err(Flaw::BadBegin(number)),
+            // A sentence about BEGIN lines is no BEGIN line.
+            [_, ..] => Ok(()),
+            [] => match self.open.replace((label, number)) {
+                Some((_, unended)) => Err(Flaw::NoEnd(unended)),
+                None => {
+                    self.blocks.push((Block::labelled(label), number));
+                    (self.characters, self.is_padded) = (0, false);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn end(
+        &mut self,
+        before: &[u8],
+        after: &[u8],
+        (label, begun): (&[u8], usize),
+        number: usize,
+    ) -> Result<(), Flaw> {
+        self.open = None;
+        match before.trim_ascii() {
+            [] if !before.is_empty() => Err(Flaw::Indented(number)),
+            [_, ..] => Err(Flaw::LostLineBreaks(number)),
+            [] if split(after, DASHES).is_none_or(|(ended, _)| ended != label) => {
+                Err(Flaw::OtherEnd(begun, number))
+            }
+            [] if self.characters.is_multiple_of(4) => Ok(()),
+            [] => Err(Flaw::Incomplete(begun)),
+        }
+    }
+
+    fn body(&mut self, line: &[u8], number: usize) -> Result<(), Flaw> {
+        if line.starts_with(b"Proc-Type:") || line.starts_with(b"DEK-Info:") {
+            return Err(Flaw::Encrypted(self.open.map_or(number, |(_, line)| line)));
+        }
+        for byte in line.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+            match byte {
+                b'=' => self.is_padded = true,
+                b'+' | b'/' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' if !self.is_padded => {}
+                b'\\' => return Err(Flaw::LostLineBreaks(number)),
+                _ => return Err(Flaw::Base64(number)),
+            }
+            self.characters += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Lines, as LF, CR or both end them.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = memchr::memchr2(b'\n', b'\r', text) else { return rest.take() };
+        let (line, after) = text.split_at(end);
+        rest = after.strip_prefix(b"\r\n").or_else(|| after.get(1..));
+        Some(line)
+    })
+}
+
+/// What stands before the first of these, and what after.
+fn split<'t>(text: &'t [u8], mark: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
+    let at = memchr::memmem::find(text, mark)?;
+    Some((text.get(..at)?, text.get(at + mark.len()..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAA\nAAAAAAAAAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n";
+
+    fn flaw(text: impl AsRef<[u8]>) -> Flaw {
+        private_key(text.as_ref()).unwrap_err()
+    }
+
+    #[test]
+    fn a_key_is_read_in_every_form_that_has_one_reading() {
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for text in [
+            KEY.to_owned(),
+            KEY.replace('\n', "\r\n"),
+            KEY.replace('\n', "\r"),
+            KEY.trim_end().to_owned(),
+            format!("\u{feff}{KEY}"),
+            format!("{parameters}{KEY}"),
+            format!("{certificate}{KEY}"),
+            format!("Bag Attributes\n    localKeyID: 01\n{KEY}and so on\n"),
+        ] {
+            assert_eq!(private_key(text.as_bytes()).map(|key| key.secret_der().len()), Ok(51), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_damage_has_a_name_and_a_line() {
+        let changed = |from: &str, to: &str| flaw(KEY.replacen(from, to, 1));
+        assert_eq!(flaw(""), Flaw::Empty);
+        assert_eq!(flaw(" \n"), Flaw::Empty);
+        assert_eq!(flaw(KEY.replace('\n', "\\n")), Flaw::LostLineBreaks(1));
+        assert_eq!(flaw(KEY.replace('\n', " ")), Flaw::LostLineBreaks(1));
+        assert_eq!(flaw(KEY.replace('\n', "")), Flaw::LostLineBreaks(1));
+        assert_eq!(changed("AAAA\nAAAA", "AAAA\\nAAAA"), Flaw::LostLineBreaks(2));
+        assert_eq!(changed("AAAA\n-----END", "AAAA-----END"), Flaw::LostLineBreaks(3));
+        assert_eq!(flaw(format!("\"{}\"", KEY.replace('\n', "\\n"))), Flaw::LostLineBreaks(1));
+        assert_eq!(flaw(format!("\"{KEY}\"")), Flaw::Quoted(1));
+        assert_eq!(flaw(KEY.replace("-----BEGIN", "  -----BEGIN")), Flaw::Indented(1));
+        assert_eq!(changed("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY----"), Flaw::BadBegin(1));
+        assert_eq!(changed("-----BEGIN PRIVATE KEY-----\n", ""), Flaw::NoBeginOf(3));
+        assert_eq!(changed("-----END PRIVATE KEY-----\n", ""), Flaw::NoEnd(1));
+        assert_eq!(changed("END PRIVATE", "END RSA PRIVATE"), Flaw::OtherEnd(1, 4));
+        assert_eq!(changed("BQYDK", "BQ*DK"), Flaw::Base64(2));
+        assert_eq!(changed("BQYDK", "BQ\u{e4}DK"), Flaw::Base64(2));
+        assert_eq!(changed("BQYDK", "BQ"), Flaw::Incomplete(1));
+        assert_eq!(flaw(format!("{KEY}{KEY}")), Flaw::SeveralKeys(2));
+        let headers = "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMC4C";
+        assert_eq!(changed("KEY-----\nMC4C", headers), Flaw::Encrypted(1));
+        assert_eq!(flaw("MC4CAQAwBQYDK2VwBCIEIAAA\n"), Flaw::NoBegin);
+        assert_eq!(flaw("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t"), Flaw::Base64OfPem);
+        let joined = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+        assert_eq!(flaw(format!("{joined}{KEY}")), Flaw::JoinedLines(3));
+    }
+
+    #[test]
+    fn files_of_another_kind_are_named() {
+        let instead = |label: &str| {
+            let text = KEY.replace("PRIVATE KEY", label);
+            let Flaw::Instead { wanted: Block::PrivateKey, found, line: 1 } = flaw(text) else { return None };
+            Some(found)
+        };
+        for (label, block) in [
+            ("CERTIFICATE", Block::Certificate),
+            ("PUBLIC KEY", Block::PublicKey),
+            ("ENCRYPTED PRIVATE KEY", Block::EncryptedKey),
+            ("OPENSSH PRIVATE KEY", Block::OpenSshKey),
+            ("DSA PRIVATE KEY", Block::OtherKey),
+            ("CERTIFICATE REQUEST", Block::Request),
+            ("EC PARAMETERS", Block::Parameters),
+            ("SECRET PLAN", Block::Unknown),
+        ] {
+            assert_eq!(instead(label), Some(block), "{label}");
+        }
+        let utf_16: Vec<u8> = KEY.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(flaw(&utf_16), Flaw::Utf16);
+        assert_eq!(flaw([&[0xff, 0xfe], utf_16.as_slice()].concat()), Flaw::Utf16);
+        assert_eq!(flaw([0x30, 0x82, 1, 2, 2, 1, 3, 0x30, 0x80]), Flaw::Pkcs12);
+        assert_eq!(flaw([0x30, 0x2e, 2, 1, 0, 0x80]), Flaw::Der);
+        assert_eq!(flaw("a\0b"), Flaw::Binary);
+        let certificate = certificates(KEY.as_bytes()).unwrap_err();
+        assert!(matches!(certificate, Flaw::Instead { found: Block::PrivateKey, .. }), "{certificate:?}");
+    }
+}

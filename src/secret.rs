@@ -1,0 +1,174 @@
+//! What a file holds that nobody but its owner may read: a private key, a token. The bytes go into a key or a digest and nowhere
+//! else; nothing prints them.
+
+use std::fmt;
+
+use rustls::pki_types::PrivateKeyDer;
+
+use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::pem::{self, Flaw};
+use crate::token::Token;
+
+/// The bytes of a secret file.
+#[derive(Clone, Hash)]
+pub struct Secret(Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Secret {
+    /// Whether the file has nothing in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The private key of a PEM file.
+    ///
+    /// # Errors
+    /// What is wrong with the file, by line and kind.
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, Flaw> {
+        pem::private_key(&self.0)
+    }
+
+    /// The token of a file.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn token(&self) -> Result<Token, &'static str> {
+        Token::read(&self.0)
+    }
+}
+
+/// A shorter word may be a typing mistake, and is no secret that is worth anything.
+const SHORTEST_TOKEN: usize = 16;
+/// Lines of base64 are usually 64 characters long, and the last one of a key may be shorter.
+const SHORTEST_LINE: usize = 40;
+/// The first word of a YAML document is a key with its colon; nothing in base64 has one.
+const SHORTEST_WORD: usize = 24;
+
+/// Whether a text has a private key in it.
+#[must_use]
+pub fn has_key(text: &str) -> bool {
+    let has_key = text.contains("PRIVATE KEY") && (text.contains("BEGIN") || text.contains("END"));
+    has_key || without_nuls(text).is_some_and(|text| text.contains("PRIVATE KEY"))
+}
+
+/// Refuses to read a document with a private key in it: the messages about a document quote its lines.
+///
+/// # Errors
+/// A diagnostic that quotes nothing.
+pub fn assert_no_key(source: &Source) -> Result<(), Diagnostic> {
+    if !has_key(source.text()) {
+        return Ok(());
+    }
+    Err(refused(
+        source.name(),
+        "has a private key in it",
+        "write keys to files of their own, and name these files",
+    ))
+}
+
+/// Refuses a file that is to be a policy or a configuration and is a key or a token, whole or damaged.
+///
+/// # Errors
+/// A diagnostic that quotes nothing.
+pub fn assert_document(source: &Source) -> Result<(), Diagnostic> {
+    if lines_of_base64(source.text()) > 1 { Err(no_yaml(source)) } else { assert_manifests(source) }
+}
+
+/// Refuses the same where lines of base64 are usual: manifests have Secrets in them.
+///
+/// # Errors
+/// A diagnostic that quotes nothing.
+pub fn assert_manifests(source: &Source) -> Result<(), Diagnostic> {
+    let cleaned = without_nuls(source.text());
+    let text = cleaned.as_deref().unwrap_or(source.text()).trim_start_matches('\u{feff}').trim();
+    let is_secret = is_token(text) || starts_with_base64(text) || text.starts_with("-----BEGIN");
+    if is_secret { Err(no_yaml(source)) } else { Ok(()) }
+}
+
+fn no_yaml(source: &Source) -> Diagnostic {
+    refused(source.name(), "looks like a key, a certificate or a token, and no YAML", "check the path")
+}
+
+fn refused(name: &str, what: &str, help: &str) -> Diagnostic {
+    let message = format!("`{name}` {what}; nothing of it is shown");
+    Diagnostic::error("secret", message).at(Place::new(&Source::new(name, ""), Span::default())).help(help)
+}
+
+/// UTF-16 that is read as UTF-8 has a NUL beside every letter.
+fn without_nuls(text: &str) -> Option<String> {
+    text.contains('\0').then(|| text.replace('\0', ""))
+}
+
+fn is_token(text: &str) -> bool {
+    text.len() >= SHORTEST_TOKEN && !text.starts_with(['{', '[', '#']) && !text.contains(char::is_whitespace)
+}
+
+fn starts_with_base64(text: &str) -> bool {
+    let word = text.split_whitespace().next().unwrap_or_default();
+    word.len() >= SHORTEST_WORD && is_base64(word)
+}
+
+fn lines_of_base64(text: &str) -> usize {
+    text.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE && is_base64(line)).take(2).count()
+}
+
+fn is_base64(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\\'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_documents_and_keys_are_not() {
+        for text in [
+            "",
+            "version: 1\n",
+            "{version:1}",
+            "[",
+            "{listen:127.0.0.1:8443,policies:policies}",
+            "# aVeryLongFirstWordOfACommentInAFile\nversion: 1\n",
+            "- a\n- list\n",
+            "a: >\n  aLongLineOfOneWordOfMoreThanFortyCharactersHere\n",
+            "listen: nowhere\n",
+        ] {
+            assert!(assert_document(&Source::new("f", text)).is_ok(), "{text}");
+        }
+        let line = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAAAAAAAAAAAAAAA";
+        for text in [
+            format!("-----BEGIN X-----\n{line}\n"),
+            format!("{line}\n{line}\n"),
+            format!("\n\n{line}"),
+            format!("{line}: {line}").replace(": ", " "),
+            format!("M*I\n{line}\n{line}\nAAA=\n"),
+            format!("{line}\0"),
+            "0123456789abcdef\n".to_owned(),
+            "top:secret:0123456789\n".to_owned(),
+        ] {
+            let refused = assert_document(&Source::new("f", text.as_str())).unwrap_err();
+            assert!(!format!("{refused:?}{refused}").contains("MIGH"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_document_with_a_key_in_it_is_refused_and_not_quoted() {
+        let key = "tls:\n  key: |\n    -----BEGIN EC PRIVATE KEY-----\n    MHcCAQEE\n";
+        let refused = assert_no_key(&Source::new("sidegate.yaml", key)).unwrap_err();
+        assert!(refused.human(false).contains("sidegate.yaml") && !refused.to_string().contains("MHcC"));
+        assert!(assert_no_key(&Source::new("p", "# PRIVATE KEY holders\nversion: 1\n")).is_ok());
+        assert_eq!(format!("{:?}", Secret::from(key.as_bytes().to_vec())), "Secret");
+    }
+}
