@@ -142,12 +142,12 @@ impl Peer {
     #[must_use]
     pub fn judged(
         address: SocketAddr,
-        chain: &[CertificateDer<'static>],
+        chain: Vec<CertificateDer<'static>>,
         verdicts: &Verdicts,
         live: &Live,
         now: Timestamp,
     ) -> Self {
-        let standing = match verdicts.judge(chain, live, now) {
+        let standing = match verdicts.judge(&chain, live, now) {
             Ok(client) => Standing::Known(client),
             Err(stranger) => Standing::Unknown(stranger.because, stranger.name),
         };

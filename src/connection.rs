@@ -237,7 +237,7 @@ async fn secure(
     let resumed = secured.resumed;
     let handshake = began.map(|began| Handshaken { began, ended: Instant::now(), resumed });
     let live = worker.live.load_full();
-    let peer = Peer::judged(address, &secured.chain, &worker.verdicts, &live, Timestamp::now());
+    let peer = Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now());
     place.is_judged(peer.is_known());
     let connection = Arc::new(Connection {
         peer,

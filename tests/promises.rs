@@ -56,6 +56,7 @@ mod policy_budget;
 mod policy_diagnostics;
 mod policy_reference;
 mod policy_tools;
+mod presented_chains;
 mod proof_of_possession;
 mod queue;
 mod real_backends;

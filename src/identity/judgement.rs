@@ -322,6 +322,9 @@ struct Judgement<'j> {
     now: Timestamp,
 }
 
+/// A further look at a path that webpki finds good.
+type LookAtPath<'l> = dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error> + 'l;
+
 /// A path that holds.
 struct Verified {
     /// The last instant at which it does.
@@ -375,7 +378,7 @@ impl Judgement<'_> {
         algorithms: Algorithms<'_>,
         anchors: &[TrustAnchor<'_>],
         between: &[CertificateDer<'_>],
-        look_at: Option<&dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error>>,
+        look_at: Option<&LookAtPath<'_>>,
     ) -> Result<(), Flaw> {
         let usage = match self.trust.usage {
             Usage::ClientAuthIfAny => KeyUsage::client_auth(),

@@ -27,6 +27,7 @@ mod leak;
 mod machine;
 mod memory;
 mod report;
+mod strangers;
 #[expect(dead_code, unused_imports, reason = "the promises use more of it")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -40,8 +41,9 @@ use report::Report;
 /// A scenario: its name, what it is about, and how it is run.
 type Scenario = (&'static str, &'static str, fn(&mut Report, Duration));
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     ("flood", "strangers by the thousand, while those who are known go on", flood::run),
+    ("strangers-chains", "strangers who present chains of every size", strangers::run),
     ("frames", "frames of HTTP/2 by the million", frames::run),
     ("full", "all slots are taken", full::run),
     ("faults", "a backend in every kind of trouble", faults::run),
@@ -94,7 +96,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     println!("cargo test --test load -- [all | SCENARIO…] [--seconds N]\n");
     for (name, about, _) in SCENARIOS {
-        println!("  {name:<10} {about}");
+        println!("  {name:<16} {about}");
     }
     ExitCode::from(2)
 }

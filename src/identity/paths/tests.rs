@@ -5,7 +5,9 @@ use super::*;
 use crate::demo::pki::{Authority, Leaf, authority, pem};
 use crate::identity::{Trust, TrustSources, Usage};
 
-const PLENTY: Budget = Budget::of(1_000, 1_000_000_000);
+fn plenty() -> Budget {
+    Budget::of(1_000, 1_000_000_000)
+}
 
 fn trust(authorities: &[&Authority]) -> Trust {
     let pem: String = authorities.iter().map(|it| pem("CERTIFICATE", it.certificate())).collect();
@@ -60,7 +62,7 @@ fn without_a_way_by_name_nothing_is_tried() {
     let chain = unknown.intermediate("a").unwrap().issue(&Leaf::client("Shop", "client")).unwrap().chain;
     let whole = [chain.as_slice(), &[unknown.certificate().clone(), known.certificate().clone()]].concat();
     for chain in [&chain[..1], &chain, &whole] {
-        assert_eq!(shown(chain, &trust(&[&known]), &PLENTY), (vec![], Flaw::UnknownIssuer));
+        assert_eq!(shown(chain, &trust(&[&known]), &plenty()), (vec![], Flaw::UnknownIssuer));
     }
 }
 
@@ -80,7 +82,7 @@ fn both_ways_of_a_cross_signed_pair_are_tried_in_the_order_of_the_chain() {
     let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
     let issuer = rcgen::Issuer::new(params.clone(), shared);
     let chain = [leaf_of(&issuer, true), first, second];
-    assert_eq!(shown(&chain, &trust(&[&old, &new]), &PLENTY).0, [[0, 1], [0, 2]]);
+    assert_eq!(shown(&chain, &trust(&[&old, &new]), &plenty()).0, [[0, 1], [0, 2]]);
     assert_eq!(shown(&chain, &trust(&[&new]), &Budget::of(0, 0)).0, [[0, 2]]);
 }
 
@@ -108,17 +110,15 @@ fn ways_that_go_round_come_to_an_end() {
     let keys: Vec<_> = (0..3).map(|_| key()).collect();
     let issuer = |n: usize| rcgen::Issuer::new(named(&format!("{n}"), true), &keys[n]);
     let mut chain = Vec::new();
-    for below in 0..3 {
-        for above in 0..3 {
-            let params = named(&format!("{below}"), true);
-            chain.push(params.signed_by(&keys[below], &issuer(above)).unwrap().into());
-        }
+    for (below, key) in keys.iter().enumerate() {
+        let params = named(&format!("{below}"), true);
+        chain.extend([0, 1, 2].map(|above| params.signed_by(key, &issuer(above)).unwrap().into()));
     }
     chain.push(named("0", true).signed_by(&keys[0], root.issuer()).unwrap().into());
     let mut params = named("leaf", true);
     params.is_ca = rcgen::IsCa::NoCa;
     chain.insert(0, params.signed_by(&key(), &issuer(2)).unwrap().into());
-    let (shown, flaw) = shown(&chain, &trust(&[&root]), &PLENTY);
+    let (shown, flaw) = shown(&chain, &trust(&[&root]), &plenty());
     // From 2 to 0, directly or by way of 1.
     assert_eq!((shown.len(), flaw), (2, Flaw::NameNotAllowed), "{shown:?}");
 }
@@ -131,9 +131,9 @@ fn a_way_that_is_longer_than_webpki_takes_is_too_complex() {
         issuer = issuer.intermediate(&number.to_string()).unwrap();
     }
     let client = Leaf::client("Shop", "client");
-    assert_eq!(shown(&issuer.issue(&client).unwrap().chain, &trust(&[&root]), &PLENTY).0.len(), 1);
+    assert_eq!(shown(&issuer.issue(&client).unwrap().chain, &trust(&[&root]), &plenty()).0.len(), 1);
     let chain = issuer.intermediate("7").unwrap().issue(&client).unwrap().chain;
-    assert_eq!(shown(&chain, &trust(&[&root]), &PLENTY), (vec![], Flaw::TooComplex));
+    assert_eq!(shown(&chain, &trust(&[&root]), &plenty()), (vec![], Flaw::TooComplex));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_budget_that_is_spent_ends_the_search_in_steps_and_in_work() {
         let (shown, flaw) = shown(&chain, &trust, &budget);
         assert_eq!((shown.len(), flaw), (candidates, Flaw::TooComplex), "{budget:?}");
     }
-    assert_eq!(shown(&chain, &trust, &PLENTY).1, Flaw::NameNotAllowed);
+    assert_eq!(shown(&chain, &trust, &plenty()).1, Flaw::NameNotAllowed);
 }
 
 #[test]
