@@ -29,14 +29,14 @@ use tokio::time::Instant;
 use crate::refusal::{BackendFault, Reason};
 
 use audit::cut;
-pub use audit::{Audit, Destination, Keeping, Record, Told, Took};
+pub use audit::{Audit, Destination, Keeping, Record, Told, Took, shortened};
 pub use history::{History, Sample, Times, Totals};
 pub use ids::{RequestId, RequestIds};
 pub use latency::{Distribution, Histogram};
 pub use lines::Dropped;
 pub use log::{Format, Log};
 pub use metrics::exposition;
-pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_name};
+pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_method, kept_name};
 pub use share::Share;
 #[cfg(feature = "otel")]
 pub use traces::{Batch, Outbox};

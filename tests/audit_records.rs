@@ -227,6 +227,10 @@ fn a_record_is_one_line_of_bounded_length_whatever_a_client_says() {
     assert_eq!(records.len(), 1);
     let length = |field: &str| records[0][field].as_str().unwrap().len();
     assert_eq!((length("path"), length("query")), (1024, 1024));
+    for (field, start) in [("path", "/ppp"), ("query", "qqq")] {
+        let text = records[0][field].as_str().unwrap();
+        assert!(text.starts_with(start) && text.ends_with('…'), "a mark says that `{field}` is cut: {text}");
+    }
     assert_eq!(records[0]["identity"]["common_name"], json!([name]));
     assert_eq!(mistakes(&schema(), &records[0]), Vec::<String>::new());
 }

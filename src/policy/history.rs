@@ -68,7 +68,8 @@ pub(crate) fn event(line: &str) -> Option<Event> {
     let source = record.source.and_then(|source| {
         source.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| source.parse()).ok()
     });
-    // It was judged when it was asked, by the rules that held then.
+    // It was judged when it was asked, by the rules that held then. A path that the record holds only the start of is no target,
+    // because of the mark at its end.
     let target = Target::of_text(&format!("{} {}", record.method, record.path), Rules::LENIENT).ok()?;
     Some(Event {
         time: record.time,
@@ -205,6 +206,7 @@ mod tests {
         assert!(event("listening on 0.0.0.0:8443").is_none());
         assert!(event("{}").is_none());
         assert!(event(&line("CN=a", ("GET", "/x"), "unauthenticated")).is_none());
+        assert!(event(&line("CN=a", ("GET", "/cut…"), "denied")).is_none(), "nobody knows what was asked");
         let read = event(&line("CN=a\\,b,O=Shop", ("GET", "/x"), "unavailable")).unwrap();
         assert!(read.allowed);
         assert_eq!(

@@ -19,7 +19,8 @@ use crate::policy::{Denied, Difference, Verdict, rule_of};
 use crate::refusal::{Reader, Reason, Refusal};
 use crate::target::Target;
 use crate::telemetry::{
-    self, Begun, Decision, Differed, Refused, RequestId, Took, Trace, kept_chain, kept_name,
+    self, Begun, Decision, Differed, Refused, RequestId, Took, Trace, kept_chain, kept_method, kept_name,
+    shortened,
 };
 use crate::trace_context::TraceContext;
 
@@ -73,9 +74,9 @@ impl Recording {
                 time,
                 started,
                 request_id,
-                method: method.clone(),
-                path: uri.path().to_owned(),
-                query: uri.query().filter(|_| audit.tells_queries()).map(str::to_owned),
+                method: kept_method(method).unwrap_or_else(unknown_method),
+                path: shortened(uri.path()),
+                query: uri.query().filter(|_| audit.tells_queries()).map(shortened),
                 client: None,
                 rule: None,
                 difference: None,
@@ -99,9 +100,7 @@ impl Recording {
 
     /// Starts with what never became a request.
     pub fn unparsed(connection: &Arc<Connection>) -> Self {
-        // As in the logs of other servers: `-` for what is not known. It is a method that nobody can send.
-        let method = Method::from_bytes(b"-").unwrap_or_default();
-        let mut recording = Self::of(connection, Reader::Whole, &method, &Uri::default());
+        let mut recording = Self::of(connection, Reader::Whole, &unknown_method(), &Uri::default());
         if let Some(record) = &mut recording.record {
             "-".clone_into(&mut record.path);
         }
@@ -266,4 +265,9 @@ impl Recording {
             busy: self.busy,
         }
     }
+}
+
+/// `-`, as in the logs of other servers, for a method that is not known or too long to be kept.
+fn unknown_method() -> Method {
+    Method::from_bytes(b"-").unwrap_or_default()
 }

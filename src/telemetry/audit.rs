@@ -19,7 +19,7 @@ use super::{Decision, RequestId, Share};
 use crate::identity::{Attribute, Identity};
 use crate::policy::{Change, Difference, Rule};
 
-/// Longer paths and names are cut: a line is for reading, and a client must not choose its length.
+/// Longer paths, queries and names are cut: a line is for reading, and a client must not choose its length.
 const LONGEST: usize = 1024;
 
 /// Where audit records go (`log.audit`).
@@ -315,7 +315,39 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// A path or a query as records keep it from the moment the request comes: a long one is not held in memory while its answer
+/// waits for a reader. [`CUT`] marks where the rest is left out.
+pub fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let start = text.get(..text.floor_char_boundary(LONGEST - CUT.len())).unwrap_or_default();
+    [start, CUT].concat()
+}
+
+/// The end of a path or a query that was cut. No request can have it there: a URI is ASCII.
+const CUT: &str = "…";
+
 /// The start of a text that is longer than what one line should hold.
 pub(super) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_is_cut_with_a_mark_and_within_the_bound() {
+        for (text, kept) in [
+            ("/short".to_owned(), "/short".to_owned()),
+            ("a".repeat(LONGEST), "a".repeat(LONGEST)),
+            ("a".repeat(LONGEST + 1), "a".repeat(LONGEST - 3) + "…"),
+            ("é".repeat(LONGEST), "é".repeat(LONGEST / 2 - 2) + "…"),
+        ] {
+            let cut = shortened(&text);
+            assert_eq!(cut, kept);
+            assert!(cut.len() <= LONGEST && cut.capacity() <= LONGEST);
+        }
+    }
 }

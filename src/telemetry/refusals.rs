@@ -81,9 +81,9 @@ impl Asked {
         let is_cut = path.len() < uri.path().len()
             || query.is_none() && uri.query().is_some()
             || size > LONGEST_QUERY
-            || method.as_str().len() > LONGEST_NAME;
+            || kept_method(method).is_none();
         Self {
-            method: Some(method.clone()).filter(|method| method.as_str().len() <= LONGEST_NAME),
+            method: kept_method(method),
             path: path.into(),
             query: query.map(Box::from),
             headers: if size > LONGEST_QUERY { HeaderMap::new() } else { headers },
@@ -92,6 +92,12 @@ impl Asked {
             is_cut,
         }
     }
+}
+
+/// A method, if it is short enough to be kept.
+#[must_use]
+pub fn kept_method(method: &Method) -> Option<Method> {
+    (method.as_str().len() <= LONGEST_NAME).then(|| method.clone())
 }
 
 /// A name as it is kept.
