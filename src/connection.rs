@@ -1,5 +1,6 @@
 //! The life of one connection: TLS, then HTTP until one side ends it, a time limit does, or somebody pulls its leash.
 
+mod deadline;
 mod drive;
 mod early;
 mod exchanges;
@@ -8,6 +9,7 @@ mod outbox;
 mod pulse;
 mod rest;
 mod view;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,17 +39,20 @@ use crate::telemetry::{Asked as Kept, Decision, Handshake, Handshaken, Record, R
 use crate::unread;
 use crate::worker::{Accepted, Worker};
 
+use deadline::Situation;
 use drive::{Drive, End, Http2, Switched};
 use early::Early;
 use exchanges::Exchanges;
 use outbox::Outbox;
-use pulse::{Felt, Felted, Pulse};
+use pulse::{Felted, Pulse};
 use rest::Resting;
+use waiting::Waiting;
 
 pub use exchanges::Asked;
 pub use outbox::Spare;
 pub use pulse::Busy;
 pub use view::View;
+pub use waiting::{Part, Unread};
 
 /// How long a connection may do nothing (`limits`).
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +131,7 @@ pub struct Connection {
     pulse: Pulse,
     early: Early,
     exchanges: Exchanges,
+    waiting: Waiting,
     /// Whether a request was answered before its body was read.
     unread: AtomicBool,
     /// What it becomes once the answer that agrees to it is out.
@@ -192,21 +198,14 @@ impl Connection {
         }
     }
 
-    /// When it has done nothing for too long, and whether it may still say goodbye; `None` while it is busy.
-    fn deadline(&self) -> Option<tokio::time::Instant> {
-        let patience = self.worker.live.load().patience;
-        let limit = match self.pulse.felt() {
-            Felt::Busy => {
-                // Who is busy may take its time; who takes nothing of what is there may not.
-                let stuck = [self.pulse.blocked_since(), self.exchanges.offered_since()];
-                return stuck.into_iter().flatten().min().map(|since| since + patience.write);
-            }
-            Felt::ReadingHead(since) => return Some(since + patience.request),
-            Felt::Fresh(since) => return Some(since + patience.request),
-            Felt::Idle(since) if self.holding.has_slot() => since + patience.idle,
-            Felt::Idle(since) => since + patience.lobby_idle,
-        };
-        Some(limit)
+    /// What decides when it has done nothing for too long.
+    fn situation(&self) -> Situation {
+        let unread = [self.pulse.blocked_since(), self.waiting.oldest()];
+        Situation {
+            doing: self.pulse.felt(),
+            unread_since: unread.into_iter().flatten().min(),
+            has_slot: self.holding.has_slot(),
+        }
     }
 }
 
@@ -248,6 +247,7 @@ async fn secure(
         pulse: Pulse::start(),
         early: Early::default(),
         exchanges: Exchanges::default(),
+        waiting: Waiting::default(),
         unread: AtomicBool::new(false),
         switch: Mutex::default(),
         handshake: Mutex::new(handshake),
@@ -342,7 +342,7 @@ async fn swallow(socket: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-type Http1 = http1::Connection<TokioIo<Felted<Stream>>, Service>;
+type Http1 = http1::Connection<TokioIo<Felted>, Service>;
 
 async fn serve_http1(connection: Arc<Connection>, stream: Stream) {
     let mut io = Felted::new(stream, Arc::clone(&connection));
@@ -370,7 +370,7 @@ async fn serve_http1(connection: Arc<Connection>, stream: Stream) {
 }
 
 /// hyper's part of it, until it rests or ends.
-fn http1(connection: &Arc<Connection>, io: Felted<Stream>) -> Http1 {
+fn http1(connection: &Arc<Connection>, io: Felted) -> Http1 {
     let limits = connection.worker.live.load().limits;
     let mut http = http1::Builder::new();
     // Between requests a connection may be silent for longer than within one; the pulse tells the two apart.
@@ -385,19 +385,16 @@ fn http1(connection: &Arc<Connection>, io: Felted<Stream>) -> Http1 {
 }
 
 /// What remains to be done once hyper is done.
-async fn end_http1(
-    connection: Arc<Connection>,
-    end: End,
-    parts: http1::Parts<TokioIo<Felted<Stream>>, Service>,
-) {
-    let (mut stream, unparsed) = parts.io.into_inner().into_parts();
+async fn end_http1(connection: Arc<Connection>, end: End, parts: http1::Parts<TokioIo<Felted>, Service>) {
+    let pulse::Parts { mut stream, unparsed, beyond } = parts.io.into_inner().into_parts();
     if let (End::Served, Some(switch)) = (end, connection.take_switch()) {
         drop(parts.service);
-        return carry(connection, stream, parts.read_buf, switch).await;
+        let said = [parts.read_buf, beyond].concat().into();
+        return carry(connection, stream, said, switch).await;
     }
     // Of an upload, of what is no HTTP, or of requests sent along with one that ended the connection.
-    let unread =
-        connection.unread.load(Ordering::Relaxed) || unparsed.is_some() || !parts.read_buf.is_empty();
+    let is_all_read = parts.read_buf.is_empty() && beyond.is_empty();
+    let unread = connection.unread.load(Ordering::Relaxed) || unparsed.is_some() || !is_all_read;
     if let Some(status) = unparsed {
         let frame = gate::answer_unparsed(&connection, status, &parts.read_buf);
         let _ = timeout(unread::TIME, stream.write_all(&frame)).await;

@@ -257,11 +257,30 @@ enum FirstByte {
 pub struct Sniffed {
     socket: TcpStream,
     first: FirstByte,
+    written: Written,
+}
+
+/// What the socket has done with the bytes that were written to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes that the socket has taken since the start, wrapping.
+    pub taken: u64,
+    /// State after the last write: the socket had no room for all of it, because the peer does not read.
+    pub is_full: bool,
+}
+
+impl Written {
+    fn note(&mut self, write: &Poll<io::Result<usize>>) {
+        self.is_full = write.is_pending();
+        if let Poll::Ready(Ok(taken)) = write {
+            self.taken = self.taken.wrapping_add(*taken as u64);
+        }
+    }
 }
 
 impl Sniffed {
     fn new(socket: TcpStream) -> Self {
-        Self { socket, first: FirstByte::Unseen }
+        Self { socket, first: FirstByte::Unseen, written: Written::default() }
     }
 
     fn look_at(&mut self, read: &[u8]) -> io::Result<()> {
@@ -294,7 +313,9 @@ impl AsyncRead for Sniffed {
 
 impl AsyncWrite for Sniffed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let write = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.written.note(&write);
+        write
     }
 
     fn poll_write_vectored(
@@ -303,10 +324,12 @@ impl AsyncWrite for Sniffed {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // Of one buffer a plain write costs the kernel less.
-        match bufs {
+        let write = match bufs {
             [one] => Pin::new(&mut self.socket).poll_write(cx, one),
             bufs => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.written.note(&write);
+        write
     }
 
     fn is_write_vectored(&self) -> bool {

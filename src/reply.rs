@@ -5,12 +5,13 @@ mod recording;
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
+use crate::connection::Part;
 use crate::forward::{Answer, BrokenOff};
 
 pub use ending::Ending;
@@ -57,30 +58,47 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+impl Reply {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let is_withdrawn = self.ending.as_ref().is_some_and(|ending| ending.busy.is_withdrawn());
+        match &mut self.body {
+            Source::Forwarded(_) if is_withdrawn => Poll::Ready(Some(Err(Broken::Withdrawn))),
+            Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx).map_err(Broken::Backend),
+            Source::Refused(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    /// Ready while the connection may hold more of what its client does not read. Refusals are small, and are counted instead.
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        match (&self.body, &self.ending) {
+            (Source::Forwarded(_), Some(ending)) if !ending.busy.is_withdrawn() => ending.busy.poll_room(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The next part, which from here on waits for its reader.
+    fn hand_over(&mut self, bytes: Bytes) -> Part {
+        match &mut self.ending {
+            Some(ending) => {
+                ending.moved(bytes.len() as u64);
+                ending.busy.hand_over(bytes)
+            }
+            None => Part::free(bytes),
+        }
+    }
+}
+
 impl Body for Reply {
-    type Data = Bytes;
+    type Data = Part;
     type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let is_withdrawn = self.ending.as_ref().is_some_and(|ending| ending.busy.is_withdrawn());
-        let frame = match &mut self.body {
-            Source::Forwarded(_) if is_withdrawn => return Poll::Ready(Some(Err(Broken::Withdrawn))),
-            Source::Forwarded(answer) => Pin::new(answer).poll_frame(cx).map_err(Broken::Backend),
-            Source::Refused(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-        };
-        let ends = self.is_end_stream();
-        if let Some(ending) = &mut self.ending {
-            ending.busy.offers(!ends && matches!(frame, Poll::Ready(Some(Ok(_)))));
-            if let Poll::Ready(Some(Ok(frame))) = &frame
-                && let Some(data) = frame.data_ref()
-            {
-                ending.moved(data.len() as u64);
-            }
-        }
-        frame
+    ) -> Poll<Option<Result<Frame<Part>, Broken>>> {
+        ready!(self.poll_room(cx));
+        let frame = ready!(self.poll_source(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.hand_over(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {

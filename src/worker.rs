@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::admission::{Admission, Place};
 use crate::client::Verdicts;
-use crate::connection::{self, Connection, Spare};
+use crate::connection::{self, Connection, Spare, Unread};
 use crate::forward::{self, Backend};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
@@ -68,6 +68,8 @@ pub struct Worker {
     pub tracer: Option<Tracer>,
     /// What frames of HTTP/2 are gathered in.
     pub spare: Arc<Spare>,
+    /// What answers hold that wait for their readers.
+    pub unread: Unread,
     /// The last refusals.
     pub refusals: Refusals,
     /// Names for requests.
@@ -173,6 +175,7 @@ impl Worker {
             audit: shared.audit,
             tracer: shared.tracer,
             spare: Arc::default(),
+            unread: Unread::default(),
             refusals: Refusals::default(),
             ids: RequestIds::new(),
             open: AtomicUsize::new(0),

@@ -77,6 +77,7 @@ mod strangers;
 mod support;
 mod traces;
 mod trials;
+mod unread_answers;
 mod upgrades;
 mod watching;
 

@@ -243,3 +243,84 @@ fn one_that_goes_on_ends_with_the_drain_timeout() {
     assert!(connection.is_closed());
     assert_eq!(proxy.process.exit().code(), Some(0));
 }
+
+/// A request for another protocol, which is not switched to, is followed by requests as any other is: lines end in CRLF.
+#[test]
+fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() {
+    let backend = Backend::ok();
+    let proxy = setup(&backend).start();
+    let with = |start: &str, fields: &str| format!("{start} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let chunked = "Upgrade: foo\r\nTransfer-Encoding: chunked\r\n";
+    let first = [
+        ("another protocol", with("GET /events", "Connection: Upgrade\r\nUpgrade: foo\r\n"), 200),
+        ("without Connection", with("GET /events", "Upgrade: foo\r\n"), 200),
+        (
+            "HTTP/2",
+            with(
+                "GET /events",
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n",
+            ),
+            200,
+        ),
+        ("a route without it", with("GET /events", upgrade), 200),
+        ("a backend that declines", ASK.to_owned(), 200),
+        ("a denied route", with("GET /denied", upgrade), 403),
+        ("an ambiguous path", with("GET /a//b", upgrade), 400),
+        ("HEAD", with("HEAD /events", "Upgrade: foo\r\n"), 200),
+        ("an empty body", with("GET /events", "Upgrade: foo\r\nContent-Length: 0\r\n"), 200),
+        ("a body", with("GET /events", "Upgrade: foo\r\nContent-Length: 3\r\n") + "\na\n", 200),
+        ("chunks", with("GET /events", chunked) + "3\r\n\na\n\r\n0\r\n\r\n", 200),
+        ("trailers", with("GET /events", chunked) + "0\r\nX-A: b\r\n\r\n", 200),
+        ("CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n".to_owned(), 403),
+        ("OPTIONS, denied", with("OPTIONS /events", "Upgrade: TLS/1.0\r\n"), 403),
+    ];
+    for (what, first, status) in first {
+        let method = first.split(' ').next().unwrap().to_owned();
+        for second in [
+            "GET /events HTTP/1.1\nHost: localhost\n\n",
+            "GET /events HTTP/1.1\r\nHost: localhost\r\nX-A: b\n\r\n",
+        ] {
+            for pipelined in [false, true] {
+                backend.forget();
+                let mut connection = proxy.producer().connect(proxy.address).unwrap();
+                connection.send(if pipelined { format!("{first}{second}") } else { first.clone() }).unwrap();
+                assert_eq!(connection.answer_to(&method).unwrap().status, status, "{what}");
+                if !pipelined {
+                    connection.send(second).unwrap();
+                }
+                let answer = connection.answer_to("GET").unwrap();
+                assert_eq!(answer.verdict(), "400 ambiguous_request", "{what}, pipelined: {pipelined}");
+                assert!(connection.is_closed(), "{what}");
+                let expected = usize::from(status == 200);
+                assert_eq!(backend.received().len(), expected, "{what}: the backend got the second one");
+            }
+        }
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let good = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        connection.send(format!("{first}{good}{first}{good}")).unwrap();
+        for (method, status) in [(method.as_str(), status), ("GET", 200)].repeat(2) {
+            assert_eq!(connection.answer_to(method).unwrap().status, status, "{what}");
+        }
+    }
+}
+
+/// What a client says of the new protocol before it knows the answer is kept for it, whatever bytes it is made of.
+#[test]
+fn what_is_said_ahead_of_the_agreement_arrives_as_it_is() {
+    let backend = Backend::scripted(echo);
+    let proxy = setup(&backend).start();
+    let ahead = "a\nb\n\n\0".repeat(5000);
+    for parts in [1, 2] {
+        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        if parts == 1 {
+            connection.send(format!("{ASK}{ahead}")).unwrap();
+        } else {
+            connection.send(ASK).unwrap();
+            connection.send(&ahead).unwrap();
+        }
+        connection.until(b"\r\n\r\n").unwrap();
+        let echoed = connection.exactly(ahead.len());
+        assert_eq!(echoed.unwrap_or_else(|error| panic!("in {parts} parts: {error}")), ahead.as_bytes());
+    }
+}

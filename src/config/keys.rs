@@ -228,7 +228,7 @@ pub const KEYS: &[Key] = &[
         "limits.http.write_timeout",
         "DURATION",
         "60s",
-        "How long a client may take nothing of an answer; then its connection is cut",
+        "How long a client may take nothing of an answer, whoever made it; then its connection is cut",
     ),
     key("limits.http.max_target_bytes", "BYTES", "16384", "Bytes of a request's path and query; more is 400"),
     key(

@@ -1,6 +1,6 @@
 //! Driving a connection: HTTP first, then what was gathered, then orders and time.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,8 +10,10 @@ use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep};
 
+use super::deadline::{Because, Deadline, Situation};
 use super::outbox::{Gathering, Outbox};
 use super::{Busy, Connection, Serving, rest};
 use crate::forward::{Joined, Streams};
@@ -45,6 +47,8 @@ pub(super) trait Http: Unpin {
     fn finish(&mut self);
     /// Whether it gives its buffers back while nothing is asked.
     const RESTS: bool = false;
+    /// Tells the peer, if it can be told, that the connection ends because answers wait for it.
+    fn end_for_unread(&mut self, _: &mut Context<'_>) {}
     /// The exchange that it began as, where HTTP is over and nothing but this can end it.
     fn exchange(&self) -> Option<&Busy> {
         None
@@ -60,7 +64,8 @@ where
     const RESTS: bool = true;
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.poll_without_shutdown(cx).map(|end| if end.is_ok() { End::Served } else { End::Cut })
+        // Its end comes once the last answer is out: the stream below does not close for it.
+        Pin::new(self).poll(cx).map(|end| if end.is_ok() { End::Served } else { End::Cut })
     }
 
     fn finish(&mut self) {
@@ -95,7 +100,17 @@ where
     fn finish(&mut self) {
         Pin::new(&mut self.http).graceful_shutdown();
     }
+
+    fn end_for_unread(&mut self, cx: &mut Context<'_>) {
+        self.outbox.append(&TOO_MUCH_UNREAD);
+        // Where the socket takes nothing, nobody reads it either.
+        let _ = self.outbox.poll_send(cx);
+    }
 }
+
+/// GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 §6.8, §7). The last stream is the largest number there is: which requests were
+/// seen is not known here, so none is said to be unseen.
+const TOO_MUCH_UNREAD: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
 /// After a switch of protocols. What is spoken there cannot be asked to end; it has until the drain timeout.
 pub(super) struct Switched {
@@ -127,6 +142,8 @@ pub(super) struct Drive<H> {
     /// What goes on was begun by a client that is nobody any more.
     orphaned: bool,
     held: bool,
+    /// An answer waited for its reader when that was last looked at.
+    unread: bool,
 }
 
 impl<H: Http> Drive<H> {
@@ -140,6 +157,7 @@ impl<H: Http> Drive<H> {
             finishing: false,
             orphaned: false,
             held: false,
+            unread: false,
         }
     }
 
@@ -163,19 +181,23 @@ impl<H: Http> Drive<H> {
             if let Poll::Ready(end) = http.poll_serve(cx) {
                 return Poll::Ready(end);
             }
+            if self.connection.waits_too_much() {
+                return Poll::Ready(self.end_for_unread(cx));
+            }
             // A request of this very turn may have asked for the connection's end.
             if !self.finishing && self.is_to_finish() {
                 continue;
             }
             self.keep_up_with_identity();
-            if self.look.as_mut().poll(cx).is_pending() {
+            // Time passes for a task as well that has more to read than its turn allows.
+            if pin!(unconstrained(self.look.as_mut())).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             if self.look_at_identity() {
                 return Poll::Ready(End::Cut);
             }
             if !self.orphaned
-                && let Some(end) = self.look_at_pulse()
+                && let Some(end) = self.look_at_pulse(cx)
             {
                 return Poll::Ready(end);
             }
@@ -220,7 +242,7 @@ impl<H: Http> Drive<H> {
     /// was begun before has a moment to end.
     fn look_at_identity(&mut self) -> bool {
         let was_orphaned = self.orphaned;
-        self.orphaned = !self.connection.pulse.is_at_rest() && self.connection.review();
+        self.orphaned = !self.connection.situation().is_at_rest() && self.connection.review();
         if self.orphaned {
             self.look.as_mut().reset(Instant::now() + LAST_WORDS);
         }
@@ -228,27 +250,51 @@ impl<H: Http> Drive<H> {
     }
 
     /// Whether it has done nothing for so long that it ends, farewell included, or rests. Otherwise sets the timer anew.
-    fn look_at_pulse(&mut self) -> Option<End> {
+    fn look_at_pulse(&mut self, cx: &mut Context<'_>) -> Option<End> {
         let now = Instant::now();
         let tick = now + time_to_look(&self.connection, H::RESTS);
-        let deadline = self.connection.deadline();
-        let is_past = deadline.is_some_and(|deadline| deadline <= now);
-        let is_at_rest = self.connection.pulse.is_at_rest();
-        let next = match deadline {
-            Some(_) if self.finishing && (is_past || is_at_rest) => return Some(End::Cut),
-            Some(_) if self.finishing => now + FAREWELL,
-            Some(_) if is_past => {
+        let situation = self.situation();
+        let deadline = situation.deadline(&self.connection.worker.live.load().patience);
+        let past = deadline.filter(|deadline| deadline.at <= now);
+        let is_over = past.is_some() || situation.is_at_rest() || !situation.may_hold_up_an_end();
+        let next = match (deadline, past) {
+            (_, Some(Deadline { because: Because::NobodyReads, .. })) => {
+                return Some(self.end_for_unread(cx));
+            }
+            _ if self.finishing && is_over => return Some(End::Cut),
+            (Some(deadline), _) if self.finishing => deadline.at.min(now + FAREWELL),
+            (None, _) if self.finishing => now + FAREWELL,
+            (_, Some(_)) => {
                 self.connection.leash.give(Order::Finish);
                 return None;
             }
-            Some(_) if H::RESTS && self.connection.pulse.rests(now) => return Some(End::Rested),
+            _ if H::RESTS && self.connection.pulse.rests(now) => return Some(End::Rested),
             // What it begins meanwhile may be given less time than what it does now.
-            Some(deadline) => deadline.min(tick),
-            None if self.finishing => now + FAREWELL,
-            None => tick,
+            (Some(deadline), None) => deadline.at.min(tick),
+            (None, None) => tick,
         };
         self.look.as_mut().reset(next);
         None
+    }
+
+    /// The connection's situation. A client that has just read the last of an answer is idle from now on.
+    fn situation(&mut self) -> Situation {
+        let situation = self.connection.situation();
+        let was_unread = std::mem::replace(&mut self.unread, situation.unread_since.is_some());
+        if was_unread && !self.unread {
+            self.connection.pulse.idle_anew();
+            return self.connection.situation();
+        }
+        situation
+    }
+
+    /// Ends the connection because its client does not read.
+    fn end_for_unread(&mut self, cx: &mut Context<'_>) -> End {
+        tracing::debug!(source = %self.connection.peer.address, "the client does not read its answers");
+        if let Some(http) = &mut self.http {
+            http.end_for_unread(cx);
+        }
+        End::Cut
     }
 }
 

@@ -8,7 +8,6 @@ use std::task::Waker;
 
 use http::HeaderMap;
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::live::Live;
 use crate::policy::{Question, Rights};
@@ -30,6 +29,13 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Bytes that it keeps in memory.
+    pub(super) fn size(&self) -> usize {
+        let headers = self.headers.iter().flatten();
+        let headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+        self.target.path_and_query().as_str().len() + headers
+    }
+
     /// Whether it would be permitted now, as far as is known of it.
     fn is_permitted(&self, live: &Live, rights: &Rights, now: Timestamp) -> bool {
         let question = Question {
@@ -59,14 +65,12 @@ struct Entry {
     /// Whose answer it is, where that is not the connection's own task.
     waker: Option<Waker>,
     withdrawn: bool,
-    /// Since when a part of its answer waits for the client to make room for it.
-    offered: Option<Instant>,
 }
 
 impl Exchanges {
     /// One more; the number is its own until it is ended.
     pub(super) fn begin(&self, asked: Asked) -> usize {
-        let entry = Some(Entry { asked, waker: None, withdrawn: false, offered: None });
+        let entry = Some(Entry { asked, waker: None, withdrawn: false });
         let mut entries = self.entries();
         match entries.iter().position(Option::is_none) {
             Some(free) => {
@@ -107,18 +111,6 @@ impl Exchanges {
         {
             entry.waker = Some(waker.clone());
         }
-    }
-
-    /// A part of its answer is there for the client, or the client has made room for more.
-    pub(super) fn offer(&self, number: usize, is_there: bool) {
-        if let Some(Some(entry)) = self.entries().get_mut(number) {
-            entry.offered = is_there.then(Instant::now);
-        }
-    }
-
-    /// Since when a client has made no room for what is there for it.
-    pub(super) fn offered_since(&self) -> Option<Instant> {
-        self.entries().iter().flatten().filter_map(|entry| entry.offered).min()
     }
 
     /// Whether it may not go on.

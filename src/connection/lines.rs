@@ -19,6 +19,10 @@ pub struct Lines {
     /// A line whose end has not come yet.
     begun: Vec<u8>,
     next: Framing,
+    /// The message that is being read asks for another protocol (`Upgrade`).
+    asks_to_switch: bool,
+    /// Heads that have come to their end, wrapping.
+    heads: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +33,9 @@ enum At {
     Bytes(u64, Then),
     ChunkSize,
     Trailers,
-    /// Nothing is known of what follows: hyper refuses it, or it is another protocol.
+    /// A message has ended that asks for another protocol. Its answer tells whether that follows, or the next head.
+    PerhapsSwitched,
+    /// Nothing is known of what follows: hyper refuses what came, and the connection ends.
     Unknown,
 }
 
@@ -52,20 +58,42 @@ enum Framing {
 
 impl Lines {
     /// Looks at what was just read, everything after `before`; cuts it where a head has a lone LF, so that hyper
-    /// refuses that head.
-    pub fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+    /// refuses that head. Returns where bytes begin that may be of another protocol, which are to be looked at again if that
+    /// protocol is declined.
+    pub fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Option<usize> {
         let read = buf.filled().get(before..).unwrap_or_default();
         if self.is_plain_head(read) {
-            return;
+            self.heads = self.heads.wrapping_add(1);
+            return None;
         }
-        if let Some(lone) = self.lone_line_feed(read) {
-            self.at = At::Unknown;
-            buf.set_filled(before + lone);
-            // hyper makes more room than this before it reads. Without it, no head is complete here.
-            if buf.remaining_mut() >= NO_HEAD.len() {
-                buf.put_slice(NO_HEAD);
+        match self.read(read) {
+            Found::Nothing => None,
+            Found::PerhapsSwitched(end) => Some(before + end),
+            Found::LoneLineFeed(lone) => {
+                self.at = At::Unknown;
+                buf.set_filled(before + lone);
+                // hyper makes more room than this before it reads. Without it, no head is complete here.
+                if buf.remaining_mut() >= NO_HEAD.len() {
+                    buf.put_slice(NO_HEAD);
+                }
+                None
             }
         }
+    }
+
+    /// Whether what follows is another protocol if the answer agrees to it.
+    pub(super) fn may_switch(&self) -> bool {
+        self.at == At::PerhapsSwitched
+    }
+
+    /// Number of requests whose heads have been read, wrapping.
+    pub(super) fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Another protocol was declined: what follows is a head.
+    pub(super) fn go_on(&mut self) {
+        self.at = At::Head;
     }
 
     /// Whether what was read ends where a message ends, as far as that is known.
@@ -95,31 +123,32 @@ impl Lines {
         false
     }
 
-    /// Where a head or a trailer has a line that ends in LF alone.
-    fn lone_line_feed(&mut self, read: &[u8]) -> Option<usize> {
+    /// Reads on, up to what is not to be passed on as it is.
+    fn read(&mut self, read: &[u8]) -> Found {
         let mut rest = read;
         while !rest.is_empty() {
-            if self.at == At::Unknown {
-                return None;
+            match self.at {
+                At::Unknown => return Found::Nothing,
+                At::PerhapsSwitched => return Found::PerhapsSwitched(read.len() - rest.len()),
+                At::Bytes(left, then) => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    rest = rest.get(here..).unwrap_or_default();
+                    self.at = self.after(left - here as u64, then);
+                }
+                At::Head | At::ChunkSize | At::Trailers => {
+                    let Some(end) = memchr(b'\n', rest) else {
+                        self.begun.extend_from_slice(rest);
+                        return Found::Nothing;
+                    };
+                    let line = rest.get(..end).unwrap_or_default();
+                    rest = rest.get(end + 1..).unwrap_or_default();
+                    if !self.take_line(line) {
+                        return Found::LoneLineFeed(read.len() - rest.len() - 1);
+                    }
+                }
             }
-            if let At::Bytes(left, then) = self.at {
-                let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                rest = rest.get(here..).unwrap_or_default();
-                self.at = after(left - here as u64, then);
-                continue;
-            }
-            let Some(end) = memchr(b'\n', rest) else {
-                self.begun.extend_from_slice(rest);
-                return None;
-            };
-            let (line, after) =
-                (rest.get(..end).unwrap_or_default(), rest.get(end + 1..).unwrap_or_default());
-            if !self.take_line(line) {
-                return Some(read.len() - after.len() - 1);
-            }
-            rest = after;
         }
-        None
+        Found::Nothing
     }
 
     /// A line without its LF. Whether it ended in CRLF, where that is looked at.
@@ -140,7 +169,7 @@ impl Lines {
         self.at = match self.at {
             At::Head => self.head(text),
             At::ChunkSize => chunk(text),
-            At::Trailers if text.is_empty() => At::Head,
+            At::Trailers if text.is_empty() => self.end(),
             at => at,
         };
         true
@@ -148,38 +177,58 @@ impl Lines {
 
     fn head(&mut self, line: &[u8]) -> At {
         if line.is_empty() {
+            self.heads = self.heads.wrapping_add(u32::from(self.next != Framing::Unbegun));
             return match std::mem::take(&mut self.next) {
                 // Empty lines before a request are nothing (RFC 9112 §2.2).
                 Framing::Unbegun => At::Head,
-                Framing::Length(length) => after(length, Then::Head),
+                Framing::Length(length) => self.after(length, Then::Head),
                 Framing::Chunked => At::ChunkSize,
                 Framing::Unknown => At::Unknown,
             };
         }
         self.next = match (self.next, field(line)) {
             (Framing::Unbegun, _) => Framing::Length(0),
-            (Framing::Unknown, _) | (_, Field::Upgrade) => Framing::Unknown,
+            (framing, Field::Upgrade) => {
+                self.asks_to_switch = true;
+                framing
+            }
+            (Framing::Unknown, _) => Framing::Unknown,
             (Framing::Chunked, _) | (_, Field::Coding) => Framing::Chunked,
             (_, Field::Length(length)) => length.map_or(Framing::Unknown, Framing::Length),
             (framing, Field::Other) => framing,
         };
         At::Head
     }
+
+    fn after(&mut self, left: u64, then: Then) -> At {
+        match (left, then) {
+            (0, Then::Head) => self.end(),
+            (0, Then::ChunkSize) => At::ChunkSize,
+            (left, then) => At::Bytes(left, then),
+        }
+    }
+
+    /// The end of a message.
+    fn end(&mut self) -> At {
+        if std::mem::take(&mut self.asks_to_switch) { At::PerhapsSwitched } else { At::Head }
+    }
 }
 
-fn after(left: u64, then: Then) -> At {
-    match (left, then) {
-        (0, Then::Head) => At::Head,
-        (0, Then::ChunkSize) => At::ChunkSize,
-        (left, then) => At::Bytes(left, then),
-    }
+/// What there is in what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// The place of the LF that alone ends a line of a head or a trailer.
+    LoneLineFeed(usize),
+    /// The end of a message that asks for another protocol, with more behind it.
+    PerhapsSwitched(usize),
 }
 
 /// What a header says of framing.
 enum Field {
     Length(Option<u64>),
     Coding,
-    /// Another protocol may follow, in which a lone LF is a byte like others.
+    /// Another protocol may follow, in which a lone LF is a byte like others, if the answer agrees.
     Upgrade,
     Other,
 }
@@ -229,8 +278,19 @@ mod tests {
         let mut lines = Lines::default();
         let mut start = 0;
         bytes.chunks(piece).find_map(|piece| {
-            let at = lines.lone_line_feed(piece).map(|at| start + at);
-            start += piece.len();
+            let end = start + piece.len();
+            let at = loop {
+                match lines.read(&bytes[start..end]) {
+                    Found::Nothing => break None,
+                    Found::LoneLineFeed(at) => break Some(start + at),
+                    // Every switch is declined here.
+                    Found::PerhapsSwitched(at) => {
+                        start += at;
+                        lines.go_on();
+                    }
+                }
+            };
+            start = end;
             at
         })
     }
@@ -271,7 +331,13 @@ mod tests {
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", true),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n", true),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", true),
-            ("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\nUpgrade: a\r\nContent-Length: 3\r\nUpgrade: b\r\n\r\n\n\n\n", false),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nUpgrade: a\r\n\r\n1\r\n\n\r\n0\r\nA: b\r\n\r\n",
+                false,
+            ),
+            ("POST / HTTP/1.1\r\nUpgrade: a\r\nContent-Length: +6\r\n\r\n", true),
         ] {
             let expected = (!framing_is_odd).then(|| first.len() + 15);
             assert_found(format!("{first}{NEXT}"), expected);
@@ -289,6 +355,21 @@ mod tests {
         assert_eq!(buf.filled(), b"GET / HTTP/1.1\r\nA: b\0\r\n\r\n");
     }
 
+    #[test]
+    fn what_is_behind_a_request_for_another_protocol_is_left_alone_until_that_is_declined() {
+        let asks = "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+        let mut storage = [0; 128];
+        let mut buf = ReadBuf::new(&mut storage);
+        buf.put_slice(format!("{asks}{NEXT}").as_bytes());
+        let mut lines = Lines::default();
+        assert_eq!(lines.look(&mut buf, 0), Some(asks.len()));
+        assert_eq!(buf.filled().len(), asks.len() + NEXT.len());
+        assert!(lines.may_switch() && !lines.end_with_a_message());
+        lines.go_on();
+        assert_eq!(lines.look(&mut buf, asks.len()), None);
+        assert!(buf.filled().ends_with(&[b"/b HTTP/1.1", NO_HEAD].concat()));
+    }
+
     proptest! {
         #[test]
         fn a_plain_head_is_one_without_a_body(
@@ -300,7 +381,7 @@ mod tests {
             let bytes = lines.concat().into_bytes();
             if Lines::default().is_plain_head(&bytes) {
                 let mut lines = Lines::default();
-                prop_assert_eq!(lines.lone_line_feed(&bytes), None);
+                prop_assert_eq!(lines.read(&bytes), Found::Nothing);
                 prop_assert!(lines.end_with_a_message());
             }
         }
@@ -309,6 +390,7 @@ mod tests {
         fn any_lines_in_any_pieces_are_read_alike(
             lines in prop::collection::vec(prop::sample::select(vec![
                 "\r\n", "\n", "a\n", "a\r\n", "\r\n\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "0\r\n", "2\r\n", "\r",
+                "Upgrade: a\r\n",
             ]), 0..40),
             piece in 1_usize..50,
         ) {

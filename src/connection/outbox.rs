@@ -69,6 +69,13 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
         (Self(Arc::clone(&shared)), Gathering(shared))
     }
 
+    /// Adds a last frame, behind those that HTTP has written. HTTP hands frames over whole, so this is between two of them.
+    pub(super) fn append(&self, frame: &[u8]) {
+        let mut gathered = locked(&self.0);
+        gathered.unflushed = true;
+        gathered.frames.extend_from_slice(frame);
+    }
+
     /// The end of a turn: everything goes out. `Pending` where the socket takes no more; then its task is woken.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut gathered = locked(&self.0);

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::lines::Lines;
-use super::{Asked, Connection, rest};
-use crate::handshake::Protocol;
+use super::{Asked, Connection, Part, rest};
+use crate::handshake::{Protocol, Stream};
 
 /// Written by the connection's own tasks alone, all on one thread.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub(super) struct Pulse {
     asked: AtomicU32,
     /// Milliseconds from the start to the end of the last answer, plus one; 0 before the first.
     idle_since: AtomicU64,
-    /// Milliseconds from the start to when a write found no room, plus one; 0 where there is room.
+    /// Milliseconds from the start to when the socket last took something and had no room for the rest, plus one; 0 where
+    /// nothing waits for it.
     blocked_since: AtomicU64,
     /// Milliseconds from the start to the first byte of a head that is not complete yet, plus one; 0 where there is none.
     head_since: AtomicU64,
@@ -90,14 +91,22 @@ impl Pulse {
         (mark > 0).then(|| self.start + std::time::Duration::from_millis(mark - 1))
     }
 
-    /// A write found room, or none.
-    fn wrote<T>(&self, written: Poll<T>) -> Poll<T> {
-        if written.is_ready() {
-            self.blocked_since.store(0, Ordering::Relaxed);
-        } else if self.blocked_since.load(Ordering::Relaxed) == 0 {
+    /// Notes what a write has left in front of the socket. Only bytes that the socket takes start the clock anew: TLS takes some
+    /// even when the socket does not.
+    fn wrote(&self, is_full: bool, has_moved: bool) {
+        let was_blocked = self.blocked_since.load(Ordering::Relaxed) > 0;
+        if is_full && (has_moved || !was_blocked) {
             self.blocked_since.store(self.mark(), Ordering::Relaxed);
+        } else if !is_full && was_blocked {
+            self.blocked_since.store(0, Ordering::Relaxed);
         }
-        written
+    }
+
+    /// The end of the last answer has just left: the client is idle from now on.
+    pub(super) fn idle_anew(&self) {
+        if self.idle_since.load(Ordering::Relaxed) > 0 {
+            self.idle_since.store(self.mark(), Ordering::Relaxed);
+        }
     }
 
     /// Whether nothing has been asked yet: no request has begun, whatever of it was read.
@@ -138,20 +147,25 @@ pub struct Busy {
     connection: Arc<Connection>,
     /// Its number among the exchanges, once it is one.
     exchange: Option<usize>,
+    /// Its number among the connection's requests.
+    number: u32,
+    /// Bytes that are remembered of what was asked.
+    kept: usize,
 }
 
 impl Busy {
     /// The head is complete.
     pub fn start(connection: &Arc<Connection>) -> Self {
         connection.pulse.busy.fetch_add(1, Ordering::Relaxed);
-        connection.pulse.asked.fetch_add(1, Ordering::Relaxed);
+        let number = connection.pulse.asked.fetch_add(1, Ordering::Relaxed);
         connection.pulse.head_since.store(0, Ordering::Relaxed);
         connection.leash.set_busy(true);
-        Self { connection: Arc::clone(connection), exchange: None }
+        Self { connection: Arc::clone(connection), exchange: None, number, kept: 0 }
     }
 
     /// It goes to the backend, and is judged again for as long as that lasts.
     pub fn asks(&mut self, asked: Asked) {
+        self.kept = asked.size();
         self.exchange = Some(self.connection.exchanges.begin(asked));
     }
 
@@ -165,14 +179,17 @@ impl Busy {
         exchanges.is_withdrawn(number)
     }
 
-    /// HTTP/2 asks for the next part of an answer only when the client has room for it: from a part until then, it is
-    /// the client that is waited for. (Of HTTP/1.1 the socket tells.)
-    pub fn offers(&self, is_there: bool) {
-        if self.connection.protocol == Protocol::Http2
-            && let Some(number) = self.exchange
-        {
-            self.connection.exchanges.offer(number, is_there);
+    /// Hands a part of the answer over to HTTP, counted until its last byte has left.
+    pub fn hand_over(&self, bytes: Bytes) -> Part {
+        match self.connection.protocol {
+            Protocol::Http1 => Part::free(bytes),
+            Protocol::Http2 => self.connection.hand_over(bytes, self.number, self.kept),
         }
+    }
+
+    /// Ready while more of the answer may be handed over. Otherwise the task is woken when there may be.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.connection.poll_room(cx)
     }
 
     /// Whether it may not go on.
@@ -197,8 +214,8 @@ impl Drop for Busy {
 /// A stream whose reading is felt, and on which hyper answers nothing by itself: its answers to what it cannot parse are
 /// withheld, so that a documented one can be given in their place.
 #[derive(Debug)]
-pub(super) struct Felted<S> {
-    stream: S,
+pub(super) struct Felted {
+    stream: Stream,
     connection: Arc<Connection>,
     /// Of HTTP/1.1.
     lines: Option<Lines>,
@@ -207,17 +224,43 @@ pub(super) struct Felted<S> {
     withheld: Option<StatusCode>,
     /// What was read, and looked at, and is to be read once more.
     given_back: Bytes,
+    /// Bytes behind a request that asks for another protocol. They are of that protocol, or requests, and are read once the
+    /// answer has told which.
+    beyond: Bytes,
+    /// The task that would read more, where something is not read for now.
+    reader: Option<Waker>,
+    /// Bytes that the socket had taken when that was last looked at.
+    taken: u64,
 }
 
-impl<S> Felted<S> {
-    pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
+/// What a stream was when HTTP on it ended.
+pub(super) struct Parts {
+    pub(super) stream: Stream,
+    /// The status that hyper would have answered with where it could not parse.
+    pub(super) unparsed: Option<StatusCode>,
+    /// What was read behind a request that asked for another protocol.
+    pub(super) beyond: Bytes,
+}
+
+impl Felted {
+    pub(super) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         let lines = (connection.protocol == Protocol::Http1).then(Lines::default);
-        Self { stream, connection, lines, written_after: 0, withheld: None, given_back: Bytes::new() }
+        let taken = stream.written().taken;
+        Self {
+            stream,
+            connection,
+            lines,
+            written_after: 0,
+            withheld: None,
+            given_back: Bytes::new(),
+            beyond: Bytes::new(),
+            reader: None,
+            taken,
+        }
     }
 
-    /// The stream, and the status that hyper would have answered with where it could not parse.
-    pub(super) fn into_parts(self) -> (S, Option<StatusCode>) {
-        (self.stream, self.withheld)
+    pub(super) fn into_parts(self) -> Parts {
+        Parts { stream: self.stream, unparsed: self.withheld, beyond: self.beyond }
     }
 
     /// What was read is to be read once more, before anything else.
@@ -237,9 +280,74 @@ impl<S> Felted<S> {
         self.withheld = self.withheld.or_else(|| StatusCode::from_bytes(status?).ok());
         self.withheld.is_some()
     }
+
+    /// Whether no more requests are read for now: answers to those before wait for a socket that is full, and the connection has
+    /// as many of them as it may. (Those that wait for a window end the connection: only reading could open one.)
+    fn reads_no_more(&self) -> bool {
+        self.lines.is_none()
+            && self.connection.pulse.blocked_since().is_some()
+            && self.connection.has_too_many_waiting()
+    }
+
+    /// Reads on, in HTTP/1.1.
+    fn poll_read_lines(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.poll_bytes(cx, buf))?;
+        let Some(lines) = self.lines.as_mut().filter(|_| buf.filled().len() > before) else {
+            return Poll::Ready(Ok(()));
+        };
+        self.connection.pulse.read();
+        if let Some(end) = lines.look(buf, before) {
+            let beyond = buf.filled().get(end..).unwrap_or_default();
+            self.beyond = [beyond, &self.beyond].concat().into();
+            buf.set_filled(end);
+        }
+        self.connection.pulse.amid.store(!lines.end_with_a_message(), Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what was kept from an earlier read, or the stream.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.beyond.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let kept = self.beyond.split_to(self.beyond.len().min(buf.remaining()));
+        buf.put_slice(&kept);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the last request asks for another protocol, and its answer has not told yet whether that follows.
+    fn may_switch(&mut self) -> bool {
+        let Some(lines) = self.lines.as_mut().filter(|lines| lines.may_switch()) else { return false };
+        // A head that was read is a request only a moment later; and until a switched connection ends, its request counts as
+        // being answered.
+        let pulse = &self.connection.pulse;
+        if pulse.is_at_rest() && pulse.asked() == lines.heads() {
+            lines.go_on();
+            self.connection.pulse.amid.store(!self.beyond.is_empty(), Ordering::Relaxed);
+        }
+        lines.may_switch()
+    }
+
+    /// Keeps what comes behind such a request. Only the end of the connection is told.
+    fn poll_read_beyond(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.reader = Some(cx.waker().clone());
+        if !self.beyond.is_empty() {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if read.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.beyond = Bytes::copy_from_slice(read);
+        buf.set_filled(before);
+        Poll::Pending
+    }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
+impl AsyncRead for Felted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -251,28 +359,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Felted<S> {
             buf.put_slice(&again);
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        // Of HTTP/2 these may be frames of any kind; who asks nothing by them is idle, whatever is said.
-        if buf.filled().len() > before
-            && let Some(lines) = &mut this.lines
-        {
-            this.connection.pulse.read();
-            lines.look(buf, before);
-            this.connection.pulse.amid.store(!lines.end_with_a_message(), Ordering::Relaxed);
+        if this.may_switch() {
+            return this.poll_read_beyond(cx, buf);
         }
-        read
+        if this.reads_no_more() {
+            this.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        // Of HTTP/2 these may be frames of any kind; who asks nothing by them is idle, whatever is said.
+        this.poll_read_lines(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
+impl AsyncWrite for Felted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.withholds(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        ready!(self.poll_begin(cx))?;
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.connection.pulse.wrote(written)
+        self.felt(cx, |this, cx| {
+            ready!(this.poll_begin(cx))?;
+            Pin::new(&mut this.stream).poll_write(cx, buf)
+        })
     }
 
     fn poll_write_vectored(
@@ -283,9 +390,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
         if self.withholds(bufs.first().map_or(&[][..], |buf| buf)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        ready!(self.poll_begin(cx))?;
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.connection.pulse.wrote(written)
+        self.felt(cx, |this, cx| {
+            ready!(this.poll_begin(cx))?;
+            Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -293,28 +401,56 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let connection = &this.connection;
-        if connection.pulse.is_at_rest() {
-            this.written_after = connection.pulse.asked.load(Ordering::Relaxed);
-        }
-        ready!(connection.early.poll_write_to(&mut this.stream, cx))?;
-        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        connection.early.is_clean(flushed.is_ready());
-        connection.pulse.wrote(flushed)
+        self.felt(cx, Self::poll_all_out)
     }
 
+    /// HTTP/1.1 ends when everything is out; the stream is closed afterwards by whoever has it then.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match self.connection.protocol {
+            Protocol::Http1 => self.felt(cx, Self::poll_all_out),
+            Protocol::Http2 => self.felt(cx, |this, cx| Pin::new(&mut this.stream).poll_shutdown(cx)),
+        }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Felted<S> {
+impl Felted {
     /// hyper is about to write: what goes before that, first.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let early = &self.connection.early;
         ready!(early.poll_write_to(&mut self.stream, cx))?;
         early.is_clean(false);
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_all_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let connection = &self.connection;
+        let is_at_rest = connection.pulse.is_at_rest();
+        if is_at_rest {
+            self.written_after = connection.pulse.asked.load(Ordering::Relaxed);
+            // The answer has ended by which a switch of protocols was declined: what is behind its request may be read.
+            if self.lines.is_some() {
+                self.reader.take().into_iter().for_each(Waker::wake);
+            }
+        }
+        ready!(connection.early.poll_write_to(&mut self.stream, cx))?;
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        connection.early.is_clean(flushed.is_ready());
+        flushed
+    }
+
+    /// Writes, and notes how the socket took it.
+    fn felt<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let wrote = write(self, cx);
+        let written = self.stream.written();
+        self.connection.pulse.wrote(written.is_full, written.taken != self.taken);
+        self.taken = written.taken;
+        if !written.is_full && self.lines.is_none() {
+            self.reader.take().into_iter().for_each(Waker::wake);
+        }
+        wrote
     }
 }

@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::close;
 use super::drive::{End, Http};
 use super::pulse::Felted;
-use crate::handshake::Stream;
 
 /// How long nothing is asked until a connection rests: longer than a client takes between two requests of a series, and
 /// no longer, for what a crowd of new connections has in hand for so long is not all given back by the allocator.
@@ -21,19 +20,19 @@ pub(super) const AFTER: Duration = Duration::from_millis(150);
 
 /// The stream of a connection at rest.
 pub(super) struct Resting {
-    pub(super) io: Felted<Stream>,
+    pub(super) io: Felted,
     /// No request is welcome any more.
     finished: bool,
 }
 
 impl Resting {
-    pub(super) const fn new(io: Felted<Stream>) -> Self {
+    pub(super) const fn new(io: Felted) -> Self {
         Self { io, finished: false }
     }
 
     /// Without another request.
     pub(super) async fn end(self, end: End) {
-        let (stream, _) = self.io.into_parts();
+        let stream = self.io.into_parts().stream;
         if end == End::Served {
             close(stream, false).await;
         }

@@ -76,6 +76,8 @@ impl Connection {
                 Protocol::Http2 => "HTTP/2",
             }),
             state: match self.pulse.felt() {
+                // An answer that waits for its reader is not over.
+                _ if self.situation().unread_since.is_some() => "busy",
                 Felt::Busy => "busy",
                 Felt::ReadingHead(_) => "reading",
                 Felt::Fresh(_) => "new",

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::Sniffed;
+use super::{Sniffed, Written};
 use crate::pieces::{self, PIECE};
 
 /// As many pieces as TLS takes at once, and no more than that: 64 KiB.
@@ -34,6 +34,13 @@ impl Stream {
     pub fn socket_mut(&mut self) -> &mut TcpStream {
         let (sniffed, _) = self.tls.get_mut();
         &mut sniffed.socket
+    }
+
+    /// Bytes that have left, and whether more wait because the socket is full. TLS keeps bytes of its own that the socket has
+    /// not taken, so its answers to writes do not tell.
+    pub fn written(&self) -> Written {
+        let (sniffed, _) = self.tls.get_ref();
+        sniffed.written
     }
 
     /// What one record holds, or the rest of it; nothing at the end.

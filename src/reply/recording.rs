@@ -180,7 +180,6 @@ impl Recording {
     /// The backend's answer is passed on.
     pub fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
         let status = response.status().as_u16();
-        self.busy.offers(!response.body().is_end_stream());
         response.map(|answer| self.reply(Source::Forwarded(answer), Decision::Forwarded, status))
     }
 
