@@ -106,7 +106,7 @@ fn under(report: &mut Report, proxy: &Proxy, length: Duration, floods: &[(&str, 
     report.holds(&format!("{name}: memory"), format!("{used_mib} MiB"), &must, used <= most);
 }
 
-fn tell(report: &mut Report, name: &str, came: &mut Known, connections: usize) {
+pub fn tell(report: &mut Report, name: &str, came: &mut Known, connections: usize) {
     let slowest = p99(came.times.get_mut());
     let served = came.served.get();
     report.tells(name, format!("{connections} connections; {served} served meanwhile, p99 {slowest:.1?}"));
@@ -137,7 +137,7 @@ fn rounds(frames: &mut Frames, round: Round, over: &AtomicBool) -> io::Result<()
 }
 
 /// Nothing of it is left: no request, no slot, no work.
-fn idles(report: &mut Report, proxy: &Proxy) {
+pub fn idles(report: &mut Report, proxy: &Proxy) {
     for gauge in ["sidegate_requests_in_flight", "sidegate_slots_used", "sidegate_connections"] {
         proxy.admin.wait_for(gauge, 0.0);
         report.holds(gauge, 0, "0, as at the start", true);

@@ -32,6 +32,7 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod taken_back;
+mod windows;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -41,7 +42,7 @@ use report::Report;
 /// A scenario: its name, what it is about, and how it is run.
 type Scenario = (&'static str, &'static str, fn(&mut Report, Duration));
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     ("flood", "strangers by the thousand, while those who are known go on", flood::run),
     ("strangers-chains", "strangers who present chains of every size", strangers::run),
     ("frames", "frames of HTTP/2 by the million", frames::run),
@@ -55,6 +56,7 @@ const SCENARIOS: [Scenario; 10] = [
     ("drain", "a server that is asked to end under load", drain::run),
     ("taken-back", "requests that are taken back, and uploads that never end", taken_back::run),
     ("memory", "as much as the configuration lets clients hold", memory::run),
+    ("windows", "answers that nobody reads, of strangers, denied and permitted clients", windows::run),
     ("leak", "random traffic with random ends, and nothing left of it", leak::run),
 ];
 

@@ -1,5 +1,5 @@
 //! As much as clients can make the proxy hold: connections that have begun a large head, uploads that nobody takes, answers
-//! that nobody reads. What it uses stays below what the configuration lets one expect (`deploy/README.md`, "Memory").
+//! that nobody reads, of connections with a slot and without one. What it uses stays below what the configuration lets one expect (`deploy/README.md`, "Memory").
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -25,14 +25,18 @@ pub fn bound(config: &Value) -> u64 {
         number(&["limits", "max_connections"], 1000) + number(&["limits", "lobby", "max_connections"], 1000);
     let header_bytes = number(&["limits", "http", "max_header_bytes"], 65_536);
     let in_flight = number(&["backend", "max_in_flight"], 512);
-    FIXED + connections * (CONNECTION + 2 * header_bytes) + in_flight * EXCHANGE + WORKERS * READ_AHEAD
+    let workers = match number(&["workers"], 0) {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        workers => workers,
+    };
+    FIXED + workers * WORKER + connections * (CONNECTION + 2 * header_bytes) + in_flight * EXCHANGE
 }
 
 const FIXED: u64 = 64 << 20;
+/// Answers that were read ahead, answers that wait for their readers, and verdicts on certificates: 4 MiB each.
+const WORKER: u64 = 12 << 20;
 const CONNECTION: u64 = 128 << 10;
 const EXCHANGE: u64 = 640 << 10;
-const WORKERS: u64 = 2;
-const READ_AHEAD: u64 = 4 << 20;
 
 pub fn run(report: &mut Report, _: Duration) {
     let backend = Backend::start(Mood::Silent);
@@ -68,8 +72,15 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
         tasks.run_until(sleep(Duration::from_millis(100))).await;
     }
     let mut lobby = Vec::new();
+    let mut unread = Vec::new();
+    let anonymous = proxy.anonymous();
     for number in 0..LOBBY {
-        lobby.push(tasks.run_until(begins_a_head(&proxy.anonymous(), proxy.address, number)).await);
+        if number % 3 == 0 {
+            let asking = asks_without_a_window(&anonymous, proxy.address, number);
+            unread.push(tasks.run_until(asking).await);
+        } else {
+            lobby.push(tasks.run_until(begins_a_head(&anonymous, proxy.address, number)).await);
+        }
     }
     tasks.run_until(sleep(Duration::from_secs(1))).await;
     let (used, most) = (proxy.process.resident(), bound(&proxy.setup.config));
@@ -88,7 +99,50 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
         && census["in_flight"].as_u64() == Some(IN_FLIGHT)
         && census["lobby"].as_u64() == Some(LOBBY);
     report.holds("everything is taken", filled, "true", filled);
-    drop(lobby);
+    drop((lobby, unread));
+}
+
+/// Refusals that wait without a window are as many as a connection may have without a slot, and three times as many with one.
+const UNREAD_OF_A_STRANGER: usize = 16;
+const UNREAD_OF_A_CLIENT: usize = 48;
+
+/// A stranger that asks as often as it may without reading an answer.
+async fn asks_without_a_window(client: &Client, address: SocketAddr, number: u64) -> Requests {
+    let from = Ipv4Addr::new(127, 0, 3, u8::try_from(1 + number % 250).unwrap());
+    let mut requests = without_windows(client, address, from).await;
+    refused(&mut requests, UNREAD_OF_A_STRANGER).await;
+    requests
+}
+
+type Requests = h2::client::SendRequest<bytes::Bytes>;
+
+/// A connection of HTTP/2 into which no answer fits.
+async fn without_windows(client: &Client, address: SocketAddr, from: Ipv4Addr) -> Requests {
+    let socket = client::socket(address, from).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(client.alpn(&["h2"]).config);
+    let stream = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let (requests, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake(stream).await.unwrap();
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    requests
+}
+
+/// Requests with a long path that is refused, whoever asks.
+async fn refused(requests: &mut Requests, count: usize) {
+    for _ in 0..count {
+        let target = format!("https://localhost/{}//", "p".repeat(15_000));
+        let mut ready = requests.clone().ready().await.unwrap();
+        let request = http::Request::get(target).body(()).unwrap();
+        let (answer, _) = ready.send_request(request, true).unwrap();
+        // Held for as long as the connection.
+        tokio::task::spawn_local(async move {
+            let answer = answer.await;
+            std::future::pending::<()>().await;
+            drop(answer);
+        });
+    }
 }
 
 /// A head that is nearly as long as it may be, and never ends.
@@ -115,18 +169,13 @@ async fn uploads(client: &Client, address: SocketAddr) {
     std::future::pending::<()>().await;
 }
 
-/// The same in HTTP/2, as far as its windows go.
+/// The same in HTTP/2, as far as its windows go, beside answers that nobody reads.
 async fn uploads_http2(client: &Client, address: SocketAddr) {
-    let socket = client::socket(address, Ipv4Addr::LOCALHOST).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(client.alpn(&["h2"]).config);
-    let stream = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
-    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::task::spawn_local(async move {
-        let _ = connection.await;
-    });
+    let mut requests = without_windows(client, address, Ipv4Addr::LOCALHOST).await;
     let request = http::Request::post("https://localhost/events").body(()).unwrap();
-    let mut requests = requests.ready().await.unwrap();
-    let (_answer, mut body) = requests.send_request(request, false).unwrap();
+    let mut ready = requests.clone().ready().await.unwrap();
+    let (_answer, mut body) = ready.send_request(request, false).unwrap();
     body.send_data(vec![b'a'; 4 << 20].into(), false).unwrap();
+    refused(&mut requests, UNREAD_OF_A_CLIENT).await;
     std::future::pending::<()>().await;
 }
