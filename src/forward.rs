@@ -46,6 +46,7 @@ pub use delivery::deliver;
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};
+pub use linger::ClientAbort;
 use linger::Work;
 use link::{Link, Sent};
 use multiplex::{Multiplex, Seat};
@@ -65,6 +66,8 @@ pub struct Settings {
     pub authority: String,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// What it is told when a client takes its request back.
+    pub client_abort: ClientAbort,
     /// When it counts as down.
     pub breaker: BreakerRules,
     /// How it is asked whether it is well, if it is.
@@ -206,8 +209,10 @@ impl Backend {
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own));
-        let Timeouts { response, body, idle, .. } = self.live.load().timeouts;
-        let work = Work::begin(guards, upload.clone(), asked, response);
+        let live = self.live.load();
+        let (Timeouts { response, body, idle, .. }, abort) = (live.timeouts, live.client_abort);
+        drop(live);
+        let work = Work::begin(guards, upload.clone(), asked, (response, abort));
         let mut exchange = pin!(self.answer_of(request, work));
         let mut now = asked;
         loop {

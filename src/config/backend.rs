@@ -10,7 +10,7 @@ use super::{Draft, KeyPair, Located, Section};
 use crate::admission::Queue;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::document::{Node, Reader};
-use crate::forward::{BreakerRules, Check, Location, Protocol, Settings, Timeouts};
+use crate::forward::{BreakerRules, Check, ClientAbort, Location, Protocol, Settings, Timeouts};
 
 /// TLS to the backend.
 #[derive(Clone, Debug)]
@@ -59,6 +59,10 @@ impl Draft<'_> {
             body: self.duration(http, "body_timeout"),
             idle: self.duration(section, "idle_timeout"),
         };
+        let client_abort = match self.boolean(section, "ignore_client_abort") {
+            true => ClientAbort::Ignore,
+            false => ClientAbort::Tell,
+        };
         let server_name = self.read(tls, "server_name", server_name);
         let ca = self.optional_path(tls, "ca");
         let certificate = self.optional_path(tls, "certificate");
@@ -83,6 +87,7 @@ impl Draft<'_> {
             protocol: url.value.protocol,
             authority: url.value.authority,
             timeouts,
+            client_abort,
             breaker,
             check,
         };

@@ -96,6 +96,12 @@ pub const KEYS: &[Key] = &[
         "Of requests in flight and of the queue, kept for clients that have none there (rounded down); 0: nothing",
     ),
     key(
+        "backend.ignore_client_abort",
+        "BOOL",
+        "false",
+        "Whether the backend is told nothing when a client takes its request back: for servers that close at once and work on",
+    ),
+    key(
         "backend.queue",
         "N",
         "64",

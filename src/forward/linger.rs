@@ -7,6 +7,10 @@
 //! told by a reset of the stream, but then nothing ever says when its work is over. So the reset is sent at once only for a
 //! small part of all places (each of which stays taken until `backend.response_timeout` is over); for the others it is sent
 //! once the answer begins.
+//!
+//! Some servers (aiohttp, Node.js, Tornado) close at once while their handlers go on to the end
+//! (`findings/half-closed-clients.sh`). In front of those [`ClientAbort::Ignore`] tells the backend nothing, and takes only an
+//! answer for the end of the work.
 
 use std::future::Future;
 use std::io;
@@ -27,6 +31,15 @@ use crate::admission::Guards;
 /// that goes on writing.
 const ANSWER: usize = 64 * 1024;
 
+/// What the backend is told when a client takes its request back (`backend.ignore_client_abort`, as nginx has it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAbort {
+    /// That nobody waits any more. The end of the connection is then the end of the backend's work.
+    Tell,
+    /// Nothing: the backend answers as if the client were there.
+    Ignore,
+}
+
 /// The backend's work for one request: what it holds, and how long its answer may take.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -34,6 +47,7 @@ pub(super) struct Work {
     asked: Instant,
     upload: Option<Arc<Upload>>,
     response: Duration,
+    abort: ClientAbort,
 }
 
 impl Work {
@@ -41,9 +55,9 @@ impl Work {
         guards: Guards,
         upload: Option<Arc<Upload>>,
         asked: Instant,
-        response: Duration,
+        (response, abort): (Duration, ClientAbort),
     ) -> Self {
-        Self { guards, asked, upload, response }
+        Self { guards, asked, upload, response, abort }
     }
 
     /// Instant at which the answer has taken too long.
@@ -77,9 +91,21 @@ pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
         Stage::Unanswered => work.due(),
         Stage::Answering => Instant::now() + work.response,
     };
+    let must_answer = work.abort == ClientAbort::Ignore && stage == Stage::Unanswered;
+    let is_whole = work.is_sent();
     let socket = link.into_abandoned();
     let over = async move {
-        let _ = timeout_at(due, until_closed(socket, stage)).await;
+        let over = async {
+            if must_answer && is_whole {
+                return until_answered(socket).await;
+            }
+            // The rest of a request that was cut is not going to come, and only the end of our side says so.
+            let is_answered = until_closed(socket, stage).await.unwrap_or(false);
+            if must_answer && !is_answered {
+                sleep_until(due).await;
+            }
+        };
+        let _ = timeout_at(due, over).await;
     };
     spawn_until(due, over, work);
 }
@@ -95,7 +121,7 @@ pub(super) fn abandon_stream(
         return;
     }
     let due = work.due();
-    if work.guards.cancel() {
+    if work.abort == ClientAbort::Tell && work.guards.cancel() {
         drop((answer, stream));
         return spawn_until(due, sleep_until(due), work);
     }
@@ -120,8 +146,8 @@ fn spawn_until(due: Instant, over: impl Future<Output = ()> + Send + 'static, wo
     }
 }
 
-/// Ends our side, and reads until the backend has ended its own.
-async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<()> {
+/// Ends our side, and reads until the backend has ended its own. Tells whether it said anything.
+async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<bool> {
     socket.shutdown().await?;
     let mut buffer = [0; 2048];
     let mut left = ANSWER;
@@ -130,7 +156,12 @@ async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<()> {
         left = left.saturating_sub(read);
         // What is closed with bytes that nobody read is reset, and the next write of the backend fails.
         if read == 0 || left == 0 || stage == Stage::Answering {
-            return Ok(());
+            return Ok(left < ANSWER);
         }
     }
+}
+
+/// Waits for the beginning of an answer, or for the end of the connection, which is the backend's own.
+async fn until_answered(mut socket: Socket) {
+    let _ = socket.read(&mut [0; 1]).await;
 }

@@ -160,6 +160,7 @@ impl Pieces {
             server_expiries: Arc::clone(&server.expiries),
             backend_tls: self.backend_tls.clone(),
             timeouts: config.backend.timeouts,
+            client_abort: config.backend.client_abort,
             patience: config.patience,
             limits: config.limits.http,
             paths: config.paths,
