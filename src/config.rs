@@ -720,6 +720,27 @@ policies: policies
     }
 
     #[test]
+    fn a_part_of_the_places_is_a_percentage_and_never_all() {
+        let with = |percent: &str| {
+            built(
+                &LEAST.replace(
+                    "http://127.0.0.1:8080",
+                    &format!("http://127.0.0.1:8080, reserved_for_others: {percent}"),
+                ),
+                &[],
+            )
+        };
+        assert_eq!(built(LEAST, &[]).unwrap().reserved_for_others, 10);
+        for (percent, kept) in [("0", 0), ("1", 5), ("90", 460)] {
+            assert_eq!(with(percent).unwrap().admission().kept_for_others(), kept, "{percent}");
+        }
+        for percent in ["91", "100", "-1", "10%", "0.5", "some"] {
+            let wrong = with(percent).unwrap_err().join("\n");
+            assert!(wrong.contains("a whole number from 0 to 90 is expected"), "{percent}: {wrong}");
+        }
+    }
+
+    #[test]
     fn backend_urls() {
         let url = |url: &str| built(&LEAST.replace("http://127.0.0.1:8080", url), &[]);
         for (written, location, authority, protocol) in [

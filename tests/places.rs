@@ -586,7 +586,7 @@ struct World<'a> {
 enum Open {
     Http1 { wire: Box<Tls>, is_asking: bool },
     Http2 { connection: Http2, asked: Vec<Exchange> },
-    Windowless { frames: Frames, streams: u32 },
+    Windowless { frames: Box<Frames>, streams: u32 },
 }
 
 const SLOTS: usize = 3;
@@ -638,7 +638,7 @@ impl Open {
                 let connection = Http2::connect(client, proxy.address).unwrap();
                 Self::Http2 { connection, asked: Vec::new() }
             }
-            _ => Self::Windowless { frames: without_windows(client, proxy), streams: 0 },
+            _ => Self::Windowless { frames: Box::new(without_windows(client, proxy)), streams: 0 },
         }
     }
 

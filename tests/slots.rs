@@ -76,7 +76,7 @@ pub fn interleave<S: Strategy>(cases: u32, steps: &S, run: impl Fn(S::Value)) {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
     };
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config = Config { cases, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
