@@ -197,10 +197,15 @@ fn change_json(change: &Change<'_>) -> Value {
 }
 
 fn limits_json(limits: Limits) -> Value {
-    json!({
+    let mut json = json!({
         "requests_per_second": limits.requests_per_second, "burst": limits.burst,
-        "connections": limits.connections, "in_flight": limits.in_flight, "priority": limits.priority.name(),
-    })
+        "connections": limits.connections, "priority": limits.priority.name(),
+    });
+    // Only where it is said: what readers of this output knew before stays as it was.
+    if let Some(in_flight) = limits.in_flight {
+        json["in_flight"] = in_flight.into();
+    }
+    json
 }
 
 /// `POST /events`, of a route the part that changed.
