@@ -145,8 +145,8 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// The backend is told at once that nobody waits for it, although nothing is going to say when its work is over: allowed
-    /// for a small part of all places, each of which stays taken for as long as that work may last.
+    /// Permission to reset the request at the backend at once, although nothing will then say when the backend's work is over.
+    /// Granted for a small part of all places, each of which stays taken for as long as that work may last.
     pub(crate) fn cancel(&mut self) -> bool {
         self.passage.cancel()
     }
@@ -194,7 +194,7 @@ impl Limits {
     }
 }
 
-/// So many percent, rounded down.
+/// A percentage of a number, rounded down.
 const fn part(whole: usize, percent: usize) -> usize {
     whole.saturating_mul(percent) / 100
 }

@@ -107,7 +107,7 @@ pub struct Backend {
     connections: ArcSwap<Connections>,
     /// What all workers know of it.
     health: Arc<Health>,
-    /// What its answers keep in memory until clients read them.
+    /// Bytes of its answers that wait for clients to read them.
     unread: Arc<Unread>,
 }
 

@@ -69,7 +69,7 @@ impl Loads {
         load
     }
 
-    /// Forgets clients that nobody knows any more.
+    /// Clients that nobody knows any more are removed.
     pub(super) fn sweep(&self) {
         self.known().sweep();
     }
@@ -99,7 +99,7 @@ impl ClientLoad {
         Counts(self.counts.load(Ordering::SeqCst))
     }
 
-    /// Counts one more place, if the client then has no more requests than its bound. Returns what it had before.
+    /// One more place is counted, if the client then has no more requests than its bound. Returns what it had before.
     pub(super) fn begin(&self, bound: Option<usize>) -> Option<Counts> {
         let Some(bound) = bound else { return Some(self.add(HELD)) };
         let one_more = |counts| {
@@ -109,7 +109,7 @@ impl ClientLoad {
         self.counts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok().map(Counts)
     }
 
-    /// Counts a place less.
+    /// One place less is counted.
     pub(super) fn end(&self) {
         self.counts.fetch_sub(HELD, Ordering::SeqCst);
     }

@@ -2,7 +2,7 @@
 //! high priority before the others. The last places are taken only by clients that hold none, so that no client keeps all
 //! others out, whatever it asks for and however slowly.
 //!
-//! As long as nobody waits, a request costs two counters, and no lock.
+//! A request costs two counters, and no lock, while the queue is empty.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Passages {
     places: Places,
-    /// Of the places those whose requests the backend was told to give up.
+    /// Places whose requests were reset at the backend.
     cancelled: AtomicUsize,
     queue: ArcSwap<Queue>,
     /// Percent of the places and of the queue that only clients with nothing there may take.
@@ -55,8 +55,8 @@ pub(super) struct Terms {
     pub(super) in_flight: Option<usize>,
 }
 
-/// One of so many places may be of a request that the backend was told to give up: what these hold back from everybody else,
-/// for a time that is a guess, is little.
+/// Share of the places that requests may hold which were reset at the backend: one in eight. Such a place is held back from
+/// other clients for a time that is only a guess.
 const CANCELLED: usize = 8;
 
 /// Requests that wait, by priority.
@@ -72,7 +72,7 @@ struct Line {
 struct Waiters {
     by_number: BTreeMap<u64, Waiter>,
     of_client: HashMap<ClientKey, BTreeSet<u64>>,
-    /// Of each client the one that came first: a search for a client that holds nothing need not look at all others.
+    /// The earliest request of each client: a search for a client that holds nothing need not look at all requests.
     firsts: BTreeSet<u64>,
 }
 
@@ -141,7 +141,7 @@ impl Passages {
         &self.places
     }
 
-    /// How many the backend is working on just now, as far as it was not told to give them up.
+    /// Number of requests that the backend is working on, without those that were reset there.
     pub fn in_flight(&self) -> usize {
         self.places.used().saturating_sub(self.cancelled.load(Ordering::Relaxed))
     }
@@ -151,7 +151,7 @@ impl Passages {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// What this client has in flight and in the queue.
+    /// The load of this client, shared by all who ask for it.
     pub(super) fn load_of(self: &Arc<Self>, client: ClientKey) -> Arc<ClientLoad> {
         self.loads.of(client, self)
     }
@@ -201,7 +201,7 @@ impl Passages {
         part(places, self.for_others.load(Ordering::Relaxed))
     }
 
-    /// Called with a request that is counted as one with a place.
+    /// The slow path of [`Self::enter`], for a request that is already counted as one with a place.
     fn line_up(&self, load: &Arc<ClientLoad>, terms: Terms) -> Option<Turn> {
         let mut line = self.line();
         // Said before the places are looked at: of a place that is given back meanwhile and somebody who comes, one sees
@@ -241,7 +241,7 @@ impl Passages {
         }
     }
 
-    /// The next who waits, with a place taken for it.
+    /// The next request that waits, with a place taken for it.
     fn next(&self) -> Option<Waiter> {
         let mut line = self.line();
         let waiter = match self.next_of(&mut line.high) {
@@ -254,7 +254,7 @@ impl Passages {
         waiter
     }
 
-    /// The first of these; where only places are free that are kept for clients that hold none, the first of such a client.
+    /// The first of these requests; the first of a client that holds none, if all free places are kept for such clients.
     fn next_of(&self, waiters: &mut Waiters) -> Option<Waiter> {
         let first = *waiters.by_number.first_key_value()?.0;
         if self.takes_for(waiters, first) {
@@ -265,7 +265,7 @@ impl Passages {
         if self.takes_for(waiters, other) { waiters.remove(other) } else { None }
     }
 
-    /// Takes a place for this one of those who wait, if there is one that it may have.
+    /// A place for one of the requests that wait, if one is free that its client may have.
     fn takes_for(&self, waiters: &Waiters, number: u64) -> bool {
         let Some(waiter) = waiters.by_number.get(&number) else { return false };
         let before = waiter.load.goes_on();
@@ -302,8 +302,8 @@ impl Line {
         self.high.by_number.len() + self.normal.by_number.len()
     }
 
-    /// Whether nobody waits whom a newcomer that holds so many would overtake. Who holds none is not held up by those who do:
-    /// the places that are kept for it are none that they wait for.
+    /// `true` if a newcomer that holds so many places would overtake nobody. A client that holds none is not held up by clients
+    /// that hold some: they do not wait for the places that are kept for it.
     fn lets_pass(&self, priority: Priority, held: usize) -> bool {
         let before = |waiters: &Waiters| match held {
             0 => waiters.has_client_that_holds_none(),

@@ -21,12 +21,12 @@ pub(super) const MOST: usize = 64 * 1024;
 /// keep their places until they are taken.
 const MOST_OF_WORKER: usize = 4 * 1024 * 1024;
 
-/// How many bytes of answers wait for their clients, of one worker.
+/// Bytes of answers that wait for their clients, counted per worker.
 #[derive(Debug, Default)]
 pub(super) struct Unread(AtomicUsize);
 
 impl Unread {
-    /// Whether there is room for more. One part of each answer may go beyond it.
+    /// `true` if more may be read ahead. One part of each answer may go beyond the bound.
     pub(super) fn has_room(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= MOST_OF_WORKER
     }
@@ -63,7 +63,7 @@ thread_local! {
     static SLOT: Cell<Slot> = const { Cell::new(Slot::Closed) };
 }
 
-/// Has the task that is running read ahead of this answer, if that is what the task does.
+/// The answer, shared with the running task, if that task is one of [`Streams`]; otherwise the answer stays where it is.
 pub(super) fn lend(own: &mut Option<Reading>) -> Option<Lent> {
     match SLOT.replace(Slot::Closed) {
         Slot::Open => {
@@ -78,7 +78,7 @@ pub(super) fn lend(own: &mut Option<Reading>) -> Option<Lent> {
     }
 }
 
-/// Runs the streams of an HTTP/2 connection, each in a task of its own that reads ahead.
+/// Executor for the streams of an HTTP/2 connection: each runs in a task of its own that reads ahead.
 #[derive(Clone, Debug)]
 pub struct Streams;
 
@@ -107,7 +107,7 @@ async fn reading_ahead<F: Future>(stream: F) {
     .await;
 }
 
-/// Does something, and notes the answer that is lent meanwhile.
+/// The result of a poll; an answer that is lent during the poll is kept in `ahead`.
 fn lending<T>(ahead: &mut Option<Lent>, does: impl FnOnce() -> T) -> T {
     if ahead.is_some() {
         return does();

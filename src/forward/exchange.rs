@@ -99,7 +99,7 @@ pub(super) struct Upload {
     moved: AtomicU64,
     /// The backend would take more, and the client has not sent it yet.
     waits: AtomicBool,
-    /// All of it was passed on.
+    /// The whole body was passed on.
     sent: AtomicBool,
     /// The client left in the middle of it.
     broken: AtomicBool,
@@ -197,9 +197,9 @@ pub(super) struct Reading {
     body: Incoming,
     carrier: Carrier,
     silence: Silence,
-    /// Until its end.
+    /// The backend's work; `None` once it has ended.
     work: Option<Work>,
-    /// Where the bytes are counted that wait for the client.
+    /// Counter of the bytes that wait for the client.
     unread: Arc<Unread>,
     /// Parts that the client has not asked for yet.
     ahead: VecDeque<Frame<Bytes>>,
@@ -207,7 +207,7 @@ pub(super) struct Reading {
     /// Length of the part that was passed on last: hyper keeps it while the client takes nothing.
     in_hand: usize,
     end: Option<Result<(), BrokenOff>>,
-    /// Whether whoever asked for the next part waits for it.
+    /// hyper has asked for the next part, and waits for it.
     awaited: bool,
 }
 
@@ -277,7 +277,7 @@ impl Body for Answer {
         let Some(own) = &mut self.own else { return Poll::Ready(None) };
         let part = own.poll_first(cx);
         if matches!(part, Poll::Ready(Some(Ok(_)))) && own.end.is_none() {
-            // Where the client takes no more of it, somebody else has to look after the rest.
+            // The client may take no more for now; then the rest is read by the stream's task.
             self.lent = ahead::lend(&mut self.own);
         }
         part
@@ -313,8 +313,8 @@ impl Reading {
         reading
     }
 
-    /// The next part of it, for as long as nobody reads ahead. Of an answer whose length is not known the end may be here
-    /// with the part, and is looked for: then it is one that is whole.
+    /// The next part, before the answer is lent. An answer of unknown length may have its end right behind its first part: the
+    /// end is looked for, so that a small answer is whole at once and costs no allocation.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let is_first = self.in_hand == 0;
         let part = self.poll_next(cx);
@@ -328,7 +328,7 @@ impl Reading {
         part
     }
 
-    /// The next part of it, for the client.
+    /// The next part, for the client.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.unread.give_back(std::mem::take(&mut self.in_hand));
         if let Some(frame) = self.ahead.pop_front() {
@@ -350,7 +350,7 @@ impl Reading {
         part
     }
 
-    /// The next part of it, before anybody asks for it. Pending also where it has come to its end.
+    /// The next part, kept until the client asks for it.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.poll_part(cx)) {
             Some(Ok(frame)) => {
@@ -366,17 +366,17 @@ impl Reading {
         Poll::Ready(())
     }
 
-    /// Whether hyper waits for the backend since it was asked last, and is going to be woken by it.
+    /// `true` if hyper asked in this turn and waits for the backend, which will wake it.
     pub(super) fn is_awaited(&mut self) -> bool {
         std::mem::take(&mut self.awaited)
     }
 
-    /// Whether more of it may be read ahead.
+    /// `true` if more may be read ahead.
     pub(super) fn has_room(&self) -> bool {
         self.end.is_none() && self.bytes_ahead < ahead::MOST && self.unread.has_room()
     }
 
-    /// The next part of it, and what follows for the connection that it comes over.
+    /// The next part as the backend sends it; at the end, or after an error, its connection is released.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let mut part = self.poll_carrier(cx);
         if part.is_ready() {
@@ -428,8 +428,8 @@ impl Reading {
         }
     }
 
-    /// Gives the place in flight back at the end. Where too much waits for its readers already, that is when the client has
-    /// taken it all: nobody may have more kept for it than there are places, and what is kept beyond them is bounded.
+    /// The place in flight is given back at the end of the backend's answer. If too many bytes wait for their clients already,
+    /// the place is kept until this client has taken everything: memory stays bounded by the number of places.
     fn settle(&mut self) {
         if self.end.is_some() && self.unread.has_room() {
             self.work = None;

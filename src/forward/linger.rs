@@ -27,7 +27,7 @@ use super::multiplex::Stream;
 use super::socket::Socket;
 use crate::admission::Guards;
 
-/// What is read of an answer that nobody waits for: beyond this the connection is closed, which ends the work of a backend
+/// Bytes that are read of an answer that nobody waits for. Then the connection is closed, which ends the work of a backend
 /// that goes on writing.
 const ANSWER: usize = 64 * 1024;
 
@@ -65,19 +65,19 @@ impl Work {
         self.upload.as_ref().map_or(self.asked, |upload| upload.moved_last()) + self.response
     }
 
-    /// Whether the whole request was sent.
+    /// `true` if the whole request was sent.
     fn is_sent(&self) -> bool {
         self.upload.as_ref().is_none_or(|upload| upload.is_sent())
     }
 
-    /// Whether the client left in the middle of its upload. The connection to the backend has failed by that, and not by the
+    /// `true` if the client left in the middle of its upload. The connection to the backend has failed by that, and not by the
     /// backend, which may work on what it has.
     pub(super) fn is_left(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.is_broken())
     }
 }
 
-/// How far an exchange had come when its client went.
+/// Progress of an exchange when its client left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Unanswered,
@@ -85,7 +85,7 @@ pub(super) enum Stage {
     Answering,
 }
 
-/// Keeps the place in flight until the backend has closed the connection, has answered, or has had its time.
+/// The place in flight is kept until the backend has closed the connection, has answered, or has had its time.
 pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
     let due = match stage {
         Stage::Unanswered => work.due(),
@@ -110,7 +110,7 @@ pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
     spawn_until(due, over, work);
 }
 
-/// The same for a stream of HTTP/2.
+/// The same for a stream of an HTTP/2 backend.
 pub(super) fn abandon_stream(
     answer: impl Future<Output = Tried> + Send + 'static,
     stream: Stream,
@@ -146,7 +146,7 @@ fn spawn_until(due: Instant, over: impl Future<Output = ()> + Send + 'static, wo
     }
 }
 
-/// Ends our side, and reads until the backend has ended its own. Tells whether it said anything.
+/// The wait for the backend to end its side, after ours was ended: `true` if the backend said anything before.
 async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<bool> {
     socket.shutdown().await?;
     let mut buffer = [0; 2048];
@@ -154,7 +154,7 @@ async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<bool> {
     loop {
         let read = socket.read(&mut buffer).await?;
         left = left.saturating_sub(read);
-        // What is closed with bytes that nobody read is reset, and the next write of the backend fails.
+        // A socket that is closed with unread bytes is reset: the next write of the backend fails.
         if read == 0 || left == 0 || stage == Stage::Answering {
             return Ok(left < ANSWER);
         }

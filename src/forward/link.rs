@@ -149,7 +149,7 @@ impl Unanswered {
                 link.over
             });
             match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                // It was closed while nobody used it.
+                // The connection was closed while nobody used it.
                 Poll::Pending if is_over => Poll::Ready(None),
                 answer => answer.map(Some),
             }
@@ -162,7 +162,7 @@ impl Unanswered {
         }
         match answered {
             Some(answered) => Sent::of(answered, link, work),
-            // What it has not taken comes back when it goes.
+            // A request that the connection has not taken comes back when the connection is dropped.
             None => {
                 drop(link);
                 match answer.await {

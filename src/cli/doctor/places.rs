@@ -28,7 +28,7 @@ pub(super) fn look(config: &Config, live: &Live) -> Finding {
     }
 }
 
-/// What one client of an entry may open at once.
+/// Bounds of what one client of an entry may open at once.
 struct Reach<'p> {
     name: &'p str,
     streams: usize,
