@@ -202,8 +202,8 @@ fn limits_json(limits: Limits) -> Value {
         "connections": limits.connections, "priority": limits.priority.name(),
     });
     // Only where it is said: what readers of this output knew before stays as it was.
-    if let Some(in_flight) = limits.in_flight {
-        json["in_flight"] = in_flight.into();
+    if let (Some(in_flight), Some(fields)) = (limits.in_flight, json.as_object_mut()) {
+        fields.insert("in_flight".to_owned(), in_flight.into());
     }
     json
 }
