@@ -45,6 +45,8 @@ pub fn run(report: &mut Report, _: Duration) {
     setup.config["limits"]["lobby"]["request_timeout"] = "60s".into();
     setup.config["limits"]["lobby"]["connections_per_second"] = 100_000.into();
     setup.config["backend"]["max_in_flight"] = IN_FLIGHT.into();
+    // One client takes everything here.
+    setup.config["backend"]["reserved_for_others"] = 0.into();
     setup.config["backend"]["response_timeout"] = "60s".into();
     setup.config["workers"] = WORKERS.into();
     setup.config["log"] = serde_json::json!({ "audit": "none" });
