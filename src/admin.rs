@@ -4,9 +4,11 @@
 mod api;
 mod body;
 mod events;
+mod exchange;
 mod guard;
 mod headlines;
 mod page;
+mod places;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,25 +17,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use crate::app::Running;
+use crate::listener;
 use crate::reload::{Outcome, PerPart};
 use crate::telemetry;
 use api::Api;
 use body::{Answer, json, not_allowed, text, typed};
 use events::Events;
+use exchange::{Exchange, HandsOver, Line};
 use guard::{Barred, Guard};
+use places::{Place, Places};
 
-/// Probes, scrapers and people are few.
-const MOST_CONNECTIONS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// More bytes of a head are not read.
+const LARGEST_HEAD: usize = 64 << 10;
+/// Connections that are accepted before others go on: many fewer than there are places.
+const AT_ONCE: usize = 8;
 /// Longest time for the answer to `POST /reload`. Reads that hang are given up sooner; a policy of the largest size takes
 /// seconds to compile.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,6 +55,9 @@ struct Admin {
     page: String,
     events: Events,
     api: Api,
+    places: Arc<Places>,
+    /// One answer at a time is written down on the thread that answers probes.
+    thread: Semaphore,
 }
 
 /// Serves the admin listener until it is dropped.
@@ -58,40 +68,68 @@ pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
         events: Events::default(),
         api: Api::new(Arc::clone(&running)),
         running,
+        places: Arc::default(),
+        thread: Semaphore::new(1),
     });
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut accepted = 0_usize;
     loop {
-        // A closed semaphore is impossible: nobody closes it.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((socket, _)) => {
-                let admin = Arc::clone(&admin);
-                tokio::spawn(async move {
-                    converse(socket, admin).await;
-                    drop(place);
-                });
+            Ok((socket, source)) => {
+                let place = admin.places.take(source.ip(), Instant::now());
+                tokio::spawn(converse(socket, Arc::clone(&admin), place));
+                // A question that is there already is read before newcomers can take its place.
+                accepted = accepted.wrapping_add(1);
+                if accepted.is_multiple_of(AT_ONCE) {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-async fn converse(socket: TcpStream, admin: Arc<Admin>) {
+async fn converse(socket: TcpStream, admin: Arc<Admin>, place: Place) {
+    let exchange = Arc::clone(&place.exchange);
     let service = service_fn(move |request: Request<Incoming>| {
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        let (admin, exchange) = (Arc::clone(&admin), Arc::clone(&exchange));
+        async move { Ok::<_, Infallible>(admin.attend(request, exchange).await) }
     });
     // Events are small, and wanted now.
     let _ = socket.set_nodelay(true);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(true);
-    // A probe that hangs up is no news.
-    let _ = http.serve_connection(TokioIo::new(socket), service).await;
+    // Time is kept by the exchange, which knows an idle connection from a head that comes byte by byte.
+    http.timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true).max_buf_size(LARGEST_HEAD);
+    let line = Line::new(socket, Arc::clone(&place.exchange));
+    tokio::select! {
+        // A probe that hangs up is no news.
+        _ = http.serve_connection(TokioIo::new(line), service) => {}
+        () = place.exchange.end() => {}
+    }
 }
 
 const NOTHING_HERE: &str = "nothing here; there is the page at /, /livez, /readyz, /metrics, /status, /connections, /api/ and POST /reload\n";
 
 impl Admin {
+    /// Answers, and has the exchange know what it is at.
+    async fn attend(&self, request: Request<Incoming>, exchange: Arc<Exchange>) -> Answer {
+        let needs_turn = needs_turn(request.uri().path());
+        let turn = if needs_turn { self.places.turn() } else { None };
+        let is_refused = needs_turn && turn.is_none();
+        exchange.work(turn);
+        let answer = if is_refused { busy() } else { self.answer(request).await };
+        exchange.answer(answer.body().is_events());
+        answer.map(|body| body.with(HandsOver::new(exchange)))
+    }
+
+    /// Waits until it is this answer's turn to take the thread for a moment. Whoever asks for hundreds without reading any would otherwise
+    /// have them written in a row, and every probe wait behind them.
+    async fn in_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        let turn = self.thread.acquire().await.ok();
+        tokio::task::yield_now().await;
+        turn
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -99,7 +137,10 @@ impl Admin {
             "/livez" | "/readyz" | "/metrics" if !is_reading => read_only(),
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => readiness(&self.running),
-            "/metrics" => metrics(&self.running),
+            "/metrics" => {
+                let _turn = self.in_turn().await;
+                metrics(&self.running)
+            }
             _ => self.guarded(request, is_reading).await.unwrap_or_else(Barred::answer),
         }
     }
@@ -120,7 +161,10 @@ impl Admin {
         match path {
             "/api/explain" => Ok(self.api.explain(request).await),
             _ if !is_reading => Ok(read_only()),
-            "/status" => Ok(json(StatusCode::OK, &self.running.census())),
+            "/status" => {
+                let _turn = self.in_turn().await;
+                Ok(json(StatusCode::OK, &self.running.census()))
+            }
             "/api/session" => Ok(json(StatusCode::OK, &serde_json::json!({ "page": self.page }))),
             "/api/events" => Ok(self.events.listen(Arc::clone(&self.running))),
             _ => {
@@ -159,6 +203,18 @@ fn still_reloading(running: &Running) -> serde_json::Value {
     serde_json::json!({ "error": "the reload still goes on; see `/status`", "look_age_seconds": ages })
 }
 
+/// Whether an answer takes more than a moment, or more memory than a connection has anyway. Probes, scrapes and the files of the page
+/// are answered whatever else is asked.
+fn needs_turn(path: &str) -> bool {
+    path.starts_with("/api/") || matches!(path, "/status" | "/connections" | "/reload")
+}
+
+fn busy() -> Answer {
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "too much is asked here at once\n");
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
 fn read_only() -> Answer {
     not_allowed("GET, HEAD", "only GET is answered here\n")
 }
@@ -190,7 +246,5 @@ fn metrics(running: &Running) -> Answer {
 /// # Errors
 /// The address is in use, not ours, or not allowed to us.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    listener::bind(address)
 }

@@ -14,6 +14,7 @@
 
 mod admin;
 mod admin_api;
+mod admin_crowds;
 mod ambiguous_requests;
 mod attacks;
 mod audit_records;

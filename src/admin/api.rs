@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use super::body::{Answer, json, not_allowed, text};
+use super::exchange::QUESTION;
 use crate::app::Running;
 use models::Models;
 use query::Query;
@@ -25,6 +26,8 @@ pub(super) use refusals::refusal;
 
 /// A policy that is tried out is no longer than this.
 const LARGEST_QUESTION: usize = 4 << 20;
+/// Questions that are read at once, at most 32 MiB.
+const MOST_QUESTIONS: usize = 8;
 
 /// What answers.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Api {
     desk: Arc<Desk>,
     /// One answer at a time: whoever looks takes one core at most.
     turn: Semaphore,
+    /// So many questions are read at once: each may be of the largest size.
+    bodies: Semaphore,
 }
 
 /// What answers are worked out from.
@@ -60,7 +65,11 @@ const ENDPOINTS: &[(&str, Endpoint)] = &[
 
 impl Api {
     pub(super) fn new(running: Arc<Running>) -> Self {
-        Self { desk: Arc::new(Desk { running, models: Models::default() }), turn: Semaphore::new(1) }
+        Self {
+            desk: Arc::new(Desk { running, models: Models::default() }),
+            turn: Semaphore::new(1),
+            bodies: Semaphore::new(MOST_QUESTIONS),
+        }
     }
 
     /// What is read at that path; nothing where there is nothing.
@@ -75,7 +84,14 @@ impl Api {
         if request.method() != Method::POST {
             return not_allowed("POST", "a question is asked by POST\n");
         }
-        let body = Limited::new(request.into_body(), LARGEST_QUESTION).collect().await;
+        let read = async {
+            // Nobody closes it.
+            let _turn = self.bodies.acquire().await;
+            Limited::new(request.into_body(), LARGEST_QUESTION).collect().await
+        };
+        let Ok(body) = tokio::time::timeout(QUESTION, read).await else {
+            return text(StatusCode::REQUEST_TIMEOUT, "the question did not come to its end in time\n");
+        };
         let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "the question is longer than 4 MiB, or broke off\n");
         };

@@ -11,16 +11,40 @@ use http_body_util::Full;
 use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
+use super::exchange::HandsOver;
+
 /// An answer.
 pub(super) type Answer = Response<Body>;
 
-/// The body of an answer.
+/// The body of an answer, and what is told when hyper has taken all of it.
 #[derive(Debug)]
-pub(super) enum Body {
+pub(super) struct Body {
+    content: Content,
+    _handed_over: Option<HandsOver>,
+}
+
+#[derive(Debug)]
+enum Content {
     /// All of it.
     Whole(Full<Bytes>),
     /// What comes, until nothing more can come.
     Events(Receiver<Bytes>),
+}
+
+impl Body {
+    const fn new(content: Content) -> Self {
+        Self { content, _handed_over: None }
+    }
+
+    /// Whether it goes on for as long as somebody listens.
+    pub(super) const fn is_events(&self) -> bool {
+        matches!(self.content, Content::Events(_))
+    }
+
+    /// The same, with whoever is to be told.
+    pub(super) fn with(self, told: HandsOver) -> Self {
+        Self { _handed_over: Some(told), ..self }
+    }
 }
 
 impl HttpBody for Body {
@@ -31,22 +55,22 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut *self {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx),
-            Self::Events(events) => {
+        match &mut self.content {
+            Content::Whole(body) => Pin::new(body).poll_frame(cx),
+            Content::Events(events) => {
                 events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(body) if body.is_end_stream())
+        matches!(&self.content, Content::Whole(body) if body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Events(_) => SizeHint::default(),
+        match &self.content {
+            Content::Whole(body) => body.size_hint(),
+            Content::Events(_) => SizeHint::default(),
         }
     }
 }
@@ -85,16 +109,16 @@ pub(super) fn not_allowed(methods: &'static str, why: &'static str) -> Answer {
 
 /// Bytes of a kind.
 pub(super) fn typed(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    with_type(status, kind, Body::Whole(Full::new(body)))
+    with_type(status, kind, Content::Whole(Full::new(body)))
 }
 
 /// Events, as they come.
 pub(super) fn events(receiver: Receiver<Bytes>) -> Answer {
-    with_type(StatusCode::OK, "text/event-stream; charset=utf-8", Body::Events(receiver))
+    with_type(StatusCode::OK, "text/event-stream; charset=utf-8", Content::Events(receiver))
 }
 
-fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Answer {
-    let mut response = Response::new(body);
+fn with_type(status: StatusCode, kind: &'static str, content: Content) -> Answer {
+    let mut response = Response::new(Body::new(content));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -1,0 +1,239 @@
+//! One connection of the admin listener as its places see it: what it is doing, since when, and until when it may. hyper bounds the
+//! time of a head alone; a body, an answer that nobody reads, and silence between questions are bounded here.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{Instant, sleep_until};
+
+/// Time for a whole question, head and body, from the connection's start or the question's first byte.
+pub(super) const QUESTION: Duration = Duration::from_secs(10);
+/// Time for a whole answer to be read.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Time between two questions: more than scrapers usually leave.
+const IDLE: Duration = Duration::from_secs(75);
+/// Longest time between two looks at a limit, which a new phase may have brought nearer.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A question is waited for, or has come in part.
+    Asking,
+    /// An answer was read, and no byte of the next question has come.
+    Idle,
+    /// An answer is worked out.
+    Working,
+    /// An answer is written.
+    Answering,
+    /// Events are written for as long as somebody listens.
+    Listening,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    since: Instant,
+    /// All of the answer is in hyper's hands.
+    is_handed_over: bool,
+    /// Since when the socket takes nothing more.
+    stalled: Option<Instant>,
+    /// The turn that the answer needs, until it was read.
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    state: Mutex<State>,
+    eviction: Notify,
+}
+
+impl Exchange {
+    pub(super) fn new(now: Instant) -> Self {
+        let state =
+            State { phase: Phase::Asking, since: now, is_handed_over: false, stalled: None, turn: None };
+        Self { state: Mutex::new(state), eviction: Notify::new() }
+    }
+
+    /// What it is doing, and since when.
+    pub(super) fn phase(&self) -> (Phase, Instant) {
+        let state = self.state();
+        (state.phase, state.since)
+    }
+
+    /// Begins to work out an answer.
+    pub(super) fn work(&self, turn: Option<OwnedSemaphorePermit>) {
+        let mut state = self.state();
+        state.enter(Phase::Working);
+        state.turn = turn;
+    }
+
+    /// Begins to write an answer.
+    pub(super) fn answer(&self, is_events: bool) {
+        let mut state = self.state();
+        state.enter(if is_events { Phase::Listening } else { Phase::Answering });
+        if is_events {
+            state.turn = None;
+        }
+    }
+
+    /// Gives its turn to another if its answer only waits for a reader.
+    pub(super) fn give_up_turn(&self) -> Option<OwnedSemaphorePermit> {
+        let mut state = self.state();
+        if state.phase == Phase::Answering { state.turn.take() } else { None }
+    }
+
+    /// Makes the connection end, to give its place to another.
+    pub(super) fn evict(&self) {
+        self.eviction.notify_one();
+    }
+
+    /// Ends when the connection has to: it was evicted, or took longer than it may.
+    pub(super) async fn end(&self) {
+        loop {
+            let now = Instant::now();
+            let limit = self.limit();
+            if limit.is_some_and(|limit| limit <= now) {
+                return;
+            }
+            let look = limit.map_or(now + LOOK, |limit| limit.min(now + LOOK));
+            tokio::select! {
+                () = self.eviction.notified() => return,
+                () = sleep_until(look) => {}
+            }
+        }
+    }
+
+    fn limit(&self) -> Option<Instant> {
+        let state = self.state();
+        match state.phase {
+            Phase::Asking => Some(state.since + QUESTION),
+            Phase::Idle => Some(state.since + IDLE),
+            Phase::Working => None,
+            Phase::Answering => Some(state.since + ANSWER),
+            Phase::Listening => state.stalled.map(|stalled| stalled + ANSWER),
+        }
+    }
+
+    fn hand_over(&self) {
+        self.state().is_handed_over = true;
+    }
+
+    fn flushed(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Answering && state.is_handed_over {
+            state.enter(Phase::Idle);
+            state.turn = None;
+        }
+    }
+
+    fn received(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Idle {
+            state.enter(Phase::Asking);
+        }
+    }
+
+    fn written(&self, is_stalled: bool) {
+        let mut state = self.state();
+        state.stalled = is_stalled.then(|| state.stalled.unwrap_or_else(Instant::now));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        (self.phase, self.since) = (phase, Instant::now());
+        (self.is_handed_over, self.stalled) = (false, None);
+    }
+}
+
+/// A part of an answer's body: hyper drops the body when it has taken all of it.
+#[derive(Debug)]
+pub(super) struct HandsOver(Arc<Exchange>);
+
+impl HandsOver {
+    pub(super) const fn new(exchange: Arc<Exchange>) -> Self {
+        Self(exchange)
+    }
+}
+
+impl Drop for HandsOver {
+    fn drop(&mut self) {
+        self.0.hand_over();
+    }
+}
+
+/// A socket that tells its exchange what passes.
+#[derive(Debug)]
+pub(super) struct Line {
+    socket: TcpStream,
+    exchange: Arc<Exchange>,
+}
+
+impl Line {
+    pub(super) const fn new(socket: TcpStream, exchange: Arc<Exchange>) -> Self {
+        Self { socket, exchange }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.exchange.received();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.exchange.written(written.is_pending());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.exchange.written(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    /// hyper flushes the socket only when everything before was written to it.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        if flushed.is_ready() {
+            self.exchange.flushed();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
