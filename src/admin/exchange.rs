@@ -44,6 +44,8 @@ struct State {
     is_handed_over: bool,
     /// Since when the socket takes nothing more.
     stalled: Option<Instant>,
+    /// A question was answered before.
+    has_answered: bool,
     /// The turn that the answer needs, until it was read.
     turn: Option<OwnedSemaphorePermit>,
 }
@@ -57,8 +59,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(now: Instant) -> Self {
-        let state =
-            State { phase: Phase::Asking, since: now, is_handed_over: false, stalled: None, turn: None };
+        let state = State {
+            phase: Phase::Asking,
+            since: now,
+            is_handed_over: false,
+            stalled: None,
+            has_answered: false,
+            turn: None,
+        };
         Self { state: Mutex::new(state), eviction: Notify::new() }
     }
 
@@ -66,6 +74,11 @@ impl Exchange {
     pub(super) fn phase(&self) -> (Phase, Instant) {
         let state = self.state();
         (state.phase, state.since)
+    }
+
+    /// Whether this is not its first question.
+    pub(super) fn has_answered(&self) -> bool {
+        self.state().has_answered
     }
 
     /// Begins to work out an answer.
@@ -79,6 +92,7 @@ impl Exchange {
     pub(super) fn answer(&self, is_events: bool) {
         let mut state = self.state();
         state.enter(if is_events { Phase::Listening } else { Phase::Answering });
+        state.has_answered = true;
         if is_events {
             state.turn = None;
         }
