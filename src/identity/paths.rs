@@ -42,6 +42,8 @@ pub(super) struct Paths<'c, 't> {
 
 struct Node<'c> {
     certificate: Certificate<'c>,
+    /// Subject and issuer, as webpki compares them: byte for byte, without tag and length.
+    names: (&'c [u8], &'c [u8]),
     /// Presented certificates that have the name of this one's issuer and lie on a way, likeliest first.
     issuers: Vec<usize>,
     /// Authorities that have it, likeliest first.
@@ -112,7 +114,7 @@ impl<'c, 't> Paths<'c, 't> {
 
     /// What each certificate's issuer could be, by name, for what can be reached from the leaf.
     fn follow_names(&mut self) {
-        let names: Vec<_> = self.nodes.iter().map(Node::names).collect();
+        let names: Vec<_> = self.nodes.iter().map(|node| node.names).collect();
         let anchors: Vec<_> = self.anchors.iter().map(|(anchor, _)| anchor.subject.as_ref()).collect();
         let (mut reached, mut next) = (vec![0], 0);
         while let Some(child) = reached.get(next).copied() {
@@ -191,19 +193,15 @@ fn read<'c>(leaf: Certificate<'c>, others: &'c [CertificateDer<'_>]) -> Vec<Cert
 
 impl<'c> Node<'c> {
     fn new(certificate: Certificate<'c>) -> Self {
-        Self { certificate, issuers: Vec::new(), anchors: Vec::new(), height: None }
+        let parsed = &certificate.parsed;
+        let [subject, issuer] =
+            [&parsed.subject, &parsed.issuer].map(|name| content(name.as_raw()).unwrap_or_default());
+        let names = (subject, issuer);
+        Self { certificate, names, issuers: Vec::new(), anchors: Vec::new(), height: None }
     }
 
     fn parsed(&self) -> &X509Certificate<'c> {
         &self.certificate.parsed
-    }
-
-    /// Subject and issuer, as webpki compares them: byte for byte, without tag and length.
-    fn names(&self) -> (&'c [u8], &'c [u8]) {
-        let parsed = self.parsed();
-        let [subject, issuer] =
-            [&parsed.subject, &parsed.issuer].map(|name| content(name.as_raw()).unwrap_or_default());
-        (subject, issuer)
     }
 
     fn key(&self) -> &[u8] {
@@ -289,7 +287,7 @@ impl<'s, 'c, T> Search<'s, 'c, '_, '_, T> {
     /// No way is longer than webpki takes, or comes by the same name and key twice (RFC 4158 §5.2).
     fn may_pass(&self, issuer: &Node<'_>) -> bool {
         let is_near = issuer.height.is_some_and(|height| self.way.len() + height <= MOST_BETWEEN);
-        let is_same = |other: &Node<'_>| other.key() == issuer.key() && other.names().0 == issuer.names().0;
+        let is_same = |other: &Node<'_>| other.key() == issuer.key() && other.names.0 == issuer.names.0;
         is_near && !self.on_the_way().any(is_same)
     }
 

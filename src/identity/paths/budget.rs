@@ -28,9 +28,9 @@ impl Budget {
         Self { steps: AtomicU64::new(steps), work: AtomicU64::new(work) }
     }
 
-    /// The budget for a chain that a client presents. An honest bundle of 36 cross-signed certificates needs a tenth of it.
+    /// The budget for a chain that a client presents: some 10 ms. Honest bundles of dozens of cross-signed certificates need less.
     pub(in crate::identity) const fn of_a_handshake() -> Self {
-        Self::of(10_000, 10_000_000)
+        Self::of(4_000, 10_000_000)
     }
 
     /// Pays for one step from a certificate to an issuer.
