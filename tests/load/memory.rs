@@ -1,5 +1,6 @@
-//! As much as clients can make the proxy hold: connections that have begun a large head, uploads that nobody takes, answers
-//! that nobody reads, of connections with a slot and without one. What it uses stays below what the configuration lets one expect (`deploy/README.md`, "Memory").
+//! As much as clients can make the proxy hold: connections that have begun a large head after a large chain, uploads that nobody takes,
+//! answers that nobody reads, of connections with a slot and without one. What it uses stays below what the configuration lets one
+//! expect (`deploy/README.md`, "Memory").
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
 use crate::report::Report;
+use crate::strangers;
 use crate::support::{Client, Proxy, Setup};
 
 const SLOTS: u64 = 100;
 const LOBBY: u64 = 300;
 const IN_FLIGHT: u64 = 100;
+const CHAINS: usize = 200;
 
 /// The most memory that a configuration lets be used, in bytes.
 pub fn bound(config: &Value) -> u64 {
@@ -73,6 +76,8 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
     while !all_in_flight() && start.elapsed() < client::PATIENCE {
         tasks.run_until(sleep(Duration::from_millis(100))).await;
     }
+    present_chains(proxy, &tasks).await;
+    let stranger = proxy.client(&strangers::with_unrelated(&proxy.pki().unknown_ca(), 60_000));
     let mut lobby = Vec::new();
     let mut unread = Vec::new();
     let anonymous = proxy.anonymous();
@@ -81,7 +86,7 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
             let asking = asks_without_a_window(&anonymous, proxy.address, number);
             unread.push(tasks.run_until(asking).await);
         } else {
-            lobby.push(tasks.run_until(begins_a_head(&anonymous, proxy.address, number)).await);
+            lobby.push(tasks.run_until(begins_a_head(&stranger, proxy.address, number)).await);
         }
     }
     tasks.run_until(sleep(Duration::from_secs(1))).await;
@@ -144,6 +149,16 @@ async fn refused(requests: &mut Requests, count: usize) {
             std::future::pending::<()>().await;
             drop(answer);
         });
+    }
+}
+
+/// Ever different certificates, beside a client's own and beside a stranger's.
+async fn present_chains(proxy: &Proxy, tasks: &tokio::task::LocalSet) {
+    for number in 0..CHAINS {
+        let own = if number % 2 == 0 { &proxy.pki().consumer } else { &proxy.pki().unknown_ca() };
+        let client = proxy.client(&strangers::with_unrelated(own, 60_000));
+        let opened = Connection::open(&client, proxy.address, Ipv4Addr::LOCALHOST);
+        drop(tasks.run_until(opened).await.unwrap());
     }
 }
 

@@ -144,6 +144,13 @@ fn cross_signed(setup: &Setup, roots: usize) -> Credential {
     credential
 }
 
+/// A credential that presents an unrelated certificate as well, another one each time.
+pub fn with_unrelated(credential: &Credential, bytes: usize) -> Credential {
+    let mut presented = credential.clone();
+    presented.chain.push(unrelated(bytes));
+    presented
+}
+
 fn unrelated(bytes: usize) -> CertificateDer<'static> {
     let mut params = authority("Unrelated");
     let oid = [1, 3, 6, 1, 4, 1, 1, 1];
