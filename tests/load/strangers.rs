@@ -14,7 +14,7 @@ use crate::backend::{Backend, Mood};
 use crate::client::{self, Connection};
 use crate::flood;
 use crate::report::{Report, p99};
-use crate::support::{Client, Proxy, Setup};
+use crate::support::{Client, Setup};
 
 /// The addresses that strangers come from.
 const SOURCES: u8 = 20;
@@ -40,10 +40,11 @@ pub fn run(report: &mut Report, length: Duration) {
     let chains = chains(&setup);
     let proxy = setup.start();
     let (producer, address) = (proxy.producer(), proxy.address);
+    let clients: Vec<Client> = chains.iter().map(|chain| proxy.client(chain)).collect();
     let mut idle = client::run(flood::known(&producer, address, length / 2, || ()));
     let (strangers, before) = (Strangers::default(), proxy.process.cpu());
     let mut known = thread::scope(|scope| {
-        scope.spawn(|| client::run(come(&strangers, &proxy, &chains)));
+        scope.spawn(|| client::run(come(&strangers, &clients, address)));
         let known = client::run(flood::known(&producer, address, length, || ()));
         strangers.over.store(true, Ordering::Relaxed);
         known
@@ -79,15 +80,14 @@ fn tell_of_strangers(report: &mut Report, strangers: &Strangers, used: Duration)
 }
 
 /// One after the other, from each address in turn, on connections of their own.
-async fn come(strangers: &Strangers, proxy: &Proxy, chains: &[Credential]) {
-    let clients: Vec<Client> = chains.iter().map(|chain| proxy.client(chain)).collect();
+async fn come(strangers: &Strangers, clients: &[Client], address: SocketAddr) {
     let addresses = (1..=SOURCES).map(|last| Ipv4Addr::new(127, 0, 4, last)).cycle();
     for (client, from) in clients.iter().cycle().zip(addresses) {
         if strangers.over.load(Ordering::Relaxed) {
             return;
         }
         let start = Instant::now();
-        let count = match asked(client, proxy.address, from).await {
+        let count = match asked(client, address, from).await {
             Ok(true) => &strangers.refused,
             _ => &strangers.other,
         };
