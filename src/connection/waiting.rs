@@ -5,6 +5,7 @@
 //! Each answer of which parts wait has a clock, which starts anew when the client makes room for something of that answer;
 //! and what all parts hold is bounded. (HTTP/1.1 has no windows: there the socket tells, see `pulse`.)
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -21,7 +22,7 @@ mod most {
     pub(super) const ANSWERS: usize = 16;
     /// Bytes of answers that one connection may have handed over to HTTP/2; then the next part stays where it is.
     pub(super) const BYTES: usize = 256 * 1024;
-    /// Bytes that answers hold on all connections of a worker, beyond [`ANSWERS`] of each.
+    /// Memory that answers hold on all connections of a worker, beyond [`ANSWERS`] of each.
     pub(super) const WORKER_BYTES: usize = 4 << 20;
 }
 
@@ -30,6 +31,10 @@ const STREAM: usize = 4096;
 
 /// Wakers that are kept of answers that wait for room. Beyond it all are woken, so that those of streams that ended go.
 const MOST_WAKERS: usize = 512;
+
+/// Answers that are woken when a part has left: more than one, for one of them may have ended, and not all, for there is
+/// room for few.
+const WOKEN: usize = 4;
 
 /// The waiting parts of one connection's answers.
 #[derive(Debug, Default)]
@@ -43,8 +48,8 @@ pub(super) struct Waiting {
 struct Parts {
     clocks: Vec<Clock>,
     bytes: usize,
-    /// Tasks of answers that wait until less is held.
-    for_room: Vec<Waker>,
+    /// Tasks of answers that wait until less is held, first come, first served.
+    for_room: VecDeque<Waker>,
 }
 
 /// The clock of one answer.
@@ -72,15 +77,15 @@ impl Waiting {
         self.parts().clocks.iter().map(|clock| clock.since).min()
     }
 
-    /// Bytes that were handed over and have not left, with what their streams take.
+    /// Bytes that were handed over and have not left.
     fn bytes(&self) -> usize {
         self.parts().bytes
     }
 
-    fn begin(&self, answer: u32, cost: usize, now: Instant) {
+    fn begin(&self, answer: u32, bytes: usize, now: Instant) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let mut parts = self.parts();
-        parts.bytes += cost;
+        parts.bytes += bytes;
         match parts.clock(answer) {
             // Behind the part before it, this one waits for as long as that does.
             Some(clock) => clock.parts += 1,
@@ -96,10 +101,10 @@ impl Waiting {
     }
 
     /// A part has left.
-    fn end(&self, answer: u32, cost: usize, now: impl FnOnce() -> Instant) {
+    fn end(&self, answer: u32, bytes: usize, now: impl FnOnce() -> Instant) {
         let is_last = self.count.fetch_sub(1, Ordering::Relaxed) == 1;
         let mut parts = self.parts();
-        parts.bytes = parts.bytes.saturating_sub(cost);
+        parts.bytes = parts.bytes.saturating_sub(bytes);
         if is_last {
             // An idle connection keeps nothing of a busy time.
             parts.clocks.clear();
@@ -107,7 +112,7 @@ impl Waiting {
         } else {
             parts.end(answer, now);
         }
-        let woken = std::mem::take(&mut parts.for_room);
+        let woken = parts.next_for_room(is_last);
         drop(parts);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -118,9 +123,9 @@ impl Waiting {
         if parts.for_room.iter().any(|known| known.will_wake(waker)) {
             return;
         }
-        let all =
-            if parts.for_room.len() < MOST_WAKERS { Vec::new() } else { std::mem::take(&mut parts.for_room) };
-        parts.for_room.push(waker.clone());
+        let is_full = parts.for_room.len() >= MOST_WAKERS;
+        let all = if is_full { std::mem::take(&mut parts.for_room) } else { VecDeque::new() };
+        parts.for_room.push_back(waker.clone());
         drop(parts);
         all.into_iter().for_each(Waker::wake);
     }
@@ -132,6 +137,15 @@ impl Waiting {
 }
 
 impl Parts {
+    /// Takes those that may go on. Once nothing waits, no part will leave that could wake the others: then it is all of them.
+    fn next_for_room(&mut self, nothing_waits: bool) -> VecDeque<Waker> {
+        if nothing_waits || self.for_room.is_empty() {
+            return std::mem::take(&mut self.for_room);
+        }
+        let next = if self.bytes < most::BYTES { WOKEN.min(self.for_room.len()) } else { 0 };
+        self.for_room.drain(..next).collect()
+    }
+
     fn clock(&mut self, answer: u32) -> Option<&mut Clock> {
         self.clocks.iter_mut().find(|clock| clock.answer == answer)
     }
@@ -171,10 +185,11 @@ impl Connection {
         if bytes.is_empty() {
             return Part::free(bytes);
         }
-        let cost = bytes.len() + STREAM + kept;
+        let length = bytes.len();
+        let cost = length + STREAM + kept;
         self.worker.unread.add(cost);
-        self.waiting.begin(answer, cost, Instant::now());
-        Part { bytes, held: Some(Held { connection: Arc::clone(self), answer, cost }) }
+        self.waiting.begin(answer, length, Instant::now());
+        Part { bytes, held: Some(Held { connection: Arc::clone(self), answer, length, cost }) }
     }
 
     /// Ready while more of an answer may be handed over. Otherwise the task is woken when there may be.
@@ -223,6 +238,9 @@ impl Part {
 struct Held {
     connection: Arc<Connection>,
     answer: u32,
+    /// Its bytes at first.
+    length: usize,
+    /// Memory that it is counted as.
     cost: usize,
 }
 
@@ -252,7 +270,7 @@ impl Buf for Part {
 impl Drop for Held {
     fn drop(&mut self) {
         self.connection.worker.unread.take(self.cost);
-        self.connection.waiting.end(self.answer, self.cost, Instant::now);
+        self.connection.waiting.end(self.answer, self.length, Instant::now);
     }
 }
 
@@ -313,5 +331,31 @@ mod tests {
         waiting.end(1, 1, Instant::now);
         assert!(wakers.iter().all(|waker| waker.0.load(Ordering::Relaxed) == 1));
         assert!(waiting.parts().for_room.is_empty());
+    }
+
+    struct Silent;
+
+    impl std::task::Wake for Silent {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn few_are_woken_while_others_wait_and_all_before_nobody_would_wake_them() {
+        let waiting = Waiting::default();
+        let waits = || waiting.parts().for_room.len();
+        for (answer, bytes) in [(1, most::BYTES), (2, 1), (3, 1), (4, 1)] {
+            waiting.begin(answer, bytes, Instant::now());
+        }
+        let wakers: Vec<Waker> = (0..10).map(|_| Waker::from(Arc::new(Silent))).collect();
+        wakers.iter().for_each(|waker| waiting.wait_for_room(waker));
+        waiting.end(2, 1, Instant::now);
+        assert_eq!(waits(), 10, "there is no room yet");
+        waiting.end(1, most::BYTES, Instant::now);
+        assert_eq!(waits(), 10 - WOKEN);
+        waiting.end(3, 1, Instant::now);
+        waiting.wait_for_room(&wakers[0]);
+        assert_eq!(waits(), 10 - 2 * WOKEN + 1);
+        waiting.end(4, 1, Instant::now);
+        assert_eq!(waits(), 0, "nothing waits any more");
     }
 }
