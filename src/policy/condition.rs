@@ -249,6 +249,27 @@ impl QueryCondition {
     }
 }
 
+impl QueryCondition {
+    /// In words, what makes the condition doubtful beside its own parameter.
+    pub(crate) fn doubt(&self, query: &str) -> Option<String> {
+        if has_semicolon(query) {
+            return Some(format!(
+                "some backends begin another parameter at the `;` of the query, so no grant goes by `{}`",
+                self.name
+            ));
+        }
+        let names = query.split('&').filter_map(|pair| decode(pair.split('=').next().unwrap_or_default()));
+        let own = self.name.as_bytes();
+        let mut others = names.filter(|name| **name != *own && is_same_parameter(name, own));
+        let other = others.next()?;
+        let other = String::from_utf8_lossy(&other);
+        Some(format!(
+            "some backends take the parameter `{other}` for `{}`, so no grant goes by it",
+            self.name
+        ))
+    }
+}
+
 fn has_semicolon(query: &str) -> bool {
     query.contains(';') || query.as_bytes().windows(3).any(|escape| escape.eq_ignore_ascii_case(b"%3b"))
 }
@@ -306,6 +327,12 @@ impl HeaderCondition {
     pub(crate) fn holds(&self, headers: Option<&HeaderMap>, unclear: Unclear) -> bool {
         let reading = headers.map_or(Reading::Doubtful, |headers| self.read(headers));
         reading.meets(&self.values, unclear)
+    }
+
+    /// A header that some backends take for this one.
+    pub(crate) fn other_spelling<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
+        let mut names = headers.keys();
+        names.find(|name| **name != self.name && folds_to(name.as_str(), self.name.as_str()))
     }
 
     fn read<'h>(&self, headers: &'h HeaderMap) -> Reading<'h> {

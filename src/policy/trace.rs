@@ -250,6 +250,9 @@ impl<'m, 'q> Reading<'m, 'q> {
             .iter()
             .find(|condition| !condition.holds(self.question.target.query(), Unclear::Unmet));
         if let Some(condition) = query {
+            if let Some(doubt) = condition.doubt(self.question.target.query().unwrap_or_default()) {
+                return Some(doubt);
+            }
             return Some(format!(
                 "the query's `{}` is not, exactly once, {}",
                 condition.name,
@@ -258,6 +261,12 @@ impl<'m, 'q> Reading<'m, 'q> {
         }
         let header =
             route.headers.iter().find(|condition| !condition.holds(self.question.headers, Unclear::Unmet))?;
+        if let Some(other) = self.question.headers.and_then(|headers| header.other_spelling(headers)) {
+            return Some(format!(
+                "some backends take the header `{other}` for `{}`, so no grant goes by it",
+                header.name
+            ));
+        }
         Some(format!("the header `{}` is not, exactly once, {}", header.name, either(header.values.iter())))
     }
 }

@@ -1,9 +1,11 @@
 //! Conditions on headers, parameters and hosts: what is judged is what is forwarded, and what two backends read
 //! differently meets no grant and every deny, in HTTP/1.1 and in HTTP/2.
 
+use std::fs;
+
 use serde_json::json;
 
-use crate::support::frames::{DATA, END_STREAM, Frames, Reaction, frame, headers};
+use crate::support::frames::{DATA, END_STREAM, Frames, HEADERS, RST_STREAM, Reaction, frame, headers};
 use crate::support::{Backend, Proxy, Setup};
 
 const POLICY: &str = r#"version: 1
@@ -59,7 +61,7 @@ fn proxy(backend: &Backend) -> Proxy {
     Setup::new(&backend.url()).policy(POLICY).start()
 }
 
-/// Case 56: a header that the client's own `Connection` names is gone before a policy is asked.
+/// Case 57: a header that the client's own `Connection` names is gone before a policy is asked.
 #[test]
 fn a_header_that_connection_names_is_not_judged() {
     let backend = Backend::ok();
@@ -212,6 +214,46 @@ fn a_header_that_is_judged_is_no_trailer() {
         let raw = String::from_utf8(received.raw).unwrap().to_lowercase();
         assert!(raw.ends_with("0\r\nx-kept: yes\r\n\r\n"), "{raw}");
     }
+}
+
+/// The next frame of a stream that is of one of these kinds; of another stream none may end meanwhile.
+fn wait_for(connection: &mut Frames, stream: u32, kinds: &[u8], alive: u32) {
+    loop {
+        let frame = connection.next().unwrap();
+        if frame.stream == stream && kinds.contains(&frame.kind) {
+            return;
+        }
+        let ends = frame.kind == RST_STREAM || frame.flags & END_STREAM != 0 && frame.kind == DATA;
+        assert!(frame.stream != alive || !ends, "stream {alive} ended: {frame:?}");
+    }
+}
+
+/// Exchanges that go on are judged again by the host and the headers that were judged first.
+#[test]
+fn what_goes_on_ends_by_its_own_host_and_no_other() {
+    let backend = Backend::streaming();
+    let grant = "version: 1
+permissions: { open: [GET /open/**] }
+clients: [{ name: c, match: { any: true }, permissions: [open] }]
+";
+    let proxy = Setup::new(&backend.url()).policy(grant).start();
+    let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
+    let open = |connection: &mut Frames, stream: u32, host: &str| {
+        let fields =
+            [(":method", "GET"), (":scheme", "https"), (":authority", host), (":path", "/open/stream")];
+        connection.send(headers(stream, END_STREAM, &fields)).unwrap();
+        wait_for(connection, stream, &[HEADERS], 0);
+    };
+    open(&mut connection, 1, "Internal.example:1");
+    open(&mut connection, 3, "shop.example");
+    let deny = "deny: [{ name: d, routes: [{ route: \"* /**\", hosts: [internal.example] }] }]\n";
+    fs::write(proxy.setup.path("policy.yaml"), format!("{grant}{deny}")).unwrap();
+    wait_for(&mut connection, 1, &[RST_STREAM], 3);
+    // Both were judged again in one pass, so the other one has stayed.
+    let fields =
+        [(":method", "GET"), (":scheme", "https"), (":authority", "shop.example"), (":path", "/open/x")];
+    connection.send(headers(5, END_STREAM, &fields)).unwrap();
+    wait_for(&mut connection, 5, &[HEADERS], 3);
 }
 
 /// A deny on a header that a configuration takes off would never hold, so the two are refused together.

@@ -214,17 +214,11 @@ fn what_other_servers_believe_leaves_no_trace() {
     let names: Vec<String> = FOREIGN.iter().map(|name| name.to_lowercase()).collect();
     let mut trailers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "forged")).collect();
     trailers.push(("x-kept", "yes"));
-    let post = [
-        (":method", "POST"),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", "/events"),
-        ("te", "trailers"),
-        ("trailer", "x-kept"),
-    ];
     let before = backend.received().len();
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
-    let request = [headers(1, 0, &post), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)].concat();
+    let request =
+        [headers(1, 0, &POST_WITH_TRAILERS), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)]
+            .concat();
     connection.send(request).unwrap();
     assert_eq!(connection.reaction(1), Reaction::Answer(200));
     let lines: String = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -274,6 +268,16 @@ fn spellings(name: &str) -> Vec<String> {
     ]
 }
 
+/// The head of a request of HTTP/2 that trailers follow.
+const POST_WITH_TRAILERS: [(&str, &str); 6] = [
+    (":method", "POST"),
+    (":scheme", "https"),
+    (":authority", "localhost"),
+    (":path", "/events"),
+    ("te", "trailers"),
+    ("trailer", "x-kept, client-cert, x-client-id"),
+];
+
 /// Case 59: in trailers too.
 #[test]
 fn trailers_forge_nothing() {
@@ -291,14 +295,6 @@ fn trailers_forge_nothing() {
     assert_eq!(body, "1\r\na\r\n0\r\nx-kept: yes\r\n\r\n");
     assert!(!head.contains("forged"), "{head}");
 
-    let post = [
-        (":method", "POST"),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", "/events"),
-        ("te", "trailers"),
-        ("trailer", "x-kept, client-cert, x-client-id"),
-    ];
     let trailers = [
         ("client-cert", "forged"),
         ("x_remote_user", "forged"),
@@ -312,7 +308,9 @@ fn trailers_forge_nothing() {
         ("x-kept", "yes"),
     ];
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
-    let request = [headers(1, 0, &post), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)].concat();
+    let request =
+        [headers(1, 0, &POST_WITH_TRAILERS), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)]
+            .concat();
     connection.send(request).unwrap();
     assert_eq!(connection.reaction(1), Reaction::Answer(200));
     let raw = String::from_utf8(backend.wait_for(2).remove(1).raw).unwrap().to_lowercase();

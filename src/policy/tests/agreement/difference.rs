@@ -163,7 +163,7 @@ impl World {
         let kinds = ["headers:", "hosts:", "query:"].into_iter().filter(|kind| texts.contains(kind)).count();
         let (modes, hosts, queries) = match kinds {
             0 | 1 => (&MODES[1..7], &HOSTS[..7], &QUERIES[..8]),
-            _ => (&MODES[1..4], &HOSTS[..3], &QUERIES[..3]),
+            _ => (&MODES[1..4], &HOSTS[..2], &QUERIES[..3]),
         };
         let modes = if texts.contains("headers:") { modes } else { &MODES[..1] };
         let hosts = if texts.contains("hosts:") { hosts } else { &HOSTS[1..2] };
