@@ -58,7 +58,7 @@ const OF_S: &[Listed] = &[
 const OF_T: &[Listed] = &[("tailscale-*", Identity), ("true-client-ip", Proxies)];
 const OF_W: &[Listed] = &[("wl-proxy-*", Identity)];
 
-/// Those that begin with `X-`, by the letter that follows.
+/// Names that begin with `X-`, by the letter that follows.
 const OF_X_A: &[Listed] = &[
     ("x-accel-*", Override),
     ("x-amzn-mtls-*", Identity),
@@ -159,7 +159,8 @@ fn is_hop_by_hop(name: &str) -> bool {
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
-/// Why a header of that name, in any spelling, never reaches the backend as the client sent it; `None` if it does.
+/// The reason for which a header of that name, in any spelling, never reaches the backend as the client sent it; `None` if
+/// the header does reach it.
 #[must_use]
 pub fn removal(name: &str) -> Option<Removal> {
     let name = name.to_ascii_lowercase();
@@ -221,7 +222,7 @@ fn listed_as(name: &str) -> Option<&'static Listed> {
     group(name.as_bytes()).iter().find(|(listed, _)| means(listed, name))
 }
 
-/// Whether a listed name, or the family that it begins, means this name.
+/// True if a listed name is this name, or the family that it begins holds this name.
 fn means(listed: &str, name: &str) -> bool {
     match listed.strip_suffix('*') {
         Some(family) => name.get(..family.len()).is_some_and(|start| folds_to(start, family)),
@@ -229,7 +230,7 @@ fn means(listed: &str, name: &str) -> bool {
     }
 }
 
-/// Whether two names are one variable to those who fold names.
+/// True if two names are one variable to programs that fold names.
 #[must_use]
 pub fn folds_to(name: &str, other: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
@@ -253,7 +254,7 @@ impl OwnName {
     /// Reads a name, or a family such as `X-Acme-*`.
     ///
     /// # Errors
-    /// What is wrong with it, and what to do.
+    /// The mistake, and its remedy.
     pub fn parse(text: &str) -> Result<Self, (String, String)> {
         let (name, is_family) = match text.strip_suffix('*') {
             Some(family) => (family, true),
@@ -280,7 +281,7 @@ impl OwnName {
         }
     }
 
-    /// Whether it means a header of that name.
+    /// True if a header of that name is removed.
     #[must_use]
     pub fn means(&self, name: &str) -> bool {
         means(&self.0, name)
@@ -308,7 +309,7 @@ impl OwnName {
     }
 }
 
-/// Whether a header frames, routes or authenticates a message, so that it cannot carry an identity beside that.
+/// True for a header that frames, routes or authenticates a message, so that it cannot carry an identity beside that.
 #[must_use]
 pub fn is_reserved(name: &HeaderName) -> bool {
     const OTHERS: [HeaderName; 7] = [

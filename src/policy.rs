@@ -231,7 +231,8 @@ impl Policy {
     /// Compiles as [`Policy::compile`] does, for a configuration that takes further headers off the client's requests.
     ///
     /// # Errors
-    /// As [`Policy::compile`], and every condition on a header that the configuration removes: a deny would never hold.
+    /// The mistakes that [`Policy::compile`] finds, and every condition on a header that the configuration removes: a
+    /// deny on it would never hold.
     pub fn compile_for(
         sources: &[Arc<Source>],
         removed: &[OwnName],
@@ -270,7 +271,7 @@ impl Policy {
         !self.looks_at.headers.is_empty()
     }
 
-    /// Whether any route has a condition on the host.
+    /// True if any route has a condition on the host.
     #[must_use]
     pub const fn looks_at_hosts(&self) -> bool {
         self.looks_at.hosts
@@ -281,7 +282,7 @@ impl Policy {
         self.looks_at.headers.iter()
     }
 
-    /// Of these headers those that a route has a condition on, in every spelling.
+    /// The headers that a route has a condition on, in every spelling, out of those given.
     #[must_use]
     pub fn headers_looked_at(&self, headers: &http::HeaderMap) -> http::HeaderMap {
         let mut kept = http::HeaderMap::new();

@@ -203,7 +203,7 @@ pub(crate) struct QueryCondition {
     pub(crate) values: Box<[Box<str>]>,
 }
 
-/// What a request says of a parameter or a header.
+/// The value that a request gives to a parameter or a header.
 enum Reading<'r> {
     Nothing,
     /// Once, and everybody reads this value.
@@ -274,7 +274,7 @@ fn has_semicolon(query: &str) -> bool {
     query.contains(';') || query.as_bytes().windows(3).any(|escape| escape.eq_ignore_ascii_case(b"%3b"))
 }
 
-/// Whether some backend takes two decoded names for the same parameter. Some do not know case; PHP trims a name and takes
+/// True if some backend takes two decoded names for the same parameter. Some do not know case; PHP trims a name and takes
 /// a space, a dot and an unclosed `[` for `_`; PHP, Rack and Express make a list or a map of what has brackets.
 pub(crate) fn is_same_parameter(one: &[u8], other: &[u8]) -> bool {
     if one == other {

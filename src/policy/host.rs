@@ -45,7 +45,7 @@ pub(super) enum Name {
     Address(Ipv6Addr),
 }
 
-/// Whether a host meets a condition; no patterns are no condition.
+/// True if a host meets a condition; no patterns are no condition.
 pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, unclear: Unclear) -> bool {
     if hosts.is_empty() {
         return true;
@@ -133,7 +133,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// What shows that a text is no host at all: a URL, a path, a capture, another alphabet.
+/// The mistake of a text that is no host at all: a URL, a path, a capture, another alphabet.
 fn no_host(text: &str) -> Option<Malformed> {
     let wrong = |message: String| Malformed::new(0, text.len(), message);
     if let Some((_, rest)) = text.split_once("://") {

@@ -93,7 +93,7 @@ impl<'m> Asked<'m, '_> {
     }
 
     fn ask(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
-        // As the proxy does: what is stripped is not judged.
+        // Headers that the proxy strips are not judged here either.
         let mut headers = self.case.headers.clone();
         client_headers::strip(&mut headers, &[], false);
         let question = Question {

@@ -154,7 +154,7 @@ impl Recording {
         }
     }
 
-    /// It is going to be refused, and asked this. Of the headers and the host that is kept which the policy looks at.
+    /// The question of a request that is going to be refused. Headers and host are kept if the policy looks at them.
     pub fn asked(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, host: Option<&str>) {
         let live = self.connection.worker.live.load();
         let headers = live.policy.headers_looked_at(headers);

@@ -139,7 +139,7 @@ fn a_parameter_that_some_backend_reads_otherwise_is_doubtful() {
         assert_both(&proxy, 403, &format!("/reports?{other}&format=csv"), "localhost", &[]);
         assert_both(&proxy, 403, &format!("/open/format?{other}"), "localhost", &[]);
     }
-    // What no condition looks at is nobody's doubt.
+    // A query without conditions is never doubtful.
     assert_both(&proxy, 200, "/open/x?a=1;b=2&format=csv&Format=pdf", "localhost", &[]);
 }
 

@@ -131,7 +131,7 @@ fn what_is_forged_in_http2_leaves_no_trace() {
     }
 }
 
-/// What servers, frameworks and access proxies of others believe, one of each family.
+/// Headers that servers, frameworks and access proxies of others believe, one of each family.
 const FOREIGN: [&str; 50] = [
     "X-ARR-ClientCert",
     "WL-Proxy-Client-Cert",

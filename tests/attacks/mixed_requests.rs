@@ -45,7 +45,7 @@ deny:
   - { name: internal, routes: [{ route: "* /guarded/**", hosts: [internal.example] }] }
 "#;
 
-/// What a request says of something that conditions look at.
+/// The value that a request gives to something that conditions look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     Nothing,
@@ -62,7 +62,7 @@ impl Says {
         matches!(self, Value(value) if values.contains(&value))
     }
 
-    /// Whether a deny of that value means it.
+    /// True if a deny of that value is met.
     fn may_be(self, value: &str) -> bool {
         self == Doubt || self.is(&[value])
     }
@@ -487,7 +487,7 @@ fn parameter(query: &str, name: &str) -> Vec<String> {
     found
 }
 
-/// Whatever a backend may make of a request that it got under a condition must be what the condition asks for.
+/// Asserts that whatever a backend may make of a request meets the condition under which the request was forwarded.
 fn assert_read_as_judged(head: &str) {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));

@@ -62,7 +62,7 @@ pub(super) struct Asked {
 pub(super) struct Question {
     pub(super) request: String,
     pub(super) host: Option<String>,
-    /// As they are judged: after what a client may not say was stripped.
+    /// Headers as they are judged, after the stripping.
     pub(super) headers: HeaderMap,
     pub(super) source: IpAddr,
     pub(super) now: Timestamp,

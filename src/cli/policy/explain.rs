@@ -70,7 +70,7 @@ impl Explain {
         };
         let identity = identity.map_err(|problem| vec![problem])?;
         let mut headers = headers(&self.headers).map_err(|problem| vec![problem])?;
-        // As the proxy does: what is stripped is not judged.
+        // Headers that the proxy strips are not judged here either.
         client_headers::strip(&mut headers, &[], false);
         let host = self.host.as_deref().map(host).transpose().map_err(|problem| vec![problem])?;
         let model = load(&paths)?;

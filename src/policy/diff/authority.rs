@@ -11,7 +11,7 @@ use crate::identity::Attribute;
 /// The host that is taken where none is asked for.
 const SOMEWHERE: &str = "host.example";
 
-/// What is asked of the host.
+/// The conditions on the host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hosts<'m> {
     pub(super) asked: Vec<(&'m [HostPattern], Unclear, bool)>,

@@ -95,7 +95,7 @@ fn with_shortened(names: &[&str]) -> Vec<String> {
     all
 }
 
-/// What can be said of a name, as far as conditions with these values tell it apart.
+/// The choices of what is said of a name, as far as conditions with these values tell them apart.
 fn choices<'m>(values: impl Iterator<Item = &'m Box<str>>) -> Vec<Option<Said>> {
     // A value with a comma may be two, and is never believed.
     let mut named: Vec<&str> =

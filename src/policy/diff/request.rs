@@ -30,7 +30,7 @@ pub(crate) struct Request {
     pub(crate) source: IpAddr,
     pub(crate) now: Timestamp,
     pub(crate) upgrade: bool,
-    /// Whether the host, the address and the time were chosen and not just taken.
+    /// True if the host was chosen and not just taken; the same of the address and the time.
     pub(crate) host_matters: bool,
     pub(crate) source_matters: bool,
     pub(crate) time_matters: bool,

@@ -142,7 +142,7 @@ fn check_headers(fields: &HeaderMap) {
     }
 }
 
-/// What a policy judges: all that is forwarded as the client sent it, and nothing that is not.
+/// Asserts that a policy judges nothing that is not forwarded.
 fn check_judged(fields: &HeaderMap, judged: &HeaderMap) {
     for name in judged.keys().map(HeaderName::as_str) {
         let is_hop = lists(OF_THE_CONNECTION, name);

@@ -129,7 +129,7 @@ impl WrittenRoute {
     }
 }
 
-/// Whether what a request says of a name meets a condition, given what it says in this spelling, and whether it says
+/// True if what a request says of a name meets a condition, given what it says in this spelling, and whether it says
 /// something in another one.
 fn is_met(values: &[&str], exact: &[String], others: bool, deny: bool) -> bool {
     match exact {
@@ -163,7 +163,7 @@ fn has_semicolon(query: &str) -> bool {
     query.to_lowercase().replace("%3b", ";").contains(';')
 }
 
-/// As CGI names a header.
+/// The name that CGI gives to a header.
 fn variable(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }

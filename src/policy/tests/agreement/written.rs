@@ -204,7 +204,7 @@ pub(super) fn identity() -> impl Strategy<Value = Vec<(Attribute, String)>> {
         })
 }
 
-/// What requests say of the header `x-mode`, in every spelling.
+/// Headers of requests about `x-mode`, in every spelling.
 pub(super) const MODES: [&[(&str, &str)]; 10] = [
     &[],
     &[],
