@@ -131,6 +131,20 @@ fn files() -> Vec<(&'static str, String, &'static str)> {
             "gives-nothing",
         ),
         (
+            "hosts of several routes",
+            filled(
+                "version: 1\npermissions:\n  p: [{ route: GET /a, hosts: &h [",
+                "a#.example, ",
+                "a] }, { route: GET /b, hosts: *h }, { route: GET /a, hosts: *h }]\n",
+            ),
+            "covered-route",
+        ),
+        (
+            "hosts that are none",
+            filled("version: 1\npermissions: { p: [{ route: GET /, hosts: [", "a#/b, ", "a] }] }\n"),
+            "more problems are not shown",
+        ),
+        (
             "paths in two cases",
             filled("version: 1\npermissions: { p: [", "GET /a#, GET /A#, ", "GET /] }\n"),
             "more problems are not shown",

@@ -59,7 +59,6 @@ fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
     for item in reader.one_or_more(node) {
         let Some(text) = reader.name(item) else { continue };
         match HostPattern::parse(text) {
-            Ok(host) if hosts.contains(&host) => {}
             Ok(host) => hosts.push(host),
             Err(malformed) => report(malformed, "bad-host", item, reader),
         }

@@ -1,6 +1,7 @@
 //! Whether entries and routes include each other, or meet. Quick answers for warnings, and no proofs: where they are unsure,
 //! nothing is warned of.
 
+use super::super::host::HostPattern;
 use super::super::matching::{Alternative, Test};
 use super::super::route::{Methods, Path, Route, Segment};
 
@@ -28,13 +29,21 @@ fn values_within(narrow: &Test, wide: &Test) -> bool {
 pub(super) fn covers(wide: &Route, narrow: &Route) -> bool {
     let conditions = wide.query.iter().all(|condition| narrow.query.contains(condition))
         && wide.headers.iter().all(|condition| narrow.headers.contains(condition));
-    let hosts = wide.hosts.is_empty()
-        || (!narrow.hosts.is_empty() && narrow.hosts.iter().all(|host| wide.hosts.contains(host)));
     conditions
-        && hosts
+        && hosts_within(&narrow.hosts, &wide.hosts)
         && narrow.upgrade <= wide.upgrade
         && methods_within(&narrow.methods, &wide.methods)
         && path_within(&narrow.path, &wide.path)
+}
+
+/// Longer lists are compared as a whole, so that the cost does not grow with the square of their length.
+const FEW_HOSTS: usize = 100;
+
+fn hosts_within(narrow: &[HostPattern], wide: &[HostPattern]) -> bool {
+    let is_short = narrow.len().max(wide.len()) <= FEW_HOSTS;
+    wide.is_empty()
+        || narrow == wide
+        || (is_short && !narrow.is_empty() && narrow.iter().all(|host| wide.contains(host)))
 }
 
 fn methods_within(narrow: &Methods, wide: &Methods) -> bool {
