@@ -52,7 +52,7 @@ pub use exchanges::Asked;
 pub use outbox::Spare;
 pub use pulse::Busy;
 pub use view::View;
-pub use waiting::{Part, Unread};
+pub use waiting::{Maker, Part, Unread};
 
 /// How long a connection may do nothing (`limits`).
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-use crate::connection::Part;
+use crate::connection::{Maker, Part};
 use crate::forward::{Answer, BrokenOff};
 
 pub use ending::Ending;
@@ -78,10 +78,14 @@ impl Reply {
 
     /// The next part, which from here on waits for its reader.
     fn hand_over(&mut self, bytes: Bytes) -> Part {
+        let maker = match self.body {
+            Source::Forwarded(_) => Maker::Backend,
+            Source::Refused(_) => Maker::Sidegate,
+        };
         match &mut self.ending {
             Some(ending) => {
                 ending.moved(bytes.len() as u64);
-                ending.busy.hand_over(bytes)
+                ending.busy.hand_over(bytes, maker)
             }
             None => Part::free(bytes),
         }
@@ -96,7 +100,13 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Part>, Broken>>> {
-        ready!(self.poll_room(cx));
+        if self.poll_room(cx).is_pending() {
+            // The place in flight is not held for as long as the client reads nothing.
+            if let Source::Forwarded(answer) = &mut self.body {
+                answer.read_ahead();
+            }
+            return Poll::Pending;
+        }
         let frame = ready!(self.poll_source(cx));
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.hand_over(bytes)))))
     }

@@ -2,7 +2,7 @@
 //! as long as a client takes to read; and no client holds them all (DESIGN §2.3).
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -204,6 +204,65 @@ fn a_server_that_stops_does_not_wait_for_requests_that_were_taken_back() {
     deaf.door.open();
 }
 
+/// A backend that closes a connection as soon as its client ends its side, and works on, as aiohttp, Node.js and Tornado do.
+fn hasty() -> Deaf {
+    let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let door = Door::default();
+    let backend = {
+        let (working, most, door) = (Arc::clone(&working), Arc::clone(&most), door.clone());
+        Backend::scripted(move |connection| {
+            while connection.head()?.is_some() {
+                most.fetch_max(working.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let mut socket = connection.wire.stream.stream.try_clone()?;
+                let (working, door) = (Arc::clone(&working), door.clone());
+                std::thread::spawn(move || {
+                    door.pass();
+                    working.fetch_sub(1, Ordering::SeqCst);
+                    let _ = socket.write_all(OK.as_ref());
+                });
+            }
+            connection.wire.stream.stream.shutdown(Shutdown::Both)
+        })
+    };
+    Deaf { backend, working, most, door }
+}
+
+/// In front of such a backend the end of a connection says nothing about the work for it, and the configuration can say so.
+#[test]
+fn a_server_that_closes_at_once_and_works_on_is_told_nothing_where_the_configuration_says_so() {
+    for workers in [1, 2] {
+        let hasty = hasty();
+        let setup = in_front_of_five(&hasty.backend.url()).set("backend.ignore_client_abort", true);
+        let proxy = setup.set("workers", workers).start();
+        let client = proxy.producer();
+        let connection = take_back_by_resets(&client, &proxy, (30, false), |number| hasty.wait_for(number));
+        for _ in 0..30 {
+            let mut connection = client.connect(proxy.address).unwrap();
+            connection.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        }
+        proxy.admin.wait_for("sidegate_requests_queued", 0.0);
+        assert_eq!(proxy.admin.metrics().value(IN_FLIGHT), 5.0);
+        drop(connection);
+        hasty.assert_ends(&proxy, 5);
+        proxy.admin.wait_for("sidegate_slots_used", 0.0);
+    }
+}
+
+/// An upload that is cut never becomes a whole request: its place is free once an answer to it may take no longer.
+#[test]
+fn a_cut_upload_to_a_server_that_closes_at_once_holds_its_place_for_as_long_as_an_answer_may_take() {
+    let hasty = hasty();
+    let setup = in_front_of_five(&hasty.backend.url()).set("backend.ignore_client_abort", true);
+    let proxy = setup.set("backend.response_timeout", "2s").start();
+    let connection =
+        take_back_by_resets(&proxy.producer(), &proxy, (5, true), |number| hasty.wait_for(number));
+    assert_eq!(proxy.admin.metrics().value(IN_FLIGHT), 5.0);
+    proxy.admin.wait_for(IN_FLIGHT, 0.0);
+    assert_eq!(hasty.working.load(Ordering::SeqCst), 5, "whatever the backend does");
+    drop(connection);
+    hasty.door.open();
+}
+
 /// In the middle of an answer a backend learns by the end of its connection that nobody reads it.
 #[test]
 fn an_answer_that_its_client_leaves_ends_the_work_for_it() {
@@ -319,6 +378,34 @@ fn answers_that_nobody_reads_hold_no_place_once_the_backend_has_given_them() {
         drop(hog);
         proxy.admin.wait_for("sidegate_slots_used", 0.0);
     }
+}
+
+/// A client may let many answers wait and read one: that one goes on to its end.
+#[test]
+fn an_answer_that_is_read_goes_on_beside_many_that_wait() {
+    const LENGTH: usize = 300_000;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{}", "x".repeat(LENGTH));
+    let backend = Backend::answering(answer);
+    let proxy = Setup::new(&backend.url()).set("workers", 1).start();
+    let mut connection = without_windows(&proxy.producer(), &proxy);
+    for number in 0..100 {
+        connection.send(headers(2 * number + 1, END_STREAM, &GET)).unwrap();
+    }
+    backend.wait_for(100);
+    let last = 199;
+    for stream in [0, last] {
+        connection.send(frame(frames::WINDOW_UPDATE, 0, stream, 400_000_u32.to_be_bytes())).unwrap();
+    }
+    let mut read = 0;
+    while read < LENGTH {
+        let next = connection.next().unwrap();
+        if next.stream == last && next.kind == DATA {
+            read += next.payload.len();
+        }
+    }
+    assert!(connection.is_alive());
+    drop(connection);
+    proxy.admin.wait_for(IN_FLIGHT, 0.0);
 }
 
 /// The rest of an answer may come at any time after its head: it is read whether or not the client takes anything.

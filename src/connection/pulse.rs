@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::lines::Lines;
-use super::{Asked, Connection, Part, rest};
+use super::{Asked, Connection, Maker, Part, rest};
 use crate::handshake::{Protocol, Stream};
 
 /// Written by the connection's own tasks alone, all on one thread.
@@ -180,16 +180,16 @@ impl Busy {
     }
 
     /// Hands a part of the answer over to HTTP, counted until its last byte has left.
-    pub fn hand_over(&self, bytes: Bytes) -> Part {
+    pub fn hand_over(&self, bytes: Bytes, maker: Maker) -> Part {
         match self.connection.protocol {
             Protocol::Http1 => Part::free(bytes),
-            Protocol::Http2 => self.connection.hand_over(bytes, self.number, self.kept),
+            Protocol::Http2 => self.connection.hand_over(bytes, self.number, self.kept, maker),
         }
     }
 
     /// Ready while more of the answer may be handed over. Otherwise the task is woken when there may be.
     pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        self.connection.poll_room(cx)
+        self.connection.poll_room(self.number, cx)
     }
 
     /// Whether it may not go on.

@@ -5,7 +5,6 @@
 //! Each answer of which parts wait has a clock, which starts anew when the client makes room for something of that answer;
 //! and what all parts hold is bounded. (HTTP/1.1 has no windows: there the socket tells, see `pulse`.)
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -29,13 +28,6 @@ mod most {
 /// Memory that an open stream takes beside the bytes of its answer: its task, its state in HTTP/2, its record.
 const STREAM: usize = 4096;
 
-/// Wakers that are kept of answers that wait for room. Beyond it all are woken, so that those of streams that ended go.
-const MOST_WAKERS: usize = 512;
-
-/// Answers that are woken when a part has left: more than one, for one of them may have ended, and not all, for there is
-/// room for few.
-const WOKEN: usize = 4;
-
 /// The waiting parts of one connection's answers.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -48,8 +40,6 @@ pub(super) struct Waiting {
 struct Parts {
     clocks: Vec<Clock>,
     bytes: usize,
-    /// Tasks of answers that wait until less is held, first come, first served.
-    for_room: VecDeque<Waker>,
 }
 
 /// The clock of one answer.
@@ -61,6 +51,8 @@ struct Clock {
     parts: usize,
     /// The instant since which the client has taken nothing of it.
     since: Instant,
+    /// The task that hands over the next part, where that has to wait until those before it have left.
+    next: Option<Waker>,
 }
 
 impl Waiting {
@@ -89,7 +81,7 @@ impl Waiting {
         match parts.clock(answer) {
             // Behind the part before it, this one waits for as long as that does.
             Some(clock) => clock.parts += 1,
-            None => parts.clocks.push(Clock { answer, parts: 1, since: now }),
+            None => parts.clocks.push(Clock { answer, parts: 1, since: now, next: None }),
         }
     }
 
@@ -105,29 +97,21 @@ impl Waiting {
         let is_last = self.count.fetch_sub(1, Ordering::Relaxed) == 1;
         let mut parts = self.parts();
         parts.bytes = parts.bytes.saturating_sub(bytes);
+        let next = parts.end(answer, now);
         if is_last {
             // An idle connection keeps nothing of a busy time.
-            parts.clocks.clear();
             parts.clocks.shrink_to(1);
-        } else {
-            parts.end(answer, now);
         }
-        let woken = parts.next_for_room(is_last);
         drop(parts);
-        woken.into_iter().for_each(Waker::wake);
+        next.into_iter().for_each(Waker::wake);
     }
 
-    /// Registers a task that is woken once something has left.
-    fn wait_for_room(&self, waker: &Waker) {
+    /// Whether a part of this answer has not left. If so, the task is woken once all of its parts have.
+    fn wait_for_own(&self, answer: u32, waker: &Waker) -> bool {
         let mut parts = self.parts();
-        if parts.for_room.iter().any(|known| known.will_wake(waker)) {
-            return;
-        }
-        let is_full = parts.for_room.len() >= MOST_WAKERS;
-        let all = if is_full { std::mem::take(&mut parts.for_room) } else { VecDeque::new() };
-        parts.for_room.push_back(waker.clone());
-        drop(parts);
-        all.into_iter().for_each(Waker::wake);
+        let Some(clock) = parts.clock(answer) else { return false };
+        clock.next = Some(waker.clone());
+        true
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -137,31 +121,33 @@ impl Waiting {
 }
 
 impl Parts {
-    /// Takes those that may go on. Once nothing waits, no part will leave that could wake the others: then it is all of them.
-    fn next_for_room(&mut self, nothing_waits: bool) -> VecDeque<Waker> {
-        if nothing_waits || self.for_room.is_empty() {
-            return std::mem::take(&mut self.for_room);
-        }
-        let next = if self.bytes < most::BYTES { WOKEN.min(self.for_room.len()) } else { 0 };
-        self.for_room.drain(..next).collect()
-    }
-
     fn clock(&mut self, answer: u32) -> Option<&mut Clock> {
         self.clocks.iter_mut().find(|clock| clock.answer == answer)
     }
 
-    fn end(&mut self, answer: u32, now: impl FnOnce() -> Instant) {
-        match self.clock(answer) {
-            Some(clock) if clock.parts > 1 => {
-                clock.parts -= 1;
-                clock.since = now();
-            }
-            _ => self.clocks.retain(|clock| clock.answer != answer),
+    /// A part has left: gives the task that waits for the last of them.
+    fn end(&mut self, answer: u32, now: impl FnOnce() -> Instant) -> Option<Waker> {
+        let place = self.clocks.iter().position(|clock| clock.answer == answer)?;
+        let clock = self.clocks.get_mut(place)?;
+        if clock.parts > 1 {
+            clock.parts -= 1;
+            clock.since = now();
+            return None;
         }
+        self.clocks.swap_remove(place).next
     }
 }
 
-/// Bytes that answers hold on all connections of one worker.
+/// The maker of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// An answer of the backend: its bytes are counted elsewhere, with the place in flight or with what is read ahead.
+    Backend,
+    /// A refusal, which no place in flight and no other bound accounts for.
+    Sidegate,
+}
+
+/// Memory that answers hold on all connections of one worker.
 #[derive(Debug, Default)]
 pub struct Unread(AtomicUsize);
 
@@ -181,28 +167,25 @@ impl Unread {
 
 impl Connection {
     /// Hands a part of an answer over: of the answer to the request of that number, of which so many bytes are remembered.
-    pub(super) fn hand_over(self: &Arc<Self>, bytes: Bytes, answer: u32, kept: usize) -> Part {
+    pub(super) fn hand_over(self: &Arc<Self>, bytes: Bytes, answer: u32, kept: usize, maker: Maker) -> Part {
         if bytes.is_empty() {
             return Part::free(bytes);
         }
         let length = bytes.len();
-        let cost = length + STREAM + kept;
+        let cost = STREAM + kept + if maker == Maker::Sidegate { length } else { 0 };
         self.worker.unread.add(cost);
         self.waiting.begin(answer, length, Instant::now());
         Part { bytes, held: Some(Held { connection: Arc::clone(self), answer, length, cost }) }
     }
 
-    /// Ready while more of an answer may be handed over. Otherwise the task is woken when there may be.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready while more of an answer may be handed over: its first part always, so that no answer waits for the reader of another;
+    /// a further one while the connection and its worker hold little. Otherwise the task is woken once what was handed over has left.
+    pub(super) fn poll_room(&self, answer: u32, cx: &Context<'_>) -> Poll<()> {
         if self.waiting.count() == 0 {
             return Poll::Ready(());
         }
         let is_full = self.waiting.bytes() >= most::BYTES || self.worker.unread.is_too_much();
-        if !is_full {
-            return Poll::Ready(());
-        }
-        self.waiting.wait_for_room(cx.waker());
-        Poll::Pending
+        if is_full && self.waiting.wait_for_own(answer, cx.waker()) { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Whether more answers wait for their reader than the connection may have. To be asked at the end of a turn, when
@@ -312,50 +295,25 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_wait_for_room_are_woken_and_stay_few() {
+    fn a_part_that_waits_for_those_before_it_is_woken_by_the_last_of_them() {
         struct Counted(AtomicUsize);
         impl std::task::Wake for Counted {
             fn wake(self: Arc<Self>) {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let waiting = Waiting::default();
-        waiting.begin(1, 1, Instant::now());
-        let wakers: Vec<_> = (0..=MOST_WAKERS).map(|_| Arc::new(Counted(0.into()))).collect();
-        for waker in &wakers {
-            for _ in 0..2 {
-                waiting.wait_for_room(&Arc::clone(waker).into());
-            }
+        let (waiting, woken) = (Waiting::default(), Arc::new(Counted(0.into())));
+        let waker = Waker::from(Arc::clone(&woken));
+        let is_woken = || woken.0.load(Ordering::Relaxed);
+        assert!(!waiting.wait_for_own(1, &waker), "nothing of it waits");
+        for answer in [1, 1, 2] {
+            waiting.begin(answer, 1, Instant::now());
         }
-        assert_eq!(waiting.parts().for_room.len(), 1, "all but the last were woken to make room");
-        waiting.end(1, 1, Instant::now);
-        assert!(wakers.iter().all(|waker| waker.0.load(Ordering::Relaxed) == 1));
-        assert!(waiting.parts().for_room.is_empty());
-    }
-
-    struct Silent;
-
-    impl std::task::Wake for Silent {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    #[test]
-    fn few_are_woken_while_others_wait_and_all_before_nobody_would_wake_them() {
-        let waiting = Waiting::default();
-        let waits = || waiting.parts().for_room.len();
-        for (answer, bytes) in [(1, most::BYTES), (2, 1), (3, 1), (4, 1)] {
-            waiting.begin(answer, bytes, Instant::now());
-        }
-        let wakers: Vec<Waker> = (0..10).map(|_| Waker::from(Arc::new(Silent))).collect();
-        wakers.iter().for_each(|waker| waiting.wait_for_room(waker));
+        assert!(waiting.wait_for_own(1, &waker) && !waiting.wait_for_own(3, &waker));
         waiting.end(2, 1, Instant::now);
-        assert_eq!(waits(), 10, "there is no room yet");
-        waiting.end(1, most::BYTES, Instant::now);
-        assert_eq!(waits(), 10 - WOKEN);
-        waiting.end(3, 1, Instant::now);
-        waiting.wait_for_room(&wakers[0]);
-        assert_eq!(waits(), 10 - 2 * WOKEN + 1);
-        waiting.end(4, 1, Instant::now);
-        assert_eq!(waits(), 0, "nothing waits any more");
+        waiting.end(1, 1, Instant::now);
+        assert_eq!(is_woken(), 0);
+        waiting.end(1, 1, Instant::now);
+        assert_eq!((is_woken(), waiting.count(), waiting.parts().clocks.len()), (1, 0, 0));
     }
 }

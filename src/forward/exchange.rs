@@ -255,6 +255,13 @@ impl Answer {
         Self { own: Some(Reading::new(body, carrier, silence, work, unread)), lent: None }
     }
 
+    /// Has the stream's task read the rest ahead: for an answer of which no part can be passed on now.
+    pub fn read_ahead(&mut self) {
+        if self.lent.is_none() {
+            self.lent = ahead::lend(&mut self.own);
+        }
+    }
+
     fn look<T>(&self, at: impl FnOnce(&Reading) -> T) -> Option<T> {
         match &self.lent {
             Some(lent) => Some(at(&lent.reading())),
