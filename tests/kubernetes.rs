@@ -207,7 +207,7 @@ fn the_memory_limit_holds_what_the_configuration_allows() {
         let bound = 64 * mib
             + connections * (128 * kib + 2 * number(&["limits", "http", "max_header_bytes"]))
             + number(&["backend", "max_in_flight"]) * 640 * kib
-            + number(&["workers"]) * 4 * mib;
+            + number(&["workers"]) * 12 * mib;
         let limit = text(sidecar(objects), &["resources", "limits", "memory"]).strip_suffix("Mi").unwrap();
         let limit = limit.parse::<u64>().unwrap() * mib;
         assert!(bound <= limit, "{name}: {} MiB of {} MiB", bound / mib, limit / mib);
