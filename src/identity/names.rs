@@ -20,6 +20,9 @@ use super::{Attribute, Flaw, Identity};
 /// More subject alternative names than any real client has; each costs work in every policy.
 const MAX_ALTERNATIVE_NAMES: usize = 256;
 
+/// Longer than any type of a name's part is: writing an arc of an object identifier as a number takes the square of its length.
+const MAX_TYPE_BYTES: usize = 128;
+
 /// Reads every name of a certificate.
 pub(super) fn read(der: &[u8]) -> Result<Identity, Flaw> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| Flaw::Unreadable)?;
@@ -205,6 +208,9 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
     for relative in name.iter_rdn() {
         let mut values = Vec::new();
         for part in relative.iter() {
+            if part.attr_type().as_bytes().len() > MAX_TYPE_BYTES {
+                return Err(Flaw::MalformedName("a name in the subject or issuer"));
+            }
             let mut out = type_name(part.attr_type());
             out.push('=');
             escape(&text(part)?, &mut out);
@@ -343,6 +349,20 @@ mod tests {
         for bad in ["", ".", "a..b", "a\0b", "a b", "a,b", "ä.example"] {
             assert!(dns(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_type_of_a_part_of_a_name_has_a_greatest_length() {
+        let name_of_type = |bytes: usize| {
+            let mut params = rcgen::CertificateParams::default();
+            let arcs = [1, 3].into_iter().chain(std::iter::repeat_n(1, bytes - 1)).collect();
+            params.distinguished_name.push(rcgen::DnType::CustomDnType(arcs), "a");
+            let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+            read(&der).map(|identity| identity.values(Attribute::Subject).count())
+        };
+        assert_eq!(name_of_type(MAX_TYPE_BYTES), Ok(1));
+        let flaw = Flaw::MalformedName("a name in the subject or issuer");
+        assert_eq!(name_of_type(MAX_TYPE_BYTES + 1), Err(flaw));
     }
 
     /// Cases 15 and 16.

@@ -2,8 +2,8 @@
 //!
 //! Anybody can present certificates whose names allow very many ways, and path building that tries all of them takes seconds
 //! of the thread that serves everybody else. Certificates that lie on no way from the leaf to an authority are therefore left
-//! out, the signature between two certificates is checked once and before the way goes on, and every step is paid for from a
-//! budget. Key identifiers decide which way is tried first, never whether it is tried: they are no proof (RFC 5280 §4.2.1.1).
+//! out, the likeliest way is verified as it is, and where it fails and there are others, the signature between two certificates is
+//! checked once and before the way goes on, and every step is paid for from a budget. Key identifiers decide which way is tried first, never whether it is tried: they are no proof (RFC 5280 §4.2.1.1).
 
 mod budget;
 
@@ -20,7 +20,7 @@ use super::signature::{Algorithms, SignatureFlaw, Signed, accepted};
 use super::trust::{Anchor, Authority};
 
 pub(super) use budget::Budget;
-use budget::{Remembering, Spent, work_of_path};
+use budget::{Remembering, Spent, orders, work_of_path};
 
 /// The most certificates between a leaf and its authority, as webpki has it.
 const MOST_BETWEEN: usize = 6;
@@ -50,6 +50,22 @@ struct Node<'c> {
     anchors: Vec<usize>,
     /// The fewest certificates between this one and an authority; `None` where there is no way.
     height: Option<usize>,
+}
+
+/// The verification of a candidate.
+type Look<'l, 'c, T> = dyn FnMut(&Candidate<'_, 'c>) -> Result<T, Flaw> + 'l;
+
+/// A way from the leaf to an authority, by the numbers of its certificates and of the authority.
+struct Way {
+    certificates: Vec<usize>,
+    anchor: usize,
+}
+
+impl Way {
+    /// Whether two of its certificates share a name: webpki would try them in every order.
+    fn has_namesakes(&self, paths: &Paths<'_, '_>) -> bool {
+        orders(&paths.certificates(&self.certificates)) > 1
+    }
 }
 
 /// One way from the leaf to an authority.
@@ -87,20 +103,52 @@ impl<'c, 't> Paths<'c, 't> {
     ///
     /// # Errors
     /// The flaw of all candidates that is the most worth telling, or that there were too many ways.
-    pub(super) fn search<T>(
+    pub(super) fn search<T>(&self, budget: &Budget, look: &mut Look<'_, 'c, T>) -> Result<T, Flaw> {
+        let likeliest = self.likeliest().filter(|way| !way.has_namesakes(self));
+        let first = likeliest.as_ref().map(|way| self.verify_as_it_is(way, budget, look));
+        match first {
+            Some(Ok(verdict)) => return Ok(verdict),
+            Some(Err(flaw)) if flaw == Flaw::TooComplex || self.is_one_way() => return Err(flaw),
+            _ => {}
+        }
+        let tried = likeliest.zip(first.and_then(Result::err));
+        self.search_all(tried, budget, look)
+    }
+
+    /// The way that follows the first issuer at each certificate, an authority before presented ones.
+    fn likeliest(&self) -> Option<Way> {
+        let mut certificates = vec![0];
+        loop {
+            let head = self.nodes.get(*certificates.last()?)?;
+            if let Some(anchor) = head.anchors.first() {
+                return Some(Way { certificates, anchor: *anchor });
+            }
+            let above = head.issuers.iter().find(|above| self.may_go_on(&certificates, **above))?;
+            certificates.push(*above);
+        }
+    }
+
+    /// The verification of an ordinary chain, in which no signature is worth remembering: its cost is bounded by its length.
+    fn verify_as_it_is<T>(&self, way: &Way, budget: &Budget, look: &mut Look<'_, 'c, T>) -> Result<T, Flaw> {
+        let (anchor, _) = self.anchors.get(way.anchor).ok_or(Flaw::UnknownIssuer)?;
+        let certificates = self.certificates(&way.certificates);
+        budget.spend(work_of_path(&certificates, anchor)).map_err(|Spent| Flaw::TooComplex)?;
+        look(&Candidate { certificates, anchor, algorithms: accepted() })
+    }
+
+    fn search_all<T>(
         &self,
+        tried: Option<(Way, Flaw)>,
         budget: &Budget,
-        look: &mut dyn FnMut(&Candidate<'_, 'c>) -> Result<T, Flaw>,
+        look: &mut Look<'_, 'c, T>,
     ) -> Result<T, Flaw> {
-        // The ordinary chain: one way, whose signatures are checked once anyway.
-        let remembering = if self.is_one_way() { Vec::new() } else { Remembering::all(accepted(), budget) };
+        let remembering = Remembering::all(accepted(), budget);
         let algorithms: Vec<_> = remembering.iter().map(Remembering::as_algorithm).collect();
-        let algorithms = if algorithms.is_empty() { accepted() } else { &algorithms };
         let mut search = Search {
             paths: self,
             budget,
-            algorithms,
-            is_one_way: remembering.is_empty(),
+            algorithms: &algorithms,
+            tried,
             way: vec![0],
             found: BTreeMap::new(),
             flaw: Flaw::UnknownIssuer,
@@ -110,6 +158,18 @@ impl<'c, 't> Paths<'c, 't> {
             ControlFlow::Break(verdict) => verdict,
             ControlFlow::Continue(()) => Err(search.flaw),
         }
+    }
+
+    fn certificates(&self, way: &[usize]) -> Vec<&Certificate<'c>> {
+        way.iter().filter_map(|index| self.nodes.get(*index)).map(|node| &node.certificate).collect()
+    }
+
+    /// No way is longer than webpki takes, or comes by the same name and key twice (RFC 4158 §5.2).
+    fn may_go_on(&self, way: &[usize], above: usize) -> bool {
+        let Some(issuer) = self.nodes.get(above) else { return false };
+        let is_near = issuer.height.is_some_and(|height| way.len() + height <= MOST_BETWEEN);
+        let is_same = |other: &Node<'_>| other.key() == issuer.key() && other.names.0 == issuer.names.0;
+        is_near && !way.iter().filter_map(|index| self.nodes.get(*index)).any(is_same)
     }
 
     /// What each certificate's issuer could be, by name, for what can be reached from the leaf.
@@ -230,14 +290,15 @@ struct Search<'s, 'c, 't, 'l, T> {
     paths: &'s Paths<'c, 't>,
     budget: &'s Budget,
     algorithms: Algorithms<'s>,
-    is_one_way: bool,
+    /// The way that was verified already, and its flaw.
+    tried: Option<(Way, Flaw)>,
     /// The certificates from the leaf to where the walk is.
     way: Vec<usize>,
     /// The signatures that were checked: of which certificate, and by whom.
     found: BTreeMap<(usize, Issuer), Result<(), SignatureFlaw>>,
     /// The most telling flaw so far.
     flaw: Flaw,
-    look: &'l mut dyn FnMut(&Candidate<'_, 'c>) -> Result<T, Flaw>,
+    look: &'l mut Look<'l, 'c, T>,
 }
 
 /// An issuer by its number.
@@ -258,12 +319,12 @@ impl<'s, 'c, T> Search<'s, 'c, '_, '_, T> {
             if let Some((trusted, authority)) = paths.anchors.get(*anchor)
                 && self.is_signed(index, Issuer::Authority(*anchor), authority_key(authority))?
             {
-                self.try_out(trusted)?;
+                self.try_out(*anchor, trusted)?;
             }
         }
         for above in &node.issuers {
             if let Some(issuer) = paths.nodes.get(*above)
-                && self.may_pass(issuer)
+                && paths.may_go_on(&self.way, *above)
                 && self.is_signed(index, Issuer::Presented(*above), issuer.key())?
             {
                 self.way.push(*above);
@@ -279,23 +340,8 @@ impl<'s, 'c, T> Search<'s, 'c, '_, '_, T> {
         Some((index, self.paths.nodes.get(index)?))
     }
 
-    fn on_the_way(&self) -> impl Iterator<Item = &'s Node<'c>> {
-        let paths = self.paths;
-        self.way.iter().filter_map(|index| paths.nodes.get(*index))
-    }
-
-    /// No way is longer than webpki takes, or comes by the same name and key twice (RFC 4158 §5.2).
-    fn may_pass(&self, issuer: &Node<'_>) -> bool {
-        let is_near = issuer.height.is_some_and(|height| self.way.len() + height <= MOST_BETWEEN);
-        let is_same = |other: &Node<'_>| other.key() == issuer.key() && other.names.0 == issuer.names.0;
-        is_near && !self.on_the_way().any(is_same)
-    }
-
-    /// Whether a certificate was signed by that issuer. Where there is one way only, its verification says so.
+    /// Whether a certificate was signed by that issuer.
     fn is_signed(&mut self, child: usize, issuer: Issuer, key: &[u8]) -> ControlFlow<Result<T, Flaw>, bool> {
-        if self.is_one_way {
-            return ControlFlow::Continue(true);
-        }
         self.pay(self.budget.step())?;
         let found = match self.found.get(&(child, issuer)) {
             Some(found) => *found,
@@ -319,18 +365,27 @@ impl<'s, 'c, T> Search<'s, 'c, '_, '_, T> {
         child.ok_or(SignatureFlaw::Unacceptable)?.by_one_of(self.algorithms, key)
     }
 
-    fn try_out(&mut self, anchor: &TrustAnchor<'static>) -> Walk<T> {
-        let certificates: Vec<_> = self.on_the_way().map(|node| &node.certificate).collect();
-        if !self.is_one_way {
-            self.pay(self.budget.spend(work_of_path(&certificates)))?;
+    fn try_out(&mut self, index: usize, anchor: &TrustAnchor<'static>) -> Walk<T> {
+        if let Some(flaw) = self.flaw_found(index) {
+            self.note(flaw);
+            return ControlFlow::Continue(());
         }
+        let certificates = self.paths.certificates(&self.way);
+        self.pay(self.budget.spend(work_of_path(&certificates, anchor)))?;
         let candidate = Candidate { certificates, anchor, algorithms: self.algorithms };
         match (self.look)(&candidate) {
             Ok(verdict) => return ControlFlow::Break(Ok(verdict)),
             Err(Flaw::TooComplex) => return ControlFlow::Break(Err(Flaw::TooComplex)),
             Err(flaw) => self.note(flaw),
         }
-        if self.is_one_way { ControlFlow::Continue(()) } else { self.pay(self.budget.left()) }
+        self.pay(self.budget.left())
+    }
+
+    /// The flaw of the way to this authority, where that is the one that was tried first. Only now is it known to be signed all
+    /// along: the flaw of a way that nobody signed would say nothing of the client.
+    fn flaw_found(&self, anchor: usize) -> Option<Flaw> {
+        let (way, flaw) = self.tried.as_ref()?;
+        (way.anchor == anchor && way.certificates == self.way).then(|| flaw.clone())
     }
 
     fn note(&mut self, flaw: Flaw) {

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::digest;
-use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
-use x509_parser::extensions::ParsedExtension;
+use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, TrustAnchor};
+use x509_parser::oid_registry::{OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME, Oid};
 
 use super::Certificate;
+use crate::identity::der::{content, elements};
 use crate::identity::signature::Algorithms;
 
 /// What path building may cost: so many steps, and so much work, which is the time in nanoseconds that an ordinary machine takes.
@@ -146,14 +147,14 @@ fn work_of_signature(key: &[u8], message: &[u8]) -> u64 {
 
 /// The work of verifying a path: webpki parses every certificate again at each of its steps, of which it makes more where
 /// several certificates have one name, and holds all names to all name constraints above them.
-pub(super) fn work_of_path(path: &[&Certificate<'_>]) -> u64 {
+pub(super) fn work_of_path(path: &[&Certificate<'_>], anchor: &TrustAnchor<'_>) -> u64 {
     let bytes: usize = path.iter().map(|certificate| certificate.der.len()).sum();
     let parsing = bytes as u64 * path.len() as u64 * orders(path);
-    20_000 + parsing * 4 + comparisons(path) * 40
+    20_000 + parsing * 4 + work_of_constraints(path, anchor)
 }
 
 /// The orders in which webpki may try the certificates of a path that share a name.
-fn orders(path: &[&Certificate<'_>]) -> u64 {
+pub(super) fn orders(path: &[&Certificate<'_>]) -> u64 {
     let namesakes = |certificate: &Certificate<'_>| {
         let same =
             |other: &&&Certificate<'_>| other.parsed.subject.as_raw() == certificate.parsed.subject.as_raw();
@@ -163,32 +164,89 @@ fn orders(path: &[&Certificate<'_>]) -> u64 {
     path.iter().map(|certificate| namesakes(certificate)).product::<u64>().max(1)
 }
 
-/// The names of a path's certificates held to the name constraints of the certificates above them.
-fn comparisons(path: &[&Certificate<'_>]) -> u64 {
-    let (mut names, mut comparisons) = (0, 0);
-    for certificate in path {
-        comparisons += names * constraints(certificate);
-        names += names_of(certificate);
+/// Values that are compared with each other value of another kind: how many, and their length together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Values {
+    count: u64,
+    bytes: u64,
+}
+
+impl Values {
+    /// Counted as DER has them, whatever they are: webpki compares also what other parsers refuse. Where it is no DER, there are
+    /// no more than one for each two bytes.
+    fn of(lists: &[&[u8]]) -> Self {
+        let count = |list: &&[u8]| elements(list).map_or(list.len() / 2, |values| values.len()) as u64;
+        Self { count: lists.iter().map(count).sum(), bytes: lists.iter().map(|list| list.len() as u64).sum() }
     }
-    comparisons
+
+    fn and(self, other: Self) -> Self {
+        Self { count: self.count + other.count, bytes: self.bytes + other.bytes }
+    }
+
+    /// Comparing two names goes through every byte of both.
+    fn work_against(self, others: Self) -> u64 {
+        let bytes = self.count * others.bytes + self.bytes * others.count;
+        self.count * others.count * 20 + bytes * 3
+    }
 }
 
-fn constraints(certificate: &Certificate<'_>) -> u64 {
-    let all = certificate.parsed.extensions().iter().map(|extension| match extension.parsed_extension() {
-        ParsedExtension::NameConstraints(constraints) => {
-            let lists = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
-            lists.into_iter().flatten().map(|list| list.len() as u64).sum()
-        }
-        _ => 0,
-    });
-    all.sum()
+/// The names of a path's certificates held to the name constraints of the certificates above them, and of the authority. A path
+/// of 64 KiB has room for hundreds of each, and webpki's own bound lets it compare for a tenth of a second.
+fn work_of_constraints(path: &[&Certificate<'_>], anchor: &TrustAnchor<'_>) -> u64 {
+    let of_anchor = anchor.name_constraints.as_ref().map(|subtrees| subtrees.as_ref());
+    if of_anchor.is_none() && path.iter().all(|it| values_of(it, &OID_X509_EXT_NAME_CONSTRAINTS).is_none()) {
+        return 0;
+    }
+    let (mut names, mut work) = (Values::default(), 0);
+    for certificate in path {
+        work += names.work_against(subtrees(values_of(certificate, &OID_X509_EXT_NAME_CONSTRAINTS)));
+        names = names.and(names_of(certificate));
+    }
+    work + names.work_against(subtrees(of_anchor))
 }
 
-fn names_of(certificate: &Certificate<'_>) -> u64 {
-    let all = certificate.parsed.extensions().iter().map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectAlternativeName(names) => names.general_names.len() as u64,
-        _ => 0,
-    });
+/// The value of an extension, without its outer tag and length.
+fn values_of<'c>(certificate: &Certificate<'c>, kind: &Oid<'_>) -> Option<&'c [u8]> {
+    let extension = certificate.parsed.extensions().iter().find(|extension| extension.oid == *kind)?;
+    Some(content(extension.value).unwrap_or(extension.value))
+}
+
+/// The subtrees in both lists of name constraints (RFC 5280 §4.2.1.10).
+fn subtrees(lists: Option<&[u8]>) -> Values {
+    let lists = lists.unwrap_or_default();
+    match elements(lists) {
+        Some(lists) => Values::of(&lists.iter().map(|list| list.data).collect::<Vec<_>>()),
+        None => Values::of(&[lists]),
+    }
+}
+
+fn names_of(certificate: &Certificate<'_>) -> Values {
+    let names = values_of(certificate, &OID_X509_EXT_SUBJECT_ALT_NAME);
     // The subject is a name as well.
-    all.sum::<u64>() + 1
+    Values::of(&names.into_iter().collect::<Vec<_>>()).and(Values { count: 1, bytes: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_constraints_cost_by_their_number_and_their_length() {
+        let values = |count, bytes| Values { count, bytes };
+        assert_eq!(Values::of(&[&[0x82, 1, b'a', 0x82, 2, b'b', b'c']]), values(2, 7));
+        assert_eq!(Values::of(&[&[0x82, 0x80, 1, 1]]), values(2, 4));
+        let work = |names: Values, constraints: Values| names.work_against(constraints);
+        // As many comparisons as webpki allows, of names of 50 bytes.
+        assert!(work(values(500, 25_000), values(500, 25_000)) > 50_000_000);
+        assert!(work(values(250, 10_000), values(100, 2_000)) < 6_000_000);
+        assert_eq!(work(values(1, 10), values(0, 0)), 0);
+    }
+
+    #[test]
+    fn subtrees_of_both_lists_count_and_what_is_no_list_as_well() {
+        let lists = [0xa0, 5, 0x30, 3, 0x82, 1, b'a', 0xa1, 4, 0x30, 0, 0x30, 0];
+        assert_eq!(subtrees(Some(&lists)), Values { count: 3, bytes: 9 });
+        assert_eq!(subtrees(Some(&[0xa0, 0x80, 0, 0])).count, 2);
+        assert_eq!(subtrees(None), Values::default());
+    }
 }

@@ -9,6 +9,11 @@ fn plenty() -> Budget {
     Budget::of(1_000, 1_000_000_000)
 }
 
+/// Enough to verify one path.
+fn without_steps() -> Budget {
+    Budget::of(0, 1_000_000)
+}
+
 fn trust(authorities: &[&Authority]) -> Trust {
     let pem: String = authorities.iter().map(|it| pem("CERTIFICATE", it.certificate())).collect();
     let sources = TrustSources::of_authorities("ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny);
@@ -46,13 +51,13 @@ fn leaf_of(issuer: &rcgen::Issuer<'_, KeyPair>, with_key_ids: bool) -> Certifica
 }
 
 #[test]
-fn certificates_that_lie_on_no_way_by_name_are_left_out_and_a_single_way_costs_nothing() {
+fn certificates_that_lie_on_no_way_by_name_are_left_out_and_a_single_way_takes_no_step() {
     let root = Authority::root("root").unwrap();
     let below = root.intermediate("upper").unwrap().intermediate("lower").unwrap();
     let mut chain = below.issue(&Leaf::client("Shop", "client")).unwrap().chain;
     let strangers: Vec<_> = (0..30).map(|n| Authority::root(&format!("stranger {n}")).unwrap()).collect();
     chain.splice(1..1, strangers.iter().map(|stranger| stranger.certificate().clone()));
-    let (shown, flaw) = shown(&chain, &trust(&[&root]), &Budget::of(0, 0));
+    let (shown, flaw) = shown(&chain, &trust(&[&root]), &without_steps());
     assert_eq!((shown, flaw), (vec![vec![0, 31, 32]], Flaw::NameNotAllowed));
 }
 
@@ -72,7 +77,7 @@ fn a_certificate_that_is_presented_many_times_is_one() {
     let mut chain = root.intermediate("a").unwrap().issue(&Leaf::client("Shop", "client")).unwrap().chain;
     chain.extend(vec![chain[1].clone(); 30]);
     chain.extend(vec![chain[0].clone(); 30]);
-    assert_eq!(shown(&chain, &trust(&[&root]), &Budget::of(0, 0)).0, [[0, 1]]);
+    assert_eq!(shown(&chain, &trust(&[&root]), &without_steps()).0, [[0, 1]]);
 }
 
 #[test]
@@ -83,12 +88,12 @@ fn both_ways_of_a_cross_signed_pair_are_tried_in_the_order_of_the_chain() {
     let issuer = rcgen::Issuer::new(params.clone(), shared);
     let chain = [leaf_of(&issuer, true), first, second];
     assert_eq!(shown(&chain, &trust(&[&old, &new]), &plenty()).0, [[0, 1], [0, 2]]);
-    assert_eq!(shown(&chain, &trust(&[&new]), &Budget::of(0, 0)).0, [[0, 2]]);
+    assert_eq!(shown(&chain, &trust(&[&new]), &without_steps()).0, [[0, 2]]);
 }
 
 /// Key identifiers only decide which is tried first: the right issuer is found without them, and with wrong ones.
 #[test]
-fn of_issuers_with_one_name_only_the_one_that_signed_is_shown() {
+fn of_issuers_with_one_name_the_likeliest_is_shown_and_then_only_the_one_that_signed() {
     let root = Authority::root("root").unwrap();
     for with_key_ids in [true, false] {
         let params = named("namesake", with_key_ids);
@@ -97,7 +102,8 @@ fn of_issuers_with_one_name_only_the_one_that_signed_is_shown() {
         let certificates: Vec<CertificateDer<'static>> = certified.collect();
         let chain = [&[leaf_of(&issuers[7], with_key_ids)][..], &certificates].concat();
         let budget = Budget::of(1_000, 1_000_000_000);
-        assert_eq!(shown(&chain, &trust(&[&root]), &budget).0, [[0, 8]], "{with_key_ids}");
+        let expected: &[_] = if with_key_ids { &[[0, 8]] } else { &[[0, 1], [0, 8]] };
+        assert_eq!(shown(&chain, &trust(&[&root]), &budget).0, expected, "{with_key_ids}");
         // One signature of each issuer, or only that of the right one and its authority.
         let most = if with_key_ids { 13 } else { 26 };
         assert!(budget.steps_left() >= 1_000 - most, "{with_key_ids}: {budget:?}");
@@ -145,7 +151,7 @@ fn a_budget_that_is_spent_ends_the_search_in_steps_and_in_work() {
     let (chain, trust) = ([leaf_of(&issuer, true), first, second], trust(&[&old, &new]));
     // Leaf to the first issuer, that one to its authority; the same for the second.
     for (budget, candidates) in [
-        (Budget::of(1, 1_000_000_000), 0),
+        (Budget::of(1, 1_000_000_000), 1),
         (Budget::of(3, 1_000_000_000), 1),
         (Budget::of(100, 1), 0),
         (Budget::of(100, 310_000), 1),
@@ -187,4 +193,78 @@ fn no_signature_is_good_once_the_budget_is_spent() {
     let (_, certificate) = X509Certificate::from_der(root.certificate()).unwrap();
     let found = Signed::of(&leaf).unwrap().by_one_of(&algorithms, certificate.public_key().raw);
     assert_eq!((found, budget.left()), (Err(SignatureFlaw::Wrong), Err(Spent)));
+}
+
+/// An intermediate with so many name constraints, and a leaf with so many names.
+fn constrained(root: &Authority, constraints: usize, names: usize) -> Vec<CertificateDer<'static>> {
+    let mut params = named("constrained", true);
+    let subtrees = (0..constraints).map(|n| rcgen::GeneralSubtree::DnsName(format!("{n}.example")));
+    params.name_constraints = Some(rcgen::NameConstraints {
+        permitted_subtrees: Vec::new(),
+        excluded_subtrees: subtrees.collect(),
+    });
+    let key = key();
+    let certificate = params.signed_by(&key, root.issuer()).unwrap().into();
+    let issuer = rcgen::Issuer::new(params, key);
+    vec![leaf_with(&issuer, names), certificate]
+}
+
+fn leaf_with(issuer: &rcgen::Issuer<'_, KeyPair>, names: usize) -> CertificateDer<'static> {
+    let mut params = named("leaf", true);
+    params.is_ca = rcgen::IsCa::NoCa;
+    let name = |n| rcgen::SanType::DnsName(format!("{n}.client").try_into().unwrap());
+    params.subject_alt_names = (0..names).map(name).collect();
+    params.signed_by(&self::key(), issuer).unwrap().into()
+}
+
+/// The comparisons of a single way are paid for as well: webpki's own bound on them is far too high.
+#[test]
+fn names_times_constraints_are_paid_for_before_a_path_is_verified() {
+    let root = Authority::root("root").unwrap();
+    let trust = trust(&[&root]);
+    for (constraints, names, candidates) in [(40, 2, 1), (2, 40, 1), (40, 40, 0)] {
+        let chain = constrained(&root, constraints, names);
+        let (shown, flaw) = shown(&chain, &trust, &Budget::of(0, 120_000));
+        let expected = if candidates == 1 { Flaw::NameNotAllowed } else { Flaw::TooComplex };
+        assert_eq!((shown.len(), flaw), (candidates, expected), "{constraints} constraints, {names} names");
+    }
+}
+
+#[test]
+fn constraints_of_the_authority_itself_are_paid_for() {
+    let mut params = named("root", true);
+    let subtrees = (0..40).map(|n| rcgen::GeneralSubtree::DnsName(format!("{n}.example")));
+    params.name_constraints = Some(rcgen::NameConstraints {
+        permitted_subtrees: subtrees.collect(),
+        excluded_subtrees: Vec::new(),
+    });
+    let key = key();
+    let root = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+    let sources = TrustSources::of_authorities("ca.crt", root.as_bytes(), Usage::ClientAuthIfAny);
+    let trust = Trust::build(&sources, 1, Timestamp::now()).unwrap().0;
+    let issuer = rcgen::Issuer::new(params, key);
+    for (names, flaw) in [(2, Flaw::NameNotAllowed), (40, Flaw::TooComplex)] {
+        assert_eq!(shown(&[leaf_with(&issuer, names)], &trust, &Budget::of(0, 120_000)).1, flaw, "{names}");
+    }
+}
+
+/// Honest chains hold the root or a cross-signed pair beside their path, and are judged at the price of the path alone.
+#[test]
+fn the_likeliest_of_several_ways_is_verified_at_the_price_of_a_single_one() {
+    let (old, new) = (Authority::root("old").unwrap(), Authority::root("new").unwrap());
+    let (shared, params) = (key(), named("shared", true));
+    let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
+    let chain = [leaf_of(&rcgen::Issuer::new(params.clone(), shared), true), first, second];
+    let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
+    let leaf = Certificate { position: 0, der: &chain[0], parsed };
+    let trust = trust(&[&old, &new]);
+    let paths = Paths::find(leaf, &chain[1..], trust.valid_at(Timestamp::now())).unwrap();
+    let budget = without_steps();
+    let found = paths.search(&budget, &mut |candidate| {
+        assert!(std::ptr::eq(candidate.algorithms, accepted()), "no signature is remembered");
+        Ok(candidate.certificates.len())
+    });
+    assert_eq!(found, Ok(2));
+    // Less than one signature costs.
+    assert!(budget.work_left() > 900_000, "{budget:?}");
 }
