@@ -105,7 +105,7 @@ pub enum Flaw {
     SeveralSpiffeIds,
     /// A critical extension that is not understood.
     UnknownCriticalExtension,
-    /// Building a path took more steps than any honest chain needs.
+    /// Verifying it takes more than any honest chain needs: ways to try, or names to hold to name constraints.
     TooComplex,
     /// Anything else that the verifier found.
     Malformed,

@@ -20,8 +20,8 @@ use crate::support::{Client, Setup};
 const SOURCES: u8 = 20;
 /// Strangers come so often, all together.
 const PACE: Duration = Duration::from_millis(50);
-/// The slowest in a hundred answers of known clients may take so many times as long as without strangers; on a machine that
-/// runs the driver as well, a few milliseconds more mean nothing.
+/// The slowest in a hundred answers of known clients may take so many times as long as without strangers, and so much longer
+/// (`deploy/README.md`, "What it withstands"): the driver runs on the same machine, and takes its turns as well.
 const FACTOR: u32 = 2;
 const SLACK: Duration = Duration::from_millis(15);
 
