@@ -19,6 +19,10 @@ use x509_parser::time::ASN1Time;
 use super::Flaw;
 use super::der::{elements, is_well_formed};
 
+/// More distribution points, with their names, than any real certificate has: each is compared with the scope of every CRL of
+/// the issuer, of which there may be hundreds.
+const MOST_POINTS: usize = 256;
+
 /// What becomes of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
@@ -269,13 +273,8 @@ impl Scope {
         if self.authorities_only && role == Role::Leaf || self.leaves_only && role == Role::Authority {
             return false;
         }
-        let points =
-            certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::CRLDistributionPoints(points) => Some(points.points.as_slice()),
-                _ => None,
-            });
         // A certificate that names no distribution point is in every scope of its issuer (as webpki reads it).
-        points.is_none_or(|points| points.iter().any(|point| self.is_at(point)))
+        distribution_points(certificate).is_none_or(|points| points.iter().any(|point| self.is_at(point)))
     }
 
     fn is_at(&self, point: &CRLDistributionPoint<'_>) -> bool {
@@ -288,6 +287,23 @@ impl Scope {
                 _ => false,
             })
     }
+}
+
+fn distribution_points<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c [CRLDistributionPoint<'c>]> {
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => Some(points.points.as_slice()),
+        _ => None,
+    })
+}
+
+/// The points and all their full names.
+fn count_of_points(certificate: &X509Certificate<'_>) -> usize {
+    let names = |point: &CRLDistributionPoint<'_>| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => names.len(),
+        _ => 0,
+    };
+    let points = distribution_points(certificate).unwrap_or_default();
+    points.len() + points.iter().map(names).sum::<usize>()
 }
 
 /// The URIs among the full names of a distribution point: `[0] { [0] { [6] uri … } }`.
@@ -328,6 +344,9 @@ impl Revocation {
         role: Role,
         now: Timestamp,
     ) -> Result<Timestamp, Flaw> {
+        if count_of_points(certificate) > MOST_POINTS {
+            return Err(Flaw::TooComplex);
+        }
         let issuer = certificate.issuer().as_raw();
         let is_about = |list: &&List| {
             *list.issuer_der == *issuer
@@ -352,5 +371,31 @@ impl Revocation {
     fn has_lists_of(&self, issuer: &[u8], key: &[u8]) -> bool {
         self.lists.iter().any(|list| *list.issuer_der == *issuer)
             || self.ignored.iter().any(|list| list.may_be_of(issuer, key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distribution_points_without_end_are_not_held_to_every_list() {
+        let revocation = Revocation { lists: Vec::new(), ignored: Vec::new(), missing: Missing::Allow };
+        let judged = |points: usize, names: usize| {
+            let mut params = rcgen::CertificateParams::default();
+            let uris: Vec<_> = (0..names).map(|name| format!("http://{name}.example")).collect();
+            let point = || rcgen::CrlDistributionPoint { uris: uris.clone() };
+            params.crl_distribution_points = (0..points).map(|_| point()).collect();
+            let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+            let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+            revocation.judge(&certificate, &[], Role::Leaf, Timestamp::now())
+        };
+        let most_names = MOST_POINTS - 1;
+        for (points, names) in [(0, 0), (3, 2), (1, most_names), (MOST_POINTS / 2, 1)] {
+            assert_eq!(judged(points, names), Ok(Timestamp::MAX), "{points} points of {names} names");
+        }
+        for (points, names) in [(1, most_names + 1), (MOST_POINTS / 2 + 1, 1)] {
+            assert_eq!(judged(points, names), Err(Flaw::TooComplex), "{points} points of {names} names");
+        }
     }
 }
