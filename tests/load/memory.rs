@@ -17,6 +17,7 @@ use crate::support::{Client, Proxy, Setup};
 const SLOTS: u64 = 100;
 const LOBBY: u64 = 300;
 const IN_FLIGHT: u64 = 100;
+const WORKERS: u64 = 2;
 const CHAINS: usize = 200;
 
 /// The most memory that a configuration lets be used, in bytes.
