@@ -10,6 +10,7 @@ mod pulse;
 mod rest;
 mod view;
 mod waiting;
+mod window;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

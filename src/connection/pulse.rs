@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::lines::Lines;
+use super::window::Updates;
 use super::{Asked, Connection, Maker, Part, rest};
 use crate::handshake::{Protocol, Stream};
 
@@ -219,6 +220,8 @@ pub(super) struct Felted {
     connection: Arc<Connection>,
     /// Of HTTP/1.1.
     lines: Option<Lines>,
+    /// Of HTTP/2.
+    updates: Updates,
     /// How many requests had begun when all answers to them were last known to be written whole.
     written_after: u32,
     withheld: Option<StatusCode>,
@@ -250,6 +253,7 @@ impl Felted {
             stream,
             connection,
             lines,
+            updates: Updates::default(),
             written_after: 0,
             withheld: None,
             given_back: Bytes::new(),
@@ -289,11 +293,16 @@ impl Felted {
             && self.connection.has_too_many_waiting()
     }
 
-    /// Reads on, in HTTP/1.1.
+    /// Reads on, and looks at what was read: at lines in HTTP/1.1, at updates of the connection's window in HTTP/2.
     fn poll_read_lines(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(self.poll_bytes(cx, buf))?;
-        let Some(lines) = self.lines.as_mut().filter(|_| buf.filled().len() > before) else {
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if self.connection.protocol == Protocol::Http2 {
+            let opened = self.updates.read(read);
+            self.connection.waiting.opens(opened);
+        }
+        let Some(lines) = self.lines.as_mut().filter(|_| !read.is_empty()) else {
             return Poll::Ready(Ok(()));
         };
         self.connection.pulse.read();

@@ -5,14 +5,14 @@
 //! Each answer of which parts wait has a clock, which starts anew when the client makes room for something of that answer;
 //! and what all parts hold is bounded. (HTTP/1.1 has no windows: there the socket tells, see `pulse`.)
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::Connection;
+use super::{Connection, window};
 
 /// Bounds of what waits for readers.
 mod most {
@@ -29,17 +29,34 @@ mod most {
 const STREAM: usize = 4096;
 
 /// The waiting parts of one connection's answers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
     parts: Mutex<Parts>,
     /// Number of waiting parts, which is read at every turn of the connection.
     count: AtomicUsize,
+    /// Bytes that the client's window of the connection has room for.
+    window: AtomicI64,
+    /// Whether the answers wait for the socket or the connection's window, one behind the other, and not for windows of their own.
+    in_line: AtomicBool,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            parts: Mutex::default(),
+            count: AtomicUsize::new(0),
+            window: AtomicI64::new(window::INITIAL),
+            in_line: AtomicBool::new(false),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Parts {
     clocks: Vec<Clock>,
     bytes: usize,
+    /// The last instant at which the client took something of any answer while the others stood in line behind it.
+    moved: Option<Instant>,
 }
 
 /// The clock of one answer.
@@ -66,7 +83,8 @@ impl Waiting {
         if self.count() == 0 {
             return None;
         }
-        self.parts().clocks.iter().map(|clock| clock.since).min()
+        let parts = self.parts();
+        parts.clocks.iter().map(|clock| parts.moved.map_or(clock.since, |moved| moved.max(clock.since))).min()
     }
 
     /// Bytes that were handed over and have not left.
@@ -85,11 +103,35 @@ impl Waiting {
         }
     }
 
-    /// The client has taken something of that answer.
-    fn moves(&self, answer: u32, now: Instant) {
-        if let Some(clock) = self.parts().clock(answer) {
+    /// The client has opened the window of the connection by so many bytes.
+    pub(super) fn opens(&self, by: i64) {
+        self.window.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// The client has taken so many bytes of that answer.
+    fn moves(&self, answer: u32, bytes: usize, now: Instant) {
+        self.takes(bytes);
+        let mut parts = self.parts();
+        if let Some(clock) = parts.clock(answer) {
             clock.since = now;
         }
+        if self.is_in_line() {
+            parts.moved = Some(now);
+        }
+    }
+
+    fn takes(&self, bytes: usize) {
+        self.window.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes what the answers wait for, at the end of a turn, when everything has left for which there was room.
+    fn note(&self, is_socket_full: bool) {
+        let in_line = is_socket_full || self.window.load(Ordering::Relaxed) <= 0;
+        self.in_line.store(in_line, Ordering::Relaxed);
+    }
+
+    fn is_in_line(&self) -> bool {
+        self.in_line.load(Ordering::Relaxed)
     }
 
     /// A part has left.
@@ -97,7 +139,11 @@ impl Waiting {
         let is_last = self.count.fetch_sub(1, Ordering::Relaxed) == 1;
         let mut parts = self.parts();
         parts.bytes = parts.bytes.saturating_sub(bytes);
+        let now = now();
         let next = parts.end(answer, now);
+        if self.is_in_line() {
+            parts.moved = Some(now);
+        }
         if is_last {
             // An idle connection keeps nothing of a busy time.
             parts.clocks.shrink_to(1);
@@ -126,12 +172,12 @@ impl Parts {
     }
 
     /// A part has left: gives the task that waits for the last of them.
-    fn end(&mut self, answer: u32, now: impl FnOnce() -> Instant) -> Option<Waker> {
+    fn end(&mut self, answer: u32, now: Instant) -> Option<Waker> {
         let place = self.clocks.iter().position(|clock| clock.answer == answer)?;
         let clock = self.clocks.get_mut(place)?;
         if clock.parts > 1 {
             clock.parts -= 1;
-            clock.since = now();
+            clock.since = now;
             return None;
         }
         self.clocks.swap_remove(place).next
@@ -189,10 +235,15 @@ impl Connection {
     }
 
     /// Whether more answers wait for their reader than the connection may have. To be asked at the end of a turn, when
-    /// everything has left for which there is room.
-    /// Answers that wait for the socket are not too many as long as the client reads: meanwhile no more requests are read.
+    /// everything has left for which there is room. Answers that wait for the socket are not too many as long as the client reads:
+    /// meanwhile no more requests are read. Those that wait for the connection's window are not, as long as the worker holds little:
+    /// a client that asks many things at once opens that window while it reads.
     pub(super) fn waits_too_much(&self) -> bool {
-        self.has_too_many_waiting() && self.pulse.blocked_since().is_none()
+        let is_full = self.pulse.blocked_since().is_some();
+        if self.waiting.count() > 0 {
+            self.waiting.note(is_full);
+        }
+        self.has_too_many_waiting() && !is_full && (!self.waiting.is_in_line() || self.worker.unread.is_too_much())
     }
 
     /// Whether as many answers wait as the connection may have.
@@ -242,10 +293,12 @@ impl Buf for Part {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+        let Some(held) = self.held.as_ref().filter(|_| count > 0) else { return };
         if self.bytes.is_empty() {
+            held.connection.waiting.takes(count);
             self.held = None;
-        } else if let Some(held) = self.held.as_ref().filter(|_| count > 0) {
-            held.connection.waiting.moves(held.answer, Instant::now());
+        } else {
+            held.connection.waiting.moves(held.answer, count, Instant::now());
         }
     }
 }
@@ -270,12 +323,33 @@ mod tests {
         waiting.begin(1, 10, after(1));
         waiting.begin(2, 20, after(2));
         assert_eq!((waiting.oldest(), waiting.bytes(), waiting.count()), (Some(after(1)), 30, 2));
-        waiting.moves(1, after(5));
+        waiting.moves(1, 1, after(5));
         assert_eq!(waiting.oldest(), Some(after(2)), "the progress of one answer saves no other");
         waiting.end(2, 20, || after(6));
         assert_eq!((waiting.oldest(), waiting.bytes()), (Some(after(5)), 10));
         waiting.end(1, 10, || after(7));
         assert_eq!((waiting.oldest(), waiting.bytes(), waiting.count()), (None, 0, 0));
+    }
+
+    #[test]
+    fn answers_that_stand_in_line_have_the_clock_of_the_line() {
+        let (waiting, start) = (Waiting::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        (1..=3).for_each(|answer| waiting.begin(answer, 10, after(1)));
+        waiting.note(true);
+        waiting.moves(1, 5, after(10));
+        assert_eq!(waiting.oldest(), Some(after(10)), "the socket takes one after the other");
+        waiting.note(false);
+        waiting.moves(1, 5, after(20));
+        assert_eq!(waiting.oldest(), Some(after(10)), "the others wait for windows of their own");
+        waiting.takes(usize::try_from(window::INITIAL).unwrap());
+        waiting.note(false);
+        waiting.end(1, 10, || after(30));
+        assert_eq!(waiting.oldest(), Some(after(30)), "all wait for the window of the connection");
+        waiting.opens(1_000);
+        waiting.note(false);
+        waiting.end(2, 10, || after(40));
+        assert_eq!(waiting.oldest(), Some(after(30)));
     }
 
     #[test]
@@ -286,7 +360,7 @@ mod tests {
         waiting.begin(1, 10, after(2));
         waiting.begin(2, 10, after(50));
         assert_eq!(waiting.oldest(), Some(after(1)), "one more part is no progress");
-        waiting.moves(1, after(3));
+        waiting.moves(1, 1, after(3));
         assert_eq!(waiting.oldest(), Some(after(3)), "the second part waits behind the first");
         waiting.end(1, 10, || after(4));
         assert_eq!(waiting.oldest(), Some(after(4)), "the end of a part is progress");

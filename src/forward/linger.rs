@@ -99,9 +99,10 @@ pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
             if must_answer && is_whole {
                 return until_answered(socket).await;
             }
-            // The rest of a request that was cut is not going to come, and only the end of our side says so.
-            let is_answered = until_closed(socket, stage).await.unwrap_or(false);
-            if must_answer && !is_answered {
+            // The rest of a request that was cut is not going to come, and only the end of our side says so. What a backend says
+            // to that, such as 400 for half a body, is no answer to the request.
+            let _ = until_closed(socket, stage).await;
+            if must_answer {
                 sleep_until(due).await;
             }
         };
@@ -116,12 +117,11 @@ pub(super) fn abandon_stream(
     stream: Stream,
     mut work: Work,
 ) {
-    // The reset of a request that was never whole goes out by itself, with the end of the client's stream.
-    if !work.is_sent() {
-        return;
-    }
     let due = work.due();
-    if work.abort == ClientAbort::Tell && work.guards.cancel() {
+    // The reset of a request that was never whole goes out by itself, with the end of the client's stream.
+    let is_cut = !work.is_sent();
+    let is_cancelled = (is_cut || work.abort == ClientAbort::Tell) && work.guards.cancel();
+    if is_cut || is_cancelled {
         drop((answer, stream));
         return spawn_until(due, sleep_until(due), work);
     }
@@ -146,8 +146,8 @@ fn spawn_until(due: Instant, over: impl Future<Output = ()> + Send + 'static, wo
     }
 }
 
-/// The wait for the backend to end its side, after ours was ended: `true` if the backend said anything before.
-async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<bool> {
+/// The wait for the backend to end its side, after ours was ended.
+async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<()> {
     socket.shutdown().await?;
     let mut buffer = [0; 2048];
     let mut left = ANSWER;
@@ -156,7 +156,7 @@ async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<bool> {
         left = left.saturating_sub(read);
         // A socket that is closed with unread bytes is reset: the next write of the backend fails.
         if read == 0 || left == 0 || stage == Stage::Answering {
-            return Ok(left < ANSWER);
+            return Ok(());
         }
     }
 }
