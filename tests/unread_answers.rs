@@ -521,3 +521,60 @@ fn plain_http_that_reads_nothing_holds_nothing() {
     plain.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_nothing_is_held(&proxy);
 }
+
+/// A client that asks many things at once opens the window of its connection while it reads: no refusal is lost.
+#[test]
+fn two_hundred_refusals_at_once_are_all_read_by_a_client_that_reads() {
+    let backend = Backend::ok();
+    for workers in [1, 2] {
+        let proxy = setup(&backend.url()).set("workers", workers).start();
+        for (client, path) in [(proxy.anonymous(), "/events"), (proxy.consumer(), "/forbidden")] {
+            let mut frames = Frames::connect(&client, proxy.address).unwrap();
+            let path = format!("{path}?{}", "x".repeat(500));
+            let requests: Vec<u8> = (0..200).flat_map(|number| ask(2 * number + 1, "GET", &path)).collect();
+            frames.send(requests).unwrap();
+            let mut ended = 0;
+            while ended < 200 {
+                let next = frames.next().unwrap();
+                assert_ne!(next.kind, GOAWAY, "after {ended} refusals");
+                if next.kind == DATA {
+                    frames.send(opens(0, u32::try_from(next.payload.len()).unwrap())).unwrap();
+                    ended += u32::from(next.flags & END_STREAM != 0);
+                }
+            }
+        }
+    }
+}
+
+/// Answers that stand in line for the window of the connection wait for longer than an answer may that nobody reads; while the
+/// client takes something of any of them, none of them is cut.
+#[test]
+fn answers_that_stand_in_line_are_not_cut_while_the_line_moves() {
+    let backend =
+        Backend::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n{}", "x".repeat(30_000)));
+    let proxy = setup(&backend.url()).set("workers", 1).start();
+    let mut frames = with_windows_of(1 << 20, &proxy.producer(), &proxy);
+    let requests: Vec<u8> = (0..10).flat_map(|number| ask(2 * number + 1, "GET", "/events")).collect();
+    frames.send(requests).unwrap();
+    backend.wait_for(10);
+    let (mut read, mut moved) = (0, Instant::now());
+    let start = moved;
+    while read < 300_000 {
+        if read >= 65_535 - 16_384 {
+            // Less than the time limit between two steps, and in all many times as much.
+            eventually("a slow reader", || moved.elapsed(), |elapsed| *elapsed > WRITE_TIMEOUT / 4);
+            moved = Instant::now();
+            frames.send(opens(0, 20_000)).unwrap();
+        }
+        let mut step = 0;
+        while step < 16_384 && read < 300_000 {
+            let next = frames.next().unwrap();
+            assert_ne!(next.kind, GOAWAY, "after {read} bytes");
+            if next.kind == DATA {
+                step += next.payload.len();
+                read += next.payload.len();
+            }
+        }
+    }
+    assert!(start.elapsed() > 2 * WRITE_TIMEOUT, "{:?}", start.elapsed());
+}

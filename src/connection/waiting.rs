@@ -243,7 +243,9 @@ impl Connection {
         if self.waiting.count() > 0 {
             self.waiting.note(is_full);
         }
-        self.has_too_many_waiting() && !is_full && (!self.waiting.is_in_line() || self.worker.unread.is_too_much())
+        self.has_too_many_waiting()
+            && !is_full
+            && (!self.waiting.is_in_line() || self.worker.unread.is_too_much())
     }
 
     /// Whether as many answers wait as the connection may have.
