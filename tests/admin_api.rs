@@ -37,6 +37,8 @@ clients:
 deny:
   - name: publishing-freeze
     permissions: [events:publish]
+  - name: by-mode
+    routes: [{ route: POST /**, headers: { X-Mode: batch } }]
 "#;
 
 fn proxy(backend: &Backend) -> Proxy {
@@ -231,6 +233,8 @@ fn the_matrix_says_who_may_do_what_and_through_what() {
     let denied = grant("order-service", "events%3Apublish");
     assert_eq!((&denied["state"], &denied["roles"]), (&json!("denied"), &json!(["producer"])));
     assert_eq!(denied["denies"][0]["name"], "publishing-freeze");
+    assert_eq!(denied["denies"][0]["if"], json!([]), "{denied}");
+    assert_eq!(denied["denies"][1]["if"], json!(["the header `x-mode` is `batch`"]), "{denied}");
     let conditional = grant("reports", "reports:export");
     assert!(
         conditional["routes"][0]["conditions"].to_string().contains("`format` is `csv`"),

@@ -8,7 +8,7 @@ use super::check::{Client, Deny, Model};
 use super::condition::When;
 use super::route::{Glob, Methods, Path, Route, Segment};
 use super::trace::line;
-use super::who_can::conditions;
+use super::who_can::{alternatives, conditions};
 
 /// What one cell says, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +61,21 @@ pub(crate) struct Behind<'m> {
     pub(crate) roles: Vec<&'m str>,
     /// Each route with its conditions.
     pub(crate) routes: Vec<(&'m Route, Vec<String>)>,
-    /// Each deny rule in words, with its place, and whether it forbids the whole permission.
-    pub(crate) denies: Vec<(&'m str, String, Vec<String>, bool)>,
+    pub(crate) denies: Vec<Forbidden<'m>>,
+}
+
+/// A deny rule that reaches a cell.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forbidden<'m> {
+    pub(crate) name: &'m str,
+    /// File and line.
+    pub(crate) at: String,
+    /// Times and addresses for which the rule holds; empty for all.
+    pub(crate) when: Vec<String>,
+    /// Conditions of its routes, one of which must hold; empty if it holds whatever a request says.
+    pub(crate) conditions: Vec<String>,
+    /// True if the rule forbids the whole permission.
+    pub(crate) whole: bool,
 }
 
 impl Matrix {
@@ -97,11 +110,8 @@ impl Matrix {
         if !entry.permissions().any(|given| given == permission) {
             return None;
         }
-        let denies = self.denies(client, permission).map(|(deny, reach)| {
-            let name = &deny.entry.name;
-            let when = deny.entry.when.as_ref().map(When::words).unwrap_or_default();
-            (&*name.text, line(&name.place), when, reach == Reach::Whole)
-        });
+        let denies = self.denies(client, permission);
+        let denies = denies.map(|(deny, reach)| self.forbidden(deny, reach, permission));
         Some(Behind {
             state: self.state(client, entry, permission),
             roles: self.model.way(entry, permission),
@@ -113,6 +123,28 @@ impl Matrix {
                 .collect(),
             denies: denies.collect(),
         })
+    }
+
+    fn forbidden<'m>(&'m self, deny: &'m Deny, reach: Reach, permission: u32) -> Forbidden<'m> {
+        let name = &deny.entry.name;
+        let conditions = match reach {
+            Reach::Whole => Vec::new(),
+            Reach::Part => alternatives(self.meeting(deny, permission)),
+        };
+        Forbidden {
+            name: &name.text,
+            at: line(&name.place),
+            when: deny.entry.when.as_ref().map(When::words).unwrap_or_default(),
+            conditions,
+            whole: reach == Reach::Whole,
+        }
+    }
+
+    /// Routes of a deny rule that share a request with a route of the permission.
+    fn meeting<'m>(&'m self, deny: &'m Deny, permission: u32) -> impl Iterator<Item = &'m Route> {
+        let routes = self.model.routes(permission);
+        let forbidden = deny.permissions.iter().flat_map(|permission| self.model.routes(*permission));
+        forbidden.filter(|forbidden| routes.iter().any(|route| meets(forbidden, route)))
     }
 
     fn state(&self, client: usize, entry: &Client, permission: u32) -> State {
@@ -255,9 +287,44 @@ deny:
         assert_eq!(row(1), said(&[("read", "restricted"), ("write", "denied")]));
         let behind = matrix.behind(0, 3).unwrap();
         assert_eq!(behind.roles, ["all"]);
-        assert_eq!(behind.denies, [("no-erasing", "p.yaml:16".to_owned(), Vec::new(), true)]);
+        let [denied] = &*behind.denies else { panic!("{behind:?}") };
+        assert_eq!((denied.name, &*denied.at, denied.whole), ("no-erasing", "p.yaml:16", true));
+        assert!(denied.when.is_empty() && denied.conditions.is_empty(), "{denied:?}");
         let behind = matrix.behind(1, 0).unwrap();
         assert_eq!(behind.routes[0].1, ["the address is in `10.0.0.0/8`"]);
         assert!(matrix.behind(1, 3).is_none());
+    }
+
+    #[test]
+    fn a_cell_says_under_which_conditions_a_deny_takes_it() {
+        let policy = r#"version: 1
+permissions: { read: [GET /events/**], own: ["GET /t/{client.common_name}"] }
+clients: [{ name: all, match: { any: true }, permissions: [read, own] }]
+deny:
+  - name: conditional
+    routes:
+      - { route: GET /events/**, hosts: [evil.example], headers: { X-Mode: batch } }
+      - { route: GET /events/1, query: { format: csv } }
+      - { route: GET /elsewhere, query: { a: b } }
+  - { name: partly, routes: [GET /events/1, { route: GET /events/2, hosts: [a.example] }] }
+  - { name: own, clients: [all], routes: ["GET /t/{client.common_name}"] }
+"#;
+        let (model, _) = super::super::model(&[Source::new("p.yaml", policy)]).unwrap();
+        let matrix = Matrix::of(model);
+        let said = |permission: u32| -> Vec<(String, Vec<String>, bool)> {
+            let behind = matrix.behind(0, permission).unwrap();
+            assert_eq!(behind.state, State::Restricted);
+            let denies = behind.denies.into_iter();
+            denies.map(|denied| (denied.name.to_owned(), denied.conditions, denied.whole)).collect()
+        };
+        let both = [
+            "the host is `evil.example` and the header `x-mode` is `batch`".to_owned(),
+            "the query's `format` is `csv`".to_owned(),
+        ];
+        let expected =
+            [("conditional".to_owned(), both.to_vec(), false), ("partly".to_owned(), Vec::new(), false)];
+        assert_eq!(said(0), expected);
+        let own = "the path's `{client.common_name}` is the certificate's `common_name`".to_owned();
+        assert_eq!(said(1), [("own".to_owned(), vec![own], false)]);
     }
 }

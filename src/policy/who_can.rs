@@ -57,7 +57,7 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> 
                     never: denies
                         .iter()
                         .any(|deny| deny.entry.when.is_none() && reading.denies_whatever_else(deny)),
-                    denies: denies.iter().map(|deny| words(deny)).collect(),
+                    denies: denies.iter().map(|deny| reading.deny_in_words(deny)).collect(),
                 });
             }
         }
@@ -85,22 +85,48 @@ impl Reading<'_, '_> {
             })
         })
     }
+
+    fn deny_in_words(self, deny: &Deny) -> String {
+        let name = &deny.entry.name;
+        let mut words = format!("denied by `{}` ({})", name.text, line(&name.place));
+        if let Some(when) = &deny.entry.when {
+            words += &format!(" while {},", when.words().join(" and "));
+        }
+        let routes = deny.permissions.iter().flat_map(|permission| self.model.routes(*permission));
+        let alternatives = alternatives(routes.filter(|route| self.fits_shape(route)));
+        if !alternatives.is_empty() {
+            words += &format!(" if {}", alternatives.join(", or if "));
+        }
+        words.trim_end_matches(',').to_owned()
+    }
 }
 
-fn words(deny: &Deny) -> String {
-    let name = &deny.entry.name;
-    let when = deny
-        .entry
-        .when
-        .as_ref()
-        .map(|when| format!(" while {}", when.words().join(" and ")))
-        .unwrap_or_default();
-    format!("denied by `{}` ({}){when}", name.text, line(&name.place))
+/// Conditions of the routes of a deny rule in words, of which those of one route must hold; none where a route has none.
+pub(super) fn alternatives<'r>(routes: impl Iterator<Item = &'r Route>) -> Vec<String> {
+    let mut alternatives = Vec::new();
+    for route in routes {
+        let conditions = of_route(route);
+        if conditions.is_empty() {
+            return Vec::new();
+        }
+        let words = conditions.join(" and ");
+        if !alternatives.contains(&words) {
+            alternatives.push(words);
+        }
+    }
+    alternatives
 }
 
 /// What must hold besides whom the entry means.
 pub(super) fn conditions(client: &Client, route: &Route) -> Vec<String> {
     let mut conditions = client.entry.when.as_ref().map(When::words).unwrap_or_default();
+    conditions.extend(of_route(route));
+    conditions
+}
+
+/// Conditions of a route beyond its method and path, in words.
+fn of_route(route: &Route) -> Vec<String> {
+    let mut conditions = Vec::new();
     for segment in &route.path.segments {
         if let Segment::Client(variable) = segment {
             conditions.push(format!("the path's `{segment}` is the certificate's `{}`", variable.name()));

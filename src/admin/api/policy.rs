@@ -106,7 +106,7 @@ pub(super) fn grant(desk: &Desk, query: &Query) -> Answer {
     let denies: Vec<Value> = behind
         .denies
         .iter()
-        .map(|(name, at, when, whole)| json!({ "name": name, "at": at, "while": when, "whole": whole }))
+        .map(|deny| json!({ "name": deny.name, "at": deny.at, "while": deny.when, "if": deny.conditions, "whole": deny.whole }))
         .collect();
     answered(
         StatusCode::OK,

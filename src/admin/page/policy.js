@@ -80,7 +80,7 @@ async function behind(client, permission, button, detail) {
       h("dt", {}, "Who"), client.who.map((who) => h("dd", {}, told(who))),
       h("dt", {}, "Through"), h("dd", {}, code(client.name), " ", link(client.at), roles.map((role) => [" → role ", code(role)])),
       h("dt", {}, plural(routes.length, "Route")), routes.map((route) => h("dd", {}, code(route.route), " ", link(route.at), route.conditions.map((condition) => h("div", { class: "condition" }, "only if ", told(condition))))),
-      denies.length > 0 && [h("dt", {}, "Denied by"), denies.map((deny) => h("dd", {}, code(deny.name), " ", link(deny.at), deny.whole ? "" : " (some of its routes)", deny.while.map((when) => h("div", { class: "condition" }, "while ", told(when)))))],
+      denies.length > 0 && [h("dt", {}, "Denied by"), denies.map((deny) => h("dd", {}, code(deny.name), " ", link(deny.at), deny.whole ? "" : " (some of its routes)", deny.while.map((when) => h("div", { class: "condition" }, "while ", told(when))), deny.if.map((condition) => h("div", { class: "condition" }, "if ", told(condition)))))],
     ),
     h("p", {}, h("a", { href: `#/playground?entry=${encodeURIComponent(client.name)}` }, "Ask something as this client")));
 }
