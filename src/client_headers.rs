@@ -36,16 +36,23 @@ use Removal::{Identity, Override, Proxies, Set};
 /// nothing. Their origins are in the table of `deploy/README.md`.
 const OF_C: &[Listed] = &[
     ("cf-access-*", Identity),
+    ("cf-cert-*", Identity),
+    ("cf-client-cert-*", Identity),
     ("cf-connecting-ip*", Proxies),
     ("client-cert", Identity),
     ("client-cert-chain", Identity),
     ("client-ip", Proxies),
+    ("cloudfront-viewer-cert-*", Identity),
 ];
 const OF_F: &[Listed] = &[("fastly-client-ip", Proxies), ("forwarded", Proxies)];
 const OF_I: &[Listed] = &[("iv-*", Identity)];
 const OF_O: &[Listed] = &[("oam-*", Identity), ("oidc-*", Identity), ("osso-*", Identity)];
-const OF_P: &[Listed] =
-    &[("proxy", Override), ("proxy-authorization", Removal::Connection), ("proxy-remote-user", Identity)];
+const OF_P: &[Listed] = &[
+    ("proxy", Override),
+    ("proxy-authorization", Removal::Connection),
+    ("proxy-client-ip", Proxies),
+    ("proxy-remote-user", Identity),
+];
 const OF_R: &[Listed] = &[("remote-*", Identity)];
 const OF_S: &[Listed] = &[
     ("shib-*", Identity),
@@ -74,6 +81,8 @@ const OF_X_A: &[Listed] = &[
 const OF_X_C: &[Listed] = &[
     ("x-client-*", Identity),
     ("x-clientcert*", Identity),
+    ("x-cloudscheduler*", Identity),
+    ("x-cloudtasks-*", Identity),
     ("x-cluster-client-ip", Proxies),
     ("x-consumer-*", Identity),
     ("x-credential-*", Identity),
@@ -494,6 +503,7 @@ mod tests {
         for name in [
             "accept",
             "authorization",
+            "cf-ray",
             "cookie",
             "content-type",
             "idempotency-key",
@@ -509,6 +519,7 @@ mod tests {
             "x-api-key",
             "x-auth-token",
             "x-b3-traceid",
+            "x-cloud-trace-context",
             "x-correlation-id",
             "x-csrf-token",
             "x-goog-api-key",

@@ -132,7 +132,7 @@ fn what_is_forged_in_http2_leaves_no_trace() {
 }
 
 /// Headers that servers, frameworks and access proxies of others believe, one of each family.
-const FOREIGN: [&str; 50] = [
+const FOREIGN: [&str; 56] = [
     "X-ARR-ClientCert",
     "WL-Proxy-Client-Cert",
     "WL-Proxy-Client-IP",
@@ -164,6 +164,12 @@ const FOREIGN: [&str; 50] = [
     "OIDC_CLAIM_sub",
     "Shib-Identity-Provider",
     "Cf-Access-Jwt-Assertion",
+    "Cf-Client-Cert-Der-Base64",
+    "Cf-Cert-Verified",
+    "CloudFront-Viewer-Cert-Subject",
+    "X-CloudTasks-QueueName",
+    "X-CloudScheduler-JobName",
+    "Proxy-Client-IP",
     "Tailscale-User-Login",
     "X-Tailscale-User",
     "X-authentik-username",

@@ -16,13 +16,14 @@ const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// Names that a client may not say, folded.
 const FORBIDDEN: &str = "client-cert client-cert-chain client-ip fastly-client-ip forwarded proxy proxy-authorization \
-    proxy-remote-user smuniversalid smuser true-client-ip x-anonymous-consumer x-apigateway-api-userinfo \
+    proxy-client-ip proxy-remote-user smuniversalid smuser true-client-ip x-anonymous-consumer x-apigateway-api-userinfo \
     x-cluster-client-ip x-endpoint-api-userinfo x-host x-http-host-override x-http-method x-http-method-override \
     x-http-path-override x-method-override x-ms-forwarded-client-ip x-override-url x-proxy-remote-user x-real-ip \
     x-request-id";
-const FORBIDDEN_STARTS: &str = "cf-access- cf-connecting-ip iv- oam- oidc- osso- remote- shib- sm- ssl-client- sslclientcert \
+const FORBIDDEN_STARTS: &str = "cf-access- cf-cert- cf-client-cert- cf-connecting-ip \
+    cloudfront-viewer-cert- iv- oam- oidc- osso- remote- shib- sm- ssl-client- sslclientcert \
     tailscale- wl-proxy- x-accel- x-amzn-mtls- x-amzn-oidc- x-appengine- x-arr- x-auth-request- x-authenticated- \
-    x-authentik- x-client- x-clientcert x-consumer- x-credential- x-envoy- x-forwarded- x-goog-authenticated-user- \
+    x-authentik- x-client- x-clientcert x-cloudscheduler x-cloudtasks- x-consumer- x-credential- x-envoy- x-forwarded- x-goog-authenticated-user- \
     x-goog-iap- x-ms-client-principal x-ms-token- x-original- x-pomerium- x-proxy-user x-proxyuser x-remote- x-rewrite- \
     x-sendfile x-ssl- x-tailscale- x-vouch- x-webauth-";
 const OF_THE_CONNECTION: &str =
