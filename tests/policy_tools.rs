@@ -1,8 +1,9 @@
 //! The tools for authors answer as in their committed examples, which run in `policies/`.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use sidegate::demo::pki::pem;
 
@@ -47,6 +48,37 @@ tests:
     let finished = run(&["policy", "test", policy]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("nobody.pem"), "{finished:?}");
+}
+
+/// A FIFO has no end until somebody writes to it, `/dev/zero` has none at all, and `-` must not wait for standard input:
+/// a test names a regular file.
+#[test]
+fn a_test_reads_certificates_from_regular_files_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    symlink("fifo", path("link.pem")).unwrap();
+    fs::create_dir(path("folder")).unwrap();
+    fs::File::create(path("large.pem")).unwrap().set_len(17 << 20).unwrap();
+    let _writer = OpenOptions::new().read(true).write(true).open(path("fifo")).unwrap();
+    let policy = path("p.yaml");
+    for (file, reason) in [
+        ("fifo", "it is a FIFO (named pipe) and no regular file"),
+        ("link.pem", "it is a FIFO (named pipe) and no regular file"),
+        ("/dev/zero", "it is a device and no regular file"),
+        ("folder", "it is a directory and no regular file"),
+        ("large.pem", "it is larger than 16 MiB"),
+        ("-", "No such file or directory"),
+    ] {
+        let case = format!("{{ name: a, certificate: \"{file}\", request: GET /, expect: deny }}");
+        fs::write(&policy, format!("version: 1\ntests:\n  - {case}\n")).unwrap();
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(program()).args(["policy", "test", "p.yaml"]);
+        let output = command.current_dir(folder.path()).stdin(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{file}: {said}");
+        assert!(said.contains(reason) && said.contains("p.yaml:3:"), "{file}: {said}");
+    }
 }
 
 /// What a proxy recorded becomes a policy that passes `check`, under which every recorded decision is made again.

@@ -19,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
 use crate::diagnostic::{Diagnostic, Source};
-use crate::files::Accept;
+use crate::files::{self, Accept, Unreadable};
 use crate::identity::Identity;
 use crate::pem;
 use crate::policy::described::identity_of_attributes;
@@ -83,8 +83,17 @@ fn model(sources: &[Arc<Source>]) -> Result<Model, Vec<Diagnostic>> {
 
 /// Who a certificate's file (PEM or DER, leaf first) says it is; whether it would be accepted is another question.
 fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
+    identity_of(input(path, LARGEST_CERTIFICATE), path)
+}
+
+/// The same from a file that a policy names. A regular file only: `policy test` runs unattended, and a FIFO or standard
+/// input would stop it.
+fn identity_of_certificate_file(path: &Path) -> Result<Identity, Diagnostic> {
+    identity_of(files::read(path, LARGEST_CERTIFICATE, Accept::Regular), path)
+}
+
+fn identity_of(bytes: Result<Vec<u8>, Unreadable>, path: &Path) -> Result<Identity, Diagnostic> {
     let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{}` {what}", path.display()));
-    let bytes = input(path, LARGEST_CERTIFICATE);
     let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let leaf = match pem::is_der(&bytes) {
         true => bytes.into(),

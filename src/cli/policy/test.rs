@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{FINE, NEGATIVE, Output, identity_of_certificate, instant, load_with_tests};
+use super::{FINE, NEGATIVE, Output, identity_of_certificate_file, instant, load_with_tests};
 use crate::diagnostic::printable;
 use crate::policy::Policy;
 use crate::policy::trace::line;
@@ -55,7 +55,7 @@ impl Test {
         let now = self.at.unwrap_or_else(Timestamp::now);
         let certificate = |file: &crate::policy::Word| {
             let folder = Path::new(file.place.source.name()).parent().unwrap_or(Path::new(""));
-            identity_of_certificate(&folder.join(&*file.text))
+            identity_of_certificate_file(&folder.join(&*file.text))
                 .map_err(|problem| problem.at(file.place.clone()))
         };
         let (trials, coverage) = match trial::run(&model, &compiled, now, certificate) {
