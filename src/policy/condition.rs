@@ -250,7 +250,7 @@ impl QueryCondition {
 }
 
 impl QueryCondition {
-    /// In words, what makes the condition doubtful beside its own parameter.
+    /// In words, what makes the condition doubtful.
     pub(crate) fn doubt(&self, query: &str) -> Option<String> {
         if has_semicolon(query) {
             return Some(format!(
@@ -261,12 +261,28 @@ impl QueryCondition {
         let names = query.split('&').filter_map(|pair| decode(pair.split('=').next().unwrap_or_default()));
         let own = self.name.as_bytes();
         let mut others = names.filter(|name| **name != *own && is_same_parameter(name, own));
-        let other = others.next()?;
-        let other = String::from_utf8_lossy(&other);
-        Some(format!(
-            "some backends take the parameter `{other}` for `{}`, so no grant goes by it",
-            self.name
-        ))
+        if let Some(other) = others.next() {
+            let other = String::from_utf8_lossy(&other);
+            return Some(format!(
+                "some backends take the parameter `{other}` for `{}`, so no grant goes by it",
+                self.name
+            ));
+        }
+        self.has_comma(query).then(|| {
+            format!(
+                "some backends take the comma in the parameter `{}` for the end of a value, so no grant goes by it",
+                self.name
+            )
+        })
+    }
+
+    /// True if the parameter is there once, with a comma in its value.
+    fn has_comma(&self, query: &str) -> bool {
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let mut own =
+            pairs.filter(|(name, _)| decode(name).is_some_and(|name| *name == *self.name.as_bytes()));
+        let (Some((_, value)), None) = (own.next(), own.next()) else { return false };
+        decode(value).is_some_and(|value| value.contains(&b','))
     }
 }
 
@@ -329,10 +345,27 @@ impl HeaderCondition {
         reading.meets(&self.values, unclear)
     }
 
-    /// A header that some backends take for this one.
-    pub(crate) fn other_spelling<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
-        let mut names = headers.keys();
-        names.find(|name| **name != self.name && folds_to(name.as_str(), self.name.as_str()))
+    /// In words, what makes the condition doubtful.
+    pub(crate) fn doubt(&self, headers: &HeaderMap) -> Option<String> {
+        let name = &self.name;
+        let mut others = headers.keys().filter(|other| *other != name);
+        if let Some(other) = others.find(|other| folds_to(other.as_str(), name.as_str())) {
+            return Some(format!(
+                "some backends take the header `{other}` for `{name}`, so no grant goes by it"
+            ));
+        }
+        let mut lines = headers.get_all(name).iter();
+        let (Some(value), None) = (lines.next(), lines.next()) else { return None };
+        if value.as_bytes().contains(&b',') {
+            return Some(format!(
+                "some backends take the comma in the header `{name}` for the end of a value, so no grant goes by it"
+            ));
+        }
+        (value.as_bytes().trim_ascii() != value.as_bytes()).then(|| {
+            format!(
+                "the header `{name}` has a blank at an end, which some backends keep, so no grant goes by it"
+            )
+        })
     }
 
     fn read<'h>(&self, headers: &'h HeaderMap) -> Reading<'h> {

@@ -2,6 +2,7 @@
 //! are not yet looked up. Every mistake is noted, and reading goes on.
 
 mod cases;
+mod conditions;
 mod matches;
 mod routes;
 mod when;

@@ -261,11 +261,8 @@ impl<'m, 'q> Reading<'m, 'q> {
         }
         let header =
             route.headers.iter().find(|condition| !condition.holds(self.question.headers, Unclear::Unmet))?;
-        if let Some(other) = self.question.headers.and_then(|headers| header.other_spelling(headers)) {
-            return Some(format!(
-                "some backends take the header `{other}` for `{}`, so no grant goes by it",
-                header.name
-            ));
+        if let Some(doubt) = self.question.headers.and_then(|headers| header.doubt(headers)) {
+            return Some(doubt);
         }
         Some(format!("the header `{}` is not, exactly once, {}", header.name, either(header.values.iter())))
     }

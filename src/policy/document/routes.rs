@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::super::condition::{HeaderCondition, QueryCondition};
 use super::super::host::HostPattern;
 use super::super::route::{self, Route};
-use super::{not_empty, report, values};
+use super::{conditions, not_empty, report, values};
 use crate::client_headers::{self, Removal};
 use crate::document::{Kind, Node, Reader};
 
@@ -68,26 +68,32 @@ fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
 
 fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
     let entries = reader.entries(node, "`query`").unwrap_or_default();
-    entries
-        .into_iter()
-        .map(|(name, _, value)| QueryCondition { name: name.into(), values: values(value, reader) })
-        .collect()
+    conditions::report_twin_parameters(&entries, reader);
+    let mut read = Vec::with_capacity(entries.len());
+    for (name, key, value) in entries {
+        conditions::check_parameter((name, key, value), reader);
+        read.push(QueryCondition { name: name.into(), values: values(value, reader) });
+    }
+    read.into()
 }
 
 fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
-    let mut conditions = Vec::new();
-    for (name, key, value) in reader.entries(node, "`headers`").unwrap_or_default() {
+    let entries = reader.entries(node, "`headers`").unwrap_or_default();
+    conditions::report_twin_headers(&entries, reader);
+    let mut read = Vec::with_capacity(entries.len());
+    for (name, key, value) in entries {
         let values = values(value, reader);
         if let Some((message, help)) = never_judged(name) {
             reader.error("bad-header", key, message, Some(help.to_owned()));
             continue;
         }
+        conditions::check_header(name, value, reader);
         match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) => conditions.push(HeaderCondition { name, values }),
+            Ok(name) => read.push(HeaderCondition { name, values }),
             Err(_) => reader.error("bad-header", key, format!("`{name}` is not the name of a header"), None),
         }
     }
-    conditions.into()
+    read.into()
 }
 
 /// A message and a help for a header that never reaches the backend as the client sent it, so that a condition on it

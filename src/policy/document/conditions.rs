@@ -1,0 +1,132 @@
+//! Mistakes in conditions on headers and parameters that make a condition hold for no request at all.
+
+use super::super::condition::is_same_parameter;
+use crate::client_headers::folds_to;
+use crate::diagnostic::Diagnostic;
+use crate::document::{Kind, Node, Reader};
+
+/// Name, key and value of an entry of a mapping.
+type Entry<'n, 's> = (&'n str, &'n Node<'s>, &'n Node<'s>);
+
+/// A message and its remedy.
+type Flaw = (String, String);
+
+/// Reports values that no header has.
+pub(super) fn check_header(name: &str, value: &Node<'_>, reader: &mut Reader<'_>) {
+    report_values(value, "bad-header", reader, |text| flaw_in_header(name, text));
+}
+
+/// Reports names and values that no parameter of a query has.
+pub(super) fn check_parameter((name, key, value): Entry<'_, '_>, reader: &mut Reader<'_>) {
+    if let Some((message, help)) = flaw_in_name(name) {
+        reader.error("bad-parameter", key, message, Some(help));
+    } else if name.contains(['=', '&']) {
+        let message = format!("`{name}` is the name of a parameter only where it is sent with escapes");
+        let help = "write the name alone, and its values after the colon, as in `query: { format: [csv] }`";
+        let warning = Diagnostic::warning("odd-parameter", message).at(reader.place(key)).help(help);
+        reader.report(warning);
+    }
+    report_values(value, "bad-parameter", reader, |text| flaw_in_parameter(name, text));
+}
+
+/// Reports headers that backends take for one.
+pub(super) fn report_twin_headers(entries: &[Entry<'_, '_>], reader: &mut Reader<'_>) {
+    report_twins(entries, ("bad-header", "header"), reader, folds_to);
+}
+
+/// Reports parameters that backends take for one.
+pub(super) fn report_twin_parameters(entries: &[Entry<'_, '_>], reader: &mut Reader<'_>) {
+    let is_same = |one: &str, other: &str| is_same_parameter(one.as_bytes(), other.as_bytes());
+    report_twins(entries, ("bad-parameter", "parameter"), reader, is_same);
+}
+
+/// Names that are compared with each other; more of them are no mapping that somebody wrote.
+const MOST_COMPARED: usize = 100;
+
+fn report_twins(
+    entries: &[Entry<'_, '_>],
+    (code, what): (&'static str, &str),
+    reader: &mut Reader<'_>,
+    is_same: impl Fn(&str, &str) -> bool,
+) {
+    let compared = entries.iter().take(MOST_COMPARED);
+    for (number, (name, key, _)) in compared.enumerate() {
+        let mut before = entries.iter().take(number);
+        let Some((other, first, _)) = before.find(|(other, ..)| is_same(name, other)) else { continue };
+        let message =
+            format!("backends take `{name}` and `{other}` for one {what}, so no grant is met by both");
+        let diagnostic = Diagnostic::error(code, message)
+            .at(reader.place(key))
+            .related(reader.place(first), "first written here")
+            .help("keep one of them, with the values of both");
+        reader.report(diagnostic);
+    }
+}
+
+fn report_values(
+    value: &Node<'_>,
+    code: &'static str,
+    reader: &mut Reader<'_>,
+    flaw: impl Fn(&str) -> Option<Flaw>,
+) {
+    let items = match value.kind() {
+        Kind::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(value),
+    };
+    for item in items {
+        if let Some((message, help)) = item.text().and_then(&flaw) {
+            reader.error(code, item, message, Some(help));
+        }
+    }
+}
+
+fn flaw_in_header(name: &str, text: &str) -> Option<Flaw> {
+    if text.contains(',') {
+        return Some(comma(text, "a header"));
+    }
+    if text.chars().any(|character| character.is_ascii_control() && character != '\t') {
+        let message =
+            format!("no header has the value `{}`: it holds a control character", text.escape_debug());
+        return Some((message, "write a value of one line, without control characters".to_owned()));
+    }
+    let trimmed = text.trim_ascii();
+    (trimmed != text).then(|| {
+        let message = format!("no header has the value `{text}`: a blank at an end is never a part of it");
+        (message, format!("write `{name}: \"{trimmed}\"`"))
+    })
+}
+
+fn flaw_in_name(name: &str) -> Option<Flaw> {
+    if name.is_empty() {
+        let help = "write the name before the colon, as in `query: { format: [csv] }`".to_owned();
+        return Some(("a condition on a parameter without a name".to_owned(), help));
+    }
+    name.contains(';').then(|| semicolon(name, "name"))
+}
+
+fn flaw_in_parameter(name: &str, text: &str) -> Option<Flaw> {
+    if text.contains(',') {
+        return Some(comma(text, &format!("the parameter `{name}`")));
+    }
+    text.contains(';').then(|| semicolon(text, "value"))
+}
+
+fn comma(text: &str, what: &str) -> Flaw {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let message = format!(
+        "no decision is ever made by the value `{text}`: a comma makes {what} doubtful, whatever else it says"
+    );
+    let help = match parts.is_empty() {
+        true => "write a value without a comma".to_owned(),
+        false => format!("list the values that it may have, each without a comma: `[{}]`", parts.join(", ")),
+    };
+    (message, help)
+}
+
+fn semicolon(text: &str, what: &str) -> Flaw {
+    let message = format!(
+        "no decision is ever made by the {what} `{text}`: some backends begin another parameter at a `;`, so a query with \
+         one is doubtful"
+    );
+    (message, format!("write a {what} without `;`, and each parameter as an entry of its own"))
+}
