@@ -317,8 +317,8 @@ impl<'d> Reader<'d> {
 
     fn unknown_key(&mut self, name: &str, key: &Node<'_>, what: &str, known: &[&str]) {
         let usual = usual(name).filter(|usual| known.contains(usual));
-        let suggestion = usual
-            .map(|usual| format!("did you mean `{usual}`?"))
+        let suggestion = of_routes(name, what)
+            .or_else(|| usual.map(|usual| format!("did you mean `{usual}`?")))
             .or_else(|| self.did_you_mean(name, known.iter().copied()));
         let all = || format!("the keys here are {}", quoted_list(known));
         let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}` in {what}"))
@@ -334,6 +334,19 @@ impl<'d> Reader<'d> {
             .help("keep one of them, or put both values under one key");
         self.report(diagnostic);
     }
+}
+
+/// The place of a key that is a route's, where it is written beside the routes.
+fn of_routes(name: &str, what: &str) -> Option<String> {
+    let is_beside = matches!(what, "a client entry" | "a deny rule" | "`when`");
+    let (key, value) = match name {
+        "host" | "hosts" => ("hosts", "[shop.example]"),
+        "header" | "headers" => ("headers", "{ X-Mode: batch }"),
+        "query" => ("query", "{ format: [csv] }"),
+        "upgrade" => ("upgrade", "websocket"),
+        _ => return None,
+    };
+    is_beside.then(|| format!("`{key}` belongs to a route: `{{ route: GET /events, {key}: {value} }}`"))
 }
 
 /// What other systems call a key; it is suggested where there is one.

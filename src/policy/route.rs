@@ -116,8 +116,28 @@ fn without_space(text: &str) -> Malformed {
         true => wrong.help(format!(
             "write the methods before the path, as in `GET {text}`, or `* {text}` for every method"
         )),
-        false => wrong.help("write methods, a space and a path, as in `GET /events/{id}`"),
+        false => wrong.help(
+            host_before(text)
+                .unwrap_or_else(|| "write methods, a space and a path, as in `GET /events/{id}`".to_owned()),
+        ),
     }
+}
+
+/// The remedy for a host, or a whole URL, where a path is expected.
+fn host_before(text: &str) -> Option<String> {
+    let (is_url, rest) = match text.split_once("://") {
+        Some((_, rest)) => (true, rest),
+        None => (false, text),
+    };
+    let (host, path) = match rest.find('/') {
+        Some(at) => rest.split_at_checked(at)?,
+        None if is_url => (rest, "/"),
+        None => return None,
+    };
+    let is_host = HostPattern::parse(host).is_ok() && (is_url || host.contains(['.', ':']));
+    is_host.then(|| {
+        format!("a route has no host; write the path `{path}` alone, and the host beside `route`, as `hosts: [\"{host}\"]`")
+    })
 }
 
 fn parse_methods(text: &str) -> Result<Methods, Malformed> {
@@ -169,7 +189,7 @@ fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
             before + text.len(),
             format!("the path `{text}` does not start with `/`"),
         )
-        .help(format!("write `/{text}`")));
+        .help(host_before(text).unwrap_or_else(|| format!("write `/{text}`"))));
     };
     if let Some(at) = text.find(char::is_whitespace) {
         return Err(Malformed::new(before + at, before + at + 1, "a space in a path")

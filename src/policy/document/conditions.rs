@@ -40,6 +40,30 @@ pub(super) fn report_twin_parameters(entries: &[Entry<'_, '_>], reader: &mut Rea
     report_twins(entries, ("bad-parameter", "parameter"), reader, is_same);
 }
 
+/// The remedy for a header and its value in one text, as YAML reads `X-Mode:batch`.
+pub(super) fn meant_by_header(text: &str) -> Option<String> {
+    let (name, value) = text.split_once(':')?;
+    let (name, value) = (name.trim_end(), value.trim_start());
+    http::HeaderName::from_bytes(name.as_bytes()).ok()?;
+    Some(match value {
+        "" => format!("write the name without a colon, and its value after it: `{name}: batch`"),
+        value if text.ends_with(&format!(":{value}")) => {
+            format!("put a blank after the colon: `{name}: {value}`")
+        }
+        value => format!("write `headers: {{ {name}: {value} }}`"),
+    })
+}
+
+/// The remedy for a query as a text.
+pub(super) fn meant_by_query(text: &str) -> Option<String> {
+    let pairs = text.trim_start_matches('?').split('&').map(|pair| {
+        let (name, value) = pair.split_once('=').or_else(|| pair.split_once(':'))?;
+        (!name.is_empty()).then(|| format!("{}: [{}]", name.trim(), value.trim()))
+    });
+    let pairs: Option<Vec<String>> = pairs.collect();
+    Some(format!("write `query: {{ {} }}`", pairs?.join(", ")))
+}
+
 /// Names that are compared with each other; more of them are no mapping that somebody wrote.
 const MOST_COMPARED: usize = 100;
 
@@ -129,4 +153,39 @@ fn semicolon(text: &str, what: &str) -> Flaw {
          one is doubtful"
     );
     (message, format!("write a {what} without `;`, and each parameter as an entry of its own"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::super::super::condition::{HeaderCondition, QueryCondition, Unclear};
+    use super::*;
+
+    fn header_is_met(value: &str) -> bool {
+        let name = HeaderName::from_static("x-mode");
+        let condition = HeaderCondition { name: name.clone(), values: [value.into()].into() };
+        let Ok(sent) = HeaderValue::from_bytes(value.as_bytes()) else { return false };
+        condition.holds(Some(&HeaderMap::from_iter([(name, sent)])), Unclear::Unmet)
+    }
+
+    fn parameter_is_met(name: &str, value: &str) -> bool {
+        let condition = QueryCondition { name: name.into(), values: [value.into()].into() };
+        let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        condition.holds(Some(&format!("{}={}", escaped(name), escaped(value))), Unclear::Unmet)
+    }
+
+    /// Every text of one or two characters: what is refused is never met, and what is accepted can be.
+    #[test]
+    fn just_the_values_that_are_never_met_are_refused() {
+        let characters: Vec<String> =
+            (0..=127u8).map(|byte| char::from(byte).to_string()).chain(["\u{e9}".to_owned()]).collect();
+        let pairs = characters.iter().flat_map(|one| characters.iter().map(move |two| format!("{one}{two}")));
+        for text in pairs.chain(characters.iter().cloned()).chain([String::new()]) {
+            assert_eq!(flaw_in_header("X-Mode", &text).is_none(), header_is_met(&text), "{text:?}");
+            assert_eq!(flaw_in_parameter("a", &text).is_none(), parameter_is_met("a", &text), "{text:?}");
+            let is_named = !text.is_empty();
+            assert_eq!(flaw_in_name(&text).is_none(), is_named && parameter_is_met(&text, "a"), "{text:?}");
+        }
+    }
 }

@@ -67,6 +67,11 @@ fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
 }
 
 fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
+    if let Some(help) = node.text().and_then(conditions::meant_by_query) {
+        let expected = "`query` is a mapping of parameters to values";
+        reader.wrong_type(node, expected, Some(help));
+        return Box::default();
+    }
     let entries = reader.entries(node, "`query`").unwrap_or_default();
     conditions::report_twin_parameters(&entries, reader);
     let mut read = Vec::with_capacity(entries.len());
@@ -78,10 +83,19 @@ fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
 }
 
 fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
+    if let Some(help) = node.text().and_then(conditions::meant_by_header) {
+        let expected = "`headers` is a mapping of names to values";
+        reader.wrong_type(node, expected, Some(help));
+        return Box::default();
+    }
     let entries = reader.entries(node, "`headers`").unwrap_or_default();
     conditions::report_twin_headers(&entries, reader);
     let mut read = Vec::with_capacity(entries.len());
     for (name, key, value) in entries {
+        if let Some(help) = conditions::meant_by_header(name) {
+            reader.error("bad-header", key, format!("`{name}` is not the name of a header"), Some(help));
+            continue;
+        }
         let values = values(value, reader);
         if let Some((message, help)) = never_judged(name) {
             reader.error("bad-header", key, message, Some(help.to_owned()));
@@ -96,18 +110,21 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
     read.into()
 }
 
+const USE_HOSTS: &str = "use `hosts`, which is judged alike in every protocol: `hosts: [shop.example]`";
+
 /// A message and a help for a header that never reaches the backend as the client sent it, so that a condition on it
 /// would never hold, or would hold for another value than the backend gets.
 pub(super) fn never_judged(name: &str) -> Option<(String, &'static str)> {
-    let removal = match name {
-        ":authority" => Removal::Host,
-        name => client_headers::removal(name)?,
-    };
+    if name == ":authority" {
+        let message = "no decision is ever made by `:authority`, by which HTTP/2 alone names the host";
+        return Some((message.to_owned(), USE_HOSTS));
+    }
+    let removal = client_headers::removal(name)?;
     let name = name.to_ascii_lowercase();
     Some(match removal {
         Removal::Host => (
             format!("no decision is ever made by `{name}`, because HTTP/2 names the host in another place"),
-            "use `hosts`, which is judged alike in every protocol: `hosts: [shop.example]`",
+            USE_HOSTS,
         ),
         Removal::Identity | Removal::Override | Removal::Proxies => (
             format!("no decision is ever made by `{name}`, which the proxy removes"),
