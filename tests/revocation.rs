@@ -209,7 +209,7 @@ fn case_7_allowing_what_is_missing_excuses_no_issuer_whose_crl_cannot_be_checked
 
 /// A CA that has a new key under its old name, while the CRL of the old key is still there.
 #[test]
-fn case_7_a_crl_of_another_key_of_a_known_name_is_a_warning_only_where_it_names_that_key() {
+fn case_7_a_crl_that_names_another_key_of_a_known_name_is_a_warning() {
     let (new, old) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
     let (client, own) = (issue(&new), ("own.crl", new.crl(&[], |_| {}).unwrap()));
     let left = ("left.crl", old.crl(&[&client.chain[0]], |_| {}).unwrap());
@@ -221,13 +221,63 @@ fn case_7_a_crl_of_another_key_of_a_known_name_is_a_warning_only_where_it_names_
     assert_flaw(&built(&alone).0, &client, &Flaw::RevocationUnknown);
     alone.crl_missing = Missing::Allow;
     assert_good(&built(&alone).0, &client);
-    // Without the name of a key it could be the CRL of the known key, tampered with.
-    let nameless = crl_of_fields(&old, |fields| {
+}
+
+/// The root certificate of the same key and name, without the identifier of its key.
+fn without_key_identifier(ca: &Authority) -> Vec<u8> {
+    let whole = elements(elements(ca.certificate())[0].1);
+    let fields = elements(whole[0].1);
+    let extensions = elements(elements(fields.last().unwrap().1)[0].1);
+    let identifier = [0x06, 0x03, 0x55, 0x1d, 0x0e];
+    let kept: Vec<u8> =
+        extensions.iter().filter(|it| !it.1.starts_with(&identifier)).flat_map(|it| it.0).copied().collect();
+    let fields: Vec<u8> = fields[..fields.len() - 1].iter().flat_map(|field| field.0).copied().collect();
+    let signed = tlv(0x30, &[fields, tlv(0xa3, &tlv(0x30, &kept))].concat());
+    let signature = rcgen::SigningKey::sign(ca.issuer().key(), &signed).unwrap();
+    let bits = tlv(0x03, &[&[0], signature.as_slice()].concat());
+    tlv(0x30, &[signed.as_slice(), whole[1].0, &bits].concat())
+}
+
+/// A CRL that does not say which key it is signed with.
+fn nameless(ca: &Authority) -> Vec<u8> {
+    crl_of_fields(ca, |fields| {
         let number =
             tlv(0x30, &[&[0x06, 0x03, 0x55, 0x1d, 0x14][..], &[0x04, 0x03, 0x02, 0x01, 0x01]].concat());
         [&fields[..5].concat(), tlv(0xa0, &tlv(0x30, &number)).as_slice()].concat()
-    });
-    assert_refused(&sources(&[&new], &[own, ("nameless.crl", nameless)]), "crl-signature", "nameless.crl");
+    })
+}
+
+/// A CA was replaced by another one of the same name, and its CRL was left behind. If that refused the files, the removed CA would
+/// stay trusted. Without the names of both keys the CRL could be the damaged one of the new CA, so it excuses nobody.
+#[test]
+fn case_7_a_crl_of_a_known_name_that_no_known_key_signed_is_a_warning_without_identifiers_of_keys() {
+    let (new, old) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
+    let (client, own) = (issue(&new), new.crl(&[], |_| {}).unwrap());
+    let (named, bare) = (new.certificate().to_vec(), without_key_identifier(&new));
+    for (certificate, left) in [
+        (&named, nameless(&old)),
+        (&bare, old.crl(&[&client.chain[0]], |_| {}).unwrap()),
+        (&bare, nameless(&old)),
+    ] {
+        let with = |crls: &[(&str, Vec<u8>)]| {
+            let mut sources = sources(&[&new], crls);
+            sources.authorities[0].bytes = pem("CERTIFICATE", certificate).into_bytes();
+            sources
+        };
+        let (trust, warnings) = built(&with(&[("left.crl", left.clone()), ("own.crl", own.clone())]));
+        assert_eq!(codes(&warnings), ["crl-of-unknown-ca"]);
+        for part in ["left.crl", "CN=ca", "of this name, but signed by another key"] {
+            assert!(warnings[0].message.contains(part), "{}", warnings[0]);
+        }
+        assert_good(&trust, &client);
+        assert_flaw(&trust, &issue(&old), &Flaw::BadSignature);
+        let mut alone = with(&[("left.crl", left.clone())]);
+        for missing in [Missing::Refuse, Missing::Allow] {
+            alone.crl_missing = missing;
+            assert_flaw(&built(&alone).0, &client, &Flaw::RevocationUnknown);
+        }
+        assert_refused(&with(&[("cut.crl", left[..left.len() - 9].to_vec())]), "bad-crl", "cut.crl");
+    }
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //! not known, or is a problem.
 
 use rustls::pki_types::pem::SectionKind;
-use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Authority;
 use super::build::{TrustFile, TrustSources};
 use crate::diagnostic::Diagnostic;
 use crate::identity::names::distinguished_name;
+use crate::identity::paths::subject_key_id;
 use crate::identity::revocation::{Ignored, List, ListFlaw, Missing, Revocation, Unverified};
 use crate::identity::signature::{SignatureFlaw, Signed};
 use crate::pem;
@@ -42,15 +42,11 @@ impl<'d> Issuer<'d> {
             && Signed::of(other.der).is_some_and(|signed| signed.by(self.key()).is_ok())
     }
 
-    /// The CRL names the key that it is signed with, and that is not this issuer's. Without names of keys on both sides nobody
-    /// can tell the CRL of an old key from one that was tampered with, and it is not said.
-    fn has_other_key_than(&self, list: &Unverified<'_>) -> bool {
-        let own =
-            self.certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-                _ => None,
-            });
-        own.zip(list.key_identifier).is_some_and(|(own, named)| own != named)
+    /// Whether the key that the CRL names as its signer's is this one; nothing where the CRL names none, or the certificate has no
+    /// name for its own.
+    fn is_named_by(&self, list: &Unverified<'_>) -> Option<bool> {
+        let own = subject_key_id(&self.certificate);
+        own.zip(list.key_identifier).map(|(own, named)| own == named)
     }
 
     /// KeyUsage where it is present (RFC 5280 §4.2.1.3).
@@ -173,10 +169,13 @@ fn related<'i, 'd>(
     known
 }
 
+/// A known authority of the CRL's issuer name, and whether its key made the signature.
+type Verdict<'i, 'd> = (&'i Issuer<'d>, Result<(), SignatureFlaw>);
+
 /// A CRL that can be read, after its signature was looked at.
 enum Checked {
     Counts(List),
-    /// The CRL of an authority that is not known. A removed CA leaves its CRL behind: if that refused the files, the removed
+    /// The CRL of an authority, or of a key, that is not known. A removed CA leaves its CRL behind: if that refused the files, the removed
     /// CA would stay trusted.
     Ignored(Ignored, Diagnostic),
 }
@@ -202,34 +201,45 @@ fn verified(
             ),
             "renew the CA's certificate with `cRLSign` in its keyUsage",
         )),
-        None if named.iter().all(|issuer| issuer.has_other_key_than(&list)) => {
-            Ok(ignored(file, &list, &named))
+        // A CRL that says it is of this key, and is not, was damaged or forged.
+        None if named.iter().any(|issuer| issuer.is_named_by(&list) == Some(true)) => {
+            Err(badly_signed(file, &list, &verdicts))
         }
-        None => Err(badly_signed(file, &list, &verdicts)),
+        None => Ok(ignored(file, &list, &verdicts)),
     }
 }
 
-fn ignored(file: &TrustFile, list: &Unverified<'_>, named: &[&Issuer<'_>]) -> Checked {
-    let what = match named {
-        [] => "is of an authority that is not known",
-        _ => "is signed with another key than that of the known authority of this name",
+fn ignored(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_, '_>]) -> Checked {
+    let (what, help) = match verdicts {
+        [] => (
+            "is of an authority that is not known",
+            "if that CA was removed, remove its CRL too; if it is an intermediate, put its certificate (PEM) into the same file or folder; otherwise add the CA to `tls.client_ca`",
+        ),
+        _ => (
+            of_known_name(verdicts),
+            "if the CA of that key was removed, remove its CRL too; if it is still in use, its certificate belongs to `tls.client_ca` (for an intermediate: beside the CRL); otherwise fetch the CRL of the known CA again",
+        ),
     };
-    let warning = file.warning(
-        "crl-of-unknown-ca",
-        format!("the CRL of `{}` in `{}` {what}; it is ignored", list.issuer, file.name),
-        "if that CA was removed, remove its CRL too; if it is an intermediate, put its certificate (PEM) into the same file or folder; otherwise add the CA to `tls.client_ca`",
-    );
-    let keys = named.iter().map(|issuer| issuer.key().into()).collect();
-    Checked::Ignored(Ignored { issuer_der: list.issuer_der.into(), not_of: keys }, warning)
+    let message = format!("the CRL of `{}` in `{}` {what}; it is ignored", list.issuer, file.name);
+    let is_of_another = |(issuer, _): &&Verdict<'_, '_>| issuer.is_named_by(list) == Some(false);
+    let not_of = verdicts.iter().filter(is_of_another).map(|(issuer, _)| issuer.key().into()).collect();
+    let ignored = Ignored { issuer_der: list.issuer_der.into(), not_of };
+    Checked::Ignored(ignored, file.warning("crl-of-unknown-ca", message, help))
 }
 
-fn badly_signed(
-    file: &TrustFile,
-    list: &Unverified<'_>,
-    verdicts: &[(&Issuer<'_>, Result<(), SignatureFlaw>)],
-) -> Diagnostic {
-    let unacceptable = verdicts.iter().all(|(_, verdict)| *verdict == Err(SignatureFlaw::Unacceptable));
-    let what = match unacceptable {
+fn of_known_name(verdicts: &[Verdict<'_, '_>]) -> &'static str {
+    match are_unacceptable(verdicts) {
+        true => "is of this name, but signed with an algorithm that is not accepted",
+        false => "is of this name, but signed by another key than that of the known authority",
+    }
+}
+
+fn are_unacceptable(verdicts: &[Verdict<'_, '_>]) -> bool {
+    verdicts.iter().all(|(_, verdict)| *verdict == Err(SignatureFlaw::Unacceptable))
+}
+
+fn badly_signed(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_, '_>]) -> Diagnostic {
+    let what = match are_unacceptable(verdicts) {
         true => "is signed with an algorithm that is not accepted",
         false => "has a wrong signature",
     };
