@@ -93,20 +93,16 @@ impl Cli {
     /// Reads the command line of this process.
     ///
     /// # Errors
-    /// The exit code of bad input, if a private key stands on the command line: messages about arguments repeat them.
+    /// The exit code of bad input, if what may be a private key stands on the command line: messages about arguments repeat them.
     pub fn of_process() -> Result<Self, ExitCode> {
         let mut texts = std::env::args_os().chain(std::env::var_os("SIDEGATE_CONFIG"));
         if texts.any(|text| secret::has_key(&text.to_string_lossy())) {
-            let problem = Diagnostic::error(
-                "secret",
-                "the command line has a private key in it; nothing of it is shown",
-            );
-            report(&[
-                problem.help("name the file of the key; other users of this machine can read command lines")
-            ]);
-            return Err(ExitCode::from(BAD_INPUT));
+            return Err(key_in_arguments());
         }
-        Ok(Self::parse())
+        Self::try_parse().map_err(|error| {
+            let text = error.to_string();
+            if secret::without_secrets(&text) == text { error.exit() } else { key_in_arguments() }
+        })
     }
 
     /// Does what was asked.
@@ -124,6 +120,13 @@ impl Cli {
             Verb::Policy(command) => command.run(&mut io::stdout().lock(), &mut io::stderr().lock()),
         }
     }
+}
+
+fn key_in_arguments() -> ExitCode {
+    let problem =
+        Diagnostic::error("secret", "the command line has a private key in it; nothing of it is shown");
+    report(&[problem.help("name the file of the key; other users of this machine can read command lines")]);
+    ExitCode::from(BAD_INPUT)
 }
 
 /// Bytes of what a user names on the command line: a file, a pipe, or `-` for standard input, of at most `bound` bytes.

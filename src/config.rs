@@ -26,6 +26,7 @@ use crate::forward;
 use crate::forward::headers::{Custom, IdentitySettings};
 use crate::identity::{Attribute, Missing, Pin, Usage};
 use crate::policy::{Mode, Network};
+use crate::secret;
 use crate::target;
 use crate::telemetry::{Destination, Format, Keeping, Share};
 
@@ -503,7 +504,7 @@ impl<'a> Draft<'a> {
 
     fn optional_path(&mut self, section: &Section<'_>, key: &str) -> Option<Located<PathBuf>> {
         let folder = self.folder;
-        self.read(section, key, |reader, node| Some(folder.join(reader.name(node)?)))
+        self.read(section, key, |reader, node| path_of(reader, node).map(|path| folder.join(path)))
     }
 
     fn missing(&mut self, section: &Section<'_>, key: &str) {
@@ -558,7 +559,7 @@ impl<'a> Draft<'a> {
             Some(match reader.name(node)? {
                 "stdout" => Destination::Stdout,
                 "none" => Destination::None,
-                file => Destination::File(folder.join(file)),
+                _ => Destination::File(folder.join(path_of(reader, node)?)),
             })
         };
         self.read_or_default(section, "audit", read, Destination::Stdout)
@@ -590,6 +591,13 @@ const LEVELS: [(&str, LevelFilter); 5] = [
 ];
 
 const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
+
+/// The path of a file, which is no key that was given in place of it.
+fn path_of<'n>(reader: &mut Reader<'_>, node: &'n Node<'_>) -> Option<&'n str> {
+    let path = reader.name(node)?;
+    let checked = secret::assert_path(path, reader.place(node));
+    checked.map_err(|problem| reader.report(problem)).ok().map(|()| path)
+}
 
 fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
     let network = Network::parse(reader.name(node)?);

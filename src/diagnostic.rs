@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 pub use source::{Place, Position, Source, Span};
 
+use crate::secret::{is_line_secret, without_secrets};
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -80,6 +82,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: &'static str, message: String) -> Self {
+        let message = without_secrets(&message).into_owned();
         Self { severity, code, message, place: None, label: None, related: Vec::new(), help: None }
     }
 
@@ -93,29 +96,28 @@ impl Diagnostic {
     /// The same, with words under the underlined text.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into().into_boxed_str());
+        self.label = Some(without_secrets(&label.into()).into());
         self
     }
 
     /// The same, with a second place.
     #[must_use]
     pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
-        self.related.push(Related { place, label: label.into() });
+        self.related.push(Related { place, label: without_secrets(&label.into()).into_owned() });
         self
     }
 
     /// The same, with what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into().into_boxed_str());
+        self.help = Some(without_secrets(&help.into()).into());
         self
     }
 
     /// The same, with what to do if there is something.
     #[must_use]
-    pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help.map(String::into_boxed_str).or(self.help);
-        self
+    pub fn maybe_help(self, help: Option<String>) -> Self {
+        help.into_iter().fold(self, Self::help)
     }
 
     /// Whether it stops what was written from taking effect.
@@ -310,7 +312,10 @@ impl<'d> Human<'d> {
             return;
         }
         let line = place.position().line;
-        let (text, before, marked) = window(&place.source, place.span, line);
+        let (text, before, marked) = match may_show(&place.source, place.span, line) {
+            true => window(&place.source, place.span, line),
+            false => (NOT_SHOWN.to_owned(), 0, 1),
+        };
         let bar = self.paint(BLUE, "|");
         let gutter = self.gutter;
         let number = self.paint(BLUE, &format!("{line:>gutter$}"));
@@ -331,6 +336,26 @@ const RED: &str = "1;31";
 const YELLOW: &str = "1;33";
 const BLUE: &str = "1;34";
 const BOLD: &str = "1";
+
+/// The words in place of a source line with what may be key material.
+const NOT_SHOWN: &str = "(this line is not shown: it may hold a secret)";
+
+/// Characters on both sides of a place that are searched for key material: more than are shown, and no more of a line of a megabyte.
+const REACH: usize = 1_000;
+
+/// Whether nothing near a place is like a part of a key.
+fn may_show(source: &Source, span: Span, line: usize) -> bool {
+    let near = |line| near(source.line(line), span.start().saturating_sub(source.line_start(line)));
+    let beside = [line.saturating_sub(1), line + 1].map(near);
+    !is_line_secret(near(line), beside)
+}
+
+fn near(line: &str, at: usize) -> &str {
+    let (before, after) = line.split_at_checked(at).unwrap_or((line, ""));
+    let start = before.char_indices().rev().take(REACH).last().map_or(before.len(), |(at, _)| at);
+    let end = after.char_indices().nth(REACH).map_or(line.len(), |(at, _)| before.len() + at);
+    line.get(start..end).unwrap_or_default()
+}
 
 /// The part of a line to show, how many columns stand before the mark, and how many the mark covers.
 fn window(source: &Source, span: Span, line: usize) -> (String, usize, usize) {

@@ -1,6 +1,9 @@
 //! What a file holds that nobody but its owner may read: a private key, a token. The bytes go into a key or a digest and nowhere
 //! else; nothing prints them.
 
+mod material;
+
+use std::borrow::Cow;
 use std::fmt;
 
 use rustls::pki_types::PrivateKeyDer;
@@ -56,11 +59,41 @@ const SHORTEST_LINE: usize = 40;
 /// The first word of a YAML document is a key with its colon; nothing in base64 has one.
 const SHORTEST_WORD: usize = 24;
 
-/// Whether a text has a private key in it.
+/// Whether a text has a private key in it, as it is or in base64.
 #[must_use]
 pub fn has_key(text: &str) -> bool {
-    let has_key = text.contains("PRIVATE KEY") && (text.contains("BEGIN") || text.contains("END"));
-    has_key || without_nuls(text).is_some_and(|text| text.contains("PRIVATE KEY"))
+    has_label(text)
+        || without_nuls(text).is_some_and(|text| text.contains("PRIVATE KEY"))
+        || material::has_encoded_key(text)
+}
+
+fn has_label(text: &str) -> bool {
+    text.contains("PRIVATE KEY") && (text.contains("BEGIN") || text.contains("END"))
+}
+
+/// Refuses a key in place of the path of its file: the messages about a file name its path.
+///
+/// # Errors
+/// A diagnostic that quotes nothing.
+pub fn assert_path(text: &str, place: Place) -> Result<(), Diagnostic> {
+    if !has_key(text) && !material::is_no_path(text) {
+        return Ok(());
+    }
+    let message = "this looks like a key, and is to be the path of a file; nothing of it is shown";
+    Err(Diagnostic::error("secret", message).at(place).help("write the key to a file, and name that file"))
+}
+
+/// A message without the secret that it repeats.
+#[must_use]
+pub fn without_secrets(text: &str) -> Cow<'_, str> {
+    material::without(text)
+}
+
+/// Whether a line of a source may hold a part of a secret: by itself, or as the end or the start of a key in the lines beside it.
+#[must_use]
+pub fn is_line_secret(line: &str, beside: [&str; 2]) -> bool {
+    let is_part = || material::is_base64_line(line) && beside.into_iter().any(material::is_in_line);
+    material::is_in_line(line) || is_part()
 }
 
 /// Refuses to read a document with a private key in it: the messages about a document quote its lines.

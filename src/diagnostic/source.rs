@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::printable;
+use crate::secret::without_secrets;
 
 /// A text that a person wrote, with the name by which they know it. Shared, because every diagnostic points into one.
 pub struct Source {
@@ -24,7 +25,9 @@ impl Source {
     /// A source under the name that its author would recognise: the path as it was written on the command line, the
     /// environment variable, the flag.
     pub fn new(name: impl Into<Box<str>>, text: impl Into<Box<str>>) -> Arc<Self> {
-        let (name, text) = (name.into(), text.into());
+        let (name, text): (Box<str>, _) = (name.into(), text.into());
+        // A key may have been given in place of a path.
+        let name = without_secrets(&name).into();
         Arc::new(Self { name, text, lines: OnceLock::new(), characters: OnceLock::new() })
     }
 
