@@ -76,8 +76,8 @@ pub struct Read {
     readers: Readers,
     pieces: Pieces,
     watches: PerPart<Watch>,
-    /// Mistakes in a shadow policy, which is no reason not to start.
-    shadow_problems: Vec<Diagnostic>,
+    /// What is to be told of each part at the start: warnings, and mistakes in a shadow policy, which are no reason not to start.
+    told: PerPart<Vec<Diagnostic>>,
 }
 
 impl std::fmt::Debug for Read {
@@ -102,7 +102,7 @@ impl Origin {
         let configuration = self.read(&mut readers).ok_or_else(|| vec![hanging(Part::Configuration)])?;
         let config = Arc::new(self.parse(&configuration)?);
         let (pieces, watches) = (Pieces::default(), PerPart::default());
-        let read = Read { origin: self, readers, pieces, watches, shadow_problems: Vec::new() };
+        let read = Read { origin: self, readers, pieces, watches, told: PerPart::default() };
         read.load(config, configuration)
     }
 
@@ -145,20 +145,21 @@ fn read_part(readers: &mut Readers, part: Part, config: &Arc<Config>) -> Option<
 impl Read {
     fn load(mut self, config: Arc<Config>, configuration: Reading) -> Result<Loaded, Vec<Diagnostic>> {
         let moment = Moment { generation: 1, now: Timestamp::now() };
-        let (mut warnings, mut problems) = (Vec::new(), Vec::new());
+        let mut problems = Vec::new();
         let mut configuration = Some(configuration);
         for part in Part::ALL {
             let reading = configuration.take().or_else(|| read_part(&mut self.readers, part, &config));
-            match self.take_over(part, reading, &config, moment) {
-                Ok(told) => warnings.extend(told),
-                Err(found) if part.is_essential() => problems.extend(found),
-                Err(found) => {
-                    warnings.extend(found.iter().cloned());
-                    self.shadow_problems = found;
+            let told = match self.take_over(part, reading, &config, moment) {
+                Err(found) if part.is_essential() => {
+                    problems.extend(found);
+                    Vec::new()
                 }
-            }
-            warnings.extend(self.pieces.expiring(part, &config, moment.now));
+                Ok(found) | Err(found) => found,
+            };
+            let expiring = self.pieces.expiring(part, &config, moment.now);
+            *self.told.of_mut(part) = told.into_iter().chain(expiring).collect();
         }
+        let warnings = self.told.iter().flat_map(|(_, told)| told.iter().cloned()).collect();
         let live = self.pieces.live(&config, moment.generation).filter(|_| problems.is_empty());
         let live = live.ok_or(problems)?;
         Ok(Loaded { config: (*config).clone(), live, warnings, read: self })
@@ -258,10 +259,8 @@ impl Reloader {
         history: Arc<History>,
         swap: Swap,
     ) -> Self {
-        let Read { origin, readers, pieces, watches, shadow_problems } = read;
-        if !shadow_problems.is_empty() {
-            history.begin(Part::ShadowPolicies, Outcome::Refused, &shadow_problems);
-        }
+        let Read { origin, readers, pieces, watches, told } = read;
+        told.iter().for_each(|(part, told)| history.begin(part, told));
         let (config, needs_restart) = (Arc::new(config), Vec::new());
         Self { origin, readers, watches, config, pieces, needs_restart, live, swap, history }
     }

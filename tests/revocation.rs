@@ -15,7 +15,9 @@ use sidegate::identity::{
     Authenticated, Flaw, Missing, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge,
 };
 
+use crate::support::admin::Admin;
 use crate::support::certificates::{DAY, crl_of_fields, crl_with_extension, elements, producer, tlv};
+use crate::support::proxy::Process;
 use crate::support::{Backend, Proxy, Setup};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -587,4 +589,39 @@ fn without_the_setting_nothing_is_checked() {
     let client = issue(&proxy.pki().ca.intermediate("below").unwrap());
     let answer = proxy.client(&client).connect(proxy.address).unwrap().get("/events").unwrap();
     assert_eq!(answer.verdict(), "200");
+}
+
+/// Warnings at the start are told as those of a reload are: in `/status` and on the page, until they are mended, and in the log.
+#[test]
+fn what_is_warned_of_at_the_start_is_in_the_status_and_in_the_log() {
+    let backend = Backend::ok();
+    for format in ["json", "text"] {
+        let setup = Setup::new(&backend.url()).set("tls.crl", "crl/").set("log.format", format);
+        fs::create_dir(setup.path("crl")).unwrap();
+        fs::write(setup.path("crl/ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
+        let removed = Authority::root("removed").unwrap();
+        fs::write(setup.path("crl/removed.crl"), removed.crl(&[], |_| {}).unwrap()).unwrap();
+        if format == "text" {
+            let mut process = Process::spawn(&["run", "--config", setup.write().to_str().unwrap()]);
+            let line = process.log_with(" WARN ");
+            assert!(line.contains("crl-of-unknown-ca") && line.contains("removed.crl"), "{line}");
+            continue;
+        }
+        let mut process = Process::spawn(&["run", "--config", setup.write().to_str().unwrap()]);
+        let line = process.log_where("the warning", |line| line["code"] == "crl-of-unknown-ca");
+        assert_eq!((&line["level"], &line["part"]), (&"WARN".into(), &"client_trust".into()), "{line}");
+        let ready = process.log_where("ready", |line| line["message"] == "ready");
+        let admin = Admin { address: ready["admin"].as_str().unwrap().parse().unwrap() };
+        let told = |admin: Admin| {
+            let part = &admin.status()["reload"]["parts"]["client_trust"];
+            let codes: Vec<_> =
+                part["diagnostics"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+            (part["success"].clone(), codes)
+        };
+        assert_eq!(told(admin), (true.into(), vec!["crl-of-unknown-ca".into()]));
+        assert!(admin.get("/api/trust").text().contains("crl-of-unknown-ca"));
+        fs::remove_file(setup.path("crl/removed.crl")).unwrap();
+        admin.reload();
+        assert_eq!(told(admin), (true.into(), Vec::new()));
+    }
 }

@@ -162,14 +162,20 @@ impl Verdict {
             let message = "not reloaded: what was in force before still is";
             tracing::error!(trigger, generation, part, problems, "{message}");
         }
-        self.diagnostics.iter().take(MOST_LOGGED).for_each(|diagnostic| log(self.part, diagnostic));
-        if problems > MOST_LOGGED {
-            tracing::warn!(
-                part,
-                problems,
-                "only the first {MOST_LOGGED} are shown here; `sidegate doctor` shows all"
-            );
-        }
+        log_first(self.part, &self.diagnostics);
+    }
+}
+
+/// Says in the log what is wrong with a part, up to a number.
+fn log_first(part: Part, diagnostics: &[Diagnostic]) {
+    diagnostics.iter().take(MOST_LOGGED).for_each(|diagnostic| log(part, diagnostic));
+    let (part, problems) = (part.name(), diagnostics.len());
+    if problems > MOST_LOGGED {
+        tracing::warn!(
+            part,
+            problems,
+            "only the first {MOST_LOGGED} are shown here; `sidegate doctor` shows all"
+        );
     }
 }
 
@@ -347,12 +353,16 @@ impl History {
         attempt
     }
 
-    /// Notes how a part stands at the start: of a shadow policy alone a mistake is no reason not to start.
-    pub(super) fn begin(&self, part: Part, outcome: Outcome, diagnostics: &[Diagnostic]) {
+    /// Notes how a part stands at the start, and says in the log what is to be said of it. Only a mistake in a shadow policy is
+    /// no reason not to start.
+    pub(super) fn begin(&self, part: Part, told: &[Diagnostic]) {
+        log_first(part, told);
         let mut past = self.past();
         let part_past = past.parts.of_mut(part);
-        part_past.outcome = outcome;
-        part_past.diagnostics = diagnostics.iter().map(|diagnostic| json_of(part, diagnostic)).collect();
+        let is_refused = told.iter().any(Diagnostic::is_error);
+        part_past.outcome = if is_refused { Outcome::Refused } else { Outcome::Applied };
+        part_past.diagnostics =
+            told.iter().take(MOST_DIAGNOSTICS).map(|diagnostic| json_of(part, diagnostic)).collect();
     }
 
     /// Notes whether a part was read in a look.
