@@ -151,7 +151,7 @@ const OF_PROXIES: [&str; 10] = [
     "x-real-ip",
 ];
 
-/// What belongs to one connection, never to the next (RFC 9110 §7.6.1), and framing, which is made anew.
+/// Headers of one connection, which never go on to the next (RFC 9110 §7.6.1), and framing, which is made anew.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,

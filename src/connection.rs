@@ -199,7 +199,7 @@ impl Connection {
         }
     }
 
-    /// What decides when it has done nothing for too long.
+    /// Facts that decide when the connection has done nothing for too long.
     fn situation(&self) -> Situation {
         let unread = [self.pulse.blocked_since(), self.waiting.oldest()];
         Situation {

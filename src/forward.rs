@@ -66,7 +66,7 @@ pub struct Settings {
     pub authority: String,
     /// How long it may take.
     pub timeouts: Timeouts,
-    /// What it is told when a client takes its request back.
+    /// Notice that the backend gets when a client takes its request back.
     pub client_abort: ClientAbort,
     /// When it counts as down.
     pub breaker: BreakerRules,

@@ -260,7 +260,7 @@ pub struct Sniffed {
     written: Written,
 }
 
-/// What the socket has done with the bytes that were written to it.
+/// Progress of the socket with the bytes that were written to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Bytes that the socket has taken since the start, wrapping.

@@ -40,7 +40,7 @@ pub struct Live {
     pub backend_tls: Option<Made<ClientConfig>>,
     /// How long the backend may take.
     pub timeouts: forward::Timeouts,
-    /// What the backend is told when a client takes its request back.
+    /// Notice that the backend gets when a client takes its request back.
     pub client_abort: forward::ClientAbort,
     /// How long connections may do nothing.
     pub patience: Patience,

@@ -51,13 +51,13 @@ fn read<T: PemObject>(bytes: &[u8]) -> Result<Vec<T>, Flaw> {
     T::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|_| Flaw::of(bytes))
 }
 
-/// Of UTF-8, as some editors write it.
+/// Byte order mark of UTF-8, as some editors write it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What is wrong with a PEM file. Lines are counted from 1.
+/// Flaw of a PEM file. Lines are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing but blanks.
+    /// The file holds nothing but blanks.
     Empty,
     /// UTF-16, as some editors and shells write it.
     Utf16,
@@ -202,7 +202,7 @@ impl fmt::Display for Flaw {
 }
 
 impl Flaw {
-    /// What an operator can do about it.
+    /// Remedy for an operator.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -258,7 +258,7 @@ impl Flaw {
         Self::of_form(bytes).or_else(|| Scan::of(bytes).flaw).unwrap_or(Self::Malformed)
     }
 
-    /// What a file without the kind of block that is looked for has instead.
+    /// Content of a file without the kind of block that is looked for.
     fn instead_of(wanted: Block, bytes: &[u8]) -> Self {
         let by_form = Self::of_form(bytes);
         let scan = Scan::of(bytes);
@@ -400,7 +400,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What stands before the first of these, and what after.
+/// Text before the first of these, and text after it.
 fn split<'t>(text: &'t [u8], mark: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
     let at = memchr::memmem::find(text, mark)?;
     Some((text.get(..at)?, text.get(at + mark.len()..)?))

@@ -383,7 +383,7 @@ impl Reloader {
         }
     }
 
-    /// What comes of a part; `None` where nothing is to be decided yet.
+    /// Outcome of a part; `None` where nothing is to be decided yet.
     fn verdict(&mut self, part: Part, look: &mut Look) -> Option<Verdict> {
         let is_forced = look.trigger != Trigger::Change;
         let watch = self.watches.of_mut(part);

@@ -38,7 +38,7 @@ impl Secret {
     /// The private key of a PEM file.
     ///
     /// # Errors
-    /// What is wrong with the file, by line and kind.
+    /// Flaw of the file, by line and kind.
     pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, Flaw> {
         pem::private_key(&self.0)
     }

@@ -68,7 +68,7 @@ pub struct Worker {
     pub tracer: Option<Tracer>,
     /// What frames of HTTP/2 are gathered in.
     pub spare: Arc<Spare>,
-    /// What answers hold that wait for their readers.
+    /// Memory of answers that wait for their readers.
     pub unread: Unread,
     /// The last refusals.
     pub refusals: Refusals,

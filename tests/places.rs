@@ -630,7 +630,7 @@ fn clients_of_one_name_and_two_authorities_have_budgets_of_their_own() {
     assert_served(&proxy, &two);
 }
 
-/// What clients do to places, in any order.
+/// Steps of clients, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// HTTP/1.1, HTTP/2, or HTTP/2 without a window for any answer.

@@ -1,4 +1,4 @@
-//! What a client presents beside its own certificate costs others nothing: no time, no memory and no verdict (DESIGN §2.1, §2.4).
+//! Certificates that a client presents beside its own cost others nothing: no time, no memory and no verdict (DESIGN §2.1, §2.4).
 
 use std::fs;
 use std::time::{Duration, SystemTime};

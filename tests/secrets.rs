@@ -174,7 +174,7 @@ impl Traces {
         ]))
     }
 
-    /// Of all keys that were damaged: one look at a long log.
+    /// One look at a long log for all keys that were damaged.
     fn of_all(damaged: &[(&'static str, Vec<u8>, Rc<Self>)]) -> Self {
         let mut all = Self::default();
         for (_, _, traces) in damaged {
@@ -523,7 +523,7 @@ fn the_message_says_what_happened_to_a_key() {
     }
 }
 
-/// What other programs write, and what editors make of it.
+/// Files that other programs write, and what editors make of them.
 #[test]
 fn a_key_of_any_usual_form_works() {
     let backend = Backend::ok();

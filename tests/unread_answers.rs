@@ -231,7 +231,7 @@ fn a_reader_that_takes_a_byte_now_and_then_is_not_cut() {
     assert_nothing_is_held(&proxy);
 }
 
-/// What has no body is not waited for, and neither is a stream without news.
+/// Answers without a body are not waited for, and neither is a stream without news.
 #[test]
 fn an_answer_of_which_nothing_waits_is_not_cut() {
     let backend = Backend::scripted(|connection| {
@@ -266,7 +266,7 @@ fn an_answer_of_which_nothing_waits_is_not_cut() {
     }
 }
 
-/// Whoever was given nothing may have a handful of refusals waiting.
+/// Connections without a slot may have a handful of refusals waiting.
 #[test]
 fn refusals_that_nobody_reads_end_a_connection_without_a_slot() {
     let backend = Backend::ok();

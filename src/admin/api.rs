@@ -35,7 +35,7 @@ pub(super) struct Api {
     desk: Arc<Desk>,
     /// One answer at a time: whoever looks takes one core at most.
     turn: Semaphore,
-    /// So many questions are read at once: each may be of the largest size.
+    /// Questions that are read at once: each may be of the largest size.
     bodies: Semaphore,
 }
 

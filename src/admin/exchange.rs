@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(75);
 /// Longest time between two looks at a limit, which a new phase may have brought nearer.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a connection is doing.
+/// Phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// A question is waited for, or has come in part.
@@ -70,7 +70,7 @@ impl Exchange {
         Self { state: Mutex::new(state), eviction: Notify::new() }
     }
 
-    /// What it is doing, and since when.
+    /// Phase of the connection, and the instant at which it began.
     pub(super) fn phase(&self) -> (Phase, Instant) {
         let state = self.state();
         (state.phase, state.since)

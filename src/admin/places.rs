@@ -19,7 +19,7 @@ const MOST_ANSWERS: usize = 32;
 /// Time in which an honest client's question arrives after its connection. Until then a newcomer is not silent.
 const ARRIVAL: Duration = Duration::from_millis(250);
 
-/// Who has a place.
+/// Connections that have a place.
 #[derive(Debug)]
 pub(super) struct Places {
     taken: Mutex<Taken>,
@@ -113,7 +113,7 @@ impl Taken {
     }
 }
 
-/// How much a connection needs its place.
+/// Need of a connection for its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
     Silent,

@@ -66,7 +66,7 @@ impl<V> Half<V> {
 }
 
 impl<V> Remembered<V> {
-    /// Nothing yet, and never more than so many bytes.
+    /// An empty memory that never holds more than this number of bytes.
     pub(super) fn within(bytes: usize) -> Self {
         let most = bytes / 2;
         Self { young: Half::empty(), old: Half::empty(), most, most_of_one: most / 8 }

@@ -20,7 +20,7 @@ use crate::telemetry::kept_name;
 const OF_CLIENTS: usize = 3 << 20;
 const OF_STRANGERS: usize = 1 << 20;
 
-/// What is known of chains, for all connections of one worker.
+/// Verdicts on chains, for all connections of one worker.
 pub struct Verdicts {
     /// The limits of the whole process.
     admission: Arc<Admission>,
@@ -142,7 +142,7 @@ impl Verdicts {
         stranger
     }
 
-    /// What is remembered of this snapshot. What is of an older one is forgotten first.
+    /// Memory of this snapshot. Verdicts of an older one are forgotten first.
     fn memory(&self, live: &Live) -> MutexGuard<'_, Memory> {
         // Nothing panics while it is held.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::Patience;
 use super::pulse::Felt;
 
-/// What the decision depends on.
+/// Facts that the decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) doing: Felt,

@@ -38,7 +38,7 @@ pub(super) struct Pulse {
     amid: AtomicBool,
 }
 
-/// What a connection is doing.
+/// Phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Felt {
     /// A request is being answered.
@@ -148,7 +148,7 @@ pub struct Busy {
     connection: Arc<Connection>,
     /// Its number among the exchanges, once it is one.
     exchange: Option<usize>,
-    /// Its number among the connection's requests.
+    /// Number of the request on its connection.
     number: u32,
     /// Bytes that are remembered of what was asked.
     kept: usize,
@@ -236,12 +236,12 @@ pub(super) struct Felted {
     taken: u64,
 }
 
-/// What a stream was when HTTP on it ended.
+/// State of a stream when HTTP on it ended.
 pub(super) struct Parts {
     pub(super) stream: Stream,
     /// The status that hyper would have answered with where it could not parse.
     pub(super) unparsed: Option<StatusCode>,
-    /// What was read behind a request that asked for another protocol.
+    /// Bytes that were read behind a request that asked for another protocol.
     pub(super) beyond: Bytes,
 }
 

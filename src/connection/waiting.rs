@@ -274,7 +274,7 @@ impl Part {
 struct Held {
     connection: Arc<Connection>,
     answer: u32,
-    /// Its bytes at first.
+    /// Length of the part when it was handed over.
     length: usize,
     /// Memory that it is counted as.
     cost: usize,

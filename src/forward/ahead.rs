@@ -53,7 +53,7 @@ impl Lent {
 
 /// The place where an answer finds out whether its stream's task reads ahead.
 enum Slot {
-    /// Nobody does: an HTTP/1.1 client's answer is asked for as long as there is room in a buffer.
+    /// No task reads ahead: an HTTP/1.1 client's answer is asked for as long as there is room in a buffer.
     Closed,
     Open,
     Filled(Lent),

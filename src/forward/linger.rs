@@ -31,10 +31,10 @@ use crate::admission::Guards;
 /// that goes on writing.
 const ANSWER: usize = 64 * 1024;
 
-/// What the backend is told when a client takes its request back (`backend.ignore_client_abort`, as nginx has it).
+/// Notice that the backend gets when a client takes its request back (`backend.ignore_client_abort`, as nginx has it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAbort {
-    /// That nobody waits any more. The end of the connection is then the end of the backend's work.
+    /// The end of the connection, which is then taken for the end of the backend's work.
     Tell,
     /// Nothing: the backend answers as if the client were there.
     Ignore,

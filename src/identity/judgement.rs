@@ -390,7 +390,7 @@ impl Judgement<'_> {
         verified.map(|_| ()).map_err(|error| flaw(&error))
     }
 
-    /// What webpki leaves to us, on a path that it finds good.
+    /// The checks that webpki leaves to its caller, on a path that it finds good.
     fn holds_until(&self, candidate: &Candidate<'_, '_>, path: &VerifiedPath<'_>) -> Result<Timestamp, Flaw> {
         let (identity, trust, now) = (self.identity, self.trust, self.now);
         let above_leaf =

@@ -172,7 +172,7 @@ impl<'c, 't> Paths<'c, 't> {
         is_near && !way.iter().filter_map(|index| self.nodes.get(*index)).any(is_same)
     }
 
-    /// What each certificate's issuer could be, by name, for what can be reached from the leaf.
+    /// Finds the issuers that each certificate can have by name, for those that can be reached from the leaf.
     fn follow_names(&mut self) {
         let names: Vec<_> = self.nodes.iter().map(|node| node.names).collect();
         let anchors: Vec<_> = self.anchors.iter().map(|(anchor, _)| anchor.subject.as_ref()).collect();
@@ -212,7 +212,7 @@ impl<'c, 't> Paths<'c, 't> {
         }
     }
 
-    /// How far each certificate is from an authority.
+    /// Distance of each certificate from an authority.
     fn measure(&mut self) {
         for distance in 0..self.nodes.len() {
             let heights: Vec<_> = self.nodes.iter().map(|node| node.height).collect();

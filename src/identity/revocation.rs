@@ -121,7 +121,7 @@ impl fmt::Display for ListFlaw {
 }
 
 impl ListFlaw {
-    /// What an operator can do about it.
+    /// Remedy for an operator.
     pub(super) const fn remedy(self) -> &'static str {
         match self {
             Self::Unreadable => "fetch it again; a half-written file is read again as soon as it is whole",

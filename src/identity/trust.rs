@@ -57,7 +57,7 @@ pub(super) struct Authority {
     pub(super) not_after: Timestamp,
     /// The only domain whose SPIFFE ids it may issue, where one is configured.
     pub(super) domain: Option<TrustDomain>,
-    /// Its subject key identifier, where its certificate has one.
+    /// Subject key identifier, where the certificate has one.
     pub(super) key_id: Option<Box<[u8]>>,
     /// A configured CRL lists it.
     pub(super) is_revoked: bool,

@@ -27,7 +27,7 @@ pub(super) struct KeyPairHeld {
     pub(super) key: Held<Secret>,
 }
 
-/// What was read of one part.
+/// Content of the files of one part.
 pub(super) enum Material {
     Configuration(Held<Arc<Source>>),
     /// Each server certificate, in the order of the configuration.
@@ -42,7 +42,7 @@ pub(super) enum Material {
     AdminToken(Option<Held<Secret>>),
 }
 
-/// What TLS to the backend is made of.
+/// Files of TLS to the backend.
 #[derive(Hash)]
 pub(super) struct BackendHeld {
     pub(super) ca: Held<Vec<TrustFile>>,
@@ -51,7 +51,7 @@ pub(super) struct BackendHeld {
 
 /// One part as it was in one look.
 pub(super) struct Reading {
-    /// What the configuration said of the part when it was read.
+    /// Settings of the part when it was read.
     pub(super) settings: Digest,
     /// The settings together with what the files held.
     pub(super) of: Digest,
@@ -72,7 +72,7 @@ impl Reading {
     }
 }
 
-/// What the configuration says of a part: its paths, and what its files are read by.
+/// Settings of a part: its paths, and the rules by which its files are read.
 pub(super) fn settings_of(part: Part, config: &Config) -> Digest {
     let path = |located: &Located<PathBuf>| located.value.clone();
     let pair = |pair: &KeyPair| (path(&pair.certificate), path(&pair.key));

@@ -1,4 +1,4 @@
-//! What came of reloads, part by part: said in the log once, counted, and kept for `/status`.
+//! Outcomes of reloads, part by part: said in the log once, counted, and kept for `/status`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,24 +41,24 @@ impl Trigger {
     }
 }
 
-/// What came of a reload, the worst last.
+/// Outcome of a reload, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// What was read is in force.
+    /// The content of the files is in force.
     Applied,
-    /// What was read has a mistake; what was in force before still is.
+    /// The content of the files has a mistake; the last good one is still in force.
     Refused,
     /// Reading does not come to an end; what was in force before still is.
     Hanging,
 }
 
-/// What came of one part.
+/// Outcome of one part.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) part: Part,
     pub(super) outcome: Outcome,
-    /// What was judged; nothing where reading hangs.
+    /// Digest of the content that was judged; `None` where reading hangs.
     pub(super) of: Digest,
     /// Problems, or warnings about what is in force.
     pub(super) diagnostics: Vec<Diagnostic>,
@@ -66,7 +66,7 @@ pub(super) struct Verdict {
     pub(super) is_new: bool,
 }
 
-/// What came of all parts of one reload.
+/// Outcomes of all parts of one reload.
 #[derive(Debug)]
 pub(super) struct Verdicts {
     pub(super) trigger: Trigger,
@@ -86,13 +86,13 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The snapshot that is in force after it.
     pub generation: u64,
-    /// What came of each part that was judged.
+    /// Outcome of each part that was judged.
     pub parts: BTreeMap<Part, Outcome>,
-    /// Its problems, and the warnings about what is in force, each with its part; the first hundred.
+    /// Problems, and warnings about the content in force, each with its part; the first hundred.
     pub diagnostics: Vec<Value>,
     /// Keys that were changed and stay as they are until the next start.
     pub needs_restart: Vec<&'static str>,
-    /// What was refused: the same mistake in other files is news.
+    /// Digest of the content that was refused: the same mistake in other files is news.
     #[serde(skip)]
     refused: Vec<(Part, Digest)>,
     /// Whether something else is in force after it.
@@ -205,7 +205,7 @@ struct Past {
     recent: VecDeque<Attempt>,
 }
 
-/// What is known of one part.
+/// State of one part.
 #[derive(Debug)]
 struct PartPast {
     outcome: Outcome,
@@ -248,30 +248,30 @@ pub struct Summary {
     pub needs_restart: Vec<&'static str>,
     /// Seconds since the end of the last look that read every part.
     pub look_age_seconds: u64,
-    /// How each part stands.
+    /// State of each part.
     pub parts: PerPart<PartStatus>,
     /// The last ones, the newest first.
     pub recent: Vec<Attempt>,
 }
 
-/// How one part stands.
+/// State of one part, for `/status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartStatus {
     /// Whether what is on disk is in force.
     pub success: bool,
     /// What came of what is on disk; what is in force is the last that was applied.
     pub state: Outcome,
-    /// When a reload last decided about it, this way or the other.
+    /// Instant of the last decision of a reload about the part, either way.
     pub decided_at: Option<Timestamp>,
-    /// When a reload last put it in force; nothing while it is what the process started with.
+    /// Instant at which a reload last put the part in force; `None` while the first content is.
     pub applied_at: Option<Timestamp>,
-    /// How often it was put in force by a reload.
+    /// Number of reloads that put the part in force.
     pub applied: u64,
-    /// How often it was refused.
+    /// Number of reloads that refused the part.
     pub refused: u64,
     /// Seconds since it was last read.
     pub look_age_seconds: u64,
-    /// Its problems, or the warnings about it; the first hundred.
+    /// Problems of the part, or warnings about it; the first hundred.
     pub diagnostics: Vec<Value>,
 }
 

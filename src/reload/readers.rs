@@ -14,7 +14,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// it is good only where another look has to agree with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// As any other read: the look after it has to agree.
+    /// The read counts as any other: the look after it has to agree.
     Counts,
     /// Nothing: the part is read anew.
     IsDropped,

@@ -15,7 +15,7 @@ const ROTATION: Duration = Duration::from_secs(10);
 pub(super) enum Seen {
     /// The read has not come back.
     Hangs,
-    /// What was judged last.
+    /// Digest of the content that was judged last.
     Same,
     /// Something else than in the look before: a program may be in the middle of writing.
     Changing,
@@ -25,7 +25,7 @@ pub(super) enum Seen {
     Unsettled,
 }
 
-/// What is known of a part from look to look.
+/// State of a part from look to look.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     judged: Digest,

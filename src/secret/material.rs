@@ -15,7 +15,7 @@ const SHORTEST_KEY: usize = 64;
 const START: usize = 48;
 /// The start of a key of a small curve is told by fewer.
 const SHORTEST_START: usize = 32;
-/// What is to be seen in the first lines of PEM files of keys.
+/// Labels in the first lines of PEM files of keys.
 const LABELS: [&str; 2] = ["PRIVATE", "EC PARAMETERS"];
 /// Members of a JWK that are secret (RFC 7518 §6).
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "k", "p", "q", "dp", "dq", "qi"];

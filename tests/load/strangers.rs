@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(50);
 const FACTOR: u32 = 2;
 const SLACK: Duration = Duration::from_millis(15);
 
-/// What came of the strangers.
+/// Outcomes of the strangers.
 #[derive(Debug, Default)]
 struct Strangers {
     refused: AtomicUsize,

@@ -13,7 +13,7 @@ use super::Certificate;
 use crate::identity::der::{content, elements};
 use crate::identity::signature::Algorithms;
 
-/// What path building may cost: so many steps, and so much work, which is the time in nanoseconds that an ordinary machine takes.
+/// The cost that path building may have: a number of steps, and work, which is the time in nanoseconds that an ordinary machine takes.
 #[derive(Debug)]
 pub(in crate::identity) struct Budget {
     steps: AtomicU64,

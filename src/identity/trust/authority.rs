@@ -13,13 +13,13 @@ use crate::identity::signature::Signed;
 pub struct NoAuthority {
     /// The subject of the certificate; nothing if the certificate cannot be read.
     pub subject: Option<String>,
-    /// What the certificate lacks.
+    /// Attribute that the certificate lacks.
     pub lack: Lack,
     /// The certificate is signed with its own key: the operator may have named it as a trust anchor (RFC 5280 §6.1.1 d).
     pub is_self_signed: bool,
 }
 
-/// What a certificate lacks to be an authority's.
+/// Attribute that a certificate lacks to be an authority's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
     /// The certificate cannot be read.
@@ -59,7 +59,7 @@ impl fmt::Display for NoAuthority {
 /// Checks that a certificate is an authority's. One of X.509 version 1, which could not say so, is taken for a root.
 ///
 /// # Errors
-/// What the certificate lacks.
+/// Attribute that the certificate lacks.
 pub fn assert_authority(der: &[u8]) -> Result<(), NoAuthority> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
     let constraints = certificate.basic_constraints().map_err(|_| unreadable())?;
