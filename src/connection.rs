@@ -23,8 +23,10 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use crate::admission::Holding;
@@ -34,6 +36,7 @@ use crate::forward::{Streams, Tunnel};
 use crate::gate;
 use crate::handshake::{self, Protocol, Secured, Stream, Unsecured};
 use crate::leash::{Leash, Order};
+use crate::live::Live;
 use crate::refusal::{Reader, Refusal};
 use crate::reply::{Ending, Reply};
 use crate::telemetry::{Asked as Kept, Decision, Handshake, Handshaken, Record, Refused, RequestId};
@@ -237,7 +240,8 @@ async fn secure(
     let resumed = secured.resumed;
     let handshake = began.map(|began| Handshaken { began, ended: Instant::now(), resumed });
     let live = worker.live.load_full();
-    let peer = Peer::judged(address, secured.chain, &worker.verdicts, &live, Timestamp::now());
+    let judged = judge(&worker, address, secured.chain, &live);
+    let peer = drive::until_finished(&leash, judged).await.flatten()?;
     place.is_judged(peer.is_known());
     let connection = Arc::new(Connection {
         peer,
@@ -257,6 +261,27 @@ async fn secure(
     drop(live);
     connection.worker.introduce(number, &connection);
     Some((connection, secured.stream))
+}
+
+/// Certificates of a chain that is judged at once, whoever presents it: those of ordinary clients, whose judgement is cheap.
+const SHORT_CHAIN: usize = 2;
+
+/// Judges the client. A longer chain that is not known is judged on a thread beside the worker's, one at a time: a stranger can
+/// make one that takes ten milliseconds, for which known clients would wait.
+async fn judge(
+    worker: &Arc<Worker>,
+    address: SocketAddr,
+    chain: Vec<CertificateDer<'static>>,
+    live: &Arc<Live>,
+) -> Option<Peer> {
+    let now = Timestamp::now();
+    if chain.len() <= SHORT_CHAIN || worker.verdicts.knows(&chain, live, now) {
+        return Some(Peer::judged(address, chain, &worker.verdicts, live, now));
+    }
+    // Nobody closes the semaphore.
+    let _turn = worker.judging.acquire().await.ok()?;
+    let (worker, live) = (Arc::clone(worker), Arc::clone(live));
+    spawn_blocking(move || Peer::judged(address, chain, &worker.verdicts, &live, now)).await.ok()
 }
 
 async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::admission::{Admission, Place};
 use crate::client::Verdicts;
@@ -58,6 +58,8 @@ pub struct Worker {
     pub backend: Backend,
     /// This worker's verdict cache.
     pub verdicts: Verdicts,
+    /// The turn to judge a long chain beside this worker's thread.
+    pub judging: Semaphore,
     /// This worker's counters.
     pub counters: Counters,
     /// What trials on its traffic have shown.
@@ -169,6 +171,7 @@ impl Worker {
             backend: Backend::new(shared.backend, Arc::clone(&shared.live), shared.health),
             live: shared.live,
             verdicts: Verdicts::new(Arc::clone(&shared.admission)),
+            judging: Semaphore::new(1),
             admission: shared.admission,
             counters: Counters::default(),
             trials: Trials::default(),

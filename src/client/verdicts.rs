@@ -80,6 +80,11 @@ impl Verdicts {
         self.verdict(fingerprint(chain), chain, live, now)
     }
 
+    /// Whether the verdict on a chain is remembered, and still true.
+    pub fn knows(&self, chain: &[CertificateDer<'static>], live: &Live, now: Timestamp) -> bool {
+        self.memory(live).find(&fingerprint(chain), live.generation, now).is_some()
+    }
+
     /// Judges the path of a client again.
     pub(super) fn judge_again(
         &self,

@@ -120,11 +120,11 @@ class Trial:
         self.mounts.policies.swap({"policy.yaml": files.policy("GET /cookies")})
         eventually("what is newly granted is allowed", lambda: ask() == 200)
         self.mounts.policies.swap({"policy.yaml": files.policy("GET download")})
-        eventually("a mistake is counted", lambda: pod.metric("sidegate_reload_success") == 0)
+        eventually("a mistake is counted", lambda: pod.metric('sidegate_reload_success{part="policies"}') == 0)
         assert ask() == 200 and pod.is_ready()
         self.mounts.policies.swap({"policy.yaml": files.policy()})
         eventually("what is no longer granted is denied", lambda: ask() == 403)
-        eventually("the mistake is counted no more", lambda: pod.metric("sidegate_reload_success") == 1)
+        eventually("the mistake is counted no more", lambda: pod.metric('sidegate_reload_success{part="policies"}') == 1)
 
     def roll_out(self, first, load):
         with self.pod(2) as second:
