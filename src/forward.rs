@@ -37,8 +37,8 @@ use crate::live::Live;
 use crate::refusal::BackendFault;
 use crate::unread;
 
+use ahead::ReadAhead;
 pub use ahead::Streams;
-use ahead::Unread;
 pub use breaker::BreakerRules;
 pub use delivery::Collector;
 #[cfg(feature = "otel")]
@@ -108,7 +108,7 @@ pub struct Backend {
     /// What all workers know of it.
     health: Arc<Health>,
     /// Bytes of its answers that wait for clients to read them.
-    unread: Arc<Unread>,
+    unread: Arc<ReadAhead>,
 }
 
 #[derive(Debug)]

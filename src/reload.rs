@@ -76,7 +76,7 @@ pub struct Read {
     readers: Readers,
     pieces: Pieces,
     watches: PerPart<Watch>,
-    /// What is to be told of each part at the start: warnings, and mistakes in a shadow policy, which are no reason not to start.
+    /// Diagnostics of each part at the start: warnings, and mistakes in a shadow policy, which are no reason not to start.
     told: PerPart<Vec<Diagnostic>>,
 }
 

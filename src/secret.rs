@@ -1,4 +1,4 @@
-//! What a file holds that nobody but its owner may read: a private key, a token. The bytes go into a key or a digest and nowhere
+//! Content of files that nobody but their owner may read: a private key, a token. The bytes go into a key or a digest and nowhere
 //! else; nothing prints them.
 
 mod material;

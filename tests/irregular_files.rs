@@ -1,4 +1,4 @@
-//! What is read is regular files, and no more than a bound of each: a FIFO, a device or a file without an end stops neither a
+//! Regular files alone are read, and no more than a bound of each: a FIFO, a device or a file without an end stops neither a
 //! start nor a reload (DESIGN §2.2). Users of tools may still give them pipes.
 
 use std::fs;

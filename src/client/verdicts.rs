@@ -227,7 +227,7 @@ impl Stranger {
         Self { because: Unauthenticated::NoCertificate, name: None, judged_at: now, until: Timestamp::MAX }
     }
 
-    /// Nothing is known of the time before it was judged, should the clock go back there.
+    /// The verdict says nothing of the time before it was reached, should the clock go back there.
     fn holds(&self, now: Timestamp) -> bool {
         self.judged_at <= now && now < self.until
     }

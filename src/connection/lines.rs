@@ -35,7 +35,7 @@ enum At {
     Trailers,
     /// A message has ended that asks for another protocol. Its answer tells whether that follows, or the next head.
     PerhapsSwitched,
-    /// Nothing is known of what follows: hyper refuses what came, and the connection ends.
+    /// The rest of the connection is not known: hyper refuses what came, and the connection ends.
     Unknown,
 }
 
@@ -214,7 +214,7 @@ impl Lines {
     }
 }
 
-/// What there is in what was read.
+/// Content of the bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,

@@ -220,7 +220,7 @@ pub(super) struct Felted {
     connection: Arc<Connection>,
     /// Of HTTP/1.1.
     lines: Option<Lines>,
-    /// Of HTTP/2.
+    /// Reader of the client's frames, in HTTP/2.
     updates: Updates,
     /// How many requests had begun when all answers to them were last known to be written whole.
     written_after: u32,

@@ -139,15 +139,18 @@ impl Waiting {
         let is_last = self.count.fetch_sub(1, Ordering::Relaxed) == 1;
         let mut parts = self.parts();
         parts.bytes = parts.bytes.saturating_sub(bytes);
-        let now = now();
-        let next = parts.end(answer, now);
-        if self.is_in_line() {
-            parts.moved = Some(now);
-        }
-        if is_last {
+        let next = if is_last {
+            let last = parts.clocks.pop();
             // An idle connection keeps nothing of a busy time.
             parts.clocks.shrink_to(1);
-        }
+            last.and_then(|clock| clock.next)
+        } else {
+            let now = now();
+            if self.is_in_line() {
+                parts.moved = Some(now);
+            }
+            parts.end(answer, now)
+        };
         drop(parts);
         next.into_iter().for_each(Waker::wake);
     }

@@ -23,9 +23,9 @@ const MOST_OF_WORKER: usize = 4 * 1024 * 1024;
 
 /// Bytes of answers that wait for their clients, counted per worker.
 #[derive(Debug, Default)]
-pub(super) struct Unread(AtomicUsize);
+pub(super) struct ReadAhead(AtomicUsize);
 
-impl Unread {
+impl ReadAhead {
     /// `true` if more may be read ahead. One part of each answer may go beyond the bound.
     pub(super) fn has_room(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= MOST_OF_WORKER

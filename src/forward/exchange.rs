@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::ahead::{self, Lent, Unread};
+use super::ahead::{self, Lent, ReadAhead};
 use super::headers;
 use super::linger::{self, Stage, Work};
 use super::link::Link;
@@ -200,7 +200,7 @@ pub(super) struct Reading {
     /// The backend's work; `None` once it has ended.
     work: Option<Work>,
     /// Counter of the bytes that wait for the client.
-    unread: Arc<Unread>,
+    unread: Arc<ReadAhead>,
     /// Parts that the client has not asked for yet.
     ahead: VecDeque<Frame<Bytes>>,
     bytes_ahead: usize,
@@ -250,7 +250,7 @@ impl Answer {
         carrier: Carrier,
         silence: Silence,
         work: Work,
-        unread: Arc<Unread>,
+        unread: Arc<ReadAhead>,
     ) -> Self {
         Self { own: Some(Reading::new(body, carrier, silence, work, unread)), lent: None }
     }
@@ -300,7 +300,7 @@ impl Body for Answer {
 }
 
 impl Reading {
-    fn new(body: Incoming, carrier: Carrier, silence: Silence, work: Work, unread: Arc<Unread>) -> Self {
+    fn new(body: Incoming, carrier: Carrier, silence: Silence, work: Work, unread: Arc<ReadAhead>) -> Self {
         let mut reading = Self {
             body,
             carrier,

@@ -145,8 +145,8 @@ impl Flaw {
 }
 
 impl Flaw {
-    /// How much is said by a flaw of one path where others have other flaws, as webpki ranks what it finds: the flaw of the path
-    /// that came the farthest.
+    /// Rank of a flaw of one path where others have other flaws, as webpki ranks what it finds: the path that came the farthest
+    /// says the most.
     pub(super) const fn telling(&self) -> u8 {
         match self {
             Self::UnknownIssuer => 0,
@@ -314,7 +314,7 @@ fn key_algorithm(info: &[u8]) -> Option<&[u8]> {
     (is_sequence(&info) && is_sequence(&algorithm)).then_some(algorithm.data)
 }
 
-/// What a leaf is held against.
+/// A leaf, and the trust and the instant that it is judged by.
 struct Judgement<'j> {
     certificate: EndEntityCert<'j>,
     identity: &'j Identity,

@@ -259,7 +259,7 @@ pub struct Summary {
 pub struct PartStatus {
     /// Whether what is on disk is in force.
     pub success: bool,
-    /// What came of what is on disk; what is in force is the last that was applied.
+    /// Outcome of the content on disk; the last content that was applied is in force.
     pub state: Outcome,
     /// Instant of the last decision of a reload about the part, either way.
     pub decided_at: Option<Timestamp>,

@@ -10,7 +10,7 @@ use super::part::{Part, PerPart};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What a read that was given up counts for when it comes back. Files that it read before it hung may have changed since, so
+/// Worth of a read that was given up, when it comes back. Files that it read before it hung may have changed since, so
 /// it is good only where another look has to agree with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {

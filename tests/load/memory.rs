@@ -1,4 +1,4 @@
-//! As much as clients can make the proxy hold: connections that have begun a large head after a large chain, uploads that nobody takes,
+//! The most that clients can make the proxy hold: connections that have begun a large head after a large chain, uploads that nobody takes,
 //! answers that nobody reads, of connections with a slot and without one. What it uses stays below what the configuration lets one
 //! expect (`deploy/README.md`, "Memory").
 
