@@ -1,5 +1,5 @@
-//! What two parsers could read differently is refused, not repaired, and nothing of it reaches the backend (DESIGN §5).
-//! The numbers are rows of the list of known attacks.
+//! A request that two parsers could read differently is refused, not repaired, and nothing of it reaches the backend
+//! (DESIGN §5). A number in a comment (`Case 32`) is a row of `tests/attacks/README.md`.
 
 use crate::support::http2::{Http2, request};
 use crate::support::{Backend, Proxy, Setup};

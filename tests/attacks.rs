@@ -1,7 +1,7 @@
-//! What proxies of this kind were broken by, and the outcome that is right here: a numbered list of known attacks, whose
-//! every row is a test that cites it by its number.
+//! Inputs that are dangerous for a proxy of this kind, each with its right outcome. `tests/attacks/README.md` lists the
+//! classes by number; a test cites the numbers of what it tries (`Case 32`).
 //!
-//! A test looks at both ends: what the client got, and what the backend saw of it, which is usually nothing.
+//! A test looks at both ends: at the client's answer, and at what reached the backend, which is usually nothing.
 
 mod bad_backends;
 mod bad_http2_backends;

@@ -51,7 +51,7 @@ fn a_leaf_that_is_no_authority_cannot_issue() {
     assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
 }
 
-/// Case 4 (Envoy CVE-2022-21657).
+/// Case 4.
 #[test]
 fn a_usage_that_is_another_is_refused_and_none_at_all_as_the_setting_says() {
     let backend = Backend::ok();

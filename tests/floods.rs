@@ -55,7 +55,7 @@ fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
     assert_eq!(line["message"], "ready", "enough");
 }
 
-/// CVE-2023-44487: opened, judged, forwarded and taken back, over and over.
+/// Streams are opened, judged, forwarded and taken back, over and over.
 /// Case 77.
 #[test]
 fn streams_that_are_reset_at_once_wear_nobody_out() {

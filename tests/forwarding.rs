@@ -262,7 +262,7 @@ fn a_trace_goes_on_and_a_request_has_an_id_of_ours() {
 const OF_A_PROXY: &str = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 10.1.1.1\r\nX-Forwarded-Proto: http\r\n\
      X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 80\r\nForwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n";
 
-/// Row 60.
+/// Case 60.
 #[test]
 fn a_trusted_proxy_is_believed_whence_it_forwards_and_nothing_else() {
     let backend = Backend::ok();
@@ -351,7 +351,7 @@ fn bodies_arrive_whole_with_one_framing() {
     assert_eq!(received[4].header("content-length"), ["0"]);
 }
 
-/// Row 59.
+/// Case 59.
 #[test]
 fn trailers_pass_in_both_directions_but_never_identity_in_them() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";

@@ -1,33 +1,37 @@
-//! No row of the list of known attacks is without a test.
+//! Every row of `README.md` beside this file, the page of classes of attacks, has a test.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// How many rows the list has.
-const ROWS: u32 = 80;
-
-/// Rows whose part of the program is not there yet. A row that gets its test leaves this list: the test says so.
-const NOT_YET: [(u32, &str); 0] = [];
+const PAGE: &str = include_str!("README.md");
 
 #[test]
-fn every_row_of_the_list_is_a_test() {
+fn every_class_of_attacks_has_a_test() {
+    let rows: Vec<u32> = PAGE.lines().filter_map(number_of_row).collect();
+    assert!(!rows.is_empty(), "the page has no row");
+    assert!(
+        rows.iter().copied().eq((1..).take(rows.len())),
+        "rows are numbered from 1 on, without a gap: {rows:?}"
+    );
+
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut cited = BTreeMap::new();
     for folder in ["tests", "src"] {
         look_through(&root.join(folder), &mut cited);
     }
-    let not_yet: BTreeSet<u32> = NOT_YET.iter().map(|(row, _)| *row).collect();
-    let missing: Vec<u32> =
-        (1..=ROWS).filter(|row| !cited.contains_key(row) && !not_yet.contains(row)).collect();
+    let missing: Vec<u32> = rows.iter().copied().filter(|row| !cited.contains_key(row)).collect();
     assert!(missing.is_empty(), "no test cites {missing:?}");
-    let done: Vec<_> = cited.iter().filter(|(row, _)| not_yet.contains(row)).collect();
-    assert!(done.is_empty(), "these have a test now; take them from the list: {done:?}");
-    let unknown: Vec<_> = cited.iter().filter(|(row, _)| !(1..=ROWS).contains(*row)).collect();
-    assert!(unknown.is_empty(), "the list has no such rows: {unknown:?}");
+    let unknown: Vec<_> = cited.iter().filter(|(row, _)| !rows.contains(row)).collect();
+    assert!(unknown.is_empty(), "the page has no such rows: {unknown:?}");
 }
 
-/// Notes every row that a file below this folder cites, and one of those files.
+/// Returns the number of a row of the page: `| 32 | input | outcome |`.
+fn number_of_row(line: &str) -> Option<u32> {
+    line.strip_prefix("| ")?.split_once(" |")?.0.parse().ok()
+}
+
+/// Notes every row that a file below this folder cites, with one of the files that cite it.
 fn look_through(folder: &Path, cited: &mut BTreeMap<u32, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -42,13 +46,13 @@ fn look_through(folder: &Path, cited: &mut BTreeMap<u32, String>) {
     }
 }
 
-/// Above a test, in its name, or in the name of what it tries.
+/// Returns whether a line can cite a row: a comment, a test's name, or the name of an input.
 fn cites(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("//") || line.starts_with("fn case_") || line.contains("\"case")
 }
 
-/// The numbers that follow `case` or `cases` in a line: `Cases 32, 33 and 36: …`.
+/// Returns the numbers that follow `case` or `cases` in a line: `Cases 32, 33 and 36: …`.
 fn rows_of(line: &str) -> Vec<u32> {
     let mut rows = Vec::new();
     let mut words =

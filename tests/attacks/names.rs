@@ -7,7 +7,7 @@ use super::stage::Stage;
 
 const DENIED: &str = "403 insufficient_permissions";
 
-/// Cases 13, 16, 17 and 18 (Envoy CVE-2022-21656, RUSTSEC-2026-0099, CVE-2025-61727): a name is compared with rules of its own
+/// Cases 13, 16, 17 and 18: a name is compared with rules of its own
 /// kind, whole, and as what it is.
 #[test]
 fn a_name_satisfies_rules_of_its_own_kind_alone() {
