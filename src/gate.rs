@@ -155,7 +155,7 @@ fn enter(
         .admit(permit, &client.allowance, &connection.holding)
         .map_err(|because| not_admitted(connection, because))?;
 
-    let headers = live.policy.looks_at_headers().then(|| request.headers().clone());
+    let headers = live.policy.depends_on_headers().then(|| request.headers().clone());
     let said = Said {
         identity: &client.headers,
         connection: &connection.headers,

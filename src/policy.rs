@@ -62,12 +62,12 @@ pub struct Policy {
     clients: Clients,
     /// The deny rules that mean everyone alike.
     denies: Holdings,
-    looks_at: LooksAt,
+    inputs: Inputs,
 }
 
 /// What a decision may depend on beside the client, the method and the path.
 #[derive(Debug)]
-struct LooksAt {
+struct Inputs {
     headers: Box<[http::HeaderName]>,
     hosts: bool,
     time: bool,
@@ -267,24 +267,24 @@ impl Policy {
 
     /// Whether any route has a condition on headers.
     #[must_use]
-    pub const fn looks_at_headers(&self) -> bool {
-        !self.looks_at.headers.is_empty()
+    pub const fn depends_on_headers(&self) -> bool {
+        !self.inputs.headers.is_empty()
     }
 
     /// True if any route has a condition on the host.
     #[must_use]
-    pub const fn looks_at_hosts(&self) -> bool {
-        self.looks_at.hosts
+    pub const fn depends_on_host(&self) -> bool {
+        self.inputs.hosts
     }
 
     /// The headers that routes have conditions on.
     pub fn header_names(&self) -> impl Iterator<Item = &http::HeaderName> {
-        self.looks_at.headers.iter()
+        self.inputs.headers.iter()
     }
 
     /// The headers that a route has a condition on, in every spelling, out of those given.
     #[must_use]
-    pub fn headers_looked_at(&self, headers: &http::HeaderMap) -> http::HeaderMap {
+    pub fn relevant_headers(&self, headers: &http::HeaderMap) -> http::HeaderMap {
         let mut kept = http::HeaderMap::new();
         for (name, value) in headers {
             if self.header_names().any(|looked_at| folds_to(name.as_str(), looked_at.as_str())) {
@@ -296,14 +296,14 @@ impl Policy {
 
     /// Whether what is permitted now may not be permitted later, by this very policy.
     #[must_use]
-    pub const fn looks_at_time(&self) -> bool {
-        self.looks_at.time
+    pub const fn depends_on_time(&self) -> bool {
+        self.inputs.time
     }
 
     /// Whether no client is given anything, so that every request will be denied.
     #[must_use]
     pub fn allows_nothing(&self) -> bool {
-        !self.clients.is_any_given_something()
+        !self.clients.has_grants()
     }
 }
 

@@ -253,7 +253,7 @@ async fn work(worker: Arc<Worker>, mut inbox: UnboundedReceiver<Arrival>) {
                 worker.backend.sweep();
                 worker.verdicts.tidy(&worker.live.load());
             }
-            _ = review.tick() => if worker.live.load().policy.looks_at_time() {
+            _ = review.tick() => if worker.live.load().policy.depends_on_time() {
                 worker.review();
             },
         }

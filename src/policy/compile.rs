@@ -9,12 +9,12 @@ use super::document::Word;
 use super::rights::{self, Clients, Holdings};
 use super::route::{Segment, Variable};
 use super::trie::Builder;
-use super::{LooksAt, Policy, Rule};
+use super::{Inputs, Policy, Rule};
 
 impl Policy {
     /// Compiles a model.
     pub(crate) fn of(model: Model) -> Self {
-        let looks_at = LooksAt::of(&model);
+        let inputs = Inputs::of(&model);
         let mut compiler = Compiler { variables: HashMap::new(), model: &model };
         let clients = compiler.clients();
         let (alike, particular): (Vec<_>, Vec<_>) =
@@ -26,11 +26,11 @@ impl Policy {
         for (number, permission) in (0..).zip(model.permissions) {
             permission.routes.iter().for_each(|route| trie.add(number, route));
         }
-        Self { trie: trie.finish(), clients, denies, looks_at }
+        Self { trie: trie.finish(), clients, denies, inputs }
     }
 }
 
-impl LooksAt {
+impl Inputs {
     fn of(model: &Model) -> Self {
         let entries = model.clients.iter().map(|client| &client.entry.when);
         let mut whens = entries.chain(model.denies.iter().map(|deny| &deny.entry.when)).flatten();
@@ -39,7 +39,7 @@ impl LooksAt {
             routes.flat_map(|route| &route.headers).map(|header| header.name.clone()).collect();
         let mut routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
         let hosts = routes.any(|route| !route.hosts.is_empty());
-        Self { headers: headers.into_iter().collect(), hosts, time: whens.any(When::is_about_time) }
+        Self { headers: headers.into_iter().collect(), hosts, time: whens.any(When::depends_on_time) }
     }
 }
 

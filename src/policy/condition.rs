@@ -43,7 +43,7 @@ pub(crate) struct Hours {
 
 impl When {
     /// Whether it can hold at one time and not at another.
-    pub(crate) fn is_about_time(&self) -> bool {
+    pub(crate) fn depends_on_time(&self) -> bool {
         self.from.is_some() || self.until.is_some() || self.week.is_some()
     }
 

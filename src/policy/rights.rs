@@ -239,7 +239,7 @@ impl Clients {
         self.clients.iter().map(|client| (client.rule.name(), client.limits))
     }
 
-    pub(super) fn is_any_given_something(&self) -> bool {
+    pub(super) fn has_grants(&self) -> bool {
         self.clients.iter().any(|client| client.sets.iter().any(|set| !set.is_empty()))
     }
 

@@ -157,8 +157,8 @@ impl Recording {
     /// The question of a request that is going to be refused. Headers and host are kept if the policy looks at them.
     pub fn asked(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, host: Option<&str>) {
         let live = self.connection.worker.live.load();
-        let headers = live.policy.headers_looked_at(headers);
-        let host = host.filter(|_| live.policy.looks_at_hosts());
+        let headers = live.policy.relevant_headers(headers);
+        let host = host.filter(|_| live.policy.depends_on_host());
         self.asked = Some(Box::new(telemetry::Asked::of(method, uri, headers, host)));
     }
 
