@@ -5,7 +5,7 @@
 //! From its verdict to the leave to go on is one step more, [`Mode::permit`]. Beside the road stand the tools for authors,
 //! which work on the checked model.
 //!
-//! A deny beats every grant, the order of entries never matters, and what is unclear is denied.
+//! A deny beats every grant, the order of entries never matters, and a doubtful request is denied.
 
 mod check;
 mod compile;
@@ -44,8 +44,8 @@ use crate::diagnostic::{Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
+use condition::IfDoubtful;
 pub use condition::Network;
-use condition::Unclear;
 use document::Document;
 pub(crate) use document::Word;
 pub use host::Host;
@@ -383,7 +383,7 @@ impl<'d> Decision<'d> {
         let (policy, rights) = (self.policy, self.rights);
         let mut found = None;
         let mut hit = |entry: &Entry, holder: &'d Holder| {
-            let covers = holder.covers(&policy.trie, entry, self.question, self.bit, Unclear::Met);
+            let covers = holder.covers(&policy.trie, entry, self.question, self.bit, IfDoubtful::Met);
             found = covers.then_some(holder);
             covers
         };
@@ -396,7 +396,7 @@ impl<'d> Decision<'d> {
         let (bit, switches) = (self.bit, self.switches);
         let (mut grant, mut upgrade) = (self.grant, self.upgrade);
         rights.grants.any(entries, |entry, holder| {
-            if !holder.covers(&policy.trie, entry, question, bit, Unclear::Unmet) {
+            if !holder.covers(&policy.trie, entry, question, bit, IfDoubtful::Unmet) {
                 return false;
             }
             let switch = switches && policy.trie.tail(entry).is_some_and(|tail| tail.upgrade);

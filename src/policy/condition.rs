@@ -188,7 +188,7 @@ fn address_of(bits: u128, v4: bool) -> IpAddr {
 
 /// What a request that could be read in two ways counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unclear {
+pub(crate) enum IfDoubtful {
     /// For a grant: as one that does not meet the condition.
     Unmet,
     /// For a deny: as one that does.
@@ -213,18 +213,18 @@ enum Reading<'r> {
 }
 
 impl Reading<'_> {
-    fn meets(self, values: &[Box<str>], unclear: Unclear) -> bool {
+    fn meets(self, values: &[Box<str>], if_doubtful: IfDoubtful) -> bool {
         match self {
             Self::Nothing => false,
             Self::Once(value) => one_of(values, &value),
-            Self::Doubtful => unclear == Unclear::Met,
+            Self::Doubtful => if_doubtful == IfDoubtful::Met,
         }
     }
 }
 
 impl QueryCondition {
-    pub(crate) fn holds(&self, query: Option<&str>, unclear: Unclear) -> bool {
-        self.read(query.unwrap_or_default()).meets(&self.values, unclear)
+    pub(crate) fn holds(&self, query: Option<&str>, if_doubtful: IfDoubtful) -> bool {
+        self.read(query.unwrap_or_default()).meets(&self.values, if_doubtful)
     }
 
     fn read<'q>(&self, query: &'q str) -> Reading<'q> {
@@ -340,9 +340,9 @@ pub(crate) struct HeaderCondition {
 
 impl HeaderCondition {
     /// `None` stands for headers that are not known, of which nothing is certain.
-    pub(crate) fn holds(&self, headers: Option<&HeaderMap>, unclear: Unclear) -> bool {
+    pub(crate) fn holds(&self, headers: Option<&HeaderMap>, if_doubtful: IfDoubtful) -> bool {
         let reading = headers.map_or(Reading::Doubtful, |headers| self.read(headers));
-        reading.meets(&self.values, unclear)
+        reading.meets(&self.values, if_doubtful)
     }
 
     /// In words, what makes the condition doubtful.
@@ -474,7 +474,7 @@ mod tests {
             QueryCondition { name: "format".into(), values: Box::new(["csv".into(), "a b".into()]) };
         let holds = |query: &str| {
             let query = Some(query);
-            (condition.holds(query, Unclear::Unmet), condition.holds(query, Unclear::Met))
+            (condition.holds(query, IfDoubtful::Unmet), condition.holds(query, IfDoubtful::Met))
         };
         for query in [
             "format=csv",
@@ -519,12 +519,12 @@ mod tests {
         let named = QueryCondition { name: "a_b".into(), values: Box::new(["1".into()]) };
         for other in ["a.b=2", "a+b=2", "a%20b=2", "a[b=2", "A_B=2", "a_b[]=2", " a_b=2"] {
             let query = format!("a_b=1&{other}");
-            assert!(!named.holds(Some(&query), Unclear::Unmet), "{query}");
-            assert!(named.holds(Some(other), Unclear::Met), "{other}");
+            assert!(!named.holds(Some(&query), IfDoubtful::Unmet), "{query}");
+            assert!(named.holds(Some(other), IfDoubtful::Met), "{other}");
         }
         // Letters that have the same capital.
         let named = QueryCondition { name: "gr\u{f6}\u{df}e".into(), values: Box::new(["1".into()]) };
-        assert!(named.holds(Some("GR%C3%96SSE=2"), Unclear::Met));
+        assert!(named.holds(Some("GR%C3%96SSE=2"), IfDoubtful::Met));
     }
 
     /// Case 49.
@@ -537,7 +537,10 @@ mod tests {
             for value in values {
                 headers.append("X-Mode", HeaderValue::from_static(value));
             }
-            (condition.holds(Some(&headers), Unclear::Unmet), condition.holds(Some(&headers), Unclear::Met))
+            (
+                condition.holds(Some(&headers), IfDoubtful::Unmet),
+                condition.holds(Some(&headers), IfDoubtful::Met),
+            )
         };
         assert_eq!(holds(&["batch"]), (true, true));
         assert_eq!(holds(&[]), (false, false));
@@ -549,10 +552,10 @@ mod tests {
         for name in ["x_mode", "x.mode", "x~mode"] {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("live"))]);
-            assert!(condition.holds(Some(&headers), Unclear::Met), "{name} alone");
+            assert!(condition.holds(Some(&headers), IfDoubtful::Met), "{name} alone");
             headers.insert("x-mode", HeaderValue::from_static("batch"));
-            assert!(!condition.holds(Some(&headers), Unclear::Unmet), "{name} beside it");
+            assert!(!condition.holds(Some(&headers), IfDoubtful::Unmet), "{name} beside it");
         }
-        assert!(condition.holds(None, Unclear::Met) && !condition.holds(None, Unclear::Unmet));
+        assert!(condition.holds(None, IfDoubtful::Met) && !condition.holds(None, IfDoubtful::Unmet));
     }
 }

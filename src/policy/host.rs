@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::condition::Unclear;
+use super::condition::IfDoubtful;
 use super::pattern::{Malformed, Pattern};
 use crate::identity::Attribute;
 
@@ -46,7 +46,7 @@ pub(super) enum Name {
 }
 
 /// True if a host meets a condition; no patterns are no condition.
-pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, unclear: Unclear) -> bool {
+pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, if_doubtful: IfDoubtful) -> bool {
     if hosts.is_empty() {
         return true;
     }
@@ -57,7 +57,7 @@ pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, unclear: Unclear) -> 
     };
     match named {
         Some(authority) => hosts.iter().any(|pattern| pattern.matches(&authority)),
-        None => unclear == Unclear::Met,
+        None => if_doubtful == IfDoubtful::Met,
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
 
     fn meets(patterns: &[&str], host: Host<'_>) -> (bool, bool) {
         let patterns: Vec<_> = patterns.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
-        (holds(&patterns, host, Unclear::Unmet), holds(&patterns, host, Unclear::Met))
+        (holds(&patterns, host, IfDoubtful::Unmet), holds(&patterns, host, IfDoubtful::Met))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::check::Set;
-use super::condition::{Unclear, When};
+use super::condition::{IfDoubtful, When};
 use super::hash::Fast;
 use super::host;
 use super::matching::{Alternative, Test, bind, values};
@@ -183,23 +183,23 @@ impl Holder {
         entry: &Entry,
         question: &Question<'_>,
         bit: u64,
-        unclear: Unclear,
+        if_doubtful: IfDoubtful,
     ) -> bool {
         entry.allows(bit)
             && self.when.as_ref().is_none_or(|when| when.holds(question.source, question.now))
-            && trie.tail(entry).is_none_or(|tail| self.meets(tail, question, unclear))
+            && trie.tail(entry).is_none_or(|tail| self.meets(tail, question, if_doubtful))
     }
 
-    fn meets(&self, tail: &Tail, question: &Question<'_>, unclear: Unclear) -> bool {
+    fn meets(&self, tail: &Tail, question: &Question<'_>, if_doubtful: IfDoubtful) -> bool {
         tail.variables.iter().all(|(index, variable)| {
             let bound = self.bindings.iter().find(|(known, _)| known == variable);
             match bound {
                 Some((_, text)) => question.target.segments().nth(*index) == Some(text.as_bytes()),
-                None => unclear == Unclear::Met,
+                None => if_doubtful == IfDoubtful::Met,
             }
-        }) && host::holds(&tail.hosts, question.host, unclear)
-            && tail.query.iter().all(|condition| condition.holds(question.target.query(), unclear))
-            && tail.headers.iter().all(|condition| condition.holds(question.headers, unclear))
+        }) && host::holds(&tail.hosts, question.host, if_doubtful)
+            && tail.query.iter().all(|condition| condition.holds(question.target.query(), if_doubtful))
+            && tail.headers.iter().all(|condition| condition.holds(question.headers, if_doubtful))
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Question;
 use super::check::{Client, Deny, Member, Model};
-use super::condition::{Unclear, When};
+use super::condition::{IfDoubtful, When};
 use super::document::Word;
 use super::host::{self, Host};
 use super::matching::{Alternative, Test, bind, values};
@@ -88,7 +88,7 @@ impl<'m, 'q> Reading<'m, 'q> {
 
     /// The routes whose path fits, whatever their methods.
     pub(crate) fn routes_of_path(self) -> Vec<&'m Route> {
-        self.all_routes().filter(|route| self.fits_path(&route.path, |_| None, Unclear::Met)).collect()
+        self.all_routes().filter(|route| self.fits_path(&route.path, |_| None, IfDoubtful::Met)).collect()
     }
 
     fn all_routes(self) -> impl Iterator<Item = &'m Route> + use<'m, 'q> {
@@ -101,7 +101,7 @@ impl<'m, 'q> Reading<'m, 'q> {
         for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
             let routes = self.model.routes(permission).iter();
             for route in
-                routes.filter(|route| self.fits(route, Some(&client.entry.alternatives), Unclear::Unmet))
+                routes.filter(|route| self.fits(route, Some(&client.entry.alternatives), IfDoubtful::Unmet))
             {
                 let Some(entry) = self.model.permissions.get(permission as usize) else { continue };
                 let roles = self.model.way(client, permission);
@@ -128,10 +128,10 @@ impl<'m, 'q> Reading<'m, 'q> {
     }
 
     fn forbids(self, deny: &Deny, route: &Route) -> bool {
-        let Some(clients) = &deny.clients else { return self.fits(route, None, Unclear::Met) };
+        let Some(clients) = &deny.clients else { return self.fits(route, None, IfDoubtful::Met) };
         let clients = clients.iter().filter_map(|client| self.model.clients.get(*client as usize));
         clients.map(|client| client.entry.alternatives.as_slice()).any(|alternatives| {
-            self.is_meant(alternatives) && self.fits(route, Some(alternatives), Unclear::Met)
+            self.is_meant(alternatives) && self.fits(route, Some(alternatives), IfDoubtful::Met)
         })
     }
 
@@ -143,22 +143,27 @@ impl<'m, 'q> Reading<'m, 'q> {
         when.is_none_or(|when| when.holds(self.question.source, self.question.now))
     }
 
-    fn fits(self, route: &Route, alternatives: Option<&[Alternative]>, unclear: Unclear) -> bool {
+    fn fits(self, route: &Route, alternatives: Option<&[Alternative]>, if_doubtful: IfDoubtful) -> bool {
         let bound = |variable: &Variable| bind(alternatives.unwrap_or_default(), self.identity, variable);
         route.methods.contains(self.question.target.method())
-            && self.fits_path(&route.path, bound, unclear)
-            && host::holds(&route.hosts, self.question.host, unclear)
-            && route.query.iter().all(|condition| condition.holds(self.question.target.query(), unclear))
-            && route.headers.iter().all(|condition| condition.holds(self.question.headers, unclear))
+            && self.fits_path(&route.path, bound, if_doubtful)
+            && host::holds(&route.hosts, self.question.host, if_doubtful)
+            && route.query.iter().all(|condition| condition.holds(self.question.target.query(), if_doubtful))
+            && route.headers.iter().all(|condition| condition.holds(self.question.headers, if_doubtful))
     }
 
     /// Whether a route's method and path fit, whatever else it asks.
     pub(crate) fn fits_shape(self, route: &Route) -> bool {
         route.methods.contains(self.question.target.method())
-            && self.fits_path(&route.path, |_| None, Unclear::Met)
+            && self.fits_path(&route.path, |_| None, IfDoubtful::Met)
     }
 
-    fn fits_path(self, path: &Path, bound: impl Fn(&Variable) -> Option<Box<str>>, unclear: Unclear) -> bool {
+    fn fits_path(
+        self,
+        path: &Path,
+        bound: impl Fn(&Variable) -> Option<Box<str>>,
+        if_doubtful: IfDoubtful,
+    ) -> bool {
         let segments: Vec<&[u8]> = self.question.target.segments().collect();
         let enough = if path.rest {
             segments.len() >= path.segments.len()
@@ -172,7 +177,7 @@ impl<'m, 'q> Reading<'m, 'q> {
                 Segment::Any => !segment.is_empty(),
                 Segment::Client(variable) => match bound(variable) {
                     Some(text) => text.as_bytes() == segment,
-                    None => unclear == Unclear::Met && !segment.is_empty(),
+                    None => if_doubtful == IfDoubtful::Met && !segment.is_empty(),
                 },
             })
     }
@@ -236,7 +241,7 @@ impl<'m, 'q> Reading<'m, 'q> {
     }
 
     fn unmet(self, route: &Route) -> Option<String> {
-        if !host::holds(&route.hosts, self.question.host, Unclear::Unmet) {
+        if !host::holds(&route.hosts, self.question.host, IfDoubtful::Unmet) {
             let hosts = either(route.hosts.iter());
             return Some(match self.question.host {
                 Host::Named(host) => format!("the host is `{host}`, not {hosts}"),
@@ -248,7 +253,7 @@ impl<'m, 'q> Reading<'m, 'q> {
         let query = route
             .query
             .iter()
-            .find(|condition| !condition.holds(self.question.target.query(), Unclear::Unmet));
+            .find(|condition| !condition.holds(self.question.target.query(), IfDoubtful::Unmet));
         if let Some(condition) = query {
             if let Some(doubt) = condition.doubt(self.question.target.query().unwrap_or_default()) {
                 return Some(doubt);
@@ -259,8 +264,10 @@ impl<'m, 'q> Reading<'m, 'q> {
                 either(condition.values.iter())
             ));
         }
-        let header =
-            route.headers.iter().find(|condition| !condition.holds(self.question.headers, Unclear::Unmet))?;
+        let header = route
+            .headers
+            .iter()
+            .find(|condition| !condition.holds(self.question.headers, IfDoubtful::Unmet))?;
         if let Some(doubt) = self.question.headers.and_then(|headers| header.doubt(headers)) {
             return Some(doubt);
         }

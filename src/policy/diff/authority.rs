@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::super::condition::Unclear;
+use super::super::condition::IfDoubtful;
 use super::super::host::{DEFAULT_PORT, Host, HostPattern, Name, holds};
 use super::super::pattern::{Pattern, Style};
 use super::language::{Alphabet, Language, Machine, TooMuch, shortest};
@@ -14,7 +14,7 @@ const SOMEWHERE: &str = "host.example";
 /// The conditions on the host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hosts<'m> {
-    pub(super) asked: Vec<(&'m [HostPattern], Unclear, bool)>,
+    pub(super) asked: Vec<(&'m [HostPattern], IfDoubtful, bool)>,
 }
 
 impl Hosts<'_> {
@@ -41,7 +41,7 @@ impl Hosts<'_> {
     }
 
     fn is_met_by(&self, host: Host<'_>) -> bool {
-        self.asked.iter().all(|(hosts, unclear, is)| holds(hosts, host, *unclear) == *is)
+        self.asked.iter().all(|(hosts, if_doubtful, is)| holds(hosts, host, *if_doubtful) == *is)
     }
 
     fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
@@ -115,19 +115,21 @@ fn names(patterns: &[&str]) -> Language {
 mod tests {
     use super::*;
 
-    fn found(asked: &[(&[&str], Unclear, bool)]) -> Option<Option<String>> {
+    fn found(asked: &[(&[&str], IfDoubtful, bool)]) -> Option<Option<String>> {
         let patterns: Vec<Vec<HostPattern>> = asked
             .iter()
             .map(|(texts, ..)| texts.iter().map(|text| HostPattern::parse(text).unwrap()).collect())
             .collect();
-        let asked =
-            patterns.iter().zip(asked).map(|(patterns, (_, unclear, is))| (&**patterns, *unclear, *is));
+        let asked = patterns
+            .iter()
+            .zip(asked)
+            .map(|(patterns, (_, if_doubtful, is))| (&**patterns, *if_doubtful, *is));
         Hosts { asked: asked.collect() }.host().unwrap()
     }
 
     #[test]
     fn a_host_is_found_in_every_kind_or_there_is_none() {
-        use Unclear::{Met, Unmet};
+        use IfDoubtful::{Met, Unmet};
         let host = |text: &str| Some(Some(text.to_owned()));
         assert_eq!(found(&[]), host(SOMEWHERE));
         assert_eq!(found(&[(&["a.example"], Unmet, true)]), host("a.example"));

@@ -1,6 +1,6 @@
 //! Segments that must be what the certificate gives to a name: here path and certificate meet.
 
-use super::super::condition::Unclear;
+use super::super::condition::IfDoubtful;
 use super::super::matching::bind;
 use super::super::route::{Segment, Variable};
 use super::keys;
@@ -63,8 +63,9 @@ impl<'m> Meeting<'_, 'm> {
     /// Whether the same is asked and forbidden.
     fn contradicts(self) -> bool {
         let (yes, no): (Vec<_>, Vec<_>) = self.bounds.iter().partition(|(_, is)| *is);
-        let weaker =
-            |yes: &Bound<'_>, no: &Bound<'_>| yes.unclear == no.unclear || no.unclear == Unclear::Met;
+        let weaker = |yes: &Bound<'_>, no: &Bound<'_>| {
+            yes.if_doubtful == no.if_doubtful || no.if_doubtful == IfDoubtful::Met
+        };
         yes.iter().any(|(yes, _)| {
             let same =
                 |no: &Bound<'_>| yes.at == no.at && weaker(yes, no) && keys::bound(yes) == keys::bound(no);
@@ -74,7 +75,9 @@ impl<'m> Meeting<'_, 'm> {
 
     /// Whether no certificate can give what the path asks of one name.
     fn is_impossible(self, paths: &Paths<'m>) -> Result<bool, TooMuch> {
-        for (bound, _) in self.bounds.iter().filter(|(bound, is)| *is && bound.unclear == Unclear::Unmet) {
+        for (bound, _) in
+            self.bounds.iter().filter(|(bound, is)| *is && bound.if_doubtful == IfDoubtful::Unmet)
+        {
             if let Variable::Attribute(attribute) = bound.variable
                 && is_like_segments(*attribute)
                 && self.joint(paths, bound, *attribute)?.is_none()
@@ -161,11 +164,11 @@ impl<'m> Meeting<'_, 'm> {
         let mut fixed: Vec<Fixed> = Vec::new();
         for (bound, is) in self.bounds {
             let text = bind(bound.alternatives, &identity, bound.variable);
-            match (text, is, bound.unclear) {
+            match (text, is, bound.if_doubtful) {
                 (Some(text), is, _) => fixed.push((bound.at, text.as_bytes().into(), *is)),
-                (None, true, Unclear::Unmet) => return Ok(None),
-                (None, false, Unclear::Met) => fixed.push((bound.at, Vec::new(), true)),
-                (None, true, Unclear::Met) | (None, false, Unclear::Unmet) => {}
+                (None, true, IfDoubtful::Unmet) => return Ok(None),
+                (None, false, IfDoubtful::Met) => fixed.push((bound.at, Vec::new(), true)),
+                (None, true, IfDoubtful::Met) | (None, false, IfDoubtful::Unmet) => {}
             }
         }
         self.not_empty().path(&fixed)

@@ -5,12 +5,12 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::condition::{HeaderCondition, QueryCondition, Unclear, is_same_parameter};
+use super::super::condition::{HeaderCondition, IfDoubtful, QueryCondition, is_same_parameter};
 use super::language::TooMuch;
 use super::request::{Said, encode, pairs};
 use crate::client_headers::folds_to;
 
-type Asked<'m, C> = (&'m C, Unclear, bool);
+type Asked<'m, C> = (&'m C, IfDoubtful, bool);
 
 /// More combinations of what names say are not tried for one group of names.
 const MOST_COMBINATIONS: usize = 5_000;
@@ -24,7 +24,9 @@ pub(super) fn query(asked: &[Asked<'_, QueryCondition>]) -> Result<Option<Vec<(S
             asked.iter().filter(|(condition, ..)| names.contains(&&*condition.name)).collect();
         let fits = |said: &[(String, Said)]| {
             let text = written(said);
-            conditions.iter().all(|(condition, unclear, is)| condition.holds(Some(&text), *unclear) == *is)
+            conditions
+                .iter()
+                .all(|(condition, if_doubtful, is)| condition.holds(Some(&text), *if_doubtful) == *is)
         };
         let of = |name: &str| {
             let own = conditions.iter().filter(|(condition, ..)| *condition.name == *name);
@@ -49,7 +51,7 @@ pub(super) fn headers(
             sent(said).is_some_and(|sent| {
                 conditions
                     .iter()
-                    .all(|(condition, unclear, is)| condition.holds(Some(&sent), *unclear) == *is)
+                    .all(|(condition, if_doubtful, is)| condition.holds(Some(&sent), *if_doubtful) == *is)
             })
         };
         let of = |name: &HeaderName| {
@@ -165,37 +167,42 @@ mod tests {
     #[test]
     fn what_is_said_is_met_as_the_proxy_meets_it() {
         let q = condition("q");
-        for (is, unclear, expected) in [
-            (true, Unclear::Unmet, Some(vec![("q".to_owned(), Said::Once("1".to_owned()))])),
-            (false, Unclear::Unmet, Some(Vec::new())),
+        for (is, if_doubtful, expected) in [
+            (true, IfDoubtful::Unmet, Some(vec![("q".to_owned(), Said::Once("1".to_owned()))])),
+            (false, IfDoubtful::Unmet, Some(Vec::new())),
         ] {
-            assert_eq!(query(&[(&q, unclear, is)]), Ok(expected));
+            assert_eq!(query(&[(&q, if_doubtful, is)]), Ok(expected));
         }
-        let twice = query(&[(&q, Unclear::Unmet, false), (&q, Unclear::Met, true)]);
+        let twice = query(&[(&q, IfDoubtful::Unmet, false), (&q, IfDoubtful::Met, true)]);
         assert_eq!(twice, Ok(Some(vec![("q".to_owned(), Said::Twice)])));
-        assert!(q.holds(Some("q=x&q=y"), Unclear::Met));
-        assert_eq!(query(&[(&q, Unclear::Unmet, true), (&q, Unclear::Met, false)]), Ok(None));
+        assert!(q.holds(Some("q=x&q=y"), IfDoubtful::Met));
+        assert_eq!(query(&[(&q, IfDoubtful::Unmet, true), (&q, IfDoubtful::Met, false)]), Ok(None));
     }
 
     #[test]
     fn names_that_are_one_to_some_backend_are_looked_at_together() {
         let (q, capital) = (condition("q"), condition("Q"));
-        assert_eq!(query(&[(&q, Unclear::Unmet, true), (&capital, Unclear::Unmet, true)]), Ok(None));
-        let one = query(&[(&q, Unclear::Unmet, true), (&capital, Unclear::Met, true)]);
+        assert_eq!(query(&[(&q, IfDoubtful::Unmet, true), (&capital, IfDoubtful::Unmet, true)]), Ok(None));
+        let one = query(&[(&q, IfDoubtful::Unmet, true), (&capital, IfDoubtful::Met, true)]);
         assert_eq!(one, Ok(Some(vec![("q".to_owned(), Said::Once("1".to_owned()))])));
         // `c` makes `c[x` doubtful, and not `c_x`.
         let (bracket, underscore) = (condition("c[x"), condition("c_x"));
-        let one =
-            query(&[(&bracket, Unclear::Met, true), (&underscore, Unclear::Met, false)]).unwrap().unwrap();
+        let one = query(&[(&bracket, IfDoubtful::Met, true), (&underscore, IfDoubtful::Met, false)])
+            .unwrap()
+            .unwrap();
         assert!(one.iter().all(|(name, _)| name == "c"), "{one:?}");
         let header = |name: &'static str| HeaderCondition {
             name: HeaderName::from_static(name),
             values: Box::new(["1".into()]),
         };
         let (dash, underscore) = (header("x-mode"), header("x_mode"));
-        assert_eq!(headers(&[(&dash, Unclear::Unmet, true), (&underscore, Unclear::Unmet, true)]), Ok(None));
-        let one =
-            headers(&[(&dash, Unclear::Unmet, true), (&underscore, Unclear::Met, true)]).unwrap().unwrap();
+        assert_eq!(
+            headers(&[(&dash, IfDoubtful::Unmet, true), (&underscore, IfDoubtful::Unmet, true)]),
+            Ok(None)
+        );
+        let one = headers(&[(&dash, IfDoubtful::Unmet, true), (&underscore, IfDoubtful::Met, true)])
+            .unwrap()
+            .unwrap();
         assert_eq!(one, [(HeaderName::from_static("x-mode"), Said::Once("1".to_owned()))]);
     }
 }

@@ -3,7 +3,7 @@
 use http::Method;
 use jiff::Timestamp;
 
-use super::super::condition::{HeaderCondition, Network, QueryCondition, Unclear};
+use super::super::condition::{HeaderCondition, IfDoubtful, Network, QueryCondition};
 use super::authority::Hosts;
 use super::bound::Meeting;
 use super::language::TooMuch;
@@ -25,8 +25,8 @@ pub(super) struct Region<'m> {
     whom: Whom<'m>,
     bounds: Vec<(Bound<'m>, bool)>,
     hosts: Hosts<'m>,
-    query: Vec<(&'m QueryCondition, Unclear, bool)>,
-    headers: Vec<(&'m HeaderCondition, Unclear, bool)>,
+    query: Vec<(&'m QueryCondition, IfDoubtful, bool)>,
+    headers: Vec<(&'m HeaderCondition, IfDoubtful, bool)>,
 }
 
 impl<'m> Region<'m> {
@@ -59,9 +59,9 @@ impl<'m> Region<'m> {
             Atom::Length { segments, rest } => self.paths.lengths.push((segments, rest, is)),
             Atom::Segment { at, pattern } => self.paths.segments.push((at, pattern, is)),
             Atom::Bound(bound) => self.bounds.push((bound, is)),
-            Atom::Host(hosts, unclear) => self.hosts.asked.push((hosts, unclear, is)),
-            Atom::Query(condition, unclear) => self.query.push((condition, unclear, is)),
-            Atom::Header(condition, unclear) => self.headers.push((condition, unclear, is)),
+            Atom::Host(hosts, if_doubtful) => self.hosts.asked.push((hosts, if_doubtful, is)),
+            Atom::Query(condition, if_doubtful) => self.query.push((condition, if_doubtful, is)),
+            Atom::Header(condition, if_doubtful) => self.headers.push((condition, if_doubtful, is)),
         }
         self
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::check::{Client, Deny, Model};
-use super::super::condition::{HeaderCondition, Network, QueryCondition, Unclear, Week, When};
+use super::super::condition::{HeaderCondition, IfDoubtful, Network, QueryCondition, Week, When};
 use super::super::document::Word;
 use super::super::host::{self, HostPattern};
 use super::super::matching::{Alternative, Test, bind};
@@ -21,7 +21,7 @@ pub(super) struct Rule<'m> {
     /// The client entry that says whom it means; none for everyone.
     pub(super) client: Option<&'m Client>,
     pub(super) alternative: Option<&'m Alternative>,
-    pub(super) unclear: Unclear,
+    pub(super) if_doubtful: IfDoubtful,
 }
 
 /// The least that a rule asks of a request.
@@ -35,9 +35,9 @@ pub(super) enum Atom<'m> {
     Length { segments: usize, rest: bool },
     Segment { at: usize, pattern: &'m Segment },
     Bound(Bound<'m>),
-    Host(&'m [HostPattern], Unclear),
-    Query(&'m QueryCondition, Unclear),
-    Header(&'m HeaderCondition, Unclear),
+    Host(&'m [HostPattern], IfDoubtful),
+    Query(&'m QueryCondition, IfDoubtful),
+    Header(&'m HeaderCondition, IfDoubtful),
 }
 
 /// A segment that must be what the certificate gives to a name.
@@ -46,7 +46,7 @@ pub(super) struct Bound<'m> {
     pub(super) at: usize,
     pub(super) variable: &'m Variable,
     pub(super) alternatives: &'m [Alternative],
-    pub(super) unclear: Unclear,
+    pub(super) if_doubtful: IfDoubtful,
 }
 
 impl<'m> Rule<'m> {
@@ -69,7 +69,7 @@ impl<'m> Rule<'m> {
                     when: entry.when.as_ref(),
                     client: Some(client),
                     alternative: Some(alternative),
-                    unclear: Unclear::Unmet,
+                    if_doubtful: IfDoubtful::Unmet,
                 })
             })
         })
@@ -96,7 +96,7 @@ impl<'m> Rule<'m> {
                     when: deny.entry.when.as_ref(),
                     client,
                     alternative,
-                    unclear: Unclear::Met,
+                    if_doubtful: IfDoubtful::Met,
                 })
             },
         )
@@ -116,9 +116,9 @@ impl<'m> Rule<'m> {
         let tests = self.alternative.into_iter().flat_map(|alternative| alternative.tests.iter());
         atoms.extend(tests.map(Atom::Says));
         atoms.extend(when.into_iter().flat_map(conditions));
-        atoms.extend((!route.hosts.is_empty()).then_some(Atom::Host(&route.hosts, self.unclear)));
-        atoms.extend(route.query.iter().map(|condition| Atom::Query(condition, self.unclear)));
-        atoms.extend(route.headers.iter().map(|condition| Atom::Header(condition, self.unclear)));
+        atoms.extend((!route.hosts.is_empty()).then_some(Atom::Host(&route.hosts, self.if_doubtful)));
+        atoms.extend(route.query.iter().map(|condition| Atom::Query(condition, self.if_doubtful)));
+        atoms.extend(route.headers.iter().map(|condition| Atom::Header(condition, self.if_doubtful)));
         atoms
     }
 
@@ -127,7 +127,7 @@ impl<'m> Rule<'m> {
             Segment::Client(variable) => {
                 let alternatives = self.client.map(|client| client.entry.alternatives.as_slice());
                 let alternatives = alternatives.unwrap_or_default();
-                Atom::Bound(Bound { at, variable, alternatives, unclear: self.unclear })
+                Atom::Bound(Bound { at, variable, alternatives, if_doubtful: self.if_doubtful })
             }
             pattern => Atom::Segment { at, pattern },
         }
@@ -165,9 +165,9 @@ impl Atom<'_> {
                 let text = bind(bound.alternatives, &asked.identity, bound.variable);
                 segment(bound.at).is_some_and(|segment| bound.holds(text.as_deref(), segment))
             }
-            Self::Host(hosts, unclear) => host::holds(hosts, asked.host.as_deref().into(), unclear),
-            Self::Query(condition, unclear) => condition.holds(asked.target.query(), unclear),
-            Self::Header(condition, unclear) => condition.holds(Some(&asked.headers), unclear),
+            Self::Host(hosts, if_doubtful) => host::holds(hosts, asked.host.as_deref().into(), if_doubtful),
+            Self::Query(condition, if_doubtful) => condition.holds(asked.target.query(), if_doubtful),
+            Self::Header(condition, if_doubtful) => condition.holds(Some(&asked.headers), if_doubtful),
         }
     }
 }
@@ -176,7 +176,7 @@ impl Bound<'_> {
     fn holds(&self, text: Option<&str>, segment: &[u8]) -> bool {
         match text {
             Some(text) => text.as_bytes() == segment,
-            None => self.unclear == Unclear::Met && !segment.is_empty(),
+            None => self.if_doubtful == IfDoubtful::Met && !segment.is_empty(),
         }
     }
 }

@@ -159,20 +159,20 @@ fn semicolon(text: &str, what: &str) -> Flaw {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::super::super::condition::{HeaderCondition, QueryCondition, Unclear};
+    use super::super::super::condition::{HeaderCondition, IfDoubtful, QueryCondition};
     use super::*;
 
     fn header_is_met(value: &str) -> bool {
         let name = HeaderName::from_static("x-mode");
         let condition = HeaderCondition { name: name.clone(), values: [value.into()].into() };
         let Ok(sent) = HeaderValue::from_bytes(value.as_bytes()) else { return false };
-        condition.holds(Some(&HeaderMap::from_iter([(name, sent)])), Unclear::Unmet)
+        condition.holds(Some(&HeaderMap::from_iter([(name, sent)])), IfDoubtful::Unmet)
     }
 
     fn parameter_is_met(name: &str, value: &str) -> bool {
         let condition = QueryCondition { name: name.into(), values: [value.into()].into() };
         let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
-        condition.holds(Some(&format!("{}={}", escaped(name), escaped(value))), Unclear::Unmet)
+        condition.holds(Some(&format!("{}={}", escaped(name), escaped(value))), IfDoubtful::Unmet)
     }
 
     /// Every text of one or two characters: what is refused is never met, and what is accepted can be.
