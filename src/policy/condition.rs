@@ -204,19 +204,19 @@ pub(crate) struct QueryCondition {
 }
 
 /// The value that a request gives to a parameter or a header.
-enum Reading<'r> {
-    Nothing,
+enum FieldValue<'r> {
+    Absent,
     /// Once, and everybody reads this value.
-    Once(Cow<'r, [u8]>),
+    Single(Cow<'r, [u8]>),
     /// Two programs may read it differently.
     Doubtful,
 }
 
-impl Reading<'_> {
+impl FieldValue<'_> {
     fn meets(self, values: &[Box<str>], if_doubtful: IfDoubtful) -> bool {
         match self {
-            Self::Nothing => false,
-            Self::Once(value) => one_of(values, &value),
+            Self::Absent => false,
+            Self::Single(value) => one_of(values, &value),
             Self::Doubtful => if_doubtful == IfDoubtful::Met,
         }
     }
@@ -227,22 +227,24 @@ impl QueryCondition {
         self.read(query.unwrap_or_default()).meets(&self.values, if_doubtful)
     }
 
-    fn read<'q>(&self, query: &'q str) -> Reading<'q> {
+    fn read<'q>(&self, query: &'q str) -> FieldValue<'q> {
         // Some backends end a parameter at `;`, so any of them may begin another one.
         if has_semicolon(query) {
-            return Reading::Doubtful;
+            return FieldValue::Doubtful;
         }
-        let mut found = Reading::Nothing;
+        let mut found = FieldValue::Absent;
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(name) = decode(name) else { return Reading::Doubtful };
+            let Some(name) = decode(name) else { return FieldValue::Doubtful };
             if !is_same_parameter(&name, self.name.as_bytes()) {
                 continue;
             }
             let value = decode(value).filter(|value| !value.contains(&b','));
             found = match (found, value) {
-                (Reading::Nothing, Some(value)) if *name == *self.name.as_bytes() => Reading::Once(value),
-                _ => return Reading::Doubtful,
+                (FieldValue::Absent, Some(value)) if *name == *self.name.as_bytes() => {
+                    FieldValue::Single(value)
+                }
+                _ => return FieldValue::Doubtful,
             };
         }
         found
@@ -341,8 +343,8 @@ pub(crate) struct HeaderCondition {
 impl HeaderCondition {
     /// `None` stands for headers that are not known, of which nothing is certain.
     pub(crate) fn holds(&self, headers: Option<&HeaderMap>, if_doubtful: IfDoubtful) -> bool {
-        let reading = headers.map_or(Reading::Doubtful, |headers| self.read(headers));
-        reading.meets(&self.values, if_doubtful)
+        let value = headers.map_or(FieldValue::Doubtful, |headers| self.read(headers));
+        value.meets(&self.values, if_doubtful)
     }
 
     /// In words, what makes the condition doubtful.
@@ -368,8 +370,8 @@ impl HeaderCondition {
         })
     }
 
-    fn read<'h>(&self, headers: &'h HeaderMap) -> Reading<'h> {
-        let mut found = Reading::Nothing;
+    fn read<'h>(&self, headers: &'h HeaderMap) -> FieldValue<'h> {
+        let mut found = FieldValue::Absent;
         for (name, value) in headers {
             // CGI, WSGI, PHP and Rack read `X_Mode` and `X-Mode` as one variable.
             if !folds_to(name.as_str(), self.name.as_str()) {
@@ -379,8 +381,10 @@ impl HeaderCondition {
             // HTTP/2 carries spaces around a value, which whoever reads HTTP/1.1 takes off.
             let is_one = !value.contains(&b',') && value.trim_ascii() == value;
             found = match found {
-                Reading::Nothing if is_one && *name == self.name => Reading::Once(Cow::Borrowed(value)),
-                _ => return Reading::Doubtful,
+                FieldValue::Absent if is_one && *name == self.name => {
+                    FieldValue::Single(Cow::Borrowed(value))
+                }
+                _ => return FieldValue::Doubtful,
             };
         }
         found

@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::trace::{Finding, Reading, line};
+use super::trace::{Evaluation, Finding, line};
 use super::{Granted, Verdict, rule_of};
 
 /// The decision, the rule that made it, and what granted, forbade or nearly granted the request. Stable.
-pub(crate) fn explanation(verdict: &Verdict, reading: Reading<'_, '_>) -> Value {
+pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> Value {
     let rule = rule_of(verdict);
     let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };
-    let misses = if verdict.is_ok() { Vec::new() } else { reading.near_misses() };
+    let misses = if verdict.is_ok() { Vec::new() } else { evaluation.near_misses() };
     let misses: Vec<Value> = misses
         .iter()
         .map(|miss| {
@@ -24,9 +24,9 @@ pub(crate) fn explanation(verdict: &Verdict, reading: Reading<'_, '_>) -> Value 
         "decision": if verdict.is_ok() { "allow" } else { "deny" },
         "upgrade": verdict.as_ref().is_ok_and(Granted::upgrade),
         "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
-        "clients": reading.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
-        "grants": findings(reading.grants()),
-        "denies": findings(reading.denies()),
+        "clients": evaluation.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
+        "grants": findings(evaluation.grants()),
+        "denies": findings(evaluation.denies()),
         "near_misses": misses,
     })
 }

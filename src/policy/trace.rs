@@ -18,7 +18,7 @@ use crate::identity::{Attribute, Identity};
 
 /// One question to a model.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading<'m, 'q> {
+pub(crate) struct Evaluation<'m, 'q> {
     pub(crate) model: &'m Model,
     pub(crate) identity: &'q Identity,
     pub(crate) question: &'q Question<'q>,
@@ -46,7 +46,7 @@ pub(crate) struct NearMiss<'m> {
     pub(crate) because: String,
 }
 
-impl<'m, 'q> Reading<'m, 'q> {
+impl<'m, 'q> Evaluation<'m, 'q> {
     /// Everything that grants the request.
     pub(crate) fn grants(self) -> Vec<Finding<'m>> {
         let meant = self.model.clients.iter().filter(|client| self.is_meant(&client.entry.alternatives));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::check::Model;
 use super::document::{Case, ClientOf, Expectation, Word};
 use super::route::Route;
-use super::trace::Reading;
+use super::trace::Evaluation;
 use super::{Policy, Question};
 use crate::client_headers;
 use crate::diagnostic::Diagnostic;
@@ -105,50 +105,50 @@ impl<'m> Asked<'m, '_> {
             upgrade: self.case.upgrade.then_some("websocket"),
         };
         let verdict = self.policy.authorize(&self.policy.rights(&self.identity), &question);
-        let reading = Reading { model: self.model, identity: &self.identity, question: &question };
-        coverage.add(reading);
+        let evaluation = Evaluation { model: self.model, identity: &self.identity, question: &question };
+        coverage.add(evaluation);
         let allowed = match &verdict {
             Ok(permit) => !self.case.upgrade || permit.upgrade(),
             Err(_) => false,
         };
         if allowed != (self.case.expect == Expectation::Allow) {
-            return Err(unexpected(reading, allowed));
+            return Err(unexpected(evaluation, allowed));
         }
-        self.reason(reading, allowed)
+        self.reason(evaluation, allowed)
     }
 
-    fn reason(&self, reading: Reading<'_, '_>, allowed: bool) -> Result<(), Failure> {
+    fn reason(&self, evaluation: Evaluation<'_, '_>, allowed: bool) -> Result<(), Failure> {
         let Some(reason) = &self.case.because else { return Ok(()) };
-        let findings = if allowed { reading.grants() } else { reading.denies() };
+        let findings = if allowed { evaluation.grants() } else { evaluation.denies() };
         if findings.iter().any(|finding| finding.entry.text == reason.text) {
             return Ok(());
         }
         let verb = if allowed { "allowed" } else { "denied" };
         let message = format!("{verb} as expected, but not because of `{}`", reason.text);
-        Err(Failure { message, trace: trace(reading) })
+        Err(Failure { message, trace: trace(evaluation) })
     }
 }
 
-fn unexpected(reading: Reading<'_, '_>, allowed: bool) -> Failure {
+fn unexpected(evaluation: Evaluation<'_, '_>, allowed: bool) -> Failure {
     let message =
         if allowed { "expected deny, but it is allowed" } else { "expected allow, but it is denied" };
-    Failure { message: message.to_owned(), trace: trace(reading) }
+    Failure { message: message.to_owned(), trace: trace(evaluation) }
 }
 
 /// What speaks for and against a request, a line each.
-pub(crate) fn trace(reading: Reading<'_, '_>) -> Vec<String> {
-    let grants = reading.grants();
+pub(crate) fn trace(evaluation: Evaluation<'_, '_>) -> Vec<String> {
+    let grants = evaluation.grants();
     let granted =
         grants.iter().map(|finding| format!("granted to `{}`: {}", finding.entry.text, finding.words()));
     let mut lines: Vec<String> = granted.collect();
     lines.extend(
-        reading
+        evaluation
             .denies()
             .iter()
             .map(|finding| format!("denied by `{}`: {}", finding.entry.text, finding.words())),
     );
     if grants.is_empty() {
-        let misses = reading.near_misses();
+        let misses = evaluation.near_misses();
         lines.extend(misses.iter().take(MOST_MISSES).map(|miss| {
             format!("`{}` is granted to `{}`, but {}", miss.permission.text, miss.entry.text, miss.because)
         }));
@@ -156,7 +156,7 @@ pub(crate) fn trace(reading: Reading<'_, '_>) -> Vec<String> {
             lines.push(format!("and {} more entries whose routes fit", misses.len() - MOST_MISSES));
         }
         if misses.is_empty() {
-            lines.extend(no_route(reading));
+            lines.extend(no_route(evaluation));
         }
     }
     lines
@@ -166,9 +166,9 @@ pub(crate) fn trace(reading: Reading<'_, '_>) -> Vec<String> {
 const MOST_MISSES: usize = 10;
 
 /// Why no entry came even near: no route fits the request at all.
-fn no_route(reading: Reading<'_, '_>) -> Vec<String> {
-    let target = reading.question.target;
-    let of_path = reading.routes_of_path();
+fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
+    let target = evaluation.question.target;
+    let of_path = evaluation.routes_of_path();
     if of_path.iter().any(|route| route.methods.contains(target.method())) {
         return vec!["a route fits, but no client entry is given it".to_owned()];
     }
@@ -180,15 +180,15 @@ fn no_route(reading: Reading<'_, '_>) -> Vec<String> {
         )];
     }
     let mut lines = vec![format!("no route fits the path `{}`", target.path())];
-    lines.extend(sibling(reading).map(|(route, why)| {
+    lines.extend(sibling(evaluation).map(|(route, why)| {
         format!("the nearest is `{}` ({}): {why}", route.text, super::trace::line(&route.place))
     }));
     lines
 }
 
 /// A route that would fit the path if it were written a little differently.
-fn sibling<'m>(reading: Reading<'m, '_>) -> Option<(&'m Route, &'static str)> {
-    let target = reading.question.target;
+fn sibling<'m>(evaluation: Evaluation<'m, '_>) -> Option<(&'m Route, &'static str)> {
+    let target = evaluation.question.target;
     let path = target.path();
     let other = |path: &str| format!("{} {path}", target.method()).parse::<Target>().ok();
     let slash = match path.strip_suffix('/') {
@@ -200,9 +200,10 @@ fn sibling<'m>(reading: Reading<'m, '_>) -> Option<(&'m Route, &'static str)> {
         [(slash, "a slash at the end makes another path"), (lower, "paths are compared with their case")];
     choices.into_iter().find_map(|(target, why)| {
         let target = target?;
-        let question = Question { target: &target, ..*reading.question };
-        let reading = Reading { model: reading.model, identity: reading.identity, question: &question };
-        reading.routes_of_path().first().map(|route| (*route, why))
+        let question = Question { target: &target, ..*evaluation.question };
+        let evaluation =
+            Evaluation { model: evaluation.model, identity: evaluation.identity, question: &question };
+        evaluation.routes_of_path().first().map(|route| (*route, why))
     })
 }
 
@@ -219,8 +220,8 @@ impl<'m> Coverage<'m> {
         }
     }
 
-    fn add(&mut self, reading: Reading<'_, '_>) {
-        let (grants, denies) = (reading.grants(), reading.denies());
+    fn add(&mut self, evaluation: Evaluation<'_, '_>) {
+        let (grants, denies) = (evaluation.grants(), evaluation.denies());
         let mark = |list: &mut Vec<Covered<'_>>, place: &crate::diagnostic::Place| {
             for covered in list.iter_mut().filter(|covered| covered.place.is(place)) {
                 covered.tried = true;

@@ -11,7 +11,7 @@ use super::condition::When;
 use super::host::Host;
 use super::matching::Alternative;
 use super::route::{Route, Segment};
-use super::trace::{Finding, Reading, line};
+use super::trace::{Evaluation, Finding, line};
 use crate::identity::Identity;
 use crate::target::Target;
 
@@ -40,24 +40,24 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> 
         now: Timestamp::UNIX_EPOCH,
         upgrade: None,
     };
-    let reading = Reading { model, identity: &nobody, question: &question };
+    let evaluation = Evaluation { model, identity: &nobody, question: &question };
     let mut answers = Vec::new();
     for (number, client) in (0..).zip(&model.clients) {
         let mut seen = std::collections::HashSet::new();
         for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
             let Some(entry) = model.permissions.get(permission as usize) else { continue };
-            for route in entry.routes.iter().filter(|route| reading.fits_shape(route)) {
+            for route in entry.routes.iter().filter(|route| evaluation.fits_shape(route)) {
                 let roles = model.way(client, permission);
                 let finding = Finding { entry: &client.entry.name, permission: &entry.name, roles, route };
-                let denies: Vec<&Deny> = denies(reading, number).collect();
+                let denies: Vec<&Deny> = denies(evaluation, number).collect();
                 answers.push(Answer {
                     finding,
                     whom: client.entry.alternatives.iter().map(Alternative::words).collect(),
                     conditions: conditions(client, route),
                     never: denies
                         .iter()
-                        .any(|deny| deny.entry.when.is_none() && reading.denies_whatever_else(deny)),
-                    denies: denies.iter().map(|deny| reading.deny_in_words(deny)).collect(),
+                        .any(|deny| deny.entry.when.is_none() && evaluation.denies_whatever_else(deny)),
+                    denies: denies.iter().map(|deny| evaluation.deny_in_words(deny)).collect(),
                 });
             }
         }
@@ -65,17 +65,17 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> 
     answers
 }
 
-fn denies<'m>(reading: Reading<'m, '_>, client: u32) -> impl Iterator<Item = &'m Deny> {
+fn denies<'m>(evaluation: Evaluation<'m, '_>, client: u32) -> impl Iterator<Item = &'m Deny> {
     let names_it = move |deny: &&Deny| deny.clients.as_ref().is_none_or(|clients| clients.contains(&client));
     let means_it = move |deny: &&Deny| {
-        deny.permissions
-            .iter()
-            .any(|permission| reading.model.routes(*permission).iter().any(|route| reading.fits_shape(route)))
+        deny.permissions.iter().any(|permission| {
+            evaluation.model.routes(*permission).iter().any(|route| evaluation.fits_shape(route))
+        })
     };
-    reading.model.denies.iter().filter(names_it).filter(means_it)
+    evaluation.model.denies.iter().filter(names_it).filter(means_it)
 }
 
-impl Reading<'_, '_> {
+impl Evaluation<'_, '_> {
     /// Whether the deny means the request whoever asks and whatever its query and headers say.
     fn denies_whatever_else(self, deny: &Deny) -> bool {
         deny.permissions.iter().any(|permission| {

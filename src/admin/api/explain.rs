@@ -20,7 +20,7 @@ use crate::pem;
 use crate::policy::described::identity_of_attributes;
 use crate::policy::explanation::explanation;
 use crate::policy::lint::lint;
-use crate::policy::trace::Reading;
+use crate::policy::trace::Evaluation;
 use crate::policy::trial::{NOWHERE, trace};
 use crate::policy::{self, Model, Policy};
 use crate::target::{Rules, Target, is_host};
@@ -91,10 +91,10 @@ pub(super) fn explained(
         upgrade: question.upgrade.as_deref(),
     };
     let verdict = policy.authorize(&policy.rights(identity), &asked);
-    let reading = Reading { model, identity, question: &asked };
-    let mut told = explanation(&verdict, reading);
+    let evaluation = Evaluation { model, identity, question: &asked };
+    let mut told = explanation(&verdict, evaluation);
     if let Some(told) = told.as_object_mut() {
-        told.insert("facts".to_owned(), json!(trace(reading)));
+        told.insert("facts".to_owned(), json!(trace(evaluation)));
     }
     Ok(told)
 }

@@ -15,7 +15,7 @@ use crate::client_headers;
 use crate::diagnostic::{Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::explanation::explanation;
-use crate::policy::trace::{Reading, line};
+use crate::policy::trace::{Evaluation, line};
 use crate::policy::trial::trace;
 use crate::policy::{Denied, Granted, Model, Policy, Question};
 use crate::target::{Target, is_host};
@@ -154,10 +154,10 @@ impl Asked {
             upgrade: self.upgrade.as_deref(),
         };
         let verdict = self.policy.authorize(&self.policy.rights(&self.identity), &question);
-        let reading = Reading { model: &self.model, identity: &self.identity, question: &question };
+        let evaluation = Evaluation { model: &self.model, identity: &self.identity, question: &question };
         match format {
-            Format::Human => human(&verdict, reading, output)?,
-            Format::Json => writeln!(output.out, "{:#}", explanation(&verdict, reading))?,
+            Format::Human => human(&verdict, evaluation, output)?,
+            Format::Json => writeln!(output.out, "{:#}", explanation(&verdict, evaluation))?,
         }
         Ok(if verdict.is_ok() { FINE } else { NEGATIVE })
     }
@@ -165,7 +165,7 @@ impl Asked {
 
 fn human(
     verdict: &Result<Granted, Denied>,
-    reading: Reading<'_, '_>,
+    evaluation: Evaluation<'_, '_>,
     output: &mut Output<'_>,
 ) -> io::Result<()> {
     let out = &mut output.out;
@@ -173,7 +173,7 @@ fn human(
         Ok(permit) => {
             let rule = permit.rule();
             writeln!(out, "allowed by `{}` ({}:{})", rule.name, printable(&rule.file), rule.line)?;
-            if reading.question.upgrade.is_some() {
+            if evaluation.question.upgrade.is_some() {
                 let also = if permit.upgrade() {
                     "and so is the switch of protocol"
                 } else {
@@ -189,13 +189,13 @@ fn human(
             None => writeln!(out, "denied: no grant allows it")?,
         },
     }
-    let clients: Vec<String> = reading
+    let clients: Vec<String> = evaluation
         .clients()
         .map(|client| format!("`{}` ({})", client.entry.name.text, line(&client.entry.name.place)))
         .collect();
     let clients = if clients.is_empty() { "no client entry".to_owned() } else { clients.join(", ") };
     writeln!(out, "  the client is {}", printable(&clients))?;
-    for fact in trace(reading) {
+    for fact in trace(evaluation) {
         // What a certificate says is a stranger's text.
         writeln!(out, "  {}", printable(&fact))?;
     }

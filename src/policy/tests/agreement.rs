@@ -11,7 +11,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::super::trace::Reading;
+use super::super::trace::Evaluation;
 use super::*;
 use written::{Call, Written, call, identity, written};
 
@@ -66,8 +66,8 @@ fn answer(verdict: &Result<Granted, Denied>) -> Answer {
 }
 
 /// What the plain reading says. The rule that decided must be one that it finds, too.
-fn plain(reading: Reading<'_, '_>, verdict: &Result<Granted, Denied>) -> Answer {
-    let (grants, denies) = (reading.grants(), reading.denies());
+fn plain(evaluation: Evaluation<'_, '_>, verdict: &Result<Granted, Denied>) -> Answer {
+    let (grants, denies) = (evaluation.grants(), evaluation.denies());
     let rule = match verdict {
         Ok(permit) => Some((permit.rule(), &grants)),
         Err(denied) => denied.rule().map(|rule| (rule, &denies)),
@@ -76,7 +76,7 @@ fn plain(reading: Reading<'_, '_>, verdict: &Result<Granted, Denied>) -> Answer 
         assert!(findings.iter().any(|finding| finding.entry.text == rule.name), "{rule:?}");
     }
     let allowed = denies.is_empty() && !grants.is_empty();
-    let asked = reading.question.upgrade.is_some();
+    let asked = evaluation.question.upgrade.is_some();
     (allowed, allowed && asked && grants.iter().any(|finding| finding.route.upgrade))
 }
 
@@ -107,8 +107,8 @@ fn three_evaluators_agree_in_any_order() {
                 let put = Put::of(call);
                 let question = put.question();
                 let verdict = policy.authorize(&rights, &question);
-                let reading = Reading { model: &model, identity: &identity, question: &question };
-                let plain = plain(reading, &verdict);
+                let evaluation = Evaluation { model: &model, identity: &identity, question: &question };
+                let plain = plain(evaluation, &verdict);
                 let in_other_order = answer(&other.authorize(&other_rights, &question));
                 let third = (written.allows(attributes, call), written.allows_switch(attributes, call));
                 prop_assert_eq!(
