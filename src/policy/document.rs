@@ -15,7 +15,7 @@ use routes::routes;
 
 use super::Priority;
 use super::matching::Alternative;
-use super::pattern::Malformed;
+use super::pattern::SyntaxError;
 use super::route::Route;
 use crate::diagnostic::{Diagnostic, Place, Source, Span};
 use crate::document::{self, Budget, Kind, Node, Reader};
@@ -270,7 +270,7 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
 }
 
 /// Notes what is wrong with a text that has its own syntax, under the very characters where it can be said.
-fn report(malformed: Malformed, code: &'static str, node: &Node<'_>, reader: &mut Reader<'_>) {
+fn report(error: SyntaxError, code: &'static str, node: &Node<'_>, reader: &mut Reader<'_>) {
     let whole = reader.place(node);
     let written = whole.source.slice(whole.span);
     let quote = usize::from(written.starts_with(['"', '\'']));
@@ -279,10 +279,10 @@ fn report(malformed: Malformed, code: &'static str, node: &Node<'_>, reader: &mu
     let span = match Some(inner) == node.text() {
         true => {
             let start = whole.span.start() + quote;
-            Span::new(start + malformed.start.min(inner.len()), start + malformed.end.min(inner.len()))
+            Span::new(start + error.start.min(inner.len()), start + error.end.min(inner.len()))
         }
         false => whole.span,
     };
     let place = reader.place_of(span);
-    reader.report(Diagnostic::error(code, malformed.message).at(place).maybe_help(malformed.help));
+    reader.report(Diagnostic::error(code, error.message).at(place).maybe_help(error.help));
 }

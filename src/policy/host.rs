@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::condition::IfDoubtful;
-use super::pattern::{Malformed, Pattern};
+use super::pattern::{SyntaxError, Pattern};
 use crate::identity::Attribute;
 
 /// The host that a request names, as far as it is known.
@@ -95,7 +95,7 @@ impl<'a> Authority<'a> {
 
 impl HostPattern {
     /// Reads `shop.example`, `*.shop.example:8443` or `[2001:db8::1]`.
-    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SyntaxError> {
         if let Some(wrong) = no_host(text) {
             return Err(wrong);
         }
@@ -134,8 +134,8 @@ impl fmt::Display for HostPattern {
 }
 
 /// The mistake of a text that is no host at all: a URL, a path, a capture, another alphabet.
-fn no_host(text: &str) -> Option<Malformed> {
-    let wrong = |message: String| Malformed::new(0, text.len(), message);
+fn no_host(text: &str) -> Option<SyntaxError> {
+    let wrong = |message: String| SyntaxError::new(0, text.len(), message);
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split('/').next().unwrap_or_default();
         return Some(
@@ -173,12 +173,12 @@ fn no_host(text: &str) -> Option<Malformed> {
     None
 }
 
-fn not_a_host(text: &str) -> Malformed {
-    Malformed::new(0, text.len(), format!("`{text}` is not a host"))
+fn not_a_host(text: &str) -> SyntaxError {
+    SyntaxError::new(0, text.len(), format!("`{text}` is not a host"))
         .help("write a name, with its port if only that one is meant, as in `shop.example` or `*.shop.example:8443`")
 }
 
-fn bracketed(rest: &str, text: &str) -> Result<HostPattern, Malformed> {
+fn bracketed(rest: &str, text: &str) -> Result<HostPattern, SyntaxError> {
     let (address, after) = rest.split_once(']').ok_or_else(|| not_a_host(text))?;
     let address = address.parse().map_err(|_| not_a_host(text))?;
     let port = match after.strip_prefix(':') {
@@ -189,18 +189,18 @@ fn bracketed(rest: &str, text: &str) -> Result<HostPattern, Malformed> {
     Ok(HostPattern { name: Name::Address(address), port })
 }
 
-fn parse_port(port: &str, text: &str) -> Result<u16, Malformed> {
+fn parse_port(port: &str, text: &str) -> Result<u16, SyntaxError> {
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let number = port.parse().ok().filter(|port: &u16| is_number && *port > 0);
     let start = text.len().saturating_sub(port.len());
     number.ok_or_else(|| {
-        Malformed::new(start, text.len(), format!("`{port}` is not a port"))
+        SyntaxError::new(start, text.len(), format!("`{port}` is not a port"))
             .help("write a number from 1 to 65535, or leave the port out, which means any")
     })
 }
 
-fn empty_label(name: &str, text: &str) -> Malformed {
-    let wrong = Malformed::new(0, text.len(), format!("`{text}` has an empty label"));
+fn empty_label(name: &str, text: &str) -> SyntaxError {
+    let wrong = SyntaxError::new(0, text.len(), format!("`{text}` has an empty label"));
     match name.strip_prefix('.') {
         Some(rest) if !rest.is_empty() => wrong.help(format!(
             "write `*.{rest}` for the hosts directly below `{rest}`, or `**.{rest}` for all below it"

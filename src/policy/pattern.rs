@@ -49,14 +49,14 @@ impl Style {
 
 /// What is wrong with a pattern: which bytes of its text, what, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed {
+pub(crate) struct SyntaxError {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
 }
 
-impl Malformed {
+impl SyntaxError {
     pub(crate) fn new(start: usize, end: usize, message: impl Into<String>) -> Self {
         Self { start, end, message: message.into(), help: None }
     }
@@ -69,7 +69,7 @@ impl Malformed {
 
 impl Pattern {
     /// Reads a pattern for values of that attribute.
-    pub(crate) fn parse(attribute: Attribute, text: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(attribute: Attribute, text: &str) -> Result<Self, SyntaxError> {
         let style = Style::of(attribute);
         let mut pieces: Vec<Piece> = Vec::new();
         let mut at = 0;
@@ -77,7 +77,7 @@ impl Pattern {
             let rest = text.get(at..).unwrap_or_default();
             let (piece, length) = next_piece(rest, at, style)?;
             if is_wild(&piece) && pieces.last().is_some_and(is_wild) {
-                return Err(Malformed::new(at, at + length, "two wildcards without a text between them")
+                return Err(SyntaxError::new(at, at + length, "two wildcards without a text between them")
                     .help("nobody could say where the one ends and the other begins; keep one of them"));
             }
             pieces.push(piece);
@@ -184,13 +184,13 @@ fn is_wild(piece: &Piece) -> bool {
     !matches!(piece, Piece::Literal(_))
 }
 
-fn next_piece(rest: &str, at: usize, style: Style) -> Result<(Piece, usize), Malformed> {
+fn next_piece(rest: &str, at: usize, style: Style) -> Result<(Piece, usize), SyntaxError> {
     if rest.starts_with('*') {
         let stars = rest.bytes().take_while(|byte| *byte == b'*').count();
         return match stars {
             1 => Ok((Piece::Star, 1)),
             2 => Ok((Piece::DoubleStar, 2)),
-            _ => Err(Malformed::new(at, at + stars, "more than two `*` in a row")
+            _ => Err(SyntaxError::new(at, at + stars, "more than two `*` in a row")
                 .help("`*` matches within a component, `**` across components")),
         };
     }
@@ -199,19 +199,19 @@ fn next_piece(rest: &str, at: usize, style: Style) -> Result<(Piece, usize), Mal
     }
     let length = rest.find(['*', '{', '}']).unwrap_or(rest.len());
     if length == 0 {
-        return Err(Malformed::new(at, at + 1, "a `}` that closes nothing"));
+        return Err(SyntaxError::new(at, at + 1, "a `}` that closes nothing"));
     }
     let text = rest.get(..length).unwrap_or_default();
     let text = if style.folds { text.to_ascii_lowercase() } else { text.to_owned() };
     Ok((Piece::Literal(text.into()), length))
 }
 
-fn capture(rest: &str, at: usize) -> Result<(Piece, usize), Malformed> {
+fn capture(rest: &str, at: usize) -> Result<(Piece, usize), SyntaxError> {
     let Some(close) = rest.find('}') else {
-        return Err(Malformed::new(at, at + rest.len(), "a `{` that is never closed"));
+        return Err(SyntaxError::new(at, at + rest.len(), "a `{` that is never closed"));
     };
     let name = rest.get(1..close).unwrap_or_default();
-    let wrong = |message: String| Malformed::new(at, at + close + 1, message);
+    let wrong = |message: String| SyntaxError::new(at, at + close + 1, message);
     if let Some(variable) = name.strip_prefix("client.") {
         return Err(wrong(format!("`{{{name}}}` belongs in a route, not in `match`")).help(format!(
             "write `{{{variable}}}` here to capture, and `{{{name}}}` in the route to use it"

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::condition::{HeaderCondition, QueryCondition};
 use super::host::HostPattern;
-use super::pattern::{Malformed, is_capture_name};
+use super::pattern::{SyntaxError, is_capture_name};
 use crate::diagnostic::Place;
 use crate::identity::Attribute;
 
@@ -100,7 +100,7 @@ pub(crate) struct Glob(Box<[Box<[u8]>]>);
 const MOST_SEGMENTS: usize = 100;
 
 /// Reads `METHODS PATH`.
-pub(crate) fn parse(text: &str) -> Result<(Methods, Path), Malformed> {
+pub(crate) fn parse(text: &str) -> Result<(Methods, Path), SyntaxError> {
     let trimmed = text.trim_end();
     let Some((methods, path)) = trimmed.split_once(' ') else {
         return Err(without_space(trimmed));
@@ -110,8 +110,8 @@ pub(crate) fn parse(text: &str) -> Result<(Methods, Path), Malformed> {
     Ok((methods, parse_path(path.trim_start(), before)?))
 }
 
-fn without_space(text: &str) -> Malformed {
-    let wrong = Malformed::new(0, text.len(), format!("`{text}` is not a route"));
+fn without_space(text: &str) -> SyntaxError {
+    let wrong = SyntaxError::new(0, text.len(), format!("`{text}` is not a route"));
     match text.starts_with('/') {
         true => wrong.help(format!(
             "write the methods before the path, as in `GET {text}`, or `* {text}` for every method"
@@ -140,7 +140,7 @@ fn host_before(text: &str) -> Option<String> {
     })
 }
 
-fn parse_methods(text: &str) -> Result<Methods, Malformed> {
+fn parse_methods(text: &str) -> Result<Methods, SyntaxError> {
     if text == "*" {
         return Ok(Methods::Any);
     }
@@ -164,8 +164,8 @@ fn parse_methods(text: &str) -> Result<Methods, Malformed> {
 
 const GET_AND_HEAD: u16 = 1 | 1 << 4;
 
-fn parse_method(name: &str, start: usize, end: usize) -> Result<Method, Malformed> {
-    let wrong = |message: String| Malformed::new(start, end, message);
+fn parse_method(name: &str, start: usize, end: usize) -> Result<Method, SyntaxError> {
+    let wrong = |message: String| SyntaxError::new(start, end, message);
     if name.is_empty() {
         return Err(
             wrong("a method is missing".to_owned()).help("join methods with a single `|`, as in `GET|POST`")
@@ -182,9 +182,9 @@ fn parse_method(name: &str, start: usize, end: usize) -> Result<Method, Malforme
     Method::from_bytes(name.as_bytes()).map_err(|_| wrong(format!("`{name}` is not a method")))
 }
 
-fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
+fn parse_path(text: &str, before: usize) -> Result<Path, SyntaxError> {
     let Some(inner) = text.strip_prefix('/') else {
-        return Err(Malformed::new(
+        return Err(SyntaxError::new(
             before,
             before + text.len(),
             format!("the path `{text}` does not start with `/`"),
@@ -192,11 +192,11 @@ fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
         .help(host_before(text).unwrap_or_else(|| format!("write `/{text}`"))));
     };
     if let Some(at) = text.find(char::is_whitespace) {
-        return Err(Malformed::new(before + at, before + at + 1, "a space in a path")
+        return Err(SyntaxError::new(before + at, before + at + 1, "a space in a path")
             .help("write `%20` for a space; give each route its own line"));
     }
     if let Some(at) = text.find(['?', '#']) {
-        return Err(Malformed::new(before + at, before + text.len(), "a route's path has no query and no fragment")
+        return Err(SyntaxError::new(before + at, before + text.len(), "a route's path has no query and no fragment")
             .help("put conditions on the query under `query:`, as in `{ route: GET /reports, query: { format: [csv] } }`"));
     }
     let mut at = before + 1;
@@ -209,7 +209,7 @@ fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
         match *segment {
             "**" if index == last => rest = true,
             "" if index != last => {
-                return Err(Malformed::new(at - 1, end + 1, "an empty segment")
+                return Err(SyntaxError::new(at - 1, end + 1, "an empty segment")
                     .help("no request with `//` in its path is forwarded; write a single `/`"));
             }
             segment => segments.push(parse_segment(segment, at, end)?),
@@ -217,7 +217,7 @@ fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
         at = end + 1;
     }
     if segments.len() > MOST_SEGMENTS {
-        return Err(Malformed::new(
+        return Err(SyntaxError::new(
             before,
             before + text.len(),
             format!("a path of more than {MOST_SEGMENTS} segments"),
@@ -226,8 +226,8 @@ fn parse_path(text: &str, before: usize) -> Result<Path, Malformed> {
     Ok(Path { segments: segments.into(), rest })
 }
 
-fn parse_segment(text: &str, start: usize, end: usize) -> Result<Segment, Malformed> {
-    let wrong = |message: &str| Malformed::new(start, end, message);
+fn parse_segment(text: &str, start: usize, end: usize) -> Result<Segment, SyntaxError> {
+    let wrong = |message: &str| SyntaxError::new(start, end, message);
     if text == "*" {
         return Ok(Segment::Any);
     }
@@ -251,8 +251,8 @@ fn parse_segment(text: &str, start: usize, end: usize) -> Result<Segment, Malfor
     }
 }
 
-fn parse_braces(text: &str, start: usize, end: usize) -> Result<Segment, Malformed> {
-    let wrong = |message: String| Malformed::new(start, end, message);
+fn parse_braces(text: &str, start: usize, end: usize) -> Result<Segment, SyntaxError> {
+    let wrong = |message: String| SyntaxError::new(start, end, message);
     let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
     let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
         return Err(wrong(format!("`{text}`: braces stand for a whole segment"))
@@ -274,8 +274,8 @@ fn parse_braces(text: &str, start: usize, end: usize) -> Result<Segment, Malform
 }
 
 /// Decodes percent-escapes once, as requests are decoded; `%2A` is how a literal `*` is written.
-fn decode(text: &str, start: usize, end: usize) -> Result<Box<[u8]>, Malformed> {
-    let wrong = |message: String| Malformed::new(start, end, message);
+fn decode(text: &str, start: usize, end: usize) -> Result<Box<[u8]>, SyntaxError> {
+    let wrong = |message: String| SyntaxError::new(start, end, message);
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

@@ -2,7 +2,7 @@
 
 use super::super::condition::Network;
 use super::super::matching::{Alternative, Matcher, Test};
-use super::super::pattern::{Malformed, Pattern};
+use super::super::pattern::{SyntaxError, Pattern};
 use super::{not_empty, report};
 use crate::document::{Kind, Node, Reader};
 use crate::identity::Attribute;
@@ -97,17 +97,17 @@ fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test 
         let Some(text) = reader.name(item) else { continue };
         match matcher(attribute, text) {
             Ok(matcher) => matchers.push(matcher),
-            Err(malformed) => report(malformed, "bad-pattern", item, reader),
+            Err(error) => report(error, "bad-pattern", item, reader),
         }
     }
     Test::new(attribute, matchers)
 }
 
-fn matcher(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
+fn matcher(attribute: Attribute, text: &str) -> Result<Matcher, SyntaxError> {
     match attribute {
         Attribute::Ip => match Network::parse(text) {
             Ok(network) => Ok(Matcher::Network(network)),
-            Err((message, help)) => Err(Malformed { start: 0, end: text.len(), message, help }),
+            Err((message, help)) => Err(SyntaxError { start: 0, end: text.len(), message, help }),
         },
         Attribute::Serial | Attribute::Fingerprint | Attribute::PublicKey => {
             hexadecimal(attribute, text).map(Matcher::Exact)
@@ -121,7 +121,7 @@ fn matcher(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
     }
 }
 
-fn pattern(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
+fn pattern(attribute: Attribute, text: &str) -> Result<Matcher, SyntaxError> {
     let pattern = Pattern::parse(attribute, text)?;
     Ok(match pattern.exact() {
         Some(exact) => Matcher::Exact(exact.into()),
@@ -130,10 +130,10 @@ fn pattern(attribute: Attribute, text: &str) -> Result<Matcher, Malformed> {
 }
 
 /// Small letters, no colons, and no leading zeros in a serial number: as identities spell them.
-fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, Malformed> {
+fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, SyntaxError> {
     let digits: String =
         text.chars().filter(|c| !matches!(c, ':' | ' ')).collect::<String>().to_ascii_lowercase();
-    let wrong = |message: String| Malformed::new(0, text.len(), message);
+    let wrong = |message: String| SyntaxError::new(0, text.len(), message);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(wrong(format!("`{attribute}` is a number in hexadecimal, not `{text}`")).help(
             "patterns are not possible here; `openssl x509 -noout -serial -fingerprint -sha256` prints it",
@@ -150,10 +150,10 @@ fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, Malformed> 
 }
 
 /// A pattern that no SPIFFE id can match is a mistake of writing.
-fn spiffe(text: &str) -> Result<(), Malformed> {
+fn spiffe(text: &str) -> Result<(), SyntaxError> {
     let Some(id) = text.strip_prefix("spiffe://") else { return Ok(()) };
     let domain = id.split('/').next().unwrap_or_default();
-    let wrong = |message: &str, help: &str| Err(Malformed::new(0, text.len(), message).help(help));
+    let wrong = |message: &str, help: &str| Err(SyntaxError::new(0, text.len(), message).help(help));
     if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return wrong(
             "the trust domain of a SPIFFE id is written in small letters",

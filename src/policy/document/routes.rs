@@ -36,8 +36,8 @@ fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
             headers: Box::default(),
             upgrade: false,
         }),
-        Err(malformed) => {
-            report(malformed, "bad-route", node, reader);
+        Err(error) => {
+            report(error, "bad-route", node, reader);
             None
         }
     }
@@ -60,7 +60,7 @@ fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
         let Some(text) = reader.name(item) else { continue };
         match HostPattern::parse(text) {
             Ok(host) => hosts.push(host),
-            Err(malformed) => report(malformed, "bad-host", item, reader),
+            Err(error) => report(error, "bad-host", item, reader),
         }
     }
     hosts.into()
