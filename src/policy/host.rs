@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::condition::IfDoubtful;
-use super::pattern::{SyntaxError, Pattern};
+use super::pattern::{Pattern, SyntaxError};
 use crate::identity::Attribute;
 
 /// The host that a request names, as far as it is known.

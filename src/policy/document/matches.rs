@@ -2,7 +2,7 @@
 
 use super::super::condition::Network;
 use super::super::matching::{Alternative, Matcher, Test};
-use super::super::pattern::{SyntaxError, Pattern};
+use super::super::pattern::{Pattern, SyntaxError};
 use super::{not_empty, report};
 use crate::document::{Kind, Node, Reader};
 use crate::identity::Attribute;
