@@ -110,7 +110,7 @@ clients: [{ name: orders, match: { uri: \"spiffe://shop.example/**\" }, permissi
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let again = run(&["policy", "replay", records_file, "--policy", policy]);
     assert_eq!(again.code, Some(0), "{again:?}");
-    assert_eq!(again.stdout.trim(), "4 decisions stay as they were, 0 change");
+    assert_eq!(again.stdout.trim(), "decisions: 4 unchanged, 0 changed");
 }
 
 /// What `policy check` prints about a bad policy where standard error is a terminal.

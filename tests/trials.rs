@@ -137,7 +137,7 @@ fn a_first_policy_is_learned_from_what_clients_did() {
     assert_eq!(run(&["policy", "check", "--strict", policy]).code, Some(0));
     let replayed = run(&["policy", "replay", records_file, "--policy", policy]);
     assert_eq!(replayed.stdout.matches("newly allowed").count(), 2, "{replayed:?}");
-    assert!(replayed.stdout.ends_with("1 decisions stay as they were, 2 change"), "{replayed:?}");
+    assert!(replayed.stdout.ends_with("decisions: 1 unchanged, 2 changed"), "{replayed:?}");
 
     reload_with(&mut proxy, "mode", "enforce");
     for ((method, path), status) in requests.into_iter().zip([200, 200, 403]) {

@@ -171,7 +171,9 @@ impl Model {
                         "`{}` does not capture `{name}` in every alternative of its `match`",
                         entry.text
                     ),
-                    false => format!("`{}` does not capture `{name}`, which a route of its uses", entry.text),
+                    false => {
+                        format!("`{}` does not capture `{name}`, which one of its routes needs", entry.text)
+                    }
                 };
                 let help = did_you_mean(name, captured.iter().copied()).unwrap_or_else(|| {
                     format!("capture it in `match`, as in `common_name: \"{{{name}}}-reader\"`, in each alternative and value")

@@ -74,17 +74,20 @@ impl Week {
     pub(crate) fn words(&self) -> String {
         let names = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
         let days = names.iter().zip(self.days).filter(|(_, open)| *open).map(|(name, _)| *name);
-        let days =
-            if self.days == [true; 7] { "any day".to_owned() } else { days.collect::<Vec<_>>().join(", ") };
+        let days = if self.days == [true; 7] { None } else { Some(days.collect::<Vec<_>>().join(", ")) };
         let hours = self.hours.iter().map(|hours| {
             let until =
                 hours.until.map_or_else(|| "24:00".to_owned(), |until| until.strftime("%H:%M").to_string());
             format!("{}-{until}", hours.from.strftime("%H:%M"))
         });
         let hours: Vec<String> = hours.collect();
-        let hours = if hours.is_empty() { String::new() } else { format!(", {}", hours.join(" or ")) };
         let zone = self.zone.iana_name().unwrap_or("UTC");
-        format!("it is {days}{hours} in {zone}")
+        match (days, hours.join(" or ")) {
+            (Some(days), hours) if hours.is_empty() => format!("the day is {days} in {zone}"),
+            (Some(days), hours) => format!("the time is {hours} on {days} in {zone}"),
+            (None, hours) if hours.is_empty() => "the time is any time".to_owned(),
+            (None, hours) => format!("the time is {hours} on any day in {zone}"),
+        }
     }
 
     fn has(&self, day: Weekday) -> bool {

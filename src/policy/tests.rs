@@ -388,7 +388,7 @@ tests:
         "14:23 unknown permission `r`",
         "19:12 unknown role `nobody`",
         "22:26 unknown client entry `f`",
-        "11:11 `c` does not capture `tenant`, which a route of its uses",
+        "11:11 `c` does not capture `tenant`, which one of its routes needs",
     ];
     assert_eq!(found, expected, "{found:#?}");
 }

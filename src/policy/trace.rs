@@ -220,7 +220,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             return Some(format!("the address {} is not in {}", self.question.source, networks.join(" or ")));
         }
         let week = when.week.as_ref().filter(|week| !week.holds(now))?;
-        Some(format!("it holds only while {}, and it is {now}", week.words()))
+        Some(format!("it holds only while {}, and the time is {now}", week.words()))
     }
 
     fn not_bound(self, alternatives: &[Alternative], route: &Route) -> Option<String> {

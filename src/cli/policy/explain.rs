@@ -193,8 +193,10 @@ fn human(
         .clients()
         .map(|client| format!("`{}` ({})", client.entry.name.text, line(&client.entry.name.place)))
         .collect();
-    let clients = if clients.is_empty() { "no client entry".to_owned() } else { clients.join(", ") };
-    writeln!(out, "  the client is {}", printable(&clients))?;
+    match clients.is_empty() {
+        true => writeln!(out, "  no client entry matches the client")?,
+        false => writeln!(out, "  the client matches {}", printable(&clients.join(", ")))?,
+    }
     for fact in trace(evaluation) {
         // What a certificate says is a stranger's text.
         writeln!(out, "  {}", printable(&fact))?;

@@ -110,7 +110,7 @@ fn human(same: usize, changes: &[Change], output: &mut Output<'_>) -> io::Result
         }
     }
     let different: usize = changes.iter().map(|change| change.times).sum();
-    writeln!(out, "{same} decisions stay as they were, {different} change")
+    writeln!(out, "decisions: {same} unchanged, {different} changed")
 }
 
 fn as_json(change: &Change) -> Value {
