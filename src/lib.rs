@@ -28,6 +28,11 @@
 //!
 //! Each third-party crate has one door: YAML is known to [`document`] alone, the HTTP client to [`forward`], webpki and
 //! the X.509 parser to [`identity`], the metrics crate to [`telemetry`].
+//!
+//! # Pages that comments cite
+//!
+//! "DESIGN §2.1" is that section of [`design`], the contract. "Case 32" in a test is that row of `tests/attacks/README.md`, the
+//! classes of attacks. [`runbook`] is for operators, `CONTRIBUTING.md` for contributors.
 
 pub mod listener;
 pub mod worker;
@@ -67,5 +72,7 @@ pub mod telemetry;
 pub mod admin;
 pub mod cli;
 pub mod demo;
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
 #[doc = include_str!("../deploy/RUNBOOK.md")]
 pub mod runbook {}

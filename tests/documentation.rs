@@ -1,6 +1,8 @@
-//! What the documentation says of keys and metrics is what the program has.
+//! The documentation says of keys, metrics and paths what the program and the repository have.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use sidegate::config::KEYS;
 use sidegate::target::{Allowed, Form, Rules, Target};
@@ -92,4 +94,85 @@ fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
         assert_eq!(seen, if form.is_some() { forwarded } else { vec![] });
     }
     assert_eq!(settings, Form::ALL.map(|(name, _)| name));
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file_and_a_heading_of_the_repository() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = prose(&page);
+        for (_, after) in text.match_indices("](").map(|(at, _)| text.split_at(at + 2)) {
+            let target = after.split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let found = if heading.is_empty() {
+                file.exists()
+            } else {
+                file.is_file() && prose(&file).lines().any(|line| anchor(line).as_deref() == Some(heading))
+            };
+            if !found {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_path_that_a_page_names_is_in_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["src/", "tests/", "deploy/", "policies/", "docs/", "findings/", ".ci/", ".cargo/"];
+    let mut missing = Vec::new();
+    for page in pages().into_iter().filter(|page| !page.ends_with("CHANGELOG.md")) {
+        for code in quoted(&prose(&page)) {
+            let is_path = code.chars().all(|c| c.is_ascii_alphanumeric() || "./_-".contains(c));
+            if is_path && folders.iter().any(|folder| code.starts_with(folder)) && !root.join(code).exists() {
+                missing.push(format!("{}: {code}", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// Returns the pages of the repository: `*.md` at its top and in its folders of sources.
+fn pages() -> Vec<PathBuf> {
+    fn collect(folder: &Path, deep: bool, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if deep && path.is_dir() {
+                collect(&path, deep, into);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                into.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    collect(root, false, &mut pages);
+    for folder in ["docs", "policies", "deploy", "findings", "tests"] {
+        collect(&root.join(folder), true, &mut pages);
+    }
+    pages
+}
+
+/// Returns a page without its fenced blocks, which hold programs and not links.
+fn prose(page: &Path) -> String {
+    let text = fs::read_to_string(page).unwrap();
+    let mut is_fenced = false;
+    let lines = text.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        !is_fence && !is_fenced
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the anchor that GitHub and rustdoc give to a heading; `None` for another line.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
 }
