@@ -470,7 +470,7 @@ async fn warn_ahead(running: Arc<Running>) -> Infallible {
         tokio::time::sleep(EXPIRY_WARNINGS).await;
         let now = Timestamp::now();
         for warning in running.expiries().iter().filter_map(|expiry| expiry.warning(now)) {
-            tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
+            tracing::warn!(code = warning.code.name(), help = warning.help.as_deref(), "{}", warning.message);
         }
         for (part, _) in running.reloads().parts.iter().filter(|(_, status)| !status.success) {
             let part = part.name();

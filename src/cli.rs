@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::files::{self, Accept, Unreadable};
 use crate::secret;
 use crate::version;
@@ -124,7 +124,7 @@ impl Cli {
 
 fn key_in_arguments() -> ExitCode {
     let problem =
-        Diagnostic::error("secret", "the command line has a private key in it; nothing of it is shown");
+        Diagnostic::error(Code::Secret, "the command line has a private key in it; nothing of it is shown");
     report(&[problem.help("name the file of the key; other users of this machine can read command lines")]);
     ExitCode::from(BAD_INPUT)
 }

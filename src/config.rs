@@ -20,7 +20,7 @@ use http::HeaderName;
 use crate::admission::{self, Bounds};
 use crate::client_headers::{self, OwnName};
 use crate::connection::{self, Patience};
-use crate::diagnostic::{Diagnostic, Place, Source, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::{Custom, IdentitySettings};
@@ -421,7 +421,7 @@ impl<'a> Draft<'a> {
             if duration.is_zero() {
                 let help = "there is no way to wait for ever, or not at all".to_owned();
                 reader.error(
-                    "bad-duration",
+                    Code::BadDuration,
                     node,
                     "a length of time longer than nothing is expected",
                     Some(help),
@@ -446,7 +446,7 @@ impl<'a> Draft<'a> {
             if share.is_none() {
                 let help = Some("write 0.1 for one in ten".to_owned());
                 reader.error(
-                    "bad-number",
+                    Code::BadNumber,
                     node,
                     format!("a number from 0 to 1 is expected, not `{text}`"),
                     help,
@@ -486,7 +486,12 @@ impl<'a> Draft<'a> {
             let address = text.parse().ok();
             if address.is_none() {
                 let help = "write an IP address and a port, as in `0.0.0.0:8443` or `[::]:8443`".to_owned();
-                reader.error("bad-address", node, format!("`{text}` is no address to listen on"), Some(help));
+                reader.error(
+                    Code::BadAddress,
+                    node,
+                    format!("`{text}` is no address to listen on"),
+                    Some(help),
+                );
             }
             address
         };
@@ -516,7 +521,7 @@ impl<'a> Draft<'a> {
             section => format!("add `{key}: …` below `{section}:`"),
         };
         self.diagnostics
-            .push(Diagnostic::error("missing-key", format!("`{path}` is missing")).at(place).help(help));
+            .push(Diagnostic::error(Code::MissingKey, format!("`{path}` is missing")).at(place).help(help));
     }
 
     fn identity_headers(&mut self, section: &Section<'_>) -> IdentitySettings {
@@ -601,7 +606,7 @@ fn path_of<'n>(reader: &mut Reader<'_>, node: &'n Node<'_>) -> Option<&'n str> {
 
 fn network(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Network> {
     let network = Network::parse(reader.name(node)?);
-    network.map_err(|(message, help)| reader.error("bad-network", node, message, help)).ok()
+    network.map_err(|(message, help)| reader.error(Code::BadNetwork, node, message, help)).ok()
 }
 
 /// One entry of `identity_headers.custom`.
@@ -616,7 +621,7 @@ fn custom_header(
     if attribute.is_none() {
         let help = did_you_mean(text, Attribute::ALL.iter().map(|attribute| attribute.name()));
         reader.error(
-            "unknown-attribute",
+            Code::UnknownAttribute,
             value,
             format!("`{text}` is nothing that a certificate says"),
             help,
@@ -624,10 +629,15 @@ fn custom_header(
     }
     let header = HeaderName::from_bytes(name.as_bytes()).ok();
     match &header {
-        None => reader.error("bad-header", key, format!("`{name}` is no name of a header"), None),
+        None => reader.error(Code::BadHeader, key, format!("`{name}` is no name of a header"), None),
         Some(header) if client_headers::is_reserved(header) => {
             let help = "choose a name of its own, such as `X-Client-Name`".to_owned();
-            reader.error("bad-header", key, format!("`{name}` has a meaning of its own in HTTP"), Some(help));
+            reader.error(
+                Code::BadHeader,
+                key,
+                format!("`{name}` has a meaning of its own in HTTP"),
+                Some(help),
+            );
             return None;
         }
         Some(_) => {}
@@ -647,7 +657,7 @@ fn stripped_header(reader: &mut Reader<'_>, node: &Node<'_>, custom: &Custom) ->
         Ok(own) => return Some(own),
         Err(wrong) => wrong,
     };
-    reader.error("bad-header", node, wrong.0, Some(wrong.1));
+    reader.error(Code::BadHeader, node, wrong.0, Some(wrong.1));
     None
 }
 

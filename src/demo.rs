@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::lines::Scene;
 use self::stage::Stage;
 use crate::app::{self, App};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::reload::Origin;
 
 /// What can be chosen.
@@ -92,5 +92,5 @@ fn announce(app: &App, stage: &Stage, options: &Options, out: &mut dyn Write) ->
 }
 
 fn failed(error: impl std::fmt::Display) -> Vec<Diagnostic> {
-    vec![Diagnostic::error("demo", error.to_string())]
+    vec![Diagnostic::error(Code::Demo, error.to_string())]
 }

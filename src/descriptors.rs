@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::config::Config;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// What the process needs beside its connections: files, listeners, event loops, the admin listener's connections.
 const SPARE: usize = 128;
@@ -30,7 +30,7 @@ pub fn shortage(config: &Config, limit: usize) -> Option<Diagnostic> {
     let help = format!(
         "raise the limit (`ulimit -n {needed}`, systemd's `LimitNOFILE`), or lower `limits` and `backend.max_in_flight`"
     );
-    (needed > limit).then(|| Diagnostic::warning("descriptors", message).help(help))
+    (needed > limit).then(|| Diagnostic::warning(Code::Descriptors, message).help(help))
 }
 
 /// From `Max open files  1024  1048576  files`.

@@ -3,6 +3,7 @@
 //!
 //! Wording: lower case, no final period, the author's own text in backticks, help apart from the message.
 
+mod code;
 mod source;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::hash::{Hash, Hasher};
 
 use serde_json::{Value, json};
 
+pub use code::Code;
 pub use source::{Place, Position, Source, Span};
 
 use crate::secret::{is_line_secret, without_secrets};
@@ -49,8 +51,8 @@ pub struct Related {
 pub struct Diagnostic {
     /// Whether it stops the policy or configuration from taking effect.
     pub severity: Severity,
-    /// A short stable name of the kind of problem, such as `unknown-role`.
-    pub code: &'static str,
+    /// The kind of problem.
+    pub code: Code,
     /// What is wrong.
     pub message: String,
     /// Where, if it is anywhere in particular.
@@ -72,16 +74,16 @@ impl Hash for Diagnostic {
 
 impl Diagnostic {
     /// A problem that stops what was written from taking effect.
-    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn error(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, message.into())
     }
 
     /// Something that takes effect but is probably not meant.
-    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, message.into())
     }
 
-    fn new(severity: Severity, code: &'static str, message: String) -> Self {
+    fn new(severity: Severity, code: Code, message: String) -> Self {
         let message = without_secrets(&message).into_owned();
         Self { severity, code, message, place: None, label: None, related: Vec::new(), help: None }
     }
@@ -148,7 +150,7 @@ impl Diagnostic {
             .collect();
         let mut value = place_json(self.place.as_ref());
         set(&mut value, "severity", json!(self.severity.name()));
-        set(&mut value, "code", json!(self.code));
+        set(&mut value, "code", json!(self.code.name()));
         set(&mut value, "message", json!(self.message));
         set(&mut value, "label", json!(self.label));
         set(&mut value, "help", json!(self.help));
@@ -172,7 +174,7 @@ impl Diagnostic {
         for Related { place, label } in &self.related {
             let _ = write!(text, "\n{place}: {label}");
         }
-        let _ = write!(command, "title={}::{}", property(self.code), data(&text));
+        let _ = write!(command, "title={}::{}", property(self.code.name()), data(&text));
         command
     }
 }
@@ -195,7 +197,7 @@ pub fn first_ones(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Some(severity) = rest.iter().map(|problem| problem.severity).min() {
         let message = format!("{} more problems are not shown", rest.len());
         problems.push(
-            Diagnostic::new(severity, "too-many", message)
+            Diagnostic::new(severity, Code::TooMany, message)
                 .help("mend the first ones, and ask for the others"),
         );
     }
@@ -418,7 +420,7 @@ mod tests {
 
     fn sample() -> Diagnostic {
         let source = Source::new("p.yaml", "roles:\n  writer: []\n  all: [writter]\n");
-        Diagnostic::error("unknown-role", "unknown role `writter`")
+        Diagnostic::error(Code::UnknownRole, "unknown role `writter`")
             .at(Place::new(&source, Span::new(28, 35)))
             .label("not declared in any file")
             .related(Place::new(&source, Span::new(9, 15)), "a role of a similar name")
@@ -461,15 +463,17 @@ error[unknown-role]: unknown role `writter`
     #[test]
     fn a_strangers_text_cannot_steer_the_terminal() {
         let source = Source::new("p.yaml", "a: \u{1b}[2J\u{202E}x");
-        let shown =
-            Diagnostic::error("x", "bad `\u{1b}[2J\n`").at(Place::new(&source, Span::new(3, 6))).human(false);
+        let shown = Diagnostic::error(Code::BadName, "bad `\u{1b}[2J\n`")
+            .at(Place::new(&source, Span::new(3, 6)))
+            .human(false);
         assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202E}'), "{shown}");
     }
 
     #[test]
     fn very_long_lines_are_cut_around_the_place() {
         let source = Source::new("p.yaml", format!("{}HERE{}", "a".repeat(500), "b".repeat(500)));
-        let shown = Diagnostic::error("x", "x").at(Place::new(&source, Span::new(500, 504))).human(false);
+        let shown =
+            Diagnostic::error(Code::BadName, "x").at(Place::new(&source, Span::new(500, 504))).human(false);
         assert!(shown.contains("HERE") && shown.lines().all(|line| line.chars().count() < 160), "{shown}");
         let marks = shown.lines().last().unwrap();
         let line = shown.lines().nth(3).unwrap();

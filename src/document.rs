@@ -11,7 +11,7 @@ mod tree;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::secret;
 
 pub use read::{Fields, Reader, duration};
@@ -66,14 +66,14 @@ fn is_readable(source: &Arc<Source>, budget: Budget) -> Result<(), Diagnostic> {
     let text = source.text();
     if text.len() > budget.bytes {
         return Err(Diagnostic::error(
-            "too-large",
+            Code::TooLarge,
             format!("the file is larger than {} MiB", budget.bytes >> 20),
         )
         .at(Place::new(&Source::new(source.name(), ""), Span::default()))
         .help("split it into several files"));
     }
     if let Some(at) = text.find('\0') {
-        return Err(Diagnostic::error("yaml-syntax", "a NUL character is not text")
+        return Err(Diagnostic::error(Code::YamlSyntax, "a NUL character is not text")
             .at(Place::new(source, Span::new(at, at + 1))));
     }
     Ok(())

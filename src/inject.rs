@@ -21,7 +21,7 @@ use self::injection::Injection;
 use self::manifest::{Object, Workload, objects};
 use self::shape::is_written_out;
 use self::value::{fields, list, map};
-use crate::diagnostic::{Diagnostic, Place, Source};
+use crate::diagnostic::{Code, Diagnostic, Place, Source};
 use crate::document::{self, Budget, Node};
 
 pub use self::options::{Asked, Bundle, Options, Variable};
@@ -107,7 +107,7 @@ fn chosen<'n, 's>(
     for wanted in &options.workloads {
         if !all.iter().any(|workload| workload.is_named(wanted)) {
             problems.in_general(
-                "no-workload",
+                Code::NoWorkload,
                 format!("there is no workload `{wanted}`"),
                 &format!("there is {names}"),
             );
@@ -118,10 +118,10 @@ fn chosen<'n, 's>(
     } else if all.is_empty() {
         let message = "there is nothing here that makes pods".to_owned();
         let help = "a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob or Pod is expected";
-        problems.in_general("no-workload", message, help);
+        problems.in_general(Code::NoWorkload, message, help);
     } else if all.len() > 1 {
         let help = format!("say which, as often as needed: --workload KIND/NAME; there is {names}");
-        problems.in_general("several-workloads", "there are several workloads here".to_owned(), &help);
+        problems.in_general(Code::SeveralWorkloads, "there are several workloads here".to_owned(), &help);
         all.clear();
     }
     all
@@ -134,17 +134,17 @@ struct Problems<'d> {
 }
 
 impl Problems<'_> {
-    fn error(&mut self, code: &'static str, node: &Node<'_>, message: impl Into<String>, help: &str) {
+    fn error(&mut self, code: Code, node: &Node<'_>, message: impl Into<String>, help: &str) {
         let problem = Diagnostic::error(code, message).at(self.place(node));
         self.found.push(if help.is_empty() { problem } else { problem.help(help) });
     }
 
-    fn warning(&mut self, code: &'static str, node: &Node<'_>, message: String, help: &str) {
+    fn warning(&mut self, code: Code, node: &Node<'_>, message: String, help: &str) {
         self.found.push(Diagnostic::warning(code, message).at(self.place(node)).help(help));
     }
 
     /// What is wrong with the stream as a whole.
-    fn in_general(&mut self, code: &'static str, message: String, help: &str) {
+    fn in_general(&mut self, code: Code, message: String, help: &str) {
         let nowhere = Source::new(self.source.name(), "");
         let problem = Diagnostic::error(code, message).at(Place::new(&nowhere, Default::default()));
         self.found.push(problem.help(help));
@@ -158,7 +158,7 @@ impl Problems<'_> {
                 "`{object}` uses YAML aliases or merges, and an edit of one place would change others"
             );
             let help = "write it out, with `kubectl create --dry-run=client -o yaml -f FILE` for example";
-            self.error("aliases", object.node, message, help);
+            self.error(Code::Aliases, object.node, message, help);
         }
         is_written_out
     }

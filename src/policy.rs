@@ -40,7 +40,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::client_headers::{OwnName, folds_to};
-use crate::diagnostic::{Diagnostic, Source, first_ones};
+use crate::diagnostic::{Code, Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
@@ -330,7 +330,7 @@ fn conditions_on(model: &Model, removed: &[OwnName]) -> Vec<Diagnostic> {
             "no decision is ever made by `{name}`, which `identity_headers` of the configuration takes off"
         );
         let help = "use `match` for who the client is, or take the name out of `custom` and `strip`";
-        Diagnostic::error("bad-header", message).at(route.place.clone()).help(help)
+        Diagnostic::error(Code::BadHeader, message).at(route.place.clone()).help(help)
     });
     told.collect()
 }

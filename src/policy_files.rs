@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::Budget;
 use crate::files::{self, Accept, Unreadable};
 use crate::secret;
@@ -76,8 +76,11 @@ fn files(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, Di
     files.retain(|path| wanted(path));
     files.sort();
     if files.is_empty() {
-        return Err(Diagnostic::error("no-policy", format!("no policy in the folder `{}`", path.display()))
-            .help("put a file that ends in `.yaml` or `.yml` directly in it, or name another folder"));
+        return Err(Diagnostic::error(
+            Code::NoPolicy,
+            format!("no policy in the folder `{}`", path.display()),
+        )
+        .help("put a file that ends in `.yaml` or `.yml` directly in it, or name another folder"));
     }
     Ok(files)
 }
@@ -105,7 +108,7 @@ fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
         }
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            Err(Diagnostic::error("not-text", format!("`{name}` is not UTF-8 text (byte {at})"))
+            Err(Diagnostic::error(Code::NotText, format!("`{name}` is not UTF-8 text (byte {at})"))
                 .help("save it as UTF-8"))
         }
     }
@@ -113,16 +116,18 @@ fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
 
 fn unreadable(path: &Path, error: &Unreadable) -> Diagnostic {
     let path = path.display();
-    let cannot = || Diagnostic::error("unreadable", format!("`{path}` cannot be read: {error}"));
+    let cannot = || Diagnostic::error(Code::Unreadable, format!("`{path}` cannot be read: {error}"));
     match (error, error.io_kind()) {
-        (_, Some(io::ErrorKind::NotFound)) => Diagnostic::error("no-policy", format!("there is no `{path}`"))
-            .help("name a policy file, or a folder of them"),
+        (_, Some(io::ErrorKind::NotFound)) => {
+            Diagnostic::error(Code::NoPolicy, format!("there is no `{path}`"))
+                .help("name a policy file, or a folder of them")
+        }
         (_, Some(io::ErrorKind::PermissionDenied)) => {
-            Diagnostic::error("unreadable", format!("`{path}` may not be read"))
+            Diagnostic::error(Code::Unreadable, format!("`{path}` may not be read"))
                 .help("give this process the right to read it")
         }
         (Unreadable::TooLarge(bound), _) => {
-            Diagnostic::error("too-large", format!("`{path}` is larger than {} MiB", bound >> 20))
+            Diagnostic::error(Code::TooLarge, format!("`{path}` is larger than {} MiB", bound >> 20))
                 .help("split it into several files")
         }
         (Unreadable::Irregular(_), _) => cannot().help("put a regular file there, or a symbolic link to one"),
@@ -162,7 +167,7 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let paths = ["/nowhere".into(), empty.path().to_owned(), folder.path().to_owned()];
         let problems = read(&paths, Accept::Streams).unwrap_err();
-        let codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
+        let codes: Vec<_> = problems.iter().map(|problem| problem.code.name()).collect();
         assert_eq!(codes, ["no-policy", "no-policy", "unreadable", "not-text"]);
         assert!(problems[2].message.ends_with("it is a device and no regular file"), "{problems:?}");
     }

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Override};
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::Budget;
 use crate::files::{self, Accept};
 use crate::live::Live;
@@ -125,7 +125,7 @@ impl Origin {
 fn read_source(file: &Path) -> Result<Arc<Source>, Diagnostic> {
     let name = file.display().to_string();
     let problem = |error: String| {
-        Diagnostic::error("file", format!("cannot read the configuration `{name}`: {error}"))
+        Diagnostic::error(Code::File, format!("cannot read the configuration `{name}`: {error}"))
             .help("name a regular file with --config FILE; README.md has one to start from")
     };
     let bytes = files::read(file, Budget::CONFIGURATION.bytes as u64, Accept::Regular);
@@ -185,7 +185,7 @@ impl Read {
 fn hanging(part: Part) -> Diagnostic {
     let message = format!("reading the files of `{}` does not come to an end", part.name());
     let help = "see whether the volume that they are on answers (`ls` there)";
-    Diagnostic::error("hanging", message).help(help)
+    Diagnostic::error(Code::Hanging, message).help(help)
 }
 
 /// Puts a snapshot in force, with the limits that do not stand in it.
@@ -424,13 +424,13 @@ impl Reloader {
 }
 
 fn unsettled() -> Diagnostic {
-    Diagnostic::error("unsettled", "what was read changes again and again")
+    Diagnostic::error(Code::Unsettled, "what was read changes again and again")
         .help("write files under another name first, then rename them: that is seen as one change")
 }
 
 /// Whether a key and its certificate are being replaced one after the other.
 fn is_rotation(problems: &[Diagnostic]) -> bool {
-    problems.iter().all(|problem| problem.code == snapshot::KEY_MISMATCH)
+    problems.iter().all(|problem| problem.code == Code::KeyMismatch)
 }
 
 #[cfg(test)]

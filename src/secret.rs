@@ -8,7 +8,7 @@ use std::fmt;
 
 use rustls::pki_types::PrivateKeyDer;
 
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::pem::{self, Flaw};
 use crate::token::Token;
 
@@ -80,7 +80,9 @@ pub fn assert_path(text: &str, place: Place) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let message = "this looks like a key, and is to be the path of a file; nothing of it is shown";
-    Err(Diagnostic::error("secret", message).at(place).help("write the key to a file, and name that file"))
+    Err(Diagnostic::error(Code::Secret, message)
+        .at(place)
+        .help("write the key to a file, and name that file"))
 }
 
 /// A message without the secret that it repeats.
@@ -136,7 +138,9 @@ fn no_yaml(source: &Source) -> Diagnostic {
 
 fn refused(name: &str, what: &str, help: &str) -> Diagnostic {
     let message = format!("`{name}` {what}; nothing of it is shown");
-    Diagnostic::error("secret", message).at(Place::new(&Source::new(name, ""), Span::default())).help(help)
+    Diagnostic::error(Code::Secret, message)
+        .at(Place::new(&Source::new(name, ""), Span::default()))
+        .help(help)
 }
 
 /// UTF-16 that is read as UTF-8 has a NUL beside every letter.

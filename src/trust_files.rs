@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::files::{self, Accept, Unreadable};
 use crate::identity::TrustFile;
 
@@ -118,7 +118,7 @@ fn unreadable(file: &Path, error: &Unreadable) -> Diagnostic {
 }
 
 fn file_problem(message: String, help: &str) -> Diagnostic {
-    Diagnostic::error("file", message).help(help)
+    Diagnostic::error(Code::File, message).help(help)
 }
 
 #[cfg(test)]

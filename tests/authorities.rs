@@ -33,7 +33,7 @@ fn code_of(credential: &Credential) -> Result<Option<&'static str>, &'static str
         assert_eq!(diagnostics.len(), 1, "{diagnostics:#?}");
         assert!(diagnostics[0].message.contains("`ca/all.pem`"), "{}", diagnostics[0]);
         assert!(diagnostics[0].help.is_some());
-        diagnostics[0].code
+        diagnostics[0].code.name()
     };
     match Trust::build(&sources, 1, Timestamp::now()) {
         Ok((_, warnings)) if warnings.is_empty() => Ok(None),

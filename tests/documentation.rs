@@ -1,10 +1,11 @@
 //! The documentation says of keys, metrics and paths what the program and the repository have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sidegate::config::KEYS;
+use sidegate::diagnostic::Code;
 use sidegate::target::{Allowed, Form, Rules, Target};
 
 use crate::support::{Backend, Proxy, Setup};
@@ -21,10 +22,45 @@ fn every_key_of_the_configuration_is_documented_as_it_is() {
             format!("| `{}` | {default} | {} |", key.path, key.help)
         })
         .collect();
-    let (_, after) = OPERATORS.split_once("<!-- keys:").expect("the table of keys");
-    let (table, _) = after.split_once("<!-- /keys -->").expect("the end of the table of keys");
-    let documented: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
-    assert_eq!(documented, rows);
+    assert_eq!(documented("keys"), rows);
+}
+
+/// The rows of the table with that mark.
+fn documented(mark: &str) -> Vec<&'static str> {
+    let (_, after) = OPERATORS.split_once(&format!("<!-- {mark}:")).expect("the table");
+    let (table, _) = after.split_once(&format!("<!-- /{mark} -->")).expect("the end of the table");
+    table.lines().filter(|line| line.starts_with("| `")).collect()
+}
+
+#[test]
+fn every_code_of_a_diagnostic_is_documented_as_it_is() {
+    let rows: Vec<String> =
+        Code::ALL.iter().map(|code| format!("| `{code}` | {} |", code.meaning())).collect();
+    assert_eq!(documented("codes"), rows);
+}
+
+/// Source files name each code outside of its table and outside of tests.
+#[test]
+fn every_code_of_a_diagnostic_is_reported_by_something() {
+    let mut sources = String::new();
+    collect_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
+    let words: HashSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != ':').collect();
+    for code in Code::ALL {
+        assert!(words.contains(&*format!("Code::{code:?}")), "no source file reports `{code}`");
+    }
+}
+
+/// Appends the text of all source files below a folder, each without its tests.
+fn collect_sources(folder: &Path, sources: &mut String) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file");
+            sources.push_str(text.split("#[cfg(test)]").next().unwrap_or_default());
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
-use crate::diagnostic::{Diagnostic, printable};
+use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::document;
 use crate::identity::{
     Attribute, Authenticated, Description, Flaw, Identity, Missing, Trust, TrustSources, Unauthenticated,
@@ -91,7 +91,7 @@ impl Cert {
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
         let name = self.file.display();
-        let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{name}` {what}"));
+        let wrong = |what: String| Diagnostic::error(Code::BadCertificate, format!("`{name}` {what}"));
         let bytes = input(&self.file, LARGEST_CERTIFICATE);
         let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
         if pem::is_der(&bytes) {

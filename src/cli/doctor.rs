@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::run::Overrides;
 use super::{FINE, Format, NEGATIVE, Output, instant};
 use crate::config::Config;
-use crate::diagnostic::{Diagnostic, printable};
+use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::live::Live;
 use crate::reload::{Loaded, Origin};
 
@@ -103,7 +103,7 @@ impl Doctor {
 fn findings(config: &Config, live: &Live, warnings: &[Diagnostic], now: Timestamp) -> Vec<Finding> {
     let mut findings = vec![Finding::fine("configuration", "everything that it names can be used")];
     // What expires is looked at for itself, at the instant that was asked about.
-    let others = warnings.iter().filter(|warning| !matches!(warning.code, "expiry" | "crl-expired"));
+    let others = warnings.iter().filter(|warning| !matches!(warning.code, Code::Expiry | Code::CrlExpired));
     findings.extend(others.map(|warning| Finding::of_warning("configuration", warning)));
     findings.extend(trust::look(config, live, now));
     findings.extend(backend::look(config));

@@ -9,7 +9,7 @@ use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{FINE, Output};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// Ask the proxy in this container to finish what is open, and end
 ///
@@ -61,7 +61,7 @@ impl Drain {
 }
 
 fn wrong(message: &str, help: &str) -> Diagnostic {
-    Diagnostic::error("drain", message).help(help)
+    Diagnostic::error(Code::Drain, message).help(help)
 }
 
 /// Processes that are `run` by the program that this is.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, value_parser};
 
 use super::{FINE, Output, input};
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::{Budget, duration};
 use crate::inject::{self, Asked, Bundle, Options, Variable};
 use crate::secret;
@@ -114,7 +114,7 @@ impl Inject {
         let is_standard_input = self.file.as_os_str() == "-";
         let name = if is_standard_input { "standard input".into() } else { self.file.display().to_string() };
         let problem = |error: String| {
-            Diagnostic::error("file", format!("cannot read `{name}`: {error}"))
+            Diagnostic::error(Code::File, format!("cannot read `{name}`: {error}"))
                 .help("give a file of manifests, or `-` for standard input")
         };
         let bytes = input(&self.file, Budget::MANIFESTS.bytes as u64);

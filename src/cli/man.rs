@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 
 use super::{BAD_INPUT, FINE, Output};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
 /// What no definition of an option says, below every page.
 const MORE: &str = "\
@@ -50,7 +50,7 @@ impl Man {
             return Ok(());
         };
         write_all(root, folder).map_err(|error| {
-            Diagnostic::error("man", format!("cannot write to `{}`: {error}", folder.display()))
+            Diagnostic::error(Code::Man, format!("cannot write to `{}`: {error}", folder.display()))
         })
     }
 }
@@ -59,7 +59,7 @@ fn find<'c>(root: &'c Command, words: &[String]) -> Result<&'c Command, Diagnost
     words.iter().try_fold(root, |command, word| {
         command.find_subcommand(word).ok_or_else(|| {
             let problem =
-                Diagnostic::error("man", format!("`{}` has no command `{word}`", command.get_name()));
+                Diagnostic::error(Code::Man, format!("`{}` has no command `{word}`", command.get_name()));
             match did_you_mean(word, command.get_subcommands().map(Command::get_name)) {
                 Some(help) => problem.help(help),
                 None => problem,

@@ -18,7 +18,7 @@ use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::files::{self, Accept, Unreadable};
 use crate::identity::Identity;
 use crate::pem;
@@ -93,7 +93,8 @@ fn identity_of_certificate_file(path: &Path) -> Result<Identity, Diagnostic> {
 }
 
 fn identity_of(bytes: Result<Vec<u8>, Unreadable>, path: &Path) -> Result<Identity, Diagnostic> {
-    let wrong = |what: String| Diagnostic::error("bad-certificate", format!("`{}` {what}", path.display()));
+    let wrong =
+        |what: String| Diagnostic::error(Code::BadCertificate, format!("`{}` {what}", path.display()));
     let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let leaf = match pem::is_der(&bytes) {
         true => bytes.into(),

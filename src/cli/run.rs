@@ -10,7 +10,7 @@ use super::{BAD_INPUT, report};
 use crate::app::{self, App, StartError};
 use crate::config::{Config, KEYS, Override};
 use crate::descriptors;
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::policy::Mode;
 use crate::reload::{Loaded, Origin};
 use crate::version;
@@ -95,7 +95,7 @@ impl Run {
         match serve(loaded) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                report(&[Diagnostic::error("start", error.to_string())]);
+                report(&[Diagnostic::error(Code::Start, error.to_string())]);
                 ExitCode::from(BAD_INPUT)
             }
         }
@@ -121,7 +121,7 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
             tracing::warn!(policies = %config.policies.value.display(), "the policy allows nothing: every request will be denied");
         }
         if let Some(warning) = descriptors::limit().and_then(|limit| descriptors::shortage(&config, limit)) {
-            tracing::warn!(code = warning.code, help = warning.help.as_deref(), "{}", warning.message);
+            tracing::warn!(code = warning.code.name(), help = warning.help.as_deref(), "{}", warning.message);
         }
         if config.mode() == Mode::Audit {
             tracing::warn!("mode: audit: no policy is enforced, what would be denied is passed on and recorded");

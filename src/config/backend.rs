@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::{Draft, KeyPair, Located, Section};
 use crate::admission::Queue;
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::document::{Node, Reader};
 use crate::forward::{BreakerRules, Check, ClientAbort, Location, Protocol, Settings, Timeouts};
 
@@ -102,7 +102,7 @@ impl Draft<'_> {
         for place in given {
             let message = "`backend.tls` has no effect: no TLS is spoken to this backend";
             let help = "let `backend.url` start with `https://` (or `h2://`), or remove it here";
-            self.diagnostics.push(Diagnostic::error("no-effect", message).at(place.clone()).help(help));
+            self.diagnostics.push(Diagnostic::error(Code::NoEffect, message).at(place.clone()).help(help));
         }
     }
 
@@ -121,7 +121,7 @@ impl Draft<'_> {
         if let (None, Some(given)) = (&path, given) {
             let message = "`backend.health.interval` has no effect: there is no path to ask for";
             let help = "add `path: /healthz`, or remove it here";
-            self.diagnostics.push(Diagnostic::error("no-effect", message).at(given.place).help(help));
+            self.diagnostics.push(Diagnostic::error(Code::NoEffect, message).at(given.place).help(help));
         }
         Some(Check { path: path?.value, interval })
     }
@@ -167,7 +167,7 @@ fn check_path(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<PathAndQuery> 
     let path = text.parse().ok().filter(|_| text.starts_with('/'));
     if path.is_none() {
         let help = "write it as `/healthz`".to_owned();
-        reader.error("bad-path", node, format!("`{text}` is no path to ask for"), Some(help));
+        reader.error(Code::BadPath, node, format!("`{text}` is no path to ask for"), Some(help));
     }
     path
 }
@@ -177,7 +177,7 @@ fn server_name(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<ServerName<'s
     let name = ServerName::try_from(text.to_owned()).ok();
     if name.is_none() {
         let help = "write the name that the backend's certificate is for".to_owned();
-        reader.error("bad-name", node, format!("`{text}` is no name of a server"), Some(help));
+        reader.error(Code::BadName, node, format!("`{text}` is no name of a server"), Some(help));
     }
     name
 }
@@ -201,7 +201,7 @@ fn unix_url(
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.ends_with('/') {
         let help = "write it as `unix:/run/app.sock`".to_owned();
-        reader.error("bad-url", node, "the path of the socket is missing", Some(help));
+        reader.error(Code::BadUrl, node, "the path of the socket is missing", Some(help));
         return None;
     }
     // As curl and browsers name a server that has no name.
@@ -212,24 +212,24 @@ fn unix_url(
 fn tcp_url(reader: &mut Reader<'_>, node: &Node<'_>, text: &str) -> Option<Url> {
     let help = || Some("write it as `http://127.0.0.1:8080`".to_owned());
     let Ok(uri) = text.parse::<Uri>() else {
-        reader.error("bad-url", node, format!("`{text}` is no URL"), help());
+        reader.error(Code::BadUrl, node, format!("`{text}` is no URL"), help());
         return None;
     };
     let scheme = SCHEMES.iter().find(|(scheme, ..)| uri.scheme_str() == Some(scheme));
     let Some((_, protocol, is_tls, default_port)) = scheme else {
         let message = "the backend's URL starts with `http://`, `https://`, `h2c://`, `h2://` or `unix:`";
-        reader.error("bad-url", node, message, help());
+        reader.error(Code::BadUrl, node, message, help());
         return None;
     };
     if !matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("/")) {
         let help = "requests are forwarded with the path that they came with; remove it here".to_owned();
-        reader.error("bad-url", node, "the backend's URL has no path", Some(help));
+        reader.error(Code::BadUrl, node, "the backend's URL has no path", Some(help));
         return None;
     }
     let authority =
         uri.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
     let Some(authority) = authority else {
-        reader.error("bad-url", node, format!("`{text}` names no host, or a user beside it"), help());
+        reader.error(Code::BadUrl, node, format!("`{text}` names no host, or a user beside it"), help());
         return None;
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -238,14 +238,14 @@ fn tcp_url(reader: &mut Reader<'_>, node: &Node<'_>, text: &str) -> Option<Url> 
         after => after.and_then(|after| after.strip_prefix(':')?.parse().ok()).filter(|port| *port > 0),
     };
     let Some(port) = port else {
-        reader.error("bad-url", node, format!("the port of `{text}` is not from 1 to 65535"), help());
+        reader.error(Code::BadUrl, node, format!("the port of `{text}` is not from 1 to 65535"), help());
         return None;
     };
     let tls = if *is_tls {
         let name = ServerName::try_from(host.clone()).ok();
         if name.is_none() {
             reader.error(
-                "bad-url",
+                Code::BadUrl,
                 node,
                 format!("`{host}` is no name that a certificate can be for"),
                 help(),

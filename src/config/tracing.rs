@@ -4,6 +4,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use super::{Draft, Section};
+use crate::diagnostic::Code;
 use crate::document::{Node, Reader};
 use crate::forward::{Collector, Location};
 use crate::telemetry::Share;
@@ -32,13 +33,13 @@ fn collector(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Collector> {
     let text = reader.text(node)?;
     if !cfg!(feature = "otel") {
         let help = "build it with `cargo build --release --features otel`; the image has it".to_owned();
-        reader.error("no-feature", node, "this build of Sidegate exports no traces", Some(help));
+        reader.error(Code::NoFeature, node, "this build of Sidegate exports no traces", Some(help));
         return None;
     }
     let collector = of_url(text);
     if collector.is_none() {
         let help = "write it as `http://127.0.0.1:4318`: OTLP by HTTP, without TLS, to a collector beside this process";
-        reader.error("bad-url", node, format!("`{text}` is no URL of a collector"), Some(help.to_owned()));
+        reader.error(Code::BadUrl, node, format!("`{text}` is no URL of a collector"), Some(help.to_owned()));
     }
     collector
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Draft, KeyPair, Located, Section};
+use crate::diagnostic::Code;
 use crate::document::{Node, Reader};
 use crate::identity::{Missing, Pin};
 
@@ -58,7 +59,7 @@ fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<Pin> {
     let text = reader.text(value)?;
     let Ok(domain) = text.parse() else {
         let help = "write it as in `shop.example`: lower-case letters, digits, `.`, `-` and `_`".to_owned();
-        reader.error("bad-trust-domain", value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
+        reader.error(Code::BadTrustDomain, value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
         return None;
     };
     Some(Pin { file: file.to_owned(), domain, place: Some(reader.place(value)) })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Kind, Node};
-use crate::diagnostic::{Diagnostic, Place, Source, Span, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span, did_you_mean};
 
 /// Reads values of one source, and notes what is wrong with them.
 ///
@@ -62,7 +62,7 @@ impl<'n, 's> Fields<'n, 's> {
             let message = format!("{} has no `{key}`", self.what);
             let first = Span::new(self.span.start(), self.span.start() + 1);
             let place = reader.place_of(if self.span.end() > self.span.start() { self.span } else { first });
-            reader.report(Diagnostic::error("missing-key", message).at(place).help(missing_help(key)));
+            reader.report(Diagnostic::error(Code::MissingKey, message).at(place).help(missing_help(key)));
         }
         value
     }
@@ -108,13 +108,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Notes an error at a node.
-    pub fn error(
-        &mut self,
-        code: &'static str,
-        node: &Node<'_>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    pub fn error(&mut self, code: Code, node: &Node<'_>, message: impl Into<String>, help: Option<String>) {
         let diagnostic = Diagnostic::error(code, message).at(self.place(node)).maybe_help(help);
         self.report(diagnostic);
     }
@@ -208,7 +202,7 @@ impl<'d> Reader<'d> {
     pub fn name<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
         let text = self.text(node)?;
         if text.trim().is_empty() {
-            self.error("empty-text", node, "a text with something in it is expected", None);
+            self.error(Code::EmptyText, node, "a text with something in it is expected", None);
             return None;
         }
         Some(text)
@@ -224,7 +218,7 @@ impl<'d> Reader<'d> {
         let text = self.unquoted(node, &expected)?;
         let number = text.parse().ok().filter(|number| bounds.contains(number));
         if number.is_none() {
-            self.error("bad-number", node, format!("{expected}, not `{text}`"), None);
+            self.error(Code::BadNumber, node, format!("{expected}, not `{text}`"), None);
         }
         number
     }
@@ -240,7 +234,7 @@ impl<'d> Reader<'d> {
         };
         if text != meant || meant.is_empty() {
             let help = (!meant.is_empty()).then(|| format!("write `{meant}`"));
-            self.error("wrong-type", node, format!("{EXPECTED}, not `{text}`"), help);
+            self.error(Code::WrongType, node, format!("{EXPECTED}, not `{text}`"), help);
             return None;
         }
         Some(meant == "true")
@@ -257,7 +251,7 @@ impl<'d> Reader<'d> {
         if length.is_none() {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let help = is_number.then(|| format!("add the unit, as in `{text}s`"));
-            self.error("bad-duration", node, format!("{EXPECTED}, not `{text}`"), help);
+            self.error(Code::BadDuration, node, format!("{EXPECTED}, not `{text}`"), help);
         }
         length
     }
@@ -272,7 +266,7 @@ impl<'d> Reader<'d> {
         let instant = text.parse().ok();
         if instant.is_none() {
             let help = instant_help(text);
-            self.error("bad-instant", node, format!("{EXPECTED}, not `{text}`"), help);
+            self.error(Code::BadInstant, node, format!("{EXPECTED}, not `{text}`"), help);
         }
         instant
     }
@@ -285,7 +279,7 @@ impl<'d> Reader<'d> {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
             let help = self.did_you_mean(text, choices.iter().map(|(word, _)| *word));
             self.error(
-                "unknown-word",
+                Code::UnknownWord,
                 node,
                 format!("{} is expected, not `{text}`", words.join(" or ")),
                 help,
@@ -296,7 +290,7 @@ impl<'d> Reader<'d> {
 
     /// Notes that a node is not what is expected; `expected` is a whole clause.
     pub fn wrong_type(&mut self, node: &Node<'_>, expected: &str, help: Option<String>) {
-        self.error("wrong-type", node, format!("{expected}, not {}", node.what()), help);
+        self.error(Code::WrongType, node, format!("{expected}, not {}", node.what()), help);
     }
 
     /// A text that is no string in YAML's eyes.
@@ -321,14 +315,14 @@ impl<'d> Reader<'d> {
             .or_else(|| usual.map(|usual| format!("did you mean `{usual}`?")))
             .or_else(|| self.did_you_mean(name, known.iter().copied()));
         let all = || format!("the keys here are {}", quoted_list(known));
-        let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}` in {what}"))
+        let diagnostic = Diagnostic::error(Code::UnknownKey, format!("unknown key `{name}` in {what}"))
             .at(self.place(key))
             .help(suggestion.unwrap_or_else(all));
         self.report(diagnostic);
     }
 
     fn written_twice(&mut self, name: &str, key: &Node<'_>, earlier: Span) {
-        let diagnostic = Diagnostic::error("duplicate-key", format!("the key `{name}` is written twice"))
+        let diagnostic = Diagnostic::error(Code::DuplicateKey, format!("the key `{name}` is written twice"))
             .at(self.place(key))
             .related(self.place_of(earlier), "first written here")
             .help("keep one of them, or put both values under one key");

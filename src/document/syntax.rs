@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_yaml::granit_parser::{ErrorKind, ScanError};
 
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 
 /// A message and a help.
 pub(super) type Words = (String, Option<String>);
@@ -16,7 +16,7 @@ pub(super) fn explain(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
     let width = source.text().get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
     let span = Span::new(start, start + width);
     let (message, help) = of_parser(source, span, error.kind());
-    Diagnostic::error("yaml-syntax", message).at(Place::new(source, span)).maybe_help(help)
+    Diagnostic::error(Code::YamlSyntax, message).at(Place::new(source, span)).maybe_help(help)
 }
 
 fn words(message: &str, help: &str) -> Words {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 
 use super::{Budget, Documents, Kind, Node, syntax};
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 
 /// Reads the whole source; of documents without a value nothing is kept.
 pub(super) fn build(
@@ -245,6 +245,6 @@ impl<'s> Builder<'s> {
     }
 
     fn wrong(&self, span: Span, (message, help): syntax::Words) -> Diagnostic {
-        Diagnostic::error("yaml-syntax", message).at(Place::new(self.source, span)).maybe_help(help)
+        Diagnostic::error(Code::YamlSyntax, message).at(Place::new(self.source, span)).maybe_help(help)
     }
 }

@@ -6,6 +6,7 @@ use super::port::{self, Backend};
 use super::shape::is_flow;
 use super::value::{Value, fields, list, map};
 use super::{Options, Problems, TEMPLATES, USUAL_END, Variable, probes, services, sidecar};
+use crate::diagnostic::Code;
 use crate::document::{Kind, Node};
 
 /// One workload on its way to its sidecar.
@@ -46,7 +47,12 @@ impl<'n> Injection<'_, 'n, '_> {
                 self.workload.object,
                 sidecar::NAME
             );
-            problems.error("by-hand", container, message, "take it out with its volumes, and inject again");
+            problems.error(
+                Code::ByHand,
+                container,
+                message,
+                "take it out with its volumes, and inject again",
+            );
             return true;
         }
         false
@@ -57,7 +63,7 @@ impl<'n> Injection<'_, 'n, '_> {
         if object.name.is_empty() {
             let of_templates =
                 if problems.source.text().contains("{{") { TEMPLATES } else { "give it a `metadata.name`" };
-            problems.error("no-name", object.node, "this has no name".to_owned(), of_templates);
+            problems.error(Code::NoName, object.node, "this has no name".to_owned(), of_templates);
             return false;
         }
         if let Some((_, host)) = pod.entry("hostNetwork").filter(|(_, value)| value.text() == Some("true")) {
@@ -65,7 +71,7 @@ impl<'n> Injection<'_, 'n, '_> {
                 "`{object}` uses the host's network: its loopback is the node's, and open to all of its pods"
             );
             problems.error(
-                "host-network",
+                Code::HostNetwork,
                 host,
                 message,
                 "run Sidegate on the node itself, or give the pod a network of its own",
@@ -76,7 +82,7 @@ impl<'n> Injection<'_, 'n, '_> {
             || text(pod, &["os", "name"]) == "windows"
         {
             problems.error(
-                "windows",
+                Code::Windows,
                 pod,
                 format!("`{object}` runs on Windows"),
                 "there is no such image of Sidegate",
@@ -137,7 +143,7 @@ impl<'n> Injection<'_, 'n, '_> {
                     "let it take {} s, so that open requests can end before the backend does",
                     self.options.drain
                 );
-                problems.warning("pre-stop", hook, message, &help);
+                problems.warning(Code::PreStop, hook, message, &help);
             }
         }
     }
@@ -159,7 +165,9 @@ impl<'n> Injection<'_, 'n, '_> {
         let said = self.workload.pod.find(&[KEY]).filter(|said| !matches!(said.kind(), Kind::Null));
         let own = said.map_or(Some(USUAL_END), |said| said.text()?.parse().ok());
         match (own, said) {
-            (None, Some(said)) => problems.error("bad-number", said, "a number of seconds is expected", ""),
+            (None, Some(said)) => {
+                problems.error(Code::BadNumber, said, "a number of seconds is expected", "")
+            }
             (own, _) => {
                 let seconds = own.unwrap_or(USUAL_END).saturating_add(self.options.drain);
                 editor.set(self.workload.pod, KEY, &seconds.into());
@@ -193,7 +201,7 @@ impl<'n> Injection<'_, 'n, '_> {
                     self.workload.object, backend.number
                 );
                 let help = "let the backend listen on loopback alone, with --bind if a variable does it, or add a NetworkPolicy that lets in the sidecar's ports alone";
-                return problems.warning("around", backend.container, message, help);
+                return problems.warning(Code::Around, backend.container, message, help);
             }
         }
         let message = format!(
@@ -201,7 +209,7 @@ impl<'n> Injection<'_, 'n, '_> {
             self.workload.object.name, backend.number
         );
         let help = "use a network plugin that enforces such policies; if the backend can listen on loopback, let it: --bind sets a variable that does it";
-        problems.warning("around", backend.container, message, help);
+        problems.warning(Code::Around, backend.container, message, help);
     }
 
     /// Prometheus has no client certificate either.
@@ -215,7 +223,7 @@ impl<'n> Injection<'_, 'n, '_> {
                 "scrape the sidecar's metrics at port {}, or the backend's through the sidecar, by TLS with a client certificate",
                 self.options.admin_port
             );
-            problems.warning("scraping", port, message, &help);
+            problems.warning(Code::Scraping, port, message, &help);
         }
     }
 }

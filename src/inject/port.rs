@@ -2,6 +2,7 @@
 
 use super::manifest::{Workload, text};
 use super::{Asked, Options, Problems, sidecar};
+use crate::diagnostic::Code;
 use crate::document::Node;
 
 /// The container that is the backend, and its port.
@@ -43,13 +44,13 @@ impl<'n, 's> Backend<'n, 's> {
             }
             ([], Some(asked), _) => {
                 let message = format!("no container of `{}` declares the port `{asked}`", workload.object);
-                problems.error("port-not-found", workload.pod, message, &listed(&ports));
+                problems.error(Code::PortNotFound, workload.pod, message, &listed(&ports));
                 None
             }
             ([], None, _) => {
                 let message = format!("no container of `{}` declares a port", workload.object);
                 problems.error(
-                    "port-not-found",
+                    Code::PortNotFound,
                     workload.pod,
                     message,
                     "say which port is the backend's: --port 8080",
@@ -65,7 +66,7 @@ impl<'n, 's> Backend<'n, 's> {
                     "say which, with --port, and --container where it is in two of them; {}",
                     listed(&ports)
                 );
-                problems.error("several-ports", first.node, message, &help);
+                problems.error(Code::SeveralPorts, first.node, message, &help);
                 None
             }
         }
@@ -98,7 +99,7 @@ fn candidates<'n, 's>(
     if found.is_empty() {
         let names: Vec<_> = all.iter().map(|container| format!("`{}`", text(container, &["name"]))).collect();
         let message = format!("`{}` has no container `{wanted}`", workload.object);
-        problems.error("no-container", workload.pod, message, &format!("it has {}", names.join(", ")));
+        problems.error(Code::NoContainer, workload.pod, message, &format!("it has {}", names.join(", ")));
         return None;
     }
     Some(found)
@@ -134,7 +135,7 @@ impl<'n, 's> Port<'n, 's> {
         if self.protocol() != "TCP" {
             let message =
                 format!("port {} speaks {}, and HTTP is spoken by TCP", self.number, self.protocol());
-            problems.error("not-tcp", self.node, message, "say which port serves HTTP, with --port");
+            problems.error(Code::NotTcp, self.node, message, "say which port serves HTTP, with --port");
             return None;
         }
         Some(Backend {
@@ -163,7 +164,7 @@ pub(super) fn is_free(workload: &Workload<'_, '_>, options: &Options, problems: 
             if port.number == own && port.protocol() == "TCP" {
                 let message = format!("port {own} is taken by `{}`", text(port.container, &["name"]));
                 problems.error(
-                    "port-clash",
+                    Code::PortClash,
                     port.node,
                     message,
                     &format!("give the sidecar another one: {flag} PORT"),
@@ -175,7 +176,12 @@ pub(super) fn is_free(workload: &Workload<'_, '_>, options: &Options, problems: 
     for volume in workload.pod.find(&["volumes"]).map(Node::items).unwrap_or_default() {
         if own.iter().any(|(name, _)| name == text(volume, &["name"])) {
             let message = format!("there is a volume `{}` already", text(volume, &["name"]));
-            problems.error("by-hand", volume, message, "take out what was added by hand, and inject again");
+            problems.error(
+                Code::ByHand,
+                volume,
+                message,
+                "take out what was added by hand, and inject again",
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use super::manifest::text;
 use super::port::Backend;
 use super::value::{Value, map};
 use super::{Options, Problems};
+use crate::diagnostic::Code;
 use crate::document::Node;
 
 const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
@@ -46,7 +47,7 @@ pub(super) fn speak_http(backend: &Backend<'_, '_>, options: &Options, problems:
             "say so with --backend-url https://localhost:{}, and whom to trust with `backend.tls.ca` in sidegate.yaml",
             backend.number
         );
-        problems.error("backend-speaks-tls", probe.asks, message, &help);
+        problems.error(Code::BackendSpeaksTls, probe.asks, message, &help);
     }
 }
 
@@ -84,7 +85,7 @@ pub(super) fn health_path(
         (None, [], Some(probe)) => {
             let message = "this probe cannot reach a backend on loopback, and does not say what the sidecar could ask it for";
             problems.error(
-                "no-health-path",
+                Code::NoHealthPath,
                 probe.asks,
                 message.to_owned(),
                 "say what the backend answers GET with 2xx or 3xx: --health-path /",
@@ -96,7 +97,7 @@ pub(super) fn health_path(
                 format!("probes ask for {}, and the sidecar asks for one path", several.join(" and "));
             let node = probes.last().map_or(backend.container, |probe| probe.asks);
             let help = "say which one tells whether the backend is well, with --health-path; all of these probes will follow it";
-            problems.error("several-health-paths", node, message, help);
+            problems.error(Code::SeveralHealthPaths, node, message, help);
             None
         }
     }

@@ -6,6 +6,7 @@ use super::manifest::{Object, Workload, text};
 use super::port::Backend;
 use super::value::{Value, list, map};
 use super::{Options, Problems};
+use crate::diagnostic::Code;
 use crate::document::Node;
 
 /// Leads the Services that choose the workload's pods to the sidecar.
@@ -50,13 +51,13 @@ fn warn_of(service: &Object<'_, '_>, port: &Node<'_>, options: &Options, problem
     {
         let message = format!("`{service}` is headless: its clients choose the port themselves");
         let help = format!("let them ask for port {}", options.listen_port);
-        problems.warning("headless-service", address, message, &help);
+        problems.warning(Code::HeadlessService, address, message, &help);
     }
     if let Some((_, protocol)) = port.entry("appProtocol")
         && protocol.text().is_some_and(|protocol| !protocol.to_ascii_lowercase().contains("https"))
     {
         let message = format!("`{service}` says that this port speaks something else than HTTPS");
-        problems.warning("app-protocol", protocol, message, "write `appProtocol: https`");
+        problems.warning(Code::AppProtocol, protocol, message, "write `appProtocol: https`");
     }
 }
 
@@ -84,7 +85,7 @@ pub(super) fn rewire_policy(
                 "`{policy}` lets in whom it names at every port, the backend's too, where no certificate is asked for"
             );
             let help = format!("name the port: `ports: [{{ port: {} }}]`", options.listen_port);
-            problems.warning("around", rule, message, &help);
+            problems.warning(Code::Around, rule, message, &help);
             continue;
         };
         for port in ports.items().iter().filter_map(|port| port.find(&["port"])) {

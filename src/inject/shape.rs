@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::document::{Kind, Node};
 
 /// One after the last byte of a node.
@@ -53,7 +53,7 @@ pub(super) fn is_written_out(node: &Node<'_>) -> bool {
 
 /// What is written in a way that is not foreseen.
 pub(super) fn cannot_edit(source: &Arc<Source>, span: Span) -> Diagnostic {
-    Diagnostic::error("cannot-edit", "this is written in a way that cannot be edited in place")
+    Diagnostic::error(Code::CannotEdit, "this is written in a way that cannot be edited in place")
         .at(Place::new(source, span))
         .help("write keys and `-` at the start of lines of their own, or pass the manifest through `kubectl create --dry-run=client -o yaml -f FILE` first")
 }

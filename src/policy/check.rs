@@ -13,7 +13,7 @@ use names::{Names, index};
 use super::matching::Alternative;
 use super::route::{Methods, Route};
 use super::trie::MOST_OTHER_METHODS;
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
 /// A policy without mistakes, in the author's own terms: what tools for authors work on, and what is compiled.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Model {
         roles::no_cycles(&roles, &members, diagnostics);
         let unfolded = roles::unfold(&members);
         if unfolded.is_none() {
-            diagnostics.push(Diagnostic::error("too-large", "the roles unfold into too many permissions"));
+            diagnostics.push(Diagnostic::error(Code::TooLarge, "the roles unfold into too many permissions"));
         }
         let sets = unfolded.unwrap_or_default();
         let clients: Vec<Client> =
@@ -119,7 +119,7 @@ impl Model {
             if seen.len() > MOST_OTHER_METHODS {
                 let message =
                     format!("more than {MOST_OTHER_METHODS} different methods beyond the usual ones");
-                diagnostics.push(Diagnostic::error("too-large", message).at(route.place.clone()));
+                diagnostics.push(Diagnostic::error(Code::TooLarge, message).at(route.place.clone()));
                 return;
             }
         }
@@ -179,7 +179,7 @@ impl Model {
                     format!("capture it in `match`, as in `common_name: \"{{{name}}}-reader\"`, in each alternative and value")
                 });
                 diagnostics.push(
-                    Diagnostic::error("unknown-capture", message)
+                    Diagnostic::error(Code::UnknownCapture, message)
                         .at(entry.place.clone())
                         .related(route.place.clone(), format!("`{{client.{name}}}` is used here"))
                         .help(help),
@@ -194,7 +194,7 @@ impl Model {
         let name = &deny.entry.name;
         diagnostics.push(
             Diagnostic::error(
-                "unknown-capture",
+                Code::UnknownCapture,
                 format!("`{}` is for every client, but its routes use a capture", name.text),
             )
             .at(name.place.clone())
@@ -211,7 +211,7 @@ impl Model {
                 let known = denies.iter().copied().chain(names.clients.by_name.keys().map(|name| &**name));
                 let help = names.suggestions.of(&reason.text, known);
                 diagnostics.push(
-                    Diagnostic::error("unknown-name", message).at(reason.place.clone()).maybe_help(help),
+                    Diagnostic::error(Code::UnknownName, message).at(reason.place.clone()).maybe_help(help),
                 );
             }
         }
@@ -227,7 +227,7 @@ impl Model {
 }
 
 fn too_many_names() -> Diagnostic {
-    Diagnostic::error("too-large", "the patterns over names mean too many names")
+    Diagnostic::error(Code::TooLarge, "the patterns over names mean too many names")
         .help("name what is meant, or start each pattern with the letters that its names start with")
 }
 

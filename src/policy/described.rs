@@ -4,7 +4,7 @@
 use super::check::Client;
 use super::diff::certificate_for;
 use super::matching::spelled;
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::identity::{Attribute, Identity};
 
 /// Who `k=v,k=v` is. A comma inside a value is written `\,`.
@@ -12,7 +12,7 @@ pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic>
     let mut attributes = Vec::new();
     for pair in split(text) {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(Diagnostic::error("bad-client", format!("`{pair}` is not `key=value`")).help(
+            return Err(Diagnostic::error(Code::BadClient, format!("`{pair}` is not `key=value`")).help(
                 "write what a certificate says, as in `common_name=order-producer,organization=Shop`",
             ));
         };
@@ -21,7 +21,7 @@ pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic>
             let help = did_you_mean(name, Attribute::ALL.map(Attribute::name)).unwrap_or_else(|| {
                 format!("the keys are {}", Attribute::ALL.map(Attribute::name).join(", "))
             });
-            return Err(Diagnostic::error("bad-client", format!("unknown key `{name}`")).help(help));
+            return Err(Diagnostic::error(Code::BadClient, format!("unknown key `{name}`")).help(help));
         };
         attributes.push((attribute, spelled(attribute, value)));
     }

@@ -17,7 +17,7 @@ use super::Priority;
 use super::matching::Alternative;
 use super::pattern::SyntaxError;
 use super::route::Route;
-use crate::diagnostic::{Diagnostic, Place, Source, Span};
+use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::document::{self, Budget, Kind, Node, Reader};
 
 /// A text with its place: a name, or a reference to one.
@@ -90,7 +90,7 @@ impl Document {
             && number != 1
         {
             reader.error(
-                "unknown-version",
+                Code::UnknownVersion,
                 version,
                 format!("`{number}` is no version of policies"),
                 Some("write `version: 1`".into()),
@@ -101,7 +101,7 @@ impl Document {
                 if let Some(key) = fields.key(key) {
                     let help = "move it to a file whose name does not end in `_test`".to_owned();
                     reader.error(
-                        "bad-test-file",
+                        Code::BadTestFile,
                         key,
                         "a test file holds `tests` only; the proxy does not read it",
                         Some(help),
@@ -186,7 +186,7 @@ fn deny(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<DenyEntry> {
     if permissions.is_none() && routes.is_none() {
         let place = reader.place(node);
         reader.report(
-            Diagnostic::error("missing-key", "a deny rule has neither `permissions` nor `routes`")
+            Diagnostic::error(Code::MissingKey, "a deny rule has neither `permissions` nor `routes`")
                 .at(place)
                 .help("say what it forbids; `routes: [\"* /**\"]` forbids everything"),
         );
@@ -203,7 +203,7 @@ fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Word> {
     let odd = text.chars().find(|c| !c.is_alphanumeric() && !matches!(c, ':' | '-' | '_' | '.' | '/'));
     if let Some(odd) = odd {
         let help = "a name is made of letters, digits, `:`, `-`, `_`, `.` and `/`".to_owned();
-        reader.error("bad-name", node, format!("`{odd}` cannot be part of a name"), Some(help));
+        reader.error(Code::BadName, node, format!("`{odd}` cannot be part of a name"), Some(help));
         return None;
     }
     Some(Word { text: text.into(), place: reader.place(node) })
@@ -224,7 +224,7 @@ fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
 fn not_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
     if matches!(node.kind(), Kind::List(items) if items.is_empty()) {
         reader.error(
-            "empty-list",
+            Code::EmptyList,
             node,
             "an empty list matches nothing, and never means everything",
             Some(help.to_owned()),
@@ -260,7 +260,7 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
     {
         let help = "add `requests_per_second`, which the burst goes beyond".to_owned();
         reader.error(
-            "missing-key",
+            Code::MissingKey,
             key,
             "a `burst` without `requests_per_second` limits nothing",
             Some(help),
@@ -270,7 +270,7 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
 }
 
 /// Notes what is wrong with a text that has its own syntax, under the very characters where it can be said.
-fn report(error: SyntaxError, code: &'static str, node: &Node<'_>, reader: &mut Reader<'_>) {
+fn report(error: SyntaxError, code: Code, node: &Node<'_>, reader: &mut Reader<'_>) {
     let whole = reader.place(node);
     let written = whole.source.slice(whole.span);
     let quote = usize::from(written.starts_with(['"', '\'']));

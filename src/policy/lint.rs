@@ -15,7 +15,7 @@ use super::document::{Expectation, Word};
 use super::matching::{Alternative, Test};
 use super::route::{KNOWN, Methods, Path, Route, Segment};
 use super::trie::Builder;
-use crate::diagnostic::{Diagnostic, Place, first_ones, nearest};
+use crate::diagnostic::{Code, Diagnostic, Place, first_ones, nearest};
 use crate::identity::Attribute;
 use crate::target::Target;
 use comparison::{covers, meant_by, overlaps};
@@ -49,7 +49,7 @@ const MOST_COMPARED: usize = 1_000;
 const MOST_COMPARISONS: usize = 10_000_000;
 
 impl<'m> Linter<'m> {
-    fn warn(&mut self, code: &'static str, place: &Place, message: String, help: &str) {
+    fn warn(&mut self, code: Code, place: &Place, message: String, help: &str) {
         self.found.push(Diagnostic::warning(code, message).at(place.clone()).help(help));
     }
 
@@ -76,7 +76,7 @@ impl<'m> Linter<'m> {
                 "no role and no client entry has it"
             };
             self.warn(
-                "unused-permission",
+                Code::UnusedPermission,
                 &name.place,
                 format!("the permission `{}` is given to nobody: {why}", name.text),
                 "remove it, or give it to someone",
@@ -97,7 +97,7 @@ impl<'m> Linter<'m> {
             if !reached.contains(&number) {
                 let name = &role.entry.name;
                 self.warn(
-                    "unused-role",
+                    Code::UnusedRole,
                     &name.place,
                     format!("the role `{}` is given to nobody", name.text),
                     "remove it, or give it to someone",
@@ -118,7 +118,7 @@ impl<'m> Linter<'m> {
             let useful = named.contains(&number) || client.entry.limits != super::Limits::default();
             if client.permissions().next().is_none() && !useful {
                 self.warn(
-                    "gives-nothing",
+                    Code::GivesNothing,
                     &name.place,
                     format!("`{}` gives its clients nothing", name.text),
                     "add `roles` or `permissions`, or remove it",
@@ -141,7 +141,7 @@ impl<'m> Linter<'m> {
             && model.clients.iter().all(is_high)
         {
             self.warn(
-                "everybody-first",
+                Code::EverybodyFirst,
                 &first.entry.name.place,
                 "every client entry has the priority `high`, so nobody comes before anybody".to_owned(),
                 "leave `priority` out where others should come first",
@@ -154,7 +154,7 @@ impl<'m> Linter<'m> {
             && until <= self.now
         {
             self.warn(
-                "expired",
+                Code::Expired,
                 place,
                 format!("`{}` ended at {until}", name.text),
                 "remove it, or move `until`",
@@ -167,7 +167,7 @@ impl<'m> Linter<'m> {
             if let Some((value, why)) = never(test) {
                 let message = format!("no certificate can match `{}`: `{value}` {why}", name.text);
                 self.warn(
-                    "matches-nobody",
+                    Code::MatchesNobody,
                     &alternative.place,
                     message,
                     "write the value as certificates spell it",
@@ -188,7 +188,7 @@ impl<'m> Linter<'m> {
         let mut routes = client.permissions().flat_map(|permission| self.model.routes(permission));
         if let Some(route) = routes.find(wide) {
             let message = format!("`{}` lets every client do everything", client.entry.name.text);
-            let warning = Diagnostic::warning("very-wide", message)
+            let warning = Diagnostic::warning(Code::VeryWide, message)
                 .at(client.entry.name.place.clone())
                 .related(route.place.clone(), "this route is every request")
                 .help("name the clients, or the routes");
@@ -221,7 +221,7 @@ impl<'m> Linter<'m> {
         }
         if let Some(deny) = last {
             let message = format!("everything that `{}` gives is denied", client.entry.name.text);
-            let warning = Diagnostic::warning("fully-denied", message)
+            let warning = Diagnostic::warning(Code::FullyDenied, message)
                 .at(client.entry.name.place.clone())
                 .related(deny.entry.name.place.clone(), "denied here")
                 .help("remove the entry, or narrow the deny rule");
@@ -249,7 +249,7 @@ impl<'m> Linter<'m> {
                     "`{}` gives nothing that `{}` does not give already",
                     client.entry.name.text, wider.entry.name.text
                 );
-                let warning = Diagnostic::warning("covered-grant", message)
+                let warning = Diagnostic::warning(Code::CoveredGrant, message)
                     .at(client.entry.name.place.clone())
                     .related(wider.entry.name.place.clone(), "it means the same clients, and gives as much")
                     .help("remove one of them");
@@ -265,7 +265,7 @@ impl<'m> Linter<'m> {
                 let name = &deny.entry.name;
                 let message = format!("`{}` forbids nothing that is given to anyone it names", name.text);
                 self.warn(
-                    "forbids-nothing",
+                    Code::ForbidsNothing,
                     &name.place,
                     message,
                     "everything that is not given is denied already",
@@ -325,7 +325,7 @@ impl<'m> Linter<'m> {
             if twin.path.to_string() != path {
                 let twin = *twin;
                 let message = format!("`{path}` and `{}` differ only in case", twin.path);
-                let warning = Diagnostic::warning("upper-case-twin", message)
+                let warning = Diagnostic::warning(Code::UpperCaseTwin, message)
                     .at(route.place.clone())
                     .related(twin.place.clone(), "the other one")
                     .help("paths are compared with their case; a backend that ignores case may answer both alike");
@@ -351,7 +351,7 @@ impl<'m> Linter<'m> {
             .collect();
         for request in idle {
             let message = format!("`{}` tests nothing: no route fits its path, whoever asks", request.text);
-            self.warn("tests-nothing", &request.place, message, "write a path that some route fits");
+            self.warn(Code::TestsNothing, &request.place, message, "write a path that some route fits");
         }
     }
 }
@@ -368,7 +368,7 @@ fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
         (!name.is_empty()).then_some((text, name))
     });
     let (text, name) = texts.next()?;
-    let warning = Diagnostic::warning("foreign-parameter", format!("`{text}` stands for just this text"));
+    let warning = Diagnostic::warning(Code::ForeignParameter, format!("`{text}` stands for just this text"));
     Some(warning.at(route.place.clone()).help(format!("write `{{{name}}}` if any one segment is meant")))
 }
 
@@ -379,7 +379,7 @@ fn unusual_method(route: &Route) -> Option<Diagnostic> {
         Some((method, nearest(method.as_str(), KNOWN.iter().map(http::Method::as_str))?))
     });
     let (method, usual) = slips.next()?;
-    let warning = Diagnostic::warning("unusual-method", format!("`{method}` is no usual method"));
+    let warning = Diagnostic::warning(Code::UnusualMethod, format!("`{method}` is no usual method"));
     Some(warning.at(route.place.clone()).help(format!("did you mean `{usual}`?")))
 }
 
@@ -388,7 +388,7 @@ fn covered_route(route: &Route, wider: &Route) -> Diagnostic {
         true => ("means the same as", "this route means the same", "remove one of them"),
         false => ("is part of", "this route includes it", "remove the narrower one"),
     };
-    Diagnostic::warning("covered-route", format!("`{}` {message} `{}`", route.text, wider.text))
+    Diagnostic::warning(Code::CoveredRoute, format!("`{}` {message} `{}`", route.text, wider.text))
         .at(route.place.clone())
         .related(wider.place.clone(), label)
         .help(help)

@@ -8,6 +8,7 @@ use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 
 use super::*;
+use crate::diagnostic::Code;
 use crate::identity::Attribute;
 
 /// So many generated cases, or `CASES`, from a seed that is shown when a test fails; `SEED` gives the same ones again.
@@ -412,5 +413,5 @@ fn files_are_one_policy_in_any_order() {
 fn a_test_file_cannot_hold_what_the_proxy_would_not_read() {
     let tests = Source::new("p_test.yaml", "version: 1\npermissions: { p: [GET /] }\ntests: []\n");
     let problems = Policy::compile(&[tests]).unwrap_err();
-    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["bad-test-file"]);
+    assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), [Code::BadTestFile]);
 }

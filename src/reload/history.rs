@@ -185,8 +185,8 @@ fn log(part: Part, diagnostic: &Diagnostic) {
     let place = place.as_ref().map(ToString::to_string);
     let (part, place, help) = (part.name(), place.as_deref(), help.as_deref());
     match severity {
-        Severity::Error => tracing::error!(part, code, place, help, "{message}"),
-        Severity::Warning => tracing::warn!(part, code, place, help, "{message}"),
+        Severity::Error => tracing::error!(part, code = code.name(), place, help, "{message}"),
+        Severity::Warning => tracing::warn!(part, code = code.name(), place, help, "{message}"),
     }
 }
 

@@ -12,7 +12,7 @@ use super::contents::{BackendHeld, Held, KeyPairHeld, Material, digest_of};
 use super::part::Part;
 use crate::client_headers::{OwnName, OwnNames};
 use crate::config::{BackendTls, Config, KeyPair, Located};
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::forward;
 use crate::handshake;
 use crate::identity::{Expiry, ExpiryKind, NoAuthority, Trust, TrustFile, TrustSources, assert_authority};
@@ -22,9 +22,6 @@ use crate::policy::{Mode, Policy, Shadow};
 use crate::secret::Secret;
 use crate::telemetry::Destination;
 use crate::token::Token;
-
-/// The code of the problem that solves itself while a key and its certificate are replaced one after the other.
-pub(super) const KEY_MISMATCH: &str = "key-mismatch";
 
 /// The snapshot that is being built, and the instant of it.
 #[derive(Clone, Copy, Debug)]
@@ -195,14 +192,14 @@ impl Pieces {
 }
 
 fn is_of_expiry(warning: &Diagnostic) -> bool {
-    matches!(warning.code, "expiry" | "crl-expired")
+    matches!(warning.code, Code::Expiry | Code::CrlExpired)
 }
 
 fn shadow_problem(named: &Located<PathBuf>, is_judged: bool) -> Diagnostic {
     let goes_on = if is_judged { "the one before it is still judged" } else { "it is not judged" };
     let message = format!("there is something wrong with the shadow policy, so {goes_on}");
     let help = "mend what is told next; the policy in force is not affected";
-    Diagnostic::warning("shadow-policy", message).at(named.place.clone()).help(help)
+    Diagnostic::warning(Code::ShadowPolicy, message).at(named.place.clone()).help(help)
 }
 
 fn stripped_of_trailers(config: &Config, policy: &Policy) -> OwnNames {
@@ -226,7 +223,7 @@ fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
     let named = config.mode.as_ref().filter(|mode| mode.value == Mode::Audit)?;
     let message = "`mode: audit` enforces no policy: every client with a valid certificate may do everything";
     let help = "learn from the audit records what clients need (`sidegate policy suggest`), then set `mode: enforce`";
-    Some(Diagnostic::warning("audit-mode", message).at(named.place.clone()).help(help))
+    Some(Diagnostic::warning(Code::AuditMode, message).at(named.place.clone()).help(help))
 }
 
 /// Our certificates and keys. Where no file of them has changed, it is the same as before, and so are its tickets.
@@ -248,7 +245,7 @@ fn server_side(
         return Err(problems);
     }
     let made = handshake::server_config(certified)
-        .map_err(|error| vec![Diagnostic::error("file", format!("TLS cannot be set up: {error}"))])?;
+        .map_err(|error| vec![Diagnostic::error(Code::File, format!("TLS cannot be set up: {error}"))])?;
     Ok(Made { value: Arc::new(made), of })
 }
 
@@ -267,7 +264,7 @@ fn unusable(named: &KeyPair, error: &rustls::Error) -> Diagnostic {
             let message =
                 format!("the key `{}` does not belong to the certificate", named.key.value.display());
             let help = "name the key that the certificate was made with (`tls.certificate` and `tls.key` go together)";
-            Diagnostic::error(KEY_MISMATCH, message).at(named.key.place.clone()).help(help)
+            Diagnostic::error(Code::KeyMismatch, message).at(named.key.place.clone()).help(help)
         }
         rustls::Error::General(_) => at(
             &named.key,
@@ -334,8 +331,8 @@ fn client_side(
     let made = forward::client_config(roots, own, settings.protocol).map_err(|error| {
         let named = settings.certificate.as_ref().map_or(&settings.ca, |named| &named.certificate);
         let code = match error {
-            rustls::Error::InconsistentKeys(_) => KEY_MISMATCH,
-            _ => "file",
+            rustls::Error::InconsistentKeys(_) => Code::KeyMismatch,
+            _ => Code::File,
         };
         let help = "`backend.tls.certificate` and `backend.tls.key` go together";
         let error = match error {
@@ -368,7 +365,7 @@ fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore,
 fn not_authority(settings: &BackendTls, file: &str, lack: &NoAuthority) -> Diagnostic {
     let message = format!("`{file}` cannot be an authority of the backend: {lack}");
     let help = "take that certificate out of `backend.tls.ca`; put the certificates there that the backend's certificate was issued by";
-    Diagnostic::error("no-authority", message).at(settings.ca.place.clone()).help(help)
+    Diagnostic::error(Code::NoAuthority, message).at(settings.ca.place.clone()).help(help)
 }
 
 /// Self-signed certificates that the backend itself shows are trusted, because their operator named them. The holder of such a key
@@ -386,7 +383,7 @@ fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
         );
         let help =
             "issue the backend's certificate by a CA of its own, and name that one in `backend.tls.ca`";
-        Diagnostic::warning("self-signed-anchor", message).at(settings.ca.place.clone()).help(help)
+        Diagnostic::warning(Code::SelfSignedAnchor, message).at(settings.ca.place.clone()).help(help)
     };
     doubts.map(warning).collect()
 }
@@ -443,5 +440,5 @@ fn key_of(named: &Located<PathBuf>, held: &Held<Secret>) -> Result<PrivateKeyDer
 }
 
 fn at<T>(named: &Located<T>, message: String, help: &str) -> Diagnostic {
-    Diagnostic::error("file", message).at(named.place.clone()).help(help)
+    Diagnostic::error(Code::File, message).at(named.place.clone()).help(help)
 }

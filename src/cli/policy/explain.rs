@@ -12,7 +12,7 @@ use super::{
     FINE, Format, NEGATIVE, Output, address, identity_of_attributes, identity_of_certificate, instant, load,
 };
 use crate::client_headers;
-use crate::diagnostic::{Diagnostic, printable};
+use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::explanation::explanation;
 use crate::policy::trace::{Evaluation, line};
@@ -91,11 +91,11 @@ impl Explain {
 /// Policy paths, and the request that stands after them.
 pub(super) fn request(words: &[String]) -> Result<(Vec<PathBuf>, Target), Diagnostic> {
     let [paths @ .., method, target] = words else {
-        return Err(Diagnostic::error("bad-request", "a policy, a method and a path are needed"));
+        return Err(Diagnostic::error(Code::BadRequest, "a policy, a method and a path are needed"));
     };
     let request = format!("{method} {target}");
     let target = request.parse().map_err(|flaw| {
-        Diagnostic::error("bad-request", format!("`{request}` is never judged: {flaw}"))
+        Diagnostic::error(Code::BadRequest, format!("`{request}` is never judged: {flaw}"))
             .help("write policies, then a method and a path, as in `policies/ GET /events/17`")
     })?;
     Ok((paths.iter().map(PathBuf::from).collect(), target))
@@ -104,7 +104,7 @@ pub(super) fn request(words: &[String]) -> Result<(Vec<PathBuf>, Target), Diagno
 fn host(text: &str) -> Result<String, Diagnostic> {
     match is_host(text) {
         true => Ok(text.to_owned()),
-        false => Err(Diagnostic::error("bad-host", format!("`{text}` is not the host of a request"))
+        false => Err(Diagnostic::error(Code::BadHost, format!("`{text}` is not the host of a request"))
             .help("write it as clients send it, such as `shop.example` or `shop.example:8443`")),
     }
 }
@@ -119,12 +119,15 @@ fn headers(written: &[String]) -> Result<HeaderMap, Diagnostic> {
             ))
         });
         let Some((name, value)) = parts else {
-            return Err(Diagnostic::error("bad-header", format!("`{header}` is not a header"))
+            return Err(Diagnostic::error(Code::BadHeader, format!("`{header}` is not a header"))
                 .help("write `Name: value`"));
         };
         if name == http::header::HOST {
-            return Err(Diagnostic::error("bad-header", format!("`{header}` names the host of the request"))
-                .help("write it as `--host HOST`, which is judged alike in every protocol"));
+            return Err(Diagnostic::error(
+                Code::BadHeader,
+                format!("`{header}` names the host of the request"),
+            )
+            .help("write it as `--host HOST`, which is judged alike in every protocol"));
         }
         headers.append(name, value);
     }

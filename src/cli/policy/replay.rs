@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{FINE, Format, NEGATIVE, Output, load};
-use crate::diagnostic::{Diagnostic, printable};
+use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::policy::Policy;
 use crate::policy::history::{Change, Event, event, replay};
 use crate::policy::suggest::suggest;
@@ -84,7 +84,7 @@ fn events(paths: &[PathBuf]) -> Result<Vec<Event>, Vec<Diagnostic>> {
         };
         if let Err(error) = read {
             problems.push(Diagnostic::error(
-                "unreadable",
+                Code::Unreadable,
                 format!("`{}` cannot be read: {error}", path.display()),
             ));
         }

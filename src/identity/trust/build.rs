@@ -13,7 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::authority::{NoAuthority, assert_authority};
 use super::crls::{Issuer, revocation};
 use super::{Authority, Trust, TrustDomain, Usage};
-use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, Place, did_you_mean};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
 use crate::identity::revocation::Missing;
@@ -90,11 +90,11 @@ impl TrustSources {
 
 impl TrustFile {
     /// A problem with this file.
-    pub(super) fn problem(&self, code: &'static str, message: String, help: &str) -> Diagnostic {
+    pub(super) fn problem(&self, code: Code, message: String, help: &str) -> Diagnostic {
         self.placed(Diagnostic::error(code, message).help(help))
     }
 
-    pub(super) fn warning(&self, code: &'static str, message: String, help: &str) -> Diagnostic {
+    pub(super) fn warning(&self, code: Code, message: String, help: &str) -> Diagnostic {
         self.placed(Diagnostic::warning(code, message).help(help))
     }
 
@@ -108,14 +108,14 @@ impl TrustFile {
     /// The sections of a PEM file.
     pub(super) fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Diagnostic> {
         pem::sections(&self.bytes).map_err(|flaw| {
-            self.problem("file", format!("`{}` cannot be read as PEM: {flaw}", self.name), flaw.remedy())
+            self.problem(Code::File, format!("`{}` cannot be read as PEM: {flaw}", self.name), flaw.remedy())
         })
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
         pem::certificates(&self.bytes).map_err(|flaw| {
             self.problem(
-                "file",
+                Code::File,
                 format!("there is no certificate in `{}` that can be read: {flaw}", self.name),
                 flaw.remedy(),
             )
@@ -155,7 +155,7 @@ impl Trust {
             }
         }
         if anchors.is_empty() && found.is_empty() {
-            found.push(Diagnostic::error("file", "there is no client CA"));
+            found.push(Diagnostic::error(Code::File, "there is no client CA"));
         }
         let revocation = revocation(sources, &issuers, &mut authorities, &mut found);
         let trust = Self { anchors, authorities, revocation, generation, usage: sources.usage };
@@ -177,7 +177,7 @@ impl Trust {
         let place = sources.pins.iter().find_map(|pin| pin.place.clone());
         let message =
             format!("the client CA `{}` is in two files with different trust domains", authority.name);
-        let problem = Diagnostic::error("bad-trust-domain", message)
+        let problem = Diagnostic::error(Code::BadTrustDomain, message)
             .help("leave it in one of the files, or give both the same domain");
         Some(place.into_iter().fold(problem, Diagnostic::at))
     }
@@ -228,7 +228,7 @@ fn authority<'d>(
 
 fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
     file.problem(
-        "no-authority",
+        Code::NoAuthority,
         format!("`{}` cannot be a client CA: {why}", file.name),
         "take that certificate out of `tls.client_ca` (the whole file, if nothing else is in it): only authorities that issue client certificates belong there; whoever holds the key of one can make a certificate for any client",
     )
@@ -237,7 +237,7 @@ fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
 /// RFC 5280 §6.1.1 (d): a trust anchor is what the operator says it is.
 fn own_anchor(file: &TrustFile, lack: &NoAuthority) -> Diagnostic {
     file.warning(
-        "self-signed-anchor",
+        Code::SelfSignedAnchor,
         format!(
             "`{}` is trusted as a client CA because it is self-signed, although {lack}: whoever holds its key can make a certificate for any client",
             file.name
@@ -253,7 +253,7 @@ fn pins_without_file(sources: &TrustSources) -> Vec<Diagnostic> {
         let message = format!("no file of `tls.client_ca` is called `{}`", pin.file);
         let help = did_you_mean(&pin.file, names())
             .unwrap_or_else(|| format!("the files are: {}", names().collect::<Vec<_>>().join(", ")));
-        let problem = Diagnostic::error("bad-trust-domain", message).help(help);
+        let problem = Diagnostic::error(Code::BadTrustDomain, message).help(help);
         pin.place.clone().into_iter().fold(problem, Diagnostic::at)
     };
     sources.pins.iter().filter(without).map(problem).collect()

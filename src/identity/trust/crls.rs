@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Authority;
 use super::build::{TrustFile, TrustSources};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
 use crate::identity::revocation::{Ignored, List, ListFlaw, Missing, Revocation, Unverified};
@@ -108,7 +108,7 @@ impl<'s> Contents<'s> {
         for file in files {
             match contents.add(file) {
                 Ok(0) => found.push(file.problem(
-                    "bad-crl",
+                    Code::BadCrl,
                     format!("there is no CRL in `{}`", file.name),
                     "a CRL is DER, or PEM between -----BEGIN X509 CRL----- and -----END X509 CRL-----",
                 )),
@@ -161,7 +161,7 @@ fn related<'i, 'd>(
     }
     for (file, issuer) in strangers {
         found.push(file.warning(
-            "unused-certificate",
+            Code::UnusedCertificate,
             format!("the certificate of `{}` in `{}` belongs to no client CA", issuer.name(), file.name),
             "`tls.crl` takes CRLs, and beside them the certificates of intermediates that sign CRLs; client CAs go to `tls.client_ca`",
         ));
@@ -194,7 +194,7 @@ fn verified(
     match signers.iter().find(|issuer| issuer.may_sign_crls()) {
         Some(issuer) => Ok(Checked::Counts(list.signed_by(issuer.key(), &file.name, sources.crl_grace))),
         None if !signers.is_empty() => Err(file.problem(
-            "crl-signature",
+            Code::CrlSignature,
             format!(
                 "the CRL in `{}` is signed by `{}`, whose keyUsage does not allow it to sign CRLs",
                 file.name, list.issuer
@@ -224,7 +224,7 @@ fn ignored(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_, '_>]
     let is_of_another = |(issuer, _): &&Verdict<'_, '_>| issuer.is_named_by(list) == Some(false);
     let not_of = verdicts.iter().filter(is_of_another).map(|(issuer, _)| issuer.key().into()).collect();
     let ignored = Ignored { issuer_der: list.issuer_der.into(), not_of };
-    Checked::Ignored(ignored, file.warning("crl-of-unknown-ca", message, help))
+    Checked::Ignored(ignored, file.warning(Code::CrlOfUnknownCa, message, help))
 }
 
 fn of_known_name(verdicts: &[Verdict<'_, '_>]) -> &'static str {
@@ -244,7 +244,7 @@ fn badly_signed(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_,
         false => "has a wrong signature",
     };
     file.problem(
-        "crl-signature",
+        Code::CrlSignature,
         format!("the CRL of `{}` in `{}` {what}", list.issuer, file.name),
         "fetch it again; if the CA has a new key, its new certificate belongs to `tls.client_ca` (for an intermediate: beside the CRL)",
     )
@@ -252,14 +252,14 @@ fn badly_signed(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_,
 
 fn unreadable(file: &TrustFile) -> Diagnostic {
     file.problem(
-        "bad-crl",
+        Code::BadCrl,
         format!("a certificate in `{}` is not readable", file.name),
         "write the file again from where it came, or remove that certificate",
     )
 }
 
 fn unusable(file: &TrustFile, flaw: ListFlaw) -> Diagnostic {
-    file.problem("bad-crl", format!("the CRL in `{}` cannot be used: {flaw}", file.name), flaw.remedy())
+    file.problem(Code::BadCrl, format!("the CRL in `{}` cannot be used: {flaw}", file.name), flaw.remedy())
 }
 
 /// A CRL replaces an older one of the same issuer and scope, which would bring back what was on hold.
@@ -270,7 +270,7 @@ fn newest(lists: Vec<List>, found: &mut Vec<Diagnostic>) -> Vec<List> {
     for list in old.iter().filter_map(|index| lists.get(*index)) {
         let message =
             format!("the CRL of `{}` in `{}` is older than another one of it", list.issuer, list.file);
-        found.push(Diagnostic::warning("crl-superseded", message).help("remove it; the newest counts"));
+        found.push(Diagnostic::warning(Code::CrlSuperseded, message).help("remove it; the newest counts"));
     }
     let mut index = 0;
     let mut lists = lists;
@@ -297,7 +297,7 @@ fn look_at(
             authority.name, authority.file, list.file
         );
         found.push(
-            Diagnostic::warning("ca-revoked", message)
+            Diagnostic::warning(Code::CaRevoked, message)
                 .help("its clients are refused; remove it from `tls.client_ca`"),
         );
     }
@@ -307,7 +307,7 @@ fn look_at(
         .any(|list| *list.issuer_der == *issuer.subject() && *list.key == *issuer.key());
     if !has_list && revocation.missing == Missing::Refuse {
         let message = format!("there is no CRL of the client CA `{}` (`{}`)", authority.name, authority.file);
-        found.push(Diagnostic::warning("crl-missing", message).help(
+        found.push(Diagnostic::warning(Code::CrlMissing, message).help(
             "its clients are refused; add its CRL to `tls.crl`, or set `tls.crl_missing: allow` if it publishes none",
         ));
     }

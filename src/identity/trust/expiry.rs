@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Trust;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// What it is that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +102,8 @@ impl Expiry {
             ),
         };
         let code = match self.kind {
-            ExpiryKind::Crl if now > *until => "crl-expired",
-            _ => "expiry",
+            ExpiryKind::Crl if now > *until => Code::CrlExpired,
+            _ => Code::Expiry,
         };
         Some(Diagnostic::warning(code, format!("{what} `{name}` (`{file}`) {verb} on {until}")).help(help))
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::document::{ClientEntry, DenyEntry, PermissionEntry, RoleEntry, Word};
 use super::{Client, Deny, Member, Set};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
 /// The declared names of one kind.
 #[derive(Default)]
@@ -117,7 +117,7 @@ impl Names {
             {
                 diagnostics.push(
                     Diagnostic::error(
-                        "duplicate-name",
+                        Code::DuplicateName,
                         format!("`{}` is both a permission and a role", role.name.text),
                     )
                     .at(role.name.place.clone())
@@ -285,10 +285,10 @@ fn look_up(
 
 fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) -> Diagnostic {
     let (code, otherwise) = match what {
-        "role" => ("unknown-role", "declare it under `roles`"),
-        "permission" => ("unknown-permission", "declare it under `permissions`"),
-        "client entry" => ("unknown-client", "name an entry of `clients`"),
-        _ => ("unknown-name", "declare it under `permissions` or `roles`"),
+        "role" => (Code::UnknownRole, "declare it under `roles`"),
+        "permission" => (Code::UnknownPermission, "declare it under `permissions`"),
+        "client entry" => (Code::UnknownClient, "name an entry of `clients`"),
+        _ => (Code::UnknownName, "declare it under `permissions` or `roles`"),
     };
     let diagnostic =
         Diagnostic::error(code, format!("unknown {what} `{}`", word.text)).at(word.place.clone());
@@ -300,7 +300,7 @@ fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) 
 }
 
 fn no_match(what: &str, word: &Word) -> Diagnostic {
-    Diagnostic::error("bad-glob", format!("`{}` matches no {what}", word.text))
+    Diagnostic::error(Code::BadGlob, format!("`{}` matches no {what}", word.text))
         .at(word.place.clone())
         .help("`*` stands for any run of characters in a declared name, as in `events:*`")
 }
@@ -315,10 +315,13 @@ pub(super) fn index<'w>(
     for (number, word) in names.enumerate() {
         match found.get(&word.text) {
             Some((_, first)) => diagnostics.push(
-                Diagnostic::error("duplicate-name", format!("the {kind} `{}` is declared twice", word.text))
-                    .at(word.place.clone())
-                    .related(first.place.clone(), "first declared here")
-                    .help("give one of them another name, or make them one"),
+                Diagnostic::error(
+                    Code::DuplicateName,
+                    format!("the {kind} `{}` is declared twice", word.text),
+                )
+                .at(word.place.clone())
+                .related(first.place.clone(), "first declared here")
+                .help("give one of them another name, or make them one"),
             ),
             None => drop(found.insert(word.text.clone(), (number, word))),
         }

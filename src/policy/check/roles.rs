@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::super::document::RoleEntry;
 use super::{Member, Set};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 
 /// Roles may unfold into this many permissions in all; honest policies stay far below.
 const MOST_UNFOLDED: usize = 20_000_000;
@@ -55,7 +55,7 @@ fn cycle(roles: &[RoleEntry], around: &[usize]) -> Option<Diagnostic> {
     let (first, rest) = entries.split_first()?;
     let chain: Vec<&str> = entries.iter().chain([first]).map(|role| &*role.name.text).take(12).collect();
     let mut diagnostic =
-        Diagnostic::error("role-cycle", format!("the role `{}` contains itself", first.name.text))
+        Diagnostic::error(Code::RoleCycle, format!("the role `{}` contains itself", first.name.text))
             .at(first.name.place.clone())
             .label(chain.join(" → "))
             .help("take one of them out of the other's list");

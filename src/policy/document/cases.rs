@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::super::matching::spelled;
 use super::matches::unknown_attribute;
 use super::{Word, values};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;
 use crate::target::is_host;
@@ -130,7 +130,7 @@ fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     for (name, key, value) in entries {
         if !names.contains(name) {
             let help = reader.did_you_mean(name, clients.iter().map(|(client, _)| *client));
-            reader.error("unknown-name", key, format!("this test has no client `{name}`"), help);
+            reader.error(Code::UnknownName, key, format!("this test has no client `{name}`"), help);
         }
         allowed.insert(name, allowed_requests(value, &requests, reader));
     }
@@ -158,7 +158,7 @@ fn is_room(cases: &[Case], more: usize, node: &Node<'_>, reader: &mut Reader<'_>
     let is_room = cases.len().saturating_add(more) <= MOST_CASES;
     if !is_room {
         let message = format!("the tests ask more than {MOST_CASES} questions");
-        reader.error("too-large", node, message, Some("list fewer clients or requests".to_owned()));
+        reader.error(Code::TooLarge, node, message, Some("list fewer clients or requests".to_owned()));
     }
     is_room
 }
@@ -171,7 +171,7 @@ fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>)
             .did_you_mean(&word.text, requests.iter().map(|request| &*request.text))
             .unwrap_or_else(|| "list the request under `requests` too".to_owned());
         let message = format!("`{}` is not one of the `requests`", word.text);
-        reader.report(Diagnostic::error("unknown-name", message).at(word.place.clone()).help(help));
+        reader.report(Diagnostic::error(Code::UnknownName, message).at(word.place.clone()).help(help));
     }
     listed.into_iter().map(|word| word.text).collect()
 }
@@ -203,12 +203,12 @@ fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> O
             reader.name(file).map(|path| ClientOf::Certificate(Word { text: path.into(), place }))
         }
         (Some(_), Some(file)) => {
-            reader.error("duplicate-key", file, "a test has either a `client` or a `certificate`", None);
+            reader.error(Code::DuplicateKey, file, "a test has either a `client` or a `certificate`", None);
             None
         }
         (None, None) => {
             let help = "say who asks, as in `client: { common_name: order-producer }`".to_owned();
-            reader.error("missing-key", node, "a test has neither `client` nor `certificate`", Some(help));
+            reader.error(Code::MissingKey, node, "a test has neither `client` nor `certificate`", Some(help));
             None
         }
     }
@@ -234,7 +234,7 @@ fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
     for word in &written {
         if let Err(flaw) = word.text.parse::<crate::target::Target>() {
             let message = format!("`{}` is no request that the proxy would judge: {flaw}", word.text);
-            let diagnostic = Diagnostic::error("bad-request", message)
+            let diagnostic = Diagnostic::error(Code::BadRequest, message)
                 .at(word.place.clone())
                 .help("write a method, a space and a path, as in `GET /events/17?x=1`");
             reader.report(diagnostic);
@@ -252,7 +252,7 @@ fn host(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Box<str>> {
     let text = reader.name(node)?;
     if !is_host(text) {
         let help = "write it as clients send it, such as `shop.example` or `shop.example:8443`".to_owned();
-        reader.error("bad-host", node, format!("`{text}` is not the host of a request"), Some(help));
+        reader.error(Code::BadHost, node, format!("`{text}` is not the host of a request"), Some(help));
         return None;
     }
     Some(text.into())
@@ -264,7 +264,7 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> HeaderMap {
         if matches!(name.to_ascii_lowercase().as_str(), "host" | ":authority") {
             let help = "write `host: shop.example` beside `request`".to_owned();
             reader.error(
-                "bad-header",
+                Code::BadHeader,
                 key,
                 format!("a test names its host by `host`, not by `{name}`"),
                 Some(help),
@@ -274,7 +274,7 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> HeaderMap {
         for value in values(value, reader) {
             match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
                 (Ok(name), Ok(value)) => drop(headers.append(name, value)),
-                _ => reader.error("bad-header", key, format!("`{name}: {value}` is not a header"), None),
+                _ => reader.error(Code::BadHeader, key, format!("`{name}: {value}` is not a header"), None),
             }
         }
     }
@@ -286,7 +286,7 @@ fn address(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<IpAddr> {
     let address = text.parse().ok();
     if address.is_none() {
         let help = "a test asks from one address, such as `10.1.2.3`".to_owned();
-        reader.error("bad-address", node, format!("`{text}` is not an IP address"), Some(help));
+        reader.error(Code::BadAddress, node, format!("`{text}` is not an IP address"), Some(help));
     }
     address
 }

@@ -2,7 +2,7 @@
 
 use super::super::condition::is_same_parameter;
 use crate::client_headers::folds_to;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Kind, Node, Reader};
 
 /// Name, key and value of an entry of a mapping.
@@ -13,31 +13,31 @@ type Flaw = (String, String);
 
 /// Reports values that no header has.
 pub(super) fn check_header(name: &str, value: &Node<'_>, reader: &mut Reader<'_>) {
-    report_values(value, "bad-header", reader, |text| flaw_in_header(name, text));
+    report_values(value, Code::BadHeader, reader, |text| flaw_in_header(name, text));
 }
 
 /// Reports names and values that no parameter of a query has.
 pub(super) fn check_parameter((name, key, value): Entry<'_, '_>, reader: &mut Reader<'_>) {
     if let Some((message, help)) = flaw_in_name(name) {
-        reader.error("bad-parameter", key, message, Some(help));
+        reader.error(Code::BadParameter, key, message, Some(help));
     } else if name.contains(['=', '&']) {
         let message = format!("`{name}` is the name of a parameter only where it is sent with escapes");
         let help = "write the name alone, and its values after the colon, as in `query: { format: [csv] }`";
-        let warning = Diagnostic::warning("odd-parameter", message).at(reader.place(key)).help(help);
+        let warning = Diagnostic::warning(Code::OddParameter, message).at(reader.place(key)).help(help);
         reader.report(warning);
     }
-    report_values(value, "bad-parameter", reader, |text| flaw_in_parameter(name, text));
+    report_values(value, Code::BadParameter, reader, |text| flaw_in_parameter(name, text));
 }
 
 /// Reports headers that backends take for one.
 pub(super) fn report_twin_headers(entries: &[Entry<'_, '_>], reader: &mut Reader<'_>) {
-    report_twins(entries, ("bad-header", "header"), reader, folds_to);
+    report_twins(entries, (Code::BadHeader, "header"), reader, folds_to);
 }
 
 /// Reports parameters that backends take for one.
 pub(super) fn report_twin_parameters(entries: &[Entry<'_, '_>], reader: &mut Reader<'_>) {
     let is_same = |one: &str, other: &str| is_same_parameter(one.as_bytes(), other.as_bytes());
-    report_twins(entries, ("bad-parameter", "parameter"), reader, is_same);
+    report_twins(entries, (Code::BadParameter, "parameter"), reader, is_same);
 }
 
 /// The remedy for a header and its value in one text, as YAML reads `X-Mode:batch`.
@@ -69,7 +69,7 @@ const MOST_COMPARED: usize = 100;
 
 fn report_twins(
     entries: &[Entry<'_, '_>],
-    (code, what): (&'static str, &str),
+    (code, what): (Code, &str),
     reader: &mut Reader<'_>,
     is_same: impl Fn(&str, &str) -> bool,
 ) {
@@ -87,12 +87,7 @@ fn report_twins(
     }
 }
 
-fn report_values(
-    value: &Node<'_>,
-    code: &'static str,
-    reader: &mut Reader<'_>,
-    flaw: impl Fn(&str) -> Option<Flaw>,
-) {
+fn report_values(value: &Node<'_>, code: Code, reader: &mut Reader<'_>, flaw: impl Fn(&str) -> Option<Flaw>) {
     let items = match value.kind() {
         Kind::List(items) => items.as_slice(),
         _ => std::slice::from_ref(value),

@@ -4,6 +4,7 @@ use super::super::condition::Network;
 use super::super::matching::{Alternative, Matcher, Test};
 use super::super::pattern::{Pattern, SyntaxError};
 use super::{not_empty, report};
+use crate::diagnostic::Code;
 use crate::document::{Kind, Node, Reader};
 use crate::identity::Attribute;
 
@@ -40,7 +41,7 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
     match any {
         Some((_, value)) if reader.boolean(value) == Some(false) => {
             reader.error(
-                "bad-match",
+                Code::BadMatch,
                 value,
                 "`any: false` matches no client",
                 Some("remove the entry, or write `any: true`".into()),
@@ -48,12 +49,12 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
         }
         Some((key, _)) if entries.len() > 1 => {
             let help = "remove `any`, or the other keys".to_owned();
-            reader.error("bad-match", key, "`any: true` beside other keys contradicts them", Some(help));
+            reader.error(Code::BadMatch, key, "`any: true` beside other keys contradicts them", Some(help));
         }
         None if entries.is_empty() => {
             let help = "write `any: true` if every client is meant".to_owned();
             reader.error(
-                "empty-list",
+                Code::EmptyList,
                 node,
                 "an empty `match` matches nothing, and never means everyone",
                 Some(help),
@@ -87,7 +88,7 @@ pub(super) fn unknown_attribute(
         None => reader.did_you_mean(name, keys.iter().copied()),
     };
     let help = help.unwrap_or_else(|| format!("the keys here are {}", keys.join(", ")));
-    reader.error("unknown-key", key, format!("unknown key `{name}` in {what}"), Some(help));
+    reader.error(Code::UnknownKey, key, format!("unknown key `{name}` in {what}"), Some(help));
 }
 
 fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test {
@@ -97,7 +98,7 @@ fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test 
         let Some(text) = reader.name(item) else { continue };
         match matcher(attribute, text) {
             Ok(matcher) => matchers.push(matcher),
-            Err(error) => report(error, "bad-pattern", item, reader),
+            Err(error) => report(error, Code::BadPattern, item, reader),
         }
     }
     Test::new(attribute, matchers)

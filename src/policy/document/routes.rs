@@ -7,6 +7,7 @@ use super::super::host::HostPattern;
 use super::super::route::{self, Route};
 use super::{conditions, not_empty, report, values};
 use crate::client_headers::{self, Removal};
+use crate::diagnostic::Code;
 use crate::document::{Kind, Node, Reader};
 
 /// One route, or a list of them.
@@ -37,7 +38,7 @@ fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
             upgrade: false,
         }),
         Err(error) => {
-            report(error, "bad-route", node, reader);
+            report(error, Code::BadRoute, node, reader);
             None
         }
     }
@@ -60,7 +61,7 @@ fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
         let Some(text) = reader.name(item) else { continue };
         match HostPattern::parse(text) {
             Ok(host) => hosts.push(host),
-            Err(error) => report(error, "bad-host", item, reader),
+            Err(error) => report(error, Code::BadHost, item, reader),
         }
     }
     hosts.into()
@@ -93,18 +94,20 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
     let mut read = Vec::with_capacity(entries.len());
     for (name, key, value) in entries {
         if let Some(help) = conditions::meant_by_header(name) {
-            reader.error("bad-header", key, format!("`{name}` is not the name of a header"), Some(help));
+            reader.error(Code::BadHeader, key, format!("`{name}` is not the name of a header"), Some(help));
             continue;
         }
         let values = values(value, reader);
         if let Some((message, help)) = never_judged(name) {
-            reader.error("bad-header", key, message, Some(help.to_owned()));
+            reader.error(Code::BadHeader, key, message, Some(help.to_owned()));
             continue;
         }
         conditions::check_header(name, value, reader);
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(name) => read.push(HeaderCondition { name, values }),
-            Err(_) => reader.error("bad-header", key, format!("`{name}` is not the name of a header"), None),
+            Err(_) => {
+                reader.error(Code::BadHeader, key, format!("`{name}` is not the name of a header"), None)
+            }
         }
     }
     read.into()

@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::super::condition::{Hours, Network, Week, When};
 use super::not_empty;
+use crate::diagnostic::Code;
 use crate::document::{Fields, Node, Reader};
 
 pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
@@ -12,7 +13,7 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
     let fields = reader.fields(node, "`when`", &keys)?;
     if fields.is_empty() {
         let help = "leave `when` out to mean always".to_owned();
-        reader.error("empty-list", node, "an empty `when` says nothing", Some(help));
+        reader.error(Code::EmptyList, node, "an empty `when` says nothing", Some(help));
     }
     let source = fields.optional("source").map(|node| networks(node, reader)).unwrap_or_default();
     let from = fields.optional("from").and_then(|node| reader.instant(node));
@@ -20,7 +21,7 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
     if let (Some(from), Some(until), Some(node)) = (from, until, fields.optional("until"))
         && until <= from
     {
-        reader.error("bad-instant", node, "`until` is not after `from`, so this never holds", None);
+        reader.error(Code::BadInstant, node, "`until` is not after `from`, so this never holds", None);
     }
     Some(When { source, from, until, week: week(&fields, reader) })
 }
@@ -32,7 +33,7 @@ fn networks(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Network]> {
         let Some(text) = reader.name(item) else { continue };
         match Network::parse(text) {
             Ok(network) => networks.push(network),
-            Err((message, help)) => reader.error("bad-network", item, message, help),
+            Err((message, help)) => reader.error(Code::BadNetwork, item, message, help),
         }
     }
     networks.into()
@@ -42,7 +43,7 @@ fn week(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Week> {
     let (days, hours, zone) = (fields.optional("days"), fields.optional("hours"), fields.optional("zone"));
     if let (None, None, Some(zone)) = (days, hours, zone) {
         let help = "add the `days` or `hours` that it is about, or remove it".to_owned();
-        reader.error("missing-key", zone, "a `zone` without `days` or `hours` says nothing", Some(help));
+        reader.error(Code::MissingKey, zone, "a `zone` without `days` or `hours` says nothing", Some(help));
     }
     let zone = zone.map_or(Some(TimeZone::UTC), |node| time_zone(node, reader));
     let days = days.map(|node| read_days(node, reader));
@@ -61,7 +62,7 @@ fn time_zone(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TimeZone> {
         let help = reader
             .did_you_mean(name, known.iter().map(String::as_str))
             .unwrap_or_else(|| "zones are named as in `Europe/Berlin` or `UTC`".to_owned());
-        reader.error("unknown-zone", node, format!("unknown time zone `{name}`"), Some(help));
+        reader.error(Code::UnknownZone, node, format!("unknown time zone `{name}`"), Some(help));
     }
     zone
 }
@@ -78,7 +79,7 @@ fn read_days(node: &Node<'_>, reader: &mut Reader<'_>) -> [bool; 7] {
             let help = reader
                 .did_you_mean(text, DAYS)
                 .unwrap_or_else(|| "write `mon`, `tue`, … or a run such as `mon-fri`".to_owned());
-            reader.error("bad-day", item, format!("`{text}` is not a day"), Some(help));
+            reader.error(Code::BadDay, item, format!("`{text}` is not a day"), Some(help));
             continue;
         };
         let run = (last + 7 - first) % 7;
@@ -110,7 +111,7 @@ fn read_hours(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Hours]> {
                     },
                     |padded| format!("write `{padded}`"),
                 );
-                reader.error("bad-hours", item, format!("`{text}` is not a window of a day"), Some(help));
+                reader.error(Code::BadHours, item, format!("`{text}` is not a window of a day"), Some(help));
             }
         }
     }
