@@ -118,7 +118,7 @@ impl fmt::Display for Attribute {
 }
 
 /// What a valid certificate says of the client. Only [`judge`] makes one for a connection;
-/// [`Identity::of_attributes`] and [`Identity::of_certificate`] make one for questions that are asked beside the proxy.
+/// [`Identity::from_attributes`] and [`Identity::from_certificate`] make one for questions that are asked beside the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Sorted by attribute, so that the values of one stand together.
@@ -127,7 +127,7 @@ pub struct Identity {
 
 impl Identity {
     /// An identity that is written down instead of proven: for `policy explain --client`, policy tests and benchmarks.
-    pub fn of_attributes(attributes: impl IntoIterator<Item = (Attribute, String)>) -> Self {
+    pub fn from_attributes(attributes: impl IntoIterator<Item = (Attribute, String)>) -> Self {
         let mut attributes: Vec<(Attribute, Box<str>)> =
             attributes.into_iter().map(|(attribute, value)| (attribute, value.into_boxed_str())).collect();
         attributes.sort();
@@ -139,7 +139,7 @@ impl Identity {
     ///
     /// # Errors
     /// The flaw that makes its names unusable, as [`judge`] would find it.
-    pub fn of_certificate(der: &[u8]) -> Result<Self, Flaw> {
+    pub fn from_certificate(der: &[u8]) -> Result<Self, Flaw> {
         names::read(der)
     }
 

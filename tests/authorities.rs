@@ -28,7 +28,7 @@ fn text(credential: &Credential) -> String {
 fn code_of(credential: &Credential) -> Result<Option<&'static str>, &'static str> {
     let ca = Authority::root("beside").unwrap();
     let file = pem("CERTIFICATE", ca.certificate()) + &text(credential);
-    let sources = TrustSources::of_authorities("ca/all.pem", file.as_bytes(), Usage::ClientAuthIfAny);
+    let sources = TrustSources::from_authorities("ca/all.pem", file.as_bytes(), Usage::ClientAuthIfAny);
     let named = |diagnostics: &[sidegate::diagnostic::Diagnostic]| {
         assert_eq!(diagnostics.len(), 1, "{diagnostics:#?}");
         assert!(diagnostics[0].message.contains("`ca/all.pem`"), "{}", diagnostics[0]);

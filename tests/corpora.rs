@@ -67,7 +67,7 @@ impl Case {
         let crl = TrustFile { name: "crl.pem".to_owned(), bytes: self.crls.clone().into(), place: None };
         TrustSources {
             crls: (!self.crls.is_empty()).then(|| vec![crl]),
-            ..TrustSources::of_authorities("roots.pem", self.roots.as_bytes(), Usage::ClientAuthIfAny)
+            ..TrustSources::from_authorities("roots.pem", self.roots.as_bytes(), Usage::ClientAuthIfAny)
         }
     }
 

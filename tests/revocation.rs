@@ -31,7 +31,7 @@ fn sources(authorities: &[&Authority], crls: &[(&str, Vec<u8>)]) -> TrustSources
     };
     TrustSources {
         crls: Some(crls.iter().map(file).collect()),
-        ..TrustSources::of_authorities("client-ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("client-ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny)
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
         let entries = entries.map(|(number, entry)| format!("  - {{ name: e{number}, {entry} }}\n"));
         let text = format!("version: 1\nclients:\n{}", entries.collect::<String>());
         let (policy, _) = Policy::compile(&[Source::new("policy.yaml", text.as_str())]).unwrap();
-        let identity = Identity::of_attributes([(Attribute::Subject, "CN=x".to_owned())]);
+        let identity = Identity::from_attributes([(Attribute::Subject, "CN=x".to_owned())]);
         admission.allowance(&identity, &policy.rights(&identity))
     }
 

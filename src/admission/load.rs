@@ -141,7 +141,7 @@ mod tests {
     use crate::identity::{Attribute, Identity};
 
     fn key(name: &str) -> ClientKey {
-        ClientKey::of(&Identity::of_attributes([(Attribute::Subject, name.to_owned())]))
+        ClientKey::of(&Identity::from_attributes([(Attribute::Subject, name.to_owned())]))
     }
 
     fn passages() -> Arc<Passages> {

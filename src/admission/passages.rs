@@ -430,7 +430,7 @@ mod tests {
     const HIGH: Terms = Terms { priority: Priority::High, ..NORMAL };
 
     fn load(passages: &Arc<Passages>, client: &str) -> Arc<ClientLoad> {
-        passages.load_of(ClientKey::of(&Identity::of_attributes([(Attribute::Subject, client.to_owned())])))
+        passages.load_of(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, client.to_owned())])))
     }
 
     /// One more request of this client.

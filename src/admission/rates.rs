@@ -77,7 +77,7 @@ mod tests {
     use crate::identity::{Attribute, Identity};
 
     fn client(name: &str) -> ClientKey {
-        ClientKey::of(&Identity::of_attributes([(Attribute::Subject, name.to_owned())]))
+        ClientKey::of(&Identity::from_attributes([(Attribute::Subject, name.to_owned())]))
     }
 
     fn number(number: u32) -> NonZeroU32 {

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_share_is_never_exceeded_and_nothing_of_it_is_lost() {
         let client =
-            |name: &str| ClientKey::of(&Identity::of_attributes([(Attribute::Subject, name.to_owned())]));
+            |name: &str| ClientKey::of(&Identity::from_attributes([(Attribute::Subject, name.to_owned())]));
         let (one, other) = (client("CN=one"), client("CN=other"));
         let shares = Arc::new(Shares::default());
         std::thread::scope(|scope| {

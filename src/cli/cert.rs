@@ -154,7 +154,7 @@ impl Answer {
                 // There is at least one.
                 Unauthenticated::NoCertificate => Flaw::Unreadable,
             }),
-            identity: chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok()),
+            identity: chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok()),
             description: descriptions.next().flatten(),
             intermediates: descriptions.collect(),
             at,

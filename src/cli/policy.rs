@@ -102,7 +102,7 @@ fn identity_of(bytes: Result<Vec<u8>, Unreadable>, path: &Path) -> Result<Identi
             wrong(format!("has no certificate in it that can be read: {flaw}")).help(flaw.remedy())
         })?,
     };
-    Identity::of_certificate(&leaf).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
+    Identity::from_certificate(&leaf).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
 }
 
 fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::Flaw> {

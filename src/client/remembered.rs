@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn client(name: &str) -> Option<ClientKey> {
-        Some(ClientKey::of(&Identity::of_attributes([(Attribute::Subject, name.to_owned())])))
+        Some(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, name.to_owned())])))
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Verdicts {
         now: Timestamp,
     ) -> Stranger {
         let until = holds_until(chain, &live.trust, now);
-        let identity = chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok());
+        let identity = chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok());
         let name = identity.map(|identity| kept_name(name_of(&identity).to_owned()));
         let stranger = Stranger { because, name, judged_at: now, until };
         self.memory(live).remember_stranger(key, stranger.clone(), live.generation);

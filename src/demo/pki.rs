@@ -251,7 +251,7 @@ impl Authority {
 
 fn entry(certificate: &CertificateDer<'_>) -> io::Result<RevokedCertParams> {
     let identity =
-        Identity::of_certificate(certificate).map_err(|flaw| io::Error::other(flaw.to_string()))?;
+        Identity::from_certificate(certificate).map_err(|flaw| io::Error::other(flaw.to_string()))?;
     let digits = identity.single(Attribute::Serial).unwrap_or_default();
     let digits = format!("{}{digits}", if digits.len() % 2 == 1 { "0" } else { "" });
     let (pairs, _) = digits.as_bytes().as_chunks::<2>();

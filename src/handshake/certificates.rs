@@ -62,7 +62,7 @@ impl Certificate {
 
 /// The DNS names of a certificate, in lower case; none where it cannot be read.
 pub(super) fn names_of(leaf: &CertificateDer<'_>) -> Box<[String]> {
-    let identity = Identity::of_certificate(leaf).ok();
+    let identity = Identity::from_certificate(leaf).ok();
     let names = identity.iter().flat_map(|identity| identity.values(Attribute::Dns));
     names.map(str::to_ascii_lowercase).collect()
 }

@@ -54,7 +54,7 @@ mod tests {
 
     fn key(attributes: &[(Attribute, &str)]) -> ClientKey {
         let owned = attributes.iter().map(|(attribute, value)| (*attribute, (*value).to_owned()));
-        ClientKey::of(&Identity::of_attributes(owned))
+        ClientKey::of(&Identity::from_attributes(owned))
     }
 
     #[test]

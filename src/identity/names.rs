@@ -45,7 +45,7 @@ pub(super) fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identi
     read_subject(certificate.subject(), &mut attributes)?;
     read_issuer(certificate.issuer(), &mut attributes)?;
     read_alternative_names(certificate, &mut attributes)?;
-    Ok(Identity::of_attributes(attributes))
+    Ok(Identity::from_attributes(attributes))
 }
 
 fn read_subject(subject: &X509Name<'_>, into: &mut Vec<(Attribute, String)>) -> Result<(), Flaw> {

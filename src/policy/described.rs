@@ -25,7 +25,7 @@ pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic>
         };
         attributes.push((attribute, spelled(attribute, value)));
     }
-    Ok(Identity::of_attributes(attributes))
+    Ok(Identity::from_attributes(attributes))
 }
 
 fn split(text: &str) -> Vec<String> {

@@ -156,7 +156,7 @@ pub(crate) fn replay(events: impl Iterator<Item = Event>, policy: &Policy) -> (u
     for event in events {
         let Event { time, source, client, attributes, target, allowed, .. } = event;
         let rights = known.entry(attributes).or_insert_with_key(|attributes| {
-            policy.rights(&Identity::of_attributes(attributes.iter().cloned()))
+            policy.rights(&Identity::from_attributes(attributes.iter().cloned()))
         });
         let question = Question {
             target: &target,

@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn identity(values: &[(Attribute, &str)]) -> Identity {
-        Identity::of_attributes(values.iter().map(|(attribute, value)| (*attribute, (*value).to_owned())))
+        Identity::from_attributes(values.iter().map(|(attribute, value)| (*attribute, (*value).to_owned())))
     }
 
     #[test]

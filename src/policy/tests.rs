@@ -49,7 +49,7 @@ fn who(text: &str) -> Identity {
         let (key, value) = pair.split_once('=').unwrap();
         (Attribute::named(key).unwrap(), value.to_owned())
     });
-    Identity::of_attributes(pairs)
+    Identity::from_attributes(pairs)
 }
 
 /// A request with everything that it can have.

@@ -63,7 +63,7 @@ pub(crate) fn run<'m>(
     let mut coverage = Coverage::of(model);
     for case in &model.cases {
         let identity = match &case.client {
-            ClientOf::Attributes(attributes) => Ok(Identity::of_attributes(attributes.iter().cloned())),
+            ClientOf::Attributes(attributes) => Ok(Identity::from_attributes(attributes.iter().cloned())),
             ClientOf::Certificate(file) => certificate(file),
         };
         match identity {

@@ -31,7 +31,7 @@ pub(crate) struct Answer<'m> {
 
 /// Every way, of every client entry.
 pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> {
-    let (headers, nobody) = (HeaderMap::new(), Identity::of_attributes([]));
+    let (headers, nobody) = (HeaderMap::new(), Identity::from_attributes([]));
     let question = Question {
         target,
         host: Host::Absent,

@@ -300,7 +300,7 @@ fn server_expiries(config: &Config, held: &[KeyPairHeld]) -> Arc<[Expiry]> {
     let expiries = pairs.filter_map(|(named, held)| {
         let leaf = pem::certificates(held.certificate.as_ref().ok()?).ok()?.into_iter().next()?;
         let file = named.certificate.value.display().to_string();
-        Expiry::of_certificate(ExpiryKind::Server, &file, &leaf)
+        Expiry::from_certificate(ExpiryKind::Server, &file, &leaf)
     });
     expiries.collect()
 }

@@ -63,7 +63,7 @@ fn trust(roots: &[&Signer], crls: Option<Vec<TrustFile>>) -> Trust {
     let roots: String = roots.iter().map(|root| pem("CERTIFICATE", &root.der)).collect();
     let sources = TrustSources {
         crls,
-        ..TrustSources::of_authorities("ca.crt", roots.as_bytes(), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("ca.crt", roots.as_bytes(), Usage::ClientAuthIfAny)
     };
     Trust::build(&sources, 1, Timestamp::now()).unwrap().0
 }

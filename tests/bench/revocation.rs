@@ -26,7 +26,7 @@ fn sources(ca: &Authority, entries: Option<u64>) -> TrustSources {
     };
     TrustSources {
         crls: entries.map(crl),
-        ..TrustSources::of_authorities("ca.crt", authorities.as_bytes(), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("ca.crt", authorities.as_bytes(), Usage::ClientAuthIfAny)
     }
 }
 

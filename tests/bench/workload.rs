@@ -30,7 +30,7 @@ pub(crate) fn spiffe_id(client: usize) -> String {
 }
 
 pub(crate) fn identity(client: usize) -> Identity {
-    Identity::of_attributes([
+    Identity::from_attributes([
         (Attribute::CommonName, format!("c{client}")),
         (Attribute::Organization, "Shop".to_owned()),
         (Attribute::Issuer, "CN=Shop CA".to_owned()),

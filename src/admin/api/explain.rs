@@ -248,7 +248,7 @@ impl Presented {
                 Unauthenticated::Invalid(flaw) => flaw.to_string(),
                 Unauthenticated::NoCertificate => "there is no certificate".to_owned(),
             }),
-            identity: chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok()),
+            identity: chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok()),
         }
     }
 

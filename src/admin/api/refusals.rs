@@ -101,7 +101,7 @@ fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
     }
     let leaf = refused.chain.as_ref().and_then(|chain| chain.first());
     let leaf = leaf.ok_or("its certificate chain was too long to be kept")?;
-    let identity = Identity::of_certificate(leaf).map_err(|flaw| flaw.to_string())?;
+    let identity = Identity::from_certificate(leaf).map_err(|flaw| flaw.to_string())?;
     let method = refused.request.method.as_ref().ok_or("its method was too long to be kept")?;
     let query = refused.request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let live = desk.running.live();

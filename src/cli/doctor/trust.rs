@@ -48,7 +48,7 @@ fn server_chain(path: &Path) -> Option<Finding> {
     let file = path.display();
     let bytes = files::read(path, LARGEST_CERTIFICATE, Accept::Regular).ok()?;
     let chain = pem::certificates(&bytes).ok()?;
-    let names = chain.first().and_then(|leaf| Identity::of_certificate(leaf).ok());
+    let names = chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok());
     let has_name = names.is_some_and(|identity| {
         [Attribute::Dns, Attribute::Ip].into_iter().any(|kind| identity.values(kind).next().is_some())
     });

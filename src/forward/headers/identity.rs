@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn no_value_of_a_certificate_makes_a_header_a_line_or_an_element() {
         assert_eq!(one_token("a,b\r\nX: y\u{e9}%"), "a%2Cb%0D%0AX: y%C3%A9%25");
-        let identity = Identity::of_attributes([(Attribute::Subject, "CN=a\";URI=x\r\n,b".to_owned())]);
+        let identity = Identity::from_attributes([(Attribute::Subject, "CN=a\";URI=x\r\n,b".to_owned())]);
         assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x%0D%0A,b\"");
     }
 
@@ -159,7 +159,7 @@ mod tests {
                 custom: Arc::new([]),
                 stripped: Arc::new([]),
             };
-            let headers = IdentityHeaders::of(&settings, &Identity::of_attributes([]), &chain);
+            let headers = IdentityHeaders::of(&settings, &Identity::from_attributes([]), &chain);
             headers
                 .0
                 .into_iter()

@@ -75,7 +75,7 @@ pub struct TrustSources {
 impl TrustSources {
     /// Client CAs alone, from one file.
     #[must_use]
-    pub fn of_authorities(name: &str, pem: &[u8], usage: Usage) -> Self {
+    pub fn from_authorities(name: &str, pem: &[u8], usage: Usage) -> Self {
         let file = TrustFile { name: name.to_owned(), bytes: pem.to_owned(), place: None };
         Self {
             authorities: vec![file],

@@ -56,7 +56,7 @@ pub struct Expiry {
 impl Expiry {
     /// Of a certificate; nothing where it cannot be read.
     #[must_use]
-    pub fn of_certificate(kind: ExpiryKind, file: &str, der: &[u8]) -> Option<Self> {
+    pub fn from_certificate(kind: ExpiryKind, file: &str, der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
         Some(Self {

@@ -137,7 +137,7 @@ impl<'m> Meeting<'_, 'm> {
         names: &[Bound<'m>],
         attributes: Vec<(Attribute, String)>,
     ) -> Result<Vec<String>, TooMuch> {
-        let identity = Identity::of_attributes(attributes);
+        let identity = Identity::from_attributes(attributes);
         let mut texts = Vec::new();
         for (bound, _) in self.bounds {
             if let Variable::Attribute(attribute) = bound.variable
@@ -160,7 +160,7 @@ impl<'m> Meeting<'_, 'm> {
 
     /// A path for a certificate, whose names now stand for texts or for nothing.
     fn path(self, attributes: &[(Attribute, String)]) -> Result<Option<Vec<Vec<u8>>>, TooMuch> {
-        let identity = Identity::of_attributes(attributes.iter().cloned());
+        let identity = Identity::from_attributes(attributes.iter().cloned());
         let mut fixed: Vec<Fixed> = Vec::new();
         for (bound, is) in self.bounds {
             let text = bind(bound.alternatives, &identity, bound.variable);

@@ -82,7 +82,7 @@ impl Request {
             headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
         }
         Some(Asked {
-            identity: Identity::of_attributes(self.attributes.iter().cloned()),
+            identity: Identity::from_attributes(self.attributes.iter().cloned()),
             target: format!("{} {}", self.method, self.target()).parse().ok()?,
             host: self.host.clone(),
             headers,

@@ -101,7 +101,7 @@ fn three_evaluators_agree_in_any_order() {
             Err(problems) => panic!("only in another order: {}\n{}", problems[0], other[0].text()),
         };
         for attributes in &identities {
-            let identity = Identity::of_attributes(attributes.iter().cloned());
+            let identity = Identity::from_attributes(attributes.iter().cloned());
             let (rights, other_rights) = (policy.rights(&identity), other.rights(&identity));
             for call in &calls {
                 let put = Put::of(call);

@@ -20,7 +20,7 @@ pub fn run(text: &str) {
     );
     let (what, who) = (Source::new("what.yaml", what), Source::new("who.yaml", who));
     let Ok(target) = request.parse::<Target>() else { return };
-    let identity = Identity::of_attributes([(Attribute::CommonName, name.to_owned())]);
+    let identity = Identity::from_attributes([(Attribute::CommonName, name.to_owned())]);
     let headers = HeaderMap::new();
     let question = Question {
         target: &target,

@@ -52,5 +52,5 @@ fn allows(policy: &Policy, target: &Target) -> bool {
         now: jiff::Timestamp::UNIX_EPOCH,
         upgrade: None,
     };
-    policy.authorize(&policy.rights(&Identity::of_attributes([])), &question).is_ok()
+    policy.authorize(&policy.rights(&Identity::from_attributes([])), &question).is_ok()
 }

@@ -20,7 +20,7 @@ pub fn check(text: &str) {
     let texts: Vec<&str> = text.split('\u{1}').collect();
     let told = texts.iter().zip(TOLD.iter().cycle());
     let identity =
-        Identity::of_attributes(told.map(|(text, (attribute, _))| (*attribute, (*text).to_owned())));
+        Identity::from_attributes(told.map(|(text, (attribute, _))| (*attribute, (*text).to_owned())));
     let chain: Vec<_> = texts.iter().map(|text| text.as_bytes().into()).collect();
     let custom =
         TOLD.map(|(attribute, name)| (HeaderName::try_from(format!("own-{name}")).unwrap(), attribute));

@@ -81,7 +81,7 @@ pub fn check(text: &[u8]) {
 }
 
 fn check_headers(fields: &HeaderMap) {
-    let identity = Identity::of_attributes([(Attribute::CommonName, "somebody".to_owned())]);
+    let identity = Identity::from_attributes([(Attribute::CommonName, "somebody".to_owned())]);
     let settings = IdentitySettings {
         client_cert: true,
         client_cert_chain: true,

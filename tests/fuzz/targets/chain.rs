@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
-    let sources = TrustSources::of_authorities("ca.pem", CA, Usage::ClientAuthIfAny);
+    let sources = TrustSources::from_authorities("ca.pem", CA, Usage::ClientAuthIfAny);
     Trust::build(&sources, 1, now()).expect("the examples' CA is one").0
 });
 

@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     let file = TrustFile { name: "fuzz.crl".to_owned(), bytes: bytes.to_owned(), place: None };
     let sources = TrustSources {
         crls: Some(vec![file]),
-        ..TrustSources::of_authorities("ca.pem", CA, Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("ca.pem", CA, Usage::ClientAuthIfAny)
     };
     let problems = match Trust::build(&sources, 1, jiff::Timestamp::UNIX_EPOCH) {
         Ok((_, warnings)) => warnings,

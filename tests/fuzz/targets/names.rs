@@ -6,7 +6,7 @@ use sidegate::identity::{Attribute, Description, Identity};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = Description::of(bytes);
-    let Ok(identity) = Identity::of_certificate(bytes) else { return };
+    let Ok(identity) = Identity::from_certificate(bytes) else { return };
     for attribute in Attribute::ALL {
         for value in identity.values(attribute) {
             assert!(!value.contains('\0'), "{attribute}: {value:?}");

@@ -261,7 +261,7 @@ fn brute_force(both: [&Written; 2], models: &[Model; 2]) -> Compared {
     let calls: Vec<Put> = world.calls.iter().map(Put::of).collect();
     let (mut allowed, mut denied) = (false, false);
     for attributes in &world.identities {
-        let identity = Identity::of_attributes(attributes.iter().cloned());
+        let identity = Identity::from_attributes(attributes.iter().cloned());
         let rights = policies.each_ref().map(|policy| policy.rights(&identity));
         for call in &calls {
             let question = call.question();
