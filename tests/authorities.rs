@@ -35,7 +35,7 @@ fn code_of(credential: &Credential) -> Result<Option<&'static str>, &'static str
         assert!(diagnostics[0].help.is_some());
         diagnostics[0].code.name()
     };
-    match Trust::build(&sources, 1, Timestamp::now()) {
+    match Trust::build(&sources, Timestamp::now()) {
         Ok((_, warnings)) if warnings.is_empty() => Ok(None),
         Ok((_, warnings)) => Ok(Some(named(&warnings))),
         Err(problems) => Err(named(&problems)),

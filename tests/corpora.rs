@@ -74,7 +74,7 @@ impl Case {
     /// What the library says, as a word: `valid`, the flaw's name, or that such trust is refused altogether.
     fn verdict(&self) -> String {
         let now = self.at.unwrap_or_else(Timestamp::now);
-        match Trust::build(&self.sources(), 1, now) {
+        match Trust::build(&self.sources(), now) {
             Err(problems) => format!("configuration refused: {}", problems[0].message),
             Ok((trust, _)) => match judge(&self.chain, &trust, now) {
                 Ok(_) => "valid".to_owned(),

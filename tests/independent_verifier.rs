@@ -69,7 +69,7 @@ impl World {
             crls: crls.map(crl),
             ..TrustSources::from_authorities("root.pem", root.as_bytes(), Usage::ClientAuthIfAny)
         };
-        let built = Trust::build(&sources, 1, Timestamp::now());
+        let built = Trust::build(&sources, Timestamp::now());
         built.map(|(trust, _)| trust).map_err(|problems| problems[0].message.clone())
     }
 
@@ -314,7 +314,7 @@ impl Workshop {
     fn verdicts(&self, root: &str, chain: &[&str]) -> (Result<(), Flaw>, Option<String>) {
         let text = fs::read(self.0.path().join(format!("{root}.pem"))).unwrap();
         let sources = TrustSources::from_authorities("root", &text, Usage::ClientAuthIfAny);
-        let (trust, _) = Trust::build(&sources, 1, Timestamp::now()).unwrap();
+        let (trust, _) = Trust::build(&sources, Timestamp::now()).unwrap();
         let ders: Vec<_> = chain.iter().map(|name| self.certificate(name)).collect();
         let ours = match judge(&ders, &trust, Timestamp::now()) {
             Ok(_) => Ok(()),
@@ -440,7 +440,7 @@ fn a_crl_that_openssl_makes() {
         crls: Some(vec![crl]),
         ..TrustSources::from_authorities("root.pem", &read("root.pem"), Usage::ClientAuthIfAny)
     };
-    let (trust, _) = Trust::build(&sources, 1, Timestamp::now()).unwrap();
+    let (trust, _) = Trust::build(&sources, Timestamp::now()).unwrap();
     let verdict = |name| judge(&[workshop.certificate(name)], &trust, Timestamp::now());
     assert!(verdict("kept").is_ok());
     assert_eq!(verdict("lost").map(|_| ()), Err(Unauthenticated::Invalid(Flaw::Revoked)));

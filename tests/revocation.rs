@@ -37,7 +37,7 @@ fn sources(authorities: &[&Authority], crls: &[(&str, Vec<u8>)]) -> TrustSources
 
 #[track_caller]
 fn built(sources: &TrustSources) -> (Trust, Vec<Diagnostic>) {
-    Trust::build(sources, 1, Timestamp::now()).unwrap_or_else(|problems| panic!("{problems:#?}"))
+    Trust::build(sources, Timestamp::now()).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
 fn verdict_at(trust: &Trust, credential: &Credential, now: Timestamp) -> Result<Authenticated, Flaw> {
@@ -60,7 +60,7 @@ fn assert_good(trust: &Trust, credential: &Credential) -> Authenticated {
 /// The bundle is refused, with a problem of this kind that says this and what to do.
 #[track_caller]
 fn assert_refused(sources: &TrustSources, code: &str, part: &str) {
-    let problems = Trust::build(sources, 1, Timestamp::now()).map(|_| ()).unwrap_err();
+    let problems = Trust::build(sources, Timestamp::now()).map(|_| ()).unwrap_err();
     let found = problems.iter().find(|problem| problem.code.name() == code && problem.message.contains(part));
     assert!(
         found.is_some_and(|problem| problem.help.is_some()),
@@ -376,12 +376,12 @@ fn case_9_a_crl_that_is_cut_off_or_has_an_empty_bit_string_is_a_problem_and_no_c
     let whole = ca.crl(&[&issue(&ca).chain[0]], |_| {}).unwrap();
     for length in 0..whole.len() {
         let cut = sources(&[&ca], &[("cut.crl", whole[..length].to_vec())]);
-        assert!(Trust::build(&cut, 1, Timestamp::now()).is_err(), "{length} bytes");
+        assert!(Trust::build(&cut, Timestamp::now()).is_err(), "{length} bytes");
     }
     let text = pem("X509 CRL", &whole);
     for length in [0, 10, text.len() / 2, text.len() - 10] {
         let cut = sources(&[&ca], &[("cut.pem", text.as_bytes()[..length].to_vec())]);
-        assert!(Trust::build(&cut, 1, Timestamp::now()).is_err(), "{length} characters");
+        assert!(Trust::build(&cut, Timestamp::now()).is_err(), "{length} characters");
     }
 }
 
@@ -461,7 +461,7 @@ fn every_problem_is_shown_at_once_with_its_file() {
         ("stranger.crl", Authority::root("stranger").unwrap().crl(&[], |_| {}).unwrap()),
         ("none.pem", Vec::new()),
     ];
-    let problems = Trust::build(&sources(&[&ca], &files), 1, Timestamp::now()).map(|_| ()).unwrap_err();
+    let problems = Trust::build(&sources(&[&ca], &files), Timestamp::now()).map(|_| ()).unwrap_err();
     let text: String = problems.iter().map(|problem| problem.human(false)).collect();
     for file in ["delta.crl", "stranger.crl", "none.pem"] {
         assert!(text.contains(file), "{file}: {text}");

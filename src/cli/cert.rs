@@ -123,7 +123,7 @@ impl Cert {
             },
             pins: Vec::new(),
         };
-        Trust::build(&sources, 1, now)
+        Trust::build(&sources, now)
     }
 }
 

@@ -44,8 +44,6 @@ pub struct Authenticated {
     pub path: Box<[usize]>,
     /// The last instant at which the verdict is true: the earliest end of validity in the chain, and of its CRLs.
     pub valid_until: Timestamp,
-    /// The generation of the trust bundle under which it was reached.
-    pub generation: u64,
 }
 
 /// A verdict against the client. Each answers 401 (DESIGN §3).
@@ -256,7 +254,7 @@ fn verify(
     let judgement = Judgement { certificate, identity: &identity, trust, now };
     let leaf = Certificate { position: 0, der: leaf, parsed };
     let Verified { valid_until, path } = judgement.verify(leaf, others, &Budget::of_a_handshake())?;
-    Ok(Authenticated { identity, path, valid_until, generation: trust.generation })
+    Ok(Authenticated { identity, path, valid_until })
 }
 
 /// The flaw of a leaf that no bundle and no clock could ever make valid, if it has one: it is the only kind for

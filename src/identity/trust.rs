@@ -37,8 +37,6 @@ pub struct Trust {
     authorities: Vec<Authority>,
     /// The CRLs, where any are configured.
     pub(super) revocation: Option<Revocation>,
-    /// Counts the bundles of this process; a verdict of an older generation is judged again.
-    pub generation: u64,
     /// What is asked of a leaf's extended key usage.
     pub usage: Usage,
 }

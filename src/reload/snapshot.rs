@@ -407,7 +407,7 @@ fn trust(
         crl_missing: config.crl_missing,
         pins: config.trust_domains.clone(),
     };
-    Trust::build(&sources, moment.generation, moment.now)
+    Trust::build(&sources, moment.now)
 }
 
 fn chain_of(

@@ -65,7 +65,7 @@ fn trust(roots: &[&Signer], crls: Option<Vec<TrustFile>>) -> Trust {
         crls,
         ..TrustSources::from_authorities("ca.crt", roots.as_bytes(), Usage::ClientAuthIfAny)
     };
-    Trust::build(&sources, 1, Timestamp::now()).unwrap().0
+    Trust::build(&sources, Timestamp::now()).unwrap().0
 }
 
 type MakeKey = fn() -> KeyPair;

@@ -36,7 +36,7 @@ fn verdict(criterion: &mut Criterion) {
     let chain = ca.issue(&producer().unwrap()).unwrap().chain;
     let now = Timestamp::now();
     for entries in [None].into_iter().chain(SIZES.map(Some)) {
-        let (trust, _) = Trust::build(&sources(&ca, entries), 1, now).unwrap();
+        let (trust, _) = Trust::build(&sources(&ca, entries), now).unwrap();
         assert_eq!(trust.revoked() as u64, entries.unwrap_or(0));
         let name = entries.map_or("no CRL".to_owned(), |entries| format!("{entries} entries"));
         group.bench_function(name, |bencher| {
@@ -53,7 +53,7 @@ fn load(criterion: &mut Criterion) {
     for entries in SIZES {
         let sources = sources(&ca, Some(entries));
         group.bench_function(BenchmarkId::from_parameter(entries), |bencher| {
-            bencher.iter(|| Trust::build(black_box(&sources), 1, Timestamp::now()).unwrap());
+            bencher.iter(|| Trust::build(black_box(&sources), Timestamp::now()).unwrap());
         });
     }
     group.finish();

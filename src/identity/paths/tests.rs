@@ -17,7 +17,7 @@ fn without_steps() -> Budget {
 fn trust(authorities: &[&Authority]) -> Trust {
     let pem: String = authorities.iter().map(|it| pem("CERTIFICATE", it.certificate())).collect();
     let sources = TrustSources::from_authorities("ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny);
-    Trust::build(&sources, 1, Timestamp::now()).unwrap().0
+    Trust::build(&sources, Timestamp::now()).unwrap().0
 }
 
 /// The candidates that a search shows to a judge who accepts none, as positions in the presented chain, and the flaw at its end.
@@ -241,7 +241,7 @@ fn constraints_of_the_authority_itself_are_paid_for() {
     let key = key();
     let root = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
     let sources = TrustSources::from_authorities("ca.crt", root.as_bytes(), Usage::ClientAuthIfAny);
-    let trust = Trust::build(&sources, 1, Timestamp::now()).unwrap().0;
+    let trust = Trust::build(&sources, Timestamp::now()).unwrap().0;
     let issuer = rcgen::Issuer::new(params, key);
     for (names, flaw) in [(2, Flaw::NameNotAllowed), (40, Flaw::TooComplex)] {
         assert_eq!(shown(&[leaf_with(&issuer, names)], &trust, &Budget::of(0, 120_000)).1, flaw, "{names}");

@@ -138,7 +138,6 @@ impl Trust {
     /// Every problem of every file. No client CA at all is one: a proxy without could only refuse.
     pub fn build(
         sources: &TrustSources,
-        generation: u64,
         now: Timestamp,
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut found = pins_without_file(sources);
@@ -158,7 +157,7 @@ impl Trust {
             found.push(Diagnostic::error(Code::File, "there is no client CA"));
         }
         let revocation = revocation(sources, &issuers, &mut authorities, &mut found);
-        let trust = Self { anchors, authorities, revocation, generation, usage: sources.usage };
+        let trust = Self { anchors, authorities, revocation, usage: sources.usage };
         found.extend(trust.disagreements(sources));
         if found.iter().any(Diagnostic::is_error) {
             return Err(found);

@@ -10,7 +10,7 @@ const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     let sources = TrustSources::from_authorities("ca.pem", CA, Usage::ClientAuthIfAny);
-    Trust::build(&sources, 1, now()).expect("the examples' CA is one").0
+    Trust::build(&sources, now()).expect("the examples' CA is one").0
 });
 
 /// 2026-11-24, when the examples are valid.

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         crls: Some(vec![file]),
         ..TrustSources::from_authorities("ca.pem", CA, Usage::ClientAuthIfAny)
     };
-    let problems = match Trust::build(&sources, 1, jiff::Timestamp::UNIX_EPOCH) {
+    let problems = match Trust::build(&sources, jiff::Timestamp::UNIX_EPOCH) {
         Ok((_, warnings)) => warnings,
         Err(problems) => problems,
     };
