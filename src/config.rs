@@ -24,7 +24,7 @@ use crate::diagnostic::{Code, Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::{Custom, IdentitySettings};
-use crate::identity::{Attribute, Missing, Pin, Usage};
+use crate::identity::{Attribute, MissingCrl, Pin, Usage};
 use crate::policy::{Mode, Network};
 use crate::secret;
 use crate::target;
@@ -48,7 +48,7 @@ pub struct Config {
     /// How long a CRL is believed after its `nextUpdate`.
     pub crl_grace: Duration,
     /// What becomes of clients whose issuer has no CRL.
-    pub crl_missing: Missing,
+    pub crl_missing: MissingCrl,
     /// The trust domains of client CA files.
     pub trust_domains: Vec<Pin>,
     /// What is asked of a client certificate's extended key usage.

@@ -19,11 +19,11 @@ pub use client_key::ClientKey;
 pub use description::Description;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
 pub(crate) use judgement::{beyond_help, holds_until};
-pub use revocation::Missing;
+pub use revocation::MissingCrl;
 pub use signature::first_not_issued_by_next;
 pub use trust::{
-    Expiry, ExpiryKind, Lack, NoAuthority, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage,
-    assert_authority,
+    Expiry, ExpiryKind, NotAuthorityReason, NotAuthority, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage,
+    check_authority,
 };
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of

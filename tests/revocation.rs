@@ -12,7 +12,7 @@ use rcgen::{
 use sidegate::demo::pki::{self, Authority, Credential, Leaf, pem};
 use sidegate::diagnostic::Diagnostic;
 use sidegate::identity::{
-    Authenticated, Flaw, Missing, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge,
+    Authenticated, Flaw, MissingCrl, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge,
 };
 
 use crate::support::admin::Admin;
@@ -202,7 +202,7 @@ fn case_7_allowing_what_is_missing_excuses_no_issuer_whose_crl_cannot_be_checked
     let own = ("own.crl", ca.crl(&[], |_| {}).unwrap());
     let deep = ("below.crl", below.crl(&[&client.chain[0]], |_| {}).unwrap());
     let mut sources = sources(&[&ca], &[own, deep]);
-    sources.crl_missing = Missing::Allow;
+    sources.crl_missing = MissingCrl::Allow;
     let (trust, warnings) = built(&sources);
     assert_eq!(codes(&warnings), ["crl-of-unknown-ca"]);
     assert_flaw(&trust, &client, &Flaw::RevocationUnknown);
@@ -221,7 +221,7 @@ fn case_7_a_crl_that_names_another_key_of_a_known_name_is_a_warning() {
     assert_good(&trust, &client);
     let mut alone = sources(&[&new], std::slice::from_ref(&left));
     assert_flaw(&built(&alone).0, &client, &Flaw::RevocationUnknown);
-    alone.crl_missing = Missing::Allow;
+    alone.crl_missing = MissingCrl::Allow;
     assert_good(&built(&alone).0, &client);
 }
 
@@ -274,7 +274,7 @@ fn case_7_a_crl_of_a_known_name_that_no_known_key_signed_is_a_warning_without_id
         assert_good(&trust, &client);
         assert_flaw(&trust, &issue(&old), &Flaw::BadSignature);
         let mut alone = with(&[("left.crl", left.clone())]);
-        for missing in [Missing::Refuse, Missing::Allow] {
+        for missing in [MissingCrl::Refuse, MissingCrl::Allow] {
             alone.crl_missing = missing;
             assert_flaw(&built(&alone).0, &client, &Flaw::RevocationUnknown);
         }
@@ -294,7 +294,7 @@ fn case_7_without_a_crl_of_an_issuer_its_clients_are_refused_unless_that_is_allo
     assert_good(&trust, &issue(&first));
     assert_flaw(&trust, &issue(&second), &Flaw::RevocationUnknown);
     assert_flaw(&trust, &issue(&below), &Flaw::RevocationUnknown);
-    sources.crl_missing = Missing::Allow;
+    sources.crl_missing = MissingCrl::Allow;
     let (trust, warnings) = built(&sources);
     assert!(warnings.is_empty(), "{warnings:?}");
     for ca in [&first, &second, &below] {
@@ -307,7 +307,7 @@ fn allowing_what_is_missing_excuses_no_crl_that_is_there() {
     let ca = Authority::root("ca").unwrap();
     let shard = ca.crl(&[], |crl| crl.issuing_distribution_point = scoped("http://crl/1", None)).unwrap();
     let mut sources = sources(&[&ca], &[("ca.crl", shard)]);
-    sources.crl_missing = Missing::Allow;
+    sources.crl_missing = MissingCrl::Allow;
     let (trust, _) = built(&sources);
     assert_good(&trust, &ca.issue(&at_points(&["http://crl/1"])).unwrap());
     let elsewhere = ca.issue(&at_points(&["http://crl/2"])).unwrap();

@@ -14,7 +14,7 @@ use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant}
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::document;
 use crate::identity::{
-    Attribute, Authenticated, Description, Flaw, Identity, Missing, Trust, TrustSources, Unauthenticated,
+    Attribute, Authenticated, Description, Flaw, Identity, MissingCrl, Trust, TrustSources, Unauthenticated,
     Usage, judge,
 };
 use crate::pem;
@@ -54,7 +54,7 @@ pub(super) struct Cert {
     format: Format,
 }
 
-/// [`Missing`] on the command line.
+/// [`MissingCrl`] on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum WithoutCrl {
     /// It is refused
@@ -118,8 +118,8 @@ impl Cert {
             usage: if self.require_client_auth_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
             crl_grace: self.crl_grace,
             crl_missing: match self.crl_missing {
-                WithoutCrl::Refuse => Missing::Refuse,
-                WithoutCrl::Allow => Missing::Allow,
+                WithoutCrl::Refuse => MissingCrl::Refuse,
+                WithoutCrl::Allow => MissingCrl::Allow,
             },
             pins: Vec::new(),
         };

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::{Draft, KeyPair, Located, Section};
 use crate::diagnostic::Code;
 use crate::document::{Node, Reader};
-use crate::identity::{Missing, Pin};
+use crate::identity::{MissingCrl, Pin};
 
-const MISSING: [(&str, Missing); 2] = [("refuse", Missing::Refuse), ("allow", Missing::Allow)];
+const MISSING: [(&str, MissingCrl); 2] = [("refuse", MissingCrl::Refuse), ("allow", MissingCrl::Allow)];
 
 impl Draft<'_> {
     /// The first, and the further ones of `certificates`.
@@ -29,8 +29,8 @@ impl Draft<'_> {
         self.duration_or_none(tls, "crl_grace")
     }
 
-    pub(super) fn crl_missing(&mut self, tls: &Section<'_>) -> Missing {
-        self.choice(tls, "crl_missing", &MISSING, Missing::Refuse)
+    pub(super) fn crl_missing(&mut self, tls: &Section<'_>) -> MissingCrl {
+        self.choice(tls, "crl_missing", &MISSING, MissingCrl::Refuse)
     }
 
     pub(super) fn trust_domains(&mut self, tls: &Section<'_>) -> Vec<Pin> {

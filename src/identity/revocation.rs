@@ -25,7 +25,7 @@ const MOST_POINTS: usize = 256;
 
 /// What becomes of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingCrl {
     /// It is refused: nobody knows whether it was revoked.
     #[default]
     Refuse,
@@ -45,7 +45,7 @@ pub(super) enum Role {
 pub(super) struct Revocation {
     pub(super) lists: Vec<List>,
     pub(super) ignored: Vec<Ignored>,
-    pub(super) missing: Missing,
+    pub(super) missing: MissingCrl,
 }
 
 /// A CRL whose signer is not among the known authorities: it revokes nothing. An issuer of its name that comes with a client
@@ -361,7 +361,7 @@ impl Revocation {
         match about().map(|list| list.ends).max() {
             Some(ends) if now <= ends => Ok(ends),
             Some(_) => Err(Flaw::RevocationOutdated),
-            None if self.missing == Missing::Allow && !self.has_lists_of(issuer, issuer_key) => {
+            None if self.missing == MissingCrl::Allow && !self.has_lists_of(issuer, issuer_key) => {
                 Ok(Timestamp::MAX)
             }
             None => Err(Flaw::RevocationUnknown),
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn distribution_points_without_end_are_not_held_to_every_list() {
-        let revocation = Revocation { lists: Vec::new(), ignored: Vec::new(), missing: Missing::Allow };
+        let revocation = Revocation { lists: Vec::new(), ignored: Vec::new(), missing: MissingCrl::Allow };
         let judged = |points: usize, names: usize| {
             let mut params = rcgen::CertificateParams::default();
             let uris: Vec<_> = (0..names).map(|name| format!("http://{name}.example")).collect();

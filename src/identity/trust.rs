@@ -13,7 +13,7 @@ use rustls::pki_types::TrustAnchor;
 
 use super::revocation::Revocation;
 
-pub use authority::{Lack, NoAuthority, assert_authority};
+pub use authority::{NotAuthorityReason, NotAuthority, check_authority};
 pub use build::{Pin, TrustFile, TrustSources};
 pub use expiry::{Expiry, ExpiryKind};
 

@@ -15,7 +15,7 @@ use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::forward;
 use crate::handshake;
-use crate::identity::{Expiry, ExpiryKind, NoAuthority, Trust, TrustFile, TrustSources, assert_authority};
+use crate::identity::{Expiry, ExpiryKind, NotAuthority, Trust, TrustFile, TrustSources, check_authority};
 use crate::live::{Live, Made, Tried};
 use crate::pem;
 use crate::policy::{Mode, Policy, Shadow};
@@ -349,9 +349,9 @@ fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore,
     let mut roots = RootCertStore::empty();
     for TrustFile { name, bytes, .. } in files {
         for certificate in certificates(&settings.ca, name, bytes, "the authorities of the backend")? {
-            assert_authority(&certificate)
-                .or_else(|lack| if lack.is_self_signed { Ok(()) } else { Err(lack) })
-                .map_err(|lack| vec![not_authority(settings, name, &lack)])?;
+            check_authority(&certificate)
+                .or_else(|error| if error.is_self_signed { Ok(()) } else { Err(error) })
+                .map_err(|error| vec![not_authority(settings, name, &error)])?;
             roots.add(certificate).map_err(|error| {
                 let message = format!("`{name}` cannot be an authority: {error}");
                 let help = "put the certificates there that the backend's certificate was issued by";
@@ -362,8 +362,8 @@ fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore,
     Ok(roots)
 }
 
-fn not_authority(settings: &BackendTls, file: &str, lack: &NoAuthority) -> Diagnostic {
-    let message = format!("`{file}` cannot be an authority of the backend: {lack}");
+fn not_authority(settings: &BackendTls, file: &str, error: &NotAuthority) -> Diagnostic {
+    let message = format!("`{file}` cannot be an authority of the backend: {error}");
     let help = "take that certificate out of `backend.tls.ca`; put the certificates there that the backend's certificate was issued by";
     Diagnostic::error(Code::NoAuthority, message).at(settings.ca.place.clone()).help(help)
 }
@@ -376,10 +376,10 @@ fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
         all.into_iter().map(|certificate| (file.name.as_str(), certificate))
     });
     let doubts =
-        certificates.filter_map(|(file, certificate)| Some((file, assert_authority(&certificate).err()?)));
-    let warning = |(file, lack): (&str, NoAuthority)| {
+        certificates.filter_map(|(file, certificate)| Some((file, check_authority(&certificate).err()?)));
+    let warning = |(file, error): (&str, NotAuthority)| {
         let message = format!(
-            "`{file}` is trusted for the backend because it is self-signed, although {lack}: whoever holds its key can speak for the backend under any name"
+            "`{file}` is trusted for the backend because it is self-signed, although {error}: whoever holds its key can speak for the backend under any name"
         );
         let help =
             "issue the backend's certificate by a CA of its own, and name that one in `backend.tls.ca`";

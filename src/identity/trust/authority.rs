@@ -10,18 +10,18 @@ use crate::identity::signature::Signed;
 
 /// A certificate that is no authority's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoAuthority {
+pub struct NotAuthority {
     /// The subject of the certificate; nothing if the certificate cannot be read.
     pub subject: Option<String>,
     /// Attribute that the certificate lacks.
-    pub lack: Lack,
+    pub reason: NotAuthorityReason,
     /// The certificate is signed with its own key: the operator may have named it as a trust anchor (RFC 5280 §6.1.1 d).
     pub is_self_signed: bool,
 }
 
 /// Attribute that a certificate lacks to be an authority's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lack {
+pub enum NotAuthorityReason {
     /// The certificate cannot be read.
     Readable,
     /// A certificate of version 3 says nothing of being an authority.
@@ -32,26 +32,26 @@ pub enum Lack {
     CertSign,
 }
 
-impl NoAuthority {
+impl NotAuthority {
     /// Whether the operator may name the certificate as a client CA all the same: self-signed, and not saying that it is none.
     pub(super) fn is_own_anchor(&self) -> bool {
-        self.is_self_signed && self.lack == Lack::Constraints
+        self.is_self_signed && self.reason == NotAuthorityReason::NoBasicConstraints
     }
 }
 
-impl fmt::Display for NoAuthority {
+impl fmt::Display for NotAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(subject) = &self.subject else {
             return f.write_str("it is not a readable X.509 certificate");
         };
         write!(f, "the certificate of `{subject}` ")?;
-        f.write_str(match self.lack {
-            Lack::Readable => "is not readable",
-            Lack::Constraints => {
+        f.write_str(match self.reason {
+            NotAuthorityReason::Unreadable => "is not readable",
+            NotAuthorityReason::NoBasicConstraints => {
                 "has no basicConstraints, so it is a client's or a server's and no authority's"
             }
-            Lack::Authority => "is not an authority's (its basicConstraints say CA:FALSE)",
-            Lack::CertSign => "is not an authority's (its keyUsage does not allow it to sign certificates)",
+            NotAuthorityReason::NotCa => "is not an authority's (its basicConstraints say CA:FALSE)",
+            NotAuthorityReason::NoCertSign => "is not an authority's (its keyUsage does not allow it to sign certificates)",
         })
     }
 }
@@ -60,25 +60,25 @@ impl fmt::Display for NoAuthority {
 ///
 /// # Errors
 /// Attribute that the certificate lacks.
-pub fn assert_authority(der: &[u8]) -> Result<(), NoAuthority> {
+pub fn check_authority(der: &[u8]) -> Result<(), NotAuthority> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
     let constraints = certificate.basic_constraints().map_err(|_| unreadable())?;
     let usage = certificate.key_usage().map_err(|_| unreadable())?;
-    let lack = match constraints.map(|constraints| constraints.value.ca) {
-        Some(false) => Lack::Authority,
-        _ if usage.is_some_and(|usage| !usage.value.key_cert_sign()) => Lack::CertSign,
-        None if certificate.version() == X509Version::V3 => Lack::Constraints,
+    let reason = match constraints.map(|constraints| constraints.value.ca) {
+        Some(false) => NotAuthorityReason::NotCa,
+        _ if usage.is_some_and(|usage| !usage.value.key_cert_sign()) => NotAuthorityReason::NoCertSign,
+        None if certificate.version() == X509Version::V3 => NotAuthorityReason::NoBasicConstraints,
         _ => return Ok(()),
     };
-    Err(NoAuthority {
+    Err(NotAuthority {
         subject: Some(distinguished_name(certificate.subject()).unwrap_or_default()),
-        lack,
+        reason,
         is_self_signed: is_self_signed(der, &certificate),
     })
 }
 
-const fn unreadable() -> NoAuthority {
-    NoAuthority { subject: None, lack: Lack::Readable, is_self_signed: false }
+const fn unreadable() -> NotAuthority {
+    NotAuthority { subject: None, reason: NotAuthorityReason::Unreadable, is_self_signed: false }
 }
 
 fn is_self_signed(der: &[u8], certificate: &X509Certificate<'_>) -> bool {

@@ -10,13 +10,13 @@ use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::{NoAuthority, assert_authority};
+use super::authority::{NotAuthority, check_authority};
 use super::crls::{Issuer, revocation};
 use super::{Authority, Trust, TrustDomain, Usage};
 use crate::diagnostic::{Code, Diagnostic, Place, did_you_mean};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
-use crate::identity::revocation::Missing;
+use crate::identity::revocation::MissingCrl;
 use crate::pem;
 
 /// A file of certificates or CRLs, as it was read.
@@ -67,7 +67,7 @@ pub struct TrustSources {
     /// How long a CRL is believed after its `nextUpdate`.
     pub crl_grace: Duration,
     /// What becomes of clients whose issuer has no CRL.
-    pub crl_missing: Missing,
+    pub crl_missing: MissingCrl,
     /// Trust domains by CA file.
     pub pins: Vec<Pin>,
 }
@@ -82,7 +82,7 @@ impl TrustSources {
             crls: None,
             usage,
             crl_grace: Duration::ZERO,
-            crl_missing: Missing::Refuse,
+            crl_missing: MissingCrl::Refuse,
             pins: Vec::new(),
         }
     }
@@ -203,11 +203,11 @@ fn authority<'d>(
     found: &mut Vec<Diagnostic>,
 ) -> Result<(TrustAnchor<'static>, Authority, Issuer<'d>), Diagnostic> {
     let unreadable = || not_authority(file, &"it is not a readable X.509 certificate");
-    let doubt = assert_authority(der).err();
-    if let Some(lack) = doubt.as_ref().filter(|lack| !lack.is_own_anchor()) {
-        return Err(not_authority(file, lack));
+    let error = check_authority(der).err();
+    if let Some(error) = error.as_ref().filter(|error| !error.is_own_anchor()) {
+        return Err(not_authority(file, error));
     }
-    found.extend(doubt.map(|lack| own_anchor(file, &lack)));
+    found.extend(error.map(|error| own_anchor(file, &error)));
     let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| unreadable())?.to_owned();
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
     let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
@@ -234,11 +234,11 @@ fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
 }
 
 /// RFC 5280 §6.1.1 (d): a trust anchor is what the operator says it is.
-fn own_anchor(file: &TrustFile, lack: &NoAuthority) -> Diagnostic {
+fn own_anchor(file: &TrustFile, error: &NotAuthority) -> Diagnostic {
     file.warning(
         Code::SelfSignedAnchor,
         format!(
-            "`{}` is trusted as a client CA because it is self-signed, although {lack}: whoever holds its key can make a certificate for any client",
+            "`{}` is trusted as a client CA because it is self-signed, although {error}: whoever holds its key can make a certificate for any client",
             file.name
         ),
         "if it is the certificate of one client, take it out of `tls.client_ca` and issue that client one by a CA; if it is a CA, renew it with `basicConstraints = critical, CA:TRUE`",

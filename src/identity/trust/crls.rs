@@ -9,7 +9,7 @@ use super::build::{TrustFile, TrustSources};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
-use crate::identity::revocation::{Ignored, List, ListFlaw, Missing, Revocation, Unverified};
+use crate::identity::revocation::{Ignored, List, ListFlaw, MissingCrl, Revocation, Unverified};
 use crate::identity::signature::{SignatureFlaw, Signed};
 use crate::pem;
 
@@ -305,7 +305,7 @@ fn look_at(
         .lists
         .iter()
         .any(|list| *list.issuer_der == *issuer.subject() && *list.key == *issuer.key());
-    if !has_list && revocation.missing == Missing::Refuse {
+    if !has_list && revocation.missing == MissingCrl::Refuse {
         let message = format!("there is no CRL of the client CA `{}` (`{}`)", authority.name, authority.file);
         found.push(Diagnostic::warning(Code::CrlMissing, message).help(
             "its clients are refused; add its CRL to `tls.crl`, or set `tls.crl_missing: allow` if it publishes none",
