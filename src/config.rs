@@ -24,7 +24,7 @@ use crate::diagnostic::{Code, Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::{Custom, IdentitySettings};
-use crate::identity::{Attribute, MissingCrl, Pin, Usage};
+use crate::identity::{Attribute, MissingCrl, TrustDomainPin, EkuPolicy};
 use crate::policy::{Mode, Network};
 use crate::secret;
 use crate::target;
@@ -50,9 +50,9 @@ pub struct Config {
     /// What becomes of clients whose issuer has no CRL.
     pub crl_missing: MissingCrl,
     /// The trust domains of client CA files.
-    pub trust_domains: Vec<Pin>,
+    pub trust_domains: Vec<TrustDomainPin>,
     /// What is asked of a client certificate's extended key usage.
-    pub usage: Usage,
+    pub usage: EkuPolicy,
     /// Where requests go.
     pub backend: forward::Settings,
     /// How it is trusted, where it is spoken to by TLS.
@@ -295,7 +295,7 @@ impl<'a> Draft<'a> {
             crl_grace: self.crl_grace(&tls),
             crl_missing: self.crl_missing(&tls),
             trust_domains,
-            usage: if require_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
+            usage: if require_eku { EkuPolicy::ClientAuthRequired } else { EkuPolicy::ClientAuthIfPresent },
             backend: settings?,
             backend_tls,
             max_in_flight,

@@ -22,7 +22,7 @@ pub(crate) use judgement::{beyond_help, holds_until};
 pub use revocation::MissingCrl;
 pub use signature::first_not_issued_by_next;
 pub use trust::{
-    Expiry, ExpiryKind, NotAuthorityReason, NotAuthority, Pin, Trust, TrustDomain, TrustFile, TrustSources, Usage,
+    Expiry, ExpiryKind, NotAuthorityReason, NotAuthority, TrustDomainPin, Trust, TrustDomain, TrustFile, TrustSources, EkuPolicy,
     check_authority,
 };
 

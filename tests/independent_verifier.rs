@@ -14,7 +14,7 @@ use rcgen::{CustomExtension, SanType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sidegate::demo::pki::{Authority, Credential, pem};
-use sidegate::identity::{Flaw, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge};
+use sidegate::identity::{Flaw, Trust, TrustFile, TrustSources, Unauthenticated, EkuPolicy, judge};
 use tempfile::TempDir;
 
 use crate::support::certificates::{crl_of_fields, producer, resigned, tlv};
@@ -67,7 +67,7 @@ impl World {
         let root = pem("CERTIFICATE", self.root.certificate());
         let sources = TrustSources {
             crls: crls.map(crl),
-            ..TrustSources::from_authorities("root.pem", root.as_bytes(), Usage::ClientAuthIfAny)
+            ..TrustSources::from_authorities("root.pem", root.as_bytes(), EkuPolicy::ClientAuthIfPresent)
         };
         let built = Trust::build(&sources, Timestamp::now());
         built.map(|(trust, _)| trust).map_err(|problems| problems[0].message.clone())
@@ -313,7 +313,7 @@ impl Workshop {
     /// Our verdict on a chain, and what openssl has against it.
     fn verdicts(&self, root: &str, chain: &[&str]) -> (Result<(), Flaw>, Option<String>) {
         let text = fs::read(self.0.path().join(format!("{root}.pem"))).unwrap();
-        let sources = TrustSources::from_authorities("root", &text, Usage::ClientAuthIfAny);
+        let sources = TrustSources::from_authorities("root", &text, EkuPolicy::ClientAuthIfPresent);
         let (trust, _) = Trust::build(&sources, Timestamp::now()).unwrap();
         let ders: Vec<_> = chain.iter().map(|name| self.certificate(name)).collect();
         let ours = match judge(&ders, &trust, Timestamp::now()) {
@@ -438,7 +438,7 @@ fn a_crl_that_openssl_makes() {
     let crl = TrustFile { name: "crl.pem".to_owned(), bytes: read("crl.pem"), place: None };
     let sources = TrustSources {
         crls: Some(vec![crl]),
-        ..TrustSources::from_authorities("root.pem", &read("root.pem"), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("root.pem", &read("root.pem"), EkuPolicy::ClientAuthIfPresent)
     };
     let (trust, _) = Trust::build(&sources, Timestamp::now()).unwrap();
     let verdict = |name| judge(&[workshop.certificate(name)], &trust, Timestamp::now());

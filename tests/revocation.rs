@@ -12,7 +12,7 @@ use rcgen::{
 use sidegate::demo::pki::{self, Authority, Credential, Leaf, pem};
 use sidegate::diagnostic::Diagnostic;
 use sidegate::identity::{
-    Authenticated, Flaw, MissingCrl, Trust, TrustFile, TrustSources, Unauthenticated, Usage, judge,
+    Authenticated, Flaw, MissingCrl, Trust, TrustFile, TrustSources, Unauthenticated, EkuPolicy, judge,
 };
 
 use crate::support::admin::Admin;
@@ -31,7 +31,7 @@ fn sources(authorities: &[&Authority], crls: &[(&str, Vec<u8>)]) -> TrustSources
     };
     TrustSources {
         crls: Some(crls.iter().map(file).collect()),
-        ..TrustSources::from_authorities("client-ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("client-ca.crt", pem.as_bytes(), EkuPolicy::ClientAuthIfPresent)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::document;
 use crate::identity::{
     Attribute, Authenticated, Description, Flaw, Identity, MissingCrl, Trust, TrustSources, Unauthenticated,
-    Usage, judge,
+    EkuPolicy, judge,
 };
 use crate::pem;
 use crate::policy::suggest::{matching, written};
@@ -115,7 +115,7 @@ impl Cert {
         let sources = TrustSources {
             authorities: read(&self.ca, Kind::Certificates)?,
             crls: (!self.crl.is_empty()).then(|| read(&self.crl, Kind::Crls)).transpose()?,
-            usage: if self.require_client_auth_eku { Usage::ClientAuth } else { Usage::ClientAuthIfAny },
+            usage: if self.require_client_auth_eku { EkuPolicy::ClientAuthRequired } else { EkuPolicy::ClientAuthIfPresent },
             crl_grace: self.crl_grace,
             crl_missing: match self.crl_missing {
                 WithoutCrl::Refuse => MissingCrl::Refuse,

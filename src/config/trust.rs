@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Draft, KeyPair, Located, Section};
 use crate::diagnostic::Code;
 use crate::document::{Node, Reader};
-use crate::identity::{MissingCrl, Pin};
+use crate::identity::{MissingCrl, TrustDomainPin};
 
 const MISSING: [(&str, MissingCrl); 2] = [("refuse", MissingCrl::Refuse), ("allow", MissingCrl::Allow)];
 
@@ -33,7 +33,7 @@ impl Draft<'_> {
         self.choice(tls, "crl_missing", &MISSING, MissingCrl::Refuse)
     }
 
-    pub(super) fn trust_domains(&mut self, tls: &Section<'_>) -> Vec<Pin> {
+    pub(super) fn trust_domains(&mut self, tls: &Section<'_>) -> Vec<TrustDomainPin> {
         let pins = self.read(tls, "trust_domains", |reader, node| {
             let entries = reader.entries(node, "`trust_domains`")?;
             Some(entries.into_iter().filter_map(|(file, _, value)| pin(reader, file, value)).collect())
@@ -55,12 +55,12 @@ fn key_pair(reader: &mut Reader<'_>, node: &Node<'_>, folder: &Path) -> Option<K
 }
 
 /// One entry of `tls.trust_domains`.
-fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<Pin> {
+fn pin(reader: &mut Reader<'_>, file: &str, value: &Node<'_>) -> Option<TrustDomainPin> {
     let text = reader.text(value)?;
     let Ok(domain) = text.parse() else {
         let help = "write it as in `shop.example`: lower-case letters, digits, `.`, `-` and `_`".to_owned();
         reader.error(Code::BadTrustDomain, value, format!("`{text}` is no SPIFFE trust domain"), Some(help));
         return None;
     };
-    Some(Pin { file: file.to_owned(), domain, place: Some(reader.place(value)) })
+    Some(TrustDomainPin { file: file.to_owned(), domain, place: Some(reader.place(value)) })
 }

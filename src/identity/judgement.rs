@@ -17,7 +17,7 @@ use super::der::{is_well_formed, validity};
 use super::paths::{Budget, Candidate, Certificate, Paths};
 use super::revocation::Role;
 use super::signature::{Algorithms, accepted};
-use super::{Attribute, Identity, Trust, TrustDomain, Usage, names};
+use super::{Attribute, Identity, Trust, TrustDomain, EkuPolicy, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
 const MAX_CERTIFICATES: usize = 64;
@@ -379,8 +379,8 @@ impl Judgement<'_> {
         look_at: Option<&LookAtPath<'_>>,
     ) -> Result<(), Flaw> {
         let usage = match self.trust.usage {
-            Usage::ClientAuthIfAny => KeyUsage::client_auth(),
-            Usage::ClientAuth => KeyUsage::required(CLIENT_AUTH),
+            EkuPolicy::ClientAuthIfPresent => KeyUsage::client_auth(),
+            EkuPolicy::ClientAuthRequired => KeyUsage::required(CLIENT_AUTH),
         };
         let time = unix_time(self.now);
         let verified =

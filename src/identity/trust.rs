@@ -14,16 +14,16 @@ use rustls::pki_types::TrustAnchor;
 use super::revocation::Revocation;
 
 pub use authority::{NotAuthorityReason, NotAuthority, check_authority};
-pub use build::{Pin, TrustFile, TrustSources};
+pub use build::{TrustDomainPin, TrustFile, TrustSources};
 pub use expiry::{Expiry, ExpiryKind};
 
 /// Which extended key usage a client's certificate must carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usage {
+pub enum EkuPolicy {
     /// `clientAuth`, or no extended key usage at all.
-    ClientAuthIfAny,
+    ClientAuthIfPresent,
     /// `clientAuth`, said outright (`tls.require_client_auth_eku`).
-    ClientAuth,
+    ClientAuthRequired,
 }
 
 /// An authority that a path may end at.
@@ -38,7 +38,7 @@ pub struct Trust {
     /// The CRLs, where any are configured.
     pub(super) revocation: Option<Revocation>,
     /// What is asked of a leaf's extended key usage.
-    pub usage: Usage,
+    pub usage: EkuPolicy,
 }
 
 /// A client CA.

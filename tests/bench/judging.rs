@@ -14,7 +14,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use sidegate::demo::pki::{authority, pem};
-use sidegate::identity::{Trust, TrustFile, TrustSources, Usage, judge};
+use sidegate::identity::{Trust, TrustFile, TrustSources, EkuPolicy, judge};
 
 /// A certificate with the key that signs what is below it.
 struct Signer {
@@ -63,7 +63,7 @@ fn trust(roots: &[&Signer], crls: Option<Vec<TrustFile>>) -> Trust {
     let roots: String = roots.iter().map(|root| pem("CERTIFICATE", &root.der)).collect();
     let sources = TrustSources {
         crls,
-        ..TrustSources::from_authorities("ca.crt", roots.as_bytes(), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("ca.crt", roots.as_bytes(), EkuPolicy::ClientAuthIfPresent)
     };
     Trust::build(&sources, Timestamp::now()).unwrap().0
 }

@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use rcgen::{RevokedCertParams, SerialNumber};
 use sidegate::demo::pki::{Authority, pem, producer};
-use sidegate::identity::{Trust, TrustFile, TrustSources, Usage, judge};
+use sidegate::identity::{Trust, TrustFile, TrustSources, EkuPolicy, judge};
 
 const SIZES: [u64; 2] = [10, 100_000];
 
@@ -26,7 +26,7 @@ fn sources(ca: &Authority, entries: Option<u64>) -> TrustSources {
     };
     TrustSources {
         crls: entries.map(crl),
-        ..TrustSources::from_authorities("ca.crt", authorities.as_bytes(), Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("ca.crt", authorities.as_bytes(), EkuPolicy::ClientAuthIfPresent)
     }
 }
 

@@ -3,7 +3,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 
 use super::*;
 use crate::demo::pki::{Authority, Leaf, authority, pem};
-use crate::identity::{Trust, TrustSources, Usage};
+use crate::identity::{Trust, TrustSources, EkuPolicy};
 
 fn plenty() -> Budget {
     Budget::of(1_000, 1_000_000_000)
@@ -16,7 +16,7 @@ fn without_steps() -> Budget {
 
 fn trust(authorities: &[&Authority]) -> Trust {
     let pem: String = authorities.iter().map(|it| pem("CERTIFICATE", it.certificate())).collect();
-    let sources = TrustSources::from_authorities("ca.crt", pem.as_bytes(), Usage::ClientAuthIfAny);
+    let sources = TrustSources::from_authorities("ca.crt", pem.as_bytes(), EkuPolicy::ClientAuthIfPresent);
     Trust::build(&sources, Timestamp::now()).unwrap().0
 }
 
@@ -240,7 +240,7 @@ fn constraints_of_the_authority_itself_are_paid_for() {
     });
     let key = key();
     let root = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
-    let sources = TrustSources::from_authorities("ca.crt", root.as_bytes(), Usage::ClientAuthIfAny);
+    let sources = TrustSources::from_authorities("ca.crt", root.as_bytes(), EkuPolicy::ClientAuthIfPresent);
     let trust = Trust::build(&sources, Timestamp::now()).unwrap().0;
     let issuer = rcgen::Issuer::new(params, key);
     for (names, flaw) in [(2, Flaw::NameNotAllowed), (40, Flaw::TooComplex)] {

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{NotAuthority, check_authority};
 use super::crls::{Issuer, revocation};
-use super::{Authority, Trust, TrustDomain, Usage};
+use super::{Authority, Trust, TrustDomain, EkuPolicy};
 use crate::diagnostic::{Code, Diagnostic, Place, did_you_mean};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
@@ -46,7 +46,7 @@ impl Hash for TrustFile {
 
 /// The trust domain of the authorities in one file (`tls.trust_domains`).
 #[derive(Clone, Debug)]
-pub struct Pin {
+pub struct TrustDomainPin {
     /// The name of the file, without its folder.
     pub file: String,
     /// The domain whose SPIFFE ids they may issue, and no others.
@@ -63,19 +63,19 @@ pub struct TrustSources {
     /// The CRLs (PEM or DER), and the certificates of intermediates that sign them; nothing where revocation is not checked.
     pub crls: Option<Vec<TrustFile>>,
     /// What is asked of a leaf's extended key usage.
-    pub usage: Usage,
+    pub usage: EkuPolicy,
     /// How long a CRL is believed after its `nextUpdate`.
     pub crl_grace: Duration,
     /// What becomes of clients whose issuer has no CRL.
     pub crl_missing: MissingCrl,
     /// Trust domains by CA file.
-    pub pins: Vec<Pin>,
+    pub pins: Vec<TrustDomainPin>,
 }
 
 impl TrustSources {
     /// Client CAs alone, from one file.
     #[must_use]
-    pub fn from_authorities(name: &str, pem: &[u8], usage: Usage) -> Self {
+    pub fn from_authorities(name: &str, pem: &[u8], usage: EkuPolicy) -> Self {
         let file = TrustFile { name: name.to_owned(), bytes: pem.to_owned(), place: None };
         Self {
             authorities: vec![file],
@@ -199,7 +199,7 @@ fn certificates<'s>(
 fn authority<'d>(
     file: &TrustFile,
     der: &'d CertificateDer<'_>,
-    pins: &[Pin],
+    pins: &[TrustDomainPin],
     found: &mut Vec<Diagnostic>,
 ) -> Result<(TrustAnchor<'static>, Authority, Issuer<'d>), Diagnostic> {
     let unreadable = || not_authority(file, &"it is not a readable X.509 certificate");
@@ -246,9 +246,9 @@ fn own_anchor(file: &TrustFile, error: &NotAuthority) -> Diagnostic {
 }
 
 fn pins_without_file(sources: &TrustSources) -> Vec<Diagnostic> {
-    let without = |pin: &&Pin| !sources.authorities.iter().any(|file| file.is_named(&pin.file));
+    let without = |pin: &&TrustDomainPin| !sources.authorities.iter().any(|file| file.is_named(&pin.file));
     let names = || sources.authorities.iter().map(TrustFile::file_name);
-    let problem = |pin: &Pin| {
+    let problem = |pin: &TrustDomainPin| {
         let message = format!("no file of `tls.client_ca` is called `{}`", pin.file);
         let help = did_you_mean(&pin.file, names())
             .unwrap_or_else(|| format!("the files are: {}", names().collect::<Vec<_>>().join(", ")));

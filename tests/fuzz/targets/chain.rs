@@ -3,13 +3,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use rustls_pki_types::CertificateDer;
-use sidegate::identity::{Trust, TrustSources, Usage, judge};
+use sidegate::identity::{Trust, TrustSources, EkuPolicy, judge};
 use std::sync::LazyLock;
 
 const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
-    let sources = TrustSources::from_authorities("ca.pem", CA, Usage::ClientAuthIfAny);
+    let sources = TrustSources::from_authorities("ca.pem", CA, EkuPolicy::ClientAuthIfPresent);
     Trust::build(&sources, now()).expect("the examples' CA is one").0
 });
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sidegate::identity::{Trust, TrustFile, TrustSources, Usage};
+use sidegate::identity::{Trust, TrustFile, TrustSources, EkuPolicy};
 
 const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
 
@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     let file = TrustFile { name: "fuzz.crl".to_owned(), bytes: bytes.to_owned(), place: None };
     let sources = TrustSources {
         crls: Some(vec![file]),
-        ..TrustSources::from_authorities("ca.pem", CA, Usage::ClientAuthIfAny)
+        ..TrustSources::from_authorities("ca.pem", CA, EkuPolicy::ClientAuthIfPresent)
     };
     let problems = match Trust::build(&sources, jiff::Timestamp::UNIX_EPOCH) {
         Ok((_, warnings)) => warnings,
