@@ -24,7 +24,7 @@ use crate::diagnostic::{Code, Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::{Custom, IdentitySettings};
-use crate::identity::{Attribute, MissingCrl, TrustDomainPin, EkuPolicy};
+use crate::identity::{Attribute, EkuPolicy, MissingCrl, TrustDomainPin};
 use crate::policy::{Mode, Network};
 use crate::secret;
 use crate::target;

@@ -34,7 +34,7 @@ use crate::client::Peer;
 use crate::forward::headers::ConnectionHeaders;
 use crate::forward::{Streams, Tunnel};
 use crate::gate;
-use crate::handshake::{self, Protocol, Secured, Stream, Unsecured};
+use crate::handshake::{self, HandshakeError, Protocol, Stream, TlsConnection};
 use crate::leash::{Leash, Order};
 use crate::live::Live;
 use crate::refusal::{Reader, Refusal};
@@ -284,32 +284,32 @@ async fn judge(
     spawn_blocking(move || Peer::judged(address, chain, &worker.verdicts, &live, now)).await.ok()
 }
 
-async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<Secured> {
+async fn shake_hands(worker: &Worker, socket: TcpStream, leash: &Leash) -> Option<TlsConnection> {
     let (tls, limit) = {
         let live = worker.live.load();
         (Arc::clone(&live.tls.value), live.patience.handshake)
     };
-    let secured = drive::until_finished(leash, handshake::secure(socket, &tls, limit)).await;
+    let secured = drive::until_finished(leash, handshake::accept(socket, &tls, limit)).await;
     let result = match &secured {
         Some(Ok(secured)) if secured.resumed => Handshake::Resumed,
         Some(Ok(_)) => Handshake::Full,
-        Some(Err(Unsecured::Failed(_))) => Handshake::Failed,
-        Some(Err(Unsecured::TimedOut)) => Handshake::TimedOut,
-        Some(Err(Unsecured::PlainHttp(_))) => Handshake::PlainHttp,
+        Some(Err(HandshakeError::Failed(_))) => Handshake::Failed,
+        Some(Err(HandshakeError::TimedOut)) => Handshake::TimedOut,
+        Some(Err(HandshakeError::PlainHttp(_))) => Handshake::PlainHttp,
         None => Handshake::GaveWay,
     };
     worker.counters.shook_hands(result);
     match secured? {
         Ok(secured) => Some(secured),
-        Err(Unsecured::PlainHttp(socket)) => {
+        Err(HandshakeError::PlainHttp(socket)) => {
             drive::until_finished(leash, answer_plain_http(worker, socket)).await;
             None
         }
-        Err(Unsecured::Failed(error)) => {
+        Err(HandshakeError::Failed(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
             None
         }
-        Err(Unsecured::TimedOut) => None,
+        Err(HandshakeError::TimedOut) => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS, under a deadline: a socket becomes a [`Secured`] stream with the chain that the client presented. Nobody is
+//! TLS, under a deadline: a socket becomes a [`TlsConnection`] stream with the chain that the client presented. Nobody is
 //! judged here; TLS never fails for want of a good certificate (DESIGN §2.1).
 
 mod certificates;
@@ -30,7 +30,7 @@ use certificates::Certificates;
 pub use stream::Stream;
 
 /// A connection on which TLS is done.
-pub struct Secured {
+pub struct TlsConnection {
     /// The stream, which carries HTTP from here on.
     pub stream: Stream,
     /// What the client presented, leaf first; empty where it presented nothing. Not judged.
@@ -51,7 +51,7 @@ pub enum Protocol {
 }
 
 /// Why a connection never became a secured one.
-pub enum Unsecured {
+pub enum HandshakeError {
     /// The client speaks plain HTTP; the socket is handed back so that it can be told.
     PlainHttp(TcpStream),
     /// The handshake failed: no HTTP client, a failed proof of possession, a protocol violation.
@@ -60,7 +60,7 @@ pub enum Unsecured {
     TimedOut,
 }
 
-impl fmt::Debug for Unsecured {
+impl fmt::Debug for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PlainHttp(_) => f.write_str("PlainHttp"),
@@ -74,24 +74,24 @@ impl fmt::Debug for Unsecured {
 ///
 /// # Errors
 /// Why there is no secured connection.
-pub async fn secure(
+pub async fn accept(
     socket: TcpStream,
     config: &Arc<ServerConfig>,
     limit: Duration,
-) -> Result<Secured, Unsecured> {
-    let accept = TlsAcceptor::from(Arc::clone(config)).accept(Sniffed::new(socket)).into_fallible();
+) -> Result<TlsConnection, HandshakeError> {
+    let accept = TlsAcceptor::from(Arc::clone(config)).accept(SniffedSocket::new(socket)).into_fallible();
     match tokio::time::timeout(limit, accept).await {
-        Ok(Ok(stream)) => Ok(Secured::of(stream)),
+        Ok(Ok(stream)) => Ok(TlsConnection::of(stream)),
         Ok(Err((_, sniffed))) if sniffed.first == FirstByte::Letter => {
-            Err(Unsecured::PlainHttp(sniffed.socket))
+            Err(HandshakeError::PlainHttp(sniffed.socket))
         }
-        Ok(Err((error, _))) => Err(Unsecured::Failed(error)),
-        Err(_) => Err(Unsecured::TimedOut),
+        Ok(Err((error, _))) => Err(HandshakeError::Failed(error)),
+        Err(_) => Err(HandshakeError::TimedOut),
     }
 }
 
-impl Secured {
-    fn of(stream: TlsStream<Sniffed>) -> Self {
+impl TlsConnection {
+    fn of(stream: TlsStream<SniffedSocket>) -> Self {
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
         let protocol = match session.alpn_protocol() {
@@ -114,11 +114,11 @@ pub fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, ru
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(AskEveryone::new(&provider)))
+        .with_client_cert_verifier(Arc::new(OptionalClientAuth::new(&provider)))
         .with_cert_resolver(Arc::new(Certificates::new(certificates)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(SmallTickets(aws_lc_rs::Ticketer::new()?));
+    config.ticketer = Arc::new(BoundedTickets(aws_lc_rs::Ticketer::new()?));
     config.send_tls13_tickets = 1;
     // A 0.5-RTT or 0-RTT byte would be answered before the client has proven anything.
     config.max_early_data_size = 0;
@@ -129,14 +129,14 @@ pub fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, ru
 /// Tickets of sessions that fit into one. A ticket holds the client's chain, and its length is told in 16 bits: of a longer one
 /// the client would get a message that it cannot read, and never its answer. Without a ticket the next handshake is a whole one.
 #[derive(Debug)]
-struct SmallTickets(Arc<dyn ProducesTickets>);
+struct BoundedTickets(Arc<dyn ProducesTickets>);
 
-impl SmallTickets {
+impl BoundedTickets {
     /// A client sends its ticket within its first message, which may have 64 KiB together with all else that it says.
     const LARGEST_SESSION: usize = 48 * 1024;
 }
 
-impl ProducesTickets for SmallTickets {
+impl ProducesTickets for BoundedTickets {
     fn enabled(&self) -> bool {
         self.0.enabled()
     }
@@ -164,7 +164,7 @@ pub fn has_name(leaf: &CertificateDer<'_>) -> bool {
 ///
 /// # Errors
 /// A key that does not fit the certificate, or one that the provider cannot use.
-pub fn certified(
+pub fn certified_key(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, rustls::Error> {
@@ -175,28 +175,28 @@ pub fn certified(
 /// no bundle and no clock could ever make valid: its client could give no proof that we can check, and never
 /// becomes an identity.
 #[derive(Debug)]
-struct AskEveryone {
+struct OptionalClientAuth {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl AskEveryone {
+impl OptionalClientAuth {
     fn new(provider: &CryptoProvider) -> Self {
         Self { algorithms: provider.signature_verification_algorithms }
     }
 }
 
 /// Turns a failed proof into a passed one only where there will never be an identity to protect.
-fn proof_or_hopeless(
+fn proof_or_permanent_flaw(
     proof: Result<HandshakeSignatureValid, rustls::Error>,
     leaf: &CertificateDer<'_>,
 ) -> Result<HandshakeSignatureValid, rustls::Error> {
     match proof {
-        Err(_) if identity::beyond_help(leaf).is_some() => Ok(HandshakeSignatureValid::assertion()),
+        Err(_) if identity::permanent_flaw(leaf).is_some() => Ok(HandshakeSignatureValid::assertion()),
         proof => proof,
     }
 }
 
-impl ClientCertVerifier for AskEveryone {
+impl ClientCertVerifier for OptionalClientAuth {
     fn offer_client_auth(&self) -> bool {
         true
     }
@@ -225,7 +225,10 @@ impl ClientCertVerifier for AskEveryone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        proof_or_hopeless(rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms), cert)
+        proof_or_permanent_flaw(
+            rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms),
+            cert,
+        )
     }
 
     fn verify_tls13_signature(
@@ -234,7 +237,10 @@ impl ClientCertVerifier for AskEveryone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        proof_or_hopeless(rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms), cert)
+        proof_or_permanent_flaw(
+            rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms),
+            cert,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -254,23 +260,23 @@ enum FirstByte {
 
 /// A socket whose first byte is looked at on its way to TLS, so that plain HTTP can be answered as such.
 #[derive(Debug)]
-pub struct Sniffed {
+pub struct SniffedSocket {
     socket: TcpStream,
     first: FirstByte,
-    written: Written,
+    written: WriteProgress,
 }
 
 /// Progress of the socket with the bytes that were written to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteProgress {
     /// Bytes that the socket has taken since the start, wrapping.
     pub taken: u64,
     /// State after the last write: the socket had no room for all of it, because the peer does not read.
     pub is_full: bool,
 }
 
-impl Written {
-    fn note(&mut self, write: &Poll<io::Result<usize>>) {
+impl WriteProgress {
+    fn record(&mut self, write: &Poll<io::Result<usize>>) {
         self.is_full = write.is_pending();
         if let Poll::Ready(Ok(taken)) = write {
             self.taken = self.taken.wrapping_add(*taken as u64);
@@ -278,12 +284,12 @@ impl Written {
     }
 }
 
-impl Sniffed {
+impl SniffedSocket {
     fn new(socket: TcpStream) -> Self {
-        Self { socket, first: FirstByte::Unseen, written: Written::default() }
+        Self { socket, first: FirstByte::Unseen, written: WriteProgress::default() }
     }
 
-    fn look_at(&mut self, read: &[u8]) -> io::Result<()> {
+    fn classify_first_byte(&mut self, read: &[u8]) -> io::Result<()> {
         self.first = match read.first() {
             None => FirstByte::Unseen,
             Some(byte) if byte.is_ascii_uppercase() => FirstByte::Letter,
@@ -296,7 +302,7 @@ impl Sniffed {
     }
 }
 
-impl AsyncRead for Sniffed {
+impl AsyncRead for SniffedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -305,16 +311,16 @@ impl AsyncRead for Sniffed {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buf);
         if self.first == FirstByte::Unseen && matches!(read, Poll::Ready(Ok(()))) {
-            self.look_at(buf.filled().get(before..).unwrap_or_default())?;
+            self.classify_first_byte(buf.filled().get(before..).unwrap_or_default())?;
         }
         read
     }
 }
 
-impl AsyncWrite for Sniffed {
+impl AsyncWrite for SniffedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.written.note(&write);
+        self.written.record(&write);
         write
     }
 
@@ -328,7 +334,7 @@ impl AsyncWrite for Sniffed {
             [one] => Pin::new(&mut self.socket).poll_write(cx, one),
             bufs => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
         };
-        self.written.note(&write);
+        self.written.record(&write);
         write
     }
 

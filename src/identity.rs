@@ -18,12 +18,12 @@ use std::fmt;
 pub use client_key::ClientKey;
 pub use description::Description;
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
-pub(crate) use judgement::{beyond_help, holds_until};
+pub(crate) use judgement::{next_verdict_change, permanent_flaw};
 pub use revocation::MissingCrl;
 pub use signature::first_not_issued_by_next;
 pub use trust::{
-    Expiry, ExpiryKind, NotAuthorityReason, NotAuthority, TrustDomainPin, Trust, TrustDomain, TrustFile, TrustSources, EkuPolicy,
-    check_authority,
+    EkuPolicy, Expiry, ExpiryKind, NotAuthority, NotAuthorityReason, Trust, TrustDomain, TrustDomainPin,
+    TrustFile, TrustSources, check_authority,
 };
 
 /// A kind of value that a certificate can give; the keys of `match` in a policy and of

@@ -6,7 +6,7 @@ use std::fs;
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose};
 use sidegate::demo::pki::{Authority, Credential, Leaf, pem};
-use sidegate::identity::{Trust, TrustSources, EkuPolicy};
+use sidegate::identity::{EkuPolicy, Trust, TrustSources};
 
 use crate::support::certificates::{producer, resigned};
 use crate::support::proxy::run;
@@ -28,7 +28,8 @@ fn text(credential: &Credential) -> String {
 fn code_of(credential: &Credential) -> Result<Option<&'static str>, &'static str> {
     let ca = Authority::root("beside").unwrap();
     let file = pem("CERTIFICATE", ca.certificate()) + &text(credential);
-    let sources = TrustSources::from_authorities("ca/all.pem", file.as_bytes(), EkuPolicy::ClientAuthIfPresent);
+    let sources =
+        TrustSources::from_authorities("ca/all.pem", file.as_bytes(), EkuPolicy::ClientAuthIfPresent);
     let named = |diagnostics: &[sidegate::diagnostic::Diagnostic]| {
         assert_eq!(diagnostics.len(), 1, "{diagnostics:#?}");
         assert!(diagnostics[0].message.contains("`ca/all.pem`"), "{}", diagnostics[0]);

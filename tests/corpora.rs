@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use sidegate::demo::pki::Credential;
-use sidegate::identity::{Trust, TrustFile, TrustSources, Unauthenticated, EkuPolicy, judge};
+use sidegate::identity::{EkuPolicy, Trust, TrustFile, TrustSources, Unauthenticated, judge};
 
 use crate::support::proxy::run;
 use crate::support::{Backend, Proxy, Setup};
@@ -67,7 +67,11 @@ impl Case {
         let crl = TrustFile { name: "crl.pem".to_owned(), bytes: self.crls.clone().into(), place: None };
         TrustSources {
             crls: (!self.crls.is_empty()).then(|| vec![crl]),
-            ..TrustSources::from_authorities("roots.pem", self.roots.as_bytes(), EkuPolicy::ClientAuthIfPresent)
+            ..TrustSources::from_authorities(
+                "roots.pem",
+                self.roots.as_bytes(),
+                EkuPolicy::ClientAuthIfPresent,
+            )
         }
     }
 

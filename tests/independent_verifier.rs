@@ -14,7 +14,7 @@ use rcgen::{CustomExtension, SanType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sidegate::demo::pki::{Authority, Credential, pem};
-use sidegate::identity::{Flaw, Trust, TrustFile, TrustSources, Unauthenticated, EkuPolicy, judge};
+use sidegate::identity::{EkuPolicy, Flaw, Trust, TrustFile, TrustSources, Unauthenticated, judge};
 use tempfile::TempDir;
 
 use crate::support::certificates::{crl_of_fields, producer, resigned, tlv};

@@ -12,7 +12,7 @@ use rcgen::{
 use sidegate::demo::pki::{self, Authority, Credential, Leaf, pem};
 use sidegate::diagnostic::Diagnostic;
 use sidegate::identity::{
-    Authenticated, Flaw, MissingCrl, Trust, TrustFile, TrustSources, Unauthenticated, EkuPolicy, judge,
+    Authenticated, EkuPolicy, Flaw, MissingCrl, Trust, TrustFile, TrustSources, Unauthenticated, judge,
 };
 
 use crate::support::admin::Admin;

@@ -14,8 +14,8 @@ use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant}
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::document;
 use crate::identity::{
-    Attribute, Authenticated, Description, Flaw, Identity, MissingCrl, Trust, TrustSources, Unauthenticated,
-    EkuPolicy, judge,
+    Attribute, Authenticated, Description, EkuPolicy, Flaw, Identity, MissingCrl, Trust, TrustSources,
+    Unauthenticated, judge,
 };
 use crate::pem;
 use crate::policy::suggest::{matching, written};
@@ -115,7 +115,11 @@ impl Cert {
         let sources = TrustSources {
             authorities: read(&self.ca, Kind::Certificates)?,
             crls: (!self.crl.is_empty()).then(|| read(&self.crl, Kind::Crls)).transpose()?,
-            usage: if self.require_client_auth_eku { EkuPolicy::ClientAuthRequired } else { EkuPolicy::ClientAuthIfPresent },
+            usage: if self.require_client_auth_eku {
+                EkuPolicy::ClientAuthRequired
+            } else {
+                EkuPolicy::ClientAuthIfPresent
+            },
             crl_grace: self.crl_grace,
             crl_missing: match self.crl_missing {
                 WithoutCrl::Refuse => MissingCrl::Refuse,

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use super::remembered::{Fingerprint, Remembered};
 use super::{Client, name_of};
 use crate::admission::Admission;
-use crate::identity::{Authenticated, Identity, Unauthenticated, holds_until, judge};
+use crate::identity::{Authenticated, Identity, Unauthenticated, judge, next_verdict_change};
 use crate::live::Live;
 use crate::telemetry::kept_name;
 
@@ -139,7 +139,7 @@ impl Verdicts {
         live: &Live,
         now: Timestamp,
     ) -> Stranger {
-        let until = holds_until(chain, &live.trust, now);
+        let until = next_verdict_change(chain, &live.trust, now);
         let identity = chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok());
         let name = identity.map(|identity| kept_name(name_of(&identity).to_owned()));
         let stranger = Stranger { because, name, judged_at: now, until };

@@ -248,7 +248,7 @@ pub(super) struct Parts {
 impl Felted {
     pub(super) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         let lines = (connection.protocol == Protocol::Http1).then(Lines::default);
-        let taken = stream.written().taken;
+        let taken = stream.write_progress().taken;
         Self {
             stream,
             connection,
@@ -454,7 +454,7 @@ impl Felted {
         write: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let wrote = write(self, cx);
-        let written = self.stream.written();
+        let written = self.stream.write_progress();
         self.connection.pulse.wrote(written.is_full, written.taken != self.taken);
         self.taken = written.taken;
         if !written.is_full && self.lines.is_none() {

@@ -32,7 +32,7 @@ impl Certificates {
             self.0.iter().filter(move |certificate| name.is_some_and(|name| kind(certificate, name)))
         };
         let in_order =
-            named(Certificate::is_for).chain(named(Certificate::is_for_all_beside)).chain(self.0.iter());
+            named(Certificate::is_for).chain(named(Certificate::is_wildcard_for)).chain(self.0.iter());
         let usable = in_order.into_iter().find(|certificate| certificate.suits(schemes));
         // Where none is usable the client is told so by TLS itself.
         usable.or(self.0.first()).map(|certificate| Arc::clone(&certificate.certified))
@@ -50,7 +50,7 @@ impl Certificate {
     }
 
     /// `*.shop.example` is for every name one label below `shop.example` (RFC 6125 §6.4.3).
-    fn is_for_all_beside(&self, name: &str) -> bool {
+    fn is_wildcard_for(&self, name: &str) -> bool {
         let Some((_, parent)) = name.split_once('.') else { return false };
         self.names.iter().any(|own| own.strip_prefix("*.") == Some(parent))
     }
@@ -85,7 +85,7 @@ mod tests {
             let names: Vec<_> = names.collect();
             let leaf = Leaf::client("Shop", "server").with(|params| params.subject_alt_names = names);
             let credential = ca.issue(&leaf).unwrap();
-            super::super::certified(credential.chain.clone(), credential.key.clone_key()).unwrap()
+            super::super::certified_key(credential.chain.clone(), credential.key.clone_key()).unwrap()
         });
         Certificates::new(certified.collect())
     }

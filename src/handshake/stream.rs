@@ -8,26 +8,26 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::{Sniffed, Written};
+use super::{SniffedSocket, WriteProgress};
 use crate::pieces::{self, PIECE};
 
 /// As many pieces as TLS takes at once, and no more than that: 64 KiB.
-const MOST: usize = 64 * 1024 / PIECE;
+const MAX_PIECES: usize = 64 * 1024 / PIECE;
 
 /// A stream on which TLS is done. On the heap once, and moved about as often as one likes.
 #[derive(Debug)]
 pub struct Stream {
-    tls: Box<TlsStream<Sniffed>>,
+    tls: Box<TlsStream<SniffedSocket>>,
     /// The last read found nothing, neither decrypted nor in the socket. HTTP looks again at every turn, and mostly in
     /// vain: then TLS is not asked before the socket has something.
-    drained: bool,
+    is_drained: bool,
     /// Found behind what the last read has given.
-    failed: Option<io::Error>,
+    deferred_error: Option<io::Error>,
 }
 
 impl Stream {
-    pub(super) fn new(tls: TlsStream<Sniffed>) -> Self {
-        Self { tls: Box::new(tls), drained: false, failed: None }
+    pub(super) fn new(tls: TlsStream<SniffedSocket>) -> Self {
+        Self { tls: Box::new(tls), is_drained: false, deferred_error: None }
     }
 
     /// The socket beneath.
@@ -38,20 +38,20 @@ impl Stream {
 
     /// Bytes that have left, and whether more wait because the socket is full. TLS keeps bytes of its own that the socket has
     /// not taken, so its answers to writes do not tell.
-    pub fn written(&self) -> Written {
+    pub fn written(&self) -> WriteProgress {
         let (sniffed, _) = self.tls.get_ref();
         sniffed.written
     }
 
     /// What one record holds, or the rest of it; nothing at the end.
     fn poll_record(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        if self.drained {
+        if self.is_drained {
             let (sniffed, _) = self.tls.get_ref();
             ready!(sniffed.socket.poll_read_ready(cx))?;
         }
         let mut tls = Pin::new(&mut self.tls);
         let here = tls.as_mut().poll_fill_buf(cx);
-        self.drained = here.is_pending();
+        self.is_drained = here.is_pending();
         let here = ready!(here)?;
         let taken = here.len().min(buf.remaining());
         here.get(..taken).unwrap_or_default().chunks(PIECE).for_each(|piece| buf.put_slice(piece));
@@ -66,7 +66,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.deferred_error.take() {
             return Poll::Ready(Err(error));
         }
         let mut taken = ready!(self.poll_record(cx, buf))?;
@@ -75,7 +75,7 @@ impl AsyncRead for Stream {
             taken = match self.poll_record(cx, buf) {
                 Poll::Ready(Ok(taken)) => taken,
                 Poll::Ready(Err(error)) => {
-                    self.failed = Some(error);
+                    self.deferred_error = Some(error);
                     break;
                 }
                 Poll::Pending => break,
@@ -98,7 +98,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut pieces = [io::IoSlice::new(&[]); MOST];
+        let mut pieces = [io::IoSlice::new(&[]); MAX_PIECES];
         let pieces = pieces::cut(bufs, &mut pieces);
         Pin::new(&mut self.tls).poll_write_vectored(cx, pieces)
     }

@@ -17,7 +17,7 @@ use super::der::{is_well_formed, validity};
 use super::paths::{Budget, Candidate, Certificate, Paths};
 use super::revocation::Role;
 use super::signature::{Algorithms, accepted};
-use super::{Attribute, Identity, Trust, TrustDomain, EkuPolicy, names};
+use super::{Attribute, EkuPolicy, Identity, Trust, TrustDomain, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
 const MAX_CERTIFICATES: usize = 64;
@@ -229,7 +229,7 @@ pub fn judge(
 
 /// The first instant after `now` at which a judgement of this chain could turn out otherwise under the same trust: dates are all
 /// that changes by itself. A refusal is remembered for no longer.
-pub(crate) fn holds_until(chain: &[CertificateDer<'_>], trust: &Trust, now: Timestamp) -> Timestamp {
+pub(crate) fn next_verdict_change(chain: &[CertificateDer<'_>], trust: &Trust, now: Timestamp) -> Timestamp {
     let dates = chain.iter().filter_map(|der| validity(der));
     let of_chain = dates.map(|(from, until)| [instant_of(from), instant_of(until)]);
     // A certificate is valid up to and with its last second.
@@ -259,7 +259,7 @@ fn verify(
 
 /// The flaw of a leaf that no bundle and no clock could ever make valid, if it has one: it is the only kind for
 /// which TLS needs no proof of possession (DESIGN §2.1), because [`judge`] never makes an identity of it.
-pub(crate) fn beyond_help(leaf: &CertificateDer<'_>) -> Option<Flaw> {
+pub(crate) fn permanent_flaw(leaf: &CertificateDer<'_>) -> Option<Flaw> {
     readable(leaf).err()
 }
 
@@ -352,7 +352,7 @@ impl Judgement<'_> {
         let between: Vec<_> = between.iter().map(|it| CertificateDer::from(it.der.as_ref())).collect();
         // What was objected to here is more worth telling than what webpki makes of it.
         let (objection, ends) = (RefCell::new(None), Cell::new(self.now));
-        let look_at = |path: &VerifiedPath<'_>| match self.holds_until(candidate, path) {
+        let look_at = |path: &VerifiedPath<'_>| match self.check_path(candidate, path) {
             Ok(until) => {
                 ends.set(until);
                 Ok(())
@@ -389,7 +389,7 @@ impl Judgement<'_> {
     }
 
     /// The checks that webpki leaves to its caller, on a path that it finds good.
-    fn holds_until(&self, candidate: &Candidate<'_, '_>, path: &VerifiedPath<'_>) -> Result<Timestamp, Flaw> {
+    fn check_path(&self, candidate: &Candidate<'_, '_>, path: &VerifiedPath<'_>) -> Result<Timestamp, Flaw> {
         let (identity, trust, now) = (self.identity, self.trust, self.now);
         let above_leaf =
             candidate.certificates.iter().skip(1).map(|it| CertificateDer::from(it.der.as_ref()));

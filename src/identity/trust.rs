@@ -13,7 +13,7 @@ use rustls::pki_types::TrustAnchor;
 
 use super::revocation::Revocation;
 
-pub use authority::{NotAuthorityReason, NotAuthority, check_authority};
+pub use authority::{NotAuthority, NotAuthorityReason, check_authority};
 pub use build::{TrustDomainPin, TrustFile, TrustSources};
 pub use expiry::{Expiry, ExpiryKind};
 

@@ -255,7 +255,7 @@ fn certified(named: &KeyPair, held: &KeyPairHeld) -> Result<CertifiedKey, Vec<Di
         keep(chain_of(&named.certificate, &held.certificate, "the server's certificate"), &mut problems);
     let key = keep(key_of(&named.key, &held.key), &mut problems);
     let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
-    handshake::certified(chain, key).map_err(|error| vec![unusable(named, &error)])
+    handshake::certified_key(chain, key).map_err(|error| vec![unusable(named, &error)])
 }
 
 fn unusable(named: &KeyPair, error: &rustls::Error) -> Diagnostic {

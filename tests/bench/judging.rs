@@ -14,7 +14,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use sidegate::demo::pki::{authority, pem};
-use sidegate::identity::{Trust, TrustFile, TrustSources, EkuPolicy, judge};
+use sidegate::identity::{EkuPolicy, Trust, TrustFile, TrustSources, judge};
 
 /// A certificate with the key that signs what is below it.
 struct Signer {

@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use rcgen::{RevokedCertParams, SerialNumber};
 use sidegate::demo::pki::{Authority, pem, producer};
-use sidegate::identity::{Trust, TrustFile, TrustSources, EkuPolicy, judge};
+use sidegate::identity::{EkuPolicy, Trust, TrustFile, TrustSources, judge};
 
 const SIZES: [u64; 2] = [10, 100_000];
 

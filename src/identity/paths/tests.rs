@@ -3,7 +3,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 
 use super::*;
 use crate::demo::pki::{Authority, Leaf, authority, pem};
-use crate::identity::{Trust, TrustSources, EkuPolicy};
+use crate::identity::{EkuPolicy, Trust, TrustSources};
 
 fn plenty() -> Budget {
     Budget::of(1_000, 1_000_000_000)

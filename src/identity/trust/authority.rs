@@ -51,7 +51,9 @@ impl fmt::Display for NotAuthority {
                 "has no basicConstraints, so it is a client's or a server's and no authority's"
             }
             NotAuthorityReason::NotCa => "is not an authority's (its basicConstraints say CA:FALSE)",
-            NotAuthorityReason::NoCertSign => "is not an authority's (its keyUsage does not allow it to sign certificates)",
+            NotAuthorityReason::NoCertSign => {
+                "is not an authority's (its keyUsage does not allow it to sign certificates)"
+            }
         })
     }
 }

@@ -136,10 +136,7 @@ impl Trust {
     ///
     /// # Errors
     /// Every problem of every file. No client CA at all is one: a proxy without could only refuse.
-    pub fn build(
-        sources: &TrustSources,
-        now: Timestamp,
-    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+    pub fn build(sources: &TrustSources, now: Timestamp) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut found = pins_without_file(sources);
         let certificates = certificates(&sources.authorities, &mut found);
         let (mut anchors, mut authorities, mut issuers) = (Vec::new(), Vec::new(), Vec::new());
