@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Reason for which a header never reaches the backend as the client sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
+pub enum RemovalReason {
     /// Belongs to one connection (RFC 9110 §7.6.1).
     Connection,
     /// Frames the message, and is made anew.
@@ -27,10 +27,19 @@ pub enum Removal {
     Set,
 }
 
-/// A name, or the beginning of a family of names if it ends in `*`, and why it is removed.
-type Listed = (&'static str, Removal);
+/// Sender of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client, which speaks for itself alone.
+    Client,
+    /// A proxy of `trusted_proxies`, which may name the client that it forwards for.
+    TrustedProxy,
+}
 
-use Removal::{Identity, Override, Proxies, Set};
+/// A name, or the beginning of a family of names if it ends in `*`, and why it is removed.
+type Listed = (&'static str, RemovalReason);
+
+use RemovalReason::{Identity, Override, Proxies, Set};
 
 /// Families and names of identity and rewriting headers, by their first letter, so that most names are compared with
 /// nothing. Their origins are in the table of `deploy/README.md`.
@@ -49,7 +58,7 @@ const OF_I: &[Listed] = &[("iv-*", Identity)];
 const OF_O: &[Listed] = &[("oam-*", Identity), ("oidc-*", Identity), ("osso-*", Identity)];
 const OF_P: &[Listed] = &[
     ("proxy", Override),
-    ("proxy-authorization", Removal::Connection),
+    ("proxy-authorization", RemovalReason::Connection),
     ("proxy-client-ip", Proxies),
     ("proxy-remote-user", Identity),
 ];
@@ -127,15 +136,15 @@ const OF_X_W: &[Listed] = &[("x-webauth-*", Identity)];
 
 /// Names that frame or route a message. In another spelling they mean nothing here, and what they say to those who
 /// fold names.
-const FRAMING: [(&str, Removal); 3] = [
-    ("content-length", Removal::Framing),
-    ("host", Removal::Host),
-    ("transfer-encoding", Removal::Connection),
+const FRAMING: [(&str, RemovalReason); 3] = [
+    ("content-length", RemovalReason::Framing),
+    ("host", RemovalReason::Host),
+    ("transfer-encoding", RemovalReason::Connection),
 ];
 
 /// Names that are in the backend's request, but are not, or not for sure, what the client sent.
 const MADE_ANEW: [Listed; 4] =
-    [("expect", Removal::Framing), ("traceparent", Set), ("tracestate", Set), ("via", Set)];
+    [("expect", RemovalReason::Framing), ("traceparent", Set), ("tracestate", Set), ("via", Set)];
 
 /// Names by which a trusted proxy says of whom it speaks, in this spelling only.
 const OF_PROXIES: [&str; 10] = [
@@ -171,18 +180,18 @@ const HOP_BY_HOP: [&str; 7] =
 /// The reason for which a header of that name, in any spelling, never reaches the backend as the client sent it; `None` if
 /// the header does reach it.
 #[must_use]
-pub fn removal(name: &str) -> Option<Removal> {
+pub fn removal_reason(name: &str) -> Option<RemovalReason> {
     let name = name.to_ascii_lowercase();
     let folds = |other: &&str| folds_to(&name, other);
     if HOP_BY_HOP.iter().any(folds) {
-        return Some(Removal::Connection);
+        return Some(RemovalReason::Connection);
     }
     let listed = FRAMING.iter().chain(&MADE_ANEW).find(|(other, _)| folds(other));
-    listed.or_else(|| listed_as(&name)).map(|(_, removal)| *removal)
+    listed.or_else(|| listed_as(&name)).map(|(_, removal_reason)| *removal_reason)
 }
 
 /// Families and names that are removed, as they are listed: for the documentation and for tests.
-pub fn families() -> impl Iterator<Item = &'static str> {
+pub fn listed_names() -> impl Iterator<Item = &'static str> {
     (b'a'..=b'z').flat_map(|first| {
         let then = (b'a'..=b'z').filter(move |_| first == b'x');
         let of_x = then.flat_map(move |then| group(&[first, b'-', then]));
@@ -228,11 +237,11 @@ const fn of_x(then: u8) -> &'static [Listed] {
 
 /// The entry of the list that means a name, which is in small letters.
 fn listed_as(name: &str) -> Option<&'static Listed> {
-    group(name.as_bytes()).iter().find(|(listed, _)| means(listed, name))
+    group(name.as_bytes()).iter().find(|(listed, _)| matches_listed(listed, name))
 }
 
 /// True if a listed name is this name, or the family that it begins holds this name.
-fn means(listed: &str, name: &str) -> bool {
+fn matches_listed(listed: &str, name: &str) -> bool {
     match listed.strip_suffix('*') {
         Some(family) => name.get(..family.len()).is_some_and(|start| folds_to(start, family)),
         None => folds_to(name, listed),
@@ -248,12 +257,12 @@ pub fn folds_to(name: &str, other: &str) -> bool {
 
 /// A header that a configuration removes beside the listed ones: a name, or a family of names that ends in `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnName(Box<str>);
+pub struct StripPattern(Box<str>);
 
 /// Names that are removed beside the listed ones, shared by all requests.
-pub type OwnNames = Arc<[OwnName]>;
+pub type StripPatterns = Arc<[StripPattern]>;
 
-impl OwnName {
+impl StripPattern {
     /// The header itself, in every spelling.
     #[must_use]
     pub fn of(name: &HeaderName) -> Self {
@@ -292,8 +301,8 @@ impl OwnName {
 
     /// True if a header of that name is removed.
     #[must_use]
-    pub fn means(&self, name: &str) -> bool {
-        means(&self.0, name)
+    pub fn matches(&self, name: &str) -> bool {
+        matches_listed(&self.0, name)
     }
 
     /// A header that must not be removed, and that it means: one without which a message is not the same, or one that
@@ -314,7 +323,7 @@ impl OwnName {
         ];
         let of_sidegate = OF_SIDEGATE.iter().filter(|_| !self.0.ends_with('*'));
         let mut all = OF_MESSAGES.iter().chain(&HOP_BY_HOP).chain(&["via"]).chain(of_sidegate);
-        all.find(|needed| self.means(needed)).copied()
+        all.find(|needed| self.matches(needed)).copied()
     }
 }
 
@@ -334,22 +343,22 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 }
 
 /// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
-pub fn strip(headers: &mut HeaderMap, own: &[OwnName], trusted: bool) {
-    let goes = |name: &HeaderName| {
+pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], peer: Peer) {
+    let is_removed = |name: &HeaderName| {
         is_hop_by_hop(name.as_str())
             || matches!(name.as_str(), "content-length" | "expect")
-            || is_protected_from(name, own, trusted)
+            || is_protected_from(name, own, peer)
     };
     // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
-    if remove(headers, goes).is_some_and(|length| length == "0") {
+    if remove(headers, is_removed).is_some_and(|length| length == "0") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     join(headers, &header::COOKIE, b"; ");
 }
 
 /// Removes these, and what `Connection` names if it is among them. Gives back the length of the body, if that was.
-fn remove(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
     if found.contains(&header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -365,9 +374,9 @@ fn remove(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> Option
     length
 }
 
-fn is_protected_from(name: &HeaderName, own: &[OwnName], trusted: bool) -> bool {
-    (is_protected(name.as_str()) && !(trusted && OF_PROXIES.contains(&name.as_str())))
-        || own.iter().any(|own| own.means(name.as_str()))
+fn is_protected_from(name: &HeaderName, own: &[StripPattern], peer: Peer) -> bool {
+    (is_protected(name.as_str()) && !(peer == Peer::TrustedProxy && OF_PROXIES.contains(&name.as_str())))
+        || own.iter().any(|own| own.matches(name.as_str()))
 }
 
 fn is_protected(name: &str) -> bool {
@@ -378,7 +387,7 @@ fn is_protected(name: &str) -> bool {
 
 /// The names that a client may not set in trailers either, with those that frame, route or authenticate a message, or
 /// say how to read it (RFC 9110 §6.5.1).
-pub fn strip_trailers(trailers: &mut HeaderMap, own: &[OwnName]) {
+pub fn strip_trailers(trailers: &mut HeaderMap, own: &[StripPattern]) {
     const OTHERS: [&str; 13] = [
         "authorization",
         "cache-control",
@@ -396,7 +405,7 @@ pub fn strip_trailers(trailers: &mut HeaderMap, own: &[OwnName]) {
     ];
     remove(trailers, |name| {
         is_hop_by_hop(name.as_str())
-            || is_protected_from(name, own, false)
+            || is_protected_from(name, own, Peer::Client)
             || OTHERS.iter().any(|other| folds_to(name.as_str(), other))
     });
 }
@@ -429,7 +438,7 @@ pub fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
 mod tests {
     use super::*;
 
-    fn stripped(lines: &[(&str, &str)], own: &[OwnName]) -> Vec<String> {
+    fn stripped(lines: &[(&str, &str)], own: &[StripPattern]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(
@@ -437,7 +446,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        strip(&mut headers, own, false);
+        strip(&mut headers, own, Peer::Client);
         let mut left: Vec<_> = headers.keys().map(ToString::to_string).collect();
         left.sort();
         left
@@ -474,7 +483,7 @@ mod tests {
         ] {
             assert!(stripped(&[(name, "x")], &[]).is_empty(), "{name}");
         }
-        let own = [OwnName::of(&HeaderName::from_static("who-is-it")), OwnName::parse("X-Acme-*").unwrap()];
+        let own = [StripPattern::of(&HeaderName::from_static("who-is-it")), StripPattern::parse("X-Acme-*").unwrap()];
         assert!(stripped(&[("who_is.it", "x"), ("x.acme_user", "y"), ("X-ACME-", "z")], &own).is_empty());
         assert_eq!(
             stripped(&[("accept", "x"), ("x-custom", "y"), ("xclient", "z"), ("x-acme", "z")], &own),
@@ -485,16 +494,16 @@ mod tests {
     /// A name in another group than that of its letters would never be found.
     #[test]
     fn every_listed_name_is_removed_and_refused_in_conditions() {
-        assert!(families().count() > 60, "{}", families().count());
-        for listed in families() {
+        assert!(listed_names().count() > 60, "{}", families().count());
+        for listed in listed_names() {
             let name = listed.replace('*', "a");
             for spelled in [name.to_uppercase(), name.replace('-', "_"), name.replace('-', ".")] {
                 assert!(stripped(&[(&spelled, "x")], &[]).is_empty(), "{spelled}");
-                assert!(removal(&spelled).is_some(), "{spelled}");
+                assert!(removal_reason(&spelled).is_some(), "{spelled}");
             }
         }
         for name in OF_PROXIES {
-            assert!(removal(name).is_some(), "{name}");
+            assert!(removal_reason(name).is_some(), "{name}");
         }
     }
 
@@ -530,7 +539,7 @@ mod tests {
             "x-tenant",
         ] {
             assert_eq!(stripped(&[(name, "x")], &[]), [name]);
-            assert_eq!(removal(name), None, "{name}");
+            assert_eq!(removal_reason(name), None, "{name}");
         }
     }
 
@@ -550,14 +559,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1"));
         headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
-        strip(&mut headers, &[], false);
+        strip(&mut headers, &[], Peer::Client);
         assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 
     #[test]
     fn names_of_a_configuration_are_headers_that_nothing_needs() {
         for good in ["X-Acme-User", "x_acme_*", "Authorization", "X-*"] {
-            assert!(OwnName::parse(good).is_ok(), "{good}");
+            assert!(StripPattern::parse(good).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -572,7 +581,7 @@ mod tests {
             "X-Forwarded-For",
             "client.cert",
         ] {
-            assert!(OwnName::parse(bad).is_err(), "{bad}");
+            assert!(StripPattern::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -18,7 +18,7 @@ use ::tracing::level_filters::LevelFilter;
 use http::HeaderName;
 
 use crate::admission::{self, Bounds};
-use crate::client_headers::{self, OwnName};
+use crate::client_headers::{self, StripPattern};
 use crate::connection::{self, Patience};
 use crate::diagnostic::{Code, Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
@@ -540,7 +540,7 @@ impl<'a> Draft<'a> {
             Some(items.filter_map(|item| stripped_header(reader, item, &custom)).collect::<Vec<_>>())
         });
         let named = stripped.map(|stripped| stripped.value).unwrap_or_default();
-        let stripped = custom.iter().map(|(name, _)| OwnName::of(name)).chain(named).collect();
+        let stripped = custom.iter().map(|(name, _)| StripPattern::of(name)).chain(named).collect();
         IdentitySettings {
             client_cert: self.boolean(section, "client_cert"),
             client_cert_chain: self.boolean(section, "client_cert_chain"),
@@ -646,10 +646,10 @@ fn custom_header(
 }
 
 /// One entry of `identity_headers.strip`.
-fn stripped_header(reader: &mut Reader<'_>, node: &Node<'_>, custom: &Custom) -> Option<OwnName> {
+fn stripped_header(reader: &mut Reader<'_>, node: &Node<'_>, custom: &Custom) -> Option<StripPattern> {
     let text = reader.text(node)?;
-    let wrong = match OwnName::parse(text) {
-        Ok(own) if custom.iter().any(|(name, _)| own.means(name.as_str()) && !text.ends_with('*')) => {
+    let wrong = match StripPattern::parse(text) {
+        Ok(own) if custom.iter().any(|(name, _)| own.matches(name.as_str()) && !text.ends_with('*')) => {
             let help =
                 "a name of `custom` is stripped already, before it is set; leave it out here".to_owned();
             (format!("`{text}` is a header of `custom`"), help)

@@ -32,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Admitted;
-use crate::client_headers::OwnNames;
+use crate::client_headers::StripPatterns;
 use crate::live::Live;
 use crate::refusal::BackendFault;
 use crate::unread;
@@ -197,7 +197,7 @@ impl Backend {
         &self,
         admitted: Admitted,
         mut request: Request<Incoming>,
-        own: Option<OwnNames>,
+        own: Option<StripPatterns>,
     ) -> Result<(Outcome, Times), NoAnswer> {
         let asked = Instant::now();
         if let Err(wait) = self.health.pass(asked) {

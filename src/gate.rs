@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
-use crate::client_headers::OwnNames;
+use crate::client_headers::{Peer, StripPatterns};
 use crate::connection::{Asked, Connection};
 use crate::forward::headers::{self, Said, Wishes};
 use crate::forward::{NoAnswer, Outcome};
@@ -92,7 +92,7 @@ async fn admit(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<(Admitted, Option<OwnNames>), Refusal> {
+) -> Result<(Admitted, Option<StripPatterns>), Refusal> {
     let (entry, own) = enter(connection, request, recording)?;
     let admitted = match entry {
         Entry::Open(admitted) => admitted,
@@ -109,7 +109,7 @@ fn enter(
     connection: &Connection,
     request: &mut Request<Incoming>,
     recording: &mut Recording,
-) -> Result<(Entry, Option<OwnNames>), Refusal> {
+) -> Result<(Entry, Option<StripPatterns>), Refusal> {
     let worker = &connection.worker;
     let live = worker.live.load();
     let now = recording.time();
@@ -181,9 +181,10 @@ fn enter(
 
 /// Strips what the client may not say, so that what is judged is what is forwarded.
 fn strip(connection: &Connection, request: &mut Request<Incoming>, live: &Live) -> Wishes {
-    let peer = connection.headers.peer();
-    let trusted = live.trusted_proxies.iter().any(|network| network.contains(peer));
-    headers::strip(request, &live.identity_headers.stripped, trusted)
+    let address = connection.headers.peer();
+    let is_trusted = live.trusted_proxies.iter().any(|network| network.contains(address));
+    let peer = if is_trusted { Peer::TrustedProxy } else { Peer::Client };
+    headers::strip(request, &live.identity_headers.stripped, peer)
 }
 
 /// What is asked, in its one reading.
@@ -246,7 +247,7 @@ async fn forward(
     connection: &Connection,
     admitted: Admitted,
     request: Request<Incoming>,
-    own: Option<OwnNames>,
+    own: Option<StripPatterns>,
     recording: &mut Recording,
 ) -> Result<Outcome, Refusal> {
     let worker = &connection.worker;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::client_headers::OwnNames;
+use crate::client_headers::StripPatterns;
 use crate::connection::{self, Patience};
 use crate::diagnostic::Source;
 use crate::forward;
@@ -54,7 +54,7 @@ pub struct Live {
     pub identity_headers: IdentitySettings,
     /// Names that are stripped of trailers beside the listed ones: the user's own, and those that the policy judges,
     /// because some backends merge trailers into the headers.
-    pub stripped_of_trailers: OwnNames,
+    pub stripped_of_trailers: StripPatterns,
     /// Whether audit records are kept, which tell who they are as well.
     pub keeps_records: bool,
     /// What whoever asks the admin listener must show, where it is configured.

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::client_headers::{OwnName, folds_to};
+use crate::client_headers::{StripPattern, folds_to};
 use crate::diagnostic::{Code, Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
@@ -235,7 +235,7 @@ impl Policy {
     /// deny on it would never hold.
     pub fn compile_for(
         sources: &[Arc<Source>],
-        removed: &[OwnName],
+        removed: &[StripPattern],
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (model, warnings) = model(sources)?;
         let wrong = conditions_on(&model, removed);
@@ -321,10 +321,10 @@ pub(crate) fn model(sources: &[Arc<Source>]) -> Result<(Model, Vec<Diagnostic>),
 }
 
 /// Conditions on headers that a configuration removes, or sets itself.
-fn conditions_on(model: &Model, removed: &[OwnName]) -> Vec<Diagnostic> {
+fn conditions_on(model: &Model, removed: &[StripPattern]) -> Vec<Diagnostic> {
     let routes = model.permissions.iter().flat_map(|permission| &permission.routes);
     let conditions = routes.flat_map(|route| route.headers.iter().map(move |header| (route, &header.name)));
-    let wrong = conditions.filter(|(_, name)| removed.iter().any(|own| own.means(name.as_str())));
+    let wrong = conditions.filter(|(_, name)| removed.iter().any(|own| own.matches(name.as_str())));
     let told = wrong.map(|(route, name)| {
         let message = format!(
             "no decision is ever made by `{name}`, which `identity_headers` of the configuration takes off"

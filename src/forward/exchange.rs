@@ -21,7 +21,7 @@ use super::linger::{self, Stage, Work};
 use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
-use crate::client_headers::OwnNames;
+use crate::client_headers::StripPatterns;
 use crate::unread;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
@@ -33,7 +33,7 @@ pub struct Outgoing {
     by_stream: bool,
     upload: Option<Arc<Upload>>,
     /// Names that its trailers may not have beside the listed ones.
-    own: Option<OwnNames>,
+    own: Option<StripPatterns>,
 }
 
 impl Outgoing {
@@ -42,7 +42,7 @@ impl Outgoing {
         body: Incoming,
         version: Version,
         upload: Option<Arc<Upload>>,
-        own: Option<OwnNames>,
+        own: Option<StripPatterns>,
     ) -> Self {
         Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, own }
     }

@@ -12,7 +12,7 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
 
-use crate::client_headers::{self, OwnName, OwnNames, join};
+use crate::client_headers::{self, Peer, StripPattern, StripPatterns, join};
 use crate::identity::Attribute;
 use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -94,11 +94,10 @@ impl Wishes {
     }
 }
 
-/// Strips what a client may not say: what is left is judged and forwarded. `trusted` says whether the peer is a proxy
-/// that is believed what it says of its own peer.
-pub fn strip<B: Body>(request: &mut Request<B>, own: &[OwnName], trusted: bool) -> Wishes {
+/// Strips what a client may not say: what is left is judged and forwarded. A trusted proxy may name the client that it forwards for.
+pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], peer: Peer) -> Wishes {
     let wishes = Wishes { takes_trailers: takes_trailers(request.headers()), upgrade: switch_asked(request) };
-    client_headers::strip(request.headers_mut(), own, trusted);
+    client_headers::strip(request.headers_mut(), own, peer);
     wishes
 }
 
@@ -244,7 +243,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
 }
 
 /// Names that are stripped of trailers beside the listed ones, for a request that may have trailers.
-pub fn own_of_trailers<B: Body>(request: &Request<B>, own: &OwnNames) -> Option<OwnNames> {
+pub fn own_of_trailers<B: Body>(request: &Request<B>, own: &StripPatterns) -> Option<StripPatterns> {
     (!own.is_empty() && !request.body().is_end_stream()).then(|| Arc::clone(own))
 }
 
@@ -267,7 +266,7 @@ mod tests {
             request_id: "0123456789abcdef0123456789abcdef",
             trace: None,
         };
-        let wishes = strip(&mut request, &[], false);
+        let wishes = strip(&mut request, &[], Peer::Client);
         set(&mut request, wishes, &said);
         assert_eq!(request.headers().get("client-cert").unwrap(), ":AA==:");
         assert_eq!(request.headers().get("x-forwarded-for").unwrap(), "192.0.2.1");

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::contents::{BackendHeld, Held, KeyPairHeld, Material, digest_of};
 use super::part::Part;
-use crate::client_headers::{OwnName, OwnNames};
+use crate::client_headers::{StripPattern, StripPatterns};
 use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::forward;
@@ -202,8 +202,8 @@ fn shadow_problem(named: &Located<PathBuf>, is_judged: bool) -> Diagnostic {
     Diagnostic::warning(Code::ShadowPolicy, message).at(named.place.clone()).help(help)
 }
 
-fn stripped_of_trailers(config: &Config, policy: &Policy) -> OwnNames {
-    let judged = policy.header_names().map(OwnName::of);
+fn stripped_of_trailers(config: &Config, policy: &Policy) -> StripPatterns {
+    let judged = policy.header_names().map(StripPattern::of);
     config.identity_headers.stripped.iter().cloned().chain(judged).collect()
 }
 

@@ -10,7 +10,7 @@ use http::header::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
 use super::{CLIENT_CERT, Custom, X_FORWARDED_CLIENT_CERT, value};
-use crate::client_headers::OwnNames;
+use crate::client_headers::StripPatterns;
 use crate::identity::{Attribute, Identity};
 
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
@@ -27,7 +27,7 @@ pub struct IdentitySettings {
     /// Names of the user's own, each with the attribute that it carries.
     pub custom: Arc<Custom>,
     /// Names that are stripped beside the listed ones: those of `custom` and of `strip`.
-    pub stripped: OwnNames,
+    pub stripped: StripPatterns,
 }
 
 /// The identity headers of one client, worked out once and shared by all its requests.

@@ -6,7 +6,7 @@ use super::super::condition::{HeaderCondition, QueryCondition};
 use super::super::host::HostPattern;
 use super::super::route::{self, Route};
 use super::{conditions, not_empty, report, values};
-use crate::client_headers::{self, Removal};
+use crate::client_headers::{self, RemovalReason};
 use crate::diagnostic::Code;
 use crate::document::{Kind, Node, Reader};
 
@@ -122,22 +122,22 @@ pub(super) fn never_judged(name: &str) -> Option<(String, &'static str)> {
         let message = "no decision is ever made by `:authority`, by which HTTP/2 alone names the host";
         return Some((message.to_owned(), USE_HOSTS));
     }
-    let removal = client_headers::removal(name)?;
+    let removal = client_headers::removal_reason(name)?;
     let name = name.to_ascii_lowercase();
     Some(match removal {
-        Removal::Host => (
+        RemovalReason::Host => (
             format!("no decision is ever made by `{name}`, because HTTP/2 names the host in another place"),
             USE_HOSTS,
         ),
-        Removal::Identity | Removal::Override | Removal::Proxies => (
+        RemovalReason::Identity | RemovalReason::Override | RemovalReason::Proxies => (
             format!("no decision is ever made by `{name}`, which the proxy removes"),
             "use `match` for who the client is, `source` for its address, `hosts` for the host, and the path of the route",
         ),
-        Removal::Connection | Removal::Framing => (
+        RemovalReason::Connection | RemovalReason::Framing => (
             format!("no decision is ever made by `{name}`, which never goes beyond the connection"),
             "use a header that is forwarded as the client sent it",
         ),
-        Removal::Set => (
+        RemovalReason::Set => (
             format!("no decision is ever made by `{name}`, which the proxy sets"),
             "use a header that is forwarded as the client sent it",
         ),

@@ -62,7 +62,7 @@ fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
     let request_id = "0123456789abcdef0123456789abcdef";
     let said = Said { identity, connection: &connection, host: "a", request_id, trace: None };
     let mut request = Request::new(String::new());
-    let wishes = strip(&mut request, &[], false);
+    let wishes = strip(&mut request, &[], Peer::Client);
     set(&mut request, wishes, &said);
     std::mem::take(request.headers_mut())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
-use sidegate::client_headers::OwnName;
+use sidegate::client_headers::{Peer, StripPattern};
 use sidegate::forward::headers::{
     ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip, strip_trailers,
 };
@@ -70,8 +70,8 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<String> {
     tokens.map(|token| String::from_utf8_lossy(token).trim().to_lowercase()).collect()
 }
 
-fn own() -> Arc<[OwnName]> {
-    Arc::new([OwnName::of(&HeaderName::from_static("who-is-it")), OwnName::parse("X-Acme-*").unwrap()])
+fn own() -> Arc<[StripPattern]> {
+    Arc::new([StripPattern::of(&HeaderName::from_static("who-is-it")), StripPattern::parse("X-Acme-*").unwrap()])
 }
 
 pub fn check(text: &[u8]) {
@@ -101,7 +101,7 @@ fn check_headers(fields: &HeaderMap) {
     let mut request = Request::new(String::new());
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields.clone();
-    let wishes = strip(&mut request, &own(), false);
+    let wishes = strip(&mut request, &own(), Peer::Client);
     check_judged(fields, request.headers());
     set(&mut request, wishes, &said);
     let got = request.headers();
