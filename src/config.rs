@@ -70,7 +70,7 @@ pub struct Config {
     /// What becomes of what the policy denies, where it is said.
     pub mode: Option<Located<Mode>>,
     /// What a path may hold.
-    pub paths: target::Rules,
+    pub paths: target::TargetRules,
     /// The bounds on connections.
     pub limits: Limits,
     /// How long connections may do nothing.
@@ -265,7 +265,7 @@ impl<'a> Draft<'a> {
             upgrade_idle: self.duration(&limits, "upgrade_idle_timeout"),
             write: self.duration(&http, "write_timeout"),
         };
-        let paths = target::Rules {
+        let paths = target::TargetRules {
             max_length: self.number(&http, "max_target_bytes", 1..=65_534),
             allowed: self.allowed_paths(&paths),
         };
@@ -407,10 +407,10 @@ impl<'a> Draft<'a> {
         usize::try_from(number).unwrap_or(usize::MAX)
     }
 
-    fn allowed_paths(&mut self, section: &Section<'_>) -> target::Allowed {
+    fn allowed_paths(&mut self, section: &Section<'_>) -> target::AllowedForms {
         let allowed = self.read(section, "allow", |reader, node| {
-            let forms = reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::Form::ALL));
-            Some(forms.fold(target::Allowed::NONE, target::Allowed::with))
+            let forms = reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::PathForm::ALL));
+            Some(forms.fold(target::AllowedForms::NONE, target::AllowedForms::with))
         });
         allowed.map(|allowed| allowed.value).unwrap_or_default()
     }

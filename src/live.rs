@@ -47,7 +47,7 @@ pub struct Live {
     /// The bounds of HTTP itself.
     pub limits: connection::Limits,
     /// What may be asked for.
-    pub paths: target::Rules,
+    pub paths: target::TargetRules,
     /// Proxies that are believed what they say of their own peers.
     pub trusted_proxies: Box<[Network]>,
     /// How the backend is told who they are.

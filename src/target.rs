@@ -11,29 +11,29 @@ use std::fmt;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version, header};
 
-use path::{Kind, escape, kind};
+use path::{ByteKind, byte_kind, parse_escape};
 
 /// What a target may be (`paths.allow`, `limits.http.max_target_bytes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct TargetRules {
     /// A longer path and query are refused before anything else is done with them.
     pub max_length: usize,
     /// What is let through although others may read it differently.
-    pub allowed: Allowed,
+    pub allowed: AllowedForms,
 }
 
-impl Rules {
+impl TargetRules {
     /// Nothing that has two readings: what holds where nobody configured anything, as in a policy's tests.
-    pub const STRICT: Self = Self { max_length: 16 * 1024, allowed: Allowed::NONE };
+    pub const STRICT: Self = Self { max_length: 16 * 1024, allowed: AllowedForms::NONE };
     /// Whatever any configuration could have let through: for what was judged before, as in audit records.
-    pub const LENIENT: Self = Self { max_length: usize::MAX, allowed: Allowed::ALL };
+    pub const LENIENT: Self = Self { max_length: usize::MAX, allowed: AllowedForms::ALL };
 }
 
 /// A form of path that two parsers read differently and that a legacy backend may need all the same. It has one
 /// reading here: that of a plain byte, or of a segment without a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Form {
+pub enum PathForm {
     /// `%2F` within a segment.
     EncodedSlash = 1,
     /// `\` and `%5C` within a segment.
@@ -48,7 +48,7 @@ pub enum Form {
     NonUtf8 = 1 << 5,
 }
 
-impl Form {
+impl PathForm {
     /// All of them, as `paths.allow` names them.
     pub const ALL: [(&'static str, Self); 6] = [
         ("encoded_slash", Self::EncodedSlash),
@@ -60,11 +60,11 @@ impl Form {
     ];
 }
 
-/// A set of [`Form`]s.
+/// A set of [`PathForm`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowed(u8);
+pub struct AllowedForms(u8);
 
-impl Allowed {
+impl AllowedForms {
     /// None of them.
     pub const NONE: Self = Self(0);
     /// All of them.
@@ -72,11 +72,11 @@ impl Allowed {
 
     /// These and one more.
     #[must_use]
-    pub const fn with(self, form: Form) -> Self {
+    pub const fn with(self, form: PathForm) -> Self {
         Self(self.0 | form as u8)
     }
 
-    const fn has(self, form: Form) -> bool {
+    const fn has(self, form: PathForm) -> bool {
         self.0 & form as u8 != 0
     }
 }
@@ -107,7 +107,7 @@ pub enum Ambiguity {
     /// An encoded control character or NUL.
     ControlCharacter,
     /// A byte outside the URI alphabet (RFC 3986).
-    StrangeByte,
+    InvalidByte,
     /// A `%` that starts no escape.
     BrokenEscape,
     /// `%25` followed by two hexadecimal digits.
@@ -121,9 +121,9 @@ pub enum Ambiguity {
     /// A `;` in the path.
     Semicolon,
     /// A method that is not written in capitals.
-    StrangeMethod,
+    InvalidMethod,
     /// A `Transfer-Encoding` that is more than `chunked`.
-    StrangeFraming,
+    InvalidFraming,
     /// No `Host`.
     NoHost,
     /// More than one `Host`.
@@ -146,15 +146,15 @@ impl fmt::Display for Ambiguity {
             Self::EncodedSlash => "the path holds an encoded slash or backslash (%2F, %5C)",
             Self::Backslash => "the path holds a backslash",
             Self::ControlCharacter => "the target holds an encoded control character",
-            Self::StrangeByte => "the target holds a byte that must be percent-encoded",
+            Self::InvalidByte => "the target holds a byte that must be percent-encoded",
             Self::BrokenEscape => "the target holds a % that starts no escape",
             Self::DoubleEncoding => "the path is encoded twice (%25 followed by two hexadecimal digits)",
             Self::NotUtf8 => "the path's escapes are not UTF-8",
             Self::DotSegment => "the path holds a . or .. segment",
             Self::EmptySegment => "the path holds an empty segment (//)",
             Self::Semicolon => "the path holds a ; parameter",
-            Self::StrangeMethod => "the method is not written in capital letters",
-            Self::StrangeFraming => "the request's Transfer-Encoding is more than `chunked`",
+            Self::InvalidMethod => "the method is not written in capital letters",
+            Self::InvalidFraming => "the request's Transfer-Encoding is more than `chunked`",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",
@@ -170,32 +170,32 @@ impl Target {
     ///
     /// # Errors
     /// What two parsers could read differently.
-    pub fn parse(method: &Method, uri: &Uri, rules: Rules) -> Result<Self, Ambiguity> {
+    pub fn parse(method: &Method, uri: &Uri, rules: TargetRules) -> Result<Self, Ambiguity> {
         check_method(method)?;
         if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP) {
             return Err(Ambiguity::OtherScheme);
         }
         let path_and_query = uri.path_and_query().cloned().ok_or(Ambiguity::NoPath)?;
-        Self::of_parts(method.clone(), path_and_query, rules)
+        Self::from_parts(method.clone(), path_and_query, rules)
     }
 
     /// Reads `METHOD /path?query`, as policy tests, the command line and audit records write it.
     ///
     /// # Errors
     /// What two parsers could read differently.
-    pub fn of_text(text: &str, rules: Rules) -> Result<Self, Ambiguity> {
+    pub fn from_text(text: &str, rules: TargetRules) -> Result<Self, Ambiguity> {
         let (method, target) = text.trim().split_once(' ').ok_or(Ambiguity::NoPath)?;
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Ambiguity::StrangeMethod)?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Ambiguity::InvalidMethod)?;
         check_method(&method)?;
         let target = target.trim_start();
         if target != "*" && !target.starts_with('/') {
             return Err(Ambiguity::NoPath);
         }
-        let path_and_query = PathAndQuery::try_from(target).map_err(|_| Ambiguity::StrangeByte)?;
-        Self::of_parts(method, path_and_query, rules)
+        let path_and_query = PathAndQuery::try_from(target).map_err(|_| Ambiguity::InvalidByte)?;
+        Self::from_parts(method, path_and_query, rules)
     }
 
-    fn of_parts(method: Method, path_and_query: PathAndQuery, rules: Rules) -> Result<Self, Ambiguity> {
+    fn from_parts(method: Method, path_and_query: PathAndQuery, rules: TargetRules) -> Result<Self, Ambiguity> {
         if path_and_query.as_str().len() > rules.max_length {
             return Err(Ambiguity::TooLong);
         }
@@ -259,7 +259,7 @@ impl std::str::FromStr for Target {
 
     /// Reads `METHOD /path?query` by the strict rules: those of a configuration are not known where a policy is written.
     fn from_str(text: &str) -> Result<Self, Ambiguity> {
-        Self::of_text(text, Rules::STRICT)
+        Self::from_text(text, TargetRules::STRICT)
     }
 }
 
@@ -302,7 +302,7 @@ impl<'a> Iterator for Segments<'a> {
 pub fn check_framing(headers: &HeaderMap) -> Result<(), Ambiguity> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    (is_plain && codings.next().is_none()).then_some(()).ok_or(Ambiguity::StrangeFraming)
+    (is_plain && codings.next().is_none()).then_some(()).ok_or(Ambiguity::InvalidFraming)
 }
 
 /// The one host of a request: what the backend gets as `Host`, and what two names of it must agree on.
@@ -369,21 +369,21 @@ fn check_method(method: &Method) -> Result<(), Ambiguity> {
     let good = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let text = method.as_str().as_bytes();
     let starts_well = text.first().is_some_and(u8::is_ascii_uppercase);
-    (starts_well && text.iter().all(|byte| good(*byte))).then_some(()).ok_or(Ambiguity::StrangeMethod)
+    (starts_well && text.iter().all(|byte| good(*byte))).then_some(()).ok_or(Ambiguity::InvalidMethod)
 }
 
 /// A query is no part of the path's rules; it must still be one line of URI bytes with whole escapes.
 fn check_query(query: &str) -> Result<(), Ambiguity> {
     let mut rest = query.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
-        rest = match kind(*byte) {
-            Kind::Plain | Kind::Slash | Kind::Dot | Kind::Semicolon => after,
-            Kind::Escape => match escape(after)? {
+        rest = match byte_kind(*byte) {
+            ByteKind::Plain | ByteKind::Slash | ByteKind::Dot | ByteKind::Semicolon => after,
+            ByteKind::Escape => match parse_escape(after)? {
                 (0..=0x1f | 0x7f, _) => return Err(Ambiguity::ControlCharacter),
                 (_, after) => after,
             },
-            Kind::Strange if matches!(byte, b'?' | b'[' | b']') => after,
-            Kind::Backslash | Kind::Strange => return Err(Ambiguity::StrangeByte),
+            ByteKind::Invalid if matches!(byte, b'?' | b'[' | b']') => after,
+            ByteKind::Backslash | ByteKind::Invalid => return Err(Ambiguity::InvalidByte),
         };
     }
     Ok(())
@@ -432,7 +432,7 @@ mod tests {
             ("/%ff", NotUtf8),
             ("/a;b", Semicolon),
             ("/a%3Bb", Semicolon),
-            ("/a|b", StrangeByte),
+            ("/a|b", InvalidByte),
             ("/a?%0a", ControlCharacter),
             ("/a?%z", BrokenEscape),
         ] {
@@ -444,13 +444,13 @@ mod tests {
     #[test]
     fn a_query_is_no_path() {
         let uri = Uri::from(PathAndQuery::from_static("?a=1"));
-        assert_eq!(Target::parse(&Method::GET, &uri, Rules::STRICT).err(), Some(Ambiguity::NoPath));
+        assert_eq!(Target::parse(&Method::GET, &uri, TargetRules::STRICT).err(), Some(Ambiguity::NoPath));
     }
 
     #[test]
     fn methods_are_capitals() {
         for bad in ["get /", "Get /", "-GET /", "G!T /"] {
-            assert_eq!(bad.parse::<Target>().err(), Some(Ambiguity::StrangeMethod), "{bad}");
+            assert_eq!(bad.parse::<Target>().err(), Some(Ambiguity::InvalidMethod), "{bad}");
         }
         assert!("M-SEARCH /".parse::<Target>().is_ok());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sidegate::config::KEYS;
 use sidegate::diagnostic::Code;
-use sidegate::target::{Allowed, Form, Rules, Target};
+use sidegate::target::{AllowedForms, PathForm, Target, TargetRules};
 
 use crate::support::{Backend, Proxy, Setup};
 
@@ -106,15 +106,15 @@ fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
         let cells: Vec<&str> = row.split(" | ").collect();
         let (examples, setting) = (quoted(cells[1]), quoted(cells[2]).first().copied());
         assert!(!examples.is_empty(), "{row}");
-        let form = setting.map(|name| Form::ALL.iter().find(|(form, _)| *form == name).expect(name));
+        let form = setting.map(|name| PathForm::ALL.iter().find(|(form, _)| *form == name).expect(name));
         settings.extend(setting);
         let read =
-            |example, allowed| Target::of_text(&format!("GET {example}"), Rules { allowed, ..Rules::STRICT });
+            |example, allowed| Target::from_text(&format!("GET {example}"), TargetRules { allowed, ..TargetRules::STRICT });
         for example in &examples {
-            assert!(read(example, Allowed::NONE).is_err(), "{example} is accepted");
+            assert!(read(example, AllowedForms::NONE).is_err(), "{example} is accepted");
             match form {
-                None => assert!(read(example, Allowed::ALL).is_err(), "{example} can be allowed"),
-                Some((_, form)) => assert!(read(example, Allowed::NONE.with(*form)).is_ok(), "{example}"),
+                None => assert!(read(example, AllowedForms::ALL).is_err(), "{example} can be allowed"),
+                Some((_, form)) => assert!(read(example, AllowedForms::NONE.with(*form)).is_ok(), "{example}"),
             }
         }
         let backend = Backend::ok();
@@ -129,7 +129,7 @@ fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
         let forwarded: Vec<_> = examples.iter().map(|example| format!("GET {example} HTTP/1.1")).collect();
         assert_eq!(seen, if form.is_some() { forwarded } else { vec![] });
     }
-    assert_eq!(settings, Form::ALL.map(|(name, _)| name));
+    assert_eq!(settings, PathForm::ALL.map(|(name, _)| name));
 }
 
 #[test]

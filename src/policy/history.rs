@@ -14,7 +14,7 @@ use super::matching::spelled;
 use super::trial::NOWHERE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
-use crate::target::{Rules, Target};
+use crate::target::{TargetRules, Target};
 
 /// One decision of the past.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub(crate) fn event(line: &str) -> Option<Event> {
     });
     // It was judged when it was asked, by the rules that held then. A path that the record holds only the start of is no target,
     // because of the mark at its end.
-    let target = Target::of_text(&format!("{} {}", record.method, record.path), Rules::LENIENT).ok()?;
+    let target = Target::from_text(&format!("{} {}", record.method, record.path), TargetRules::LENIENT).ok()?;
     Some(Event {
         time: record.time,
         source: source.unwrap_or(NOWHERE),

@@ -5,58 +5,58 @@
 
 use std::str;
 
-use super::{Allowed, Ambiguity, Decoded, Form};
+use super::{AllowedForms, Ambiguity, Decoded, PathForm};
 
 /// What a byte may be in a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ByteKind {
     Plain,
     Slash,
     Dot,
     Escape,
     Semicolon,
     Backslash,
-    Strange,
+    Invalid,
 }
 
 /// unreserved / sub-delims / ":" / "@" of RFC 3986 §3.3 are plain; the rest has a meaning, or none.
-pub(super) const fn kind(byte: u8) -> Kind {
+pub(super) const fn byte_kind(byte: u8) -> ByteKind {
     match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Kind::Plain,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => Kind::Plain,
-        b'/' => Kind::Slash,
-        b'.' => Kind::Dot,
-        b'%' => Kind::Escape,
-        b';' => Kind::Semicolon,
-        b'\\' => Kind::Backslash,
-        _ => Kind::Strange,
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => ByteKind::Plain,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => ByteKind::Plain,
+        b'/' => ByteKind::Slash,
+        b'.' => ByteKind::Dot,
+        b'%' => ByteKind::Escape,
+        b';' => ByteKind::Semicolon,
+        b'\\' => ByteKind::Backslash,
+        _ => ByteKind::Invalid,
     }
 }
 
 /// The decoded segments, or nothing where the path's own bytes serve.
-pub(super) fn read(path: &str, allowed: Allowed) -> Result<Option<Decoded>, Ambiguity> {
+pub(super) fn read(path: &str, allowed: AllowedForms) -> Result<Option<Decoded>, Ambiguity> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return Err(Ambiguity::NoPath);
     }
-    let (mut escapes, mut odd) = (false, false);
-    let mut before = Kind::Strange;
+    let (mut has_escape, mut has_lenient_form) = (false, false);
+    let mut before = ByteKind::Invalid;
     let mut dot_starts_segment = false;
     for byte in bytes {
-        let kind = kind(*byte);
+        let kind = byte_kind(*byte);
         match kind {
-            Kind::Plain => {}
-            Kind::Slash if before == Kind::Slash && !allowed.has(Form::EmptySegments) => {
+            ByteKind::Plain => {}
+            ByteKind::Slash if before == ByteKind::Slash && !allowed.has(PathForm::EmptySegments) => {
                 return Err(Ambiguity::EmptySegment);
             }
-            Kind::Slash => odd |= before == Kind::Slash,
-            Kind::Dot => dot_starts_segment |= before == Kind::Slash,
-            Kind::Escape => escapes = true,
-            Kind::Semicolon if allowed.has(Form::Semicolon) => odd = true,
-            Kind::Semicolon => return Err(Ambiguity::Semicolon),
-            Kind::Backslash if allowed.has(Form::Backslash) => odd = true,
-            Kind::Backslash => return Err(Ambiguity::Backslash),
-            Kind::Strange => return Err(Ambiguity::StrangeByte),
+            ByteKind::Slash => has_lenient_form |= before == ByteKind::Slash,
+            ByteKind::Dot => dot_starts_segment |= before == ByteKind::Slash,
+            ByteKind::Escape => has_escape = true,
+            ByteKind::Semicolon if allowed.has(PathForm::Semicolon) => has_lenient_form = true,
+            ByteKind::Semicolon => return Err(Ambiguity::Semicolon),
+            ByteKind::Backslash if allowed.has(PathForm::Backslash) => has_lenient_form = true,
+            ByteKind::Backslash => return Err(Ambiguity::Backslash),
+            ByteKind::Invalid => return Err(Ambiguity::InvalidByte),
         }
         before = kind;
     }
@@ -69,7 +69,7 @@ pub(super) fn read(path: &str, allowed: Allowed) -> Result<Option<Decoded>, Ambi
             .collect::<Result<_, _>>()
             .map(Some);
     }
-    if odd {
+    if has_lenient_form {
         segments(path).try_for_each(|(segment, at)| check_pieces(segment.as_bytes(), at, allowed))?;
     }
     Ok(None)
@@ -77,14 +77,14 @@ pub(super) fn read(path: &str, allowed: Allowed) -> Result<Option<Decoded>, Ambi
 
 /// Whether a segment is the path's first, and whether it is its last.
 #[derive(Clone, Copy)]
-struct At {
-    start: bool,
-    end: bool,
+struct Position {
+    is_first: bool,
+    is_last: bool,
 }
 
-fn segments(path: &str) -> impl Iterator<Item = (&str, At)> {
+fn segments(path: &str) -> impl Iterator<Item = (&str, Position)> {
     let mut rest = path.strip_prefix('/');
-    let mut start = true;
+    let mut is_first = true;
     std::iter::from_fn(move || {
         let text = rest?;
         let (segment, after) = match text.split_once('/') {
@@ -92,17 +92,17 @@ fn segments(path: &str) -> impl Iterator<Item = (&str, At)> {
             None => (text, None),
         };
         rest = after;
-        let at = At { start, end: after.is_none() };
-        start = false;
+        let at = Position { is_first, is_last: after.is_none() };
+        is_first = false;
         Some((segment, at))
     })
 }
 
-fn decode_segment(segment: &str, at: At, allowed: Allowed) -> Result<Box<[u8]>, Ambiguity> {
+fn decode_segment(segment: &str, at: Position, allowed: AllowedForms) -> Result<Box<[u8]>, Ambiguity> {
     let decoded = decode(segment.as_bytes(), Level::First, allowed)?;
     check_segment(&decoded, at, allowed)?;
     // Who decodes a second time gets a path that must be no worse.
-    if allowed.has(Form::DoubleEncoding) && decoded.contains(&b'%') {
+    if allowed.has(PathForm::DoubleEncoding) && decoded.contains(&b'%') {
         check_segment(&decode(&decoded, Level::Second, allowed)?, at, allowed)?;
     }
     Ok(decoded.into_boxed_slice())
@@ -116,7 +116,7 @@ enum Level {
     Second,
 }
 
-fn decode(segment: &[u8], level: Level, allowed: Allowed) -> Result<Vec<u8>, Ambiguity> {
+fn decode(segment: &[u8], level: Level, allowed: AllowedForms) -> Result<Vec<u8>, Ambiguity> {
     let mut out = Vec::with_capacity(segment.len());
     let mut rest = segment;
     while let Some((byte, after)) = rest.split_first() {
@@ -125,7 +125,7 @@ fn decode(segment: &[u8], level: Level, allowed: Allowed) -> Result<Vec<u8>, Amb
             out.push(*byte);
             continue;
         }
-        let (decoded, after) = match escape(after) {
+        let (decoded, after) = match parse_escape(after) {
             Ok(escape) => escape,
             Err(_) if level == Level::Second => (b'%', after),
             Err(broken) => return Err(broken),
@@ -136,32 +136,32 @@ fn decode(segment: &[u8], level: Level, allowed: Allowed) -> Result<Vec<u8>, Amb
     }
     // Looked for in what came out: each of its three bytes may have been written as an escape of its own.
     let encoded_again =
-        || out.windows(3).any(|bytes| matches!(bytes, [b'%', digits @ ..] if escape(digits).is_ok()));
-    if (level == Level::Second || !allowed.has(Form::DoubleEncoding)) && encoded_again() {
+        || out.windows(3).any(|bytes| matches!(bytes, [b'%', digits @ ..] if parse_escape(digits).is_ok()));
+    if (level == Level::Second || !allowed.has(PathForm::DoubleEncoding)) && encoded_again() {
         return Err(Ambiguity::DoubleEncoding);
     }
     Ok(out)
 }
 
-fn check_decoded(byte: u8, allowed: Allowed) -> Result<(), Ambiguity> {
+fn check_decoded(byte: u8, allowed: AllowedForms) -> Result<(), Ambiguity> {
     match byte {
-        b'/' if !allowed.has(Form::EncodedSlash) => Err(Ambiguity::EncodedSlash),
-        b'\\' if !allowed.has(Form::Backslash) => Err(Ambiguity::EncodedSlash),
+        b'/' if !allowed.has(PathForm::EncodedSlash) => Err(Ambiguity::EncodedSlash),
+        b'\\' if !allowed.has(PathForm::Backslash) => Err(Ambiguity::EncodedSlash),
         0..=0x1f | 0x7f => Err(Ambiguity::ControlCharacter),
         _ => Ok(()),
     }
 }
 
-fn check_segment(segment: &[u8], at: At, allowed: Allowed) -> Result<(), Ambiguity> {
+fn check_segment(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<(), Ambiguity> {
     // An encoded `;` is a parameter to those who decode before they cut.
-    if !allowed.has(Form::Semicolon) && segment.contains(&b';') {
+    if !allowed.has(PathForm::Semicolon) && segment.contains(&b';') {
         return Err(Ambiguity::Semicolon);
     }
     match str::from_utf8(segment) {
         // C1 controls, as UTF-8 writes them.
         Ok(text) if text.chars().any(char::is_control) => return Err(Ambiguity::ControlCharacter),
         Ok(_) => {}
-        Err(_) if !allowed.has(Form::NonUtf8) || is_overlong(segment) => return Err(Ambiguity::NotUtf8),
+        Err(_) if !allowed.has(PathForm::NonUtf8) || is_overlong(segment) => return Err(Ambiguity::NotUtf8),
         Err(_) if String::from_utf8_lossy(segment).chars().any(char::is_control) => {
             return Err(Ambiguity::ControlCharacter);
         }
@@ -178,16 +178,16 @@ fn is_overlong(segment: &[u8]) -> bool {
 }
 
 /// A segment as those read it who cut it at the slashes that it holds, and end a piece at its `;`.
-fn check_pieces(segment: &[u8], at: At, allowed: Allowed) -> Result<(), Ambiguity> {
+fn check_pieces(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<(), Ambiguity> {
     let mut pieces = segment.split(|byte| matches!(byte, b'/' | b'\\')).peekable();
-    let mut start = at.start;
+    let mut start = at.is_first;
     while let Some(piece) = pieces.next() {
         let name = piece.split(|byte| *byte == b';').next().unwrap_or_default();
-        let end = at.end && pieces.peek().is_none();
+        let end = at.is_last && pieces.peek().is_none();
         match name {
             b"." | b".." => return Err(Ambiguity::DotSegment),
             // `//host` at the start is an authority to a parser of URLs, whatever is allowed.
-            b"" if !end && (start || !allowed.has(Form::EmptySegments)) => {
+            b"" if !end && (start || !allowed.has(PathForm::EmptySegments)) => {
                 return Err(Ambiguity::EmptySegment);
             }
             _ => start = false,
@@ -197,7 +197,7 @@ fn check_pieces(segment: &[u8], at: At, allowed: Allowed) -> Result<(), Ambiguit
 }
 
 /// The byte that two hexadecimal digits stand for, and what follows them.
-pub(super) fn escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
+pub(super) fn parse_escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let [high, low, rest @ ..] = bytes else { return Err(Ambiguity::BrokenEscape) };
     match (digit(*high), digit(*low)) {
@@ -208,21 +208,21 @@ pub(super) fn escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Allowed, Ambiguity, Form, Rules, Target};
+    use super::super::{AllowedForms, Ambiguity, PathForm, TargetRules, Target};
 
-    fn parse(path: &str, forms: &[Form]) -> Result<Vec<Vec<u8>>, Ambiguity> {
-        let allowed = forms.iter().fold(Allowed::NONE, |allowed, form| allowed.with(*form));
-        let target = Target::of_text(&format!("GET {path}"), Rules { allowed, ..Rules::STRICT })?;
+    fn parse(path: &str, forms: &[PathForm]) -> Result<Vec<Vec<u8>>, Ambiguity> {
+        let allowed = forms.iter().fold(AllowedForms::NONE, |allowed, form| allowed.with(*form));
+        let target = Target::from_text(&format!("GET {path}"), TargetRules { allowed, ..TargetRules::STRICT })?;
         assert_eq!(target.path_and_query().as_str(), path, "forwarded as it was judged");
         Ok(target.segments().map(<[u8]>::to_vec).collect())
     }
 
     /// A path, the settings, and its segments.
-    type Case = (&'static str, &'static [Form], &'static [&'static [u8]]);
+    type Case = (&'static str, &'static [PathForm], &'static [&'static [u8]]);
 
     #[test]
     fn what_a_setting_lets_through_is_a_byte_of_its_segment() {
-        use Form::*;
+        use PathForm::*;
         let cases: [Case; 14] = [
             ("/a%2Fb/c", &[EncodedSlash], &[b"a/b", b"c"]),
             ("/a\\b", &[Backslash], &[b"a\\b"]),
@@ -249,10 +249,10 @@ mod tests {
     fn a_setting_lets_through_no_way_up_no_authority_no_control_and_nothing_else() {
         use Ambiguity::{
             ControlCharacter, DotSegment, DoubleEncoding as Twice, EmptySegment, EncodedSlash as Slash,
-            NotUtf8, StrangeByte,
+            NotUtf8, InvalidByte,
         };
-        use Form::*;
-        let cases: [(&str, &[Form], Ambiguity); 33] = [
+        use PathForm::*;
+        let cases: [(&str, &[PathForm], Ambiguity); 33] = [
             ("/a%2F..%2Fb", &[EncodedSlash], DotSegment),
             ("/a%2F.", &[EncodedSlash], DotSegment),
             ("/%2e%2e%2Fa", &[EncodedSlash], DotSegment),
@@ -287,8 +287,8 @@ mod tests {
             ("/a%ff%00", &[NonUtf8], ControlCharacter),
             (
                 "/a|b",
-                &[EncodedSlash, Backslash, DoubleEncoding, EmptySegments, Form::Semicolon, NonUtf8],
-                StrangeByte,
+                &[EncodedSlash, Backslash, DoubleEncoding, EmptySegments, PathForm::Semicolon, NonUtf8],
+                InvalidByte,
             ),
         ];
         for (path, forms, expected) in cases {

@@ -123,7 +123,7 @@ fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
 fn target() {
     let uri: Uri = PATH.parse().unwrap();
     for _ in 0..TIMES {
-        counted(|| Target::parse(&Method::GET, black_box(&uri), target::Rules::STRICT)).unwrap();
+        counted(|| Target::parse(&Method::GET, black_box(&uri), target::TargetRules::STRICT)).unwrap();
     }
 }
 

@@ -23,7 +23,7 @@ use crate::policy::lint::lint;
 use crate::policy::trace::Evaluation;
 use crate::policy::trial::{NOWHERE, trace};
 use crate::policy::{self, Model, Policy};
-use crate::target::{Rules, Target, is_host};
+use crate::target::{TargetRules, Target, is_host};
 
 /// A question.
 #[derive(Debug, Deserialize)]
@@ -67,7 +67,7 @@ pub(super) struct Question {
     pub(super) source: IpAddr,
     pub(super) now: Timestamp,
     pub(super) upgrade: Option<String>,
-    pub(super) rules: Rules,
+    pub(super) rules: TargetRules,
 }
 
 /// What the policy says of the question, with everything that speaks for and against it.
@@ -80,7 +80,7 @@ pub(super) fn explained(
     identity: &Identity,
     question: &Question,
 ) -> Result<Value, String> {
-    let target = Target::of_text(&question.request, question.rules)
+    let target = Target::from_text(&question.request, question.rules)
         .map_err(|flaw| format!("`{}` is never judged: {flaw}", question.request))?;
     let asked = policy::Question {
         target: &target,

@@ -1,7 +1,7 @@
 //! Any bytes as the target of a request: what is accepted is read alike by everybody; what a setting lets through is a way
 //! up, or to another host, for nobody.
 
-use sidegate::target::{Allowed, Form, Rules, Target};
+use sidegate::target::{AllowedForms, PathForm, TargetRules, Target};
 
 use super::readings::{READERS, has_dots, unquote};
 
@@ -13,12 +13,12 @@ pub fn judged(target: &Target) -> String {
 
 pub fn check(text: &str) {
     let asked = format!("GET {text}");
-    if let Ok(target) = Target::of_text(&asked, Rules::STRICT) {
+    if let Ok(target) = Target::from_text(&asked, TargetRules::STRICT) {
         check_read_alike(&target);
     }
-    let forms = Form::ALL.iter().map(|(_, form)| Allowed::NONE.with(*form));
-    for allowed in forms.chain([Allowed::ALL]) {
-        if let Ok(target) = Target::of_text(&asked, Rules { allowed, ..Rules::STRICT }) {
+    let forms = PathForm::ALL.iter().map(|(_, form)| AllowedForms::NONE.with(*form));
+    for allowed in forms.chain([AllowedForms::ALL]) {
+        if let Ok(target) = Target::from_text(&asked, TargetRules { allowed, ..TargetRules::STRICT }) {
             check_no_way_up(&target, text);
         }
     }
@@ -34,7 +34,7 @@ fn check_read_alike(target: &Target) {
         assert!(!reading.climbs && !reading.elsewhere, "{name} reads {forwarded:?} as {reading:?}");
     }
     // Judged again, as a replay does, it is the same.
-    let again = Target::of_text(&format!("GET {forwarded}"), Rules::STRICT).map(|again| self::judged(&again));
+    let again = Target::from_text(&format!("GET {forwarded}"), TargetRules::STRICT).map(|again| self::judged(&again));
     assert_eq!(again.ok(), Some(judged), "{forwarded:?}");
 }
 
