@@ -96,12 +96,12 @@ impl Cli {
     /// The exit code of bad input, if what may be a private key stands on the command line: messages about arguments repeat them.
     pub fn of_process() -> Result<Self, ExitCode> {
         let mut texts = std::env::args_os().chain(std::env::var_os("SIDEGATE_CONFIG"));
-        if texts.any(|text| secret::has_key(&text.to_string_lossy())) {
+        if texts.any(|text| secret::has_private_key(&text.to_string_lossy())) {
             return Err(key_in_arguments());
         }
         Self::try_parse().map_err(|error| {
             let text = error.to_string();
-            if secret::without_secrets(&text) == text { error.exit() } else { key_in_arguments() }
+            if secret::redact_secrets(&text) == text { error.exit() } else { key_in_arguments() }
         })
     }
 

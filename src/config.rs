@@ -600,7 +600,7 @@ const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::T
 /// The path of a file, which is no key that was given in place of it.
 fn path_of<'n>(reader: &mut Reader<'_>, node: &'n Node<'_>) -> Option<&'n str> {
     let path = reader.name(node)?;
-    let checked = secret::assert_path(path, reader.place(node));
+    let checked = secret::refuse_key_as_path(path, reader.place(node));
     checked.map_err(|problem| reader.report(problem)).ok().map(|()| path)
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub use code::Code;
 pub use source::{Place, Position, Source, Span};
 
-use crate::secret::{is_line_secret, without_secrets};
+use crate::secret::{is_secret_line, redact_secrets};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +84,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: Code, message: String) -> Self {
-        let message = without_secrets(&message).into_owned();
+        let message = redact_secrets(&message).into_owned();
         Self { severity, code, message, place: None, label: None, related: Vec::new(), help: None }
     }
 
@@ -98,21 +98,21 @@ impl Diagnostic {
     /// The same, with words under the underlined text.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(without_secrets(&label.into()).into());
+        self.label = Some(redact_secrets(&label.into()).into());
         self
     }
 
     /// The same, with a second place.
     #[must_use]
     pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
-        self.related.push(Related { place, label: without_secrets(&label.into()).into_owned() });
+        self.related.push(Related { place, label: redact_secrets(&label.into()).into_owned() });
         self
     }
 
     /// The same, with what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(without_secrets(&help.into()).into());
+        self.help = Some(redact_secrets(&help.into()).into());
         self
     }
 
@@ -349,7 +349,7 @@ const REACH: usize = 1_000;
 fn may_show(source: &Source, span: Span, line: usize) -> bool {
     let near = |line| near(source.line(line), span.start().saturating_sub(source.line_start(line)));
     let beside = [line.saturating_sub(1), line + 1].map(near);
-    !is_line_secret(near(line), beside)
+    !is_secret_line(near(line), beside)
 }
 
 fn near(line: &str, at: usize) -> &str {

@@ -42,7 +42,7 @@ impl Budget {
 /// What stands in the way of reading any of it: the size, the nesting, or YAML syntax, in an author's words.
 pub fn parse(source: &Arc<Source>, budget: Budget) -> Result<Option<Node<'_>>, Diagnostic> {
     is_readable(source, budget)?;
-    secret::assert_no_key(source)?;
+    secret::refuse_private_key(source)?;
     Ok(tree::build(source, budget, Documents::One)?.pop())
 }
 

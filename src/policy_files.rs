@@ -103,7 +103,7 @@ fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
     match String::from_utf8(bytes) {
         Ok(text) => {
             let source = Source::new(name, text);
-            secret::assert_document(&source)?;
+            secret::refuse_secret_document(&source)?;
             Ok(source)
         }
         Err(error) => {

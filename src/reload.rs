@@ -132,7 +132,7 @@ fn read_source(file: &Path) -> Result<Arc<Source>, Diagnostic> {
     let bytes = bytes.map_err(|error| problem(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
     let source = Source::new(name, text);
-    secret::assert_document(&source)?;
+    secret::refuse_secret_document(&source)?;
     Ok(source)
 }
 

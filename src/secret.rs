@@ -53,15 +53,15 @@ impl Secret {
 }
 
 /// A shorter word may be a typing mistake, and is no secret that is worth anything.
-const SHORTEST_TOKEN: usize = 16;
+const MIN_TOKEN: usize = 16;
 /// Lines of base64 are usually 64 characters long, and the last one of a key may be shorter.
-const SHORTEST_LINE: usize = 40;
+const MIN_LINE: usize = 40;
 /// The first word of a YAML document is a key with its colon; nothing in base64 has one.
-const SHORTEST_WORD: usize = 24;
+const MIN_WORD: usize = 24;
 
 /// Whether a text has a private key in it, as it is or in base64.
 #[must_use]
-pub fn has_key(text: &str) -> bool {
+pub fn has_private_key(text: &str) -> bool {
     has_label(text)
         || without_nuls(text).is_some_and(|text| text.contains("PRIVATE KEY"))
         || material::has_encoded_key(text)
@@ -75,8 +75,8 @@ fn has_label(text: &str) -> bool {
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn assert_path(text: &str, place: Place) -> Result<(), Diagnostic> {
-    if !has_key(text) && !material::is_no_path(text) {
+pub fn refuse_key_as_path(text: &str, place: Place) -> Result<(), Diagnostic> {
+    if !has_private_key(text) && !material::looks_like_key(text) {
         return Ok(());
     }
     let message = "this looks like a key, and is to be the path of a file; nothing of it is shown";
@@ -87,23 +87,23 @@ pub fn assert_path(text: &str, place: Place) -> Result<(), Diagnostic> {
 
 /// A message without the secret that it repeats.
 #[must_use]
-pub fn without_secrets(text: &str) -> Cow<'_, str> {
-    material::without(text)
+pub fn redact_secrets(text: &str) -> Cow<'_, str> {
+    material::redact(text)
 }
 
 /// Whether a line of a source may hold a part of a secret: by itself, or as the end or the start of a key in the lines beside it.
 #[must_use]
-pub fn is_line_secret(line: &str, beside: [&str; 2]) -> bool {
-    let is_part = || material::is_base64_line(line) && beside.into_iter().any(material::is_in_line);
-    material::is_in_line(line) || is_part()
+pub fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
+    let is_part_of_key = || material::is_base64_line(line) && beside.into_iter().any(material::is_secret_line);
+    material::is_secret_line(line) || is_part_of_key()
 }
 
 /// Refuses to read a document with a private key in it: the messages about a document quote its lines.
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn assert_no_key(source: &Source) -> Result<(), Diagnostic> {
-    if !has_key(source.text()) {
+pub fn refuse_private_key(source: &Source) -> Result<(), Diagnostic> {
+    if !has_private_key(source.text()) {
         return Ok(());
     }
     Err(refused(
@@ -117,15 +117,15 @@ pub fn assert_no_key(source: &Source) -> Result<(), Diagnostic> {
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn assert_document(source: &Source) -> Result<(), Diagnostic> {
-    if lines_of_base64(source.text()) > 1 { Err(no_yaml(source)) } else { assert_manifests(source) }
+pub fn refuse_secret_document(source: &Source) -> Result<(), Diagnostic> {
+    if lines_of_base64(source.text()) > 1 { Err(no_yaml(source)) } else { refuse_secret_manifest(source) }
 }
 
 /// Refuses the same where lines of base64 are usual: manifests have Secrets in them.
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn assert_manifests(source: &Source) -> Result<(), Diagnostic> {
+pub fn refuse_secret_manifest(source: &Source) -> Result<(), Diagnostic> {
     let cleaned = without_nuls(source.text());
     let text = cleaned.as_deref().unwrap_or(source.text()).trim_start_matches('\u{feff}').trim();
     let is_secret = is_token(text) || starts_with_base64(text) || text.starts_with("-----BEGIN");
@@ -149,16 +149,16 @@ fn without_nuls(text: &str) -> Option<String> {
 }
 
 fn is_token(text: &str) -> bool {
-    text.len() >= SHORTEST_TOKEN && !text.starts_with(['{', '[', '#']) && !text.contains(char::is_whitespace)
+    text.len() >= MIN_TOKEN && !text.starts_with(['{', '[', '#']) && !text.contains(char::is_whitespace)
 }
 
 fn starts_with_base64(text: &str) -> bool {
     let word = text.split_whitespace().next().unwrap_or_default();
-    word.len() >= SHORTEST_WORD && is_base64(word)
+    word.len() >= MIN_WORD && is_base64(word)
 }
 
 fn lines_of_base64(text: &str) -> usize {
-    text.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE && is_base64(line)).take(2).count()
+    text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE && is_base64(line)).take(2).count()
 }
 
 fn is_base64(text: &str) -> bool {
@@ -182,7 +182,7 @@ mod tests {
             "a: >\n  aLongLineOfOneWordOfMoreThanFortyCharactersHere\n",
             "listen: nowhere\n",
         ] {
-            assert!(assert_document(&Source::new("f", text)).is_ok(), "{text}");
+            assert!(refuse_secret_document(&Source::new("f", text)).is_ok(), "{text}");
         }
         let line = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAAAAAAAAAAAAAAA";
         for text in [
@@ -195,7 +195,7 @@ mod tests {
             "0123456789abcdef\n".to_owned(),
             "top:secret:0123456789\n".to_owned(),
         ] {
-            let refused = assert_document(&Source::new("f", text.as_str())).unwrap_err();
+            let refused = refuse_secret_document(&Source::new("f", text.as_str())).unwrap_err();
             assert!(!format!("{refused:?}{refused}").contains("MIGH"), "{text}");
         }
     }
@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn a_document_with_a_key_in_it_is_refused_and_not_quoted() {
         let key = "tls:\n  key: |\n    -----BEGIN EC PRIVATE KEY-----\n    MHcCAQEE\n";
-        let refused = assert_no_key(&Source::new("sidegate.yaml", key)).unwrap_err();
+        let refused = refuse_private_key(&Source::new("sidegate.yaml", key)).unwrap_err();
         assert!(refused.human(false).contains("sidegate.yaml") && !refused.to_string().contains("MHcC"));
-        assert!(assert_no_key(&Source::new("p", "# PRIVATE KEY holders\nversion: 1\n")).is_ok());
+        assert!(refuse_private_key(&Source::new("p", "# PRIVATE KEY holders\nversion: 1\n")).is_ok());
         assert_eq!(format!("{:?}", Secret::from(key.as_bytes().to_vec())), "Secret");
     }
 }

@@ -6,8 +6,8 @@ use std::fmt;
 use aws_lc_rs::{constant_time, digest};
 
 /// Shorter ones can be tried out.
-const SHORTEST: usize = 16;
-const LONGEST: usize = 4_096;
+const MIN_LENGTH: usize = 16;
+const MAX_LENGTH: usize = 4_096;
 
 /// SHA-256 of a token.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,10 +26,10 @@ impl Token {
     /// Why it is none.
     pub fn read(bytes: &[u8]) -> Result<Self, &'static str> {
         let token = bytes.trim_ascii();
-        if token.len() < SHORTEST {
+        if token.len() < MIN_LENGTH {
             return Err("it has fewer than 16 characters, which can be tried out");
         }
-        if token.len() > LONGEST {
+        if token.len() > MAX_LENGTH {
             return Err("it is longer than 4096 characters");
         }
         if !token.iter().all(u8::is_ascii_graphic) {
@@ -40,21 +40,21 @@ impl Token {
 
     /// A token that nobody has: no text is known whose SHA-256 is zero.
     #[must_use]
-    pub const fn unknown() -> Self {
+    pub const fn unmatchable() -> Self {
         Self([0; 32])
     }
 
     /// Whether that is it. Takes as long for one wrong text as for another.
     #[must_use]
-    pub fn is(&self, shown: &[u8]) -> bool {
+    pub fn matches(&self, shown: &[u8]) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &sha256(shown)).is_ok()
     }
 
     /// Whether an `Authorization` header shows it.
     #[must_use]
-    pub fn is_shown_by(&self, authorization: &[u8]) -> bool {
+    pub fn authorizes(&self, authorization: &[u8]) -> bool {
         let (scheme, shown) = authorization.split_at_checked(7).unwrap_or_default();
-        scheme.eq_ignore_ascii_case(b"bearer ") && self.is(shown.trim_ascii())
+        scheme.eq_ignore_ascii_case(b"bearer ") && self.matches(shown.trim_ascii())
     }
 }
 
@@ -73,14 +73,14 @@ mod tests {
     #[test]
     fn only_the_very_token_opens() {
         let token = Token::read(b"0123456789abcdef\n").unwrap();
-        assert!(token.is(b"0123456789abcdef"));
+        assert!(token.matches(b"0123456789abcdef"));
         assert!(
-            token.is_shown_by(b"Bearer 0123456789abcdef") && token.is_shown_by(b"bearer  0123456789abcdef")
+            token.authorizes(b"Bearer 0123456789abcdef") && token.authorizes(b"bearer  0123456789abcdef")
         );
         for wrong in
             ["", "Bearer", "Bearer ", "Basic 0123456789abcdef", "Bearer 0123456789abcdeF", "0123456789abcdef"]
         {
-            assert!(!token.is_shown_by(wrong.as_bytes()), "{wrong}");
+            assert!(!token.authorizes(wrong.as_bytes()), "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "Token");
     }

@@ -84,7 +84,7 @@ impl Guard<'_> {
         }
         let Some(token) = self.token else { return self.gives_page(request) };
         let shown = request.headers().get(header::AUTHORIZATION);
-        let is_shown = shown.is_some_and(|shown| token.is_shown_by(shown.as_bytes()));
+        let is_shown = shown.is_some_and(|shown| token.authorizes(shown.as_bytes()));
         if is_shown { Ok(()) } else { Err(Barred::WithoutToken) }
     }
 

@@ -121,7 +121,7 @@ impl Inject {
         let bytes = bytes.map_err(|error| problem(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
         let source = Source::new(name, text);
-        secret::assert_manifests(&source)?;
+        secret::refuse_secret_manifest(&source)?;
         Ok(source)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::printable;
-use crate::secret::without_secrets;
+use crate::secret::redact_secrets;
 
 /// A text that a person wrote, with the name by which they know it. Shared, because every diagnostic points into one.
 pub struct Source {
@@ -27,7 +27,7 @@ impl Source {
     pub fn new(name: impl Into<Box<str>>, text: impl Into<Box<str>>) -> Arc<Self> {
         let (name, text): (Box<str>, _) = (name.into(), text.into());
         // A key may have been given in place of a path.
-        let name = without_secrets(&name).into();
+        let name = redact_secrets(&name).into();
         Arc::new(Self { name, text, lines: OnceLock::new(), characters: OnceLock::new() })
     }
 

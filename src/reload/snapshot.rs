@@ -145,7 +145,7 @@ impl Pieces {
     pub(super) fn live(&self, config: &Config, generation: u64) -> Option<Live> {
         let (server, policies) = (self.server.as_ref()?, self.policies.as_ref()?);
         // A token that is asked for and could not be read yet is known to nobody. Without one everybody would be let in.
-        let unknown = config.admin_token.as_ref().map(|_| Token::unknown());
+        let unknown = config.admin_token.as_ref().map(|_| Token::unmatchable());
         Some(Live {
             generation,
             policy: Arc::clone(&policies.policy),

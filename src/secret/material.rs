@@ -8,19 +8,19 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// A shorter run may be a word. Lines of base64 are usually 64 characters long.
-const SHORTEST_RUN: usize = 40;
-/// No private key has fewer characters; a name may have more than [`SHORTEST_RUN`].
-const SHORTEST_KEY: usize = 64;
+const MIN_RUN: usize = 40;
+/// No private key has fewer characters; a name may have more than [`MIN_RUN`].
+const MIN_KEY: usize = 64;
 /// The start of a private key is told by so many characters.
-const START: usize = 48;
+const START_LENGTH: usize = 48;
 /// The start of a key of a small curve is told by fewer.
-const SHORTEST_START: usize = 32;
+const MIN_START: usize = 32;
 /// Labels in the first lines of PEM files of keys.
 const LABELS: [&str; 2] = ["PRIVATE", "EC PARAMETERS"];
 /// Members of a JWK that are secret (RFC 7518 §6).
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "k", "p", "q", "dp", "dq", "qi"];
 /// A shorter value of such a member protects nothing.
-const SHORTEST_MEMBER: usize = 16;
+const MIN_MEMBER: usize = 16;
 /// The words in place of a text that may be a secret.
 const HIDDEN: &str = "(not shown: it may be a secret)";
 
@@ -35,18 +35,18 @@ const fn is_base64(character: char) -> bool {
 
 /// Whether a run is of bytes and not of words: both cases and digits in no order. Hexadecimal digits are no evidence, because
 /// digests of images and fingerprints are public.
-fn is_of_bytes(run: &str) -> bool {
+fn looks_like_base64(run: &str) -> bool {
     let has = |class: fn(&u8) -> bool| run.bytes().any(|byte| class(&byte));
-    run.len() >= SHORTEST_RUN
+    run.len() >= MIN_RUN
         && has(u8::is_ascii_lowercase)
         && has(u8::is_ascii_uppercase)
         && has(u8::is_ascii_digit)
         && has(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit())
-        && changes_of_class(run) * 4 >= run.len()
+        && count_class_changes(run) * 4 >= run.len()
 }
 
 /// The number of places at which small letters, capitals and digits follow one another: half of all in random base64, few in words.
-fn changes_of_class(run: &str) -> usize {
+fn count_class_changes(run: &str) -> usize {
     let class = |byte: u8| match byte {
         b'a'..=b'z' => Some(0),
         b'A'..=b'Z' => Some(1),
@@ -60,16 +60,16 @@ fn changes_of_class(run: &str) -> usize {
 
 /// Whether a text has a private key in base64 in it: of PEM or of DER.
 pub(super) fn has_encoded_key(text: &str) -> bool {
-    runs(text).filter(|run| run.len() >= SHORTEST_START).any(|run| {
-        let decoded = decoded(run);
+    runs(text).filter(|run| run.len() >= MIN_START).any(|run| {
+        let decoded = decode_start(run);
         let text = String::from_utf8_lossy(&decoded);
         is_private_der(&decoded) || LABELS.iter().any(|label| text.contains(label))
     })
 }
 
 /// The bytes of the first characters, which tell what it is.
-fn decoded(run: &str) -> Vec<u8> {
-    let start = run.get(..START).or_else(|| run.get(..SHORTEST_START)).unwrap_or_default();
+fn decode_start(run: &str) -> Vec<u8> {
+    let start = run.get(..START_LENGTH).or_else(|| run.get(..MIN_START)).unwrap_or_default();
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabet = if start.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     GeneralPurpose::new(alphabet, config).decode(start).unwrap_or_default()
@@ -90,15 +90,15 @@ fn is_private_der(bytes: &[u8]) -> bool {
 }
 
 /// Whether a text in place of a path is more likely a key: no file has such a name.
-pub(super) fn is_no_path(text: &str) -> bool {
+pub(super) fn looks_like_key(text: &str) -> bool {
     const LONGEST_NAME: usize = 255;
-    let is_long = |run: &&str| run.len() >= SHORTEST_KEY;
-    text.split('/').any(|name| name.len() > LONGEST_NAME) || runs(text).filter(is_long).any(is_of_bytes)
+    let is_long = |run: &&str| run.len() >= MIN_KEY;
+    text.split('/').any(|name| name.len() > LONGEST_NAME) || runs(text).filter(is_long).any(looks_like_base64)
 }
 
 /// Whether a line may hold a part of a secret.
-pub(super) fn is_in_line(line: &str) -> bool {
-    super::has_label(line) || runs(line).any(is_of_bytes) || has_private_member(line)
+pub(super) fn is_secret_line(line: &str) -> bool {
+    super::has_label(line) || runs(line).any(looks_like_base64) || has_private_member(line)
 }
 
 /// Whether a line is one word of base64, as the last line of a key is.
@@ -114,7 +114,7 @@ fn has_private_member(line: &str) -> bool {
         [name, colon, value] => {
             PRIVATE_MEMBERS.contains(name)
                 && colon.trim() == ":"
-                && value.len() >= SHORTEST_MEMBER
+                && value.len() >= MIN_MEMBER
                 && is_base64_line(value)
         }
         _ => false,
@@ -122,10 +122,10 @@ fn has_private_member(line: &str) -> bool {
 }
 
 /// A message without the secret that it repeats: from there to the end of what it quotes.
-pub(super) fn without(text: &str) -> Cow<'_, str> {
+pub(super) fn redact(text: &str) -> Cow<'_, str> {
     let mut start = 0;
     for piece in text.split_inclusive(|character| !is_base64(character)) {
-        if is_of_bytes(piece.trim_end_matches(|character| !is_base64(character))) {
+        if looks_like_base64(piece.trim_end_matches(|character| !is_base64(character))) {
             let (before, rest) = text.split_at_checked(start).unwrap_or((text, ""));
             let after = rest.rfind('`').and_then(|end| rest.get(end..)).unwrap_or_default();
             return Cow::Owned(format!("{before}{HIDDEN}{after}"));
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn public_texts_are_no_evidence() {
         for text in PUBLIC {
-            assert!(!is_in_line(text) && !is_no_path(text) && !has_encoded_key(text), "{text}");
-            assert_eq!(without(text), text);
+            assert!(!is_secret_line(text) && !looks_like_key(text) && !has_encoded_key(text), "{text}");
+            assert_eq!(redact(text), text);
         }
     }
 
@@ -174,8 +174,8 @@ mod tests {
             let mut forms = vec![STANDARD.encode(&der), STANDARD.encode(&pem), URL_SAFE_NO_PAD.encode(&der)];
             forms.push(pem.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n"));
             for form in forms {
-                assert!(has_encoded_key(&form) && is_in_line(&form) && is_no_path(&form), "{form}");
-                let told = without(&format!("cannot read `/dir/{form}`: no such file")).into_owned();
+                assert!(has_encoded_key(&form) && is_secret_line(&form) && looks_like_key(&form), "{form}");
+                let told = redact(&format!("cannot read `/dir/{form}`: no such file")).into_owned();
                 assert!(told.ends_with("`: no such file") && !told.contains(&form[..20]), "{told}");
             }
         }
@@ -186,7 +186,7 @@ mod tests {
         for line in
             [r#"value: {"kty":"EC","d":"aaaaaaaaaaaaaaaaaaaa"}"#, r#""{\"d\" : \"aaaaaaaaaaaaaaaaaaaa\"}""#]
         {
-            assert!(is_in_line(line), "{line}");
+            assert!(is_secret_line(line), "{line}");
         }
     }
 }

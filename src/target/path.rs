@@ -63,7 +63,7 @@ pub(super) fn read(path: &str, allowed: AllowedForms) -> Result<Option<Decoded>,
     if dot_starts_segment && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(Ambiguity::DotSegment);
     }
-    if escapes {
+    if has_escape {
         return segments(path)
             .map(|(segment, at)| decode_segment(segment, at, allowed))
             .collect::<Result<_, _>>()
