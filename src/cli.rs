@@ -19,7 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::files::{self, Accept, Unreadable};
+use crate::files::{self, AcceptedKinds, ReadError};
 use crate::secret;
 use crate::version;
 
@@ -130,11 +130,11 @@ fn key_in_arguments() -> ExitCode {
 }
 
 /// Bytes of what a user names on the command line: a file, a pipe, or `-` for standard input, of at most `bound` bytes.
-fn input(path: &Path, bound: u64) -> Result<Vec<u8>, Unreadable> {
+fn input(path: &Path, bound: u64) -> Result<Vec<u8>, ReadError> {
     if path.as_os_str() == "-" {
         return files::read_stream(io::stdin().lock(), bound);
     }
-    files::read(path, bound, Accept::Streams)
+    files::read(path, bound, AcceptedKinds::Streams)
 }
 
 /// An instant on the command line: RFC 3339, or `@` and seconds since 1970.

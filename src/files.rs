@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 /// Kinds of files that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accept {
+pub enum AcceptedKinds {
     /// Regular files, also by symbolic links: everything that a server reads.
     Regular,
     /// Pipes and devices as well: what the user of a tool names, as in `sidegate policy check <(generate)`.
@@ -20,7 +20,7 @@ pub enum Accept {
 
 /// Reason why a file was not read.
 #[derive(Debug)]
-pub enum Unreadable {
+pub enum ReadError {
     /// An error of the operating system.
     Io(io::Error),
     /// A directory, FIFO, socket or device.
@@ -29,13 +29,13 @@ pub enum Unreadable {
     TooLarge(u64),
 }
 
-impl From<io::Error> for Unreadable {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
@@ -48,7 +48,7 @@ impl fmt::Display for Unreadable {
     }
 }
 
-impl Unreadable {
+impl ReadError {
     /// The error of the operating system, if it was one.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
@@ -63,11 +63,11 @@ impl Unreadable {
 ///
 /// # Errors
 /// The file cannot be read, is not of an accepted kind, or holds more than the bound.
-pub fn read(path: &Path, bound: u64, accept: Accept) -> Result<Vec<u8>, Unreadable> {
+pub fn read(path: &Path, bound: u64, accept: AcceptedKinds) -> Result<Vec<u8>, ReadError> {
     let file = open(path, accept)?;
     let length = file.metadata()?.len();
     if length > bound {
-        return Err(Unreadable::TooLarge(bound));
+        return Err(ReadError::TooLarge(bound));
     }
     read_stream(file, bound)
 }
@@ -76,35 +76,35 @@ pub fn read(path: &Path, bound: u64, accept: Accept) -> Result<Vec<u8>, Unreadab
 ///
 /// # Errors
 /// The stream cannot be read, or holds more than the bound.
-pub fn read_stream(stream: impl Read, bound: u64) -> Result<Vec<u8>, Unreadable> {
+pub fn read_stream(stream: impl Read, bound: u64) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     stream.take(bound.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bound {
-        return Err(Unreadable::TooLarge(bound));
+        return Err(ReadError::TooLarge(bound));
     }
     Ok(bytes)
 }
 
 /// Opens a file without waiting for its other end. The kind is looked at before, because opening a device can change it, and
 /// after, because the path may name something else by then.
-fn open(path: &Path, accept: Accept) -> Result<File, Unreadable> {
-    if accept == Accept::Streams {
+fn open(path: &Path, accept: AcceptedKinds) -> Result<File, ReadError> {
+    if accept == AcceptedKinds::Streams {
         return Ok(File::open(path)?);
     }
-    is_regular(fs::metadata(path)?.file_type())?;
+    check_regular(fs::metadata(path)?.file_type())?;
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    is_regular(file.metadata()?.file_type())?;
+    check_regular(file.metadata()?.file_type())?;
     Ok(file)
 }
 
-fn is_regular(kind: FileType) -> Result<(), Unreadable> {
+fn check_regular(kind: FileType) -> Result<(), ReadError> {
     match kind {
         kind if kind.is_file() => Ok(()),
-        kind if kind.is_dir() => Err(Unreadable::Irregular("a directory")),
-        kind if kind.is_fifo() => Err(Unreadable::Irregular("a FIFO (named pipe)")),
-        kind if kind.is_socket() => Err(Unreadable::Irregular("a socket")),
-        _ => Err(Unreadable::Irregular("a device")),
+        kind if kind.is_dir() => Err(ReadError::Irregular("a directory")),
+        kind if kind.is_fifo() => Err(ReadError::Irregular("a FIFO (named pipe)")),
+        kind if kind.is_socket() => Err(ReadError::Irregular("a socket")),
+        _ => Err(ReadError::Irregular("a device")),
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn told(path: &Path, bound: u64, accept: Accept) -> String {
+    fn told(path: &Path, bound: u64, accept: AcceptedKinds) -> String {
         read(path, bound, accept).map_or_else(|error| error.to_string(), |bytes| format!("{bytes:?}"))
     }
 
@@ -138,7 +138,7 @@ mod tests {
             (".", "it is a directory and no regular file"),
             ("/dev/zero", "it is a device and no regular file"),
         ] {
-            assert_eq!(told(&path(name), 9, Accept::Regular), expected, "{name}");
+            assert_eq!(told(&path(name), 9, AcceptedKinds::Regular), expected, "{name}");
         }
     }
 
@@ -147,16 +147,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, [7, 7]).unwrap();
-        for accept in [Accept::Regular, Accept::Streams] {
+        for accept in [AcceptedKinds::Regular, AcceptedKinds::Streams] {
             assert_eq!(told(&file, 2, accept), "[7, 7]");
             assert_eq!(told(&file, 1, accept), "it is larger than 1 bytes");
         }
-        assert_eq!(told(Path::new("/dev/zero"), 1 << 20, Accept::Streams), "it is larger than 1 MiB");
+        assert_eq!(told(Path::new("/dev/zero"), 1 << 20, AcceptedKinds::Streams), "it is larger than 1 MiB");
         // Files of `/proc` say that they have no byte.
-        assert!(read(Path::new("/proc/self/limits"), 1 << 20, Accept::Regular).unwrap().len() > 100);
+        assert!(read(Path::new("/proc/self/limits"), 1 << 20, AcceptedKinds::Regular).unwrap().len() > 100);
         assert!(matches!(
-            read(Path::new("/proc/self/limits"), 99, Accept::Regular),
-            Err(Unreadable::TooLarge(99))
+            read(Path::new("/proc/self/limits"), 99, AcceptedKinds::Regular),
+            Err(ReadError::TooLarge(99))
         ));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::Budget;
-use crate::files::{self, Accept, Unreadable};
+use crate::files::{self, AcceptedKinds, ReadError};
 use crate::secret;
 
 /// Reads policies: files as they are named, and of each folder every `*.yaml` and `*.yml` directly in it, in the order
@@ -16,7 +16,7 @@ use crate::secret;
 ///
 /// # Errors
 /// Every path that is not there or cannot be read, and every folder without a policy.
-pub fn read(paths: &[PathBuf], accept: Accept) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
+pub fn read(paths: &[PathBuf], accept: AcceptedKinds) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
     collect(paths, accept, |path| !is_test(path))
 }
 
@@ -25,7 +25,7 @@ pub fn read(paths: &[PathBuf], accept: Accept) -> Result<Vec<Arc<Source>>, Vec<D
 /// # Errors
 /// As [`read`].
 pub fn read_with_tests(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
-    let mut sources = collect(paths, Accept::Streams, |_| true)?;
+    let mut sources = collect(paths, AcceptedKinds::Streams, |_| true)?;
     // A policy that is named alone has its tests in a file beside it.
     for path in paths.iter().filter(|path| path.is_file() && !is_test(path)) {
         let beside = path.with_extension("").into_os_string();
@@ -35,7 +35,7 @@ pub fn read_with_tests(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagno
             let beside = PathBuf::from(beside);
             if beside.is_file() && !sources.iter().any(|source| source.name() == beside.display().to_string())
             {
-                sources.push(read_file(&beside, Accept::Regular).map_err(|problem| vec![problem])?);
+                sources.push(read_file(&beside, AcceptedKinds::Regular).map_err(|problem| vec![problem])?);
             }
         }
     }
@@ -44,7 +44,7 @@ pub fn read_with_tests(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagno
 
 fn collect(
     paths: &[PathBuf],
-    accept: Accept,
+    accept: AcceptedKinds,
     wanted: impl Fn(&Path) -> bool,
 ) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ fn collect(
         match files(path, &wanted) {
             Ok(files) => {
                 for file in files {
-                    let accept = if file == *path { accept } else { Accept::Regular };
+                    let accept = if file == *path { accept } else { AcceptedKinds::Regular };
                     match read_file(&file, accept) {
                         Ok(source) => sources.push(source),
                         Err(problem) => problems.push(problem),
@@ -96,7 +96,7 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with("_test"))
 }
 
-fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
+fn read_file(path: &Path, accept: AcceptedKinds) -> Result<Arc<Source>, Diagnostic> {
     let bytes = files::read(path, Budget::POLICY.bytes as u64, accept);
     let bytes = bytes.map_err(|error| unreadable(path, &error))?;
     let name = path.display().to_string();
@@ -114,7 +114,7 @@ fn read_file(path: &Path, accept: Accept) -> Result<Arc<Source>, Diagnostic> {
     }
 }
 
-fn unreadable(path: &Path, error: &Unreadable) -> Diagnostic {
+fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
     let path = path.display();
     let cannot = || Diagnostic::error(Code::Unreadable, format!("`{path}` cannot be read: {error}"));
     match (error, error.io_kind()) {
@@ -126,11 +126,11 @@ fn unreadable(path: &Path, error: &Unreadable) -> Diagnostic {
             Diagnostic::error(Code::Unreadable, format!("`{path}` may not be read"))
                 .help("give this process the right to read it")
         }
-        (Unreadable::TooLarge(bound), _) => {
+        (ReadError::TooLarge(bound), _) => {
             Diagnostic::error(Code::TooLarge, format!("`{path}` is larger than {} MiB", bound >> 20))
                 .help("split it into several files")
         }
-        (Unreadable::Irregular(_), _) => cannot().help("put a regular file there, or a symbolic link to one"),
+        (ReadError::Irregular(_), _) => cannot().help("put a regular file there, or a symbolic link to one"),
         _ => cannot(),
     }
 }
@@ -152,10 +152,10 @@ mod tests {
         }
         fs::create_dir(folder.path().join("below.yaml")).unwrap();
         let path = [folder.path().to_owned()];
-        assert_eq!(names(read(&path, Accept::Regular), folder.path()), ["a.yaml", "b.yml"]);
+        assert_eq!(names(read(&path, AcceptedKinds::Regular), folder.path()), ["a.yaml", "b.yml"]);
         assert_eq!(names(read_with_tests(&path), folder.path()), ["a.yaml", "a_test.yaml", "b.yml"]);
         let file = [folder.path().join("a.yaml")];
-        assert_eq!(names(read(&file, Accept::Streams), folder.path()), ["a.yaml"]);
+        assert_eq!(names(read(&file, AcceptedKinds::Streams), folder.path()), ["a.yaml"]);
         assert_eq!(names(read_with_tests(&file), folder.path()), ["a.yaml", "a_test.yaml"]);
     }
 
@@ -166,7 +166,7 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", folder.path().join("device.yaml")).unwrap();
         let empty = tempfile::tempdir().unwrap();
         let paths = ["/nowhere".into(), empty.path().to_owned(), folder.path().to_owned()];
-        let problems = read(&paths, Accept::Streams).unwrap_err();
+        let problems = read(&paths, AcceptedKinds::Streams).unwrap_err();
         let codes: Vec<_> = problems.iter().map(|problem| problem.code.name()).collect();
         assert_eq!(codes, ["no-policy", "no-policy", "unreadable", "not-text"]);
         assert!(problems[2].message.ends_with("it is a device and no regular file"), "{problems:?}");

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use crate::config::{Config, Override};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::Budget;
-use crate::files::{self, Accept};
+use crate::files::{self, AcceptedKinds};
 use crate::live::Live;
 use crate::secret;
 
@@ -128,7 +128,7 @@ fn read_source(file: &Path) -> Result<Arc<Source>, Diagnostic> {
         Diagnostic::error(Code::File, format!("cannot read the configuration `{name}`: {error}"))
             .help("name a regular file with --config FILE; README.md has one to start from")
     };
-    let bytes = files::read(file, Budget::CONFIGURATION.bytes as u64, Accept::Regular);
+    let bytes = files::read(file, Budget::CONFIGURATION.bytes as u64, AcceptedKinds::Regular);
     let bytes = bytes.map_err(|error| problem(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
     let source = Source::new(name, text);

@@ -6,23 +6,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Code, Diagnostic, Place};
-use crate::files::{self, Accept, Unreadable};
+use crate::files::{self, AcceptedKinds, ReadError};
 use crate::identity::TrustFile;
 
 /// A larger file is none of ours: a CRL of a million entries has about 40 MiB.
-const LARGEST: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// What is looked for in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TrustFileKind {
     /// Certificates: `*.pem`, `*.crt`, `*.cer`.
     Certificates,
     /// CRLs and certificates beside them: also `*.crl`, `*.der`, and `*.r0` to `*.r9` as `openssl rehash` names them.
     Crls,
 }
 
-impl Kind {
-    fn holds(self, path: &Path) -> bool {
+impl TrustFileKind {
+    fn includes(self, path: &Path) -> bool {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let is_such = match (self, ending) {
@@ -55,14 +55,14 @@ impl Kind {
 ///
 /// # Errors
 /// The folder cannot be read, or holds nothing of the kind.
-pub fn list(path: &Path, kind: Kind) -> Result<Vec<PathBuf>, Diagnostic> {
+pub fn list(path: &Path, kind: TrustFileKind) -> Result<Vec<PathBuf>, Diagnostic> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = entries.map_err(|error| unreadable(path, &error.into()))?;
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-    files.retain(|file| kind.holds(file));
+    files.retain(|file| kind.includes(file));
     files.sort();
     if files.is_empty() {
         let (what, help) = kind.missing();
@@ -76,12 +76,12 @@ pub fn list(path: &Path, kind: Kind) -> Result<Vec<PathBuf>, Diagnostic> {
 ///
 /// # Errors
 /// Every file that cannot be read.
-pub fn read(path: &Path, kind: Kind, place: Option<&Place>) -> Result<Vec<TrustFile>, Vec<Diagnostic>> {
+pub fn read(path: &Path, kind: TrustFileKind, place: Option<&Place>) -> Result<Vec<TrustFile>, Vec<Diagnostic>> {
     let at = |problem: Diagnostic| place.cloned().into_iter().fold(problem, Diagnostic::at);
     let files = list(path, kind).map_err(|problem| vec![at(problem)])?;
     let (mut read, mut problems) = (Vec::new(), Vec::new());
     for file in files {
-        let accept = if place.is_none() && file == path { Accept::Streams } else { Accept::Regular };
+        let accept = if place.is_none() && file == path { AcceptedKinds::Streams } else { AcceptedKinds::Regular };
         match bytes_of(&file, accept) {
             Ok(bytes) => {
                 read.push(TrustFile { name: file.display().to_string(), bytes, place: place.cloned() });
@@ -97,21 +97,21 @@ pub fn read(path: &Path, kind: Kind, place: Option<&Place>) -> Result<Vec<TrustF
 /// # Errors
 /// It cannot be read, or is too large to be what it should be.
 pub fn read_file(path: &Path, place: &Place) -> Result<Vec<u8>, Vec<Diagnostic>> {
-    bytes_of(path, Accept::Regular).map_err(|problem| vec![problem.at(place.clone())])
+    bytes_of(path, AcceptedKinds::Regular).map_err(|problem| vec![problem.at(place.clone())])
 }
 
-fn bytes_of(path: &Path, accept: Accept) -> Result<Vec<u8>, Diagnostic> {
-    files::read(path, LARGEST, accept).map_err(|error| unreadable(path, &error))
+fn bytes_of(path: &Path, accept: AcceptedKinds) -> Result<Vec<u8>, Diagnostic> {
+    files::read(path, MAX_BYTES, accept).map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(file: &Path, error: &Unreadable) -> Diagnostic {
+fn unreadable(file: &Path, error: &ReadError) -> Diagnostic {
     let help = match (error, error.io_kind()) {
         (_, Some(io::ErrorKind::NotFound)) => {
             "check the path; relative ones are relative to the configuration file"
         }
         (_, Some(io::ErrorKind::PermissionDenied)) => "let the user that runs sidegate read it",
-        (Unreadable::TooLarge(_), _) => "no certificate or CRL is that large; check the path",
-        (Unreadable::Irregular(_), _) => "put a regular file there, or a symbolic link to one",
+        (ReadError::TooLarge(_), _) => "no certificate or CRL is that large; check the path",
+        (ReadError::Irregular(_), _) => "put a regular file there, or a symbolic link to one",
         _ => "check the path",
     };
     file_problem(format!("cannot read `{}`: {error}", file.display()), help)
@@ -137,8 +137,8 @@ mod tests {
             let files = read(folder.path(), kind, None).unwrap();
             files.into_iter().map(|file| String::from_utf8(file.bytes).unwrap()).collect()
         };
-        assert_eq!(names(Kind::Certificates), ["a.pem", "d.cer"]);
-        assert_eq!(names(Kind::Crls), ["9d66eef0.r0", "a.pem", "b.crl", "c.der", "d.cer"]);
+        assert_eq!(names(TrustFileKind::Certificates), ["a.pem", "d.cer"]);
+        assert_eq!(names(TrustFileKind::Crls), ["9d66eef0.r0", "a.pem", "b.crl", "c.der", "d.cer"]);
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         fs::write(folder.path().join("a.pem"), "a").unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("b.pem")).unwrap();
         std::os::unix::fs::symlink("/dev/null", folder.path().join("c.crt")).unwrap();
-        let problems = read(folder.path(), Kind::Certificates, None).unwrap_err();
+        let problems = read(folder.path(), TrustFileKind::Certificates, None).unwrap_err();
         let told: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
         assert!(told[0].contains("b.pem`: No such file"), "{told:?}");
         assert!(told[1].ends_with("c.crt`: it is a device and no regular file"), "{told:?}");

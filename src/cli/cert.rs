@@ -19,7 +19,7 @@ use crate::identity::{
 };
 use crate::pem;
 use crate::policy::suggest::{matching, written};
-use crate::trust_files::{self, Kind};
+use crate::trust_files::{self, TrustFileKind};
 
 /// Say what a certificate says, and whether the proxy would accept it
 ///
@@ -113,8 +113,8 @@ impl Cert {
             Ok(files.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         };
         let sources = TrustSources {
-            authorities: read(&self.ca, Kind::Certificates)?,
-            crls: (!self.crl.is_empty()).then(|| read(&self.crl, Kind::Crls)).transpose()?,
+            authorities: read(&self.ca, TrustFileKind::Certificates)?,
+            crls: (!self.crl.is_empty()).then(|| read(&self.crl, TrustFileKind::Crls)).transpose()?,
             usage: if self.require_client_auth_eku {
                 EkuPolicy::ClientAuthRequired
             } else {

@@ -19,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
 use crate::diagnostic::{Code, Diagnostic, Source};
-use crate::files::{self, Accept, Unreadable};
+use crate::files::{self, AcceptedKinds, ReadError};
 use crate::identity::Identity;
 use crate::pem;
 use crate::policy::described::identity_of_attributes;
@@ -69,7 +69,7 @@ impl Command {
 
 /// Reads policies without their test files.
 fn load(paths: &[PathBuf]) -> Result<Model, Vec<Diagnostic>> {
-    model(&policy_files::read(paths, Accept::Streams)?)
+    model(&policy_files::read(paths, AcceptedKinds::Streams)?)
 }
 
 /// Reads policies with the test files beside them.
@@ -89,10 +89,10 @@ fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
 /// The same from a file that a policy names. A regular file only: `policy test` runs unattended, and a FIFO or standard
 /// input would stop it.
 fn identity_of_certificate_file(path: &Path) -> Result<Identity, Diagnostic> {
-    identity_of(files::read(path, LARGEST_CERTIFICATE, Accept::Regular), path)
+    identity_of(files::read(path, LARGEST_CERTIFICATE, AcceptedKinds::Regular), path)
 }
 
-fn identity_of(bytes: Result<Vec<u8>, Unreadable>, path: &Path) -> Result<Identity, Diagnostic> {
+fn identity_of(bytes: Result<Vec<u8>, ReadError>, path: &Path) -> Result<Identity, Diagnostic> {
     let wrong =
         |what: String| Diagnostic::error(Code::BadCertificate, format!("`{}` {what}", path.display()));
     let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;

@@ -9,11 +9,11 @@ use aws_lc_rs::digest;
 
 use crate::config::{Config, KeyPair, Located};
 use crate::diagnostic::{Diagnostic, Source};
-use crate::files::Accept;
+use crate::files::AcceptedKinds;
 use crate::identity::TrustFile;
 use crate::policy_files;
 use crate::secret::Secret;
-use crate::trust_files::{self, Kind};
+use crate::trust_files::{self, TrustFileKind};
 
 use super::part::Part;
 
@@ -122,13 +122,13 @@ impl Material {
                 Self::ServerCertificates(config.certificates.iter().map(KeyPairHeld::read).collect())
             }
             Part::ClientTrust => Self::ClientTrust {
-                authorities: trust(&config.client_ca, Kind::Certificates),
-                crls: config.crl.as_ref().map(|path| trust(path, Kind::Crls)),
+                authorities: trust(&config.client_ca, TrustFileKind::Certificates),
+                crls: config.crl.as_ref().map(|path| trust(path, TrustFileKind::Crls)),
             },
             Part::Policies => Self::Policies(policies(&config.policies)),
             Part::ShadowPolicies => Self::ShadowPolicies(config.shadow_policies.as_ref().map(policies)),
             Part::BackendTls => Self::BackendTls(config.backend_tls.as_ref().map(|tls| BackendHeld {
-                ca: trust(&tls.ca, Kind::Certificates),
+                ca: trust(&tls.ca, TrustFileKind::Certificates),
                 own: tls.certificate.as_ref().map(KeyPairHeld::read),
             })),
             Part::AdminToken => Self::AdminToken(config.admin_token.as_ref().map(read_secret)),
@@ -172,7 +172,7 @@ fn read_secret(path: &Located<PathBuf>) -> Held<Secret> {
 }
 
 fn policies(path: &Located<PathBuf>) -> Held<Vec<Arc<Source>>> {
-    policy_files::read(std::slice::from_ref(&path.value), Accept::Regular).map_err(|mut problems| {
+    policy_files::read(std::slice::from_ref(&path.value), AcceptedKinds::Regular).map_err(|mut problems| {
         for problem in &mut problems {
             problem.place.get_or_insert_with(|| path.place.clone());
         }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::LARGEST_CERTIFICATE;
 use super::Finding;
 use crate::config::Config;
-use crate::files::{self, Accept};
+use crate::files::{self, AcceptedKinds};
 use crate::identity::{Attribute, Expiry, ExpiryKind, Identity, first_not_issued_by_next};
 use crate::live::Live;
 use crate::pem;
@@ -46,7 +46,7 @@ fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
 /// What clients need: names to compare, and each certificate with its issuer after it.
 fn server_chain(path: &Path) -> Option<Finding> {
     let file = path.display();
-    let bytes = files::read(path, LARGEST_CERTIFICATE, Accept::Regular).ok()?;
+    let bytes = files::read(path, LARGEST_CERTIFICATE, AcceptedKinds::Regular).ok()?;
     let chain = pem::certificates(&bytes).ok()?;
     let names = chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok());
     let has_name = names.is_some_and(|identity| {
