@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 ///
 /// # Errors
 /// The first thing that is wrong with the file.
-pub fn sections(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, Flaw> {
+pub fn sections(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PemFlaw> {
     read(bytes)
 }
 
@@ -18,10 +18,10 @@ pub fn sections(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, Flaw> {
 ///
 /// # Errors
 /// The first thing that is wrong with the file, or what stands there instead.
-pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFlaw> {
     match read(bytes)? {
         certificates if !certificates.is_empty() => Ok(certificates),
-        _ => Err(Flaw::instead_of(Block::Certificate, bytes)),
+        _ => Err(PemFlaw::without_block(BlockKind::Certificate, bytes)),
     }
 }
 
@@ -29,13 +29,13 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Flaw> 
 ///
 /// # Errors
 /// The first thing that is wrong with the file, what stands there instead, or that there are several.
-pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
+pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemFlaw> {
     let keys: Vec<PrivateKeyDer<'static>> = read(bytes)?;
     let count = keys.len();
     match <[PrivateKeyDer<'static>; 1]>::try_from(keys) {
         Ok([key]) => Ok(key),
-        Err(_) if count > 1 => Err(Flaw::SeveralKeys(count)),
-        Err(_) => Err(Flaw::instead_of(Block::PrivateKey, bytes)),
+        Err(_) if count > 1 => Err(PemFlaw::SeveralKeys(count)),
+        Err(_) => Err(PemFlaw::without_block(BlockKind::PrivateKey, bytes)),
     }
 }
 
@@ -45,18 +45,18 @@ pub fn is_der(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30) && !bytes.is_ascii()
 }
 
-fn read<T: PemObject>(bytes: &[u8]) -> Result<Vec<T>, Flaw> {
+fn read<T: PemObject>(bytes: &[u8]) -> Result<Vec<T>, PemFlaw> {
     let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     // The library's error is dropped: its text has lines and bytes of the file in it.
-    T::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|_| Flaw::of(bytes))
+    T::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|_| PemFlaw::of(bytes))
 }
 
 /// Byte order mark of UTF-8, as some editors write it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Flaw of a PEM file. Lines are counted from 1.
+/// PemFlaw of a PEM file. Lines are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub enum PemFlaw {
     /// The file holds nothing but blanks.
     Empty,
     /// UTF-16, as some editors and shells write it.
@@ -82,13 +82,13 @@ pub enum Flaw {
     /// No BEGIN line at all.
     NoBegin,
     /// A block that begins in this line is not ended.
-    NoEnd(usize),
+    BeginWithoutEnd(usize),
     /// A block that was not begun is ended in this line.
-    NoBeginOf(usize),
+    EndWithoutBegin(usize),
     /// The label of END, in the second line, is another one than that of BEGIN.
-    OtherEnd(usize, usize),
+    LabelMismatch(usize, usize),
     /// A line that is no base64.
-    Base64(usize),
+    NotBase64(usize),
     /// Base64 that lacks something, in the block that begins in this line.
     Incomplete(usize),
     /// A key that is protected by a password.
@@ -96,11 +96,11 @@ pub enum Flaw {
     /// More keys than one.
     SeveralKeys(usize),
     /// The first block of the file is another kind than the one that is looked for.
-    Instead {
+    WrongKind {
         /// The kind that is looked for.
-        wanted: Block,
+        wanted: BlockKind,
         /// The kind that is there.
-        found: Block,
+        found: BlockKind,
         /// The line in which it begins.
         line: usize,
     },
@@ -110,7 +110,7 @@ pub enum Flaw {
 
 /// The kind of a block, by its label. Labels themselves are text of the file, and never repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Block {
+pub enum BlockKind {
     /// A private key that can be read.
     PrivateKey,
     /// A private key that is protected by a password.
@@ -133,8 +133,8 @@ pub enum Block {
     Unknown,
 }
 
-impl Block {
-    fn labelled(label: &[u8]) -> Self {
+impl BlockKind {
+    fn from_label(label: &[u8]) -> Self {
         match label {
             b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY" => Self::PrivateKey,
             b"ENCRYPTED PRIVATE KEY" => Self::EncryptedKey,
@@ -167,7 +167,7 @@ impl Block {
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for PemFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the file is empty"),
@@ -182,18 +182,18 @@ impl fmt::Display for Flaw {
             Self::Quoted(line) => write!(f, "a quote stands before BEGIN in line {line}"),
             Self::BadBegin(line) => write!(f, "line {line} is no proper BEGIN line"),
             Self::NoBegin => f.write_str("no line starts with -----BEGIN"),
-            Self::NoEnd(line) => write!(f, "the block that begins in line {line} has no END line"),
-            Self::NoBeginOf(line) => write!(f, "the block that ends in line {line} has no BEGIN line"),
-            Self::OtherEnd(line, end) => {
+            Self::BeginWithoutEnd(line) => write!(f, "the block that begins in line {line} has no END line"),
+            Self::EndWithoutBegin(line) => write!(f, "the block that ends in line {line} has no BEGIN line"),
+            Self::LabelMismatch(line, end) => {
                 write!(f, "the block that begins in line {line} ends in line {end} with another label")
             }
-            Self::Base64(line) => write!(f, "line {line} is no base64"),
+            Self::NotBase64(line) => write!(f, "line {line} is no base64"),
             Self::Incomplete(line) => {
                 write!(f, "the base64 of the block that begins in line {line} is incomplete")
             }
             Self::Encrypted(line) => write!(f, "the key in line {line} is protected by a password"),
             Self::SeveralKeys(count) => write!(f, "the file has {count} keys, and one is expected"),
-            Self::Instead { wanted, found, line } => {
+            Self::WrongKind { wanted, found, line } => {
                 write!(f, "{} begins in line {line}, and {} is nowhere", found.name(), wanted.name())
             }
             Self::Malformed => f.write_str("the file is no proper PEM"),
@@ -201,7 +201,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-impl Flaw {
+impl PemFlaw {
     /// Remedy for an operator.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
@@ -227,26 +227,26 @@ impl Flaw {
             Self::BadBegin(_) => {
                 "a BEGIN line is `-----BEGIN LABEL-----`, with five dashes on both sides and nothing else"
             }
-            Self::NoEnd(_) | Self::NoBeginOf(_) | Self::Base64(_) | Self::Incomplete(_) | Self::Malformed => {
+            Self::BeginWithoutEnd(_) | Self::EndWithoutBegin(_) | Self::NotBase64(_) | Self::Incomplete(_) | Self::Malformed => {
                 "write the PEM file again from where it came: it is cut off or was changed on its way"
             }
-            Self::OtherEnd(..) => {
+            Self::LabelMismatch(..) => {
                 "BEGIN and END of a block have the same label; write the file again from where it came"
             }
             Self::Encrypted(_) => Self::ENCRYPTED,
             Self::SeveralKeys(_) => "leave the key that belongs to the certificate, and remove the others",
-            Self::Instead { wanted: Block::PrivateKey, found, .. } => Self::instead_of_key(found),
-            Self::Instead { .. } => "check the path: a certificate starts with -----BEGIN CERTIFICATE-----",
+            Self::WrongKind { wanted: BlockKind::PrivateKey, found, .. } => Self::remedy_for_wrong_key(found),
+            Self::WrongKind { .. } => "check the path: a certificate starts with -----BEGIN CERTIFICATE-----",
         }
     }
 
     const ENCRYPTED: &'static str =
         "write it without a password, readable by this user alone: `openssl pkey -in FILE -out tls.key`";
 
-    const fn instead_of_key(found: Block) -> &'static str {
+    const fn remedy_for_wrong_key(found: BlockKind) -> &'static str {
         match found {
-            Block::EncryptedKey => Self::ENCRYPTED,
-            Block::OpenSshKey => "write it as PEM: `ssh-keygen -p -m PKCS8 -f FILE`",
+            BlockKind::EncryptedKey => Self::ENCRYPTED,
+            BlockKind::OpenSshKey => "write it as PEM: `ssh-keygen -p -m PKCS8 -f FILE`",
             _ => {
                 "check the path: a key starts with -----BEGIN PRIVATE KEY----- (or RSA PRIVATE KEY, EC PRIVATE KEY)"
             }
@@ -255,21 +255,21 @@ impl Flaw {
 
     /// The first thing that is wrong with the file.
     fn of(bytes: &[u8]) -> Self {
-        Self::of_form(bytes).or_else(|| Scan::of(bytes).flaw).unwrap_or(Self::Malformed)
+        Self::of_whole_file(bytes).or_else(|| Scan::of(bytes).flaw).unwrap_or(Self::Malformed)
     }
 
     /// Content of a file without the kind of block that is looked for.
-    fn instead_of(wanted: Block, bytes: &[u8]) -> Self {
-        let by_form = Self::of_form(bytes);
+    fn without_block(wanted: BlockKind, bytes: &[u8]) -> Self {
+        let by_form = Self::of_whole_file(bytes);
         let scan = Scan::of(bytes);
-        let instead = scan.blocks.iter().find(|(found, _)| *found != Block::Parameters);
+        let instead = scan.blocks.iter().find(|(found, _)| *found != BlockKind::Parameters);
         let instead = instead.or(scan.blocks.first());
-        let instead = instead.map(|(found, line)| Self::Instead { wanted, found: *found, line: *line });
+        let instead = instead.map(|(found, line)| Self::WrongKind { wanted, found: *found, line: *line });
         by_form.or(scan.flaw).or(instead).unwrap_or(Self::NoBegin)
     }
 
     /// A file that is not PEM as a whole.
-    fn of_form(bytes: &[u8]) -> Option<Self> {
+    fn of_whole_file(bytes: &[u8]) -> Option<Self> {
         /// The start of `-----BEGIN ` in base64.
         const BEGIN_IN_BASE64: &[u8] = b"LS0tLS1CRUdJTi";
         Some(match bytes.trim_ascii() {
@@ -287,8 +287,8 @@ impl Flaw {
 /// A walk through the lines of a file, which finds its blocks and the first flaw.
 #[derive(Debug, Default)]
 struct Scan<'t> {
-    blocks: Vec<(Block, usize)>,
-    flaw: Option<Flaw>,
+    blocks: Vec<(BlockKind, usize)>,
+    flaw: Option<PemFlaw>,
     /// The label of the block that is not yet ended, and the line in which it begins.
     open: Option<(&'t [u8], usize)>,
     /// Characters of base64 in that block, and whether padding has come.
@@ -310,41 +310,41 @@ impl<'t> Scan<'t> {
             }
             scan.flaw = scan.line(line, number).err();
         }
-        let unended = scan.open.map(|(_, line)| Flaw::NoEnd(line));
+        let unended = scan.open.map(|(_, line)| PemFlaw::BeginWithoutEnd(line));
         scan.flaw = scan.flaw.or(unended);
         scan
     }
 
-    fn line(&mut self, line: &'t [u8], number: usize) -> Result<(), Flaw> {
+    fn line(&mut self, line: &'t [u8], number: usize) -> Result<(), PemFlaw> {
         if let Some((before, after)) = split(line, BEGIN) {
             return self.begin(before, after, number);
         }
         match (split(line, END), self.open) {
             (Some((before, after)), Some(open)) => self.end(before, after, open, number),
-            (Some(([], _)), None) => Err(Flaw::NoBeginOf(number)),
+            (Some(([], _)), None) => Err(PemFlaw::EndWithoutBegin(number)),
             (None, Some(_)) => self.body(line, number),
             (_, None) => Ok(()),
         }
     }
 
-    fn begin(&mut self, before: &[u8], after: &'t [u8], number: usize) -> Result<(), Flaw> {
-        let (label, rest) = split(after, DASHES).ok_or(Flaw::BadBegin(number))?;
+    fn begin(&mut self, before: &[u8], after: &'t [u8], number: usize) -> Result<(), PemFlaw> {
+        let (label, rest) = split(after, DASHES).ok_or(PemFlaw::BadBegin(number))?;
         match before.trim_ascii() {
             _ if !rest.trim_ascii().is_empty() => Err(match rest.trim_ascii() {
-                [b'-', ..] => Flaw::BadBegin(number),
-                [b'"' | b'\'', ..] => Flaw::Quoted(number),
-                _ => Flaw::LostLineBreaks(number),
+                [b'-', ..] => PemFlaw::BadBegin(number),
+                [b'"' | b'\'', ..] => PemFlaw::Quoted(number),
+                _ => PemFlaw::LostLineBreaks(number),
             }),
-            [] if !before.is_empty() => Err(Flaw::Indented(number)),
-            [.., b'"' | b'\''] => Err(Flaw::Quoted(number)),
-            [b'-', ..] if before.starts_with(END) => Err(Flaw::JoinedLines(number)),
-            [b'-', ..] => Err(Flaw::BadBegin(number)),
+            [] if !before.is_empty() => Err(PemFlaw::Indented(number)),
+            [.., b'"' | b'\''] => Err(PemFlaw::Quoted(number)),
+            [b'-', ..] if before.starts_with(END) => Err(PemFlaw::JoinedLines(number)),
+            [b'-', ..] => Err(PemFlaw::BadBegin(number)),
             // A sentence about BEGIN lines is no BEGIN line.
             [_, ..] => Ok(()),
             [] => match self.open.replace((label, number)) {
-                Some((_, unended)) => Err(Flaw::NoEnd(unended)),
+                Some((_, unended)) => Err(PemFlaw::BeginWithoutEnd(unended)),
                 None => {
-                    self.blocks.push((Block::labelled(label), number));
+                    self.blocks.push((BlockKind::from_label(label), number));
                     (self.characters, self.is_padded) = (0, false);
                     Ok(())
                 }
@@ -358,29 +358,29 @@ impl<'t> Scan<'t> {
         after: &[u8],
         (label, begun): (&[u8], usize),
         number: usize,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), PemFlaw> {
         self.open = None;
         match before.trim_ascii() {
-            [] if !before.is_empty() => Err(Flaw::Indented(number)),
-            [_, ..] => Err(Flaw::LostLineBreaks(number)),
+            [] if !before.is_empty() => Err(PemFlaw::Indented(number)),
+            [_, ..] => Err(PemFlaw::LostLineBreaks(number)),
             [] if split(after, DASHES).is_none_or(|(ended, _)| ended != label) => {
-                Err(Flaw::OtherEnd(begun, number))
+                Err(PemFlaw::LabelMismatch(begun, number))
             }
             [] if self.characters.is_multiple_of(4) => Ok(()),
-            [] => Err(Flaw::Incomplete(begun)),
+            [] => Err(PemFlaw::Incomplete(begun)),
         }
     }
 
-    fn body(&mut self, line: &[u8], number: usize) -> Result<(), Flaw> {
+    fn body(&mut self, line: &[u8], number: usize) -> Result<(), PemFlaw> {
         if line.starts_with(b"Proc-Type:") || line.starts_with(b"DEK-Info:") {
-            return Err(Flaw::Encrypted(self.open.map_or(number, |(_, line)| line)));
+            return Err(PemFlaw::Encrypted(self.open.map_or(number, |(_, line)| line)));
         }
         for byte in line.iter().filter(|byte| !byte.is_ascii_whitespace()) {
             match byte {
                 b'=' => self.is_padded = true,
                 b'+' | b'/' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' if !self.is_padded => {}
-                b'\\' => return Err(Flaw::LostLineBreaks(number)),
-                _ => return Err(Flaw::Base64(number)),
+                b'\\' => return Err(PemFlaw::LostLineBreaks(number)),
+                _ => return Err(PemFlaw::NotBase64(number)),
             }
             self.characters += 1;
         }
@@ -412,7 +412,7 @@ mod tests {
 
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAA\nAAAAAAAAAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n";
 
-    fn flaw(text: impl AsRef<[u8]>) -> Flaw {
+    fn flaw(text: impl AsRef<[u8]>) -> PemFlaw {
         private_key(text.as_ref()).unwrap_err()
     }
 
@@ -437,58 +437,58 @@ mod tests {
     #[test]
     fn each_damage_has_a_name_and_a_line() {
         let changed = |from: &str, to: &str| flaw(KEY.replacen(from, to, 1));
-        assert_eq!(flaw(""), Flaw::Empty);
-        assert_eq!(flaw(" \n"), Flaw::Empty);
-        assert_eq!(flaw(KEY.replace('\n', "\\n")), Flaw::LostLineBreaks(1));
-        assert_eq!(flaw(KEY.replace('\n', " ")), Flaw::LostLineBreaks(1));
-        assert_eq!(flaw(KEY.replace('\n', "")), Flaw::LostLineBreaks(1));
-        assert_eq!(changed("AAAA\nAAAA", "AAAA\\nAAAA"), Flaw::LostLineBreaks(2));
-        assert_eq!(changed("AAAA\n-----END", "AAAA-----END"), Flaw::LostLineBreaks(3));
-        assert_eq!(flaw(format!("\"{}\"", KEY.replace('\n', "\\n"))), Flaw::LostLineBreaks(1));
-        assert_eq!(flaw(format!("\"{KEY}\"")), Flaw::Quoted(1));
-        assert_eq!(flaw(KEY.replace("-----BEGIN", "  -----BEGIN")), Flaw::Indented(1));
-        assert_eq!(changed("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY----"), Flaw::BadBegin(1));
-        assert_eq!(changed("-----BEGIN PRIVATE KEY-----\n", ""), Flaw::NoBeginOf(3));
-        assert_eq!(changed("-----END PRIVATE KEY-----\n", ""), Flaw::NoEnd(1));
-        assert_eq!(changed("END PRIVATE", "END RSA PRIVATE"), Flaw::OtherEnd(1, 4));
-        assert_eq!(changed("BQYDK", "BQ*DK"), Flaw::Base64(2));
-        assert_eq!(changed("BQYDK", "BQ\u{e4}DK"), Flaw::Base64(2));
-        assert_eq!(changed("BQYDK", "BQ"), Flaw::Incomplete(1));
-        assert_eq!(flaw(format!("{KEY}{KEY}")), Flaw::SeveralKeys(2));
+        assert_eq!(flaw(""), PemFlaw::Empty);
+        assert_eq!(flaw(" \n"), PemFlaw::Empty);
+        assert_eq!(flaw(KEY.replace('\n', "\\n")), PemFlaw::LostLineBreaks(1));
+        assert_eq!(flaw(KEY.replace('\n', " ")), PemFlaw::LostLineBreaks(1));
+        assert_eq!(flaw(KEY.replace('\n', "")), PemFlaw::LostLineBreaks(1));
+        assert_eq!(changed("AAAA\nAAAA", "AAAA\\nAAAA"), PemFlaw::LostLineBreaks(2));
+        assert_eq!(changed("AAAA\n-----END", "AAAA-----END"), PemFlaw::LostLineBreaks(3));
+        assert_eq!(flaw(format!("\"{}\"", KEY.replace('\n', "\\n"))), PemFlaw::LostLineBreaks(1));
+        assert_eq!(flaw(format!("\"{KEY}\"")), PemFlaw::Quoted(1));
+        assert_eq!(flaw(KEY.replace("-----BEGIN", "  -----BEGIN")), PemFlaw::Indented(1));
+        assert_eq!(changed("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY----"), PemFlaw::BadBegin(1));
+        assert_eq!(changed("-----BEGIN PRIVATE KEY-----\n", ""), PemFlaw::EndWithoutBegin(3));
+        assert_eq!(changed("-----END PRIVATE KEY-----\n", ""), PemFlaw::BeginWithoutEnd(1));
+        assert_eq!(changed("END PRIVATE", "END RSA PRIVATE"), PemFlaw::LabelMismatch(1, 4));
+        assert_eq!(changed("BQYDK", "BQ*DK"), PemFlaw::NotBase64(2));
+        assert_eq!(changed("BQYDK", "BQ\u{e4}DK"), PemFlaw::NotBase64(2));
+        assert_eq!(changed("BQYDK", "BQ"), PemFlaw::Incomplete(1));
+        assert_eq!(flaw(format!("{KEY}{KEY}")), PemFlaw::SeveralKeys(2));
         let headers = "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMC4C";
-        assert_eq!(changed("KEY-----\nMC4C", headers), Flaw::Encrypted(1));
-        assert_eq!(flaw("MC4CAQAwBQYDK2VwBCIEIAAA\n"), Flaw::NoBegin);
-        assert_eq!(flaw("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t"), Flaw::Base64OfPem);
+        assert_eq!(changed("KEY-----\nMC4C", headers), PemFlaw::Encrypted(1));
+        assert_eq!(flaw("MC4CAQAwBQYDK2VwBCIEIAAA\n"), PemFlaw::NoBegin);
+        assert_eq!(flaw("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t"), PemFlaw::Base64OfPem);
         let joined = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
-        assert_eq!(flaw(format!("{joined}{KEY}")), Flaw::JoinedLines(3));
+        assert_eq!(flaw(format!("{joined}{KEY}")), PemFlaw::JoinedLines(3));
     }
 
     #[test]
     fn files_of_another_kind_are_named() {
         let instead = |label: &str| {
             let text = KEY.replace("PRIVATE KEY", label);
-            let Flaw::Instead { wanted: Block::PrivateKey, found, line: 1 } = flaw(text) else { return None };
+            let PemFlaw::WrongKind { wanted: BlockKind::PrivateKey, found, line: 1 } = flaw(text) else { return None };
             Some(found)
         };
         for (label, block) in [
-            ("CERTIFICATE", Block::Certificate),
-            ("PUBLIC KEY", Block::PublicKey),
-            ("ENCRYPTED PRIVATE KEY", Block::EncryptedKey),
-            ("OPENSSH PRIVATE KEY", Block::OpenSshKey),
-            ("DSA PRIVATE KEY", Block::OtherKey),
-            ("CERTIFICATE REQUEST", Block::Request),
-            ("EC PARAMETERS", Block::Parameters),
-            ("SECRET PLAN", Block::Unknown),
+            ("CERTIFICATE", BlockKind::Certificate),
+            ("PUBLIC KEY", BlockKind::PublicKey),
+            ("ENCRYPTED PRIVATE KEY", BlockKind::EncryptedKey),
+            ("OPENSSH PRIVATE KEY", BlockKind::OpenSshKey),
+            ("DSA PRIVATE KEY", BlockKind::OtherKey),
+            ("CERTIFICATE REQUEST", BlockKind::Request),
+            ("EC PARAMETERS", BlockKind::Parameters),
+            ("SECRET PLAN", BlockKind::Unknown),
         ] {
             assert_eq!(instead(label), Some(block), "{label}");
         }
         let utf_16: Vec<u8> = KEY.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        assert_eq!(flaw(&utf_16), Flaw::Utf16);
-        assert_eq!(flaw([&[0xff, 0xfe], utf_16.as_slice()].concat()), Flaw::Utf16);
-        assert_eq!(flaw([0x30, 0x82, 1, 2, 2, 1, 3, 0x30, 0x80]), Flaw::Pkcs12);
-        assert_eq!(flaw([0x30, 0x2e, 2, 1, 0, 0x80]), Flaw::Der);
-        assert_eq!(flaw("a\0b"), Flaw::Binary);
+        assert_eq!(flaw(&utf_16), PemFlaw::Utf16);
+        assert_eq!(flaw([&[0xff, 0xfe], utf_16.as_slice()].concat()), PemFlaw::Utf16);
+        assert_eq!(flaw([0x30, 0x82, 1, 2, 2, 1, 3, 0x30, 0x80]), PemFlaw::Pkcs12);
+        assert_eq!(flaw([0x30, 0x2e, 2, 1, 0, 0x80]), PemFlaw::Der);
+        assert_eq!(flaw("a\0b"), PemFlaw::Binary);
         let certificate = certificates(KEY.as_bytes()).unwrap_err();
-        assert!(matches!(certificate, Flaw::Instead { found: Block::PrivateKey, .. }), "{certificate:?}");
+        assert!(matches!(certificate, PemFlaw::WrongKind { found: BlockKind::PrivateKey, .. }), "{certificate:?}");
     }
 }

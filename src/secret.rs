@@ -9,7 +9,7 @@ use std::fmt;
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
-use crate::pem::{self, Flaw};
+use crate::pem::{self, PemFlaw};
 use crate::token::Token;
 
 /// The bytes of a secret file.
@@ -38,8 +38,8 @@ impl Secret {
     /// The private key of a PEM file.
     ///
     /// # Errors
-    /// Flaw of the file, by line and kind.
-    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, Flaw> {
+    /// PemFlaw of the file, by line and kind.
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemFlaw> {
         pem::private_key(&self.0)
     }
 

@@ -98,7 +98,7 @@ impl Cert {
             return Ok(vec![bytes.into()]);
         }
         pem::certificates(&bytes).map_err(|flaw| match flaw {
-            pem::Flaw::Instead { found: pem::Block::Crl | pem::Block::Unknown, .. } => {
+            pem::PemFlaw::WrongKind { found: pem::BlockKind::Crl | pem::BlockKind::Unknown, .. } => {
                 wrong("has no certificate in it".to_owned()).help(
                     "a certificate is DER, or PEM between -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----",
                 )

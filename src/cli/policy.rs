@@ -105,8 +105,8 @@ fn identity_of(bytes: Result<Vec<u8>, ReadError>, path: &Path) -> Result<Identit
     Identity::from_certificate(&leaf).map_err(|flaw| wrong(format!("gives no identity: {flaw}")))
 }
 
-fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::Flaw> {
-    pem::certificates(pem)?.into_iter().next().ok_or(pem::Flaw::Malformed)
+fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::PemFlaw> {
+    pem::certificates(pem)?.into_iter().next().ok_or(pem::PemFlaw::Malformed)
 }
 
 /// The address that requests come from where nothing is said.
