@@ -1,17 +1,17 @@
 //! Everything at once on this machine: a throw-away PKI, an embedded events backend, the shipped policy and the proxy.
 
 pub mod events;
-pub mod lines;
+pub mod walkthrough;
 pub mod pki;
-mod stage;
+mod environment;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::lines::Scene;
-use self::stage::Stage;
+use self::walkthrough::Walkthrough;
+use self::environment::Environment;
 use crate::app::{self, App};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::reload::Origin;
@@ -36,9 +36,9 @@ pub struct Options {
 /// # Errors
 /// A port, a folder or a file that cannot be had.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>> {
-    let stage = Stage::set(options).map_err(failed)?;
+    let environment = Environment::prepare(options).map_err(failed)?;
     // The files of the demo are read as `sidegate run` reads them.
-    let loaded = Origin::new(stage.configuration(), &[]).load()?;
+    let loaded = Origin::new(environment.configuration(), &[]).load()?;
     let log = app::start_log(&loaded.config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -46,45 +46,45 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>
         // Before a line says how to send them: a signal that nobody expects ends the process.
         let toggle = signal(SignalKind::user_defined1()).map_err(failed)?;
         let (stop, abort) = app::signals().map_err(failed)?;
-        announce(&app, &stage, options, out).map_err(failed)?;
+        announce(&app, &environment, options, out).map_err(failed)?;
         tokio::select! {
             served = app.serve(stop, abort) => served.map_err(failed),
-            gone = obey(toggle, stage, out) => gone.map_err(failed),
+            gone = toggle_backend_on_signal(toggle, environment, out) => gone.map_err(failed),
         }
     })
 }
 
 /// Stops and starts the backend as often as it is asked to; ends when nobody can read what it says.
-async fn obey(mut toggle: Signal, mut stage: Stage, out: &mut dyn Write) -> io::Result<()> {
+async fn toggle_backend_on_signal(mut toggle: Signal, mut environment: Environment, out: &mut dyn Write) -> io::Result<()> {
     while toggle.recv().await.is_some() {
-        writeln!(out, "{}", stage.toggle_backend())?;
+        writeln!(out, "{}", environment.toggle_backend())?;
         out.flush()?;
     }
     std::future::pending().await
 }
 
-fn announce(app: &App, stage: &Stage, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn announce(app: &App, environment: &Environment, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let admin = app.admin_address().ok_or_else(|| io::Error::other("the admin listener has no address"))?;
-    let scene = Scene {
-        folder: stage.folder().to_owned(),
+    let walkthrough = Walkthrough {
+        folder: environment.folder().to_owned(),
         listen: app.listen_address()?,
         admin,
         max_connections: options.max_connections,
         process: std::process::id(),
     };
-    let fate = if stage.is_temporary() { " (removed at the end)" } else { "" };
+    let fate = if environment.is_temporary() { " (removed at the end)" } else { "" };
     writeln!(out, "Sidegate stands in front of an events backend that has no authorization of its own.\n")?;
     writeln!(
         out,
         "  proxy    https://localhost:{} (at most {} connections)",
-        scene.listen.port(),
-        scene.max_connections
+        walkthrough.listen.port(),
+        walkthrough.max_connections
     )?;
-    writeln!(out, "  backend  http://{}", stage.backend())?;
+    writeln!(out, "  backend  http://{}", environment.backend())?;
     writeln!(out, "  admin    http://{admin}")?;
-    writeln!(out, "  files    {}{fate}", scene.folder.display())?;
+    writeln!(out, "  files    {}{fate}", walkthrough.folder.display())?;
     writeln!(out, "\nPaste these lines into another terminal, in this order:\n")?;
-    for line in scene.lines() {
+    for line in walkthrough.steps() {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "Ctrl-C ends the demo.")?;

@@ -62,7 +62,7 @@ impl Backend {
         let thread = thread::Builder::new().name("events-backend".to_owned()).spawn(move || {
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
-                    () = serve(listener) => {}
+                    () = accept_connections(listener) => {}
                     _ = stopped => {}
                 }
             });
@@ -94,7 +94,7 @@ impl Drop for Backend {
 
 type Answer = Response<Either<Full<Bytes>, Subscription>>;
 
-async fn serve(listener: TcpListener) {
+async fn accept_connections(listener: TcpListener) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let store = Rc::new(RefCell::new(Store::default()));
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -102,7 +102,7 @@ async fn serve(listener: TcpListener) {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = converse(stream, Rc::clone(&store));
+                let connection = serve_connection(stream, Rc::clone(&store));
                 tokio::task::spawn_local(async move {
                     connection.await;
                     drop(place);
@@ -114,7 +114,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-async fn converse(stream: TcpStream, store: Rc<RefCell<Store>>) {
+async fn serve_connection(stream: TcpStream, store: Rc<RefCell<Store>>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let store = Rc::clone(&store);

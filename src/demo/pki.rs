@@ -26,27 +26,27 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The demo's CRL.
 pub const CRL: &str = "ca.crl";
 /// It as it is at the start.
-pub const NOBODY_REVOKED: &str = "nobody-revoked.crl";
+pub const NONE_REVOKED: &str = "none-revoked.crl";
 /// It with the consumer in it.
 pub const CONSUMER_REVOKED: &str = "consumer-revoked.crl";
 
 /// Writes the demo's certificates and keys into a folder, as `NAME.crt` and `NAME.key`: `ca`, `server`, `producer`,
 /// `consumer`, `expired` (the producer's names, yesterday) and `stranger` (the producer's names, by another authority).
-/// Beside them CRLs: [`CRL`], which is in use, and what to put in its place, [`NOBODY_REVOKED`] and [`CONSUMER_REVOKED`].
+/// Beside them CRLs: [`CRL`], which is in use, and what to put in its place, [`NONE_REVOKED`] and [`CONSUMER_REVOKED`].
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write_demo(folder: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     let authority = Authority::root("Sidegate demo CA")?;
-    let other = Authority::root("Somebody else's CA")?;
+    let other = Authority::root("Another CA")?;
     authority.as_credential().write(folder, "ca")?;
     authority.issue(&Leaf::server()?)?.write(folder, "server")?;
     authority.issue(&producer()?)?.write(folder, "producer")?;
     let reader = authority.issue(&consumer()?)?;
     reader.write(folder, "consumer")?;
     let revoked: Vec<_> = reader.chain.iter().take(1).collect();
-    for (name, revoked) in [(CRL, &[][..]), (NOBODY_REVOKED, &[]), (CONSUMER_REVOKED, &revoked)] {
+    for (name, revoked) in [(CRL, &[][..]), (NONE_REVOKED, &[]), (CONSUMER_REVOKED, &revoked)] {
         // For as long as its authority: a demo may run for longer than a day.
         let crl = authority.crl(revoked, |params| params.next_update = (now + 60 * DAY).into())?;
         fs::write(folder.join(name), crl)?;

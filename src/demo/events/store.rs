@@ -30,7 +30,7 @@ impl Store {
         self.bytes += event.len();
         self.events.push_back(event.clone());
         self.forget();
-        self.followers.tell(self.last, &event);
+        self.followers.send(self.last, &event);
         self.last
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Followers {
 }
 
 impl Followers {
-    pub(super) fn tell(&mut self, id: u64, event: &Bytes) {
+    pub(super) fn send(&mut self, id: u64, event: &Bytes) {
         let message = render(id, event);
         // Who is gone or too slow loses its queue, and with it its stream.
         self.queues.retain(|queue| queue.try_send(message.clone()).is_ok());

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::pki;
 
 /// The most connections that the line about a full server holds open; above that it would take too many.
-const MOST_HELD: usize = 64;
+const MAX_HELD_SLOTS: usize = 64;
 
 /// Everything that the lines are about.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub struct Walkthrough {
     /// The folder with certificates and keys.
     pub folder: PathBuf,
     /// Where the proxy listens.
@@ -26,44 +26,44 @@ pub struct Scene {
 
 /// One thing to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Step {
     /// What it does, and what it gives.
-    pub says: String,
+    pub description: String,
     /// The line itself.
     pub command: String,
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "# {}\n{}\n", self.says, self.command)
+        write!(f, "# {}\n{}\n", self.description, self.command)
     }
 }
 
-impl Scene {
+impl Walkthrough {
     /// All lines, in an order in which each gives what it says.
     #[must_use]
-    pub fn lines(&self) -> Vec<Line> {
+    pub fn steps(&self) -> Vec<Step> {
         let events = self.url("/events");
         let mut lines = vec![
-            line(
+            step(
                 "publish an event: 201",
                 format!("{} -d '{{\"order\":42}}' {events}", self.curl(Some("producer"))),
             ),
-            line(
+            step(
                 "read the events: 200",
                 format!("{} '{events}?after=0&limit=5'", self.curl(Some("consumer"))),
             ),
-            line("follow the events as they come, until Ctrl-C: 200, a stream", self.follow()),
-            line("no certificate: 401 not_authenticated", format!("{} {events}", self.curl(None))),
-            line(
+            step("follow the events as they come, until Ctrl-C: 200, a stream", self.follow()),
+            step("no certificate: 401 not_authenticated", format!("{} {events}", self.curl(None))),
+            step(
                 "an expired certificate: 401 invalid_certificate",
                 format!("{} {events}", self.curl(Some("expired"))),
             ),
-            line(
+            step(
                 "the right names, signed by a stranger: 401 invalid_certificate",
                 format!("{} {events}", self.curl(Some("stranger"))),
             ),
-            line(
+            step(
                 "a reader that publishes: 403 insufficient_permissions",
                 format!("{} -d '{{\"order\":43}}' {events}", self.curl(Some("consumer"))),
             ),
@@ -71,20 +71,20 @@ impl Scene {
         lines.extend(self.revoke());
         lines.extend(self.full());
         lines.extend([
-            line("stop the backend (the same line starts it again)", self.toggle()),
-            line(
+            step("stop the backend (the same line starts it again)", self.toggle()),
+            step(
                 "read while the backend is stopped: 504 backend_unavailable",
                 format!("{} {events}", self.curl(Some("consumer"))),
             ),
-            line(
+            step(
                 "no certificate while the backend is stopped: still 401 not_authenticated",
                 format!("{} {events}", self.curl(None)),
             ),
-            line("start the backend again", self.toggle()),
-            line("read again (its events were in memory, and are gone): 200", self.read_again()),
-            line("is it ready? 200", format!("curl -sS -i http://{}/readyz", self.admin)),
-            line("its metrics: 200", format!("curl -sS -i http://{}/metrics", self.admin)),
-            line("its state: 200", format!("curl -sS -i http://{}/status", self.admin)),
+            step("start the backend again", self.toggle()),
+            step("read again (its events were in memory, and are gone): 200", self.read_again()),
+            step("is it ready? 200", format!("curl -sS -i http://{}/readyz", self.admin)),
+            step("its metrics: 200", format!("curl -sS -i http://{}/metrics", self.admin)),
+            step("its state: 200", format!("curl -sS -i http://{}/status", self.admin)),
         ]);
         lines
     }
@@ -98,29 +98,29 @@ impl Scene {
     }
 
     /// The proxy would see the change by itself; nobody likes to wait for two seconds.
-    fn revoke(&self) -> [Line; 3] {
+    fn revoke(&self) -> [Step; 3] {
         let put = |crl| {
             let (crl, place) = (self.file(crl), self.file(pki::CRL));
             format!("cp {crl} {place} && curl -sS -i -X POST http://{}/reload", self.admin)
         };
         [
-            line(
+            step(
                 "revoke the reader's certificate, which ends its stream too: 200",
                 put(pki::CONSUMER_REVOKED),
             ),
-            line(
+            step(
                 "a revoked certificate: 401 invalid_certificate",
                 format!("{} {}", self.curl(Some("consumer")), self.url("/events")),
             ),
-            line("take that back: 200", put(pki::NOBODY_REVOKED)),
+            step("take that back: 200", put(pki::NONE_REVOKED)),
         ]
     }
 
     /// Holds every slot with a stream of its own, and asks for one more as soon as each of them has said its first
     /// line. One process holds them all, so that they end with it.
-    fn full(&self) -> Option<Line> {
+    fn full(&self) -> Option<Step> {
         let slots = self.max_connections;
-        if slots > MOST_HELD {
+        if slots > MAX_HELD_SLOTS {
             return None;
         }
         let consumer = self.credentials(Some("consumer"));
@@ -129,7 +129,7 @@ impl Scene {
             self.url("/events/stream"),
         );
         let ask = format!("{} {}", self.curl(Some("producer")), self.url("/events"));
-        Some(line(
+        Some(step(
             &format!("hold all {slots} slots for 5 seconds, and ask for one more: 504 server_full"),
             format!("{hold} | (head -n {slots} >/dev/null; {ask})"),
         ))
@@ -161,8 +161,8 @@ impl Scene {
     }
 }
 
-fn line(says: &str, command: String) -> Line {
-    Line { says: says.to_owned(), command }
+fn step(description: &str, command: String) -> Step {
+    Step { description: description.to_owned(), command }
 }
 
 /// A path as one word of a shell.
@@ -177,21 +177,21 @@ fn quoted(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn scene(folder: &str, max_connections: usize) -> Scene {
+    fn scene(folder: &str, max_connections: usize) -> Walkthrough {
         let address = SocketAddr::from(([127, 0, 0, 1], 8443));
-        Scene { folder: folder.into(), listen: address, admin: address, max_connections, process: 7 }
+        Walkthrough { folder: folder.into(), listen: address, admin: address, max_connections, process: 7 }
     }
 
     #[test]
     fn a_folder_with_a_space_or_a_quote_is_one_word() {
-        let lines = scene("/tmp/my demo's", 8).lines();
+        let lines = scene("/tmp/my demo's", 8).steps();
         assert!(lines[0].command.contains(r"--cacert '/tmp/my demo'\''s/ca.crt'"), "{}", lines[0]);
     }
 
     #[test]
     fn only_a_small_server_is_filled() {
         let is_filled =
-            |slots| scene("/d", slots).lines().iter().any(|line| line.says.contains("server_full"));
+            |slots| scene("/d", slots).steps().iter().any(|line| line.description.contains("server_full"));
         assert!(is_filled(1) && is_filled(64) && !is_filled(65));
     }
 }

@@ -17,25 +17,25 @@ const MARK: &str = "# Written by `sidegate demo`;";
 
 /// The folder and the backend; both go with it, the folder only when nobody asked for it by name.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Environment {
     folder: Folder,
     /// `None` while it is stopped.
     backend: Option<Backend>,
     backend_address: SocketAddr,
 }
 
-impl Stage {
+impl Environment {
     /// Makes the folder, starts the backend and writes every file.
-    pub(super) fn set(options: &Options) -> io::Result<Self> {
+    pub(super) fn prepare(options: &Options) -> io::Result<Self> {
         let folder = Folder::make(options.folder.as_deref())?;
         let address = loopback(options.backend_port);
         let backend = Backend::start(address)
-            .map_err(|error| explained(error, &format!("listen on {address} (backend)")))?;
-        let stage = Self { backend_address: backend.address(), backend: Some(backend), folder };
-        pki::write_demo(stage.folder())?;
-        stage.write_policy()?;
-        fs::write(stage.configuration(), stage.configuration_text(options))?;
-        Ok(stage)
+            .map_err(|error| with_context(error, &format!("listen on {address} (backend)")))?;
+        let environment = Self { backend_address: backend.address(), backend: Some(backend), folder };
+        pki::write_demo(environment.folder())?;
+        environment.write_policy()?;
+        fs::write(environment.configuration(), environment.configuration_text(options))?;
+        Ok(environment)
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -124,9 +124,9 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .and_then(|()| fs::canonicalize(path))
-            .and_then(not_somebody_else_s)
+            .and_then(check_is_own_folder)
             .map(|path| Self { path, is_temporary: false })
-            .map_err(|error| explained(error, &format!("use the folder {}", path.display())))
+            .map_err(|error| with_context(error, &format!("use the folder {}", path.display())))
     }
 
     /// Ours alone, and new: private keys go there, and `/tmp` is everybody's.
@@ -145,7 +145,7 @@ impl Folder {
 }
 
 /// Certificates and keys are overwritten in a folder of the demo's own, and nowhere else.
-fn not_somebody_else_s(folder: PathBuf) -> io::Result<PathBuf> {
+fn check_is_own_folder(folder: PathBuf) -> io::Result<PathBuf> {
     let is_ours = fs::read_to_string(folder.join("sidegate.yaml")).is_ok_and(|text| text.starts_with(MARK));
     if is_ours || fs::read_dir(&folder)?.next().is_none() {
         return Ok(folder);
@@ -166,6 +166,6 @@ pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn explained(error: io::Error, what: &str) -> io::Error {
+fn with_context(error: io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
