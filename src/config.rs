@@ -409,7 +409,8 @@ impl<'a> Draft<'a> {
 
     fn allowed_paths(&mut self, section: &Section<'_>) -> target::AllowedForms {
         let allowed = self.read(section, "allow", |reader, node| {
-            let forms = reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::PathForm::ALL));
+            let forms =
+                reader.list(node)?.iter().filter_map(|item| reader.choice(item, &target::PathForm::ALL));
             Some(forms.fold(target::AllowedForms::NONE, target::AllowedForms::with))
         });
         allowed.map(|allowed| allowed.value).unwrap_or_default()
@@ -617,7 +618,7 @@ fn custom_header(
     value: &Node<'_>,
 ) -> Option<(HeaderName, Attribute)> {
     let text = reader.text(value)?;
-    let attribute = Attribute::named(text);
+    let attribute = Attribute::from_name(text);
     if attribute.is_none() {
         let help = did_you_mean(text, Attribute::ALL.iter().map(|attribute| attribute.name()));
         reader.error(

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::walkthrough::Walkthrough;
 use self::environment::Environment;
+use self::walkthrough::Walkthrough;
 use crate::app::{self, App};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::reload::Origin;
@@ -55,7 +55,11 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>
 }
 
 /// Stops and starts the backend as often as it is asked to; ends when nobody can read what it says.
-async fn toggle_backend_on_signal(mut toggle: Signal, mut environment: Environment, out: &mut dyn Write) -> io::Result<()> {
+async fn toggle_backend_on_signal(
+    mut toggle: Signal,
+    mut environment: Environment,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     while toggle.recv().await.is_some() {
         writeln!(out, "{}", environment.toggle_backend())?;
         out.flush()?;

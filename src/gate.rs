@@ -188,7 +188,10 @@ fn strip(connection: &Connection, request: &mut Request<Incoming>, live: &Live) 
 }
 
 /// What is asked, in its one reading.
-fn read(request: &Request<Incoming>, rules: target::TargetRules) -> Result<(Target, Option<Box<str>>), Refusal> {
+fn read(
+    request: &Request<Incoming>,
+    rules: target::TargetRules,
+) -> Result<(Target, Option<Box<str>>), Refusal> {
     // A tunnel is never built; its target is no path that a rule could name.
     if request.method() == Method::CONNECT {
         return Err(not_permitted(request));

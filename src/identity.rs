@@ -1,7 +1,7 @@
-//! Who a client is: what a *valid* certificate says of it, and the judgement whether it is valid. Pure.
+//! Identity of a client: the names in its certificate, and the judgement that decides whether the certificate is valid. Pure.
 //!
-//! [`judge`] is the one place where a presented chain becomes an [`Identity`] or is refused (DESIGN §2.1); the proxy
-//! calls it after each handshake, also a resumed one, and again whenever a verdict may have stopped being true.
+//! [`judge`] is the only function that turns a presented chain into an [`Identity`] or refuses the chain (DESIGN §2.1). The
+//! proxy calls it after each handshake, also after a resumed one, and again when a verdict may no longer be true.
 
 mod client_key;
 mod der;
@@ -26,11 +26,11 @@ pub use trust::{
     TrustFile, TrustSources, check_authority,
 };
 
-/// A kind of value that a certificate can give; the keys of `match` in a policy and of
-/// `identity_headers.custom` in the configuration.
+/// Kind of value in a certificate. Its name is a key of `match` in a policy, and a value of `identity_headers.custom` in the
+/// configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Attribute {
-    /// The whole subject distinguished name, as RFC 4514 writes it.
+    /// The whole distinguished name of the subject, as RFC 4514 writes it.
     Subject,
     /// `CN` of the subject.
     CommonName,
@@ -48,13 +48,13 @@ pub enum Attribute {
     Serial,
     /// A DNS subject alternative name, in lower case, without a trailing dot.
     Dns,
-    /// A URI subject alternative name, as it is.
+    /// A URI subject alternative name, unchanged.
     Uri,
-    /// An e-mail subject alternative name, as it is.
+    /// An e-mail subject alternative name, unchanged.
     Email,
     /// An IP address subject alternative name, in canonical text.
     Ip,
-    /// The issuer: both its whole distinguished name (RFC 4514) and its common name.
+    /// The issuer: its whole distinguished name (RFC 4514) and its common name are two values of this attribute.
     Issuer,
     /// SHA-256 of the certificate, lower-case hexadecimal.
     Fingerprint,
@@ -63,7 +63,7 @@ pub enum Attribute {
 }
 
 impl Attribute {
-    /// All of them, in the order of the documentation.
+    /// All attributes, in the order of the documentation.
     pub const ALL: [Self; 15] = [
         Self::Subject,
         Self::CommonName,
@@ -82,7 +82,7 @@ impl Attribute {
         Self::PublicKey,
     ];
 
-    /// The key under which policies and configurations name it.
+    /// Returns the key under which policies and configurations name the attribute.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -104,9 +104,9 @@ impl Attribute {
         }
     }
 
-    /// The attribute of that name, if there is one.
+    /// Returns the attribute with this name, if there is one.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|attribute| attribute.name() == name)
     }
 }
@@ -117,16 +117,16 @@ impl fmt::Display for Attribute {
     }
 }
 
-/// What a valid certificate says of the client. Only [`judge`] makes one for a connection;
-/// [`Identity::from_attributes`] and [`Identity::from_certificate`] make one for questions that are asked beside the proxy.
+/// Names and fingerprints of a client. For a connection only [`judge`] makes an identity; [`Identity::from_attributes`] and
+/// [`Identity::from_certificate`] make one for tools that answer questions about policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Sorted by attribute, so that the values of one stand together.
+    /// Values in the order of their attributes, so that a search finds all values of one attribute side by side.
     attributes: Box<[(Attribute, Box<str>)]>,
 }
 
 impl Identity {
-    /// An identity that is written down instead of proven: for `policy explain --client`, policy tests and benchmarks.
+    /// Makes an identity from values that no certificate proves: for `policy explain --client`, policy tests and benchmarks.
     pub fn from_attributes(attributes: impl IntoIterator<Item = (Attribute, String)>) -> Self {
         let mut attributes: Vec<(Attribute, Box<str>)> =
             attributes.into_iter().map(|(attribute, value)| (attribute, value.into_boxed_str())).collect();
@@ -135,15 +135,15 @@ impl Identity {
         Self { attributes: attributes.into_boxed_slice() }
     }
 
-    /// What a certificate says, read without judging it: for `policy explain --cert`.
+    /// Reads the names in a certificate without a judgement: for `policy explain --cert`.
     ///
     /// # Errors
-    /// The flaw that makes its names unusable, as [`judge`] would find it.
+    /// The flaw that makes the names unusable, as [`judge`] would find it.
     pub fn from_certificate(der: &[u8]) -> Result<Self, Flaw> {
         names::read(der)
     }
 
-    /// Every value that the certificate gives to an attribute.
+    /// Returns every value of an attribute.
     pub fn values(&self, attribute: Attribute) -> impl Iterator<Item = &str> {
         let start = self.attributes.partition_point(|(a, _)| *a < attribute);
         self.attributes
@@ -153,7 +153,7 @@ impl Identity {
             .map(|(_, value)| &**value)
     }
 
-    /// The value of an attribute that the certificate gives exactly once.
+    /// Returns the value of an attribute if the attribute has exactly one.
     pub fn single(&self, attribute: Attribute) -> Option<&str> {
         let mut values = self.values(attribute);
         let first = values.next()?;

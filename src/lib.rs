@@ -17,7 +17,7 @@
 //!
 //! | layer | modules | knows |
 //! | --- | --- | --- |
-//! | words | [`refusal`], [`diagnostic`], [`document`], [`target`], [`client_headers`], [`trace_context`], [`leash`], [`pem`], [`secret`], [`token`], [`version`] | nothing of the others |
+//! | words | [`refusal`], [`diagnostic`], [`document`], [`digest`], [`target`], [`client_headers`], [`trace_context`], [`leash`], [`pem`], [`secret`], [`token`], [`version`] | nothing of the others |
 //! | pure | [`identity`], [`policy`], [`config`], [`inject`] | words; no I/O, no clock: time is an argument |
 //! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
 //! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
@@ -63,6 +63,7 @@ pub mod policy_files;
 pub mod trust_files;
 pub mod document;
 pub mod diagnostic;
+mod digest;
 pub mod leash;
 pub mod pem;
 pub mod secret;

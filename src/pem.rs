@@ -227,7 +227,11 @@ impl PemFlaw {
             Self::BadBegin(_) => {
                 "a BEGIN line is `-----BEGIN LABEL-----`, with five dashes on both sides and nothing else"
             }
-            Self::BeginWithoutEnd(_) | Self::EndWithoutBegin(_) | Self::NotBase64(_) | Self::Incomplete(_) | Self::Malformed => {
+            Self::BeginWithoutEnd(_)
+            | Self::EndWithoutBegin(_)
+            | Self::NotBase64(_)
+            | Self::Incomplete(_)
+            | Self::Malformed => {
                 "write the PEM file again from where it came: it is cut off or was changed on its way"
             }
             Self::LabelMismatch(..) => {
@@ -447,7 +451,10 @@ mod tests {
         assert_eq!(flaw(format!("\"{}\"", KEY.replace('\n', "\\n"))), PemFlaw::LostLineBreaks(1));
         assert_eq!(flaw(format!("\"{KEY}\"")), PemFlaw::Quoted(1));
         assert_eq!(flaw(KEY.replace("-----BEGIN", "  -----BEGIN")), PemFlaw::Indented(1));
-        assert_eq!(changed("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY----"), PemFlaw::BadBegin(1));
+        assert_eq!(
+            changed("-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY----"),
+            PemFlaw::BadBegin(1)
+        );
         assert_eq!(changed("-----BEGIN PRIVATE KEY-----\n", ""), PemFlaw::EndWithoutBegin(3));
         assert_eq!(changed("-----END PRIVATE KEY-----\n", ""), PemFlaw::BeginWithoutEnd(1));
         assert_eq!(changed("END PRIVATE", "END RSA PRIVATE"), PemFlaw::LabelMismatch(1, 4));
@@ -467,7 +474,9 @@ mod tests {
     fn files_of_another_kind_are_named() {
         let instead = |label: &str| {
             let text = KEY.replace("PRIVATE KEY", label);
-            let PemFlaw::WrongKind { wanted: BlockKind::PrivateKey, found, line: 1 } = flaw(text) else { return None };
+            let PemFlaw::WrongKind { wanted: BlockKind::PrivateKey, found, line: 1 } = flaw(text) else {
+                return None;
+            };
             Some(found)
         };
         for (label, block) in [
@@ -489,6 +498,9 @@ mod tests {
         assert_eq!(flaw([0x30, 0x2e, 2, 1, 0, 0x80]), PemFlaw::Der);
         assert_eq!(flaw("a\0b"), PemFlaw::Binary);
         let certificate = certificates(KEY.as_bytes()).unwrap_err();
-        assert!(matches!(certificate, PemFlaw::WrongKind { found: BlockKind::PrivateKey, .. }), "{certificate:?}");
+        assert!(
+            matches!(certificate, PemFlaw::WrongKind { found: BlockKind::PrivateKey, .. }),
+            "{certificate:?}"
+        );
     }
 }

@@ -94,7 +94,8 @@ pub fn redact_secrets(text: &str) -> Cow<'_, str> {
 /// Whether a line of a source may hold a part of a secret: by itself, or as the end or the start of a key in the lines beside it.
 #[must_use]
 pub fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
-    let is_part_of_key = || material::is_base64_line(line) && beside.into_iter().any(material::is_secret_line);
+    let is_part_of_key =
+        || material::is_base64_line(line) && beside.into_iter().any(material::is_secret_line);
     material::is_secret_line(line) || is_part_of_key()
 }
 

@@ -195,7 +195,11 @@ impl Target {
         Self::from_parts(method, path_and_query, rules)
     }
 
-    fn from_parts(method: Method, path_and_query: PathAndQuery, rules: TargetRules) -> Result<Self, Ambiguity> {
+    fn from_parts(
+        method: Method,
+        path_and_query: PathAndQuery,
+        rules: TargetRules,
+    ) -> Result<Self, Ambiguity> {
         if path_and_query.as_str().len() > rules.max_length {
             return Err(Ambiguity::TooLong);
         }

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::constant_time;
+
+use crate::digest::{Digest, sha256};
 
 /// Shorter ones can be tried out.
 const MIN_LENGTH: usize = 16;
@@ -11,7 +13,7 @@ const MAX_LENGTH: usize = 4_096;
 
 /// SHA-256 of a token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
+pub struct Token(Digest);
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,14 +58,6 @@ impl Token {
         let (scheme, shown) = authorization.split_at_checked(7).unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"bearer ") && self.matches(shown.trim_ascii())
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut digest = [0; 32];
-    for (to, from) in digest.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
-        *to = *from;
-    }
-    digest
 }
 
 #[cfg(test)]

@@ -76,12 +76,17 @@ pub fn list(path: &Path, kind: TrustFileKind) -> Result<Vec<PathBuf>, Diagnostic
 ///
 /// # Errors
 /// Every file that cannot be read.
-pub fn read(path: &Path, kind: TrustFileKind, place: Option<&Place>) -> Result<Vec<TrustFile>, Vec<Diagnostic>> {
+pub fn read(
+    path: &Path,
+    kind: TrustFileKind,
+    place: Option<&Place>,
+) -> Result<Vec<TrustFile>, Vec<Diagnostic>> {
     let at = |problem: Diagnostic| place.cloned().into_iter().fold(problem, Diagnostic::at);
     let files = list(path, kind).map_err(|problem| vec![at(problem)])?;
     let (mut read, mut problems) = (Vec::new(), Vec::new());
     for file in files {
-        let accept = if place.is_none() && file == path { AcceptedKinds::Streams } else { AcceptedKinds::Regular };
+        let accept =
+            if place.is_none() && file == path { AcceptedKinds::Streams } else { AcceptedKinds::Regular };
         match bytes_of(&file, accept) {
             Ok(bytes) => {
                 read.push(TrustFile { name: file.display().to_string(), bytes, place: place.cloned() });

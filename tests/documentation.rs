@@ -108,13 +108,16 @@ fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
         assert!(!examples.is_empty(), "{row}");
         let form = setting.map(|name| PathForm::ALL.iter().find(|(form, _)| *form == name).expect(name));
         settings.extend(setting);
-        let read =
-            |example, allowed| Target::from_text(&format!("GET {example}"), TargetRules { allowed, ..TargetRules::STRICT });
+        let read = |example, allowed| {
+            Target::from_text(&format!("GET {example}"), TargetRules { allowed, ..TargetRules::STRICT })
+        };
         for example in &examples {
             assert!(read(example, AllowedForms::NONE).is_err(), "{example} is accepted");
             match form {
                 None => assert!(read(example, AllowedForms::ALL).is_err(), "{example} can be allowed"),
-                Some((_, form)) => assert!(read(example, AllowedForms::NONE.with(*form)).is_ok(), "{example}"),
+                Some((_, form)) => {
+                    assert!(read(example, AllowedForms::NONE.with(*form)).is_ok(), "{example}")
+                }
             }
         }
         let backend = Backend::ok();

@@ -11,7 +11,7 @@ use std::thread;
 
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
-use sidegate::target::{AllowedForms, TargetRules, Target};
+use sidegate::target::{AllowedForms, Target, TargetRules};
 
 use crate::fuzzing::checks::readings::{READERS, unquote};
 use crate::fuzzing::checks::target::judged;
@@ -60,13 +60,16 @@ fn programs() -> Option<Vec<Command>> {
 fn accepted(count: usize, allowed: AllowedForms, is_strict: bool) -> Vec<String> {
     let (mut runner, made_up) = (runner(1), target());
     let is_wanted = |text: &String| {
-        let accepts =
-            |allowed| Target::from_text(&format!("GET {text}"), TargetRules { allowed, ..TargetRules::STRICT }).is_ok();
+        let accepts = |allowed| {
+            Target::from_text(&format!("GET {text}"), TargetRules { allowed, ..TargetRules::STRICT }).is_ok()
+        };
         accepts(allowed) && accepts(AllowedForms::NONE) == is_strict && text.starts_with('/')
     };
     let found = std::iter::repeat_with(|| made_up.new_tree(&mut runner).unwrap().current()).filter(is_wanted);
     let forwarded = found.map(|text| {
-        let target = Target::from_text(&format!("GET {text}"), TargetRules { allowed, ..TargetRules::STRICT }).unwrap();
+        let target =
+            Target::from_text(&format!("GET {text}"), TargetRules { allowed, ..TargetRules::STRICT })
+                .unwrap();
         target.path_and_query().as_str().to_owned()
     });
     forwarded.take(count).collect()
@@ -113,7 +116,8 @@ fn what_is_accepted_decodes_to_the_path_that_was_judged_in_every_program() {
 fn the_rules_that_are_written_down_are_those_of_the_programs() {
     let Some(programs) = programs() else { return };
     let targets =
-        [accepted(STRICT / 5, AllowedForms::NONE, true), accepted(ALLOWED, AllowedForms::ALL, false)].concat();
+        [accepted(STRICT / 5, AllowedForms::NONE, true), accepted(ALLOWED, AllowedForms::ALL, false)]
+            .concat();
     let mut compared = BTreeMap::new();
     for program in programs {
         for (target, readings) in targets.iter().zip(asked(program, &targets)) {

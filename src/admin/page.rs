@@ -3,11 +3,11 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::body::{Answer, typed};
+use crate::digest::sha256_of_parts;
 
 /// One file of the page.
 struct Asset {
@@ -47,9 +47,8 @@ const CONTENT_SECURITY: &str =
 
 /// The whole page as one name, so that no browser mixes the files of two versions.
 static ETAG: LazyLock<String> = LazyLock::new(|| {
-    let mut all = digest::Context::new(&digest::SHA256);
-    ASSETS.iter().for_each(|asset| all.update(asset.content));
-    let digits: String = all.finish().as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let digest = sha256_of_parts(ASSETS.iter().map(|asset| asset.content));
+    let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{digits}\"")
 });
 

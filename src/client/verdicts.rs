@@ -4,13 +4,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
 use super::remembered::{Fingerprint, Remembered};
 use super::{Client, name_of};
 use crate::admission::Admission;
+use crate::digest::sha256_of_parts;
 use crate::identity::{Authenticated, Identity, Unauthenticated, judge, next_verdict_change};
 use crate::live::Live;
 use crate::telemetry::kept_name;
@@ -234,11 +234,5 @@ impl Stranger {
 }
 
 fn fingerprint(chain: &[CertificateDer<'_>]) -> Fingerprint {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for certificate in chain {
-        context.update(&certificate.len().to_be_bytes());
-        context.update(certificate);
-    }
-    // SHA-256 has 32 bytes.
-    context.finish().as_ref().try_into().unwrap_or_default()
+    sha256_of_parts(chain.iter().map(|certificate| certificate.as_ref()))
 }

@@ -38,7 +38,7 @@ impl Stream {
 
     /// Bytes that have left, and whether more wait because the socket is full. TLS keeps bytes of its own that the socket has
     /// not taken, so its answers to writes do not tell.
-    pub fn written(&self) -> WriteProgress {
+    pub fn write_progress(&self) -> WriteProgress {
         let (sniffed, _) = self.tls.get_ref();
         sniffed.written
     }

@@ -1,50 +1,41 @@
-//! Which client a certificate is one of: the same for all certificates that a client has one after the other.
-
-use aws_lc_rs::digest;
+//! Key of a client, which stays the same when the certificate of the client is renewed.
 
 use super::{Attribute, Identity};
+use crate::digest::{Digest, sha256_of_parts};
 
-/// Names of an identity that stay when its certificate is renewed, as one value: the SPIFFE id where there is one, otherwise
-/// the issuer's name, the subject and all alternative names, and the public key where there is no name at all. Serial number,
-/// dates and key change with a renewal, and with them neither what a client may take nor what it has taken.
+/// Digest of the names of an identity that a renewal keeps: the SPIFFE id if there is one; otherwise the issuer's name, the
+/// subject and all alternative names; the issuer's name and the public key if the certificate has no name. A renewal changes the
+/// serial number, the dates and the key, so limits and what a client has used of them must not depend on these.
 ///
-/// The issuer belongs to it because two authorities may each give the same name to a client of their own: with one budget for
-/// both, one of them could use up the other's. The issuer counts by its name and not by its key, so that an authority whose own
-/// certificate was renewed or cross-signed still names the same clients. A SPIFFE id says its authority itself.
+/// The issuer's name is included because two authorities may give the same name to two clients. With one budget for both, one
+/// client could use up the budget of the other. The issuer's key is not included, so that the clients of an authority keep their
+/// budgets when the certificate of the authority is renewed or cross-signed. A SPIFFE id contains its trust domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey([u8; 32]);
+pub struct ClientKey(Digest);
 
-/// Names of a client that has no SPIFFE id.
+/// Attributes that name a client without a SPIFFE id.
 const NAMES: [Attribute; 5] =
     [Attribute::Subject, Attribute::Dns, Attribute::Uri, Attribute::Email, Attribute::Ip];
 
 impl ClientKey {
-    /// The key of the client that has this identity.
+    /// Returns the key of the client with this identity.
     #[must_use]
     pub fn of(identity: &Identity) -> Self {
         let spiffe_id = identity.values(Attribute::Uri).find(|uri| uri.starts_with("spiffe://"));
         if let Some(id) = spiffe_id {
-            return Self::hashed(std::iter::once((Attribute::Uri, id)));
+            return Self::digest(std::iter::once((Attribute::Uri, id)));
         }
         let of = |attribute: Attribute| identity.values(attribute).map(move |value| (attribute, value));
         let mut names = NAMES.into_iter().flat_map(of).peekable();
         match names.peek() {
-            Some(_) => Self::hashed(of(Attribute::Issuer).chain(names)),
-            None => Self::hashed(of(Attribute::Issuer).chain(of(Attribute::PublicKey))),
+            Some(_) => Self::digest(of(Attribute::Issuer).chain(names)),
+            None => Self::digest(of(Attribute::Issuer).chain(of(Attribute::PublicKey))),
         }
     }
 
-    /// Lengths included, so that no two lists of names share one.
-    fn hashed<'n>(names: impl Iterator<Item = (Attribute, &'n str)>) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for (attribute, name) in names {
-            for part in [attribute.name(), name] {
-                context.update(&part.len().to_be_bytes());
-                context.update(part.as_bytes());
-            }
-        }
-        // SHA-256 has 32 bytes.
-        Self(context.finish().as_ref().try_into().unwrap_or_default())
+    fn digest<'n>(names: impl Iterator<Item = (Attribute, &'n str)>) -> Self {
+        let parts = names.flat_map(|(attribute, name)| [attribute.name().as_bytes(), name.as_bytes()]);
+        Self(sha256_of_parts(parts))
     }
 }
 
@@ -58,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_certificate_is_of_the_same_client() {
+    fn a_renewed_certificate_has_the_same_key() {
         let names = [(Attribute::Subject, "CN=orders"), (Attribute::Dns, "orders.example")];
         let with = |rest: &[(Attribute, &str)]| key(&[&names, rest].concat());
         let first =
@@ -71,10 +62,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_another_authority_gives_is_of_another_client() {
+    fn the_same_name_from_two_authorities_has_two_keys() {
         let of = |issuer| key(&[(Attribute::Subject, "CN=app"), (Attribute::Issuer, issuer)]);
         assert_ne!(of("CN=A"), of("CN=B"));
-        // A name that moves from the issuer to the subject is another name.
+        // The digest says which attribute a name belongs to.
         assert_ne!(of("CN=app"), key(&[(Attribute::Subject, "CN=app")]));
         let id = (Attribute::Uri, "spiffe://shop.example/orders");
         assert_eq!(key(&[id, (Attribute::Issuer, "CN=A")]), key(&[id, (Attribute::Issuer, "CN=B")]));
@@ -83,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spiffe_id_alone_says_who_it_is() {
+    fn a_spiffe_id_alone_decides_the_key() {
         let id = (Attribute::Uri, "spiffe://shop.example/orders");
         assert_eq!(key(&[id, (Attribute::Subject, "CN=1")]), key(&[id, (Attribute::Subject, "CN=2")]));
         assert_ne!(key(&[id]), key(&[(Attribute::Uri, "spiffe://shop.example/reports")]));
@@ -92,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn names_do_not_run_into_each_other_and_a_key_stands_in_for_none() {
+    fn adjacent_names_are_separated_and_the_public_key_replaces_missing_names() {
         assert_ne!(
             key(&[(Attribute::Dns, "a"), (Attribute::Dns, "bc")]),
             key(&[(Attribute::Dns, "ab"), (Attribute::Dns, "c")])

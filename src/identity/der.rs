@@ -1,14 +1,14 @@
-//! DER to the letter. The parsers here pass over what they do not need; somebody else would read such a certificate
-//! otherwise, or not at all.
+//! Strict DER (X.690 §10, §11). webpki and the X.509 parser skip the parts of a certificate that they do not need. Another
+//! parser may read a malformed part in another way or refuse the certificate, so malformed parts are refused here.
 
 use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-/// Deeper than any certificate or CRL goes.
-const DEEPEST: usize = 16;
+/// Maximum nesting of values; no certificate and no CRL needs more.
+const MAX_DEPTH: usize = 16;
 
-/// The values that stand one after the other; nothing where one of them is malformed.
+/// Returns the consecutive values in these bytes; `None` if a value is malformed.
 pub(super) fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
     let mut found = Vec::new();
     while !der.is_empty() {
@@ -19,25 +19,25 @@ pub(super) fn elements(mut der: &[u8]) -> Option<Vec<Any<'_>>> {
     Some(found)
 }
 
-/// The content of the value that the bytes begin with, without tag and length.
+/// Returns the content of the first value, without its tag and length.
 pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     Any::from_der(der).ok().map(|(_, value)| value.data)
 }
 
-/// The first and the last second of a certificate's validity (RFC 5280 §4.1), without reading the rest of it.
+/// Returns the first and the last second of a certificate's validity (RFC 5280 §4.1), without parsing the other fields.
 pub(super) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let signed = content(content(certificate)?)?;
     let after = |der| Any::from_der(der).ok().map(|(rest, _)| rest);
-    // Version, serial number, algorithm, issuer.
+    // The fields before the validity are version, serial number, algorithm and issuer.
     let dates = content(after(after(after(after(signed)?)?)?)?)?;
     let (rest, not_before) = ASN1Time::from_der(dates).ok()?;
     let (_, not_after) = ASN1Time::from_der(rest).ok()?;
     Some((not_before.timestamp(), not_after.timestamp()))
 }
 
-/// Whether it is one value, with only such inside.
+/// Returns true if the bytes are exactly one value and every nested value is strict DER.
 pub(super) fn is_well_formed(der: &[u8]) -> bool {
-    Any::from_der(der).is_ok_and(|(rest, value)| rest.is_empty() && is_value(&value, DEEPEST))
+    Any::from_der(der).is_ok_and(|(rest, value)| rest.is_empty() && is_value(&value, MAX_DEPTH))
 }
 
 fn is_value(value: &Any<'_>, depth: usize) -> bool {
@@ -67,7 +67,8 @@ fn are_values(mut der: &[u8], depth: usize) -> bool {
     true
 }
 
-/// Base-128 numbers: the last byte of each has no high bit, the first is no padding.
+/// An object identifier is a list of base-128 numbers (X.690 §8.19): the high bit is clear in the last byte of each number, and
+/// the first byte of a number is not 0x80, which would be padding.
 fn is_oid(data: &[u8]) -> bool {
     let starts = std::iter::once(&0).chain(data).zip(data).filter(|(before, _)| **before < 0x80);
     data.last().is_some_and(|last| *last < 0x80) && starts.into_iter().all(|(_, first)| *first != 0x80)
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_der_is_seen_at_any_depth() {
+    fn malformed_der_is_found_at_any_depth() {
         for good in [&[0x30, 0][..], &[0x30, 3, 6, 1, 0x2a], &[2, 2, 0, 0x80], &[0x80, 0], &[3, 1, 0]] {
             assert!(is_well_formed(good), "{good:x?}");
         }

@@ -1,4 +1,4 @@
-//! What a certificate says beside its names: for people, never for a decision.
+//! Description of a certificate for display. No decision uses it.
 
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -6,23 +6,23 @@ use x509_parser::public_key::PublicKey;
 
 use super::names::distinguished_name;
 
-/// The parts of a certificate that no policy asks for.
+/// Fields of a certificate that are shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// The subject's distinguished name; empty where there is none, or where it is malformed.
+    /// Distinguished name of the subject; empty if it is missing or malformed.
     pub subject: String,
-    /// The issuer's distinguished name.
+    /// Distinguished name of the issuer; empty if it is malformed.
     pub issuer: String,
-    /// The first instant of its validity.
+    /// First instant of the validity.
     pub not_before: Timestamp,
-    /// The last instant of its validity.
+    /// Last instant of the validity.
     pub not_after: Timestamp,
-    /// Its kind of key: `ECDSA P-256`, `RSA 2048`, `Ed25519`.
+    /// Kind of the public key: `ECDSA P-256`, `RSA 2048`, `Ed25519`.
     pub key: String,
 }
 
 impl Description {
-    /// Of a certificate; nothing where it cannot be read.
+    /// Reads the description of a certificate; `None` if the certificate cannot be read.
     #[must_use]
     pub fn of(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;

@@ -14,9 +14,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use super::der::{is_well_formed, validity};
-use super::paths::{Budget, Candidate, Certificate, Paths};
+use super::paths::{Budget, Candidate, Certificate, PathGraph};
 use super::revocation::Role;
-use super::signature::{Algorithms, accepted};
+use super::signature::{Algorithms, accepted_algorithms};
 use super::{Attribute, EkuPolicy, Identity, Trust, TrustDomain, names};
 
 /// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
@@ -145,7 +145,7 @@ impl Flaw {
 impl Flaw {
     /// Rank of a flaw of one path where others have other flaws, as webpki ranks what it finds: the path that came the farthest
     /// says the most.
-    pub(super) const fn telling(&self) -> u8 {
+    pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::UnknownIssuer => 0,
             Self::Malformed | Self::Unreadable => 1,
@@ -253,7 +253,7 @@ fn verify(
     let identity = names::of(&parsed, leaf)?;
     let judgement = Judgement { certificate, identity: &identity, trust, now };
     let leaf = Certificate { position: 0, der: leaf, parsed };
-    let Verified { valid_until, path } = judgement.verify(leaf, others, &Budget::of_a_handshake())?;
+    let Verified { valid_until, path } = judgement.verify(leaf, others, &Budget::for_handshake())?;
     Ok(Authenticated { identity, path, valid_until })
 }
 
@@ -320,7 +320,7 @@ struct Judgement<'j> {
     now: Timestamp,
 }
 
-/// A further look at a path that webpki finds good.
+/// A further verify at a path that webpki finds good.
 type LookAtPath<'l> = dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error> + 'l;
 
 /// A path that holds.
@@ -339,9 +339,9 @@ impl Judgement<'_> {
         others: &'c [CertificateDer<'_>],
         budget: &Budget,
     ) -> Result<Verified, Flaw> {
-        let paths = Paths::find(leaf, others, self.trust.valid_at(self.now)).map_err(|none| {
+        let paths = PathGraph::find(leaf, others, self.trust.valid_at(self.now)).map_err(|none| {
             // Without an authority webpki looks at the leaf alone, and what is wrong with it is more worth telling.
-            let own = self.webpki(accepted(), &[], &[], None).err();
+            let own = self.webpki(accepted_algorithms(), &[], &[], None).err();
             own.filter(|flaw| *flaw != Flaw::UnknownIssuer).unwrap_or(none)
         })?;
         paths.search(budget, &mut |candidate| self.verify_candidate(candidate))
@@ -419,7 +419,7 @@ impl Judgement<'_> {
     }
 }
 
-/// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not look at it.
+/// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not verify at it.
 fn usages_allow(path: &[&X509Certificate<'_>], is_spiffe: bool) -> bool {
     let allows = |certificate: &X509Certificate<'_>, check: &dyn Fn(&Usages) -> bool| {
         certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use aws_lc_rs::digest;
 use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{
@@ -16,6 +15,7 @@ use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509
 
 use super::der::elements;
 use super::{Attribute, Flaw, Identity};
+use crate::digest::sha256;
 
 /// More subject alternative names than any real client has; each costs work in every policy.
 const MAX_ALTERNATIVE_NAMES: usize = 256;
@@ -35,11 +35,8 @@ pub(super) fn read(der: &[u8]) -> Result<Identity, Flaw> {
 /// The names of a certificate that was parsed already, from these bytes.
 pub(super) fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identity, Flaw> {
     let mut attributes = vec![
-        (Attribute::Fingerprint, hexadecimal(digest::digest(&digest::SHA256, der).as_ref())),
-        (
-            Attribute::PublicKey,
-            hexadecimal(digest::digest(&digest::SHA256, certificate.public_key().raw).as_ref()),
-        ),
+        (Attribute::Fingerprint, hexadecimal(&sha256(der))),
+        (Attribute::PublicKey, hexadecimal(&sha256(certificate.public_key().raw))),
         (Attribute::Serial, serial(certificate)),
     ];
     read_subject(certificate.subject(), &mut attributes)?;

@@ -17,7 +17,7 @@ pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic>
             ));
         };
         let name = name.trim();
-        let Some(attribute) = Attribute::named(name) else {
+        let Some(attribute) = Attribute::from_name(name) else {
             let help = did_you_mean(name, Attribute::ALL.map(Attribute::name)).unwrap_or_else(|| {
                 format!("the keys are {}", Attribute::ALL.map(Attribute::name).join(", "))
             });

@@ -14,7 +14,7 @@ use super::matching::spelled;
 use super::trial::NOWHERE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
-use crate::target::{TargetRules, Target};
+use crate::target::{Target, TargetRules};
 
 /// One decision of the past.
 #[derive(Clone, Debug)]
@@ -70,7 +70,8 @@ pub(crate) fn event(line: &str) -> Option<Event> {
     });
     // It was judged when it was asked, by the rules that held then. A path that the record holds only the start of is no target,
     // because of the mark at its end.
-    let target = Target::from_text(&format!("{} {}", record.method, record.path), TargetRules::LENIENT).ok()?;
+    let target =
+        Target::from_text(&format!("{} {}", record.method, record.path), TargetRules::LENIENT).ok()?;
     Some(Event {
         time: record.time,
         source: source.unwrap_or(NOWHERE),
@@ -85,7 +86,7 @@ pub(crate) fn event(line: &str) -> Option<Event> {
 
 fn named(identity: BTreeMap<String, Vec<String>>) -> Vec<(Attribute, String)> {
     let attributes =
-        identity.into_iter().filter_map(|(name, values)| Some((Attribute::named(&name)?, values)));
+        identity.into_iter().filter_map(|(name, values)| Some((Attribute::from_name(&name)?, values)));
     attributes
         .flat_map(|(attribute, values)| values.into_iter().map(move |value| (attribute, value)))
         .collect()

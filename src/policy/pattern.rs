@@ -221,7 +221,7 @@ fn capture(rest: &str, at: usize) -> Result<(Piece, usize), SyntaxError> {
         return Err(wrong(format!("`{{{name}}}` is not the name of a capture"))
             .help("a name is made of small letters, digits, `_` and `-`, as in `{tenant}`"));
     }
-    if Attribute::named(name).is_some() {
+    if Attribute::from_name(name).is_some() {
         return Err(wrong(format!("`{name}` is a name that `{{client.{name}}}` has already"))
             .help("give the capture another name"));
     }

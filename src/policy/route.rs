@@ -266,7 +266,7 @@ fn parse_braces(text: &str, start: usize, end: usize) -> Result<Segment, SyntaxE
     }
     Ok(match name {
         None => Segment::Any,
-        Some(name) => Segment::Client(match Attribute::named(name) {
+        Some(name) => Segment::Client(match Attribute::from_name(name) {
             Some(attribute) => Variable::Attribute(attribute),
             None => Variable::Capture(name.into()),
         }),

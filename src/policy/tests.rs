@@ -47,7 +47,7 @@ fn problems(text: &str) -> Vec<String> {
 fn who(text: &str) -> Identity {
     let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap();
-        (Attribute::named(key).unwrap(), value.to_owned())
+        (Attribute::from_name(key).unwrap(), value.to_owned())
     });
     Identity::from_attributes(pairs)
 }

@@ -5,10 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-
 use crate::config::{Config, KeyPair, Located};
 use crate::diagnostic::{Diagnostic, Source};
+use crate::digest::{Digest, sha256_of_value};
 use crate::files::AcceptedKinds;
 use crate::identity::TrustFile;
 use crate::policy_files;
@@ -62,7 +61,7 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn new(settings: Digest, material: Material) -> Self {
-        let of = digest_of(&(settings, &material));
+        let of = sha256_of_value(&(settings, &material));
         Self { settings, of, is_unfinished: material.has_empty_file(), material }
     }
 
@@ -79,22 +78,24 @@ pub(super) fn settings_of(part: Part, config: &Config) -> Digest {
     // Conditions on headers that the configuration takes off are refused.
     let stripped = || format!("{:?}", config.identity_headers.stripped);
     match part {
-        Part::Configuration => digest_of(""),
-        Part::ServerCertificates => digest_of(&config.certificates.iter().map(pair).collect::<Vec<_>>()),
+        Part::Configuration => sha256_of_value(""),
+        Part::ServerCertificates => {
+            sha256_of_value(&config.certificates.iter().map(pair).collect::<Vec<_>>())
+        }
         Part::ClientTrust => {
             let pins = config.trust_domains.iter().map(|pin| (&pin.file, pin.domain.to_string()));
             let rules = format!("{:?} {:?}", config.crl_missing, config.usage);
             let paths = (path(&config.client_ca), config.crl.as_ref().map(path));
-            digest_of(&(paths, config.crl_grace, rules, pins.collect::<Vec<_>>()))
+            sha256_of_value(&(paths, config.crl_grace, rules, pins.collect::<Vec<_>>()))
         }
-        Part::Policies => digest_of(&(path(&config.policies), stripped())),
-        Part::ShadowPolicies => digest_of(&(config.shadow_policies.as_ref().map(path), stripped())),
+        Part::Policies => sha256_of_value(&(path(&config.policies), stripped())),
+        Part::ShadowPolicies => sha256_of_value(&(config.shadow_policies.as_ref().map(path), stripped())),
         Part::BackendTls => {
             let tls = config.backend_tls.as_ref();
             let paths = tls.map(|tls| (path(&tls.ca), tls.certificate.as_ref().map(pair)));
-            digest_of(&(paths, format!("{:?}", tls.map(|tls| tls.protocol))))
+            sha256_of_value(&(paths, format!("{:?}", tls.map(|tls| tls.protocol))))
         }
-        Part::AdminToken => digest_of(&config.admin_token.as_ref().map(path)),
+        Part::AdminToken => sha256_of_value(&config.admin_token.as_ref().map(path)),
     }
 }
 
@@ -178,31 +179,4 @@ fn policies(path: &Located<PathBuf>) -> Held<Vec<Arc<Source>>> {
         }
         problems
     })
-}
-
-/// SHA-256 over what was found: names, lengths and bytes.
-pub(super) type Digest = [u8; 32];
-
-pub(super) fn digest_of(what: &(impl Hash + ?Sized)) -> Digest {
-    let mut sha256 = Sha256(digest::Context::new(&digest::SHA256));
-    what.hash(&mut sha256);
-    let mut digest = [0; 32];
-    for (to, from) in digest.iter_mut().zip(sha256.0.finish().as_ref()) {
-        *to = *from;
-    }
-    digest
-}
-
-/// Takes in whatever can be hashed.
-struct Sha256(digest::Context);
-
-impl Hasher for Sha256 {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// Nobody asks for so little of it.
-    fn finish(&self) -> u64 {
-        0
-    }
 }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::contents::Digest;
 use super::part::{Part, PerPart};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::digest::Digest;
 
 /// More attempts than this are not kept.
 const MOST_KEPT: usize = 20;

@@ -5,8 +5,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use super::contents::{Digest, Reading};
+use super::contents::Reading;
 use super::part::{Part, PerPart};
+use crate::digest::Digest;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -8,11 +8,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::contents::{BackendHeld, Held, KeyPairHeld, Material, digest_of};
+use super::contents::{BackendHeld, Held, KeyPairHeld, Material};
 use super::part::Part;
 use crate::client_headers::{StripPattern, StripPatterns};
 use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::{Code, Diagnostic, Source};
+use crate::digest::sha256_of_value;
 use crate::forward;
 use crate::handshake;
 use crate::identity::{Expiry, ExpiryKind, NotAuthority, Trust, TrustFile, TrustSources, check_authority};
@@ -123,7 +124,7 @@ impl Pieces {
     ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         let before = self.tried.take().and_then(|tried| tried.shadow);
         let Some((named, held)) = config.shadow_policies.as_ref().zip(held) else { return Ok(Vec::new()) };
-        let of = digest_of(&held);
+        let of = sha256_of_value(&held);
         let stripped = &config.identity_headers.stripped;
         let compiled = held.and_then(|sources| Policy::compile_for(&sources, stripped));
         let problems = compiled.as_ref().map_or_else(Vec::len, |_| 0);
@@ -232,7 +233,7 @@ fn server_side(
     held: &[KeyPairHeld],
     before: Option<&Made<ServerConfig>>,
 ) -> Result<Made<ServerConfig>, Vec<Diagnostic>> {
-    let of = digest_of(held);
+    let of = sha256_of_value(held);
     if let Some(same) = before.filter(|made| made.of == of) {
         return Ok(same.clone());
     }
@@ -311,7 +312,7 @@ fn client_side(
     held: BackendHeld,
     before: Option<&Made<ClientConfig>>,
 ) -> Result<Made<ClientConfig>, Vec<Diagnostic>> {
-    let of = digest_of(&held);
+    let of = sha256_of_value(&held);
     let BackendHeld { ca, own } = held;
     if let Some(same) = before.filter(|made| made.of == of) {
         return Ok(same.clone());

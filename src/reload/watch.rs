@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::contents::Digest;
 use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
 
 /// Looks in a row at a part that changes each time, until that is a mistake of its own.
 const MOST_CHANGES: usize = 20;

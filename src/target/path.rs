@@ -208,11 +208,12 @@ pub(super) fn parse_escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AllowedForms, Ambiguity, PathForm, TargetRules, Target};
+    use super::super::{AllowedForms, Ambiguity, PathForm, Target, TargetRules};
 
     fn parse(path: &str, forms: &[PathForm]) -> Result<Vec<Vec<u8>>, Ambiguity> {
         let allowed = forms.iter().fold(AllowedForms::NONE, |allowed, form| allowed.with(*form));
-        let target = Target::from_text(&format!("GET {path}"), TargetRules { allowed, ..TargetRules::STRICT })?;
+        let target =
+            Target::from_text(&format!("GET {path}"), TargetRules { allowed, ..TargetRules::STRICT })?;
         assert_eq!(target.path_and_query().as_str(), path, "forwarded as it was judged");
         Ok(target.segments().map(<[u8]>::to_vec).collect())
     }
@@ -249,7 +250,7 @@ mod tests {
     fn a_setting_lets_through_no_way_up_no_authority_no_control_and_nothing_else() {
         use Ambiguity::{
             ControlCharacter, DotSegment, DoubleEncoding as Twice, EmptySegment, EncodedSlash as Slash,
-            NotUtf8, InvalidByte,
+            InvalidByte, NotUtf8,
         };
         use PathForm::*;
         let cases: [(&str, &[PathForm], Ambiguity); 33] = [

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use sidegate::admission::Admission;
 use sidegate::client::{Peer, Verdicts};
+use sidegate::client_headers::Peer;
 use sidegate::connection::lines::Lines;
 use sidegate::demo::pki;
 use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
@@ -172,7 +173,7 @@ fn headers() {
         }
         let mut request = request.body(String::new()).unwrap();
         counted(|| {
-            let wishes = strip(black_box(&mut request), &settings.stripped, false);
+            let wishes = strip(black_box(&mut request), &settings.stripped, Peer::Client);
             set(&mut request, wishes, &said);
         });
         assert_eq!(request.headers()["x-request-id"], REQUEST_ID);

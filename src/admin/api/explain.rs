@@ -23,7 +23,7 @@ use crate::policy::lint::lint;
 use crate::policy::trace::Evaluation;
 use crate::policy::trial::{NOWHERE, trace};
 use crate::policy::{self, Model, Policy};
-use crate::target::{TargetRules, Target, is_host};
+use crate::target::{Target, TargetRules, is_host};
 
 /// A question.
 #[derive(Debug, Deserialize)]

@@ -1,15 +1,18 @@
 use jiff::Timestamp;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use x509_parser::prelude::FromDer;
 
+use super::budget::MeteredAlgorithm;
 use super::*;
 use crate::demo::pki::{Authority, Leaf, authority, pem};
+use crate::identity::signature::{SignatureFlaw, Signed};
 use crate::identity::{EkuPolicy, Trust, TrustSources};
 
 fn plenty() -> Budget {
     Budget::of(1_000, 1_000_000_000)
 }
 
-/// Enough to verify one path.
+/// Budget for the verification of one path, without a search.
 fn without_steps() -> Budget {
     Budget::of(0, 1_000_000)
 }
@@ -20,18 +23,19 @@ fn trust(authorities: &[&Authority]) -> Trust {
     Trust::build(&sources, Timestamp::now()).unwrap().0
 }
 
-/// The candidates that a search shows to a judge who accepts none, as positions in the presented chain, and the flaw at its end.
-fn shown(chain: &[CertificateDer<'_>], trust: &Trust, budget: &Budget) -> (Vec<Vec<usize>>, Flaw) {
+/// Returns the candidates of a search in which every candidate is refused, as positions in the presented chain, and the flaw of
+/// the search.
+fn candidates(chain: &[CertificateDer<'_>], trust: &Trust, budget: &Budget) -> (Vec<Vec<usize>>, Flaw) {
     let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
     let leaf = Certificate { position: 0, der: &chain[0], parsed };
-    let mut shown = Vec::new();
+    let mut candidates = Vec::new();
     let mut refuse = |candidate: &Candidate<'_, '_>| -> Result<(), Flaw> {
-        shown.push(candidate.certificates.iter().map(|certificate| certificate.position).collect());
+        candidates.push(candidate.certificates.iter().map(|certificate| certificate.position).collect());
         Err(Flaw::NameNotAllowed)
     };
-    let paths = Paths::find(leaf, &chain[1..], trust.valid_at(Timestamp::now()));
+    let paths = PathGraph::find(leaf, &chain[1..], trust.valid_at(Timestamp::now()));
     let flaw = paths.and_then(|paths| paths.search(budget, &mut refuse)).unwrap_err();
-    (shown, flaw)
+    (candidates, flaw)
 }
 
 fn key() -> KeyPair {
@@ -51,67 +55,67 @@ fn leaf_of(issuer: &rcgen::Issuer<'_, KeyPair>, with_key_ids: bool) -> Certifica
 }
 
 #[test]
-fn certificates_that_lie_on_no_way_by_name_are_left_out_and_a_single_way_takes_no_step() {
+fn certificates_on_no_path_by_name_are_left_out_and_a_single_path_takes_no_step() {
     let root = Authority::root("root").unwrap();
     let below = root.intermediate("upper").unwrap().intermediate("lower").unwrap();
     let mut chain = below.issue(&Leaf::client("Shop", "client")).unwrap().chain;
     let strangers: Vec<_> = (0..30).map(|n| Authority::root(&format!("stranger {n}")).unwrap()).collect();
     chain.splice(1..1, strangers.iter().map(|stranger| stranger.certificate().clone()));
-    let (shown, flaw) = shown(&chain, &trust(&[&root]), &without_steps());
-    assert_eq!((shown, flaw), (vec![vec![0, 31, 32]], Flaw::NameNotAllowed));
+    let (verified, flaw) = candidates(&chain, &trust(&[&root]), &without_steps());
+    assert_eq!((verified, flaw), (vec![vec![0, 31, 32]], Flaw::NameNotAllowed));
 }
 
 #[test]
-fn without_a_way_by_name_nothing_is_tried() {
+fn without_a_path_by_name_nothing_is_verified() {
     let (known, unknown) = (Authority::root("known").unwrap(), Authority::root("unknown").unwrap());
     let chain = unknown.intermediate("a").unwrap().issue(&Leaf::client("Shop", "client")).unwrap().chain;
     let whole = [chain.as_slice(), &[unknown.certificate().clone(), known.certificate().clone()]].concat();
     for chain in [&chain[..1], &chain, &whole] {
-        assert_eq!(shown(chain, &trust(&[&known]), &plenty()), (vec![], Flaw::UnknownIssuer));
+        assert_eq!(candidates(chain, &trust(&[&known]), &plenty()), (vec![], Flaw::UnknownIssuer));
     }
 }
 
 #[test]
-fn a_certificate_that_is_presented_many_times_is_one() {
+fn a_certificate_that_is_presented_many_times_counts_once() {
     let root = Authority::root("root").unwrap();
     let mut chain = root.intermediate("a").unwrap().issue(&Leaf::client("Shop", "client")).unwrap().chain;
     chain.extend(vec![chain[1].clone(); 30]);
     chain.extend(vec![chain[0].clone(); 30]);
-    assert_eq!(shown(&chain, &trust(&[&root]), &without_steps()).0, [[0, 1]]);
+    assert_eq!(candidates(&chain, &trust(&[&root]), &without_steps()).0, [[0, 1]]);
 }
 
 #[test]
-fn both_ways_of_a_cross_signed_pair_are_tried_in_the_order_of_the_chain() {
+fn both_paths_of_a_cross_signed_pair_are_verified_in_the_order_of_the_chain() {
     let (old, new) = (Authority::root("old").unwrap(), Authority::root("new").unwrap());
     let (shared, params) = (key(), named("shared", true));
     let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
     let issuer = rcgen::Issuer::new(params.clone(), shared);
     let chain = [leaf_of(&issuer, true), first, second];
-    assert_eq!(shown(&chain, &trust(&[&old, &new]), &plenty()).0, [[0, 1], [0, 2]]);
-    assert_eq!(shown(&chain, &trust(&[&new]), &without_steps()).0, [[0, 2]]);
+    assert_eq!(candidates(&chain, &trust(&[&old, &new]), &plenty()).0, [[0, 1], [0, 2]]);
+    assert_eq!(candidates(&chain, &trust(&[&new]), &without_steps()).0, [[0, 2]]);
 }
 
-/// Key identifiers only decide which is tried first: the right issuer is found without them, and with wrong ones.
+/// Key identifiers only decide which issuer is tried first: the right issuer is found without identifiers as well.
 #[test]
-fn of_issuers_with_one_name_the_likeliest_is_shown_and_then_only_the_one_that_signed() {
+fn among_issuers_with_one_name_the_most_likely_is_verified_and_then_only_the_signer() {
     let root = Authority::root("root").unwrap();
     for with_key_ids in [true, false] {
-        let params = named("namesake", with_key_ids);
+        let params = named("shared name", with_key_ids);
         let issuers: Vec<_> = (0..12).map(|_| rcgen::Issuer::new(params.clone(), key())).collect();
         let certified = issuers.iter().map(|it| params.signed_by(it.key(), root.issuer()).unwrap().into());
         let certificates: Vec<CertificateDer<'static>> = certified.collect();
         let chain = [&[leaf_of(&issuers[7], with_key_ids)][..], &certificates].concat();
         let budget = Budget::of(1_000, 1_000_000_000);
         let expected: &[_] = if with_key_ids { &[[0, 8]] } else { &[[0, 1], [0, 8]] };
-        assert_eq!(shown(&chain, &trust(&[&root]), &budget).0, expected, "{with_key_ids}");
-        // One signature of each issuer, or only that of the right one and its authority.
+        assert_eq!(candidates(&chain, &trust(&[&root]), &budget).0, expected, "{with_key_ids}");
+        // One signature check for each issuer, or only those of the right issuer and of its authority.
         let most = if with_key_ids { 13 } else { 26 };
         assert!(budget.steps_left() >= 1_000 - most, "{with_key_ids}: {budget:?}");
     }
 }
 
 #[test]
-fn ways_that_go_round_come_to_an_end() {
+fn a_search_through_cyclic_names_ends() {
     let root = Authority::root("root").unwrap();
     let keys: Vec<_> = (0..3).map(|_| key()).collect();
     let issuer = |n: usize| rcgen::Issuer::new(named(&format!("{n}"), true), &keys[n]);
@@ -124,53 +128,53 @@ fn ways_that_go_round_come_to_an_end() {
     let mut params = named("leaf", true);
     params.is_ca = rcgen::IsCa::NoCa;
     chain.insert(0, params.signed_by(&key(), &issuer(2)).unwrap().into());
-    let (shown, flaw) = shown(&chain, &trust(&[&root]), &plenty());
-    // From 2 to 0, directly or by way of 1.
-    assert_eq!((shown.len(), flaw), (2, Flaw::NameNotAllowed), "{shown:?}");
+    let (verified, flaw) = candidates(&chain, &trust(&[&root]), &plenty());
+    // There are two paths from 2 to 0: directly, and through 1.
+    assert_eq!((verified.len(), flaw), (2, Flaw::NameNotAllowed), "{verified:?}");
 }
 
 #[test]
-fn a_way_that_is_longer_than_webpki_takes_is_too_complex() {
+fn a_path_that_is_longer_than_webpki_accepts_is_too_complex() {
     let root = Authority::root("root").unwrap();
     let mut issuer = root.intermediate("1").unwrap();
     for number in 2..=6 {
         issuer = issuer.intermediate(&number.to_string()).unwrap();
     }
     let client = Leaf::client("Shop", "client");
-    assert_eq!(shown(&issuer.issue(&client).unwrap().chain, &trust(&[&root]), &plenty()).0.len(), 1);
+    assert_eq!(candidates(&issuer.issue(&client).unwrap().chain, &trust(&[&root]), &plenty()).0.len(), 1);
     let chain = issuer.intermediate("7").unwrap().issue(&client).unwrap().chain;
-    assert_eq!(shown(&chain, &trust(&[&root]), &plenty()), (vec![], Flaw::TooComplex));
+    assert_eq!(candidates(&chain, &trust(&[&root]), &plenty()), (vec![], Flaw::TooComplex));
 }
 
 #[test]
-fn a_budget_that_is_spent_ends_the_search_in_steps_and_in_work() {
+fn a_search_ends_when_its_steps_or_its_work_are_spent() {
     let (old, new) = (Authority::root("old").unwrap(), Authority::root("new").unwrap());
     let (shared, params) = (key(), named("shared", true));
     let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
     let issuer = rcgen::Issuer::new(params.clone(), shared);
     let (chain, trust) = ([leaf_of(&issuer, true), first, second], trust(&[&old, &new]));
-    // Leaf to the first issuer, that one to its authority; the same for the second.
-    for (budget, candidates) in [
+    // Four steps: from the leaf to each of two issuers, and from each issuer to its authority.
+    for (budget, expected) in [
         (Budget::of(1, 1_000_000_000), 1),
         (Budget::of(3, 1_000_000_000), 1),
         (Budget::of(100, 1), 0),
         (Budget::of(100, 310_000), 1),
     ] {
-        let (shown, flaw) = shown(&chain, &trust, &budget);
-        assert_eq!((shown.len(), flaw), (candidates, Flaw::TooComplex), "{budget:?}");
+        let (verified, flaw) = candidates(&chain, &trust, &budget);
+        assert_eq!((verified.len(), flaw), (expected, Flaw::TooComplex), "{budget:?}");
     }
-    assert_eq!(shown(&chain, &trust, &plenty()).1, Flaw::NameNotAllowed);
+    assert_eq!(candidates(&chain, &trust, &plenty()).1, Flaw::NameNotAllowed);
 }
 
 #[test]
-fn a_signature_is_checked_once_however_often_it_is_asked_for() {
+fn a_repeated_signature_is_checked_once() {
     let root = Authority::root("root").unwrap();
     let leaf = root.issue(&Leaf::client("Shop", "client")).unwrap().chain.remove(0);
     let budget = Budget::of(0, 1_000_000);
-    let remembering = Remembering::all(accepted(), &budget);
-    let algorithms: Vec<_> = remembering.iter().map(Remembering::as_algorithm).collect();
+    let metered = MeteredAlgorithm::wrap_all(accepted_algorithms(), &budget);
+    let algorithms: Vec<_> = metered.iter().map(MeteredAlgorithm::as_dyn).collect();
     let (_, certificate) = X509Certificate::from_der(root.certificate()).unwrap();
-    let check = |key: &[u8]| Signed::of(&leaf).unwrap().by_one_of(&algorithms, key);
+    let check = |key: &[u8]| Signed::parse(&leaf).unwrap().verify_with(&algorithms, key);
     check(certificate.public_key().raw).unwrap();
     let left = budget.work_left();
     assert!(left < 1_000_000);
@@ -184,18 +188,18 @@ fn a_signature_is_checked_once_however_often_it_is_asked_for() {
 }
 
 #[test]
-fn no_signature_is_good_once_the_budget_is_spent() {
+fn no_signature_is_good_when_the_budget_is_spent() {
     let root = Authority::root("root").unwrap();
     let leaf = root.issue(&Leaf::client("Shop", "client")).unwrap().chain.remove(0);
     let budget = Budget::of(0, 1);
-    let remembering = Remembering::all(accepted(), &budget);
-    let algorithms: Vec<_> = remembering.iter().map(Remembering::as_algorithm).collect();
+    let metered = MeteredAlgorithm::wrap_all(accepted_algorithms(), &budget);
+    let algorithms: Vec<_> = metered.iter().map(MeteredAlgorithm::as_dyn).collect();
     let (_, certificate) = X509Certificate::from_der(root.certificate()).unwrap();
-    let found = Signed::of(&leaf).unwrap().by_one_of(&algorithms, certificate.public_key().raw);
-    assert_eq!((found, budget.left()), (Err(SignatureFlaw::Wrong), Err(Spent)));
+    let found = Signed::parse(&leaf).unwrap().verify_with(&algorithms, certificate.public_key().raw);
+    assert_eq!((found, budget.check_left()), (Err(SignatureFlaw::Wrong), Err(BudgetExhausted)));
 }
 
-/// An intermediate with so many name constraints, and a leaf with so many names.
+/// Returns a leaf with `names` names and its intermediate with `constraints` name constraints.
 fn constrained(root: &Authority, constraints: usize, names: usize) -> Vec<CertificateDer<'static>> {
     let mut params = named("constrained", true);
     let subtrees = (0..constraints).map(|n| rcgen::GeneralSubtree::DnsName(format!("{n}.example")));
@@ -217,21 +221,21 @@ fn leaf_with(issuer: &rcgen::Issuer<'_, KeyPair>, names: usize) -> CertificateDe
     params.signed_by(&self::key(), issuer).unwrap().into()
 }
 
-/// The comparisons of a single way are paid for as well: webpki's own bound on them is far too high.
+/// The comparisons of a single path are paid for as well, because the bound of webpki on them is far too high.
 #[test]
-fn names_times_constraints_are_paid_for_before_a_path_is_verified() {
+fn comparisons_of_names_with_constraints_are_paid_for_before_a_path_is_verified() {
     let root = Authority::root("root").unwrap();
     let trust = trust(&[&root]);
-    for (constraints, names, candidates) in [(40, 2, 1), (2, 40, 1), (40, 40, 0)] {
+    for (constraints, names, count) in [(40, 2, 1), (2, 40, 1), (40, 40, 0)] {
         let chain = constrained(&root, constraints, names);
-        let (shown, flaw) = shown(&chain, &trust, &Budget::of(0, 120_000));
-        let expected = if candidates == 1 { Flaw::NameNotAllowed } else { Flaw::TooComplex };
-        assert_eq!((shown.len(), flaw), (candidates, expected), "{constraints} constraints, {names} names");
+        let (verified, flaw) = candidates(&chain, &trust, &Budget::of(0, 120_000));
+        let expected = if count == 1 { Flaw::NameNotAllowed } else { Flaw::TooComplex };
+        assert_eq!((verified.len(), flaw), (count, expected), "{constraints} constraints, {names} names");
     }
 }
 
 #[test]
-fn constraints_of_the_authority_itself_are_paid_for() {
+fn comparisons_with_constraints_of_the_authority_are_paid_for() {
     let mut params = named("root", true);
     let subtrees = (0..40).map(|n| rcgen::GeneralSubtree::DnsName(format!("{n}.example")));
     params.name_constraints = Some(rcgen::NameConstraints {
@@ -244,13 +248,17 @@ fn constraints_of_the_authority_itself_are_paid_for() {
     let trust = Trust::build(&sources, Timestamp::now()).unwrap().0;
     let issuer = rcgen::Issuer::new(params, key);
     for (names, flaw) in [(2, Flaw::NameNotAllowed), (40, Flaw::TooComplex)] {
-        assert_eq!(shown(&[leaf_with(&issuer, names)], &trust, &Budget::of(0, 120_000)).1, flaw, "{names}");
+        assert_eq!(
+            candidates(&[leaf_with(&issuer, names)], &trust, &Budget::of(0, 120_000)).1,
+            flaw,
+            "{names}"
+        );
     }
 }
 
-/// Honest chains hold the root or a cross-signed pair beside their path, and are judged at the price of the path alone.
+/// Honest chains contain the root or a cross-signed pair beside their path. Their judgement must cost no more than the path.
 #[test]
-fn the_likeliest_of_several_ways_is_verified_at_the_price_of_a_single_one() {
+fn the_most_likely_of_several_paths_is_verified_at_the_cost_of_a_single_path() {
     let (old, new) = (Authority::root("old").unwrap(), Authority::root("new").unwrap());
     let (shared, params) = (key(), named("shared", true));
     let [first, second] = [&old, &new].map(|root| params.signed_by(&shared, root.issuer()).unwrap().into());
@@ -258,13 +266,13 @@ fn the_likeliest_of_several_ways_is_verified_at_the_price_of_a_single_one() {
     let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
     let leaf = Certificate { position: 0, der: &chain[0], parsed };
     let trust = trust(&[&old, &new]);
-    let paths = Paths::find(leaf, &chain[1..], trust.valid_at(Timestamp::now())).unwrap();
+    let paths = PathGraph::find(leaf, &chain[1..], trust.valid_at(Timestamp::now())).unwrap();
     let budget = without_steps();
     let found = paths.search(&budget, &mut |candidate| {
-        assert!(std::ptr::eq(candidate.algorithms, accepted()), "no signature is remembered");
+        assert!(std::ptr::eq(candidate.algorithms, accepted_algorithms()), "no signature is remembered");
         Ok(candidate.certificates.len())
     });
     assert_eq!(found, Ok(2));
-    // Less than one signature costs.
+    // The work left shows that no signature was paid for.
     assert!(budget.work_left() > 900_000, "{budget:?}");
 }

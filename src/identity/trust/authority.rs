@@ -1,5 +1,5 @@
-//! Certificates of authorities, told from those of clients and servers (RFC 5280 §4.2.1.3, §4.2.1.9). webpki takes every
-//! certificate that it is given as a trust anchor for an authority, whatever the certificate says of itself.
+//! The check that a certificate belongs to an authority and not to a client or a server (RFC 5280 §4.2.1.3, §4.2.1.9). webpki
+//! accepts every certificate as a trust anchor, so without the check the key of one client could issue certificates.
 
 use std::fmt;
 
@@ -8,33 +8,34 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use crate::identity::names::distinguished_name;
 use crate::identity::signature::Signed;
 
-/// A certificate that is no authority's.
+/// Error for a certificate that does not belong to an authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAuthority {
-    /// The subject of the certificate; nothing if the certificate cannot be read.
+    /// Subject of the certificate; `None` if the certificate cannot be read.
     pub subject: Option<String>,
-    /// Attribute that the certificate lacks.
+    /// Property that the certificate lacks.
     pub reason: NotAuthorityReason,
-    /// The certificate is signed with its own key: the operator may have named it as a trust anchor (RFC 5280 §6.1.1 d).
+    /// True if the certificate is signed with its own key: the operator may have named it as a trust anchor (RFC 5280 §6.1.1 d).
     pub is_self_signed: bool,
 }
 
-/// Attribute that a certificate lacks to be an authority's.
+/// Property that a certificate lacks to belong to an authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAuthorityReason {
     /// The certificate cannot be read.
-    Readable,
-    /// A certificate of version 3 says nothing of being an authority.
-    Constraints,
-    /// The certificate says that it is none.
-    Authority,
-    /// The key may not sign certificates.
-    CertSign,
+    Unreadable,
+    /// The certificate has version 3 and no `basicConstraints`.
+    NoBasicConstraints,
+    /// The `basicConstraints` say `CA:FALSE`.
+    NotCa,
+    /// The `keyUsage` does not allow the key to sign certificates.
+    NoCertSign,
 }
 
 impl NotAuthority {
-    /// Whether the operator may name the certificate as a client CA all the same: self-signed, and not saying that it is none.
-    pub(super) fn is_own_anchor(&self) -> bool {
+    /// Returns true if the operator may name the certificate as a client CA nevertheless: it is self-signed and does not deny that
+    /// it is an authority.
+    pub(super) fn may_be_anchor(&self) -> bool {
         self.is_self_signed && self.reason == NotAuthorityReason::NoBasicConstraints
     }
 }
@@ -58,10 +59,10 @@ impl fmt::Display for NotAuthority {
     }
 }
 
-/// Checks that a certificate is an authority's. One of X.509 version 1, which could not say so, is taken for a root.
+/// Checks that a certificate belongs to an authority. A certificate of X.509 version 1 has no extensions and counts as a root.
 ///
 /// # Errors
-/// Attribute that the certificate lacks.
+/// The property that the certificate lacks.
 pub fn check_authority(der: &[u8]) -> Result<(), NotAuthority> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
     let constraints = certificate.basic_constraints().map_err(|_| unreadable())?;
@@ -85,5 +86,5 @@ const fn unreadable() -> NotAuthority {
 
 fn is_self_signed(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
     certificate.subject().as_raw() == certificate.issuer().as_raw()
-        && Signed::of(der).is_some_and(|signed| signed.by(certificate.public_key().raw).is_ok())
+        && Signed::parse(der).is_some_and(|signed| signed.verify(certificate.public_key().raw).is_ok())
 }

@@ -201,7 +201,7 @@ fn authority<'d>(
 ) -> Result<(TrustAnchor<'static>, Authority, Issuer<'d>), Diagnostic> {
     let unreadable = || not_authority(file, &"it is not a readable X.509 certificate");
     let error = check_authority(der).err();
-    if let Some(error) = error.as_ref().filter(|error| !error.is_own_anchor()) {
+    if let Some(error) = error.as_ref().filter(|error| !error.may_be_anchor()) {
         return Err(not_authority(file, error));
     }
     found.extend(error.map(|error| own_anchor(file, &error)));

@@ -39,7 +39,7 @@ impl<'d> Issuer<'d> {
 
     fn issued(&self, other: &Self) -> bool {
         other.certificate.issuer().as_raw() == self.subject()
-            && Signed::of(other.der).is_some_and(|signed| signed.by(self.key()).is_ok())
+            && Signed::parse(other.der).is_some_and(|signed| signed.verify(self.key()).is_ok())
     }
 
     /// Whether the key that the CRL names as its signer's is this one; nothing where the CRL names none, or the certificate has no
@@ -187,9 +187,9 @@ fn verified(
     sources: &TrustSources,
 ) -> Result<Checked, Diagnostic> {
     let list = Unverified::read(der).map_err(|flaw| unusable(file, flaw))?;
-    let signed = Signed::of(der).ok_or_else(|| unusable(file, ListFlaw::Unreadable))?;
+    let signed = Signed::parse(der).ok_or_else(|| unusable(file, ListFlaw::Unreadable))?;
     let named: Vec<_> = known.iter().copied().filter(|issuer| issuer.subject() == list.issuer_der).collect();
-    let verdicts: Vec<_> = named.iter().map(|issuer| (*issuer, signed.by(issuer.key()))).collect();
+    let verdicts: Vec<_> = named.iter().map(|issuer| (*issuer, signed.verify(issuer.key()))).collect();
     let signers: Vec<_> = verdicts.iter().filter(|(_, verdict)| verdict.is_ok()).map(|(it, _)| it).collect();
     match signers.iter().find(|issuer| issuer.may_sign_crls()) {
         Some(issuer) => Ok(Checked::Counts(list.signed_by(issuer.key(), &file.name, sources.crl_grace))),

@@ -217,7 +217,7 @@ fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> O
 fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
     let mut attributes = Vec::new();
     for (name, key, value) in reader.entries(node, "`client`")? {
-        let Some(attribute) = Attribute::named(name) else {
+        let Some(attribute) = Attribute::from_name(name) else {
             unknown_attribute(name, key, "`client`", &Attribute::ALL.map(Attribute::name), reader);
             continue;
         };

@@ -32,7 +32,7 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
     let mut tests = Vec::new();
     let mut any = None;
     for (name, key, value) in &entries {
-        match (*name, Attribute::named(name)) {
+        match (*name, Attribute::from_name(name)) {
             ("any", _) => any = Some((*key, *value)),
             (_, Some(attribute)) => tests.push(test(attribute, value, reader)),
             (_, None) => unknown_attribute(name, key, "`match`", &keys, reader),

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use http::header::{HeaderMap, HeaderName};
+use sidegate::client_headers::Peer;
 use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
 use sidegate::identity::{Attribute, Identity};
 

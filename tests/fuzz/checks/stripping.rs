@@ -71,7 +71,10 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<String> {
 }
 
 fn own() -> Arc<[StripPattern]> {
-    Arc::new([StripPattern::of(&HeaderName::from_static("who-is-it")), StripPattern::parse("X-Acme-*").unwrap()])
+    Arc::new([
+        StripPattern::of(&HeaderName::from_static("who-is-it")),
+        StripPattern::parse("X-Acme-*").unwrap(),
+    ])
 }
 
 pub fn check(text: &[u8]) {

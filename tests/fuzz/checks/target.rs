@@ -1,7 +1,7 @@
 //! Any bytes as the target of a request: what is accepted is read alike by everybody; what a setting lets through is a way
 //! up, or to another host, for nobody.
 
-use sidegate::target::{AllowedForms, PathForm, TargetRules, Target};
+use sidegate::target::{AllowedForms, PathForm, Target, TargetRules};
 
 use super::readings::{READERS, has_dots, unquote};
 
@@ -34,7 +34,8 @@ fn check_read_alike(target: &Target) {
         assert!(!reading.climbs && !reading.elsewhere, "{name} reads {forwarded:?} as {reading:?}");
     }
     // Judged again, as a replay does, it is the same.
-    let again = Target::from_text(&format!("GET {forwarded}"), TargetRules::STRICT).map(|again| self::judged(&again));
+    let again =
+        Target::from_text(&format!("GET {forwarded}"), TargetRules::STRICT).map(|again| self::judged(&again));
     assert_eq!(again.ok(), Some(judged), "{forwarded:?}");
 }
 
