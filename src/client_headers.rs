@@ -29,7 +29,7 @@ pub enum RemovalReason {
 
 /// Sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub enum Sender {
     /// A client, which speaks for itself alone.
     Client,
     /// A proxy of `trusted_proxies`, which may name the client that it forwards for.
@@ -343,11 +343,11 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 }
 
 /// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
-pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], peer: Peer) {
+pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], sender: Sender) {
     let is_removed = |name: &HeaderName| {
         is_hop_by_hop(name.as_str())
             || matches!(name.as_str(), "content-length" | "expect")
-            || is_protected_from(name, own, peer)
+            || is_protected_from(name, own, sender)
     };
     // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
     if remove(headers, is_removed).is_some_and(|length| length == "0") {
@@ -374,8 +374,8 @@ fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) -> 
     length
 }
 
-fn is_protected_from(name: &HeaderName, own: &[StripPattern], peer: Peer) -> bool {
-    (is_protected(name.as_str()) && !(peer == Peer::TrustedProxy && OF_PROXIES.contains(&name.as_str())))
+fn is_protected_from(name: &HeaderName, own: &[StripPattern], sender: Sender) -> bool {
+    (is_protected(name.as_str()) && !(sender == Sender::TrustedProxy && OF_PROXIES.contains(&name.as_str())))
         || own.iter().any(|own| own.matches(name.as_str()))
 }
 
@@ -405,7 +405,7 @@ pub fn strip_trailers(trailers: &mut HeaderMap, own: &[StripPattern]) {
     ];
     remove(trailers, |name| {
         is_hop_by_hop(name.as_str())
-            || is_protected_from(name, own, Peer::Client)
+            || is_protected_from(name, own, Sender::Client)
             || OTHERS.iter().any(|other| folds_to(name.as_str(), other))
     });
 }
@@ -446,7 +446,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        strip(&mut headers, own, Peer::Client);
+        strip(&mut headers, own, Sender::Client);
         let mut left: Vec<_> = headers.keys().map(ToString::to_string).collect();
         left.sort();
         left
@@ -562,7 +562,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1"));
         headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
-        strip(&mut headers, &[], Peer::Client);
+        strip(&mut headers, &[], Sender::Client);
         assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
-use crate::client_headers::{Peer, StripPatterns};
+use crate::client_headers::{Sender, StripPatterns};
 use crate::connection::{Asked, Connection};
 use crate::forward::headers::{self, Said, Wishes};
 use crate::forward::{NoAnswer, Outcome};
@@ -183,8 +183,8 @@ fn enter(
 fn strip(connection: &Connection, request: &mut Request<Incoming>, live: &Live) -> Wishes {
     let address = connection.headers.peer();
     let is_trusted = live.trusted_proxies.iter().any(|network| network.contains(address));
-    let peer = if is_trusted { Peer::TrustedProxy } else { Peer::Client };
-    headers::strip(request, &live.identity_headers.stripped, peer)
+    let sender = if is_trusted { Sender::TrustedProxy } else { Sender::Client };
+    headers::strip(request, &live.identity_headers.stripped, sender)
 }
 
 /// What is asked, in its one reading.

@@ -12,7 +12,7 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
 
-use crate::client_headers::{self, Peer, StripPattern, StripPatterns, join};
+use crate::client_headers::{self, Sender, StripPattern, StripPatterns, join};
 use crate::identity::Attribute;
 use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -95,9 +95,9 @@ impl Wishes {
 }
 
 /// Strips what a client may not say: what is left is judged and forwarded. A trusted proxy may name the client that it forwards for.
-pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], peer: Peer) -> Wishes {
+pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], sender: Sender) -> Wishes {
     let wishes = Wishes { takes_trailers: takes_trailers(request.headers()), upgrade: switch_asked(request) };
-    client_headers::strip(request.headers_mut(), own, peer);
+    client_headers::strip(request.headers_mut(), own, sender);
     wishes
 }
 
@@ -266,7 +266,7 @@ mod tests {
             request_id: "0123456789abcdef0123456789abcdef",
             trace: None,
         };
-        let wishes = strip(&mut request, &[], Peer::Client);
+        let wishes = strip(&mut request, &[], Sender::Client);
         set(&mut request, wishes, &said);
         assert_eq!(request.headers().get("client-cert").unwrap(), ":AA==:");
         assert_eq!(request.headers().get("x-forwarded-for").unwrap(), "192.0.2.1");

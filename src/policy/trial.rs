@@ -95,7 +95,7 @@ impl<'m> Asked<'m, '_> {
     fn ask(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
         // Headers that the proxy strips are not judged here either.
         let mut headers = self.case.headers.clone();
-        client_headers::strip(&mut headers, &[], client_headers::Peer::Client);
+        client_headers::strip(&mut headers, &[], client_headers::Sender::Client);
         let question = Question {
             target,
             host: self.case.host.as_deref().into(),

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use sidegate::admission::Admission;
 use sidegate::client::{Peer, Verdicts};
-use sidegate::client_headers::Peer;
+use sidegate::client_headers::Sender;
 use sidegate::connection::lines::Lines;
 use sidegate::demo::pki;
 use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
@@ -173,7 +173,7 @@ fn headers() {
         }
         let mut request = request.body(String::new()).unwrap();
         counted(|| {
-            let wishes = strip(black_box(&mut request), &settings.stripped, Peer::Client);
+            let wishes = strip(black_box(&mut request), &settings.stripped, Sender::Client);
             set(&mut request, wishes, &said);
         });
         assert_eq!(request.headers()["x-request-id"], REQUEST_ID);

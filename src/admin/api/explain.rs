@@ -225,7 +225,7 @@ fn headers(written: &BTreeMap<String, String>, live: &Live) -> Result<HeaderMap,
         }
         headers.append(name, value);
     }
-    client_headers::strip(&mut headers, &live.identity_headers.stripped, client_headers::Peer::Client);
+    client_headers::strip(&mut headers, &live.identity_headers.stripped, client_headers::Sender::Client);
     Ok(headers)
 }
 

@@ -71,7 +71,7 @@ impl Explain {
         let identity = identity.map_err(|problem| vec![problem])?;
         let mut headers = headers(&self.headers).map_err(|problem| vec![problem])?;
         // Headers that the proxy strips are not judged here either.
-        client_headers::strip(&mut headers, &[], client_headers::Peer::Client);
+        client_headers::strip(&mut headers, &[], client_headers::Sender::Client);
         let host = self.host.as_deref().map(host).transpose().map_err(|problem| vec![problem])?;
         let model = load(&paths)?;
         Ok(Asked {

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{NotAuthority, check_authority};
 use super::crls::{Issuer, revocation};
-use super::{Authority, Trust, TrustDomain, EkuPolicy};
+use super::{Authority, EkuPolicy, Trust, TrustDomain};
 use crate::diagnostic::{Code, Diagnostic, Place, did_you_mean};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use http::header::{HeaderMap, HeaderName};
-use sidegate::client_headers::Peer;
+use sidegate::client_headers::Sender;
 use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
 use sidegate::identity::{Attribute, Identity};
 
@@ -63,7 +63,7 @@ fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
     let request_id = "0123456789abcdef0123456789abcdef";
     let said = Said { identity, connection: &connection, host: "a", request_id, trace: None };
     let mut request = Request::new(String::new());
-    let wishes = strip(&mut request, &[], Peer::Client);
+    let wishes = strip(&mut request, &[], Sender::Client);
     set(&mut request, wishes, &said);
     std::mem::take(request.headers_mut())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
-use sidegate::client_headers::{Peer, StripPattern};
+use sidegate::client_headers::{Sender, StripPattern};
 use sidegate::forward::headers::{
     ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip, strip_trailers,
 };
@@ -104,7 +104,7 @@ fn check_headers(fields: &HeaderMap) {
     let mut request = Request::new(String::new());
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields.clone();
-    let wishes = strip(&mut request, &own(), Peer::Client);
+    let wishes = strip(&mut request, &own(), Sender::Client);
     check_judged(fields, request.headers());
     set(&mut request, wishes, &said);
     let got = request.headers();
