@@ -9,7 +9,7 @@ use sidegate::demo::pki::{Credential, pem};
 
 use crate::support::admin::Admin;
 use crate::support::http1::Wire;
-use crate::support::schema::mistakes;
+use crate::support::schema::violations;
 use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, eventually};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -380,7 +380,7 @@ fn events_tell_of_refusals_as_they_come() {
     let head = wire.head().unwrap();
     assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream; charset=utf-8")));
     let mut next = || {
-        let text = String::from_utf8(wire.until(b"\n\n").unwrap()).unwrap();
+        let text = String::from_utf8(wire.read_until(b"\n\n").unwrap()).unwrap();
         let (_, data) = text.split_once("event: now\ndata: ").unwrap_or_else(|| panic!("{text}"));
         serde_json::from_str::<Value>(data).unwrap()
     };
@@ -415,7 +415,7 @@ fn who_looks_takes_no_place_of_a_probe() {
 fn wrong(schema: &Value, path: &str, answer: &Value) -> Vec<String> {
     let mut schema = schema.clone();
     schema["$ref"] = format!("#/$defs/{}", path.replace('/', "~1")).into();
-    mistakes(&schema, answer)
+    violations(&schema, answer)
 }
 
 /// What is documented is what is answered, to the key.
@@ -474,7 +474,7 @@ fn every_answer_is_as_its_schema_says() {
     let mut wire = Wire::plain(proxy.admin.address).unwrap();
     wire.send(format!("GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.admin.address)).unwrap();
     wire.head().unwrap();
-    let event = String::from_utf8(wire.until(b"\n\n").unwrap()).unwrap();
+    let event = String::from_utf8(wire.read_until(b"\n\n").unwrap()).unwrap();
     let data = serde_json::from_str(event.split_once("data: ").unwrap().1).unwrap();
     assert_eq!(wrong(&schema, "/api/events", &data), Vec::<String>::new());
     answered.extend(["/api/explain", "/api/events"]);

@@ -11,7 +11,7 @@ use sidegate::demo::pki::Leaf;
 use sidegate::telemetry::Decision;
 
 use crate::support::http1::Wire;
-use crate::support::schema::mistakes;
+use crate::support::schema::violations;
 use crate::support::{Backend, Proxy, Setup, eventually};
 
 fn schema() -> Value {
@@ -69,7 +69,7 @@ fn every_record_is_as_the_schema_says() {
     let mut all = of_every_kind("enforce", &backend.url());
     all.extend(of_every_kind("audit", &backend.url()));
     for record in &all {
-        assert_eq!(mistakes(&schema, record), Vec::<String>::new(), "{record}");
+        assert_eq!(violations(&schema, record), Vec::<String>::new(), "{record}");
         seen.insert(record["decision"].as_str().unwrap());
     }
     assert_eq!(seen, Decision::all().map(Decision::outcome).collect(), "a decision of every kind was tried");
@@ -80,11 +80,14 @@ fn every_record_is_as_the_schema_says() {
         let (mut without, mut other) = (full.clone(), full.clone());
         without.as_object_mut().unwrap().remove(field);
         other[field] = json!(true);
-        assert!(!mistakes(&schema, &without).is_empty() && !mistakes(&schema, &other).is_empty(), "{field}");
+        assert!(
+            !violations(&schema, &without).is_empty() && !violations(&schema, &other).is_empty(),
+            "{field}"
+        );
     }
     let mut more = full.clone();
     more["more"] = json!(1);
-    assert!(!mistakes(&schema, &more).is_empty());
+    assert!(!violations(&schema, &more).is_empty());
 }
 
 #[test]
@@ -232,5 +235,5 @@ fn a_record_is_one_line_of_bounded_length_whatever_a_client_says() {
         assert!(text.starts_with(start) && text.ends_with('…'), "a mark says that `{field}` is cut: {text}");
     }
     assert_eq!(records[0]["identity"]["common_name"], json!([name]));
-    assert_eq!(mistakes(&schema(), &records[0]), Vec::<String>::new());
+    assert_eq!(violations(&schema(), &records[0]), Vec::<String>::new());
 }

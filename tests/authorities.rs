@@ -10,7 +10,7 @@ use sidegate::identity::{Trust, TrustSources, Usage};
 
 use crate::support::certificates::{producer, resigned};
 use crate::support::proxy::run;
-use crate::support::{Backend, Proxy, Setup, fronts};
+use crate::support::{Backend, Proxy, Setup, backend_listeners};
 
 fn without_usage(is_ca: IsCa) -> Leaf {
     Leaf::client("Shop", "lost-laptop").with(|params| {
@@ -151,7 +151,10 @@ fn a_self_signed_backend_is_reached_with_a_warning() {
     let backend = Backend::ok();
     for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
         let own = Leaf::server().unwrap().with(|params| params.is_ca = is_ca).self_signed().unwrap();
-        let front = fronts::tls(fronts::server_config(&own, None, "http/1.1"), backend.address);
+        let front = backend_listeners::listen_tls(
+            backend_listeners::server_config(&own, None, "http/1.1"),
+            backend.address,
+        );
         let setup = Setup::new(&format!("https://127.0.0.1:{}", front.port()))
             .set("backend.tls.ca", "backend.crt")
             .set("backend.tls.server_name", "localhost");

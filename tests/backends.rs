@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Response};
 use rcgen::{DnType, ExtendedKeyUsagePurpose};
 use sidegate::demo::pki::{Authority, Leaf, pem};
 
+use crate::support::backend_listeners::{self, Http2Backend};
 use crate::support::frames;
-use crate::support::fronts::{self, Http2Backend};
 use crate::support::http2::{Http2, request};
 use crate::support::{Answer, Backend, Proxy, Setup};
 
@@ -32,7 +32,10 @@ impl Secure {
         let authority = Authority::root("Backends").unwrap();
         let credential = authority.issue(&Leaf::server().unwrap()).unwrap();
         let clients = asks_for_clients.then_some(&authority);
-        let front = fronts::tls(fronts::server_config(&credential, clients, "http/1.1"), backend.address);
+        let front = backend_listeners::listen_tls(
+            backend_listeners::server_config(&credential, clients, "http/1.1"),
+            backend.address,
+        );
         let certificate = pem("CERTIFICATE", authority.certificate());
         fs::write(setup.path("backend-ca.crt"), certificate).unwrap();
         let setup = setup
@@ -117,7 +120,7 @@ fn what_is_wrong_with_its_certificates_is_said_at_the_start() {
 fn on_a_unix_socket() {
     let backend = Backend::ok();
     let setup = Setup::new("unix:app.sock");
-    fronts::unix(&setup.path("app.sock"), backend.address);
+    backend_listeners::listen_unix(&setup.path("app.sock"), backend.address);
     let proxy = setup.start();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     for _ in 0..2 {
@@ -155,7 +158,7 @@ fn in_http_2_with_trailers_both_ways() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "answer"));
     assert_eq!(answer.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
 
-    let seen = backend.seen().remove(0);
+    let seen = backend.received().remove(0);
     assert_eq!(seen.head.uri().to_string(), "http://localhost/shop.Events/Publish?x=%2F");
     assert_eq!(seen.head.method(), "POST");
     assert_eq!(seen.body, b"question");
@@ -176,7 +179,7 @@ fn in_http_2_for_clients_of_http_1_too() {
         .ask("GET /events/17 HTTP/1.1\r\nHost: events.example:8443\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\n\r\n")
         .unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "answer"));
-    let seen = backend.seen().remove(0);
+    let seen = backend.received().remove(0);
     assert_eq!(seen.head.uri().to_string(), "http://events.example:8443/events/17");
     assert!(seen.head.headers().get("x-mine").is_none());
 }
@@ -195,10 +198,10 @@ fn many_requests_share_a_connection_and_a_lost_one_is_made_anew() {
     };
     ask(50);
     assert_eq!(backend.connections(), 1);
-    backend.cut_connections();
+    backend.close_connections();
     ask(5);
     assert_eq!(backend.connections(), 2);
-    assert_eq!(backend.seen().len(), 55);
+    assert_eq!(backend.received().len(), 55);
 }
 
 #[test]
@@ -211,7 +214,7 @@ fn an_http_2_backend_that_hangs_or_is_gone_is_told_apart() {
     let answer = get(&proxy, "/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_timeout");
 
-    let silent = Backend::hanging();
+    let silent = Backend::never_answering();
     let proxy =
         Setup::new(&silent.url().replace("http:", "h2c:")).set("backend.response_timeout", "200ms").start();
     let answer = get(&proxy, "/events").unwrap();
@@ -245,14 +248,17 @@ fn in_http_2_by_tls_and_on_a_unix_socket() {
     let setup = Setup::new("h2://127.0.0.1:1");
     let authority = Authority::root("Backends").unwrap();
     let credential = authority.issue(&Leaf::server().unwrap()).unwrap();
-    let front = fronts::tls(fronts::server_config(&credential, None, "h2"), backend.address);
+    let front = backend_listeners::listen_tls(
+        backend_listeners::server_config(&credential, None, "h2"),
+        backend.address,
+    );
     fs::write(setup.path("backend-ca.crt"), pem("CERTIFICATE", authority.certificate())).unwrap();
     let by_tls = setup
         .set("backend.url", format!("h2://127.0.0.1:{}", front.port()))
         .set("backend.tls.ca", "backend-ca.crt")
         .set("backend.tls.server_name", "localhost");
     let on_a_socket = Setup::new("unix+h2c:app.sock");
-    fronts::unix(&on_a_socket.path("app.sock"), backend.address);
+    backend_listeners::listen_unix(&on_a_socket.path("app.sock"), backend.address);
     for (setup, scheme) in [(by_tls, "https"), (on_a_socket, "http")] {
         let proxy = setup.set("workers", 1).start();
         let before = backend.connections();
@@ -263,7 +269,7 @@ fn in_http_2_by_tls_and_on_a_unix_socket() {
             assert_eq!(answer.trailers, [("grpc-status".to_owned(), "0".to_owned())], "{scheme}");
         }
         assert_eq!(backend.connections(), before + 1, "{scheme}: one connection serves them all");
-        let seen = backend.seen().pop().unwrap();
+        let seen = backend.received().pop().unwrap();
         assert_eq!(seen.head.uri().to_string(), format!("{scheme}://localhost/events"));
     }
 }
@@ -276,7 +282,7 @@ fn the_server_as_a_whole_is_asked_in_http_2_too() {
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     let answer = connection.ask("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "answer"));
-    let seen = backend.seen().remove(0);
+    let seen = backend.received().remove(0);
     assert_eq!(seen.head.uri().path(), "*");
 }
 
@@ -311,10 +317,10 @@ fn a_backend_that_flaps_is_used_whenever_it_is_there() {
         assert_eq!(connection.post("/events", "x").unwrap().verdict(), "504 backend_unavailable");
         let strangers = proxy.anonymous().connect(proxy.address).unwrap().get("/events").unwrap();
         assert_eq!(strangers.verdict(), "401 not_authenticated");
-        fronts::unix(&path, backend.address);
+        backend_listeners::listen_unix(&path, backend.address);
         assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
         assert_eq!(backend.wait_for(number).len(), number, "what failed was never sent");
         fs::remove_file(&path).unwrap();
-        backend.cut_connections();
+        backend.close_connections();
     }
 }

@@ -7,15 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::support::backend::Refusing;
-use crate::support::proxy::{Finished, run};
+use crate::support::backend::RefusingPort;
+use crate::support::proxy::{ProgramOutput, run};
 use crate::support::{Backend, Proxy, Setup};
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// It ended with 2, and said all of this.
 #[track_caller]
-fn assert_refused(finished: &Finished, parts: &[&str]) {
+fn assert_refused(finished: &ProgramOutput, parts: &[&str]) {
     assert_eq!(finished.code, Some(2), "{finished:?}");
     for part in parts {
         assert!(finished.stderr.contains(part), "`{part}` is not in:\n{}", finished.stderr);
@@ -175,7 +175,7 @@ fn text_that_is_no_yaml_is_shown_with_its_place() {
 
 #[test]
 fn a_backend_that_is_down_at_the_start_is_a_504_and_no_mistake() {
-    let backend = Refusing::new();
+    let backend = RefusingPort::new();
     let proxy = Proxy::in_front_of(&backend.url());
     let answer = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");

@@ -124,7 +124,8 @@ fn the_server_s_name_never_selects_another_authentication() {
     for name in ["127.0.0.1", "LOCALHOST", "localhost.", "unknown.example", "a.localhost"] {
         for host in ["localhost", "elsewhere.example"] {
             let ask = |client: Client| {
-                let mut connection = client.trusting_anybody().connect_as(proxy.address, name).unwrap();
+                let mut connection =
+                    client.without_server_verification().connect_as(proxy.address, name).unwrap();
                 connection.ask(&format!("GET /events HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap().verdict()
             };
             assert_eq!(ask(proxy.anonymous()), "401 not_authenticated", "{name}");

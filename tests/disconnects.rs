@@ -7,21 +7,21 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use crate::support::backend::Connection;
+use crate::support::backend::BackendConnection;
 use crate::support::frames::{self, DATA, END_STREAM, Frames, GOAWAY, RST_STREAM, headers};
 use crate::support::http2::{Http2, request};
 use crate::support::{Backend, DEADLINE, Proxy, Setup, eventually};
 
 /// A backend that begins something, and tells when its connection has come to an end.
 fn abandoned(
-    begin: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    begin: impl Fn(&mut BackendConnection) -> io::Result<()> + Send + Sync + 'static,
 ) -> (Backend, Receiver<()>) {
     let (ended, ends) = channel();
     let ended = Mutex::new(ended);
     let backend = Backend::scripted(move |connection| {
         if connection.head()?.is_some() {
             begin(connection)?;
-            while connection.wire.some().is_ok_and(|bytes| !bytes.is_empty()) {}
+            while connection.wire.read_available().is_ok_and(|bytes| !bytes.is_empty()) {}
             let _ = ended.lock().unwrap().send(());
         }
         Ok(())
@@ -32,13 +32,13 @@ fn abandoned(
 const POST: &str = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf";
 
 /// Everything that a client can leave open, in both versions of HTTP; each ends as the client goes.
-fn assert_missed(name: &str, begin: fn(&mut Connection) -> io::Result<()>, has_head: bool) {
+fn assert_missed(name: &str, begin: fn(&mut BackendConnection) -> io::Result<()>, has_head: bool) {
     for asks in ["GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", POST] {
         let (backend, ends) = abandoned(begin);
         let proxy = Proxy::in_front_of(&backend.url());
         let mut http1 = proxy.producer().connect(proxy.address).unwrap();
         http1.send(asks).unwrap();
-        eventually("the request", || backend.begun().len(), |begun| *begun == 1);
+        eventually("the request", || backend.start_lines().len(), |begun| *begun == 1);
         if has_head {
             http1.head().unwrap();
         }
@@ -55,7 +55,7 @@ fn assert_missed(name: &str, begin: fn(&mut Connection) -> io::Result<()>, has_h
         if with_body {
             exchange.body.send_data(Bytes::from_static(b"half"), false).unwrap();
         }
-        eventually("the request", || backend.begun().len(), |begun| *begun == 1);
+        eventually("the request", || backend.start_lines().len(), |begun| *begun == 1);
         if whole_connection {
             drop(http2);
         } else {
@@ -73,7 +73,7 @@ fn a_client_that_goes_before_the_answer() {
 
 #[test]
 fn a_client_that_goes_within_the_answer() {
-    let begin = |connection: &mut Connection| {
+    let begin = |connection: &mut BackendConnection| {
         connection.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
     };
     assert_missed("within the answer", begin, true);
@@ -84,11 +84,11 @@ fn a_client_that_goes_within_the_answer() {
 fn a_stream_of_a_backend_is_reset_when_its_client_goes() {
     let backend = Backend::scripted(|connection| {
         frames::serve(connection, |connection, _| {
-            connection.note("HEADERS".to_owned());
+            connection.record_event("HEADERS".to_owned());
             Ok(())
         })
     });
-    let noted = |what: &str| backend.begun().iter().filter(|noted| noted.starts_with(what)).count();
+    let noted = |what: &str| backend.start_lines().iter().filter(|noted| noted.starts_with(what)).count();
     let proxy = Setup::new(&backend.url().replace("http:", "h2c:")).set("workers", 1).start();
     for number in 1..=2 {
         let mut client = proxy.producer().connect(proxy.address).unwrap();
@@ -158,7 +158,7 @@ fn an_answer_that_breaks_off_is_seen_in_http2() {
         }
         assert_eq!(ending.kind, RST_STREAM, "{answer}");
         assert_ne!(ending.error(), 0, "{answer}: no error would make it whole");
-        assert!(connection.is_alive(), "{answer}");
+        assert!(connection.answers_ping(), "{answer}");
     }
 }
 
@@ -173,7 +173,7 @@ fn an_upload_that_breaks_off_is_seen_by_the_backend() {
         if connection.head()?.is_none() {
             return Ok(());
         }
-        let read = connection.wire.rest()?;
+        let read = connection.wire.read_to_end()?;
         noting.lock().unwrap().push(String::from_utf8_lossy(&read).into_owned());
         let _ = done.lock().unwrap().send(());
         Ok(())
@@ -184,14 +184,14 @@ fn an_upload_that_breaks_off_is_seen_by_the_backend() {
     for (upload, number) in [(POST, 1), (chunked, 2)] {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(upload).unwrap();
-        eventually("the upload", || backend.begun().len(), |begun| *begun == number);
+        eventually("the upload", || backend.start_lines().len(), |begun| *begun == number);
         drop(connection);
         is_done.recv_timeout(DEADLINE).unwrap();
     }
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     let mut exchange = http2.open(request("POST", "/events", &[]), false).unwrap();
     exchange.body.send_data(Bytes::from_static(b"half"), false).unwrap();
-    eventually("the upload", || backend.begun().len(), |now| *now == 3);
+    eventually("the upload", || backend.start_lines().len(), |now| *now == 3);
     exchange.reset();
     is_done.recv_timeout(DEADLINE).unwrap();
     for body in seen.lock().unwrap().iter() {
@@ -215,7 +215,7 @@ fn an_answer_of_which_nothing_more_comes_breaks_off() {
     let proxy = Setup::new(&backend.url()).set("backend.idle_timeout", "200ms").start();
     let mut http1 = proxy.producer().connect(proxy.address).unwrap();
     http1.send("GET /half HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let rest = String::from_utf8(http1.rest().unwrap_or_default()).unwrap();
+    let rest = String::from_utf8(http1.read_to_end().unwrap_or_default()).unwrap();
     assert!(rest.starts_with("HTTP/1.1 200 ") && rest.ends_with("\r\n\r\nhalf"), "{rest}");
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     http2.get("/half").expect_err("half an answer");
@@ -229,7 +229,7 @@ fn an_answer_waits_for_an_upload_that_goes_on() {
     let backend = Backend::scripted(|connection| {
         while connection.head()?.is_some() {
             connection.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")?;
-            connection.wire.exactly(5)?;
+            connection.wire.read_exactly(5)?;
             connection.wire.send("lf")?;
         }
         Ok(())
@@ -237,11 +237,11 @@ fn an_answer_waits_for_an_upload_that_goes_on() {
     let proxy = Setup::new(&backend.url()).set("backend.idle_timeout", "2s").start();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n").unwrap();
-    connection.until(b"\r\n\r\nha").unwrap();
+    connection.read_until(b"\r\n\r\nha").unwrap();
     for part in ["a", "b", "c", "d", "e"] {
         // Each wait is for nothing else than time: a quarter of what is allowed, and together more than that.
         std::thread::park_timeout(std::time::Duration::from_millis(500));
         connection.send(part).unwrap();
     }
-    assert_eq!(connection.exactly(2).unwrap(), b"lf");
+    assert_eq!(connection.read_exactly(2).unwrap(), b"lf");
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sidegate::demo::pki::{Authority, Leaf, pem};
 
 use crate::support::certificates::DAY;
-use crate::support::proxy::{Finished, policy_of_two, program, run};
+use crate::support::proxy::{ProgramOutput, policy_of_two, program, run};
 use crate::support::{Backend, Setup};
 
 /// Few enough connections for any machine's limit of descriptors.
@@ -22,7 +22,7 @@ fn modest(backend: &str) -> Setup {
         .set("backend.max_in_flight", 20)
 }
 
-fn doctor(setup: &Setup, more: &[&str]) -> Finished {
+fn doctor(setup: &Setup, more: &[&str]) -> ProgramOutput {
     let file = setup.write();
     run(&[&["doctor", "--config", file.to_str().unwrap()], more].concat())
 }

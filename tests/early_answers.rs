@@ -22,7 +22,7 @@ fn hasty() -> Backend {
                 connection
                     .wire
                     .send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")?;
-                while !connection.wire.some()?.is_empty() {}
+                while !connection.wire.read_available()?.is_empty() {}
                 return Ok(());
             }
             connection.wire.send(crate::support::backend::OK)?;
@@ -52,7 +52,7 @@ fn what_is_left_within_the_budget_is_taken_from_an_http1_client() {
             let mut answer = connection.head().unwrap();
             connection.send("x".repeat(length)).unwrap();
             let body = answer.header("content-length").unwrap().parse().unwrap();
-            answer.body = connection.exactly(body).unwrap();
+            answer.body = connection.read_exactly(body).unwrap();
             assert_eq!(answer.status, status, "{answer:?}");
         }
     }

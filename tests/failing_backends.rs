@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::backend::{Connection, OK, Refusing};
-use crate::support::fronts::Http2Backend;
+use crate::support::backend::{BackendConnection, OK, RefusingPort};
+use crate::support::backend_listeners::Http2Backend;
 use crate::support::tls::Tls;
 use crate::support::{Answer, Backend, Proxy, Setup, eventually};
 
@@ -19,7 +19,7 @@ const OPENINGS: &str = "sidegate_backend_breaker_openings_total";
 /// How soon a backend that is back must be asked, while requests come (`backend.breaker.max_pause`, and some room).
 const SOON: Duration = Duration::from_secs(1);
 
-fn usual(connection: &mut Connection) -> io::Result<()> {
+fn usual(connection: &mut BackendConnection) -> io::Result<()> {
     while connection.request()?.is_some() {
         connection.wire.send(OK)?;
     }
@@ -55,7 +55,7 @@ fn until_served(connection: &mut Tls, since: Instant) -> Duration {
 /// Case 80: refused.
 #[test]
 fn a_backend_that_refuses_is_left_alone_and_found_again() {
-    let refusing = Refusing::new();
+    let refusing = RefusingPort::new();
     let mut proxy = Setup::new(&refusing.url()).set("workers", 2).start();
     assert_eq!(state(&proxy), "untried");
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
@@ -139,7 +139,7 @@ fn a_backend_that_takes_no_connections_costs_few_clients_their_time() {
 
 #[test]
 fn failures_that_are_not_in_a_row_keep_nobody_back() {
-    let refusing = Refusing::new();
+    let refusing = RefusingPort::new();
     let proxy = Setup::new(&refusing.url()).set("backend.breaker.failures", 0).start();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     let all = (0..20).all(|_| connection.get("/events").unwrap().verdict() == "504 backend_unavailable");
@@ -214,14 +214,14 @@ fn a_health_check_is_in_the_http_that_the_backend_speaks() {
         .set("backend.health.interval", "5s")
         .start();
     eventually("the state", || state_now(&proxy), |state| state == "up");
-    let seen = backend.seen();
+    let seen = backend.received();
     assert_eq!(seen[0].head.uri().to_string(), format!("http://{}/healthz", backend.address));
 }
 
 /// Nobody has to be refused before a backend that is back is found.
 #[test]
 fn a_health_check_closes_the_circuit() {
-    let refusing = Refusing::new();
+    let refusing = RefusingPort::new();
     let proxy = Setup::new(&refusing.url())
         .set("backend.health.path", "/healthz")
         .set("backend.health.interval", "50ms")

@@ -13,7 +13,7 @@ use crate::support::{Backend, Setup, eventually};
 fn descriptors_run_out_and_come_back() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url());
-    let mut proxy = setup.start_within("ulimit -n 48");
+    let mut proxy = setup.start_in_shell("ulimit -n 48");
     let mut admitted = proxy.producer().connect(proxy.address).unwrap();
     assert_eq!(admitted.get("/events").unwrap().status, 200);
     let crowd: Vec<_> = (0..100).map(|_| Wire::plain(proxy.address).unwrap()).collect();
@@ -42,7 +42,7 @@ fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
         let (program, config) = (program(), setup.write());
         let script =
             format!("ulimit -n {limit}; exec {} run --config {}", program.display(), config.display());
-        let mut process = Process::of(Command::new("sh").args(["-c", &script]));
+        let mut process = Process::start(Command::new("sh").args(["-c", &script]));
         let first = process.log_where("the first line", |_| true);
         (first, setup)
     };
@@ -59,7 +59,7 @@ fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
 /// Case 77.
 #[test]
 fn streams_that_are_reset_at_once_wear_nobody_out() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let proxy =
         Setup::new(&backend.url()).set("limits.max_connections", 2).set("backend.max_in_flight", 8).start();
     let flood = || -> std::io::Result<()> {

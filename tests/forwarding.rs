@@ -11,7 +11,7 @@ use http::HeaderMap;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::backend::{OK, Received};
+use crate::support::backend::{OK, ReceivedRequest};
 use crate::support::certificates::producer;
 use crate::support::http2::{Http2, request, wait};
 use crate::support::tls::Tls;
@@ -22,7 +22,7 @@ fn connect(proxy: &Proxy) -> Tls {
 }
 
 /// Sends one request through a proxy of its own and returns what arrived.
-fn forwarded(request: &str) -> Received {
+fn forwarded(request: &str) -> ReceivedRequest {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let answer = connect(&proxy).ask(request).unwrap();
@@ -481,7 +481,7 @@ fn the_backend_s_connection_is_kept_and_a_stale_one_is_replaced() {
         assert_eq!(connection.get("/events").unwrap().status, 200);
     }
     assert_eq!(backend.connections(), 1, "kept alive between requests");
-    backend.cut_connections();
+    backend.close_connections();
     assert_eq!(connection.post("/events", "body").unwrap().status, 200);
     assert_eq!(backend.connections(), 2);
     assert_eq!(backend.wait_for(4)[3].body, b"body");
@@ -650,7 +650,7 @@ fn an_event_stream_is_passed_on_as_it_comes() {
     let mut http1 = connect(&proxy);
     http1.send("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!(http1.head().unwrap().header("content-type"), Some("text/event-stream"));
-    assert!(http1.until(b"data: 1\n\n").is_ok(), "the event, while the answer goes on");
+    assert!(http1.read_until(b"data: 1\n\n").is_ok(), "the event, while the answer goes on");
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     let (_, mut body, _) = http2.open(request("GET", "/events/stream", &[]), true).unwrap().head().unwrap();
     let event = wait(async move { body.data().await.unwrap().unwrap() });
@@ -665,8 +665,8 @@ fn a_client_that_waits_for_leave_gets_it_or_its_refusal() {
         "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
     let mut allowed = connect(&proxy);
     allowed.send(expecting).unwrap();
-    assert_eq!(allowed.line().unwrap(), "HTTP/1.1 100 Continue");
-    assert_eq!(allowed.line().unwrap(), "");
+    assert_eq!(allowed.read_line().unwrap(), "HTTP/1.1 100 Continue");
+    assert_eq!(allowed.read_line().unwrap(), "");
     allowed.send("body").unwrap();
     assert_eq!(allowed.answer_to("POST").unwrap().status, 200);
     assert_eq!(backend.wait_for(1)[0].body, b"body");
@@ -800,7 +800,7 @@ fn interim_answers_of_the_backend_pass_and_are_not_the_answer() {
     }
     let request = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     connection.send(request).unwrap();
-    let early = String::from_utf8(connection.until(b"\r\n\r\n").unwrap()).unwrap();
+    let early = String::from_utf8(connection.read_until(b"\r\n\r\n").unwrap()).unwrap();
     assert_eq!(early, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
     assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
 
@@ -824,7 +824,7 @@ fn an_interim_answer_does_not_wait_for_the_answer() {
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = connect(&proxy);
     connection.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let early = connection.until(b"\r\n\r\n").unwrap();
+    let early = connection.read_until(b"\r\n\r\n").unwrap();
     assert!(early.starts_with(b"HTTP/1.1 103 "));
     go.send(()).unwrap();
     assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
@@ -848,7 +848,7 @@ fn bytes_that_are_no_ascii_pass_in_the_values_of_headers() {
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = connect(&proxy);
     connection.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Up: caf\xe9\r\n\r\n").unwrap();
-    let head = connection.until(b"\r\n\r\n").unwrap();
+    let head = connection.read_until(b"\r\n\r\n").unwrap();
     assert!(
         head.windows(12).any(|window| window == b"x-down: caf\xe9"),
         "{}",

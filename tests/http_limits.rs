@@ -65,7 +65,7 @@ fn settings_of(connection: &mut Frames) -> Vec<(u16, u32)> {
 
 #[test]
 fn requests_at_once_on_a_connection_of_http2() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let setup = Setup::new(&backend.url()).set("limits.http.max_streams", 3);
     let proxy = setup.set("limits.http.max_header_bytes", 20_000).start();
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
@@ -77,7 +77,7 @@ fn requests_at_once_on_a_connection_of_http2() {
     }
     assert_eq!(connection.reaction(7), Reaction::Reset(7), "REFUSED_STREAM: it may be asked again");
     backend.wait_for(3);
-    assert!(connection.is_alive());
+    assert!(connection.answers_ping());
     assert_eq!(backend.received().len(), 3);
 }
 
@@ -88,7 +88,7 @@ fn resets_that_end_a_connection() {
         [headers(number(n), END_STREAM, GET), frame(RST_STREAM, 0, number(n), 8u32.to_be_bytes())].concat()
     };
     let provoking = |n: u32| headers(number(n), END_STREAM, &[GET, &[("connection", "close")]].concat());
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     for (key, each) in [
         ("limits.http.max_pending_resets", &cancelled as &dyn Fn(u32) -> Vec<u8>),
         ("limits.http.max_provoked_resets", &provoking),
@@ -96,10 +96,10 @@ fn resets_that_end_a_connection() {
         let setup = |most: u32| Setup::new(&backend.url()).set(key, most).start();
         for (most, survives) in [(3, false), (30, true)] {
             let proxy = setup(most);
-            let mut connection = Frames::silent(&proxy.producer(), proxy.address).unwrap();
+            let mut connection = Frames::connect_without_preface(&proxy.producer(), proxy.address).unwrap();
             let flood: Vec<u8> = (0..20).flat_map(each).collect();
             connection.send([preface(&setting(1, 0)), flood].concat()).unwrap();
-            assert_eq!(connection.is_alive(), survives, "{key}: {most}");
+            assert_eq!(connection.answers_ping(), survives, "{key}: {most}");
         }
     }
 }
@@ -120,7 +120,7 @@ fn a_header_list_far_beyond_the_bound_never_becomes_a_request() {
         }
         connection.send(frame(CONTINUATION, END_HEADERS, 1, "")).unwrap();
         assert_eq!(connection.reaction(1), Reaction::Answer(expected), "{length}");
-        assert!(connection.is_alive());
+        assert!(connection.answers_ping());
     }
     assert!(backend.received().is_empty());
 }

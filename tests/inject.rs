@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::manifests::assert_valid;
-use crate::support::proxy::{Finished, command};
+use crate::support::proxy::{ProgramOutput, command};
 
 /// Each manifest, and how it is injected.
 const MANIFESTS: [(&str, &str); 15] = [
@@ -58,11 +58,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inject")
 }
 
-fn inject(folder: &Path, file: &str, flags: &str) -> Finished {
+fn inject(folder: &Path, file: &str, flags: &str) -> ProgramOutput {
     let mut command = command(&["inject", file]);
     let output = command.args(flags.split_whitespace()).current_dir(folder).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    ProgramOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// Where the committed text and the answer differ; written anew with `UPDATE_SNAPSHOTS=1`.

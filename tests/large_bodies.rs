@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
-use crate::support::backend::{Connection, OK};
+use crate::support::backend::{BackendConnection, OK};
 use crate::support::http2::{Http2, request, wait_within};
 use crate::support::{Backend, Proxy};
 
@@ -74,15 +74,15 @@ fn summing_backend() -> (Backend, std::sync::mpsc::Receiver<Vec<u8>>) {
     (backend, sums)
 }
 
-fn read_upload(connection: &mut Connection, head: &str) -> io::Result<Vec<u8>> {
+fn read_upload(connection: &mut BackendConnection, head: &str) -> io::Result<Vec<u8>> {
     if head.to_lowercase().contains("content-length") {
-        return sum_of_read(|length| connection.wire.exactly(length));
+        return sum_of_read(|length| connection.wire.read_exactly(length));
     }
     let mut sum = Context::new(&SHA256);
     loop {
-        let length = usize::from_str_radix(&connection.wire.line()?, 16).map_err(io::Error::other)?;
-        sum.update(&connection.wire.exactly(length)?);
-        connection.wire.exactly(2)?;
+        let length = usize::from_str_radix(&connection.wire.read_line()?, 16).map_err(io::Error::other)?;
+        sum.update(&connection.wire.read_exactly(length)?);
+        connection.wire.read_exactly(2)?;
         if length == 0 {
             return Ok(sum.finish().as_ref().to_vec());
         }
@@ -132,7 +132,7 @@ fn a_gibibyte_down_over_http1() {
     let before = peak_kib(&proxy);
     connection.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!(connection.head().unwrap().header("content-length"), Some(GIBIBYTE.to_string().as_str()));
-    let sum = sum_of_read(|length| connection.exactly(length)).unwrap();
+    let sum = sum_of_read(|length| connection.read_exactly(length)).unwrap();
     assert_eq!(sum, sum_of_all());
     assert_constant_memory(&proxy, before);
 }

@@ -86,18 +86,18 @@ fn in_a_stream_or_a_socket_that_goes_on() {
     let client = proxy.client(&credential);
     let mut http1 = client.connect(proxy.address).unwrap();
     http1.send("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    http1.until(b"data: 1\n\n").unwrap();
+    http1.read_until(b"data: 1\n\n").unwrap();
     let mut socket = client.connect(proxy.address).unwrap();
     socket
         .send("GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .unwrap();
-    socket.until(b"\r\n\r\n").unwrap();
+    socket.read_until(b"\r\n\r\n").unwrap();
     let http2 = Http2::connect(&client, proxy.address).unwrap();
     let (head, mut body, _) =
         http2.open(request("GET", "/events/stream", &[]), true).unwrap().head().unwrap();
     assert_eq!(head.status, 200);
-    http1.rest().expect("the end of the stream");
-    socket.rest().expect("the end of the socket");
+    http1.read_to_end().expect("the end of the stream");
+    socket.read_to_end().expect("the end of the socket");
     wait(async move { while body.data().await.is_some_and(|data| data.is_ok()) {} });
     let late = SystemTime::now().duration_since(end).unwrap_or_default();
     assert!(late < Duration::from_secs(5), "it ended {late:?} after its identity");
@@ -150,19 +150,22 @@ fn what_goes_on_ends_with_the_grant_and_nothing_else_does() {
         connection
     };
     let mut stream = open("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    stream.until(b"data: 1\n\n").unwrap();
+    stream.read_until(b"data: 1\n\n").unwrap();
     let mut socket =
         open("GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    socket.until(b"\r\n\r\n").unwrap();
+    socket.read_until(b"\r\n\r\n").unwrap();
     let mut upload = open("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     let (head, mut body, _) =
         http2.open(request("GET", "/events/stream", &[]), true).unwrap().head().unwrap();
     assert_eq!(head.status, 200);
 
-    assert!(!String::from_utf8_lossy(&stream.rest().unwrap()).contains("\r\n0\r\n"), "no end of the body");
+    assert!(
+        !String::from_utf8_lossy(&stream.read_to_end().unwrap()).contains("\r\n0\r\n"),
+        "no end of the body"
+    );
     wait(async move { while body.data().await.is_some_and(|data| data.is_ok()) {} });
-    assert!(socket.rest().unwrap().is_empty());
+    assert!(socket.read_to_end().unwrap().is_empty());
     assert_eq!(upload.answer_to("POST").unwrap().verdict(), "403 insufficient_permissions");
     let late = jiff::Timestamp::now().duration_since(end);
     assert!(late > jiff::SignedDuration::ZERO, "it ended before its time");

@@ -61,7 +61,7 @@ fn the_queue_is_added_and_the_backend_s_thought_is_not() {
     proxy.admin.wait_for("sidegate_requests_queued", 1.0);
     drop(held);
     for exchange in waiting {
-        assert_eq!(exchange.early().unwrap().status, 200);
+        assert_eq!(exchange.answer_before_end().unwrap().status, 200);
     }
     let queued = proxy.admin.metrics();
     assert_eq!((count(&queued, ADDED), count(&queued, BACKEND)), (3.0, 3.0));
@@ -72,7 +72,7 @@ fn the_queue_is_added_and_the_backend_s_thought_is_not() {
 
 #[test]
 fn what_the_backend_did_not_answer_is_in_neither() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).set("backend.response_timeout", "100ms").start();
     for client in [proxy.anonymous(), proxy.consumer(), proxy.producer()] {
         client.connect(proxy.address).unwrap().get("/events").unwrap();

@@ -5,7 +5,7 @@ use std::io;
 
 use sidegate::demo::pki::Credential;
 
-use crate::support::backend::{OK, Refusing};
+use crate::support::backend::{OK, RefusingPort};
 use crate::support::http2::Http2;
 use crate::support::tls::{TLS_12, TLS_13, Tls};
 use crate::support::{Backend, Client, Pki, Proxy, Setup, eventually};
@@ -16,8 +16,8 @@ type Presented = (&'static str, fn(&Pki) -> Option<Credential>, &'static str);
 const PRESENTED: [Presented; 12] = [
     ("no certificate", |_| None, "401 not_authenticated"),
     ("unknown CA", |pki| Some(pki.unknown_ca()), "401 invalid_certificate"),
-    ("namesake of the CA", |pki| Some(pki.namesake_ca()), "401 invalid_certificate"),
-    ("copy of the issuer's name", |pki| Some(pki.copy_of_the_issuer_s_name()), "401 invalid_certificate"),
+    ("namesake of the CA", |pki| Some(pki.same_named_ca()), "401 invalid_certificate"),
+    ("copy of the issuer's name", |pki| Some(pki.self_signed_as_the_issuer()), "401 invalid_certificate"),
     ("expired", |pki| Some(pki.expired()), "401 invalid_certificate"),
     ("not yet valid", |pki| Some(pki.not_yet_valid()), "401 invalid_certificate"),
     ("wrong usage", |pki| Some(pki.wrong_usage()), "401 invalid_certificate"),
@@ -50,7 +50,7 @@ fn when_the_server_is_full() {
 /// Case 80.
 #[test]
 fn when_the_backend_refuses() {
-    let backend = Refusing::new();
+    let backend = RefusingPort::new();
     let proxy = Setup::new(&backend.url()).set("backend.breaker.failures", 0).start();
     assert_formula(&proxy, "504 backend_unavailable");
 }
@@ -58,7 +58,7 @@ fn when_the_backend_refuses() {
 /// Case 80.
 #[test]
 fn when_the_backend_is_known_to_refuse() {
-    let backend = Refusing::new();
+    let backend = RefusingPort::new();
     let proxy = Setup::new(&backend.url())
         .set("backend.breaker.failures", 1)
         .set("backend.breaker.pause", "1h")
@@ -72,7 +72,7 @@ fn when_the_backend_is_known_to_refuse() {
 /// Case 80.
 #[test]
 fn when_the_backend_hangs() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).set("backend.response_timeout", "200ms").start();
     assert_formula(&proxy, "504 backend_timeout");
 }

@@ -102,7 +102,7 @@ fn in_front_of_five(url: &str) -> Setup {
 
 /// A connection whose streams get no byte of a body.
 fn without_windows(client: &Client, proxy: &Proxy) -> Frames {
-    let mut connection = Frames::silent(client, proxy.address).unwrap();
+    let mut connection = Frames::connect_without_preface(client, proxy.address).unwrap();
     let settings = [setting(1, 0), setting(4, 0)].concat();
     connection.send(frames::preface(&settings)).unwrap();
     connection
@@ -125,13 +125,13 @@ fn take_back_by_resets(
         if body {
             connection.send(frame(DATA, 0, stream, "half")).unwrap();
         }
-        assert!(connection.is_alive(), "after {number} requests");
+        assert!(connection.answers_ping(), "after {number} requests");
         if number < 5 {
             is_at_backend(number + 1);
         }
         connection.send(frame(RST_STREAM, 0, stream, (number % 14).to_be_bytes())).unwrap();
     }
-    assert!(connection.is_alive());
+    assert!(connection.answers_ping());
     connection
 }
 
@@ -279,7 +279,7 @@ fn an_answer_that_its_client_leaves_ends_the_work_for_it() {
     for _ in 0..10 {
         let mut http1 = proxy.producer().connect(proxy.address).unwrap();
         http1.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        http1.until(b"data: 1").unwrap();
+        http1.read_until(b"data: 1").unwrap();
         let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
         let (_, body, _) = http2.open(request("GET", "/events", &[]), true).unwrap().head().unwrap();
         drop((http1, body, http2));
@@ -292,7 +292,7 @@ fn silent_http2(answers: &Arc<Mutex<Vec<(TcpStream, u32)>>>) -> Backend {
     let answers = Arc::clone(answers);
     Backend::scripted(move |connection| {
         frames::serve(connection, |connection, stream| {
-            connection.note("HEADERS".to_owned());
+            connection.record_event("HEADERS".to_owned());
             let socket = connection.wire.stream.stream.try_clone()?;
             answers.lock().unwrap().push((socket, stream));
             Ok(())
@@ -304,7 +304,7 @@ fn silent_http2(answers: &Arc<Mutex<Vec<(TcpStream, u32)>>>) -> Backend {
 fn a_backend_of_http2_works_on_no_more_requests_than_it_may() {
     let answers = Arc::default();
     let backend = silent_http2(&answers);
-    let noted = |what: &str| backend.begun().iter().filter(|noted| noted.starts_with(what)).count();
+    let noted = |what: &str| backend.start_lines().iter().filter(|noted| noted.starts_with(what)).count();
     let proxy = in_front_of_five(&backend.url().replace("http:", "h2c:")).set("workers", 1).start();
     let connection = take_back_by_resets(&proxy.producer(), &proxy, (60, false), |number| {
         eventually("the request", || noted("HEADERS"), |count| *count == usize::try_from(number).unwrap());
@@ -324,7 +324,7 @@ fn a_backend_of_http2_works_on_no_more_requests_than_it_may() {
 fn of_many_cancelled_calls_a_part_reaches_a_backend_of_http2_at_once() {
     let answers = Arc::default();
     let backend = silent_http2(&answers);
-    let noted = |what: &str| backend.begun().iter().filter(|noted| noted.starts_with(what)).count();
+    let noted = |what: &str| backend.start_lines().iter().filter(|noted| noted.starts_with(what)).count();
     let setup = in_front_of_five(&backend.url().replace("http:", "h2c:"));
     let proxy = setup
         .set("backend.max_in_flight", 16)
@@ -361,7 +361,7 @@ fn answers_that_nobody_reads_hold_no_place_once_the_backend_has_given_them() {
         }
         backend.wait_for(150);
         proxy.admin.wait_for(IN_FLIGHT, 0.0);
-        assert!(hog.is_alive());
+        assert!(hog.answers_ping());
         // What was read for it is there when it wants it.
         hog.send(frame(frames::WINDOW_UPDATE, 0, 1, 100_000_u32.to_be_bytes())).unwrap();
         let mut read = 0;
@@ -403,7 +403,7 @@ fn an_answer_that_is_read_goes_on_beside_many_that_wait() {
             read += next.payload.len();
         }
     }
-    assert!(connection.is_alive());
+    assert!(connection.answers_ping());
     drop(connection);
     proxy.admin.wait_for(IN_FLIGHT, 0.0);
 }
@@ -431,7 +431,7 @@ fn the_rest_of_an_answer_that_nobody_reads_is_waited_for() {
     assert_eq!(proxy.admin.metrics().value(IN_FLIGHT), 20.0, "the backend has not ended its answers");
     door.open();
     proxy.admin.wait_for(IN_FLIGHT, 0.0);
-    assert!(hog.is_alive());
+    assert!(hog.answers_ping());
 }
 
 /// Of a large answer a bounded part is read ahead; the rest waits at the backend, and so does the place.
@@ -443,15 +443,15 @@ fn a_large_answer_holds_its_place_until_its_client_has_read_it() {
         "x".repeat(length)
     ));
     let proxy = Setup::new(&backend.url()).start();
-    let before = proxy.process.resident();
+    let before = proxy.process.resident_memory();
     let mut slow = without_windows(&proxy.producer(), &proxy);
     for number in 0..20 {
         slow.send(headers(2 * number + 1, END_STREAM, &GET)).unwrap();
     }
     backend.wait_for(20);
-    assert!(slow.is_alive());
+    assert!(slow.answers_ping());
     assert_eq!(proxy.admin.metrics().value(IN_FLIGHT), 20.0);
-    let grown = proxy.process.resident().saturating_sub(before);
+    let grown = proxy.process.resident_memory().saturating_sub(before);
     assert!(grown < 40 << 20, "{grown} bytes more for {} that nobody reads", 20 * length);
     // By the reset, the work ends.
     for number in 0..20_u32 {
@@ -472,7 +472,7 @@ fn assert_served(proxy: &Proxy, client: &Client) {
 fn three_connections_that_read_nothing_keep_nobody_else_out() {
     let backend = Backend::ok();
     for (connections, most) in [(3, 512), (1, 40)] {
-        backend.forget();
+        backend.clear_records();
         let proxy = Setup::new(&backend.url())
             .policy(&policy_of_two("", ""))
             .set("backend.max_in_flight", most)

@@ -49,12 +49,12 @@ fn what_is_remembered_of_certificates_is_bounded_in_bytes() {
     // Buffers of the allocator and of TLS are there from here on.
     present(&known, 50);
     present(&stranger, 50);
-    let before = proxy.process.resident();
+    let before = proxy.process.resident_memory();
     present(&known, 300);
-    let of_known = proxy.process.resident().saturating_sub(before);
+    let of_known = proxy.process.resident_memory().saturating_sub(before);
     assert!(of_known < 6 << 20, "{} KiB more of a client", of_known >> 10);
     present(&stranger, 300);
-    let of_all = proxy.process.resident().saturating_sub(before);
+    let of_all = proxy.process.resident_memory().saturating_sub(before);
     assert!(of_all < 6 << 20, "{} KiB more of both", of_all >> 10);
 }
 

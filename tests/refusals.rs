@@ -8,14 +8,14 @@ use std::task::Poll;
 use bytes::Bytes;
 use sidegate::refusal::Reason;
 
-use crate::support::backend::Refusing;
+use crate::support::backend::RefusingPort;
 use crate::support::http1::Wire;
 use crate::support::http2::{Http2, request, wait};
 use crate::support::{Answer, Backend, Client, Proxy, Setup};
 
 /// A refusal of each kind that a request can meet, over HTTP/1.1 and HTTP/2.
 fn each(mut look: impl FnMut(Reason, &Answer)) {
-    let (ok, hanging, refusing) = (Backend::ok(), Backend::hanging(), Refusing::new());
+    let (ok, hanging, refusing) = (Backend::ok(), Backend::never_answering(), RefusingPort::new());
     let usual = Proxy::in_front_of(&ok.url());
     let unavailable = Proxy::in_front_of(&refusing.url());
     let slow = Setup::new(&hanging.url()).set("backend.response_timeout", "100ms").start();
@@ -126,7 +126,7 @@ fn head_gets_the_headers_and_no_body() {
 /// Over HTTP/2 an answer may end before the upload does; a reset at that moment reads as an error (to curl 7 it is one).
 #[test]
 fn an_upload_that_is_refused_over_http2_can_be_finished() {
-    let backend = Refusing::new();
+    let backend = RefusingPort::new();
     let proxy = Proxy::in_front_of(&backend.url());
     for (client, status) in [(proxy.consumer(), 403), (proxy.anonymous(), 401), (proxy.producer(), 504)] {
         let connection = Http2::connect(&client, proxy.address).unwrap();

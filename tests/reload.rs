@@ -198,7 +198,7 @@ fn what_cannot_change_while_it_runs_says_so_and_the_rest_changes() {
 
 #[test]
 fn limits_change_for_connections_that_are_open() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let mut setup = Setup::new(&backend.url());
     setup.config["backend"]["response_timeout"] = json!("60s");
     setup.config["limits"]["lobby"]["idle_timeout"] = json!("60s");

@@ -17,7 +17,7 @@ use sidegate::demo::pki::{Authority, Credential, Leaf, pem};
 use crate::support::certificates::producer;
 use crate::support::http2::{Http2, request, wait};
 use crate::support::tls::{TLS_12, TLS_13, Tls};
-use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, eventually, fronts};
+use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, backend_listeners, eventually};
 
 /// Connections that go on, of every kind; each ends as soon as its client is nobody.
 struct GoingOn {
@@ -61,14 +61,14 @@ impl GoingOn {
         assert_eq!(kept_alive.get("/events").unwrap().verdict(), "200");
         let mut stream = client.connect(proxy.address).unwrap();
         stream.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        stream.until(b"data: 1\n\n").unwrap();
+        stream.read_until(b"data: 1\n\n").unwrap();
         let mut socket = client.connect(proxy.address).unwrap();
         socket
             .send(
                 "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
             )
             .unwrap();
-        socket.until(b"\r\n\r\n").unwrap();
+        socket.read_until(b"\r\n\r\n").unwrap();
         let http2 = Http2::connect(client, proxy.address).unwrap();
         assert_eq!(http2.get("/events").unwrap().verdict(), "200");
         let (head, http2_stream, _) =
@@ -84,9 +84,9 @@ impl GoingOn {
         let mut body = self.http2_stream;
         wait(async move { while body.data().await.is_some_and(|data| data.is_ok()) {} });
         self.http2.assert_ends_in_order();
-        let rest = self.stream.rest().unwrap_or_default();
+        let rest = self.stream.read_to_end().unwrap_or_default();
         assert!(!String::from_utf8_lossy(&rest).contains("\r\n0\r\n"), "{what}: no end of the body");
-        assert_eq!(self.socket.rest().unwrap_or_default(), b"", "{what}");
+        assert_eq!(self.socket.read_to_end().unwrap_or_default(), b"", "{what}");
         assert_eq!(self.kept_alive.get("/events").unwrap().verdict(), "401 invalid_certificate", "{what}");
         assert!(self.kept_alive.is_closed(), "{what}");
         // Generous: the machine may be busy. What matters is that none of it waits for a time limit.
@@ -136,9 +136,9 @@ fn a_crl_that_arrives_is_seen_by_itself() {
     let proxy = with_crl(&backend);
     let mut stream = proxy.producer().connect(proxy.address).unwrap();
     stream.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    stream.until(b"data: 1\n\n").unwrap();
+    stream.read_until(b"data: 1\n\n").unwrap();
     write_crl(&proxy.setup, &[&proxy.pki().producer]);
-    let _ = stream.rest();
+    let _ = stream.read_to_end();
     let answer = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
     assert_eq!(answer.verdict(), "401 invalid_certificate");
 }
@@ -232,7 +232,7 @@ fn an_authority_that_is_added_later_makes_nobody_of_a_thief() {
         fs::remove_file(proxy.setup.path("ca/second.crt")).unwrap();
         proxy.admin.reload();
     }
-    assert!(backend.begun().is_empty());
+    assert!(backend.start_lines().is_empty());
 }
 
 fn server(proxy: &Proxy) -> Credential {
@@ -491,7 +491,10 @@ fn the_name_that_is_asked_for_chooses_the_server_s_certificate() {
 fn connections_to_a_backend_that_is_not_trusted_any_more_are_not_used_again() {
     let (backend, theirs) = (Backend::ok(), Authority::root("backends").unwrap());
     let credential = theirs.issue(&Leaf::server().unwrap()).unwrap();
-    let address = fronts::tls(fronts::server_config(&credential, None, "http/1.1"), backend.address);
+    let address = backend_listeners::listen_tls(
+        backend_listeners::server_config(&credential, None, "http/1.1"),
+        backend.address,
+    );
     let mut setup = Setup::new(&format!("https://localhost:{}", address.port()));
     setup.config["backend"]["tls"] = json!({ "ca": "backend-ca.crt" });
     let write = |setup: &Setup, authority: &Authority| {

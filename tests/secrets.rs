@@ -11,7 +11,7 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256};
 use sidegate::demo::pki::{Leaf, pem};
 
 use crate::support::admin::Admin;
-use crate::support::backend::Refusing;
+use crate::support::backend::RefusingPort;
 use crate::support::http2::{Http2, request};
 use crate::support::proxy::{Process, command, run};
 use crate::support::{Backend, DEADLINE, Proxy, Setup};
@@ -46,7 +46,7 @@ fn ask(proxy: &Proxy, path: &str) -> String {
 
 #[test]
 fn no_secret_of_a_client_is_written_down() {
-    let (backend, refusing) = (Backend::ok(), Refusing::new());
+    let (backend, refusing) = (Backend::ok(), RefusingPort::new());
     for url in [backend.url(), refusing.url()] {
         let mut proxy = Setup::new(&url).set("log.level", "trace").start();
         let mut answers = ask(&proxy, "/events");
@@ -543,7 +543,7 @@ fn a_key_of_any_usual_form_works() {
         fs::write(setup.path("server.crt"), &certificate).unwrap();
         fs::write(setup.path("server.key"), text).unwrap();
         let proxy = setup.start();
-        let client = proxy.producer().trusting_anybody();
+        let client = proxy.producer().without_server_verification();
         assert_eq!(client.connect(proxy.address).unwrap().get("/events").unwrap().verdict(), "200");
     }
 }

@@ -56,7 +56,7 @@ fn one_client_cannot_take_every_slot() {
         .set("limits.max_connections_per_client", 9)
         .start();
     for proxy in [everyone, some] {
-        backend.forget();
+        backend.clear_records();
         let client = proxy.producer();
         let (mut first, answer) = get(&proxy, &client);
         assert_eq!(answer.status, 200);
@@ -85,7 +85,7 @@ fn one_client_cannot_take_every_slot() {
 
 #[test]
 fn a_share_comes_back_however_a_connection_ends() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let proxy = proxy(&backend, "connections: 1");
     let client = proxy.producer();
     for round in 1..=5 {

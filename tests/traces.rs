@@ -59,7 +59,7 @@ mod exported {
     use tokio::time::Instant;
 
     use super::{SPAN, TRACE};
-    use crate::support::backend::Refusing;
+    use crate::support::backend::RefusingPort;
     use crate::support::tls::Tls;
     use crate::support::{Backend, Proxy, Setup, eventually};
 
@@ -153,7 +153,7 @@ mod exported {
         assert_eq!(told, format!("00-{TRACE}-{}-01", work["spanId"].as_str().unwrap()));
 
         // A connection shakes hands once.
-        collector.forget();
+        collector.clear_records();
         assert_eq!(ask(&mut connection, "/events", &format!("00-{TRACE}-{SPAN}-01")), 200);
         assert!(!wait_for(&collector, 3).contains_key("handshake"));
     }
@@ -184,7 +184,7 @@ mod exported {
 
     #[test]
     fn refusals_are_traced_too_and_the_backend_s_failure_is_its_span_s() {
-        let (refusing, collector) = (Refusing::new(), Backend::ok());
+        let (refusing, collector) = (RefusingPort::new(), Backend::ok());
         let proxy = traced(&refusing.url(), &collector.url()).start();
         let parent = format!("00-{TRACE}-{SPAN}-01");
         for (client, status, names) in [
@@ -192,7 +192,7 @@ mod exported {
             (proxy.consumer(), 403, vec!["GET", "decision", "handshake"]),
             (proxy.producer(), 504, vec!["GET", "backend", "decision", "handshake"]),
         ] {
-            collector.forget();
+            collector.clear_records();
             assert_eq!(ask(&mut client.connect(proxy.address).unwrap(), "/events", &parent), status);
             let named = wait_for(&collector, names.len());
             assert_eq!(named.keys().map(String::as_str).collect::<Vec<_>>(), names);
@@ -210,7 +210,7 @@ mod exported {
     /// No request waits for a collector, and what it does not get is counted.
     #[test]
     fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
-        let (backend, refusing) = (Backend::ok(), Refusing::new());
+        let (backend, refusing) = (Backend::ok(), RefusingPort::new());
         let mut proxy = traced(&backend.url(), &refusing.url()).start();
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         assert_eq!(ask(&mut connection, "/events", ""), 200);

@@ -102,7 +102,7 @@ fn the_mode_changes_without_a_restart_and_what_was_let_pass_ends_with_it() {
 
     let mut stream = proxy.producer().connect(proxy.address).unwrap();
     stream.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    stream.until(b"data: 1\n\n").unwrap();
+    stream.read_until(b"data: 1\n\n").unwrap();
     // Another snapshot of the same mode is no reason to end it.
     proxy.admin.reload();
     assert_eq!(proxy.admin.status()["in_flight"], 1);

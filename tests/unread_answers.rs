@@ -5,7 +5,7 @@ use std::io;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::support::backend::{OK, Refusing};
+use crate::support::backend::{OK, RefusingPort};
 use crate::support::frames::{
     DATA, END_STREAM, Frames, GOAWAY, Reaction, SETTINGS, WINDOW_UPDATE, frame, headers, preface, setting,
 };
@@ -35,7 +35,7 @@ fn opens(stream: u32, bytes: u32) -> Vec<u8> {
 
 /// A connection that gives every stream a window of that size.
 fn with_windows_of(bytes: u32, client: &Client, proxy: &Proxy) -> Frames {
-    let mut frames = Frames::silent(client, proxy.address).unwrap();
+    let mut frames = Frames::connect_without_preface(client, proxy.address).unwrap();
     let settings = [setting(1, 0), setting(INITIAL_WINDOW, bytes)].concat();
     frames.send(preface(&settings)).unwrap();
     frames
@@ -121,14 +121,14 @@ fn every_answer_without_a_window_is_cut() {
 
 #[test]
 fn a_504_and_a_408_without_a_window_are_cut() {
-    let refusing = Refusing::new();
+    let refusing = RefusingPort::new();
     let proxy = setup(&refusing.url()).set("limits.http.body_timeout", "200ms").start();
     let mut unreachable = with_windows_of(0, &proxy.producer(), &proxy);
     unreachable.send(ask(1, "GET", "/events")).unwrap();
     assert_eq!(unreachable.reaction(1), Reaction::Answer(504));
     end_of(&mut unreachable);
     drop(proxy);
-    let hanging = Backend::hanging();
+    let hanging = Backend::never_answering();
     let proxy = setup(&hanging.url()).set("limits.http.body_timeout", "200ms").start();
     let mut stalled = with_windows_of(0, &proxy.producer(), &proxy);
     stalled.send(ask(1, "POST", "/events")).unwrap();
@@ -223,7 +223,7 @@ fn a_reader_that_takes_a_byte_now_and_then_is_not_cut() {
     frames.send(ask(1, "GET", "/events")).unwrap();
     while start.elapsed() < 4 * WRITE_TIMEOUT {
         frames.send(opens(1, 1)).unwrap();
-        assert!(frames.is_alive(), "after {:?}", start.elapsed());
+        assert!(frames.answers_ping(), "after {:?}", start.elapsed());
         // As slow as the machine is by itself: each byte waits for an exchange with another process.
         proxy.admin.status();
     }
@@ -261,7 +261,7 @@ fn an_answer_of_which_nothing_waits_is_not_cut() {
     assert_eq!(stranger.reaction(1), Reaction::Answer(401));
     let start = Instant::now();
     while start.elapsed() < 4 * WRITE_TIMEOUT {
-        assert!(frames.is_alive() && stranger.is_alive(), "after {:?}", start.elapsed());
+        assert!(frames.answers_ping() && stranger.answers_ping(), "after {:?}", start.elapsed());
         proxy.admin.status();
     }
 }
@@ -272,7 +272,7 @@ fn refusals_that_nobody_reads_end_a_connection_without_a_slot() {
     let backend = Backend::ok();
     let proxy = setup(&backend.url()).set("limits.http.write_timeout", "60s").start();
     let path = format!("/{}", "p".repeat(15_000));
-    let before = proxy.process.resident();
+    let before = proxy.process.resident_memory();
     for client in [proxy.anonymous(), proxy.consumer()] {
         let mut connections = Vec::new();
         for _ in 0..20 {
@@ -292,9 +292,9 @@ fn refusals_that_nobody_reads_end_a_connection_without_a_slot() {
         for stream in 0..8 {
             few.send(ask(stream * 2 + 1, "GET", &path)).unwrap();
         }
-        assert!(few.is_alive(), "a handful may wait");
+        assert!(few.answers_ping(), "a handful may wait");
     }
-    let grown = proxy.process.resident().saturating_sub(before) >> 20;
+    let grown = proxy.process.resident_memory().saturating_sub(before) >> 20;
     assert!(grown < 32, "{grown} MiB more");
     assert_nothing_is_held(&proxy);
 }
@@ -311,7 +311,7 @@ fn a_burst_of_refusals_that_are_read_ends_nothing() {
         for number in 0..100 {
             assert_eq!(frames.reaction(number * 2 + 1), Reaction::Answer(status), "{number}");
         }
-        assert!(frames.is_alive());
+        assert!(frames.answers_ping());
     }
 }
 
@@ -324,7 +324,7 @@ fn answers_that_wait_for_a_permitted_client_are_kept_until_it_reads() {
     for number in 0..100 {
         frames.send(ask(number * 2 + 1, "GET", "/events")).unwrap();
     }
-    assert!(frames.is_alive());
+    assert!(frames.answers_ping());
     backend.wait_for(100);
     // Every window opens, whatever was answered meanwhile.
     frames.send(frame(SETTINGS, 0, 0, setting(INITIAL_WINDOW, 1000))).unwrap();
@@ -425,7 +425,7 @@ fn the_end_of_a_last_answer_waits_for_a_slow_reader() {
         assert_eq!(connection.head().unwrap().status, 200);
         let mut left = length;
         while left > 100_000 && proxy.admin.metrics().value("sidegate_requests_in_flight") > 0.0 {
-            connection.exactly(50_000).unwrap();
+            connection.read_exactly(50_000).unwrap();
             left -= 50_000;
         }
         let start = Instant::now();
@@ -434,7 +434,7 @@ fn the_end_of_a_last_answer_waits_for_a_slow_reader() {
             || start.elapsed(),
             |time| *time > Duration::from_millis(2500),
         );
-        let rest = connection.exactly(left);
+        let rest = connection.read_exactly(left);
         assert!(rest.is_ok(), "{request}: of {left} bytes some are missing: {:?}", rest.err());
         assert!(connection.is_closed());
     }
@@ -451,7 +451,7 @@ fn a_switched_connection_has_no_such_limit() {
             connection.wire.send(AGREED)?;
             connection.wire.send(vec![b'x'; length])?;
             connection.wire.stream.stream.shutdown(Shutdown::Write)?;
-            let _ = connection.wire.rest();
+            let _ = connection.wire.read_to_end();
         }
         Ok(())
     });
@@ -462,12 +462,12 @@ fn a_switched_connection_has_no_such_limit() {
     connection
         .send("GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .unwrap();
-    connection.until(b"\r\n\r\n").unwrap();
+    connection.read_until(b"\r\n\r\n").unwrap();
     let start = Instant::now();
     while start.elapsed() < 4 * WRITE_TIMEOUT {
         assert_eq!(proxy.admin.status()["slots_used"], 1);
     }
-    assert_eq!(connection.exactly(length).unwrap().len(), length);
+    assert_eq!(connection.read_exactly(length).unwrap().len(), length);
 }
 
 /// Stopping waits for no stranger's answer, nor for one of a client that was given nothing.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::support::backend::Connection;
+use crate::support::backend::BackendConnection;
 use crate::support::tls::Tls;
 use crate::support::{Answer, Backend, Proxy, Setup, eventually};
 
@@ -23,13 +23,13 @@ const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Agrees to switch and gives back every byte; after the client's end it says goodbye, then ends too.
-fn echo(connection: &mut Connection) -> io::Result<()> {
+fn echo(connection: &mut BackendConnection) -> io::Result<()> {
     if connection.request()?.is_none() {
         return Ok(());
     }
     connection.wire.send(AGREED)?;
     loop {
-        match connection.wire.some()? {
+        match connection.wire.read_available()? {
             bytes if bytes.is_empty() => return connection.wire.send("goodbye"),
             bytes => connection.wire.send(&bytes)?,
         }
@@ -43,7 +43,7 @@ fn setup(backend: &Backend) -> Setup {
 fn switched(proxy: &Proxy) -> Tls {
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send(ASK).unwrap();
-    let head = connection.until(b"\r\n\r\n").unwrap();
+    let head = connection.read_until(b"\r\n\r\n").unwrap();
     let head = String::from_utf8_lossy(&head).to_lowercase();
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     for line in
@@ -61,7 +61,7 @@ fn on_trial_it_passes_without_a_route_and_is_learned() {
     let mut proxy = Setup::new(&backend.url()).policy("version: 1\n").set("mode", "audit").start();
     let mut connection = switched(&proxy);
     connection.send("hello").unwrap();
-    assert_eq!(connection.exactly(5).unwrap(), b"hello");
+    assert_eq!(connection.read_exactly(5).unwrap(), b"hello");
     drop(connection);
     let record = proxy.process.audit_where("the switch", |record| record["path"] == "/live");
     assert_eq!((&record["status"], &record["decision"]), (&101.into(), &"denied".into()), "{record}");
@@ -85,12 +85,12 @@ fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
     let large = vec![b'x'; 300_000];
     for message in [b"hello".as_slice(), b"\x81\x00", &large] {
         connection.send(message).unwrap();
-        assert_eq!(connection.exactly(message.len()).unwrap(), message);
+        assert_eq!(connection.read_exactly(message.len()).unwrap(), message);
     }
     assert_eq!(proxy.admin.status()["in_flight"], 1, "it is work of the backend for as long as it lasts");
     connection.stream.conn.send_close_notify();
     connection.stream.flush().unwrap();
-    assert_eq!(connection.exactly(7).unwrap(), b"goodbye", "half of it may be closed");
+    assert_eq!(connection.read_exactly(7).unwrap(), b"goodbye", "half of it may be closed");
     eventually("the end", || proxy.admin.status()["in_flight"].clone(), |used| *used == 0);
     eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
     let record = proxy.process.audit_where("the switch", |record| record["path"] == "/live");
@@ -109,13 +109,13 @@ fn a_backend_that_closes_first_still_hears_the_client() {
         }
         connection.wire.send(format!("{AGREED}goodbye"))?;
         connection.wire.stream.stream.shutdown(std::net::Shutdown::Write)?;
-        let rest = connection.wire.rest()?;
+        let rest = connection.wire.read_to_end()?;
         let _ = heard.lock().unwrap().send(rest);
         Ok(())
     });
     let proxy = setup(&backend).start();
     let mut connection = switched(&proxy);
-    assert_eq!(connection.rest().unwrap(), b"goodbye");
+    assert_eq!(connection.read_to_end().unwrap(), b"goodbye");
     let last_words = vec![b'x'; 100_000];
     connection.send(&last_words).unwrap();
     connection.stream.conn.send_close_notify();
@@ -131,14 +131,14 @@ fn what_is_said_before_the_agreement_waits_for_it() {
         connection.head()?;
         connection.wire.send(AGREED)?;
         connection.wire.send("first")?;
-        let said = connection.wire.exactly(5)?;
+        let said = connection.wire.read_exactly(5)?;
         connection.wire.send(&said)
     });
     let proxy = setup(&backend).start();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send(format!("{ASK}early")).unwrap();
-    connection.until(b"\r\n\r\n").unwrap();
-    assert_eq!(connection.exactly(10).unwrap(), b"firstearly");
+    connection.read_until(b"\r\n\r\n").unwrap();
+    assert_eq!(connection.read_exactly(10).unwrap(), b"firstearly");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn one_that_says_nothing_ends_after_its_time() {
     let proxy = setup(&backend).set("limits.upgrade_idle_timeout", "300ms").start();
     let mut connection = switched(&proxy);
     connection.send("x").unwrap();
-    assert_eq!(connection.exactly(1).unwrap(), b"x");
+    assert_eq!(connection.read_exactly(1).unwrap(), b"x");
     assert!(connection.is_closed());
     eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
 }
@@ -282,7 +282,7 @@ fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() 
             "GET /events HTTP/1.1\r\nHost: localhost\r\nX-A: b\n\r\n",
         ] {
             for pipelined in [false, true] {
-                backend.forget();
+                backend.clear_records();
                 let mut connection = proxy.producer().connect(proxy.address).unwrap();
                 connection.send(if pipelined { format!("{first}{second}") } else { first.clone() }).unwrap();
                 assert_eq!(connection.answer_to(&method).unwrap().status, status, "{what}");
@@ -319,8 +319,8 @@ fn what_is_said_ahead_of_the_agreement_arrives_as_it_is() {
             connection.send(ASK).unwrap();
             connection.send(&ahead).unwrap();
         }
-        connection.until(b"\r\n\r\n").unwrap();
-        let echoed = connection.exactly(ahead.len());
+        connection.read_until(b"\r\n\r\n").unwrap();
+        let echoed = connection.read_exactly(ahead.len());
         assert_eq!(echoed.unwrap_or_else(|error| panic!("in {parts} parts: {error}")), ahead.as_bytes());
     }
 }

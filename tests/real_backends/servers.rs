@@ -75,7 +75,7 @@ impl Server {
 
     /// Starts a program of its own process group and waits until it says, in a line with this part, where it listens.
     fn start(mut command: Command, folder: TempDir, listening: &str) -> Self {
-        let mut process = Process::of(command.process_group(0));
+        let mut process = Process::start(command.process_group(0));
         let line = process.log_with(listening);
         let address = line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no address in `{line}`"));
         let port: String = address.chars().take_while(char::is_ascii_digit).collect();
@@ -102,7 +102,7 @@ pub fn nginx() -> Option<Server> {
     command.current_dir(folder.path()).arg("-p").arg(folder.path());
     command.arg("-c").arg(script("real_backends/nginx.conf"));
     // Without this the first words, before the configuration is read, go to a file that only root can write.
-    let mut process = Process::of(command.args(["-e", "stderr"]).process_group(0));
+    let mut process = Process::start(command.args(["-e", "stderr"]).process_group(0));
     process.log_with("using the \"epoll\" event method");
     let place = Place::Socket(folder.path().join("nginx.sock"));
     Some(Server { place, process, _folder: folder, _reserved: None })
@@ -119,7 +119,7 @@ pub fn apache() -> Option<Server> {
     let mut command = Command::new(program);
     command.arg("-DFOREGROUND").arg("-f").arg(script("real_backends/apache.conf"));
     command.env("FOLDER", folder.path()).env("PORT", address.port().to_string());
-    let mut process = Process::of(command.process_group(0));
+    let mut process = Process::start(command.process_group(0));
     process.log_with("resuming normal operations");
     Some(Server { place: Place::Port(address), process, _folder: folder, _reserved: Some(reserved) })
 }

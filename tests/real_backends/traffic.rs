@@ -135,7 +135,7 @@ impl Ask {
                 wire.send("0\r\n\r\n")?;
             }
             Body::Expected(body) => {
-                let interim = wire.until(b"\r\n\r\n")?;
+                let interim = wire.read_until(b"\r\n\r\n")?;
                 assert!(interim.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&interim));
                 wire.send(body)?;
             }
@@ -162,7 +162,7 @@ impl Ask {
         let request = request.body(()).unwrap();
         match &self.body {
             Body::None => connection.ask(request, b""),
-            Body::Announced(_) => connection.open(request, false)?.early(),
+            Body::Announced(_) => connection.open(request, false)?.answer_before_end(),
             _ => connection.open(request, false)?.finish_with(body.cloned().unwrap_or_default()),
         }
     }

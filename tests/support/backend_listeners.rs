@@ -1,4 +1,4 @@
-//! Other ways to a recording backend than plain TCP: by TLS, by a Unix socket, or in HTTP/2.
+//! Listeners in front of a recording backend for TLS and Unix sockets, and a backend that speaks HTTP/2.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,8 +19,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http2::{spawn, wait};
 
-/// Listens with TLS in front of a backend that has none; returns its address.
-pub fn tls(config: ServerConfig, backend: SocketAddr) -> SocketAddr {
+/// Listens with TLS in front of a backend without TLS; returns the address.
+pub fn listen_tls(config: ServerConfig, backend: SocketAddr) -> SocketAddr {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     wait(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,7 +36,7 @@ pub fn tls(config: ServerConfig, backend: SocketAddr) -> SocketAddr {
 }
 
 /// Listens on a Unix socket in front of a backend.
-pub fn unix(path: &Path, backend: SocketAddr) {
+pub fn listen_unix(path: &Path, backend: SocketAddr) {
     let path = path.to_owned();
     wait(async move {
         let listener = UnixListener::bind(path).unwrap();
@@ -54,7 +54,7 @@ async fn join(client: io::Result<impl AsyncRead + AsyncWrite + Unpin>, backend: 
     }
 }
 
-/// TLS with a server certificate; `clients` asks for certificates of that authority.
+/// Returns a configuration with this server certificate, which requires client certificates of `clients` if given.
 pub fn server_config(credential: &Credential, clients: Option<&Authority>, alpn: &str) -> ServerConfig {
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -74,28 +74,28 @@ pub fn server_config(credential: &Credential, clients: Option<&Authority>, alpn:
     config
 }
 
-/// A backend that speaks HTTP/2 without TLS, and answers each request by a script.
+/// A backend that speaks HTTP/2 without TLS and answers each request by a script.
 pub struct Http2Backend {
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    received: Arc<Mutex<Vec<ReceivedHttp2Request>>>,
     connections: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,
 }
 
-/// A request as it got it.
+/// A complete request as the backend got it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ReceivedHttp2Request {
     pub head: Request<()>,
     pub body: Vec<u8>,
     pub trailers: Option<HeaderMap>,
 }
 
 impl Http2Backend {
-    /// Reads each request whole, then answers with this head, body and trailers.
+    /// Reads each complete request, then answers with this head, body and trailers.
     pub fn answering(head: Response<()>, body: &'static str, trailers: Option<HeaderMap>) -> Self {
-        Self::scripted(move |seen, mut respond: SendResponse<Bytes>| {
+        Self::scripted(move |request, mut respond: SendResponse<Bytes>| {
             let mut response = Response::builder().status(head.status());
             response.headers_mut().unwrap().clone_from(head.headers());
-            if let Some(name) = seen.head.uri().path().strip_prefix("/echo-host/") {
+            if let Some(name) = request.head.uri().path().strip_prefix("/echo-host/") {
                 response = response.header("x-name", name);
             }
             let end = body.is_empty() && trailers.is_none();
@@ -109,60 +109,67 @@ impl Http2Backend {
         })
     }
 
-    pub fn scripted(answer: impl Fn(&Seen, SendResponse<Bytes>) + Send + Sync + 'static) -> Self {
-        let (answer, seen) = (Arc::new(answer), Arc::new(Mutex::new(Vec::new())));
+    pub fn scripted(
+        answer: impl Fn(&ReceivedHttp2Request, SendResponse<Bytes>) + Send + Sync + 'static,
+    ) -> Self {
+        let (answer, received) = (Arc::new(answer), Arc::new(Mutex::new(Vec::new())));
         let connections = Arc::new(Mutex::new(Vec::new()));
-        let (noting, opened) = (Arc::clone(&seen), Arc::clone(&connections));
+        let (record, opened) = (Arc::clone(&received), Arc::clone(&connections));
         let address = wait(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             spawn(async move {
                 while let Ok((socket, _)) = listener.accept().await {
-                    let (answer, noting) = (Arc::clone(&answer), Arc::clone(&noting));
-                    let connection = spawn(serve(socket, answer, noting));
+                    let (answer, record) = (Arc::clone(&answer), Arc::clone(&record));
+                    let connection = spawn(serve(socket, answer, record));
                     opened.lock().unwrap().push(connection);
                 }
             });
             address
         });
-        Self { address, seen, connections }
+        Self { address, received, connections }
     }
 
     pub fn url(&self) -> String {
         format!("h2c://{}", self.address)
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+    pub fn received(&self) -> Vec<ReceivedHttp2Request> {
+        self.received.lock().unwrap().clone()
     }
 
+    /// Returns the number of all connections so far.
     pub fn connections(&self) -> usize {
         self.connections.lock().unwrap().len()
     }
 
-    /// Ends every open connection, and keeps listening.
-    pub fn cut_connections(&self) {
+    /// Closes every open connection, and keeps listening.
+    pub fn close_connections(&self) {
         self.connections.lock().unwrap().iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
 async fn serve(
     socket: TcpStream,
-    answer: Arc<impl Fn(&Seen, SendResponse<Bytes>) + Send + Sync + 'static>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    answer: Arc<impl Fn(&ReceivedHttp2Request, SendResponse<Bytes>) + Send + Sync + 'static>,
+    received: Arc<Mutex<Vec<ReceivedHttp2Request>>>,
 ) {
     let Ok(mut connection) = h2::server::handshake(socket).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+        let (answer, received) = (Arc::clone(&answer), Arc::clone(&received));
         spawn(async move {
             let (head, mut body) = request.into_parts();
-            let mut request = Seen { head: Request::from_parts(head, ()), body: Vec::new(), trailers: None };
+            let mut request = ReceivedHttp2Request {
+                head: Request::from_parts(head, ()),
+                body: Vec::new(),
+                trailers: None,
+            };
             while let Some(Ok(chunk)) = body.data().await {
                 let _ = body.flow_control().release_capacity(chunk.len());
                 request.body.extend_from_slice(&chunk);
             }
             request.trailers = body.trailers().await.ok().flatten();
-            seen.lock().unwrap().push(request.clone());
+            received.lock().unwrap().push(request.clone());
             answer(&request, respond);
         });
     }
