@@ -1,63 +1,40 @@
-//! Where a request comes from, and when: one address and one instant of each cell that conditions cut out.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! The instant of an example request: one instant for each combination of conditions on time.
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::condition::{Network, Week};
+use super::super::condition::Week;
 
-/// Weekly windows of different zones meet differently in summer and in winter; a year and a bit sees all of it.
+/// Weekly windows of different time zones overlap differently in summer and in winter. 400 days include every overlap.
+const DAYS: i32 = 400;
 const HORIZON: SignedDuration = SignedDuration::from_hours(24 * 400);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
-/// The address that is taken where none is asked for: one of those that are for documentation.
-pub(super) const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-
-/// An address that is in the networks with `true` and in none with `false`. Networks begin and end at borders, so one of
-/// the borders is in every cell.
-pub(super) fn address(asked: &[(&[Network], bool)]) -> Option<IpAddr> {
-    let within = |networks: &[Network], address| networks.iter().any(|network| network.contains(address));
-    let fits = |address: &IpAddr| asked.iter().all(|(networks, is)| within(networks, *address) == *is);
-    let lowest = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-    // The first address beyond those of IPv4 that are written as IPv6.
-    let beyond = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 1, 0, 0, 0));
-    let borders = || asked.iter().flat_map(|(networks, _)| networks.iter()).flat_map(Network::borders);
-    let inside = borders().filter_map(next);
-    let mut all = std::iter::once(SOMEWHERE).chain(inside).chain(borders()).chain(lowest).chain([beyond]);
-    all.find(fits)
-}
-
-/// The address of a host reads better than that of its network.
-fn next(address: IpAddr) -> Option<IpAddr> {
-    Some(match address {
-        IpAddr::V4(address) => address.to_bits().checked_add(1).map(Ipv4Addr::from_bits)?.into(),
-        IpAddr::V6(address) => address.to_bits().checked_add(1).map(Ipv6Addr::from_bits)?.into(),
-    })
-}
-
-/// What is asked of the time.
+/// The conditions on the time of a request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Times<'m> {
-    /// Not before any of these.
+pub(super) struct TimeConstraints<'m> {
+    /// The instants before which no request may be.
     pub(super) from: Vec<Timestamp>,
-    /// Before all of these.
+    /// The instants before which every request must be.
     pub(super) until: Vec<Timestamp>,
+    /// The weekly windows, each with the outcome that is wanted.
     pub(super) weeks: Vec<(&'m Week, bool)>,
 }
 
-impl Times<'_> {
+impl TimeConstraints<'_> {
     pub(super) fn is_empty(&self) -> bool {
         self.from.is_empty() && self.until.is_empty() && self.weeks.is_empty()
     }
 
-    /// An instant at which all of it holds, now if possible.
+    /// Returns an instant at which all conditions hold, `now` if possible.
     pub(super) fn instant(&self, now: Timestamp) -> Option<Timestamp> {
         let earliest = self.from.iter().max().copied();
         let latest = self.until.iter().min().copied();
-        if earliest.zip(latest).is_some_and(|(earliest, latest)| latest <= earliest) || self.contradicts() {
+        if earliest.zip(latest).is_some_and(|(earliest, latest)| latest <= earliest)
+            || self.is_contradictory()
+        {
             return None;
         }
         let before = latest.and_then(|latest| latest.checked_sub(SECOND).ok());
@@ -70,17 +47,18 @@ impl Times<'_> {
     fn holds(&self, instant: Timestamp) -> bool {
         self.from.iter().all(|from| *from <= instant)
             && self.until.iter().all(|until| instant < *until)
-            && self.weeks.iter().all(|(week, is)| week.holds(instant) == *is)
+            && self.weeks.iter().all(|(week, wanted)| week.holds(instant) == *wanted)
     }
 
-    fn contradicts(&self) -> bool {
-        let (yes, no): (Vec<_>, Vec<_>) = self.weeks.iter().partition(|(_, is)| *is);
-        yes.iter().any(|(yes, _)| no.iter().any(|(no, _)| yes.is_same(no)))
+    /// Returns true if the same window is wanted open and closed.
+    fn is_contradictory(&self) -> bool {
+        let (open, closed): (Vec<_>, Vec<_>) = self.weeks.iter().partition(|(_, wanted)| *wanted);
+        open.iter().any(|(open, _)| closed.iter().any(|(closed, _)| open.is_same(closed)))
     }
 
-    /// Every instant, from `start` on, at which a window may open or close.
+    /// Returns every instant after `start` at which a window may open or close.
     fn borders(&self, start: Timestamp) -> impl Iterator<Item = Timestamp> {
-        let days = if self.weeks.is_empty() { 0 } else { 400 };
+        let days = if self.weeks.is_empty() { 0 } else { DAYS };
         let mut shifts: Vec<Timestamp> = Vec::new();
         for (week, _) in &self.weeks {
             let end = start.checked_add(HORIZON).unwrap_or(Timestamp::MAX);
@@ -102,7 +80,7 @@ impl Times<'_> {
     }
 }
 
-/// The instants that a clock calls so: two in the night when it is put back.
+/// Returns the instants with that local time. There are two in the night in which summer time ends.
 fn instants(zone: &TimeZone, local: jiff::civil::DateTime) -> Vec<Timestamp> {
     let both = [zone.to_ambiguous_timestamp(local).earlier(), zone.to_ambiguous_timestamp(local).later()];
     both.into_iter().flatten().collect()

@@ -1,4 +1,4 @@
-//! A policy taken apart into rules, and each rule into atoms: a rule means a request if all of its atoms hold.
+//! Policies as clauses, and clauses as atoms: a clause applies to a request if all its atoms hold.
 
 use jiff::Timestamp;
 
@@ -8,49 +8,49 @@ use super::super::document::Word;
 use super::super::host::{self, HostPattern};
 use super::super::matching::{Alternative, Test, bind};
 use super::super::route::{Route, Segment, Variable};
-use super::request::Asked;
+use super::request::PolicyInput;
 
-/// One route of one entry, for one alternative of whom it means.
+/// One route of one entry, for one alternative of the entry's `match`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rule<'m> {
-    /// The client entry, or the deny rule.
+pub(super) struct Clause<'m> {
+    /// The name of the client entry or of the deny rule.
     pub(super) entry: &'m Word,
     pub(super) permission: &'m Word,
     pub(super) route: &'m Route,
     pub(super) when: Option<&'m When>,
-    /// The client entry that says whom it means; none for everyone.
+    /// The client entry whose `match` applies; `None` if the clause applies to every client.
     pub(super) client: Option<&'m Client>,
     pub(super) alternative: Option<&'m Alternative>,
     pub(super) if_doubtful: IfDoubtful,
 }
 
-/// The least that a rule asks of a request.
+/// The smallest condition that a clause puts on a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Atom<'m> {
-    Says(&'m Test),
+    Test(&'m Test),
     Source(&'m [Network]),
     From(Timestamp),
     Until(Timestamp),
     Week(&'m Week),
     Length { segments: usize, rest: bool },
     Segment { at: usize, pattern: &'m Segment },
-    Bound(Bound<'m>),
+    Binding(Binding<'m>),
     Host(&'m [HostPattern], IfDoubtful),
     Query(&'m QueryCondition, IfDoubtful),
     Header(&'m HeaderCondition, IfDoubtful),
 }
 
-/// A segment that must be what the certificate gives to a name.
+/// A segment that must equal the value of a variable of the certificate.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bound<'m> {
+pub(super) struct Binding<'m> {
     pub(super) at: usize,
     pub(super) variable: &'m Variable,
     pub(super) alternatives: &'m [Alternative],
     pub(super) if_doubtful: IfDoubtful,
 }
 
-impl<'m> Rule<'m> {
-    /// All rules that grant something.
+impl<'m> Clause<'m> {
+    /// Returns the clauses that grant something.
     pub(super) fn grants(model: &'m Model) -> impl Iterator<Item = Self> {
         model.clients.iter().flat_map(move |client| Self::of_client(model, client))
     }
@@ -75,7 +75,7 @@ impl<'m> Rule<'m> {
         })
     }
 
-    /// All rules that forbid something.
+    /// Returns the clauses that forbid something.
     pub(super) fn denies(model: &'m Model) -> impl Iterator<Item = Self> {
         model.denies.iter().flat_map(move |deny| Self::of_deny(model, deny))
     }
@@ -85,11 +85,12 @@ impl<'m> Rule<'m> {
         let named = named.filter_map(|client| model.clients.get(*client as usize)).flat_map(|client| {
             client.entry.alternatives.iter().map(move |alternative| (Some(client), Some(alternative)))
         });
-        let whom: Vec<_> = deny.clients.is_none().then_some((None, None)).into_iter().chain(named).collect();
+        let clients: Vec<_> =
+            deny.clients.is_none().then_some((None, None)).into_iter().chain(named).collect();
         deny.permissions.iter().flat_map(move |permission| Self::routes(model, *permission)).flat_map(
             move |(permission, route)| {
-                let whom = whom.clone();
-                whom.into_iter().map(move |(client, alternative)| Self {
+                let clients = clients.clone();
+                clients.into_iter().map(move |(client, alternative)| Self {
                     entry: &deny.entry.name,
                     permission,
                     route,
@@ -107,14 +108,14 @@ impl<'m> Rule<'m> {
         entry.into_iter().flat_map(|entry| entry.routes.iter().map(|route| (&entry.name, route)))
     }
 
-    /// What it asks beside the method, the cheapest first.
+    /// Returns the conditions beside the method, the cheapest first.
     pub(super) fn atoms(&self) -> Vec<Atom<'m>> {
         let Self { route, when, .. } = *self;
         let path = &route.path;
         let mut atoms = vec![Atom::Length { segments: path.segments.len(), rest: path.rest }];
         atoms.extend(path.segments.iter().enumerate().map(|(at, pattern)| self.segment(at, pattern)));
         let tests = self.alternative.into_iter().flat_map(|alternative| alternative.tests.iter());
-        atoms.extend(tests.map(Atom::Says));
+        atoms.extend(tests.map(Atom::Test));
         atoms.extend(when.into_iter().flat_map(conditions));
         atoms.extend((!route.hosts.is_empty()).then_some(Atom::Host(&route.hosts, self.if_doubtful)));
         atoms.extend(route.query.iter().map(|condition| Atom::Query(condition, self.if_doubtful)));
@@ -127,15 +128,15 @@ impl<'m> Rule<'m> {
             Segment::Client(variable) => {
                 let alternatives = self.client.map(|client| client.entry.alternatives.as_slice());
                 let alternatives = alternatives.unwrap_or_default();
-                Atom::Bound(Bound { at, variable, alternatives, if_doubtful: self.if_doubtful })
+                Atom::Binding(Binding { at, variable, alternatives, if_doubtful: self.if_doubtful })
             }
             pattern => Atom::Segment { at, pattern },
         }
     }
 
-    pub(super) fn means(&self, asked: &Asked) -> bool {
-        self.route.methods.contains(asked.target.method())
-            && self.atoms().iter().all(|atom| atom.holds(asked))
+    pub(super) fn applies_to(&self, input: &PolicyInput) -> bool {
+        self.route.methods.contains(input.target.method())
+            && self.atoms().iter().all(|atom| atom.holds(input))
     }
 }
 
@@ -148,31 +149,31 @@ fn conditions(when: &When) -> Vec<Atom<'_>> {
 }
 
 impl Atom<'_> {
-    fn holds(&self, asked: &Asked) -> bool {
-        let segment = |at: usize| asked.target.segments().nth(at);
+    fn holds(&self, input: &PolicyInput) -> bool {
+        let segment = |at: usize| input.target.segments().nth(at);
         match *self {
-            Self::Says(test) => test.holds(&asked.identity),
-            Self::Source(networks) => networks.iter().any(|network| network.contains(asked.source)),
-            Self::From(from) => from <= asked.now,
-            Self::Until(until) => asked.now < until,
-            Self::Week(week) => week.holds(asked.now),
+            Self::Test(test) => test.holds(&input.identity),
+            Self::Source(networks) => networks.iter().any(|network| network.contains(input.source)),
+            Self::From(from) => from <= input.now,
+            Self::Until(until) => input.now < until,
+            Self::Week(week) => week.holds(input.now),
             Self::Length { segments, rest } => {
-                let length = asked.target.segments().count();
+                let length = input.target.segments().count();
                 length == segments || (rest && length > segments)
             }
             Self::Segment { at, pattern } => segment(at).is_some_and(|text| pattern.fits(text)),
-            Self::Bound(bound) => {
-                let text = bind(bound.alternatives, &asked.identity, bound.variable);
-                segment(bound.at).is_some_and(|segment| bound.holds(text.as_deref(), segment))
+            Self::Binding(binding) => {
+                let text = bind(binding.alternatives, &input.identity, binding.variable);
+                segment(binding.at).is_some_and(|segment| binding.holds(text.as_deref(), segment))
             }
-            Self::Host(hosts, if_doubtful) => host::holds(hosts, asked.host.as_deref().into(), if_doubtful),
-            Self::Query(condition, if_doubtful) => condition.holds(asked.target.query(), if_doubtful),
-            Self::Header(condition, if_doubtful) => condition.holds(Some(&asked.headers), if_doubtful),
+            Self::Host(hosts, if_doubtful) => host::holds(hosts, input.host.as_deref().into(), if_doubtful),
+            Self::Query(condition, if_doubtful) => condition.holds(input.target.query(), if_doubtful),
+            Self::Header(condition, if_doubtful) => condition.holds(Some(&input.headers), if_doubtful),
         }
     }
 }
 
-impl Bound<'_> {
+impl Binding<'_> {
     fn holds(&self, text: Option<&str>, segment: &[u8]) -> bool {
         match text {
             Some(text) => text.as_bytes() == segment,
@@ -182,7 +183,7 @@ impl Bound<'_> {
 }
 
 impl Segment {
-    /// Whether it fits a segment whoever asks; `{client.NAME}` is not asked here.
+    /// Returns true if the pattern matches a segment. A `{client.NAME}` matches every segment that is not empty.
     fn fits(&self, segment: &[u8]) -> bool {
         match self {
             Self::Literal(literal) => **literal == *segment,
