@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::NARROW;
+use super::outcomes::{NARROW, get};
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PADDED, PING, PRIORITY,
     PUSH_PROMISE, RST_STREAM, Reaction, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY, block, frame, headers,
@@ -245,7 +245,7 @@ fn how_a_connection_begins() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     for (name, bytes) in [
-        ("HTTP/1.1", super::get("/events")),
+        ("HTTP/1.1", get("/events")),
         ("half a preface", [b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".as_slice(), &head(1, END_STREAM)].concat()),
     ] {
         let mut connection = Frames::connect_without_preface(&proxy.producer(), proxy.address).unwrap();

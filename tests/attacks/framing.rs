@@ -1,6 +1,6 @@
 //! Framing: where a request ends is known to everybody alike, and what follows a refused one is never a request.
 
-use super::{Case, NARROW, ambiguous, assert_outcomes, forwarded, no_http, post};
+use super::outcomes::{Case, NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, post};
 use crate::support::backend::RefusingPort;
 use crate::support::{Backend, Setup};
 
@@ -251,10 +251,8 @@ fn pipelined_requests_are_each_judged() {
     let follow = |case: Case| Case { bytes: [post("Content-Length: 0", ""), case.bytes].concat(), ..case };
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
-    for case in [
-        follow(ambiguous("a path", super::get("/a//b"))),
-        follow(super::denied("denied", super::get("/admin"))),
-    ] {
+    for case in [follow(ambiguous("a path", get("/a//b"))), follow(denied("denied", get("/admin")))]
+    {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(&case.bytes).unwrap();
         assert_eq!(connection.answer_to("POST").unwrap().status, 200);

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{installed, is_missing, tools};
 
 /// Checks every object of these files and folders against the schemas of Kubernetes 1.37. Custom resources are checked
-/// against the rules in `tests/kubernetes/validate.py`.
+/// against the rules in `tests/operations/kubernetes/validate.py`.
 #[track_caller]
 pub fn assert_valid(paths: &[PathBuf]) {
     let python = installed("venv/bin/python");
@@ -14,7 +14,7 @@ pub fn assert_valid(paths: &[PathBuf]) {
         return;
     }
     let output =
-        Command::new(python).arg(tools::script("kubernetes/validate.py")).args(paths).output().unwrap();
+        Command::new(python).arg(tools::script("operations/kubernetes/validate.py")).args(paths).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
