@@ -95,20 +95,29 @@ mod policies {
 
 /// What becomes of connections, requests and answers.
 mod traffic {
+    mod backend_answers;
+    mod backend_connections;
+    mod backend_errors;
     mod backends;
+    mod bodies;
     mod disconnects;
     mod early_answers;
     mod failing_backends;
-    mod forwarding;
+    mod forwarding_headers;
+    mod headers;
     mod http_limits;
+    mod identity_headers;
+    mod interim_answers;
     mod large_bodies;
     mod lobby;
     mod order_of_refusals;
+    mod pipelining;
     mod places;
     mod queue;
     mod real_backends;
     mod real_clients;
     mod refusals;
+    mod request_targets;
     mod resting;
     mod shares;
     mod slots;
@@ -116,6 +125,7 @@ mod traffic {
     mod strangers;
     mod unread_answers;
     mod upgrades;
+    mod versions_of_http;
 }
 
 mod support;

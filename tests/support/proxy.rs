@@ -14,7 +14,10 @@ use sidegate::demo::pki::{Credential, pem};
 use tempfile::TempDir;
 
 use super::admin::Admin;
-use super::{Client, DEADLINE, Pki};
+use super::backend::ReceivedRequest;
+use super::http2::Http2;
+use super::tls::Tls;
+use super::{Backend, Client, DEADLINE, Pki};
 
 /// The default policy: the producer may do everything, the consumer only `GET /readable`.
 pub const POLICY: &str = r#"version: 1
@@ -163,6 +166,18 @@ impl Proxy {
         Setup::new(backend).start()
     }
 
+    /// Connects as the producer, by HTTP/1.1.
+    #[track_caller]
+    pub fn connect(&self) -> Tls {
+        self.producer().connect(self.address).unwrap()
+    }
+
+    /// Connects as the producer, by HTTP/2.
+    #[track_caller]
+    pub fn http2(&self) -> Http2 {
+        Http2::connect(&self.producer(), self.address).unwrap()
+    }
+
     pub fn pki(&self) -> &Pki {
         &self.setup.pki
     }
@@ -182,6 +197,16 @@ impl Proxy {
     pub fn client(&self, credential: &Credential) -> Client {
         Client::presenting(self.pki(), credential)
     }
+}
+
+/// Sends one request as the producer, through a proxy of its own, and returns what the backend received.
+#[track_caller]
+pub fn forwarded(request: &str) -> ReceivedRequest {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let answer = proxy.connect().ask(request).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    backend.wait_for(1).remove(0)
 }
 
 /// A running program. Threads read its standard output (audit records) and standard error (log), so that it never blocks.

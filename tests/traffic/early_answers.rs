@@ -135,3 +135,44 @@ fn beyond_the_budget_an_http2_stream_ends_and_no_other() {
         }
     }
 }
+
+#[test]
+fn the_body_of_a_refused_request_is_never_read_as_a_request() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let hidden = "GET /readable HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for client in [proxy.anonymous(), proxy.consumer()] {
+        let mut connection = client.connect(proxy.address).unwrap();
+        let answer = connection.post("/events", hidden).unwrap();
+        assert!([401, 403].contains(&answer.status));
+        let rest = connection.send("").and_then(|()| connection.get("/next"));
+        if let Ok(next) = rest {
+            assert_eq!(next.status, answer.status, "the answer to /next, and to nothing hidden");
+        }
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = proxy.consumer().connect(proxy.address).unwrap();
+    let answer = connection.post("/events", &"x".repeat(60 * 1024)).unwrap();
+    assert_eq!(answer.verdict(), "403 insufficient_permissions");
+}
+
+#[test]
+fn an_answer_may_come_before_the_upload_is_over() {
+    let backend = Backend::scripted(|connection| {
+        connection.head()?;
+        connection.wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = proxy.connect();
+    connection
+        .send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nstart")
+        .unwrap();
+    let answer = connection.answer_to("POST").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+}
