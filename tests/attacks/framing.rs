@@ -251,8 +251,7 @@ fn pipelined_requests_are_each_judged() {
     let follow = |case: Case| Case { bytes: [post("Content-Length: 0", ""), case.bytes].concat(), ..case };
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
-    for case in [follow(ambiguous("a path", get("/a//b"))), follow(denied("denied", get("/admin")))]
-    {
+    for case in [follow(ambiguous("a path", get("/a//b"))), follow(denied("denied", get("/admin")))] {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(&case.bytes).unwrap();
         assert_eq!(connection.answer_to("POST").unwrap().status, 200);

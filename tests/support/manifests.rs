@@ -13,8 +13,11 @@ pub fn assert_valid(paths: &[PathBuf]) {
     if is_missing("kubernetes-validate", Command::new(&python).args(["-c", "import kubernetes_validate"])) {
         return;
     }
-    let output =
-        Command::new(python).arg(tools::script("operations/kubernetes/validate.py")).args(paths).output().unwrap();
+    let output = Command::new(python)
+        .arg(tools::script("operations/kubernetes/validate.py"))
+        .args(paths)
+        .output()
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
