@@ -194,7 +194,7 @@ impl<'m> Comparison<'_, 'm> {
         });
         RouteChange {
             entry: grant.entry,
-            whom: alternatives.iter().map(Alternative::words).collect(),
+            match_words: alternatives.iter().map(Alternative::words).collect(),
             permission: grant.permission,
             route: grant.route,
             methods,

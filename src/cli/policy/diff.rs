@@ -104,8 +104,11 @@ fn human(difference: &PolicyDifference<'_>) -> String {
             let (name, place) = (&entry.text, line(&entry.place));
             text += &format!("  {name} ({place})  {}{}\n", requests(change), when(change));
             let route = line(&change.route.place);
-            text +=
-                &format!("    who: {}; through {} ({route})\n", change.whom.join(", or "), permission.text);
+            text += &format!(
+                "    who: {}; through {} ({route})\n",
+                change.match_words.join(", or "),
+                permission.text
+            );
             if let Some(rule) = &change.denied_by {
                 text += &format!("    {} by the deny rule {}\n", direction.denied, deny(rule));
             }
@@ -183,7 +186,7 @@ fn change_json(change: &RouteChange<'_>) -> Value {
     let headers: Vec<Value> =
         request.headers().iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     json!({
-        "client": change.entry.text, "at": line(&change.entry.place), "who": change.whom,
+        "client": change.entry.text, "at": line(&change.entry.place), "who": change.match_words,
         "permission": change.permission.text,
         "route": change.route.text, "route_at": line(&change.route.place),
         "methods": change.methods, "websocket_only": change.websocket_only, "conditions": change.conditions,

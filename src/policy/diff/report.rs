@@ -28,7 +28,7 @@ impl PolicyDifference<'_> {
 pub(crate) struct RouteChange<'m> {
     pub(crate) entry: &'m Word,
     /// The alternatives of the entry's `match`, in words.
-    pub(crate) whom: Vec<String>,
+    pub(crate) match_words: Vec<String>,
     pub(crate) permission: &'m Word,
     pub(crate) route: &'m Route,
     /// The methods of the route that the change concerns.
