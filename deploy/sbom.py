@@ -14,8 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def metadata(target):
-    # The image is built with all features, too.
-    command = ["cargo", "metadata", "--locked", "--all-features", "--format-version=1", "--filter-platform", target]
+    command = ["cargo", "metadata", "--locked", "--format-version=1", "--filter-platform", target]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
@@ -27,7 +26,7 @@ def checksums():
 def used(target):
     """Names and versions of what something uses. `cargo metadata` names what weak features would bring, too (`ring?/alloc`)."""
     kinds = ["--edges=normal,build", "--prefix=none", "--format={p}"]
-    command = ["cargo", "tree", "--locked", "--all-features", "--target", target, *kinds]
+    command = ["cargo", "tree", "--locked", "--target", target, *kinds]
     lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return {tuple(line.split(" ")[:2]) for line in lines if line}
 

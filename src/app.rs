@@ -1,9 +1,5 @@
 //! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
 
-#[cfg(feature = "otel")]
-mod export;
-#[cfg(not(feature = "otel"))]
-#[path = "app/export/absent.rs"]
 mod export;
 mod sight;
 mod signals;

@@ -40,9 +40,7 @@ use crate::unread;
 use ahead::ReadAhead;
 pub use ahead::Streams;
 pub use breaker::BreakerRules;
-pub use delivery::Collector;
-#[cfg(feature = "otel")]
-pub use delivery::deliver;
+pub use delivery::{Collector, deliver};
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};

@@ -12,10 +12,6 @@ mod log;
 mod metrics;
 mod refusals;
 mod share;
-#[cfg(feature = "otel")]
-mod traces;
-#[cfg(not(feature = "otel"))]
-#[path = "telemetry/traces/absent.rs"]
 mod traces;
 mod trials;
 
@@ -38,9 +34,7 @@ pub use log::{Format, Log};
 pub use metrics::exposition;
 pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_method, kept_name};
 pub use share::Share;
-#[cfg(feature = "otel")]
-pub use traces::{Batch, Outbox};
-pub use traces::{Trace, Tracer};
+pub use traces::{Batch, Outbox, Trace, Tracer};
 pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
 
 /// What was decided about a request: it was forwarded, or refused for a reason.

@@ -1,6 +1,6 @@
-//! The promises, one file each, in one program: a file of this folder is a module here.
+//! The promises, in one program: each folder is a subject, and each file of it is a promise.
 //!
-//! `cargo test --test promises slots` runs one of them.
+//! `cargo test --test promises slots` runs the promises whose name contains `slots`.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,88 +12,150 @@
     reason = "a test says what is wrong by panicking, and nothing of it is used elsewhere"
 )]
 
-mod admin;
-mod admin_api;
-mod admin_crowds;
-mod ambiguous_requests;
-mod attacks;
-mod audit_records;
-mod authorities;
-mod backends;
-mod bad_configuration;
-mod certificate_tool;
-mod certificates;
-mod command_line;
-mod configuration;
-mod corpora;
-mod dead_volume;
-mod demo;
-mod disconnects;
-mod doctor;
-mod documentation;
-mod drain;
-mod early_answers;
-mod failing_backends;
-mod floods;
-mod forwarding;
-mod fuzz_seeds;
-mod fuzzing;
-mod http_limits;
-mod independent_verifier;
-mod inject;
-mod irregular_files;
-mod kubernetes;
-mod large_bodies;
-mod lasting_authentication;
-mod latencies;
-mod lobby;
-mod one_reading;
-mod order_of_refusals;
-mod page;
-mod parts;
-mod places;
-mod policies;
-mod policy_budget;
-mod policy_diagnostics;
-mod policy_reference;
-mod policy_tools;
-mod presented_chains;
-mod proof_of_possession;
-mod queue;
-mod real_backends;
-mod real_clients;
-mod refusals;
-mod release_profile;
-mod reload;
-mod resting;
-mod revocation;
-mod rotation;
-mod secrets;
-mod shares;
-mod shutdown;
-mod slots;
-mod slow_clients;
-mod spiffe;
-mod strangers;
+/// Inputs that are dangerous for a proxy of this kind, each with its right outcome. `tests/attacks/README.md` lists the
+/// classes by number; a test cites the numbers of what it tries (`Case 32`).
+mod attacks {
+    mod ambiguous_requests;
+    mod bad_backends;
+    mod bad_http2_backends;
+    mod citations;
+    mod conditions;
+    mod floods;
+    mod frames_of_http2;
+    mod framing;
+    mod fuzz_seeds;
+    mod fuzzing;
+    mod headers;
+    mod identity;
+    mod mixed_requests;
+    mod names;
+    mod one_reading;
+    mod outcomes;
+    mod paths;
+    mod requests_of_http2;
+    mod stage;
+}
+
+/// Which certificates are identities, for how long, and what an operator learns of them.
+mod certificates {
+    mod authorities;
+    mod certificate_tool;
+    mod corpora;
+    mod identities;
+    mod independent_verifier;
+    mod lasting_authentication;
+    mod presented_chains;
+    mod proof_of_possession;
+    mod revocation;
+    mod rotation;
+    mod spiffe;
+}
+
+/// What operators run, configure, read and watch.
+mod operations {
+    mod admin;
+    mod admin_api;
+    mod admin_crowds;
+    mod audit_records;
+    mod bad_configuration;
+    mod command_line;
+    mod configuration;
+    mod dead_volume;
+    mod demo;
+    mod doctor;
+    mod documentation;
+    mod drain;
+    mod inject;
+    mod irregular_files;
+    mod kubernetes;
+    mod latencies;
+    mod parts;
+    mod release_profile;
+    mod reload;
+    mod secrets;
+    mod shutdown;
+    mod traces;
+    mod watching;
+}
+
+/// The page of the admin listener.
+mod page {
+    mod browser;
+}
+
+/// What a policy says, and the tools for those who write one.
+mod policies {
+    mod files_and_folders;
+    mod policy_budget;
+    mod policy_diagnostics;
+    mod policy_reference;
+    mod policy_tools;
+    mod trials;
+}
+
+/// What becomes of connections, requests and answers.
+mod traffic {
+    mod backend_answers;
+    mod backend_connections;
+    mod backend_errors;
+    mod backends;
+    mod bodies;
+    mod disconnects;
+    mod early_answers;
+    mod failing_backends;
+    mod forwarding_headers;
+    mod headers;
+    mod http_limits;
+    mod identity_headers;
+    mod interim_answers;
+    mod large_bodies;
+    mod lobby;
+    mod order_of_refusals;
+    mod pipelining;
+    mod places;
+    mod queue;
+    mod real_backends;
+    mod real_clients;
+    mod refusals;
+    mod request_targets;
+    mod resting;
+    mod shares;
+    mod slots;
+    mod slow_clients;
+    mod strangers;
+    mod unread_answers;
+    mod upgrades;
+    mod versions_of_http;
+}
+
 mod support;
-mod traces;
-mod trials;
-mod unread_answers;
-mod upgrades;
-mod watching;
 
 use std::fs;
 use std::path::Path;
 
-/// A file that is no module here would look like a test and never run.
+/// Folders beside the promises: other programs, and data that several of these read.
+const NO_PROMISES: [&str; 6] = ["bench", "clients", "fuzz", "load", "support", "trial"];
+
+/// A file that is no module of this program would look like a test and never run.
 #[test]
-fn every_file_of_this_folder_is_part_of_the_program() {
+fn every_file_of_a_subject_is_part_of_the_program() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let root = fs::read_to_string(folder.join("promises.rs")).unwrap();
-    for entry in fs::read_dir(folder).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "promises") {
-            assert!(root.contains(&format!("\nmod {module};")), "add `mod {module};` to tests/promises.rs");
+    for subject in names_in(&folder).iter().filter(|name| !NO_PROMISES.contains(&name.as_str())) {
+        if subject == "promises.rs" {
+            continue;
+        }
+        let (_, rest) = root.split_once(&format!("\nmod {subject} {{\n")).expect(subject);
+        let (modules, _) = rest.split_once("\n}\n").unwrap();
+        for name in names_in(&folder.join(subject)) {
+            if let Some(module) = name.strip_suffix(".rs") {
+                let line = format!("    mod {module};");
+                assert!(modules.lines().any(|other| other == line), "add `mod {module};` to `{subject}`");
+            }
         }
     }
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }

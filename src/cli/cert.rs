@@ -18,7 +18,7 @@ use crate::identity::{
     Unauthenticated, judge,
 };
 use crate::pem;
-use crate::policy::suggest::{matching, written};
+use crate::policy::suggest::{match_keys, match_text};
 use crate::trust_files::{self, TrustFileKind};
 
 /// Say what a certificate says, and whether the proxy would accept it
@@ -167,7 +167,7 @@ impl Answer {
 
     /// As an entry of a policy would ask for it.
     fn rule(&self) -> Option<Vec<(Attribute, String)>> {
-        self.identity.as_ref().map(matching)
+        self.identity.as_ref().map(match_keys)
     }
 
     /// What the client need not know, and the operator wants to.
@@ -215,7 +215,7 @@ impl Answer {
             line("intermediate", &what)?;
         }
         match self.rule() {
-            Some(rule) => line("match", &format!("{{ {} }}", written(&rule))),
+            Some(rule) => line("match", &format!("{{ {} }}", match_text(&rule))),
             None => Ok(()),
         }
     }

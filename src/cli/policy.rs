@@ -111,5 +111,5 @@ fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::PemFlaw> {
 
 /// The address that requests come from where nothing is said.
 fn address(source: Option<IpAddr>) -> IpAddr {
-    source.unwrap_or(policy::trial::NOWHERE)
+    source.unwrap_or(policy::trial::DEFAULT_SOURCE)
 }

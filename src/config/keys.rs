@@ -296,12 +296,7 @@ pub const KEYS: &[Key] = &[
         "false",
         "Whether audit records tell the queries of requests, which may hold secrets",
     ),
-    key(
-        "tracing.otlp",
-        "URL",
-        "",
-        "Where traces go, by OTLP: http://127.0.0.1:4318 (in builds with the feature `otel`)",
-    ),
+    key("tracing.otlp", "URL", "", "Where traces go, by OTLP: http://127.0.0.1:4318"),
     key(
         "tracing.sample",
         "SHARE",

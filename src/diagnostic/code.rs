@@ -99,7 +99,6 @@ codes! {
     NoAuthority "no-authority" "A certificate cannot be an authority.";
     NoContainer "no-container" "The pod does not have the container that is named.";
     NoEffect "no-effect" "A key has no effect beside the other keys.";
-    NoFeature "no-feature" "This build of Sidegate lacks a feature that the configuration needs.";
     NoHealthPath "no-health-path" "A probe does not say which path the sidecar could ask for.";
     NoName "no-name" "An object in a manifest has no name.";
     NoPolicy "no-policy" "There is no policy at the path that is named.";

@@ -1,5 +1,5 @@
-//! From what the files say to what they mean: every name looked up, every role unfolded into its permissions, and every
-//! mistake that needs more than one entry to be seen.
+//! The step from a document to a model: names are looked up, roles are unfolded into permissions, and mistakes that
+//! need more than one entry to be seen are reported.
 
 mod names;
 mod roles;
@@ -15,12 +15,13 @@ use super::route::{Methods, Route};
 use super::trie::MOST_OTHER_METHODS;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
-/// A policy without mistakes, in the author's own terms: what tools for authors work on, and what is compiled.
+/// A policy without mistakes, in the terms of its author. Tools for authors work on it, and the engine is compiled from
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    /// The declared ones, then one for the `routes` of each deny rule that has them.
+    /// The declared permissions, then one permission for each deny rule with `routes`.
     pub(crate) permissions: Vec<PermissionEntry>,
-    /// How many permissions are declared.
+    /// The number of declared permissions.
     pub(crate) declared: usize,
     pub(crate) roles: Vec<Role>,
     pub(crate) clients: Vec<Client>,
@@ -28,64 +29,65 @@ pub(crate) struct Model {
     pub(crate) cases: Vec<Case>,
 }
 
-/// Indexes of permissions, sorted; shared by all who have the same.
-pub(crate) type Set = Arc<[u32]>;
+/// Indexes of permissions, sorted. Entries with the same permissions share one allocation.
+pub(crate) type PermissionSet = Arc<[u32]>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Role {
     pub(crate) entry: RoleEntry,
     pub(crate) members: Vec<Member>,
-    pub(crate) permissions: Set,
+    pub(crate) permissions: PermissionSet,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) entry: ClientEntry,
     pub(crate) roles: Vec<u32>,
-    /// What it is given: the set of each of its roles, and its own `permissions`.
-    pub(crate) sets: Vec<Set>,
+    /// The permissions of the entry: one set for each role, and one for its own `permissions`.
+    pub(crate) sets: Vec<PermissionSet>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Deny {
     pub(crate) entry: DenyEntry,
-    /// `None` for every client.
+    /// The indexes of the client entries that the rule names; `None` for every client.
     pub(crate) clients: Option<Vec<u32>>,
-    pub(crate) permissions: Set,
+    pub(crate) permissions: PermissionSet,
 }
 
-/// What a role consists of.
+/// A member of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Member {
     Permission(u32),
     Role {
         role: u32,
-        /// Whether it was named by a glob, which never makes a cycle: a glob means whatever else there is.
+        /// True if a glob named the role. Such a member never makes a cycle, because a glob means all other roles that
+        /// match.
         by_glob: bool,
     },
 }
 
 impl Client {
-    /// What it is given, by whichever roles; a permission may come more than once.
+    /// Returns the permissions of the entry. A permission that comes by several roles is returned several times.
     pub(crate) fn permissions(&self) -> impl Iterator<Item = u32> {
         self.sets.iter().flat_map(|set| set.iter().copied())
     }
 }
 
 impl Model {
-    /// Looks everything up. Errors are added to `diagnostics`; a model is there only if nothing stands against it.
+    /// Looks up all names of a document. Errors are added to `diagnostics`; a model is returned only if there are none.
     pub(crate) fn check(document: Document, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let Document { mut permissions, roles, clients, denies, cases } = document;
         let declared = permissions.len();
         let mut names = Names::of(&permissions, &roles, &clients, diagnostics);
         let members: Vec<Vec<Member>> =
             roles.iter().map(|role| names.members(&role.members, Some(role), diagnostics)).collect();
-        // What globs mean is not known then, and looking further would only go on costing.
+        // The meaning of the remaining globs is unknown now. To look further would cost time without a bound.
         if names.are_exhausted() {
             diagnostics.push(too_many_names());
             return None;
         }
-        roles::no_cycles(&roles, &members, diagnostics);
+        roles::report_cycles(&roles, &members, diagnostics);
         let unfolded = roles::unfold(&members);
         if unfolded.is_none() {
             diagnostics.push(Diagnostic::error(Code::TooLarge, "the roles unfold into too many permissions"));
@@ -104,14 +106,14 @@ impl Model {
         let roles =
             roles.map(|((entry, members), permissions)| Role { entry, members, permissions }).collect();
         let model = Self { permissions, declared, roles, clients, denies, cases };
-        model.methods_are_few(diagnostics);
-        model.captures_are_there(diagnostics);
-        model.reasons_are_there(&mut names, diagnostics);
+        model.check_methods(diagnostics);
+        model.check_captures(diagnostics);
+        model.check_reasons(&mut names, diagnostics);
         (!diagnostics.iter().any(Diagnostic::is_error)).then_some(model)
     }
 
-    /// Each method beyond the well-known ones costs a bit of every route.
-    fn methods_are_few(&self, diagnostics: &mut Vec<Diagnostic>) {
+    /// Reports too many unusual methods. Each of them takes one bit of every route in the compiled policy.
+    fn check_methods(&self, diagnostics: &mut Vec<Diagnostic>) {
         let mut seen = HashSet::new();
         for route in self.permissions.iter().flat_map(|permission| &permission.routes) {
             let Methods::Of { others, .. } = &route.methods else { continue };
@@ -125,48 +127,55 @@ impl Model {
         }
     }
 
-    /// Every `{client.NAME}` of a route must be captured by everyone whom the route is given to.
-    fn captures_are_there(&self, diagnostics: &mut Vec<Diagnostic>) {
-        let mut using: HashMap<*const u32, Vec<u32>> = HashMap::new();
-        let uses =
+    /// Reports each `{client.NAME}` of a route that an entry with that route does not capture.
+    fn check_captures(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let mut permissions_of_sets: HashMap<*const u32, Vec<u32>> = HashMap::new();
+        let uses_captures =
             |permission: &u32| self.routes(*permission).iter().any(|route| route.captures().next().is_some());
         for client in &self.clients {
-            let mut users = Vec::new();
+            let mut permissions = Vec::new();
             for set in &client.sets {
-                users.extend_from_slice(
-                    using.entry(set.as_ptr()).or_insert_with(|| set.iter().copied().filter(uses).collect()),
+                permissions.extend_from_slice(
+                    permissions_of_sets
+                        .entry(set.as_ptr())
+                        .or_insert_with(|| set.iter().copied().filter(uses_captures).collect()),
                 );
             }
-            self.captured_by(client, &users, diagnostics);
+            self.check_captures_of_client(client, &permissions, diagnostics);
         }
         for deny in &self.denies {
-            let users: Vec<u32> = deny.permissions.iter().copied().filter(uses).collect();
+            let permissions: Vec<u32> = deny.permissions.iter().copied().filter(uses_captures).collect();
             match &deny.clients {
                 Some(clients) => {
                     for client in clients.iter().filter_map(|client| self.clients.get(*client as usize)) {
-                        self.captured_by(client, &users, diagnostics);
+                        self.check_captures_of_client(client, &permissions, diagnostics);
                     }
                 }
-                None => self.captured_by_nobody(deny, &users, diagnostics),
+                None => self.check_captures_of_general_deny(deny, &permissions, diagnostics),
             }
         }
     }
 
-    fn captured_by(&self, client: &Client, users: &[u32], diagnostics: &mut Vec<Diagnostic>) {
-        if users.is_empty() {
+    fn check_captures_of_client(
+        &self,
+        client: &Client,
+        permissions: &[u32],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        if permissions.is_empty() {
             return;
         }
-        let captured = captured(&client.entry.alternatives);
-        let mut told = HashSet::new();
-        for route in users.iter().flat_map(|permission| self.routes(*permission)) {
+        let captured = common_captures(&client.entry.alternatives);
+        let mut reported = HashSet::new();
+        for route in permissions.iter().flat_map(|permission| self.routes(*permission)) {
             for name in route.captures().filter(|name| !captured.contains(name)) {
-                if !told.insert(name) {
+                if !reported.insert(name) {
                     continue;
                 }
                 let entry = &client.entry.name;
-                let everywhere =
+                let somewhere =
                     client.entry.alternatives.iter().any(|alternative| alternative.captures().contains(name));
-                let message = match everywhere {
+                let message = match somewhere {
                     true => format!(
                         "`{}` does not capture `{name}` in every alternative of its `match`",
                         entry.text
@@ -188,8 +197,13 @@ impl Model {
         }
     }
 
-    fn captured_by_nobody(&self, deny: &Deny, users: &[u32], diagnostics: &mut Vec<Diagnostic>) {
-        let routes = users.iter().flat_map(|permission| self.routes(*permission));
+    fn check_captures_of_general_deny(
+        &self,
+        deny: &Deny,
+        permissions: &[u32],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let routes = permissions.iter().flat_map(|permission| self.routes(*permission));
         let Some(route) = routes.into_iter().find(|route| route.captures().next().is_some()) else { return };
         let name = &deny.entry.name;
         diagnostics.push(
@@ -203,13 +217,13 @@ impl Model {
         );
     }
 
-    fn reasons_are_there(&self, names: &mut Names, diagnostics: &mut Vec<Diagnostic>) {
+    fn check_reasons(&self, names: &mut Names, diagnostics: &mut Vec<Diagnostic>) {
         let denies: HashSet<&str> = self.denies.iter().map(|deny| &*deny.entry.name.text).collect();
         for reason in self.cases.iter().filter_map(|case| case.because.as_ref()) {
             if !denies.contains(&*reason.text) && !names.clients.by_name.contains_key(&reason.text) {
                 let message = format!("no client entry and no deny rule is named `{}`", reason.text);
                 let known = denies.iter().copied().chain(names.clients.by_name.keys().map(|name| &**name));
-                let help = names.suggestions.of(&reason.text, known);
+                let help = names.suggestions.suggest(&reason.text, known);
                 diagnostics.push(
                     Diagnostic::error(Code::UnknownName, message).at(reason.place.clone()).maybe_help(help),
                 );
@@ -217,7 +231,7 @@ impl Model {
         }
     }
 
-    /// The routes of a permission.
+    /// Returns the routes of a permission.
     pub(crate) fn routes(&self, permission: u32) -> &[Route] {
         self.permissions
             .get(permission as usize)
@@ -231,8 +245,8 @@ fn too_many_names() -> Diagnostic {
         .help("name what is meant, or start each pattern with the letters that its names start with")
 }
 
-/// The captures that are bound whichever alternative holds.
-fn captured(alternatives: &[Alternative]) -> HashSet<&str> {
+/// Returns the captures that every alternative binds.
+fn common_captures(alternatives: &[Alternative]) -> HashSet<&str> {
     let mut sets = alternatives.iter().map(Alternative::captures);
     let first = sets.next().unwrap_or_default();
     sets.fold(first, |common, set| common.intersection(&set).copied().collect())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::check::{Client, Model, Set};
+use super::check::{Client, Model, PermissionSet};
 use super::condition::When;
 use super::document::Word;
 use super::rights::{self, Clients, Holdings};
@@ -92,7 +92,7 @@ impl Compiler<'_> {
         denies.collect()
     }
 
-    fn variables(&mut self, set: &Set) -> Vec<Variable> {
+    fn variables(&mut self, set: &PermissionSet) -> Vec<Variable> {
         let model = self.model;
         let used = || {
             let routes = set.iter().flat_map(|permission| model.routes(*permission));

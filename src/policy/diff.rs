@@ -1,25 +1,28 @@
-//! What a change of policy newly allows and newly denies: exactly, not by sampling.
+//! Comparison of two policies: which requests a change newly allows and newly denies, exactly and not by sampling.
 //!
-//! Rules that both policies have mean the same in both, however they are written, and are put aside ([`keys`]). Of each
-//! grant that is left, and of each grant that a changed deny rule could touch, [`search`] either finds a request that the
-//! one policy allows and the other does not, or proves that there is none. What is reported was put to both policies as
-//! the proxy puts it; what could be neither found nor disproven is reported as undecided, never passed over.
+//! Clauses that both policies have mean the same in both, however they are written, and are left out ([`keys`]). For each
+//! remaining grant, and for each grant that a changed deny rule could affect, [`search`] either finds a request that only
+//! one policy allows, or proves that there is none. Every reported example was decided by both policies through the engine
+//! that the proxy uses. If the search can neither find nor exclude a difference, the route is reported as undecided.
 //!
-//! A certificate is any set of values here: that an authority would not issue some of them together is not known. Weekly
-//! windows are followed for a year and a bit.
+//! A certificate is any set of values here; the comparison does not know which sets an authority would issue. Weekly
+//! windows are followed for 400 days.
 
-mod authority;
-mod bound;
+mod binding;
+mod certificate;
+mod clause;
+mod host;
 mod keys;
 mod language;
-mod moment;
+mod methods;
 mod parameter;
 mod path;
 mod region;
+mod report;
 mod request;
-mod rule;
 mod search;
-mod who;
+mod source;
+mod time;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -29,129 +32,69 @@ use jiff::Timestamp;
 use super::Limits;
 use super::check::Model;
 use super::condition::When;
-use super::document::Word;
 use super::matching::Alternative;
-use super::route::{KNOWN, Methods, Route};
 use super::who_can::conditions;
 use crate::identity::Attribute;
-use keys::{Key, Keys};
-pub(crate) use request::Request;
-use rule::Rule;
-use search::{Goal, Outcome, Search, Side};
+use clause::Clause;
+use keys::{Key, KeyTable};
+use methods::{MethodClass, changed_methods, method_classes};
+pub(crate) use report::{ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, UndecidedRoute};
+pub(crate) use request::ExampleRequest;
+use search::{ComparedPolicy, Goal, Outcome, Search};
 
-/// More regions than this are not searched for one comparison.
+/// The number of regions that one comparison may search.
 const MOST_REGIONS: usize = 200_000;
 
-/// What a certificate could say of which the alternative holds; nothing where none can be thought of.
+/// Returns the attributes of a certificate for which the alternative holds; `None` if no such certificate is found.
 pub(crate) fn certificate_for(alternative: &Alternative) -> Option<Vec<(Attribute, String)>> {
-    let whom = who::Whom { tests: alternative.tests.iter().map(|test| (test, true)).collect() };
-    whom.attributes(&[]).ok().flatten()
+    let tests = alternative.tests.iter().map(|test| (test, true)).collect();
+    certificate::CertificateConstraints { tests }.attributes(&[]).ok().flatten()
 }
 
-/// How two policies differ in what they allow.
-#[derive(Debug, Default)]
-pub(crate) struct Difference<'m> {
-    pub(crate) allowed: Vec<Change<'m>>,
-    pub(crate) denied: Vec<Change<'m>>,
-    /// What may have changed, but could not be decided.
-    pub(crate) undecided: Vec<Undecided<'m>>,
-    /// Client entries whose limits are others than before, which changes nothing in what is allowed.
-    pub(crate) limits: Vec<LimitsOf<'m>>,
-}
-
-/// A route of a client entry by which something is allowed in one policy only.
-#[derive(Debug)]
-pub(crate) struct Change<'m> {
-    pub(crate) entry: &'m Word,
-    /// Each alternative of its `match`, in words.
-    pub(crate) whom: Vec<String>,
-    pub(crate) permission: &'m Word,
-    pub(crate) route: &'m Route,
-    /// Those of its methods that it is about.
-    pub(crate) methods: String,
-    /// Whether it is about the switch to WebSocket only.
-    pub(crate) switch: bool,
-    /// What the entry asks besides, in words.
-    pub(crate) conditions: Vec<String>,
-    /// The deny rule of the other policy that forbids the example.
-    pub(crate) denied_by: Option<Forbidding<'m>>,
-    pub(crate) example: Request,
-}
-
-/// A deny rule.
-#[derive(Debug)]
-pub(crate) struct Forbidding<'m> {
-    pub(crate) entry: &'m Word,
-    /// While what holds, in words.
-    pub(crate) conditions: Vec<String>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Undecided<'m> {
-    pub(crate) entry: &'m Word,
-    pub(crate) permission: &'m Word,
-    pub(crate) route: &'m Route,
-    /// Whether it may be newly allowed; otherwise newly denied.
-    pub(crate) allowed: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct LimitsOf<'m> {
-    pub(crate) entry: &'m Word,
-    pub(crate) old: Limits,
-    pub(crate) new: Limits,
-}
-
-impl Difference<'_> {
-    /// Whether both policies surely allow the same.
-    pub(crate) const fn is_none(&self) -> bool {
-        self.allowed.is_empty() && self.denied.is_empty() && self.undecided.is_empty()
-    }
-}
-
-/// Compares two policies; examples are as of `now` where the time does not matter.
-pub(crate) fn diff<'m>(old: &'m Model, new: &'m Model, now: Timestamp) -> Difference<'m> {
-    let mut difference = Difference { limits: limits(old, new), ..Difference::default() };
-    let mut keys = Keys::default();
-    let old = Parts::of(old, &mut keys);
-    let new = Parts::of(new, &mut keys);
+/// Compares two policies. Examples have the time `now` unless a condition asks for another.
+pub(crate) fn diff<'m>(old: &'m Model, new: &'m Model, now: Timestamp) -> PolicyDifference<'m> {
+    let mut difference = PolicyDifference { limits: limits(old, new), ..PolicyDifference::default() };
+    let mut keys = KeyTable::default();
+    let old = PolicyKeys::of(old, &mut keys);
+    let new = PolicyKeys::of(new, &mut keys);
     if old.means_the_same_as(&new) {
         return difference;
     }
-    let cells = cells(old.model, new.model);
-    let (old_side, new_side) = (Side::of(old.model), Side::of(new.model));
-    let mut left = MOST_REGIONS;
-    for (allowed, mine, other, mine_side, other_side) in
-        [(true, &new, &old, &new_side, &old_side), (false, &old, &new, &old_side, &new_side)]
+    let classes = method_classes(old.model, new.model);
+    let (old_policy, new_policy) = (ComparedPolicy::of(old.model), ComparedPolicy::of(new.model));
+    let mut regions_left = MOST_REGIONS;
+    for (allowed, mine, other, my_policy, other_policy) in
+        [(true, &new, &old, &new_policy, &old_policy), (false, &old, &new, &old_policy, &new_policy)]
     {
-        let search = Search { mine: mine_side, other: other_side, now, regions_left: left };
-        let mut comparison = Comparison { search, cells: &cells, changes: Vec::new(), undecided: Vec::new() };
+        let search = Search { mine: my_policy, other: other_policy, now, regions_left };
+        let mut comparison =
+            Comparison { search, classes: &classes, changes: Vec::new(), undecided: Vec::new() };
         comparison.run(mine, other, &mut keys);
-        left = comparison.search.regions_left;
-        let undecided = comparison.undecided.into_iter().map(|grant| Undecided {
-            entry: grant.entry,
-            permission: grant.permission,
-            route: grant.route,
-            allowed,
-        });
-        difference.undecided.extend(undecided);
+        regions_left = comparison.search.regions_left;
+        let undecided = comparison.undecided.into_iter();
+        difference.undecided.extend(undecided.map(|grant| undecided_route(&grant, allowed)));
         let changes = if allowed { &mut difference.allowed } else { &mut difference.denied };
         *changes = comparison.changes;
     }
     difference
 }
 
-/// What the rules of a policy mean.
-struct Parts<'m> {
+fn undecided_route<'m>(grant: &Clause<'m>, allowed: bool) -> UndecidedRoute<'m> {
+    let Clause { entry, permission, route, .. } = *grant;
+    UndecidedRoute { entry, permission, route, allowed }
+}
+
+/// The keys of all clauses of a policy.
+struct PolicyKeys<'m> {
     model: &'m Model,
     grants: HashSet<Key>,
     denies: HashSet<Key>,
 }
 
-impl<'m> Parts<'m> {
-    fn of(model: &'m Model, keys: &mut Keys) -> Self {
-        let grants = Rule::grants(model).map(|rule| keys.of(&rule)).collect();
-        let denies = Rule::denies(model).map(|rule| keys.of(&rule)).collect();
+impl<'m> PolicyKeys<'m> {
+    fn of(model: &'m Model, keys: &mut KeyTable) -> Self {
+        let grants = Clause::grants(model).map(|clause| keys.key(&clause)).collect();
+        let denies = Clause::denies(model).map(|clause| keys.key(&clause)).collect();
         Self { model, grants, denies }
     }
 
@@ -160,127 +103,102 @@ impl<'m> Parts<'m> {
     }
 }
 
-/// Methods that no route of either policy tells apart.
-#[derive(Debug)]
-struct Cell {
-    one: Method,
-    /// All of them that have a name; the methods that no route names have none.
-    named: Vec<Method>,
-}
-
-fn cells(old: &Model, new: &Model) -> Vec<Cell> {
-    let routes = [old, new].into_iter().flat_map(|model| &model.permissions);
-    let mut sets: Vec<&Methods> = Vec::new();
-    for methods in routes.flat_map(|permission| &permission.routes).map(|route| &route.methods) {
-        if !sets.contains(&methods) {
-            sets.push(methods);
-        }
-    }
-    let mut named: Vec<Method> = KNOWN.into();
-    for method in sets.iter().flat_map(|methods| methods.named()) {
-        if !named.contains(&method) {
-            named.push(method);
-        }
-    }
-    let within = |method: &Method| sets.iter().map(|methods| methods.contains(method)).collect::<Vec<bool>>();
-    let mut cells: Vec<(Vec<bool>, Cell)> = Vec::new();
-    for method in named.clone() {
-        let sets = within(&method);
-        match cells.iter_mut().find(|(known, _)| *known == sets) {
-            Some((_, cell)) => cell.named.push(method),
-            None => cells.push((sets, Cell { one: method.clone(), named: vec![method] })),
-        }
-    }
-    let mut cells: Vec<Cell> = cells.into_iter().map(|(_, cell)| cell).collect();
-    let names = std::iter::once("OTHER".to_owned()).chain((2..).map(|number| format!("OTHER{number}")));
-    let mut unnamed = names.filter_map(|name| Method::from_bytes(name.as_bytes()).ok());
-    cells.extend(unnamed.find(|name| !named.contains(name)).map(|one| Cell { one, named: Vec::new() }));
-    cells
-}
-
-/// One direction of the comparison.
+/// One direction of the comparison: requests that `mine` allows and `other` does not.
 struct Comparison<'s, 'm> {
     search: Search<'s, 'm>,
-    cells: &'s [Cell],
-    changes: Vec<Change<'m>>,
-    undecided: Vec<Rule<'m>>,
+    classes: &'s [MethodClass],
+    changes: Vec<RouteChange<'m>>,
+    undecided: Vec<Clause<'m>>,
+}
+
+/// The clauses of one route of one entry, and the reasons why the other policy may not allow what they grant.
+#[derive(Clone, Copy)]
+struct Candidate<'c, 'm> {
+    /// One clause for each alternative of the entry's `match`.
+    grants: &'c [Clause<'m>],
+    /// True if the other policy has no grant with the same meaning.
+    is_changed: bool,
+    /// The deny clauses that only the other policy has.
+    denies: &'c [Clause<'m>],
 }
 
 impl<'m> Comparison<'_, 'm> {
-    fn run(&mut self, mine: &Parts<'m>, other: &Parts<'m>, keys: &mut Keys) {
-        let mut denies: Vec<Rule<'m>> = Rule::denies(other.model).collect();
-        denies.retain(|rule| !mine.denies.contains(&keys.of(rule)));
-        let grants: Vec<Rule<'m>> = Rule::grants(mine.model).collect();
-        for grants in grants.chunk_by(Rule::is_beside) {
+    fn run(&mut self, mine: &PolicyKeys<'m>, other: &PolicyKeys<'m>, keys: &mut KeyTable) {
+        let mut denies: Vec<Clause<'m>> = Clause::denies(other.model).collect();
+        denies.retain(|clause| !mine.denies.contains(&keys.key(clause)));
+        let grants: Vec<Clause<'m>> = Clause::grants(mine.model).collect();
+        for grants in grants.chunk_by(Clause::is_of_same_route) {
             let Some(first) = grants.first() else { continue };
-            let changed = !other.grants.contains(&keys.of(first));
-            if changed || !denies.is_empty() {
-                self.route(grants, changed, &denies);
+            let is_changed = !other.grants.contains(&keys.key(first));
+            if is_changed || !denies.is_empty() {
+                self.compare_route(first, Candidate { grants, is_changed, denies: &denies });
             }
         }
     }
 
-    /// A route of an entry, with all alternatives of whom the entry means.
-    fn route(&mut self, grants: &[Rule<'m>], changed: bool, denies: &[Rule<'m>]) {
-        let Some(first) = grants.first().copied() else { return };
-        let cells: Vec<&Cell> =
-            self.cells.iter().filter(|cell| first.route.methods.contains(&cell.one)).collect();
-        let mut undecided = false;
-        let mut done: Vec<bool> = vec![false; cells.len()];
+    fn compare_route(&mut self, first: &Clause<'m>, candidate: Candidate<'_, 'm>) {
+        let classes: Vec<&MethodClass> =
+            self.classes.iter().filter(|class| first.route.methods.contains(&class.representative)).collect();
+        let mut is_undecided = false;
+        let mut done: Vec<bool> = vec![false; classes.len()];
         for upgrade in [false, true] {
             if upgrade && !first.route.upgrade {
                 break;
             }
-            let mut found: Vec<Option<Request>> = Vec::new();
-            for (cell, done) in cells.iter().zip(&mut done) {
-                let mut one = None;
+            let mut examples: Vec<Option<ExampleRequest>> = Vec::new();
+            for (class, done) in classes.iter().zip(&mut done) {
+                let mut example = None;
                 if !*done {
-                    let goals = goals(grants, changed, denies, &cell.one, upgrade);
-                    (one, undecided) = match self.first_difference(goals) {
-                        Ok(one) => (one, undecided),
-                        Err(Open) => (None, true),
-                    };
-                    *done = one.is_some();
+                    let goals = candidate.goals(&class.representative, upgrade);
+                    match self.first_difference(goals) {
+                        Ok(found) => example = found,
+                        Err(NotDecided) => is_undecided = true,
+                    }
+                    *done = example.is_some();
                 }
-                found.push(one);
+                examples.push(example);
             }
-            let methods = methods(&first, &cells, &found);
-            if let Some(example) = found.into_iter().flatten().next() {
-                let change = self.change(&first, methods, upgrade, example);
+            let methods = changed_methods(first, &classes, &examples);
+            if let Some(example) = examples.into_iter().flatten().next() {
+                let change = self.change(first, methods, example);
                 self.changes.push(change);
             }
         }
-        if undecided {
-            self.undecided.push(first);
+        if is_undecided {
+            self.undecided.push(*first);
         }
     }
 
-    fn first_difference(&mut self, goals: impl Iterator<Item = Goal<'m>>) -> Result<Option<Request>, Open> {
-        let mut open = false;
+    fn first_difference(
+        &mut self,
+        goals: impl Iterator<Item = Goal<'m>>,
+    ) -> Result<Option<ExampleRequest>, NotDecided> {
+        let mut is_undecided = false;
         for goal in goals {
             match self.search.run(&goal) {
                 Outcome::Differs(request) => return Ok(Some(*request)),
                 Outcome::Same => {}
-                Outcome::Undecided => open = true,
+                Outcome::Undecided => is_undecided = true,
             }
         }
-        if open { Err(Open) } else { Ok(None) }
+        if is_undecided { Err(NotDecided) } else { Ok(None) }
     }
 
-    fn change(&self, grant: &Rule<'m>, methods: String, switch: bool, example: Request) -> Change<'m> {
+    fn change(&self, grant: &Clause<'m>, methods: String, example: ExampleRequest) -> RouteChange<'m> {
         let client = grant.client;
         let alternatives = client.map(|client| client.entry.alternatives.as_slice()).unwrap_or_default();
-        let denied_by = example.asked().and_then(|asked| {
-            let rule = Rule::denies(self.search.other.model).find(|rule| rule.means(&asked))?;
-            Some(Forbidding { entry: rule.entry, conditions: rule.when.map(When::words).unwrap_or_default() })
+        let denied_by = example.input().and_then(|input| {
+            let deny = Clause::denies(self.search.other.model).find(|clause| clause.applies_to(&input))?;
+            let conditions = deny.when.map(When::words).unwrap_or_default();
+            Some(ForbiddingRule { entry: deny.entry, conditions })
         });
-        Change {
+        RouteChange {
             entry: grant.entry,
-            whom: alternatives.iter().map(Alternative::words).collect(),
+            match_words: alternatives.iter().map(Alternative::words).collect(),
             permission: grant.permission,
             route: grant.route,
             methods,
-            switch,
+            websocket_only: example.upgrade,
             conditions: client.map(|client| conditions(client, grant.route)).unwrap_or_default(),
             denied_by,
             example,
@@ -288,64 +206,42 @@ impl<'m> Comparison<'_, 'm> {
     }
 }
 
-/// Neither found nor disproven.
-struct Open;
+/// The search neither found a difference nor excluded one.
+struct NotDecided;
 
-impl Rule<'_> {
-    /// Whether both are of the same route of the same entry.
-    fn is_beside(&self, other: &Self) -> bool {
+impl Clause<'_> {
+    /// Returns true if both clauses belong to the same route of the same entry.
+    fn is_of_same_route(&self, other: &Self) -> bool {
         std::ptr::eq(self.entry, other.entry)
             && std::ptr::eq(self.permission, other.permission)
             && std::ptr::eq(self.route, other.route)
     }
 }
 
-fn goals<'m>(
-    grants: &[Rule<'m>],
-    changed: bool,
-    denies: &[Rule<'m>],
-    method: &Method,
-    upgrade: bool,
-) -> impl Iterator<Item = Goal<'m>> {
-    let goal = move |grant: &Rule<'m>, deny: Option<&Rule<'m>>| Goal {
-        grant: *grant,
-        deny: deny.copied(),
-        method: method.clone(),
-        upgrade,
-    };
-    let ungranted = grants.iter().filter(move |_| changed).map(move |grant| goal(grant, None));
-    let denies = denies.iter().filter(move |deny| deny.route.methods.contains(method));
-    let forbidden = denies.flat_map(move |deny| grants.iter().map(move |grant| goal(grant, Some(deny))));
-    ungranted.chain(forbidden)
+impl<'m> Candidate<'_, 'm> {
+    /// Returns the goals of the search for one method: no grant in the other policy, then each deny clause.
+    fn goals(&self, method: &Method, upgrade: bool) -> impl Iterator<Item = Goal<'m>> {
+        let Self { grants, is_changed, denies } = *self;
+        let goal = move |grant: &Clause<'m>, deny: Option<&Clause<'m>>| Goal {
+            grant: *grant,
+            deny: deny.copied(),
+            method: method.clone(),
+            upgrade,
+        };
+        let ungranted = grants.iter().filter(move |_| is_changed).map(move |grant| goal(grant, None));
+        let denies = denies.iter().filter(move |deny| deny.route.methods.contains(method));
+        let forbidden = denies.flat_map(move |deny| grants.iter().map(move |grant| goal(grant, Some(deny))));
+        ungranted.chain(forbidden)
+    }
 }
 
-/// The methods for which something was found: as the route has them, if it is all of them.
-fn methods(grant: &Rule<'_>, cells: &[&Cell], found: &[Option<Request>]) -> String {
-    if found.iter().all(Option::is_some) {
-        let written = grant.route.text.split(' ').next().unwrap_or_default();
-        return if written == "*" { "any method".to_owned() } else { written.to_owned() };
-    }
-    let cells = cells.iter().zip(found).filter(|(_, found)| found.is_some()).map(|(cell, _)| cell);
-    let mut names = Vec::new();
-    for cell in cells {
-        names.extend(cell.named.iter().map(Method::as_str));
-        if cell.named.is_empty() {
-            names.push("any other method");
-        }
-    }
-    if names.contains(&"GET") {
-        names.retain(|name| *name != "HEAD");
-    }
-    names.join("|")
-}
-
-fn limits<'m>(old: &'m Model, new: &'m Model) -> Vec<LimitsOf<'m>> {
+fn limits<'m>(old: &'m Model, new: &'m Model) -> Vec<LimitsChange<'m>> {
     let before: BTreeMap<&str, Limits> =
         old.clients.iter().map(|client| (&*client.entry.name.text, client.entry.limits)).collect();
     let all = new.clients.iter().filter_map(|client| {
         let entry = &client.entry;
         let old = *before.get(&*entry.name.text)?;
-        (old != entry.limits).then_some(LimitsOf { entry: &entry.name, old, new: entry.limits })
+        (old != entry.limits).then_some(LimitsChange { entry: &entry.name, old, new: entry.limits })
     });
     all.collect()
 }

@@ -1,5 +1,4 @@
-//! What was asked and how it was decided, read back from audit records: to try another policy on it, and to learn a
-//! first policy from it.
+//! Past decisions, read back from audit records, to try another policy on them or to learn a first policy from them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,80 +10,82 @@ use serde::de::IgnoredAny;
 
 use super::host::Host;
 use super::matching::spelled;
-use super::trial::NOWHERE;
+use super::trial::DEFAULT_SOURCE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
 use crate::target::{Target, TargetRules};
 
-/// One decision of the past.
+/// A decision that an audit record holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Event {
+pub(crate) struct PastDecision {
     pub(crate) time: Timestamp,
     pub(crate) source: IpAddr,
-    /// How the record names the client.
+    /// The client's name in the record.
     pub(crate) client: Box<str>,
     pub(crate) attributes: Vec<(Attribute, String)>,
     pub(crate) target: Target,
     pub(crate) allowed: bool,
-    /// Whether it was let pass although no grant allows it: by `mode: audit`, and not against a deny rule.
-    pub(crate) let_pass: bool,
-    /// Whether it became a WebSocket.
+    /// True if `mode: audit` forwarded the request although no grant allows it and no deny rule forbids it.
+    pub(crate) passed_by_audit: bool,
+    /// True if the connection became a WebSocket.
     pub(crate) switched: bool,
 }
 
-/// An audit record, as far as it is needed here. Everything else of a line is left alone.
+/// The fields of an audit record that are read here. All other fields are ignored.
 #[derive(Deserialize)]
 struct Record {
     time: Timestamp,
     source: Option<String>,
     client: Option<String>,
-    /// What the certificate says, where the record holds it: lists of values by the keys of `match`.
+    /// The values of the certificate, by the keys of `match`, if the record holds them.
     identity: Option<BTreeMap<String, Vec<String>>>,
     method: String,
     path: String,
     decision: String,
-    /// What was done.
+    /// The action of the proxy.
     done: Option<String>,
     rule: Option<IgnoredAny>,
     status: Option<u16>,
 }
 
-/// Reads a line. `None` for what is no decision about an authenticated client: other log lines, refused handshakes.
-pub(crate) fn event(line: &str) -> Option<Event> {
+/// Reads a line. Returns `None` if the line is not a decision about an authenticated client, such as another log line
+/// or a failed handshake.
+pub(crate) fn parse_record(line: &str) -> Option<PastDecision> {
     let record: Record = serde_json::from_str(line).ok()?;
     let allowed = match record.decision.as_str() {
-        // What the backend then made of it is not the policy's matter.
+        // The policy allowed the request. A failure of the backend changes nothing in that.
         "allowed" | "unavailable" => true,
         "denied" => false,
         _ => return None,
     };
-    let is_let_pass = |done: &str| !allowed && done != "insufficient_permissions" && record.rule.is_none();
-    let let_pass = record.done.as_deref().is_some_and(is_let_pass);
+    let is_passed_by_audit =
+        |done: &str| !allowed && done != "insufficient_permissions" && record.rule.is_none();
+    let passed_by_audit = record.done.as_deref().is_some_and(is_passed_by_audit);
     let client = record.client?;
     let attributes = match record.identity {
-        Some(identity) => named(identity),
-        None => of_name(&client),
+        Some(identity) => attributes_of_identity(identity),
+        None => attributes_of_name(&client),
     };
     let source = record.source.and_then(|source| {
         source.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| source.parse()).ok()
     });
-    // It was judged when it was asked, by the rules that held then. A path that the record holds only the start of is no target,
-    // because of the mark at its end.
+    // The proxy judged the target by its own rules, so the lenient rules suffice here. A path that the record cut short
+    // ends with a mark and is not a valid target.
     let target =
         Target::from_text(&format!("{} {}", record.method, record.path), TargetRules::LENIENT).ok()?;
-    Some(Event {
+    Some(PastDecision {
         time: record.time,
-        source: source.unwrap_or(NOWHERE),
+        source: source.unwrap_or(DEFAULT_SOURCE),
         client: client.into(),
         attributes,
         target,
         allowed,
-        let_pass,
+        passed_by_audit,
         switched: record.status == Some(101),
     })
 }
 
-fn named(identity: BTreeMap<String, Vec<String>>) -> Vec<(Attribute, String)> {
+fn attributes_of_identity(identity: BTreeMap<String, Vec<String>>) -> Vec<(Attribute, String)> {
     let attributes =
         identity.into_iter().filter_map(|(name, values)| Some((Attribute::from_name(&name)?, values)));
     attributes
@@ -92,8 +93,8 @@ fn named(identity: BTreeMap<String, Vec<String>>) -> Vec<(Attribute, String)> {
         .collect()
 }
 
-/// What a client's name in a record says of it: its subject, or the first of its other names.
-fn of_name(client: &str) -> Vec<(Attribute, String)> {
+/// Returns the attributes that a client's name in a record implies: the subject and its parts, or one other attribute.
+fn attributes_of_name(client: &str) -> Vec<(Attribute, String)> {
     let is_digest = client.len() == 64 && client.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest {
         return vec![(Attribute::Fingerprint, client.to_owned())];
@@ -107,7 +108,8 @@ fn of_name(client: &str) -> Vec<(Attribute, String)> {
     vec![(attribute, spelled(attribute, client))]
 }
 
-/// The parts of a distinguished name (RFC 4514) that have an attribute of their own; none if it is no such name.
+/// Returns the parts of a distinguished name (RFC 4514) that have their own attribute. The result is empty for other
+/// names.
 fn relative_names(name: &str) -> Vec<(Attribute, String)> {
     let mut parts = vec![String::new()];
     let mut characters = name.chars();
@@ -135,27 +137,30 @@ fn relative_names(name: &str) -> Vec<(Attribute, String)> {
     parts.iter().filter_map(part).collect()
 }
 
-/// Decisions that another policy makes otherwise: of one client, one method and path, one way.
+/// Decisions about one client, one method and one path that the tried policy makes otherwise.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct ChangedDecision {
     pub(crate) client: Box<str>,
     pub(crate) request: String,
-    /// Whether it is allowed now.
+    /// True if the tried policy allows the request.
     pub(crate) allowed: bool,
-    /// The entry that decides now.
+    /// The entry of the tried policy that decides.
     pub(crate) rule: Option<String>,
     pub(crate) times: usize,
     pub(crate) last: Timestamp,
 }
 
-/// How many decisions stay as they were, and those that change, most frequent first.
-pub(crate) fn replay(events: impl Iterator<Item = Event>, policy: &Policy) -> (usize, Vec<Change>) {
+/// Returns the number of decisions that stay the same, and the decisions that change, the most frequent first.
+pub(crate) fn replay(
+    events: impl Iterator<Item = PastDecision>,
+    policy: &Policy,
+) -> (usize, Vec<ChangedDecision>) {
     let headers = HeaderMap::new();
     let mut known: BTreeMap<Vec<(Attribute, String)>, Rights> = BTreeMap::new();
-    let mut changes: BTreeMap<(Box<str>, String, bool), Change> = BTreeMap::new();
+    let mut changes: BTreeMap<(Box<str>, String, bool), ChangedDecision> = BTreeMap::new();
     let mut same = 0;
     for event in events {
-        let Event { time, source, client, attributes, target, allowed, .. } = event;
+        let PastDecision { time, source, client, attributes, target, allowed, .. } = event;
         let rights = known.entry(attributes).or_insert_with_key(|attributes| {
             policy.rights(&Identity::from_attributes(attributes.iter().cloned()))
         });
@@ -179,12 +184,12 @@ pub(crate) fn replay(events: impl Iterator<Item = Event>, policy: &Policy) -> (u
         let rule = rule.map(|rule| format!("{} ({}:{})", rule.name, rule.file, rule.line));
         let request = format!("{} {}", target.method(), target.path());
         let key = (client.clone(), request.clone(), !allowed);
-        let fresh = Change { client, request, allowed: !allowed, rule, times: 0, last: time };
+        let fresh = ChangedDecision { client, request, allowed: !allowed, rule, times: 0, last: time };
         let change = changes.entry(key).or_insert(fresh);
         change.times += 1;
         change.last = change.last.max(time);
     }
-    let mut changes: Vec<Change> = changes.into_values().collect();
+    let mut changes: Vec<ChangedDecision> = changes.into_values().collect();
     changes.sort_by_key(|change| std::cmp::Reverse(change.times));
     (same, changes)
 }
@@ -204,11 +209,14 @@ mod tests {
 
     #[test]
     fn only_decisions_about_clients_are_read() {
-        assert!(event("listening on 0.0.0.0:8443").is_none());
-        assert!(event("{}").is_none());
-        assert!(event(&line("CN=a", ("GET", "/x"), "unauthenticated")).is_none());
-        assert!(event(&line("CN=a", ("GET", "/cut…"), "denied")).is_none(), "nobody knows what was asked");
-        let read = event(&line("CN=a\\,b,O=Shop", ("GET", "/x"), "unavailable")).unwrap();
+        assert!(parse_record("listening on 0.0.0.0:8443").is_none());
+        assert!(parse_record("{}").is_none());
+        assert!(parse_record(&line("CN=a", ("GET", "/x"), "unauthenticated")).is_none());
+        assert!(
+            parse_record(&line("CN=a", ("GET", "/cut…"), "denied")).is_none(),
+            "nobody knows what was asked"
+        );
+        let read = parse_record(&line("CN=a\\,b,O=Shop", ("GET", "/x"), "unavailable")).unwrap();
         assert!(read.allowed);
         assert_eq!(
             read.attributes,
@@ -218,7 +226,7 @@ mod tests {
                 (Attribute::Organization, "Shop".to_owned()),
             ]
         );
-        let spiffe = event(&line("spiffe://x/y", ("GET", "/x"), "denied")).unwrap();
+        let spiffe = parse_record(&line("spiffe://x/y", ("GET", "/x"), "denied")).unwrap();
         assert_eq!(spiffe.attributes, [(Attribute::Uri, "spiffe://x/y".to_owned())]);
     }
 
@@ -236,11 +244,11 @@ clients: [{ name: a, match: { common_name: a }, permissions: [read] }]
             line("CN=a", ("GET", "/events/1"), "denied"),
             line("CN=b", ("GET", "/events"), "denied"),
         ];
-        let (same, changes) = replay(lines.iter().filter_map(|line| event(line)), &policy);
+        let (same, changes) = replay(lines.iter().filter_map(|line| parse_record(line)), &policy);
         assert_eq!(same, 2);
-        let told: Vec<_> =
+        let listed: Vec<_> =
             changes.iter().map(|c| (&*c.client, c.request.as_str(), c.allowed, c.times)).collect();
-        assert_eq!(told, [("CN=a", "POST /events", false, 2), ("CN=a", "GET /events/1", true, 1)]);
+        assert_eq!(listed, [("CN=a", "POST /events", false, 2), ("CN=a", "GET /events/1", true, 1)]);
         assert_eq!(changes[1].rule.as_deref(), Some("a (p.yaml:3)"));
     }
 }

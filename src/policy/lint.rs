@@ -1,4 +1,4 @@
-//! What a policy says without saying anything by it, or more than its author may mean. Warnings, never errors.
+//! Warnings about a policy: parts that have no effect, and parts that may allow more than the author means.
 
 mod comparison;
 
@@ -18,50 +18,52 @@ use super::trie::Builder;
 use crate::diagnostic::{Code, Diagnostic, Place, first_ones, nearest};
 use crate::identity::Attribute;
 use crate::target::Target;
-use comparison::{covers, meant_by, overlaps};
+use comparison::{covers, is_subset_of, overlaps};
 
-/// Everything about a policy that its author should look at again, as of that time.
+/// Returns the warnings about a policy. Entries whose `until` is before `now` count as expired.
 pub(crate) fn lint(model: &Model, now: Timestamp) -> Vec<Diagnostic> {
-    let mut linter = Linter { model, now, found: Vec::new(), left: Cell::new(MOST_COMPARISONS) };
-    linter.unused();
-    linter.clients();
-    linter.denies();
-    linter.routes();
-    linter.cases();
-    linter.found.sort_by_key(|warning| {
+    let mut linter =
+        Linter { model, now, warnings: Vec::new(), comparisons_left: Cell::new(MOST_COMPARISONS) };
+    linter.check_unused();
+    linter.check_clients();
+    linter.check_denies();
+    linter.check_routes();
+    linter.check_tests();
+    linter.warnings.sort_by_key(|warning| {
         warning.place.as_ref().map(|place| (place.source.name().to_owned(), place.span))
     });
-    first_ones(linter.found)
+    first_ones(linter.warnings)
 }
 
 struct Linter<'m> {
     model: &'m Model,
     now: Timestamp,
-    found: Vec<Diagnostic>,
-    /// How many comparisons may still be made.
-    left: Cell<usize>,
+    warnings: Vec<Diagnostic>,
+    /// The number of comparisons that may still be made.
+    comparisons_left: Cell<usize>,
 }
 
-/// Beyond this many client entries, comparing each with each takes longer than an author waits.
+/// The number of client entries up to which each is compared with each other.
 const MOST_COMPARED: usize = 1_000;
 
-/// So many comparisons of entries or routes in all take some seconds; then what is not yet compared counts as fine.
+/// The number of comparisons of entries or routes in all. They take some seconds; parts that are not compared get no
+/// warning.
 const MOST_COMPARISONS: usize = 10_000_000;
 
 impl<'m> Linter<'m> {
     fn warn(&mut self, code: Code, place: &Place, message: String, help: &str) {
-        self.found.push(Diagnostic::warning(code, message).at(place.clone()).help(help));
+        self.warnings.push(Diagnostic::warning(code, message).at(place.clone()).help(help));
     }
 
-    /// Takes so many comparisons from what is left; no if they are too many.
-    fn may_compare(&self, number: usize) -> bool {
-        let left = self.left.get().checked_sub(number);
-        self.left.set(left.unwrap_or(0));
-        left.is_some()
+    /// Takes comparisons from the budget. Returns false if the rest is too small.
+    fn take_comparisons(&self, number: usize) -> bool {
+        let comparisons_left = self.comparisons_left.get().checked_sub(number);
+        self.comparisons_left.set(comparisons_left.unwrap_or(0));
+        comparisons_left.is_some()
     }
 
-    fn unused(&mut self) {
-        let mut used = given(&self.model.clients);
+    fn check_unused(&mut self) {
+        let mut used = granted_permissions(&self.model.clients);
         used.extend(self.model.denies.iter().flat_map(|deny| deny.permissions.iter().copied()));
         let in_roles: HashSet<u32> =
             self.model.roles.iter().flat_map(|role| role.permissions.iter().copied()).collect();
@@ -78,7 +80,7 @@ impl<'m> Linter<'m> {
             self.warn(
                 Code::UnusedPermission,
                 &name.place,
-                format!("the permission `{}` is given to nobody: {why}", name.text),
+                format!("the permission `{}` is granted_permissions to nobody: {why}", name.text),
                 "remove it, or give it to someone",
             );
         }
@@ -99,21 +101,21 @@ impl<'m> Linter<'m> {
                 self.warn(
                     Code::UnusedRole,
                     &name.place,
-                    format!("the role `{}` is given to nobody", name.text),
+                    format!("the role `{}` is granted_permissions to nobody", name.text),
                     "remove it, or give it to someone",
                 );
             }
         }
     }
 
-    fn clients(&mut self) {
+    fn check_clients(&mut self) {
         let named: HashSet<u32> =
             self.model.denies.iter().filter_map(|deny| deny.clients.as_ref()).flatten().copied().collect();
         for (number, client) in (0..).zip(&self.model.clients) {
             let name = &client.entry.name;
-            self.over(client.entry.when.as_ref(), client.entry.when_place.as_ref(), name);
+            self.warn_if_expired(client.entry.when.as_ref(), client.entry.when_place.as_ref(), name);
             for alternative in &client.entry.alternatives {
-                self.impossible(alternative, name);
+                self.warn_if_impossible(alternative, name);
             }
             let useful = named.contains(&number) || client.entry.limits != super::Limits::default();
             if client.permissions().next().is_none() && !useful {
@@ -124,17 +126,17 @@ impl<'m> Linter<'m> {
                     "add `roles` or `permissions`, or remove it",
                 );
             }
-            self.wide(client);
-            self.fully_denied(number, client);
+            self.warn_if_very_wide(client);
+            self.warn_if_fully_denied(number, client);
         }
-        self.all_first();
+        self.warn_if_all_high();
         if self.model.clients.len() <= MOST_COMPARED {
-            self.covered(&named);
+            self.warn_about_covered_grants(&named);
         }
     }
 
-    /// Who is first among equals is nobody.
-    fn all_first(&mut self) {
+    /// Warns if every client entry has the priority `high`, because then the priority has no effect.
+    fn warn_if_all_high(&mut self) {
         let model = self.model;
         let is_high = |client: &Client| client.entry.limits.priority == Priority::High;
         if let Some(first) = model.clients.first()
@@ -149,7 +151,7 @@ impl<'m> Linter<'m> {
         }
     }
 
-    fn over(&mut self, when: Option<&When>, place: Option<&Place>, name: &Word) {
+    fn warn_if_expired(&mut self, when: Option<&When>, place: Option<&Place>, name: &Word) {
         if let (Some(until), Some(place)) = (when.and_then(|when| when.until), place)
             && until <= self.now
         {
@@ -162,9 +164,9 @@ impl<'m> Linter<'m> {
         }
     }
 
-    fn impossible(&mut self, alternative: &Alternative, name: &Word) {
+    fn warn_if_impossible(&mut self, alternative: &Alternative, name: &Word) {
         for test in &alternative.tests {
-            if let Some((value, why)) = never(test) {
+            if let Some((value, why)) = impossible_value(test) {
                 let message = format!("no certificate can match `{}`: `{value}` {why}", name.text);
                 self.warn(
                     Code::MatchesNobody,
@@ -176,13 +178,13 @@ impl<'m> Linter<'m> {
         }
     }
 
-    fn wide(&mut self, client: &Client) {
+    fn warn_if_very_wide(&mut self, client: &Client) {
         let anyone = client.entry.alternatives.iter().any(|alternative| alternative.tests.is_empty());
         let wide = |route: &&Route| {
-            route.methods == Methods::Any && is_everything(&route.path) && !route.is_conditional()
+            route.methods == Methods::Any && is_every_path(&route.path) && !route.is_conditional()
         };
         let own: usize = client.sets.iter().map(|set| set.len()).sum();
-        if !anyone || !self.may_compare(own) {
+        if !anyone || !self.take_comparisons(own) {
             return;
         }
         let mut routes = client.permissions().flat_map(|permission| self.model.routes(permission));
@@ -192,11 +194,11 @@ impl<'m> Linter<'m> {
                 .at(client.entry.name.place.clone())
                 .related(route.place.clone(), "this route is every request")
                 .help("name the clients, or the routes");
-            self.found.push(warning);
+            self.warnings.push(warning);
         }
     }
 
-    fn fully_denied(&mut self, number: u32, client: &Client) {
+    fn warn_if_fully_denied(&mut self, number: u32, client: &Client) {
         let for_it = |deny: &&Deny| {
             deny.entry.when.is_none() && deny.clients.as_ref().is_none_or(|clients| clients.contains(&number))
         };
@@ -206,7 +208,7 @@ impl<'m> Linter<'m> {
             routes.map(move |route| (deny, route))
         };
         let denies: Vec<(&Deny, &Route)> = model.denies.iter().filter(for_it).flat_map(routes_of).collect();
-        if !self.may_compare(model.denies.len() + denies.len())
+        if !self.take_comparisons(model.denies.len() + denies.len())
             || denies.is_empty()
             || client.permissions().next().is_none()
         {
@@ -215,7 +217,7 @@ impl<'m> Linter<'m> {
         let mut last = None;
         for route in client.permissions().flat_map(|permission| self.model.routes(permission)) {
             match denies.iter().find(|(_, deny)| covers(deny, route)) {
-                Some((deny, _)) if self.may_compare(denies.len()) => last = Some(*deny),
+                Some((deny, _)) if self.take_comparisons(denies.len()) => last = Some(*deny),
                 _ => return,
             }
         }
@@ -225,11 +227,11 @@ impl<'m> Linter<'m> {
                 .at(client.entry.name.place.clone())
                 .related(deny.entry.name.place.clone(), "denied here")
                 .help("remove the entry, or narrow the deny rule");
-            self.found.push(warning);
+            self.warnings.push(warning);
         }
     }
 
-    fn covered(&mut self, named: &HashSet<u32>) {
+    fn warn_about_covered_grants(&mut self, named: &HashSet<u32>) {
         for (number, client) in (0..).zip(&self.model.clients) {
             let own: HashSet<u32> = client.permissions().collect();
             if own.is_empty() || named.contains(&number) || client.entry.limits != super::Limits::default() {
@@ -238,11 +240,11 @@ impl<'m> Linter<'m> {
             let other = (0..).zip(&self.model.clients).find(|(other, wider)| {
                 *other != number
                     && wider.entry.when.is_none()
-                    && meant_by(&client.entry.alternatives, &wider.entry.alternatives)
-                    && self.may_compare(wider.sets.iter().map(|set| set.len()).sum())
+                    && is_subset_of(&client.entry.alternatives, &wider.entry.alternatives)
+                    && self.take_comparisons(wider.sets.iter().map(|set| set.len()).sum())
                     && own.is_subset(&wider.permissions().collect())
-                    // Of two that say the same, one is pointed out.
-                    && (*other < number || !meant_by(&wider.entry.alternatives, &client.entry.alternatives) || !wider.permissions().all(|p| own.contains(&p)))
+                    // Only one of two equal entries is reported.
+                    && (*other < number || !is_subset_of(&wider.entry.alternatives, &client.entry.alternatives) || !wider.permissions().all(|p| own.contains(&p)))
             });
             if let Some((_, wider)) = other {
                 let message = format!(
@@ -253,51 +255,52 @@ impl<'m> Linter<'m> {
                     .at(client.entry.name.place.clone())
                     .related(wider.entry.name.place.clone(), "it means the same clients, and gives as much")
                     .help("remove one of them");
-                self.found.push(warning);
+                self.warnings.push(warning);
             }
         }
     }
 
-    fn denies(&mut self) {
+    fn check_denies(&mut self) {
         for deny in &self.model.denies {
-            self.over(deny.entry.when.as_ref(), deny.entry.when_place.as_ref(), &deny.entry.name);
-            if !self.forbids_something(deny) {
+            self.warn_if_expired(deny.entry.when.as_ref(), deny.entry.when_place.as_ref(), &deny.entry.name);
+            if !self.has_effect(deny) {
                 let name = &deny.entry.name;
-                let message = format!("`{}` forbids nothing that is given to anyone it names", name.text);
+                let message =
+                    format!("`{}` forbids nothing that is granted_permissions to anyone it names", name.text);
                 self.warn(
                     Code::ForbidsNothing,
                     &name.place,
                     message,
-                    "everything that is not given is denied already",
+                    "everything that is not granted_permissions is denied already",
                 );
             }
         }
     }
 
-    fn forbids_something(&self, deny: &Deny) -> bool {
+    fn has_effect(&self, deny: &Deny) -> bool {
         let named = |number: u32| deny.clients.as_ref().is_none_or(|clients| clients.contains(&number));
         let clients =
             (0..).zip(&self.model.clients).filter(|(number, _)| named(*number)).map(|(_, client)| client);
-        if !self.may_compare(self.model.clients.len()) {
+        if !self.take_comparisons(self.model.clients.len()) {
             return true;
         }
-        let given = given(clients);
+        let granted_permissions = granted_permissions(clients);
         deny.permissions.iter().any(|permission| {
-            given.contains(permission)
+            granted_permissions.contains(permission)
                 || self.model.routes(*permission).iter().any(|route| {
-                    !self.may_compare(given.len())
-                        || given
+                    !self.take_comparisons(granted_permissions.len())
+                        || granted_permissions
                             .iter()
-                            .flat_map(|given| self.model.routes(*given))
-                            .any(|given| overlaps(route, given))
+                            .flat_map(|granted_permissions| self.model.routes(*granted_permissions))
+                            .any(|granted_permissions| overlaps(route, granted_permissions))
                 })
         })
     }
 
-    fn routes(&mut self) {
+    fn check_routes(&mut self) {
         for permission in &self.model.permissions {
             let compared = permission.routes.len().min(MOST_COMPARED);
-            if !self.may_compare(compared * compared) {
+            if !self.take_comparisons(compared * compared) {
                 break;
             }
             for (number, route) in permission.routes.iter().enumerate().take(MOST_COMPARED) {
@@ -306,18 +309,18 @@ impl<'m> Linter<'m> {
                     covers(wider, route) && (*other < number || !covers(route, wider))
                 });
                 if let Some((_, wider)) = wider {
-                    self.found.push(covered_route(route, wider));
+                    self.warnings.push(covered_route(route, wider));
                 }
             }
         }
         for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
-            self.found.extend(foreign_parameter(route));
-            self.found.extend(unusual_method(route));
+            self.warnings.extend(foreign_parameter(route));
+            self.warnings.extend(unusual_method(route));
         }
-        self.twins();
+        self.warn_about_case_twins();
     }
 
-    fn twins(&mut self) {
+    fn warn_about_case_twins(&mut self) {
         let mut spellings: HashMap<String, &Route> = HashMap::new();
         for route in self.model.permissions.iter().flat_map(|permission| &permission.routes) {
             let path = route.path.to_string();
@@ -329,12 +332,12 @@ impl<'m> Linter<'m> {
                     .at(route.place.clone())
                     .related(twin.place.clone(), "the other one")
                     .help("paths are compared with their case; a backend that ignores case may answer both alike");
-                self.found.push(warning);
+                self.warnings.push(warning);
             }
         }
     }
 
-    fn cases(&mut self) {
+    fn check_tests(&mut self) {
         let mut trie = Builder::new();
         for (number, permission) in (0..).zip(&self.model.permissions) {
             permission.routes.iter().for_each(|route| trie.add(number, route));
@@ -356,7 +359,7 @@ impl<'m> Linter<'m> {
     }
 }
 
-/// A segment that is a parameter elsewhere (`:id`, `<id>`), and a text here.
+/// Warns of a segment that is a parameter in other languages (`:id`, `<id>`) and literal text here.
 fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
     let texts = route.path.segments.iter().filter_map(|segment| match segment {
         Segment::Literal(bytes) => std::str::from_utf8(bytes).ok(),
@@ -372,7 +375,7 @@ fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
     Some(warning.at(route.place.clone()).help(format!("write `{{{name}}}` if any one segment is meant")))
 }
 
-/// A method that is probably a slip of a usual one.
+/// Warns of a method that is probably a misspelling of a usual one.
 fn unusual_method(route: &Route) -> Option<Diagnostic> {
     let Methods::Of { others, .. } = &route.methods else { return None };
     let mut slips = others.iter().filter_map(|method| {
@@ -394,15 +397,15 @@ fn covered_route(route: &Route, wider: &Route) -> Diagnostic {
         .help(help)
 }
 
-/// What client entries are given together. Sets are shared, and each is looked at once.
-fn given<'c>(clients: impl IntoIterator<Item = &'c Client>) -> HashSet<u32> {
+/// Returns the permissions of client entries together. Sets are shared between entries, and each is read once.
+fn granted_permissions<'c>(clients: impl IntoIterator<Item = &'c Client>) -> HashSet<u32> {
     let mut seen = HashSet::new();
     let sets = clients.into_iter().flat_map(|client| &client.sets);
     sets.filter(|set| seen.insert(set.as_ptr())).flat_map(|set| set.iter().copied()).collect()
 }
 
-/// A value that no certificate has, and why.
-fn never(test: &Test) -> Option<(&str, &'static str)> {
+/// Returns a value that no certificate can have, and the reason.
+fn impossible_value(test: &Test) -> Option<(&str, &'static str)> {
     let odd = |value: &str| match test.attribute {
         Attribute::Dns if value.contains(['/', ':', '@', ' ']) => Some("is no DNS name"),
         Attribute::Uri if !value.contains(':') => Some("is no URI; it has no scheme"),
@@ -414,7 +417,7 @@ fn never(test: &Test) -> Option<(&str, &'static str)> {
     test.exact.iter().find_map(|value| odd(value).map(|why| (&**value, why)))
 }
 
-fn is_everything(path: &Path) -> bool {
+fn is_every_path(path: &Path) -> bool {
     path.rest && path.segments.is_empty()
 }
 
@@ -451,10 +454,10 @@ clients:
 
     #[test]
     fn what_says_nothing_is_pointed_out() {
-        let found = codes(
+        let warnings = codes(
             r#"version: 1
 permissions:
-  unused: [GET /u]
+  check_unused: [GET /u]
   read:
     - GET /a/*
     - GET /a/b
@@ -478,10 +481,10 @@ tests:
 "#,
         );
         let expected = [
-            "p.yaml:3:unused-permission",
-            "p.yaml:6:covered-route",
+            "p.yaml:3:check_unused-permission",
+            "p.yaml:6:warn_about_covered_grants-route",
             "p.yaml:7:upper-case-twin",
-            "p.yaml:11:unused-role",
+            "p.yaml:11:check_unused-role",
             "p.yaml:15:fully-denied",
             "p.yaml:16:very-wide",
             "p.yaml:17:matches-nobody",
@@ -490,12 +493,12 @@ tests:
             "p.yaml:20:forbids-nothing",
             "p.yaml:21:upper-case-twin",
         ];
-        assert_eq!(found, expected, "{found:#?}");
+        assert_eq!(warnings, expected, "{warnings:#?}");
     }
 
     #[test]
     fn a_denial_that_nothing_could_change_is_no_test() {
-        let found = codes(
+        let warnings = codes(
             "version: 1
 permissions: { read: [GET /events] }
 clients: [{ name: a, match: { common_name: a }, permissions: [read] }]
@@ -504,12 +507,12 @@ tests:
   - { name: right, client: { common_name: b }, request: GET /events, expect: deny }
 ",
         );
-        assert_eq!(found, ["p.yaml:5:tests-nothing"]);
+        assert_eq!(warnings, ["p.yaml:5:tests-nothing"]);
     }
 
     #[test]
     fn a_grant_within_another_is_pointed_out_once() {
-        let found = codes(
+        let warnings = codes(
             "version: 1
 permissions: { read: [GET /events], write: [POST /events] }
 clients:
@@ -519,6 +522,9 @@ clients:
   - { name: d, match: { common_name: d }, permissions: [read], when: { from: 2026-01-01T00:00:00Z } }
 ",
         );
-        assert_eq!(found, ["p.yaml:4:covered-grant", "p.yaml:6:covered-grant"]);
+        assert_eq!(
+            warnings,
+            ["p.yaml:4:warn_about_covered_grants-grant", "p.yaml:6:warn_about_covered_grants-grant"]
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Clients × permissions: who may do what, cell by cell, with what stands behind each.
+//! The matrix of client entries and permissions: for each cell the state, and the roles, routes and deny rules that
+//! explain it.
 //!
-//! A cell is about one client entry and one permission. Whoever matches several entries has what all of them give.
+//! A cell belongs to one client entry and one permission. A client that matches several entries has the permissions of
+//! all of them.
 
 use std::collections::HashMap;
 
@@ -8,23 +10,23 @@ use super::check::{Client, Deny, Model};
 use super::condition::When;
 use super::route::{Glob, Methods, Path, Route, Segment};
 use super::trace::line;
-use super::who_can::{alternatives, conditions};
+use super::who_can::{conditions, route_alternatives};
 
-/// What one cell says, the weakest first.
+/// The state of a cell, the weakest restriction first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum State {
-    /// Given, whatever else holds.
+pub(crate) enum CellState {
+    /// The permission is granted without conditions.
     Granted,
-    /// Given under conditions: for all or some of its routes.
+    /// The permission is granted under conditions, which may concern only some of its routes.
     Conditional,
-    /// Some of it may be forbidden by a deny rule, or all of it at times.
+    /// A deny rule may forbid a part of the permission, or all of it at some times.
     Restricted,
-    /// Forbidden altogether by a deny rule, although it is given.
+    /// A deny rule always forbids the whole permission, although the entry grants it.
     Denied,
 }
 
-impl State {
-    /// All of them, with their names in JSON.
+impl CellState {
+    /// All states, with their names in JSON.
     pub(crate) const ALL: [(Self, &'static str); 4] = [
         (Self::Granted, "granted"),
         (Self::Conditional, "conditional"),
@@ -32,47 +34,47 @@ impl State {
         (Self::Denied, "denied"),
     ];
 
-    /// Its name in JSON.
+    /// Returns the name in JSON.
     pub(crate) fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
     }
 }
 
-/// How much of a permission a deny rule forbids.
+/// The part of a permission that a deny rule forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+enum Extent {
     Whole,
     Part,
 }
 
-/// A model with what its deny rules reach, worked out once.
+/// A model, with the permissions that each deny rule affects, computed once.
 #[derive(Debug)]
 pub(crate) struct Matrix {
     pub(crate) model: Model,
-    /// For each permission the deny rules that reach it.
-    denies: HashMap<u32, Vec<(usize, Reach)>>,
+    /// For each permission, the deny rules that affect it.
+    denies: HashMap<u32, Vec<(usize, Extent)>>,
 }
 
-/// Everything behind one cell.
+/// The details of one cell.
 #[derive(Debug)]
-pub(crate) struct Behind<'m> {
-    pub(crate) state: State,
-    /// The roles by which the entry comes to the permission; none where it is given directly.
+pub(crate) struct CellDetails<'m> {
+    pub(crate) state: CellState,
+    /// The roles through which the entry has the permission. Empty if the entry names the permission itself.
     pub(crate) roles: Vec<&'m str>,
-    /// Each route with its conditions.
+    /// The routes of the permission, each with its conditions.
     pub(crate) routes: Vec<(&'m Route, Vec<String>)>,
-    pub(crate) denies: Vec<Forbidden<'m>>,
+    pub(crate) denies: Vec<CellDeny<'m>>,
 }
 
-/// A deny rule that reaches a cell.
+/// A deny rule that affects a cell.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Forbidden<'m> {
+pub(crate) struct CellDeny<'m> {
     pub(crate) name: &'m str,
-    /// File and line.
+    /// The file and the line of the rule.
     pub(crate) at: String,
-    /// Times and addresses for which the rule holds; empty for all.
+    /// The times and addresses for which the rule holds. Empty if it holds always.
     pub(crate) when: Vec<String>,
-    /// Conditions of its routes, one of which must hold; empty if it holds whatever a request says.
+    /// The conditions of the rule's routes, one of which must hold. Empty if the rule holds for every request.
     pub(crate) conditions: Vec<String>,
     /// True if the rule forbids the whole permission.
     pub(crate) whole: bool,
@@ -80,20 +82,20 @@ pub(crate) struct Forbidden<'m> {
 
 impl Matrix {
     pub(crate) fn of(model: Model) -> Self {
-        let mut denies: HashMap<u32, Vec<(usize, Reach)>> = HashMap::new();
+        let mut denies: HashMap<u32, Vec<(usize, Extent)>> = HashMap::new();
         let declared = u32::try_from(model.declared).unwrap_or(u32::MAX);
         for (number, deny) in model.denies.iter().enumerate() {
             for permission in 0..declared {
-                if let Some(reach) = reach(&model, deny, permission) {
-                    denies.entry(permission).or_default().push((number, reach));
+                if let Some(extent) = extent(&model, deny, permission) {
+                    denies.entry(permission).or_default().push((number, extent));
                 }
             }
         }
         Self { model, denies }
     }
 
-    /// What a client entry is given, in the order of the policy.
-    pub(crate) fn row(&self, client: usize) -> Vec<(u32, State)> {
+    /// Returns the permissions of a client entry with their states, in the order of the policy.
+    pub(crate) fn row(&self, client: usize) -> Vec<(u32, CellState)> {
         let Some(entry) = self.model.clients.get(client) else { return Vec::new() };
         let mut permissions: Vec<u32> = entry.permissions().collect();
         permissions.sort_unstable();
@@ -104,15 +106,15 @@ impl Matrix {
             .collect()
     }
 
-    /// Everything behind one cell; nothing where the client is not given the permission.
-    pub(crate) fn behind(&self, client: usize, permission: u32) -> Option<Behind<'_>> {
+    /// Returns the details of one cell; `None` if the entry does not have the permission.
+    pub(crate) fn details(&self, client: usize, permission: u32) -> Option<CellDetails<'_>> {
         let entry = self.model.clients.get(client)?;
         if !entry.permissions().any(|given| given == permission) {
             return None;
         }
         let denies = self.denies(client, permission);
-        let denies = denies.map(|(deny, reach)| self.forbidden(deny, reach, permission));
-        Some(Behind {
+        let denies = denies.map(|(deny, extent)| self.forbidden(deny, extent, permission));
+        Some(CellDetails {
             state: self.state(client, entry, permission),
             roles: self.model.way(entry, permission),
             routes: self
@@ -125,63 +127,65 @@ impl Matrix {
         })
     }
 
-    fn forbidden<'m>(&'m self, deny: &'m Deny, reach: Reach, permission: u32) -> Forbidden<'m> {
+    fn forbidden<'m>(&'m self, deny: &'m Deny, extent: Extent, permission: u32) -> CellDeny<'m> {
         let name = &deny.entry.name;
-        let conditions = match reach {
-            Reach::Whole => Vec::new(),
-            Reach::Part => alternatives(self.meeting(deny, permission)),
+        let conditions = match extent {
+            Extent::Whole => Vec::new(),
+            Extent::Part => route_alternatives(self.overlapping_routes(deny, permission)),
         };
-        Forbidden {
+        CellDeny {
             name: &name.text,
             at: line(&name.place),
             when: deny.entry.when.as_ref().map(When::words).unwrap_or_default(),
             conditions,
-            whole: reach == Reach::Whole,
+            whole: extent == Extent::Whole,
         }
     }
 
-    /// Routes of a deny rule that share a request with a route of the permission.
-    fn meeting<'m>(&'m self, deny: &'m Deny, permission: u32) -> impl Iterator<Item = &'m Route> {
+    /// Returns the routes of a deny rule that share a request with a route of the permission.
+    fn overlapping_routes<'m>(&'m self, deny: &'m Deny, permission: u32) -> impl Iterator<Item = &'m Route> {
         let routes = self.model.routes(permission);
         let forbidden = deny.permissions.iter().flat_map(|permission| self.model.routes(*permission));
-        forbidden.filter(|forbidden| routes.iter().any(|route| meets(forbidden, route)))
+        forbidden.filter(|forbidden| routes.iter().any(|route| overlaps(forbidden, route)))
     }
 
-    fn state(&self, client: usize, entry: &Client, permission: u32) -> State {
-        let by_denies = self.denies(client, permission).map(|(deny, reach)| match reach {
-            Reach::Whole if deny.entry.when.is_none() => State::Denied,
-            _ => State::Restricted,
+    fn state(&self, client: usize, entry: &Client, permission: u32) -> CellState {
+        let denied_states = self.denies(client, permission).map(|(deny, extent)| match extent {
+            Extent::Whole if deny.entry.when.is_none() => CellState::Denied,
+            _ => CellState::Restricted,
         });
         let is_conditional =
             self.model.routes(permission).iter().any(|route| !conditions(entry, route).is_empty());
-        let given = if is_conditional { State::Conditional } else { State::Granted };
-        by_denies.max().map_or(given, |denied| denied.max(given))
+        let given = if is_conditional { CellState::Conditional } else { CellState::Granted };
+        denied_states.max().map_or(given, |denied| denied.max(given))
     }
 
-    fn denies(&self, client: usize, permission: u32) -> impl Iterator<Item = (&Deny, Reach)> {
+    fn denies(&self, client: usize, permission: u32) -> impl Iterator<Item = (&Deny, Extent)> {
         let client = u32::try_from(client).unwrap_or(u32::MAX);
         let reaching = self.denies.get(&permission).into_iter().flatten();
-        let denies = reaching.filter_map(|(number, reach)| Some((self.model.denies.get(*number)?, *reach)));
+        let denies = reaching.filter_map(|(number, extent)| Some((self.model.denies.get(*number)?, *extent)));
         denies.filter(move |(deny, _)| deny.clients.as_ref().is_none_or(|clients| clients.contains(&client)))
     }
 }
 
-fn reach(model: &Model, deny: &Deny, permission: u32) -> Option<Reach> {
+fn extent(model: &Model, deny: &Deny, permission: u32) -> Option<Extent> {
     if deny.permissions.binary_search(&permission).is_ok() {
-        // Its own conditions are the deny's as well: what does not meet them is not given either.
-        return Some(Reach::Whole);
+        // The deny rule has the same routes with the same conditions. A request that does not meet them is not granted
+        // either.
+        return Some(Extent::Whole);
     }
     let forbidden = || deny.permissions.iter().flat_map(|permission| model.routes(*permission));
     let routes = model.routes(permission);
     let is_whole = routes.iter().all(|route| forbidden().any(|forbidden| covers(forbidden, route)));
-    let is_part = || routes.iter().any(|route| forbidden().any(|forbidden| meets(forbidden, route)));
+    let is_part = || routes.iter().any(|route| forbidden().any(|forbidden| overlaps(forbidden, route)));
     match is_whole {
-        true => Some(Reach::Whole),
-        false => is_part().then_some(Reach::Part),
+        true => Some(Extent::Whole),
+        false => is_part().then_some(Extent::Part),
     }
 }
 
-/// Whether every request of the second route is one of the first. May say no where it is so, never yes where it is not.
+/// Returns true if every request of `narrow` is also a request of `wide`. The answer may be a false no, never a false
+/// yes.
 fn covers(wide: &Route, narrow: &Route) -> bool {
     let methods = match (&wide.methods, &narrow.methods) {
         (Methods::Any, _) => true,
@@ -209,28 +213,28 @@ fn segment_covers(wide: &Segment, narrow: &Segment) -> bool {
     }
 }
 
-/// Whether a request may be one of both. May say yes where none is, never no where one is.
-fn meets(one: &Route, other: &Route) -> bool {
+/// Returns true if a request can belong to both routes. The answer may be a false yes, never a false no.
+fn overlaps(one: &Route, other: &Route) -> bool {
     let methods = match (&one.methods, &other.methods) {
         (Methods::Any, _) | (_, Methods::Any) => true,
         (Methods::Of { known, others }, Methods::Of { known: more, others: further }) => {
             known & more != 0 || others.iter().any(|method| further.contains(method))
         }
     };
-    methods && paths_meet(&one.path, &other.path)
+    methods && paths_overlap(&one.path, &other.path)
 }
 
-fn paths_meet(one: &Path, other: &Path) -> bool {
+fn paths_overlap(one: &Path, other: &Path) -> bool {
     let lengths = match (one.rest, other.rest) {
         (true, true) => true,
         (true, false) => one.segments.len() <= other.segments.len(),
         (false, true) => other.segments.len() <= one.segments.len(),
         (false, false) => one.segments.len() == other.segments.len(),
     };
-    lengths && one.segments.iter().zip(&other.segments).all(|(one, other)| segments_meet(one, other))
+    lengths && one.segments.iter().zip(&other.segments).all(|(one, other)| segments_overlap(one, other))
 }
 
-fn segments_meet(one: &Segment, other: &Segment) -> bool {
+fn segments_overlap(one: &Segment, other: &Segment) -> bool {
     let fits = |glob: &Glob, literal: &[u8]| glob.matches(literal);
     match (one, other) {
         (Segment::Literal(one), Segment::Literal(other)) => one == other,
@@ -278,21 +282,21 @@ deny:
                 .map(|(permission, state)| (name(permission), state.name()))
                 .collect()
         };
-        let said = |pairs: &[(&str, &'static str)]| -> Vec<(String, &str)> {
+        let expected = |pairs: &[(&str, &'static str)]| -> Vec<(String, &str)> {
             pairs.iter().map(|(name, state)| ((*name).to_owned(), *state)).collect()
         };
         let everyone =
             [("read", "restricted"), ("write", "restricted"), ("own", "conditional"), ("erase", "denied")];
-        assert_eq!(row(0), said(&everyone));
-        assert_eq!(row(1), said(&[("read", "restricted"), ("write", "denied")]));
-        let behind = matrix.behind(0, 3).unwrap();
-        assert_eq!(behind.roles, ["all"]);
-        let [denied] = &*behind.denies else { panic!("{behind:?}") };
+        assert_eq!(row(0), expected(&everyone));
+        assert_eq!(row(1), expected(&[("read", "restricted"), ("write", "denied")]));
+        let details = matrix.details(0, 3).unwrap();
+        assert_eq!(details.roles, ["all"]);
+        let [denied] = &*details.denies else { panic!("{details:?}") };
         assert_eq!((denied.name, &*denied.at, denied.whole), ("no-erasing", "p.yaml:16", true));
         assert!(denied.when.is_empty() && denied.conditions.is_empty(), "{denied:?}");
-        let behind = matrix.behind(1, 0).unwrap();
-        assert_eq!(behind.routes[0].1, ["the address is in `10.0.0.0/8`"]);
-        assert!(matrix.behind(1, 3).is_none());
+        let details = matrix.details(1, 0).unwrap();
+        assert_eq!(details.routes[0].1, ["the address is in `10.0.0.0/8`"]);
+        assert!(matrix.details(1, 3).is_none());
     }
 
     #[test]
@@ -311,10 +315,10 @@ deny:
 "#;
         let (model, _) = super::super::model(&[Source::new("p.yaml", policy)]).unwrap();
         let matrix = Matrix::of(model);
-        let said = |permission: u32| -> Vec<(String, Vec<String>, bool)> {
-            let behind = matrix.behind(0, permission).unwrap();
-            assert_eq!(behind.state, State::Restricted);
-            let denies = behind.denies.into_iter();
+        let denies_of = |permission: u32| -> Vec<(String, Vec<String>, bool)> {
+            let details = matrix.details(0, permission).unwrap();
+            assert_eq!(details.state, CellState::Restricted);
+            let denies = details.denies.into_iter();
             denies.map(|denied| (denied.name.to_owned(), denied.conditions, denied.whole)).collect()
         };
         let both = [
@@ -323,8 +327,8 @@ deny:
         ];
         let expected =
             [("conditional".to_owned(), both.to_vec(), false), ("partly".to_owned(), Vec::new(), false)];
-        assert_eq!(said(0), expected);
+        assert_eq!(denies_of(0), expected);
         let own = "the path's `{client.common_name}` is the certificate's `common_name`".to_owned();
-        assert_eq!(said(1), [("own".to_owned(), vec![own], false)]);
+        assert_eq!(denies_of(1), [("own".to_owned(), vec![own], false)]);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::check::Set;
+use super::check::PermissionSet;
 use super::condition::{IfDoubtful, When};
 use super::hash::Fast;
 use super::host;
@@ -55,7 +55,7 @@ impl Rights {
 pub(super) struct Client {
     pub(super) rule: Arc<Rule>,
     pub(super) alternatives: Box<[Alternative]>,
-    pub(super) sets: Box<[Set]>,
+    pub(super) sets: Box<[PermissionSet]>,
     pub(super) when: Option<Arc<When>>,
     pub(super) limits: Limits,
     /// The `{client.NAME}`s of all its routes.
@@ -68,7 +68,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Deny {
     pub(super) rule: Arc<Rule>,
-    pub(super) permissions: Set,
+    pub(super) permissions: PermissionSet,
     pub(super) when: Option<Arc<When>>,
     pub(super) variables: Box<[Variable]>,
 }
@@ -79,7 +79,7 @@ pub(super) struct Holdings {
     /// Permission and number of holder, sorted: all small sets in one.
     flat: Box<[(u32, u32)]>,
     /// Large sets stay shared, and are searched one by one.
-    large: Box<[(Set, u32)]>,
+    large: Box<[(PermissionSet, u32)]>,
     holders: Box<[Holder]>,
 }
 
@@ -149,7 +149,7 @@ impl Holdings {
         self.flat.iter().skip(start).take_while(move |(held, _)| *held == permission)
     }
 
-    fn gather(&mut self, held: impl Iterator<Item = (Holder, Box<[Set]>)>) {
+    fn gather(&mut self, held: impl Iterator<Item = (Holder, Box<[PermissionSet]>)>) {
         let (mut flat, mut large, mut holders) = (Vec::new(), Vec::new(), Vec::new());
         for (holder, sets) in held {
             let number = u32::try_from(holders.len()).unwrap_or(u32::MAX);
@@ -271,7 +271,7 @@ impl Clients {
         &self,
         matching: &[&Client],
         identity: &Identity,
-    ) -> impl Iterator<Item = (Holder, Box<[Set]>)> {
+    ) -> impl Iterator<Item = (Holder, Box<[PermissionSet]>)> {
         let everyone = self.for_everyone.iter().map(|deny| (*deny, [].as_slice()));
         let named = matching
             .iter()

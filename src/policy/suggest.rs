@@ -1,28 +1,29 @@
-//! A first policy from what clients did: all of what was seen, and no more but where paths are generalised.
+//! A first policy, match_text from past decisions. It allows what was recorded and, where paths differ in one varying
+//! segment, every value of that segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::history::Event;
+use super::history::PastDecision;
 use crate::identity::{Attribute, Identity};
 
-/// How often a route was seen, and when last.
+/// The number of times that a route was used, and the time of the last use.
 #[derive(Clone, Copy, Debug)]
 struct Evidence {
     times: usize,
     last: Timestamp,
-    /// Whether it became a WebSocket.
+    /// True if a connection became a WebSocket.
     switched: bool,
 }
 
-/// What one client was seen to do: for each path, with `{id}` for segments that vary, its methods.
-type Seen = BTreeMap<Vec<String>, BTreeMap<String, Evidence>>;
+/// The requests of one client: the methods of each path, with `{id}` in the place of segments that vary.
+type ObservedRoutes = BTreeMap<Vec<String>, BTreeMap<String, Evidence>>;
 
-/// Writes a policy that allows what the events were. It passes `check`.
-pub(crate) fn suggest(events: impl Iterator<Item = Event>) -> String {
-    let mut clients: BTreeMap<Box<str>, Vec<Event>> = BTreeMap::new();
+/// Writes a policy that allows the recorded requests. The policy passes `policy check`.
+pub(crate) fn suggest(events: impl Iterator<Item = PastDecision>) -> String {
+    let mut clients: BTreeMap<Box<str>, Vec<PastDecision>> = BTreeMap::new();
     for event in events {
         clients.entry(event.client.clone()).or_default().push(event);
     }
@@ -30,12 +31,16 @@ pub(crate) fn suggest(events: impl Iterator<Item = Event>) -> String {
     let (mut permissions, mut entries) = (String::new(), String::new());
     for (client, events) in clients {
         let attributes = events.first().map(|event| event.attributes.as_slice()).unwrap_or_default();
-        let name = name(&client, attributes, &mut names);
+        let name = unique_name(&client, attributes, &mut names);
         let _ = writeln!(permissions, "  {name}:seen:");
-        for (path, methods) in generalised(&events) {
+        for (path, methods) in joined_paths(&events) {
             permissions += &route(&path, &methods);
         }
-        let _ = writeln!(entries, "  - name: {name}\n    match: {{ {} }}", written(&telling(attributes)));
+        let _ = writeln!(
+            entries,
+            "  - name: {name}\n    match: {{ {} }}",
+            match_text(&identifying_attributes(attributes))
+        );
         let _ = writeln!(entries, "    permissions: [\"{name}:seen\"]");
     }
     if permissions.is_empty() {
@@ -47,9 +52,9 @@ pub(crate) fn suggest(events: impl Iterator<Item = Event>) -> String {
     )
 }
 
-/// Takes paths that differ in one varying segment for one route: `/events/17` and `/events/18` are `/events/{id}`.
-fn generalised(events: &[Event]) -> Seen {
-    let mut seen: Seen = BTreeMap::new();
+/// Joins paths that differ in one varying segment: `/events/17` and `/events/18` become `/events/{id}`.
+fn joined_paths(events: &[PastDecision]) -> ObservedRoutes {
+    let mut seen: ObservedRoutes = BTreeMap::new();
     for event in events {
         let path: Vec<String> = event.target.segments().map(segment).collect();
         let evidence = Evidence { times: 1, last: event.time, switched: event.switched };
@@ -59,10 +64,12 @@ fn generalised(events: &[Event]) -> Seen {
     for position in 0..longest {
         let mut values: BTreeMap<(Vec<String>, Vec<String>), BTreeSet<String>> = BTreeMap::new();
         for path in seen.keys().filter(|path| path.len() > position) {
-            values.entry(around(path, position)).or_default().extend(path.get(position).cloned());
+            values.entry(other_segments(path, position)).or_default().extend(path.get(position).cloned());
         }
         for (path, methods) in std::mem::take(&mut seen) {
-            let several = values.get(&around(&path, position)).is_some_and(|values| values.len() >= SEVERAL);
+            let several = values
+                .get(&other_segments(&path, position))
+                .is_some_and(|values| values.len() >= LEAST_VALUES);
             let mut path = path;
             if let Some(segment) = path.get_mut(position)
                 && (several || is_id(segment))
@@ -79,15 +86,15 @@ fn generalised(events: &[Event]) -> Seen {
     seen
 }
 
-/// So many different segments in one place are taken for values, not for names.
-const SEVERAL: usize = 4;
+/// The number of different segments in one position from which on they are values and not names.
+const LEAST_VALUES: usize = 4;
 
-fn around(path: &[String], position: usize) -> (Vec<String>, Vec<String>) {
+fn other_segments(path: &[String], position: usize) -> (Vec<String>, Vec<String>) {
     let before = path.get(..position).unwrap_or_default().to_vec();
     (before, path.get(position + 1..).unwrap_or_default().to_vec())
 }
 
-fn add(seen: &mut Seen, path: Vec<String>, method: &str, evidence: Evidence) {
+fn add(seen: &mut ObservedRoutes, path: Vec<String>, method: &str, evidence: Evidence) {
     let known =
         seen.entry(path).or_default().entry(method.to_owned()).or_insert(Evidence { times: 0, ..evidence });
     known.times += evidence.times;
@@ -95,14 +102,14 @@ fn add(seen: &mut Seen, path: Vec<String>, method: &str, evidence: Evidence) {
     known.switched |= evidence.switched;
 }
 
-/// Numbers, UUIDs and other long runs of hexadecimal digits.
+/// Returns true for numbers, UUIDs and other long runs of hexadecimal digits.
 fn is_id(segment: &str) -> bool {
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
     let hexadecimal = segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     (digits > 0 && digits == segment.len()) || (hexadecimal && segment.len() >= 8 && digits > 0)
 }
 
-/// A segment as a route writes it.
+/// Returns a segment in the spelling of a route.
 fn segment(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
@@ -142,38 +149,38 @@ fn route(path: &[String], methods: &BTreeMap<String, Evidence>) -> String {
     format!("    - {route:<40} # {times}, last {last}\n")
 }
 
-/// How a client entry would ask for this identity.
-pub(crate) fn matching(identity: &Identity) -> Vec<(Attribute, String)> {
+/// Returns the keys and values of a `match` for this identity.
+pub(crate) fn match_keys(identity: &Identity) -> Vec<(Attribute, String)> {
     let values = |attribute| identity.values(attribute).map(move |value| (attribute, value.to_owned()));
-    telling(&Attribute::ALL.into_iter().flat_map(values).collect::<Vec<_>>())
+    identifying_attributes(&Attribute::ALL.into_iter().flat_map(values).collect::<Vec<_>>())
 }
 
-/// Written as it stands between the braces of `match`.
-pub(crate) fn written(keys: &[(Attribute, String)]) -> String {
+/// Returns the keys and values as they stand between the braces of `match`.
+pub(crate) fn match_text(keys: &[(Attribute, String)]) -> String {
     keys.iter().map(|(key, value)| format!("{key}: {}", quoted(value))).collect::<Vec<_>>().join(", ")
 }
 
-/// What the certificate must say: the names that tell one client from another.
-fn telling(attributes: &[(Attribute, String)]) -> Vec<(Attribute, String)> {
+/// Returns the attributes that distinguish one client from another.
+fn identifying_attributes(attributes: &[(Attribute, String)]) -> Vec<(Attribute, String)> {
     let values = |attribute: Attribute| -> Vec<&String> {
         attributes.iter().filter(|(known, _)| *known == attribute).map(|(_, value)| value).collect()
     };
-    let telling =
+    let candidates =
         [Attribute::Uri, Attribute::CommonName, Attribute::Dns, Attribute::Email, Attribute::Fingerprint];
     let first =
-        telling.into_iter().find(|attribute| values(*attribute).len() == 1).unwrap_or(Attribute::Subject);
+        candidates.into_iter().find(|attribute| values(*attribute).len() == 1).unwrap_or(Attribute::Subject);
     let also = values(Attribute::Organization).len() == 1 && first != Attribute::Fingerprint;
     let keys = std::iter::once(first).chain(also.then_some(Attribute::Organization));
     keys.filter_map(|key| values(key).first().map(|value| (key, (*value).clone()))).collect()
 }
 
-/// A YAML text in double quotes; JSON's escapes are YAML's.
+/// Returns a YAML string in double quotes. The escapes of JSON are valid in YAML.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A name for the entry, from what the client is called.
-fn name(client: &str, attributes: &[(Attribute, String)], taken: &mut BTreeSet<String>) -> String {
+/// Returns a name for the client entry that is not in `taken`, and adds it there.
+fn unique_name(client: &str, attributes: &[(Attribute, String)], taken: &mut BTreeSet<String>) -> String {
     let called = attributes.iter().find(|(attribute, _)| *attribute == Attribute::CommonName);
     let called = called.map_or(client, |(_, value)| value.as_str());
     let called = called.rsplit('/').next().unwrap_or(called);
@@ -195,7 +202,7 @@ fn name(client: &str, attributes: &[(Attribute, String)], taken: &mut BTreeSet<S
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{event, replay};
+    use super::super::history::{parse_record, replay};
     use super::super::lint::lint;
     use super::super::{Policy, model};
     use super::*;
@@ -227,7 +234,7 @@ mod tests {
     #[test]
     fn the_policy_allows_what_was_seen_and_passes_check() {
         let lines = lines();
-        let events = || lines.iter().filter_map(|line| event(line));
+        let events = || lines.iter().filter_map(|line| parse_record(line));
         let text = suggest(events());
         let source = [Source::new("s.yaml", text.clone())];
         let (checked, _) = model(&source).unwrap_or_else(|problems| panic!("{text}\n{}", problems[0]));
@@ -258,8 +265,8 @@ mod tests {
             .to_string()
         };
         let lines = [line(101), line(200)];
-        let events = || lines.iter().filter_map(|line| event(line));
-        assert!(events().all(|event| event.let_pass && !event.allowed));
+        let events = || lines.iter().filter_map(|line| parse_record(line));
+        assert!(events().all(|event| event.passed_by_audit && !event.allowed));
         let text = suggest(events());
         assert!(text.contains("- { route: \"GET /101\", upgrade: websocket }"), "{text}");
         assert!(text.contains("- \"GET /200\""), "{text}");

@@ -1,4 +1,5 @@
-//! The tests of a policy: each asked of the very engine that the proxy asks, and what they leave untried.
+//! The tests of a policy. Each test is decided by the engine that the proxy uses, and the entries and routes that no
+//! test reaches are listed.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,45 +15,45 @@ use crate::diagnostic::Diagnostic;
 use crate::identity::Identity;
 use crate::target::Target;
 
-/// Where tests ask from that name no `source`: an address that belongs to nobody.
-pub(crate) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The source address of requests without `source`, from a block that is reserved for documentation (RFC 5737).
+pub(crate) const DEFAULT_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// A test that was tried.
+/// A test and its result.
 #[derive(Debug)]
 pub(crate) struct Trial<'m> {
     pub(crate) case: &'m Case,
     pub(crate) outcome: Result<(), Failure>,
 }
 
-/// Why a test failed.
+/// The check_reason why a test failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// In one line.
+    /// The check_reason in one line.
     pub(crate) message: String,
-    /// What granted, forbade or nearly granted it.
+    /// The entries that granted, denied or nearly granted the request.
     pub(crate) trace: Vec<String>,
 }
 
-/// What the tests of a policy exercise, and what they do not.
+/// The client entries, deny rules and routes of a policy, each with whether a test reached it.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage<'m> {
-    pub(crate) grants: Vec<Covered<'m>>,
-    pub(crate) denies: Vec<Covered<'m>>,
-    pub(crate) routes: Vec<Covered<'m>>,
+    pub(crate) grants: Vec<CoverageItem<'m>>,
+    pub(crate) denies: Vec<CoverageItem<'m>>,
+    pub(crate) routes: Vec<CoverageItem<'m>>,
 }
 
-/// An entry or route, and whether a test came to it.
+/// An entry or a route of the coverage.
 #[derive(Debug)]
-pub(crate) struct Covered<'m> {
+pub(crate) struct CoverageItem<'m> {
     pub(crate) name: &'m str,
     pub(crate) place: &'m crate::diagnostic::Place,
-    pub(crate) tried: bool,
+    pub(crate) is_reached: bool,
 }
 
-/// Tries every test.
+/// Runs every test of a policy.
 ///
 /// # Errors
-/// What is wrong with the certificates that tests name.
+/// The problems of the certificate files that tests name.
 pub(crate) fn run<'m>(
     model: &'m Model,
     policy: &Policy,
@@ -67,15 +68,17 @@ pub(crate) fn run<'m>(
             ClientOf::Certificate(file) => certificate(file),
         };
         match identity {
-            Ok(identity) => trials.push(Asked { model, policy, case, identity, now }.run(&mut coverage)),
+            Ok(identity) => {
+                trials.push(PreparedTest { model, policy, case, identity, now }.run(&mut coverage))
+            }
             Err(problem) => problems.push(problem),
         }
     }
     if problems.is_empty() { Ok((trials, coverage)) } else { Err(problems) }
 }
 
-/// One test with everything that it needs.
-struct Asked<'m, 'p> {
+/// One test with its inputs.
+struct PreparedTest<'m, 'p> {
     model: &'m Model,
     policy: &'p Policy,
     case: &'m Case,
@@ -83,7 +86,7 @@ struct Asked<'m, 'p> {
     now: Timestamp,
 }
 
-impl<'m> Asked<'m, '_> {
+impl<'m> PreparedTest<'m, '_> {
     fn run(self, coverage: &mut Coverage<'m>) -> Trial<'m> {
         let outcome = match self.case.request.text.parse::<Target>() {
             Ok(target) => self.ask(&target, coverage),
@@ -93,14 +96,14 @@ impl<'m> Asked<'m, '_> {
     }
 
     fn ask(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
-        // Headers that the proxy strips are not judged here either.
+        // The proxy strips these headers before it decides, so the test does too.
         let mut headers = self.case.headers.clone();
         client_headers::strip(&mut headers, &[], client_headers::Sender::Client);
         let question = Question {
             target,
             host: self.case.host.as_deref().into(),
             headers: Some(&headers),
-            source: self.case.source.unwrap_or(NOWHERE),
+            source: self.case.source.unwrap_or(DEFAULT_SOURCE),
             now: self.case.at.unwrap_or(self.now),
             upgrade: self.case.upgrade.then_some("websocket"),
         };
@@ -114,29 +117,29 @@ impl<'m> Asked<'m, '_> {
         if allowed != (self.case.expect == Expectation::Allow) {
             return Err(unexpected(evaluation, allowed));
         }
-        self.reason(evaluation, allowed)
+        self.check_reason(evaluation, allowed)
     }
 
-    fn reason(&self, evaluation: Evaluation<'_, '_>, allowed: bool) -> Result<(), Failure> {
-        let Some(reason) = &self.case.because else { return Ok(()) };
+    fn check_reason(&self, evaluation: Evaluation<'_, '_>, allowed: bool) -> Result<(), Failure> {
+        let Some(check_reason) = &self.case.because else { return Ok(()) };
         let findings = if allowed { evaluation.grants() } else { evaluation.denies() };
-        if findings.iter().any(|finding| finding.entry.text == reason.text) {
+        if findings.iter().any(|finding| finding.entry.text == check_reason.text) {
             return Ok(());
         }
         let verb = if allowed { "allowed" } else { "denied" };
-        let message = format!("{verb} as expected, but not because of `{}`", reason.text);
-        Err(Failure { message, trace: trace(evaluation) })
+        let message = format!("{verb} as expected, but not because of `{}`", check_reason.text);
+        Err(Failure { message, trace: trace_lines(evaluation) })
     }
 }
 
 fn unexpected(evaluation: Evaluation<'_, '_>, allowed: bool) -> Failure {
     let message =
         if allowed { "expected deny, but it is allowed" } else { "expected allow, but it is denied" };
-    Failure { message: message.to_owned(), trace: trace(evaluation) }
+    Failure { message: message.to_owned(), trace: trace_lines(evaluation) }
 }
 
-/// What speaks for and against a request, a line each.
-pub(crate) fn trace(evaluation: Evaluation<'_, '_>) -> Vec<String> {
+/// Returns the reasons for and against a request, one in each line.
+pub(crate) fn trace_lines(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     let grants = evaluation.grants();
     let granted =
         grants.iter().map(|finding| format!("granted to `{}`: {}", finding.entry.text, finding.words()));
@@ -162,10 +165,10 @@ pub(crate) fn trace(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     lines
 }
 
-/// More near misses than this help nobody.
+/// The number of near misses that are shown.
 const MOST_MISSES: usize = 10;
 
-/// Why no entry came even near: no route fits the request at all.
+/// Returns the reasons why no route fits the request.
 fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     let target = evaluation.question.target;
     let of_path = evaluation.routes_of_path();
@@ -180,14 +183,14 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
         )];
     }
     let mut lines = vec![format!("no route fits the path `{}`", target.path())];
-    lines.extend(sibling(evaluation).map(|(route, why)| {
+    lines.extend(similar_route(evaluation).map(|(route, why)| {
         format!("the nearest is `{}` ({}): {why}", route.text, super::trace::line(&route.place))
     }));
     lines
 }
 
-/// A route that would fit the path if it were written a little differently.
-fn sibling<'m>(evaluation: Evaluation<'m, '_>) -> Option<(&'m Route, &'static str)> {
+/// Returns a route that would fit a slightly different path, with the difference.
+fn similar_route<'m>(evaluation: Evaluation<'m, '_>) -> Option<(&'m Route, &'static str)> {
     let target = evaluation.question.target;
     let path = target.path();
     let other = |path: &str| format!("{} {path}", target.method()).parse::<Target>().ok();
@@ -209,22 +212,22 @@ fn sibling<'m>(evaluation: Evaluation<'m, '_>) -> Option<(&'m Route, &'static st
 
 impl<'m> Coverage<'m> {
     fn of(model: &'m Model) -> Self {
-        let entry = |word: &'m Word| Covered { name: &word.text, place: &word.place, tried: false };
+        let entry = |word: &'m Word| CoverageItem { name: &word.text, place: &word.place, is_reached: false };
         let routes = model.permissions.iter().flat_map(|permission| &permission.routes);
         Self {
             grants: model.clients.iter().map(|client| entry(&client.entry.name)).collect(),
             denies: model.denies.iter().map(|deny| entry(&deny.entry.name)).collect(),
             routes: routes
-                .map(|route| Covered { name: &route.text, place: &route.place, tried: false })
+                .map(|route| CoverageItem { name: &route.text, place: &route.place, is_reached: false })
                 .collect(),
         }
     }
 
     fn add(&mut self, evaluation: Evaluation<'_, '_>) {
         let (grants, denies) = (evaluation.grants(), evaluation.denies());
-        let mark = |list: &mut Vec<Covered<'_>>, place: &crate::diagnostic::Place| {
+        let mark = |list: &mut Vec<CoverageItem<'_>>, place: &crate::diagnostic::Place| {
             for covered in list.iter_mut().filter(|covered| covered.place.is(place)) {
-                covered.tried = true;
+                covered.is_reached = true;
             }
         };
         for finding in &grants {
@@ -237,18 +240,19 @@ impl<'m> Coverage<'m> {
         }
     }
 
-    /// Grants, denies and routes.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Covered<'m>)> {
+    /// Returns all items, each with its kind.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &CoverageItem<'m>)> {
         let grants = self.grants.iter().map(|covered| ("grant", covered));
         let denies = self.denies.iter().map(|covered| ("deny", covered));
         grants.chain(denies).chain(self.routes.iter().map(|covered| ("route", covered)))
     }
 
-    /// How much of it is tried, in percent, rounded down; all of nothing is 100.
+    /// Returns the share of the items that a test reached, in percent, rounded down. It is 100 for a policy without
+    /// items.
     pub(crate) fn percent(&self) -> usize {
-        let (tried, all) = self
-            .all()
-            .fold((0, 0), |(tried, all), (_, covered)| (tried + usize::from(covered.tried), all + 1));
-        (tried * 100).checked_div(all).unwrap_or(100)
+        let (is_reached, all) = self.all().fold((0, 0), |(is_reached, all), (_, covered)| {
+            (is_reached + usize::from(covered.is_reached), all + 1)
+        });
+        (is_reached * 100).checked_div(all).unwrap_or(100)
     }
 }

@@ -1,4 +1,4 @@
-//! Which client entries may make a request, through what, and under which conditions.
+//! The client entries that may make a request, with the roles, permissions and conditions.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,23 +15,23 @@ use super::trace::{Evaluation, Finding, line};
 use crate::identity::Identity;
 use crate::target::Target;
 
-/// One way for a client entry to make the request.
+/// One route by which a client entry may make the request.
 #[derive(Debug)]
-pub(crate) struct Answer<'m> {
+pub(crate) struct Access<'m> {
     pub(crate) finding: Finding<'m>,
-    /// Each alternative of its `match`, in words.
-    pub(crate) whom: Vec<String>,
-    /// What must hold besides.
+    /// The route_alternatives of the entry's `match`, in words.
+    pub(crate) match_words: Vec<String>,
+    /// The further conditions, in words.
     pub(crate) conditions: Vec<String>,
-    /// What takes it away, and when.
+    /// The deny rules that may forbid the request, with their conditions, in words.
     pub(crate) denies: Vec<String>,
-    /// Whether a deny rule without conditions takes it away.
-    pub(crate) never: bool,
+    /// True if a deny rule without conditions forbids the request.
+    pub(crate) always_denied: bool,
 }
 
-/// Every way, of every client entry.
-pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> {
-    let (headers, nobody) = (HeaderMap::new(), Identity::from_attributes([]));
+/// Returns the routes of all client entries that fit the request.
+pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Access<'m>> {
+    let (headers, identity) = (HeaderMap::new(), Identity::from_attributes([]));
     let question = Question {
         target,
         host: Host::Absent,
@@ -40,8 +40,8 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> 
         now: Timestamp::UNIX_EPOCH,
         upgrade: None,
     };
-    let evaluation = Evaluation { model, identity: &nobody, question: &question };
-    let mut answers = Vec::new();
+    let evaluation = Evaluation { model, identity: &identity, question: &question };
+    let mut accesses = Vec::new();
     for (number, client) in (0..).zip(&model.clients) {
         let mut seen = std::collections::HashSet::new();
         for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
@@ -50,34 +50,35 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Answer<'m>> 
                 let roles = model.way(client, permission);
                 let finding = Finding { entry: &client.entry.name, permission: &entry.name, roles, route };
                 let denies: Vec<&Deny> = denies(evaluation, number).collect();
-                answers.push(Answer {
+                accesses.push(Access {
                     finding,
-                    whom: client.entry.alternatives.iter().map(Alternative::words).collect(),
+                    match_words: client.entry.alternatives.iter().map(Alternative::words).collect(),
                     conditions: conditions(client, route),
-                    never: denies
+                    always_denied: denies
                         .iter()
-                        .any(|deny| deny.entry.when.is_none() && evaluation.denies_whatever_else(deny)),
+                        .any(|deny| deny.entry.when.is_none() && evaluation.always_applies(deny)),
                     denies: denies.iter().map(|deny| evaluation.deny_in_words(deny)).collect(),
                 });
             }
         }
     }
-    answers
+    accesses
 }
 
 fn denies<'m>(evaluation: Evaluation<'m, '_>, client: u32) -> impl Iterator<Item = &'m Deny> {
-    let names_it = move |deny: &&Deny| deny.clients.as_ref().is_none_or(|clients| clients.contains(&client));
-    let means_it = move |deny: &&Deny| {
+    let names_client =
+        move |deny: &&Deny| deny.clients.as_ref().is_none_or(|clients| clients.contains(&client));
+    let affects_request = move |deny: &&Deny| {
         deny.permissions.iter().any(|permission| {
             evaluation.model.routes(*permission).iter().any(|route| evaluation.fits_shape(route))
         })
     };
-    evaluation.model.denies.iter().filter(names_it).filter(means_it)
+    evaluation.model.denies.iter().filter(names_client).filter(affects_request)
 }
 
 impl Evaluation<'_, '_> {
-    /// Whether the deny means the request whoever asks and whatever its query and headers say.
-    fn denies_whatever_else(self, deny: &Deny) -> bool {
+    /// Returns true if the deny rule applies for every client, query and header.
+    fn always_applies(self, deny: &Deny) -> bool {
         deny.permissions.iter().any(|permission| {
             self.model.routes(*permission).iter().any(|route| {
                 let fixed = !route.path.segments.iter().any(|segment| matches!(segment, Segment::Client(_)));
@@ -93,39 +94,40 @@ impl Evaluation<'_, '_> {
             words += &format!(" while {},", when.words().join(" and "));
         }
         let routes = deny.permissions.iter().flat_map(|permission| self.model.routes(*permission));
-        let alternatives = alternatives(routes.filter(|route| self.fits_shape(route)));
-        if !alternatives.is_empty() {
-            words += &format!(" if {}", alternatives.join(", or if "));
+        let route_alternatives = route_alternatives(routes.filter(|route| self.fits_shape(route)));
+        if !route_alternatives.is_empty() {
+            words += &format!(" if {}", route_alternatives.join(", or if "));
         }
         words.trim_end_matches(',').to_owned()
     }
 }
 
-/// Conditions of the routes of a deny rule in words, of which those of one route must hold; none where a route has none.
-pub(super) fn alternatives<'r>(routes: impl Iterator<Item = &'r Route>) -> Vec<String> {
-    let mut alternatives = Vec::new();
+/// Returns the conditions of a deny rule's routes in words. One of them must hold. The result is empty if a route has
+/// no conditions.
+pub(super) fn route_alternatives<'r>(routes: impl Iterator<Item = &'r Route>) -> Vec<String> {
+    let mut route_alternatives = Vec::new();
     for route in routes {
-        let conditions = of_route(route);
+        let conditions = route_conditions(route);
         if conditions.is_empty() {
             return Vec::new();
         }
         let words = conditions.join(" and ");
-        if !alternatives.contains(&words) {
-            alternatives.push(words);
+        if !route_alternatives.contains(&words) {
+            route_alternatives.push(words);
         }
     }
-    alternatives
+    route_alternatives
 }
 
-/// What must hold besides whom the entry means.
+/// Returns the conditions of a client entry and a route beside the entry's `match`.
 pub(super) fn conditions(client: &Client, route: &Route) -> Vec<String> {
     let mut conditions = client.entry.when.as_ref().map(When::words).unwrap_or_default();
-    conditions.extend(of_route(route));
+    conditions.extend(route_conditions(route));
     conditions
 }
 
-/// Conditions of a route beyond its method and path, in words.
-fn of_route(route: &Route) -> Vec<String> {
+/// Returns the conditions of a route beside its method and path, in words.
+fn route_conditions(route: &Route) -> Vec<String> {
     let mut conditions = Vec::new();
     for segment in &route.path.segments {
         if let Segment::Client(variable) = segment {
@@ -152,7 +154,7 @@ fn of_route(route: &Route) -> Vec<String> {
 }
 
 impl Alternative {
-    /// In words: what a certificate must say.
+    /// Returns the condition on the certificate in words.
     pub(crate) fn words(&self) -> String {
         if self.tests.is_empty() {
             return "every client".to_owned();
@@ -164,7 +166,7 @@ impl Alternative {
 }
 
 impl When {
-    /// In words, a condition each.
+    /// Returns the conditions in words.
     pub(crate) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         if !self.source.is_empty() {

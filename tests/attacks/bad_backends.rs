@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::support::backend::{Connection, OK};
+use crate::support::backend::{BackendConnection, OK};
 use crate::support::http2::Http2;
 use crate::support::{Answer, Backend, Proxy, Setup};
 
@@ -34,7 +34,7 @@ pub fn outcome(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
     (format!("{answer:?}").chars().take(300).collect(), outcome)
 }
 
-type Misdeed = fn(&mut Connection) -> io::Result<()>;
+type Misdeed = fn(&mut BackendConnection) -> io::Result<()>;
 
 /// Does something bad when asked for `/bad`, and is a good backend otherwise.
 fn backend(misdeed: Misdeed) -> Backend {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::bad_backends::{Outcome, REFUSED, outcome};
-use crate::support::backend::Connection;
+use crate::support::backend::BackendConnection;
 use crate::support::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PUSH_PROMISE, RST_STREAM, block,
     frame, headers,
@@ -15,17 +15,17 @@ use crate::support::frames::{
 use crate::support::http2::Http2;
 use crate::support::{Backend, Setup};
 
-type Misdeed = fn(&mut Connection, u32) -> io::Result<()>;
+type Misdeed = fn(&mut BackendConnection, u32) -> io::Result<()>;
 
 const STATUS: (&str, &str) = (":status", "200");
 const LATE: Outcome = Outcome::Refused("504 backend_timeout");
 
-fn good(connection: &mut Connection, stream: u32) -> io::Result<()> {
+fn good(connection: &mut BackendConnection, stream: u32) -> io::Result<()> {
     let head = headers(stream, 0, &[STATUS, ("content-length", "2")]);
     connection.wire.send([head, frame(DATA, END_STREAM, stream, "ok")].concat())
 }
 
-fn answers(c: &mut Connection, fields: &[(&str, &str)], stream: u32) -> io::Result<()> {
+fn answers(c: &mut BackendConnection, fields: &[(&str, &str)], stream: u32) -> io::Result<()> {
     c.wire.send(headers(stream, END_STREAM, fields))
 }
 
@@ -116,7 +116,7 @@ fn what_is_no_answer() {
 
 #[test]
 fn answers_that_break_off() {
-    fn head(c: &mut Connection, s: u32) -> io::Result<()> {
+    fn head(c: &mut BackendConnection, s: u32) -> io::Result<()> {
         c.wire.send([headers(s, 0, &[STATUS]), frame(DATA, 0, s, "half")].concat())
     }
     let cases: [(&str, Misdeed); 6] = [

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::NARROW;
+use super::outcomes::{NARROW, get};
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PADDED, PING, PRIORITY,
     PUSH_PROMISE, RST_STREAM, Reaction, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY, block, frame, headers,
@@ -235,7 +235,7 @@ fn unknown_frames_and_settings_are_ignored() {
     ];
     connection.send(ignored.concat()).unwrap();
     assert_eq!(connection.reaction(1), Reaction::Answer(200));
-    assert!(connection.is_alive());
+    assert!(connection.answers_ping());
     assert_eq!(backend.received().len(), 1);
 }
 
@@ -245,10 +245,10 @@ fn how_a_connection_begins() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     for (name, bytes) in [
-        ("HTTP/1.1", super::get("/events")),
+        ("HTTP/1.1", get("/events")),
         ("half a preface", [b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".as_slice(), &head(1, END_STREAM)].concat()),
     ] {
-        let mut connection = Frames::silent(&proxy.producer(), proxy.address).unwrap();
+        let mut connection = Frames::connect_without_preface(&proxy.producer(), proxy.address).unwrap();
         connection.send(&bytes).unwrap();
         let reaction = connection.reaction(1);
         assert!([Reaction::GoAway(PROTOCOL), Reaction::Closed].contains(&reaction), "{name}: {reaction:?}");
@@ -256,7 +256,7 @@ fn how_a_connection_begins() {
     // And it is not spoken where the handshake did not say so.
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send([preface(&[]), head(1, END_STREAM)].concat()).unwrap();
-    let answered = connection.rest().unwrap_or_default();
+    let answered = connection.read_to_end().unwrap_or_default();
     assert!(!answered.windows(3).any(|window| window == b"200"), "{answered:?}");
     assert!(backend.received().is_empty(), "{:?}", backend.received());
 }
@@ -283,7 +283,7 @@ fn streams_are_opened_once_and_in_order() {
 /// What may be sent ahead has an end.
 #[test]
 fn data_beyond_the_window_ends_it() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     let mut connection = Frames::connect(&proxy.anonymous(), proxy.address).unwrap();
     connection.send(headers(1, 0, POST)).unwrap();
@@ -320,7 +320,7 @@ fn assert_survived(name: &str, flood: impl Fn(&mut Frames) -> std::io::Result<()
 }
 
 fn memory(proxy: &Proxy) -> u64 {
-    proxy.process.resident() >> 10
+    proxy.process.resident_memory() >> 10
 }
 
 /// What ends the connection within so many frames of a kind; `None` if nothing did.
@@ -331,13 +331,13 @@ fn end_of(client: &Client, proxy: &Proxy, count: u32, each: impl Fn(u32) -> Vec<
             return Some(Reaction::Closed);
         }
     }
-    (!connection.is_alive()).then_some(Reaction::Closed)
+    (!connection.answers_ping()).then_some(Reaction::Closed)
 }
 
 /// Case 77: a connection whose streams are reset over and over is ended, whichever side is made to reset them.
 #[test]
 fn resets_without_end_end_the_connection() {
-    let backend = Backend::hanging();
+    let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).policy(NARROW).set("limits.max_connections", 2).start();
     let cancel = 8u32.to_be_bytes();
     let nothing = 0u32.to_be_bytes();
@@ -453,7 +453,7 @@ fn a_window_of_nothing_holds_up_nobody_else() {
         Backend::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     let before = memory(&proxy);
-    let mut greedy = Frames::silent(&proxy.producer(), proxy.address).unwrap();
+    let mut greedy = Frames::connect_without_preface(&proxy.producer(), proxy.address).unwrap();
     greedy.send(preface(&setting(4, 0))).unwrap();
     for stream in 0..1000 {
         if greedy.send(head(stream * 2 + 1, END_STREAM)).is_err() {

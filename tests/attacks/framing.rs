@@ -1,7 +1,7 @@
 //! Framing: where a request ends is known to everybody alike, and what follows a refused one is never a request.
 
-use super::{Case, NARROW, ambiguous, assert_outcomes, forwarded, no_http, post};
-use crate::support::backend::Refusing;
+use super::outcomes::{Case, NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, post};
+use crate::support::backend::RefusingPort;
 use crate::support::{Backend, Setup};
 
 const EVENTS: &str = "POST /events HTTP/1.1";
@@ -141,7 +141,7 @@ fn chunks_that_are_none() {
 /// Case 68: refused at once, whoever says no; the body is never a request, however it is cut.
 #[test]
 fn a_refused_body_is_never_a_request() {
-    let (backend, refusing) = (Backend::ok(), Refusing::new());
+    let (backend, refusing) = (Backend::ok(), RefusingPort::new());
     let open = Setup::new(&backend.url()).policy(NARROW).start();
     let broken = Setup::new(&refusing.url()).policy(NARROW).start();
     let padded = format!("{}{HIDDEN}", "x".repeat(200_000));
@@ -171,7 +171,8 @@ fn a_refused_body_is_never_a_request() {
                     Err(error) => assert!(length > 64 * 1024, "{verdict}: {error}"),
                 }
                 let _ = connection.send("GET /next HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-                let rest = String::from_utf8_lossy(&connection.rest().unwrap_or_default()).into_owned();
+                let rest =
+                    String::from_utf8_lossy(&connection.read_to_end().unwrap_or_default()).into_owned();
                 assert!(rest.matches("HTTP/1.1 ").count() <= 1, "an answer to what was hidden: {rest}");
             }
         }
@@ -235,7 +236,7 @@ fn leave_to_send_what_is_refused() {
     // With leave, and then without the body: the backend never gets a whole request, and the next one is served.
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send(expecting("/events")).unwrap();
-    assert_eq!(connection.line().unwrap(), "HTTP/1.1 100 Continue");
+    assert_eq!(connection.read_line().unwrap(), "HTTP/1.1 100 Continue");
     drop(connection);
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     assert_eq!(connection.get("/events").unwrap().status, 200);
@@ -250,10 +251,7 @@ fn pipelined_requests_are_each_judged() {
     let follow = |case: Case| Case { bytes: [post("Content-Length: 0", ""), case.bytes].concat(), ..case };
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
-    for case in [
-        follow(ambiguous("a path", super::get("/a//b"))),
-        follow(super::denied("denied", super::get("/admin"))),
-    ] {
+    for case in [follow(ambiguous("a path", get("/a//b"))), follow(denied("denied", get("/admin")))] {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(&case.bytes).unwrap();
         assert_eq!(connection.answer_to("POST").unwrap().status, 200);

@@ -1,6 +1,6 @@
 //! Headers: what a client says of itself, of its request and of its way here is not believed.
 
-use super::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, with};
+use super::outcomes::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, post, with};
 use crate::support::frames::{DATA, END_STREAM, Frames, Reaction, frame, headers};
 use crate::support::{Backend, Proxy, Setup};
 
@@ -230,9 +230,7 @@ fn what_other_servers_believe_leaves_no_trace() {
     let lines: String = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     let body = format!("1\r\na\r\n0\r\n{lines}\r\n");
-    connection
-        .send(super::post("TE: trailers\r\nTrailer: X-Kept\r\nTransfer-Encoding: chunked", body))
-        .unwrap();
+    connection.send(post("TE: trailers\r\nTrailer: X-Kept\r\nTransfer-Encoding: chunked", body)).unwrap();
     assert_eq!(connection.answer_to("POST").unwrap().status, 200);
     for received in backend.wait_for(before + 2).drain(before..) {
         let raw = String::from_utf8(received.raw).unwrap().to_lowercase();
@@ -294,7 +292,7 @@ fn trailers_forge_nothing() {
     let body = format!("1\r\na\r\n0\r\n{trailers}X-Kept: yes\r\n\r\n");
     let fields = "TE: trailers\r\nTrailer: X-Kept, Client-Cert\r\nTransfer-Encoding: chunked";
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
-    connection.send(super::post(fields, body)).unwrap();
+    connection.send(post(fields, body)).unwrap();
     assert_eq!(connection.answer_to("POST").unwrap().status, 200);
     let raw = String::from_utf8(backend.wait_for(1).remove(0).raw).unwrap().to_lowercase();
     let (head, body) = raw.split_once("\r\n\r\n").unwrap();

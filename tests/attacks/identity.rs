@@ -133,7 +133,7 @@ fn dates_far_away_and_authorities_too_far_down() {
         ca.intermediate_of(params).unwrap()
     };
     assert_eq!(verdict(&stage.proxy, &of_length(0).issue(&producer()).unwrap()), "200");
-    stage.backend.forget();
+    stage.backend.clear_records();
     assert_invalid(
         &stage,
         &[
@@ -327,11 +327,11 @@ fn no_name_of_a_certificate_leaves_its_place() {
             .map(|pair| pair.split('=').next().unwrap_or_default().to_owned())
             .collect::<Vec<_>>();
         assert_eq!(keys, ["Hash", "Subject", "URI"], "{xfcc}");
-        assert_eq!(backend.begun().len(), 1, "{:?}", backend.begun());
+        assert_eq!(backend.start_lines().len(), 1, "{:?}", backend.start_lines());
         // Every line of the record is JSON, or this fails.
         let record = proxy.process.audit_where("the request", |record| record["path"] == "/events");
         assert!(record["client"].as_str().unwrap().contains("CN="), "{record}");
-        backend.forget();
+        backend.clear_records();
     }
 }
 

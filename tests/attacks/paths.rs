@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http};
+use super::outcomes::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http};
 use crate::support::frames::{END_STREAM, Frames, Reaction, headers};
 use crate::support::{Backend, Proxy, Setup};
 

@@ -1,6 +1,6 @@
 //! Requests of HTTP/2 that are none (RFC 9113 §8.1 to §8.3): by frames that were made by hand.
 
-use super::NARROW;
+use super::outcomes::NARROW;
 use crate::support::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Reaction, block, frame, headers,
 };

@@ -34,6 +34,6 @@ impl Stage {
 
     /// The first lines of all that the backend saw, whole or not, beside the probes of the test itself.
     pub fn seen(&self) -> Vec<String> {
-        self.backend.begun().into_iter().filter(|line| line != PROBE).collect()
+        self.backend.start_lines().into_iter().filter(|line| line != PROBE).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! A backend that does what it is told, and can be told otherwise while it runs.
+//! A backend whose behaviour can be changed while it runs.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,29 +12,29 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What it does with a request.
+/// The reaction of the backend to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
-    /// 200 with a short body; `/stream…` is an event stream, `/slow` takes a while.
-    Well,
-    /// Takes the request and says nothing.
+pub enum Behaviour {
+    /// 200 with a short body; `/stream…` is an event stream, `/slow` takes 300 ms.
+    Working,
+    /// No answer.
     Silent,
-    /// Says the head of an answer and part of its body.
+    /// The head of an answer and a part of its body, then nothing.
     HalfAnswer,
-    /// Resets the connection.
+    /// A reset of the connection.
     Resets,
-    /// Answers what is no HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
-    /// Answers after ten seconds.
+    /// An answer after ten seconds.
     Slow,
-    /// Works for a while, on a request of which it has the head, and looks at its connection only then.
-    Deaf,
+    /// An answer after 100 ms (2 s for POST), during which the backend does not notice that the connection is closed.
+    IgnoresClosing,
 }
 
-/// Runs on a thread of its own; stops with it.
-pub struct Backend {
+/// Runs on its own thread until it is dropped.
+pub struct FaultyBackend {
     pub address: SocketAddr,
-    mood: watch::Sender<Mood>,
+    behaviour: watch::Sender<Behaviour>,
     shared: Arc<Shared>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -42,23 +42,23 @@ pub struct Backend {
 
 #[derive(Default)]
 struct Shared {
-    /// How often each `X-Once` was seen.
-    seen: Mutex<HashMap<String, usize>>,
+    /// Number of requests for each value of `X-Once`.
+    requests_by_id: Mutex<HashMap<String, usize>>,
     most_at_once: AtomicUsize,
     at_once: AtomicUsize,
 }
 
-impl Backend {
-    pub fn start(mood: Mood) -> Self {
-        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), mood)
+impl FaultyBackend {
+    pub fn start(behaviour: Behaviour) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), behaviour)
     }
 
-    /// On an address of its own, or one that it had before.
-    pub fn start_at(address: SocketAddr, mood: Mood) -> Self {
+    /// Starts the backend on this address, so that it can come back where it was before.
+    pub fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (mood, moods) = watch::channel(mood);
+        let (behaviour, behaviours) = watch::channel(behaviour);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let shared = Arc::new(Shared::default());
         let serving = Arc::clone(&shared);
@@ -66,82 +66,87 @@ impl Backend {
             super::client::run(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    () = accept(listener, moods, serving) => {}
+                    () = accept(listener, behaviours, serving) => {}
                     _ = stopped => {}
                 }
             });
         });
-        Self { address, mood, shared, stop: Some(stop), thread: Some(thread) }
+        Self { address, behaviour, shared, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn feels(&self, mood: Mood) {
-        self.mood.send_replace(mood);
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.behaviour.send_replace(behaviour);
     }
 
-    /// Requests that came more than once.
+    /// Number of requests that came more than once.
     pub fn repeated(&self) -> usize {
-        self.shared.seen.lock().unwrap().values().filter(|times| **times > 1).count()
+        self.shared.requests_by_id.lock().unwrap().values().filter(|times| **times > 1).count()
     }
 
-    /// The most requests that it ever worked on at once.
+    /// The largest number of requests that the backend ever worked on at once.
     pub fn most_at_once(&self) -> usize {
         self.shared.most_at_once.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Backend {
+impl Drop for FaultyBackend {
     fn drop(&mut self) {
         let _ = self.stop.take().map(|stop| stop.send(()));
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
 }
 
-async fn accept(listener: TcpListener, moods: watch::Receiver<Mood>, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, behaviours: watch::Receiver<Behaviour>, shared: Arc<Shared>) {
     loop {
         if let Ok((socket, _)) = listener.accept().await {
-            let (moods, shared) = (moods.clone(), Arc::clone(&shared));
-            tokio::spawn(async move { converse(socket, moods, shared).await });
+            let (behaviours, shared) = (behaviours.clone(), Arc::clone(&shared));
+            tokio::spawn(async move { serve(socket, behaviours, shared).await });
         }
     }
 }
 
-async fn converse(
+async fn serve(
     mut socket: TcpStream,
-    moods: watch::Receiver<Mood>,
+    behaviours: watch::Receiver<Behaviour>,
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let mut read = Vec::new();
+    while let Some(head) = read_head(&mut socket, &mut read).await? {
+        let request = RequestInProgress::begin(&shared, &head);
+        let behaviour = *behaviours.borrow();
+        answer(&mut socket, behaviour, &head).await?;
+        drop(request);
+    }
+    Ok(())
+}
+
+/// Returns the next head in lower case; `None` at the end of the connection.
+async fn read_head(socket: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<Option<String>> {
     loop {
-        let head = loop {
-            if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head: Vec<u8> = read.drain(..at + 4).collect();
-                break String::from_utf8_lossy(&head).to_lowercase();
-            }
-            let mut buffer = [0; 4096];
-            match socket.read(&mut buffer).await? {
-                0 => return Ok(()),
-                length => read.extend_from_slice(&buffer[..length]),
-            }
-        };
-        let work = Work::of(&shared, &head);
-        let mood = *moods.borrow();
-        answer(&mut socket, mood, &head).await?;
-        drop(work);
+        if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head: Vec<u8> = read.drain(..at + 4).collect();
+            return Ok(Some(String::from_utf8_lossy(&head).to_lowercase()));
+        }
+        let mut buffer = [0; 4096];
+        match socket.read(&mut buffer).await? {
+            0 => return Ok(None),
+            length => read.extend_from_slice(&buffer[..length]),
+        }
     }
 }
 
-/// One request that is worked on.
-struct Work<'s>(&'s Shared);
+/// Counts a request as long as the backend works on it.
+struct RequestInProgress<'s>(&'s Shared);
 
-impl<'s> Work<'s> {
-    fn of(shared: &'s Shared, head: &str) -> Self {
-        if let Some(once) = head.lines().find_map(|line| line.strip_prefix("x-once: ")) {
-            *shared.seen.lock().unwrap().entry(once.to_owned()).or_default() += 1;
+impl<'s> RequestInProgress<'s> {
+    fn begin(shared: &'s Shared, head: &str) -> Self {
+        if let Some(id) = head.lines().find_map(|line| line.strip_prefix("x-once: ")) {
+            *shared.requests_by_id.lock().unwrap().entry(id.to_owned()).or_default() += 1;
         }
         let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most_at_once.fetch_max(at_once, Ordering::SeqCst);
@@ -149,48 +154,48 @@ impl<'s> Work<'s> {
     }
 }
 
-impl Drop for Work<'_> {
+impl Drop for RequestInProgress<'_> {
     fn drop(&mut self) {
         self.0.at_once.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-async fn answer(socket: &mut TcpStream, mood: Mood, head: &str) -> io::Result<()> {
+async fn answer(socket: &mut TcpStream, behaviour: Behaviour, head: &str) -> io::Result<()> {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    match mood {
-        Mood::Well if head.starts_with("get /stream") => stream(socket).await,
-        Mood::Well => {
+    match behaviour {
+        Behaviour::Working if head.starts_with("get /stream") => stream(socket).await,
+        Behaviour::Working => {
             if head.starts_with("get /slow") {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
             socket.write_all(OK).await
         }
-        Mood::Silent => std::future::pending().await,
-        Mood::HalfAnswer => {
+        Behaviour::Silent => std::future::pending().await,
+        Behaviour::HalfAnswer => {
             socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await?;
             std::future::pending().await
         }
-        Mood::Resets => {
+        Behaviour::Resets => {
             let _ = socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
             Err(io::ErrorKind::ConnectionReset.into())
         }
-        Mood::Garbage => {
-            socket.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").await?;
+        Behaviour::Garbage => {
+            socket.write_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n").await?;
             Err(io::ErrorKind::InvalidData.into())
         }
-        Mood::Deaf => {
+        Behaviour::IgnoresClosing => {
             let time = if head.starts_with("post") { 2000 } else { 100 };
             tokio::time::sleep(Duration::from_millis(time)).await;
             socket.write_all(OK).await
         }
-        Mood::Slow => {
+        Behaviour::Slow => {
             tokio::time::sleep(Duration::from_secs(10)).await;
             socket.write_all(OK).await
         }
     }
 }
 
-/// Ten events, a tenth of a second apart, and a proper end.
+/// Sends ten events, 100 ms apart, and the end of the body.
 async fn stream(socket: &mut TcpStream) -> io::Result<()> {
     socket
         .write_all(

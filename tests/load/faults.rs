@@ -1,5 +1,5 @@
-//! A backend in trouble: permitted clients get a documented answer in time, everybody else's answer is the same and as
-//! fast as ever, nothing is sent twice, and all is well within a second of the backend's return.
+//! Faults of the backend. Permitted clients get a documented answer in time. Refusals are the same and as fast as without the
+//! fault. No request is sent to the backend twice. Requests succeed within one second after the backend works again.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -8,109 +8,117 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::time::{Instant, sleep};
 
-use crate::backend::{Backend, Mood};
-use crate::client::{self, Connection};
-use crate::hole::Namespace;
+use crate::backend::{Behaviour, FaultyBackend};
+use crate::client::{self, LoadConnection};
+use crate::namespace::Namespace;
 use crate::report::{Report, p99};
 use crate::support::proxy::program;
 use crate::support::{Client, Proxy, Setup};
 
 const ROUNDS: usize = 40;
-/// Longer than any answer may take: a connect timeout or a response timeout, and the way there.
-const IN_TIME: Duration = Duration::from_secs(4);
+/// Limit of the time to any answer: the longer of the connect timeout and the response timeout, and a margin.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 pub fn run(report: &mut Report, _: Duration) {
-    let backend = Backend::start(Mood::Well);
-    let mut setup = Setup::new(&backend.url());
-    setup.config["backend"]["connect_timeout"] = "500ms".into();
-    setup.config["backend"]["response_timeout"] = "1s".into();
-    setup.config["backend"]["idle_timeout"] = "1s".into();
-    setup.config["log"] = serde_json::json!({ "audit": "none" });
-    let proxy = setup.start();
-    let watch = Watch { proxy: &proxy, once: std::cell::Cell::new(0) };
-    let idle = client::run(watch.refusals(report, "idle", None));
-
-    for (name, mood) in [
-        ("says nothing", Mood::Silent),
-        ("hangs in the middle of a body", Mood::HalfAnswer),
-        ("resets", Mood::Resets),
-        ("answers garbage", Mood::Garbage),
-        ("is slow by ten seconds", Mood::Slow),
-    ] {
-        backend.feels(mood);
-        client::run(watch.trouble(report, name));
-        client::run(watch.refusals(report, name, Some(idle)));
-        backend.feels(Mood::Well);
-        client::run(watch.recovery(report, name));
-    }
-    client::run(watch.flapping(report, &backend));
-    report.none("requests that the backend got more than once", backend.repeated());
+    let backend = FaultyBackend::start(Behaviour::Working);
+    let proxy = short_timeouts(&backend.url()).set("backend.idle_timeout", "1s").start();
+    let observer = Observer::new(&proxy);
+    let baseline = client::run(observer.check_refusals(report, "no fault", None));
+    faults_of_answers(report, &backend, &observer, baseline);
+    client::run(observer.check_flapping(report, &backend));
+    report.check_none("requests that the backend got more than once", backend.repeated());
 
     let address = backend.address;
     drop(backend);
-    client::run(watch.trouble(report, "refuses"));
-    client::run(watch.refusals(report, "refuses", Some(idle)));
-    let hole = BlackHole::at(address);
-    client::run(watch.trouble(report, "swallows every packet"));
-    client::run(watch.refusals(report, "swallows every packet", Some(idle)));
-    drop(hole);
-    let backend = Backend::start_at(address, Mood::Well);
-    client::run(watch.recovery(report, "was started again"));
-    report.none("requests that it got more than once", backend.repeated());
-    moves(report);
-    swallows(report);
+    client::run(observer.check_fault(report, "refuses connections"));
+    client::run(observer.check_refusals(report, "refuses connections", Some(baseline)));
+    let full_queue = FullQueue::at(address);
+    client::run(observer.check_fault(report, "drops connection requests"));
+    client::run(observer.check_refusals(report, "drops connection requests", Some(baseline)));
+    drop(full_queue);
+    let backend = FaultyBackend::start_at(address, Behaviour::Working);
+    client::run(observer.check_recovery(report, "was started again"));
+    report.check_none("requests that the backend got more than once after its restart", backend.repeated());
+    address_changes(report);
+    network_drops_packets(report);
 }
 
-/// The network between, from one moment to the next: packets go and nothing comes, on open connections too.
-fn swallows(report: &mut Report) {
-    let namespace = Namespace::start();
-    let mut setup = Setup::new(&format!("http://{}", namespace.address()));
-    setup.config["backend"]["connect_timeout"] = "500ms".into();
-    setup.config["backend"]["response_timeout"] = "1s".into();
-    setup.config["log"] = serde_json::json!({ "audit": "none" });
-    let proxy = setup.start();
-    let watch = Watch { proxy: &proxy, once: std::cell::Cell::new(0) };
-    let idle = client::run(watch.refusals(report, "over a network", None));
-    client::run(watch.recovery(report, "over a network"));
-    namespace.swallows();
-    // The first meet connections that were open before, and the others none.
-    for name in ["the network swallows every packet", "and goes on to"] {
-        client::run(watch.trouble(report, name));
-        client::run(watch.refusals(report, name, Some(idle)));
+fn short_timeouts(backend: &str) -> Setup {
+    Setup::new(backend)
+        .set("backend.connect_timeout", "500ms")
+        .set("backend.response_timeout", "1s")
+        .set("log.audit", "none")
+}
+
+/// Checks every fault of a backend that accepts connections.
+fn faults_of_answers(
+    report: &mut Report,
+    backend: &FaultyBackend,
+    observer: &Observer<'_>,
+    baseline: Duration,
+) {
+    for (name, behaviour) in [
+        ("sends no answer", Behaviour::Silent),
+        (STOPS_IN_BODY, Behaviour::HalfAnswer),
+        ("resets", Behaviour::Resets),
+        ("answers garbage", Behaviour::Garbage),
+        ("is slow by ten seconds", Behaviour::Slow),
+    ] {
+        backend.set_behaviour(behaviour);
+        client::run(observer.check_fault(report, name));
+        client::run(observer.check_refusals(report, name, Some(baseline)));
+        backend.set_behaviour(Behaviour::Working);
+        client::run(observer.check_recovery(report, name));
     }
-    namespace.answers_again();
-    client::run(watch.recovery(report, "the network is back"));
 }
 
-/// The backend's name stands for another address from one moment to the next.
-fn moves(report: &mut Report) {
-    let before = Backend::start(Mood::Well);
+/// Checks a network that suddenly drops the packets from the backend, also on open connections.
+fn network_drops_packets(report: &mut Report) {
+    let namespace = Namespace::start();
+    let proxy = short_timeouts(&format!("http://{}", namespace.address())).start();
+    let observer = Observer::new(&proxy);
+    let baseline = client::run(observer.check_refusals(report, "over a network", None));
+    client::run(observer.check_recovery(report, "over a network"));
+    namespace.drop_packets();
+    // The first requests use connections that are already open; the later ones find none.
+    for name in ["the network drops every packet", "the network still drops every packet"] {
+        client::run(observer.check_fault(report, name));
+        client::run(observer.check_refusals(report, name, Some(baseline)));
+    }
+    namespace.deliver_packets();
+    client::run(observer.check_recovery(report, "the network works again"));
+}
+
+/// Checks a backend name whose address suddenly changes.
+fn address_changes(report: &mut Report) {
+    let before = FaultyBackend::start(Behaviour::Working);
     let hosts = tempfile::NamedTempFile::new().unwrap();
-    let name_is = |address: &str| std::fs::write(hosts.path(), format!("{address} events.test\n")).unwrap();
-    name_is("127.0.0.1");
-    let mut setup = Setup::new(&format!("http://events.test:{}", before.address.port()));
-    setup.config["log"] = serde_json::json!({ "audit": "none" });
-    // With mounts of its own: the machine's names stay what they are.
+    let set_address =
+        |address: &str| std::fs::write(hosts.path(), format!("{address} events.test\n")).unwrap();
+    set_address("127.0.0.1");
+    let backend = format!("http://events.test:{}", before.address.port());
+    let setup = Setup::new(&backend).set("log.audit", "none");
+    // A mount namespace keeps `/etc/hosts` of the machine unchanged.
     let (program, config) = (program(), setup.write());
     let mount = format!("mount --bind {} /etc/hosts", hosts.path().display());
     let script = format!("{mount} && exec {} run --config {}", program.display(), config.display());
     let proxy = setup.start_as(Command::new("unshare").args(["--mount", "sh", "-c", &script]));
-    let watch = Watch { proxy: &proxy, once: std::cell::Cell::new(0) };
-    client::run(watch.recovery(report, "under its first address"));
+    let observer = Observer::new(&proxy);
+    client::run(observer.check_recovery(report, "at its first address"));
     let after = SocketAddr::from(([127, 0, 0, 2], before.address.port()));
-    name_is("127.0.0.2");
+    set_address("127.0.0.2");
     drop(before);
-    let _after = Backend::start_at(after, Mood::Well);
-    client::run(watch.recovery(report, "moved to another address"));
+    let _after = FaultyBackend::start_at(after, Behaviour::Working);
+    client::run(observer.check_recovery(report, "moved to another address"));
 }
 
-/// A port whose queue is full: the kernel drops what else would connect.
-struct BlackHole {
+/// A listening socket whose accept queue is full: the kernel drops further connection requests.
+struct FullQueue {
     _listener: Socket,
     _waiting: Vec<Socket>,
 }
 
-impl BlackHole {
+impl FullQueue {
     fn at(address: SocketAddr) -> Self {
         let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let listener = socket();
@@ -127,109 +135,114 @@ impl BlackHole {
     }
 }
 
-struct Watch<'p> {
+/// Name of the fault in which an answer may be cut off, because its head can be sent before the fault.
+const STOPS_IN_BODY: &str = "stops in the middle of a body";
+/// Outcome of a request without a complete answer.
+const CUT_OFF: &str = "cut off";
+
+/// Sends requests to the proxy and checks the answers.
+struct Observer<'p> {
     proxy: &'p Proxy,
-    once: std::cell::Cell<usize>,
+    last_id: std::cell::Cell<usize>,
 }
 
-impl Watch<'_> {
-    /// A request of a permitted client, on a connection of its own: what came of it, and how long that took.
-    async fn permitted(&self) -> (String, Duration) {
+impl<'p> Observer<'p> {
+    fn new(proxy: &'p Proxy) -> Self {
+        Self { proxy, last_id: std::cell::Cell::new(0) }
+    }
+
+    /// Sends a request of a permitted client on a new connection; returns the outcome and the time.
+    async fn send_permitted(&self) -> (String, Duration) {
         let start = Instant::now();
-        self.once.set(self.once.get() + 1);
+        self.last_id.set(self.last_id.get() + 1);
         let request = format!(
             "POST /events HTTP/1.1\r\nHost: localhost\r\nX-Once: {}\r\nContent-Length: 0\r\n\r\n",
-            self.once.get()
+            self.last_id.get()
         );
-        let came = async {
+        let answer = async {
             let mut connection = self.connect(&self.proxy.producer()).await?;
             connection.ask(&request).await
         };
-        let came = match came.await {
+        let outcome = match answer.await {
             Ok(answer) => format!("{} {}", answer.status, answer.reason),
-            Err(_) => "broken off".to_owned(),
+            Err(_) => CUT_OFF.to_owned(),
         };
-        (came, start.elapsed())
+        (outcome, start.elapsed())
     }
 
-    async fn connect(&self, client: &Client) -> std::io::Result<Connection> {
-        Connection::open(client, self.proxy.address, Ipv4Addr::LOCALHOST).await
+    async fn connect(&self, client: &Client) -> std::io::Result<LoadConnection> {
+        LoadConnection::open(client, self.proxy.address, Ipv4Addr::LOCALHOST).await
     }
 
-    async fn trouble(&self, report: &mut Report, name: &str) {
-        let (mut other, mut longest) = (Vec::new(), Duration::ZERO);
-        let asking = (0..ROUNDS).map(|_| self.permitted());
-        for (came, took) in futures(asking).await {
-            // The head of an answer may have gone out before the backend broke off.
-            let is_right = match name {
-                "hangs in the middle of a body" => came == "broken off" || came.starts_with("504 "),
-                _ => came.starts_with("504 "),
-            };
-            if !is_right {
-                other.push(came);
+    async fn check_fault(&self, report: &mut Report, name: &str) {
+        let (mut wrong, mut longest) = (Vec::new(), Duration::ZERO);
+        let requests = (0..ROUNDS).map(|_| self.send_permitted());
+        for (outcome, time) in join_all(requests).await {
+            let may_be_cut_off = name == STOPS_IN_BODY;
+            if !outcome.starts_with("504 ") && !(may_be_cut_off && outcome == CUT_OFF) {
+                wrong.push(outcome);
             }
-            longest = longest.max(took);
+            longest = longest.max(time);
         }
-        other.iter().take(3).for_each(|came| report.tells("instead", came));
-        report.none(&format!("{name}: permitted requests that got no documented answer"), other.len());
-        report.at_most(&format!("{name}: the slowest answer"), longest, IN_TIME);
+        wrong.iter().take(3).for_each(|outcome| report.show("a wrong outcome", outcome));
+        report.check_none(&format!("{name}: permitted requests without a documented answer"), wrong.len());
+        report.check_at_most(&format!("{name}: slowest answer"), longest, ANSWER_LIMIT);
     }
 
-    /// What has nothing to do with the backend takes as long as ever.
-    async fn refusals(&self, report: &mut Report, name: &str, idle: Option<Duration>) -> Duration {
+    /// Checks that refusals, which need no backend, are right and take no longer than without a fault (`baseline`).
+    async fn check_refusals(&self, report: &mut Report, name: &str, baseline: Option<Duration>) -> Duration {
         let (mut wrong, mut times) = (0, Vec::new());
-        let (denied, stranger) = (self.proxy.consumer(), self.proxy.anonymous());
-        let mut denied = self.connect(&denied).await.unwrap();
-        for _ in 0..ROUNDS {
-            let start = Instant::now();
-            wrong += usize::from(denied.get("/events").await.unwrap().status != 403);
-            times.push(start.elapsed());
-        }
-        let mut stranger = self.connect(&stranger).await.unwrap();
-        for _ in 0..ROUNDS {
-            let start = Instant::now();
-            wrong += usize::from(stranger.get("/events").await.unwrap().status != 401);
-            times.push(start.elapsed());
-        }
-        report.none(&format!("{name}: refusals other than 401 and 403"), wrong);
-        let p99 = p99(&mut times);
-        match idle {
-            // What a shared machine adds by itself is no news.
-            Some(idle) => {
-                let most = idle * 2 + Duration::from_millis(20);
-                report.at_most(&format!("{name}: 401 and 403, the slowest in a hundred"), p99, most);
+        for (client, status) in [(self.proxy.consumer(), 403), (self.proxy.anonymous(), 401)] {
+            let mut connection = self.connect(&client).await.unwrap();
+            for _ in 0..ROUNDS {
+                let start = Instant::now();
+                wrong += usize::from(connection.get("/events").await.unwrap().status != status);
+                times.push(start.elapsed());
             }
-            None => report.tells("401 and 403, the slowest in a hundred", format!("{p99:.1?}")),
+        }
+        report.check_none(&format!("{name}: refusals other than 401 and 403"), wrong);
+        let p99 = p99(&mut times);
+        match baseline {
+            // The 20 ms allow for other work of a shared machine.
+            Some(baseline) => {
+                let limit = baseline * 2 + Duration::from_millis(20);
+                report.check_at_most(&format!("{name}: p99 of 401 and 403"), p99, limit);
+            }
+            None => report.show("p99 of 401 and 403", format!("{p99:.1?}")),
         }
         p99
     }
 
-    async fn recovery(&self, report: &mut Report, name: &str) {
+    async fn check_recovery(&self, report: &mut Report, name: &str) {
         let start = Instant::now();
-        while self.permitted().await.0 != "200 " && start.elapsed() < client::PATIENCE {
+        while self.send_permitted().await.0 != "200 " && start.elapsed() < client::DEADLINE {
             sleep(Duration::from_millis(10)).await;
         }
-        report.at_most(&format!("{name}: well again after"), start.elapsed(), Duration::from_secs(1));
+        report.check_at_most(
+            &format!("{name}: requests succeed after"),
+            start.elapsed(),
+            Duration::from_secs(1),
+        );
     }
 
-    /// Well and not, five times a second.
-    async fn flapping(&self, report: &mut Report, backend: &Backend) {
+    /// Checks a backend whose behaviour changes five times a second.
+    async fn check_flapping(&self, report: &mut Report, backend: &FaultyBackend) {
         let mut other = 0;
         for round in 0..10 {
-            backend.feels(if round % 2 == 0 { Mood::Resets } else { Mood::Well });
+            backend.set_behaviour(if round % 2 == 0 { Behaviour::Resets } else { Behaviour::Working });
             let end = Instant::now() + Duration::from_millis(200);
             while Instant::now() < end {
-                let (came, _) = self.permitted().await;
-                other += usize::from(came != "200 " && !came.starts_with("504 "));
+                let (outcome, _) = self.send_permitted().await;
+                other += usize::from(outcome != "200 " && !outcome.starts_with("504 "));
             }
         }
-        report.none("flapping: answers other than 200 and 504", other);
-        self.recovery(report, "flapping").await;
+        report.check_none("flapping: answers other than 200 and 504", other);
+        self.check_recovery(report, "flapping").await;
     }
 }
 
-/// All of them at once.
-pub async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+/// Runs all futures at once.
+async fn join_all<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut all: Vec<_> = all.map(Box::pin).collect();
     let mut done: Vec<Option<T>> = all.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {

@@ -1,5 +1,5 @@
-//! Ten times as many strangers as there are slots, who come back as fast as they can: silent ones, slow ones, ones that
-//! ask, ones that open and reset streams. Those who are known notice nothing.
+//! Ten times as many strangers as there are slots, which reconnect as fast as they can: some send nothing, some send bytes
+//! slowly, some send requests, some open and reset streams. The service of authenticated clients does not change.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,204 +10,207 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
 
-use crate::backend::{Backend, Mood};
-use crate::client::{self, Connection};
+use crate::backend::{Behaviour, FaultyBackend};
+use crate::client::{self, LoadConnection};
 use crate::memory::bound;
 use crate::report::{Report, p99};
 use crate::support::{Client, Proxy, Setup};
 
 const SLOTS: usize = 100;
 const STRANGERS: usize = 10 * SLOTS;
-const KNOWN: usize = 50;
-const NEW_A_SECOND: u64 = 10;
-/// The known ask so often.
-const PACE: Duration = Duration::from_millis(200);
+/// Authenticated clients with open connections.
+const STEADY_CLIENTS: usize = 50;
+/// Authenticated clients that connect each second.
+const NEW_CLIENTS_A_SECOND: u32 = 10;
+/// Pause between two requests of a steady client.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// What came of the known.
+/// Outcomes of the authenticated clients.
 #[derive(Default)]
-pub struct Known {
+pub struct AuthenticatedOutcomes {
     pub served: Cell<usize>,
+    /// Everything else than an answer 200.
     pub failed: RefCell<Vec<String>>,
     new_served: Cell<usize>,
     pub times: RefCell<Vec<Duration>>,
     over: Cell<bool>,
 }
 
-/// What came of the strangers.
+/// Outcomes of the strangers.
 #[derive(Default)]
-struct Strangers {
+struct StrangerOutcomes {
     answered_401: Cell<usize>,
     closed: Cell<usize>,
-    told_more: RefCell<Vec<String>>,
+    /// Everything else than an answer 401.
+    wrong_answers: RefCell<Vec<String>>,
     over: Cell<bool>,
 }
 
 pub fn run(report: &mut Report, length: Duration) {
-    let backend = Backend::start(Mood::Well);
-    let mut setup = Setup::new(&backend.url()).set("limits.max_connections", SLOTS);
-    setup.config["limits"]["lobby"] = serde_json::json!({ "max_connections": SLOTS * 4 });
-    setup.config["log"] = serde_json::json!({ "audit": "none" });
-    let proxy = setup.start();
+    let backend = FaultyBackend::start(Behaviour::Working);
+    let setup = Setup::new(&backend.url()).set("limits.max_connections", SLOTS).set("log.audit", "none");
+    let proxy = setup.set("limits.lobby", serde_json::json!({ "max_connections": SLOTS * 4 })).start();
     let (producer, anonymous, address) = (proxy.producer(), proxy.anonymous(), proxy.address);
-    let before = p99(client::run(known(&producer, address, length / 2, || ())).times.get_mut());
-    // On a thread of their own, so that it is not each other's clients that are in the way.
-    let (mut known, told) = thread::scope(|scope| {
-        let crowd = RefCell::new(None);
+    let mut without = client::run(send_authenticated(&producer, address, length / 2, || ()));
+    let before = p99(without.times.get_mut());
+    // The strangers have their own thread, so that the driver does not slow down its own authenticated clients.
+    let (mut authenticated, strangers) = thread::scope(|scope| {
+        let flood = RefCell::new(None);
         let begin = || {
-            let crowding = || client::run(strangers(&anonymous, address, length)).told();
-            crowd.replace(Some(scope.spawn(crowding)));
+            let strangers = || client::run(send_strangers(&anonymous, address, length)).counts();
+            flood.replace(Some(scope.spawn(strangers)));
         };
-        let known = client::run(known(&producer, address, length, begin));
-        (known, crowd.into_inner().unwrap().join().unwrap())
+        let authenticated = client::run(send_authenticated(&producer, address, length, begin));
+        (authenticated, flood.into_inner().unwrap().join().unwrap())
     });
-    tell(report, &mut known, before);
-    tell_of_strangers(report, told);
-    let most = bound(&proxy.setup.config);
-    let used = proxy.process.resident();
-    report.holds(
-        "memory",
-        format!("{} MiB", used >> 20),
-        &format!("at most {} MiB", most >> 20),
-        used <= most,
-    );
-    after(report, &proxy);
+    check_authenticated(report, &mut authenticated, before);
+    check_strangers(report, strangers);
+    report.check_memory("memory", proxy.process.resident_memory(), bound(&proxy.setup.config));
+    check_released(report, &proxy);
 }
 
-fn tell(report: &mut Report, known: &mut Known, before: Duration) {
-    let failed = known.failed.get_mut();
-    report.tells("requests of the known", known.served.get());
-    report.tells("of them the slowest in a hundred, without strangers", format!("{before:.1?}"));
-    report.tells("and with them", format!("{:.1?}", p99(known.times.get_mut())));
-    failed.iter().take(5).for_each(|failure| report.tells("a failure", failure));
-    report.none("known clients that got anything else than 200", failed.len());
-    report.holds(
-        "new known clients served",
-        known.new_served.get(),
-        "at least 1",
-        known.new_served.get() > 0,
-    );
+fn check_authenticated(report: &mut Report, outcomes: &mut AuthenticatedOutcomes, before: Duration) {
+    let failed = outcomes.failed.get_mut();
+    report.show("requests of authenticated clients", outcomes.served.get());
+    report.show("their p99 without strangers", format!("{before:.1?}"));
+    report.show("their p99 with strangers", format!("{:.1?}", p99(outcomes.times.get_mut())));
+    failed.iter().take(5).for_each(|failure| report.show("a failure", failure));
+    report.check_none("authenticated clients that got anything else than 200", failed.len());
+    let new_served = outcomes.new_served.get();
+    report.check("new authenticated clients served", new_served, "at least 1", new_served > 0);
 }
 
-impl Strangers {
-    fn told(self) -> (usize, usize, Vec<String>) {
-        (self.answered_401.get(), self.closed.get(), self.told_more.into_inner())
+impl StrangerOutcomes {
+    fn counts(self) -> (usize, usize, Vec<String>) {
+        (self.answered_401.get(), self.closed.get(), self.wrong_answers.into_inner())
     }
 }
 
-fn tell_of_strangers(report: &mut Report, (answered_401, closed, told_more): (usize, usize, Vec<String>)) {
-    report.tells("strangers answered 401", answered_401);
-    report.tells("strangers whose connection was closed", closed);
-    told_more.iter().take(5).for_each(|told| report.tells("a stranger was told", told));
-    report.none("strangers that were told more than 401", told_more.len());
+fn check_strangers(report: &mut Report, (answered_401, closed, wrong): (usize, usize, Vec<String>)) {
+    report.show("strangers answered 401", answered_401);
+    report.show("strangers whose connection was closed", closed);
+    wrong.iter().take(5).for_each(|answer| report.show("a wrong answer to a stranger", answer));
+    report.check_none("strangers that got another answer than 401", wrong.len());
 }
 
-/// Nothing is left once all have gone.
-fn after(report: &mut Report, proxy: &Proxy) {
+/// Checks that no slot and no connection is held after all clients have gone.
+fn check_released(report: &mut Report, proxy: &Proxy) {
     proxy.admin.wait_for("sidegate_slots_used", 0.0);
     proxy.admin.wait_for("sidegate_connections", 0.0);
-    report.holds("slots and connections once all have gone", 0, "0", true);
+    report.check("slots and connections after all clients have gone", 0, "0", true);
 }
 
-/// Those who are known: some on open connections, and some new every second. `begun` is told once the first are open.
-pub async fn known(client: &Client, address: SocketAddr, length: Duration, begun: impl FnOnce()) -> Known {
-    let known = Rc::new(Known::default());
+/// Runs authenticated clients for a while: some on open connections, and some new ones every second. Calls `started` when
+/// the first connections are open.
+pub async fn send_authenticated(
+    client: &Client,
+    address: SocketAddr,
+    length: Duration,
+    started: impl FnOnce(),
+) -> AuthenticatedOutcomes {
+    let outcomes = Rc::new(AuthenticatedOutcomes::default());
     let tasks = tokio::task::LocalSet::new();
-    for _ in 0..KNOWN {
-        let mut connection = Connection::open(client, address, Ipv4Addr::LOCALHOST).await.unwrap();
+    for _ in 0..STEADY_CLIENTS {
+        let mut connection = LoadConnection::open(client, address, Ipv4Addr::LOCALHOST).await.unwrap();
         assert_eq!(connection.get("/events").await.unwrap().status, 200);
-        tasks.spawn_local(steady(Rc::clone(&known), connection));
+        tasks.spawn_local(send_steadily(Rc::clone(&outcomes), connection));
     }
-    begun();
-    tasks.spawn_local(newcomers(Rc::clone(&known), client.clone(), address));
+    started();
+    tasks.spawn_local(connect_new_clients(Rc::clone(&outcomes), client.clone(), address));
     tasks.run_until(sleep(length)).await;
-    known.over.set(true);
+    outcomes.over.set(true);
     tasks.await;
-    Rc::try_unwrap(known).unwrap_or_else(|_| panic!("a client that never ended"))
+    Rc::try_unwrap(outcomes).unwrap_or_else(|_| panic!("a client that never ended"))
 }
 
-async fn strangers(client: &Client, address: SocketAddr, length: Duration) -> Strangers {
-    let strangers = Rc::new(Strangers::default());
+async fn send_strangers(client: &Client, address: SocketAddr, length: Duration) -> StrangerOutcomes {
+    let outcomes = Rc::new(StrangerOutcomes::default());
     let tasks = tokio::task::LocalSet::new();
     for number in 0..STRANGERS {
-        tasks.spawn_local(stranger(Rc::clone(&strangers), client.clone(), address, number));
+        tasks.spawn_local(reconnect_as_stranger(Rc::clone(&outcomes), client.clone(), address, number));
     }
     tasks.run_until(sleep(length)).await;
-    strangers.over.set(true);
+    outcomes.over.set(true);
     tasks.await;
-    Rc::try_unwrap(strangers).unwrap_or_else(|_| panic!("a client that never ended"))
+    Rc::try_unwrap(outcomes).unwrap_or_else(|_| panic!("a client that never ended"))
 }
 
-/// Asks at a steady pace on a connection that is open.
-async fn steady(known: Rc<Known>, mut connection: Connection) {
-    while !known.over.get() {
+/// Sends requests at a steady rate on an open connection.
+async fn send_steadily(outcomes: Rc<AuthenticatedOutcomes>, mut connection: LoadConnection) {
+    while !outcomes.over.get() {
         let start = Instant::now();
         match connection.get("/events").await {
             Ok(answer) if answer.status == 200 => {
-                known.served.set(known.served.get() + 1);
-                known.times.borrow_mut().push(start.elapsed());
+                outcomes.served.set(outcomes.served.get() + 1);
+                outcomes.times.borrow_mut().push(start.elapsed());
             }
-            other => return known.failed.borrow_mut().push(format!("{other:?}")),
+            other => return outcomes.failed.borrow_mut().push(format!("{other:?}")),
         }
-        sleep(PACE).await;
+        sleep(PAUSE).await;
     }
 }
 
-/// So many a second connect, ask once and go.
-async fn newcomers(known: Rc<Known>, client: Client, address: SocketAddr) {
+/// Connects new clients at a steady rate; each sends one request.
+async fn connect_new_clients(outcomes: Rc<AuthenticatedOutcomes>, client: Client, address: SocketAddr) {
     let mut tasks = Vec::new();
-    // As pods and machines do, each from an address of its own.
+    // Each new client has its own address, like pods and machines.
     let mut addresses = (1..=250).cycle().map(|last| Ipv4Addr::new(127, 0, 3, last));
-    while !known.over.get() {
-        let (known, client) = (Rc::clone(&known), client.clone());
+    while !outcomes.over.get() {
+        let (outcomes, client) = (Rc::clone(&outcomes), client.clone());
         let from = addresses.next().unwrap_or(Ipv4Addr::LOCALHOST);
         tasks.push(tokio::task::spawn_local(async move {
-            let served = async {
-                let mut connection = Connection::open(&client, address, from).await?;
+            let answer = async {
+                let mut connection = LoadConnection::open(&client, address, from).await?;
                 connection.get("/events").await
             };
-            match served.await {
-                Ok(answer) if answer.status == 200 => known.new_served.set(known.new_served.get() + 1),
-                other => known.failed.borrow_mut().push(format!("new: {other:?}")),
+            match answer.await {
+                Ok(answer) if answer.status == 200 => outcomes.new_served.set(outcomes.new_served.get() + 1),
+                other => outcomes.failed.borrow_mut().push(format!("new: {other:?}")),
             }
         }));
-        sleep(Duration::from_secs(1) / u32::try_from(NEW_A_SECOND).unwrap()).await;
+        sleep(Duration::from_secs(1) / NEW_CLIENTS_A_SECOND).await;
     }
     for task in tasks {
         let _ = task.await;
     }
 }
 
-/// Comes back as fast as it can, from one of a few hundred addresses.
-async fn stranger(strangers: Rc<Strangers>, client: Client, address: SocketAddr, number: usize) {
+/// Reconnects as fast as possible, from one of 250 addresses.
+async fn reconnect_as_stranger(
+    outcomes: Rc<StrangerOutcomes>,
+    client: Client,
+    address: SocketAddr,
+    number: usize,
+) {
     let from = Ipv4Addr::new(127, 0, 1, u8::try_from(1 + number % 250).unwrap());
-    while !strangers.over.get() {
+    while !outcomes.over.get() {
         let visit = async {
             match number % 4 {
-                0 => silent(address, from).await,
-                1 => byte_by_byte(address, from).await,
-                2 => asks(&strangers, &client, address, from).await,
-                _ => resets(&client, address, from).await,
+                0 => send_nothing(address, from).await,
+                1 => send_slowly(address, from).await,
+                2 => send_request(&outcomes, &client, address, from).await,
+                _ => reset_streams(&client, address, from).await,
             }
         };
-        // A visit that takes longer is cut by the stranger itself.
+        // The stranger itself ends a visit that takes longer.
         if !matches!(timeout(Duration::from_secs(3), visit).await, Ok(Ok(()))) {
-            strangers.closed.set(strangers.closed.get() + 1);
+            outcomes.closed.set(outcomes.closed.get() + 1);
         }
     }
 }
 
-async fn silent(address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
-    let mut socket = client::socket(address, from).await?;
+async fn send_nothing(address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
+    let mut socket = client::connect_from(address, from).await?;
     match socket.read(&mut [0; 1]).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
 }
 
-async fn byte_by_byte(address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
-    let mut socket = client::socket(address, from).await?;
+/// Sends what looks like the beginning of a handshake, one byte at a time.
+async fn send_slowly(address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
+    let mut socket = client::connect_from(address, from).await?;
     for byte in [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3].into_iter().cycle().take(300) {
         socket.write_all(&[byte]).await?;
         sleep(Duration::from_millis(20)).await;
@@ -215,26 +218,26 @@ async fn byte_by_byte(address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
     Ok(())
 }
 
-async fn asks(strangers: &Strangers, client: &Client, address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
-    let mut connection = Connection::open(client, address, from).await?;
+async fn send_request(
+    outcomes: &StrangerOutcomes,
+    client: &Client,
+    address: SocketAddr,
+    from: Ipv4Addr,
+) -> io::Result<()> {
+    let mut connection = LoadConnection::open(client, address, from).await?;
     let answer = connection.get("/events").await?;
     if answer.is(401, "not_authenticated") {
-        strangers.answered_401.set(strangers.answered_401.get() + 1);
+        outcomes.answered_401.set(outcomes.answered_401.get() + 1);
     } else {
-        strangers.told_more.borrow_mut().push(format!("{answer:?}"));
+        outcomes.wrong_answers.borrow_mut().push(format!("{answer:?}"));
     }
     Ok(())
 }
 
-/// Opens streams and resets them, as many as there is room for.
-async fn resets(client: &Client, address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
-    let socket = client::socket(address, from).await?;
-    let connector = TlsConnector::from(client.alpn(&["h2"]).config);
-    let stream = connector.connect("localhost".try_into().unwrap(), socket).await?;
-    let (mut requests, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
-    let driving = tokio::task::spawn_local(async move {
-        let _ = connection.await;
-    });
+/// Opens streams and resets them, as many as the server allows.
+async fn reset_streams(client: &Client, address: SocketAddr, from: Ipv4Addr) -> io::Result<()> {
+    let settings = h2::client::Builder::new();
+    let (mut requests, driver) = client::open_http2(client, address, from, &settings).await?;
     for _ in 0..100 {
         let request = http::Request::get("https://localhost/events").body(()).unwrap();
         requests = requests.ready().await.map_err(io::Error::other)?;
@@ -242,6 +245,6 @@ async fn resets(client: &Client, address: SocketAddr, from: Ipv4Addr) -> io::Res
         drop(answer);
         tokio::task::yield_now().await;
     }
-    driving.abort();
+    driver.abort();
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! Random traffic with random ends. Whatever it was, nothing is left of it: every gauge returns to where it was, and
-//! memory stays what it is after a while.
+//! Random traffic that ends in random ways. Afterwards every gauge is 0 again, and memory does not keep growing.
 
 use std::cell::Cell;
 use std::io;
@@ -9,79 +8,71 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::sleep;
 
-use crate::backend::{Backend, Mood};
-use crate::client::{self, Connection};
+use crate::backend::{Behaviour, FaultyBackend};
+use crate::client::{self, LoadConnection};
 use crate::report::Report;
+use crate::support::random::Random;
 use crate::support::{Client, Proxy, Setup};
 
 const CLIENTS: u64 = 60;
 const GAUGES: [&str; 3] = ["sidegate_slots_used", "sidegate_connections", "sidegate_requests_in_flight"];
 
 pub fn run(report: &mut Report, length: Duration) {
-    let backend = Backend::start(Mood::Well);
-    let mut setup = Setup::new(&backend.url()).set("limits.max_connections", 40);
-    setup.config["log"] = serde_json::json!({ "audit": "none" });
-    let proxy = setup.start();
+    let backend = FaultyBackend::start(Behaviour::Working);
+    let setup = Setup::new(&backend.url()).set("limits.max_connections", 40);
+    let proxy = setup.set("log.audit", "none").start();
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    report.tells("seed", seed);
-    let (first, mut most) = (client::run(visit(&proxy, seed, length / 2)), 0);
-    let warm = proxy.process.resident();
-    let second = client::run(visit(&proxy, seed + 1, length / 2));
-    most = most.max(proxy.process.resident());
-    report.tells("connections", first + second);
+    report.show("seed", seed);
+    let first = client::run(send_random_traffic(&proxy, seed, length / 2));
+    let warm = proxy.process.resident_memory();
+    let second = client::run(send_random_traffic(&proxy, seed + 1, length / 2));
+    let end = proxy.process.resident_memory();
+    report.show("connections", first + second);
     for gauge in GAUGES {
         proxy.admin.wait_for(gauge, 0.0);
-        report.holds(gauge, 0, "0, as at the start", true);
+        report.check(gauge, 0, "0, as at the start", true);
     }
     let limit = warm + warm / 10 + (4 << 20);
-    let (used, limit) = (most >> 10, limit >> 10);
-    report.holds("memory at the end", format!("{used} KiB"), &format!("at most {limit} KiB"), used <= limit);
+    let (used, limit) = (end >> 10, limit >> 10);
+    report.check("memory at the end", format!("{used} KiB"), &format!("at most {limit} KiB"), used <= limit);
 }
 
-/// A generator of its own: the same seed is the same traffic.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
-async fn visit(proxy: &Proxy, seed: u64, length: Duration) -> usize {
-    let (over, visits) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+/// Runs all clients for a while and returns the number of their connections. The same seed makes the same choices.
+async fn send_random_traffic(proxy: &Proxy, seed: u64, length: Duration) -> usize {
+    let (over, connections) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
     let tasks = tokio::task::LocalSet::new();
     for number in 0..CLIENTS {
         let clients = [proxy.producer(), proxy.consumer(), proxy.anonymous()];
-        let (over, visits, address) = (Rc::clone(&over), Rc::clone(&visits), proxy.address);
-        let mut random = Random(seed.wrapping_mul(CLIENTS).wrapping_add(number));
+        let (over, connections, address) = (Rc::clone(&over), Rc::clone(&connections), proxy.address);
+        let mut random = Random::from_seed(seed.wrapping_mul(CLIENTS).wrapping_add(number));
         tasks.spawn_local(async move {
             while !over.get() {
-                let client = &clients[usize::try_from(random.below(3)).unwrap()];
-                // However it ends, it is the proxy that must clean up.
-                let _ = once(&mut random, client, address).await;
-                visits.set(visits.get() + 1);
+                let client = &clients[random.below(3)];
+                // An error is allowed: the proxy must release its resources in any case.
+                let _ = use_connection(&mut random, client, address).await;
+                connections.set(connections.get() + 1);
             }
         });
     }
     tasks.run_until(sleep(length)).await;
     over.set(true);
     tasks.await;
-    visits.get()
+    connections.get()
 }
 
-async fn once(random: &mut Random, client: &Client, address: SocketAddr) -> io::Result<()> {
+fn milliseconds_below(random: &mut Random, limit: usize) -> Duration {
+    Duration::from_millis(random.below(limit) as u64)
+}
+
+/// Opens one connection, sends up to four complete or incomplete requests, and ends the connection in a random way.
+async fn use_connection(random: &mut Random, client: &Client, address: SocketAddr) -> io::Result<()> {
     if random.below(10) == 0 {
-        let socket = client::socket(address, Ipv4Addr::LOCALHOST).await?;
-        sleep(Duration::from_millis(random.below(50))).await;
+        let socket = client::connect_from(address, Ipv4Addr::LOCALHOST).await?;
+        sleep(milliseconds_below(random, 50)).await;
         drop(socket);
         return Ok(());
     }
-    let mut connection = Connection::open(client, address, Ipv4Addr::LOCALHOST).await?;
+    let mut connection = LoadConnection::open(client, address, Ipv4Addr::LOCALHOST).await?;
     for _ in 0..random.below(5) {
         match random.below(6) {
             0 => drop(connection.get("/events").await?),
@@ -96,7 +87,7 @@ async fn once(random: &mut Random, client: &Client, address: SocketAddr) -> io::
             _ => connection.send("GET /ev").await?,
         }
     }
-    sleep(Duration::from_millis(random.below(20))).await;
+    sleep(milliseconds_below(random, 20)).await;
     if random.below(2) == 0 {
         connection.abort();
     }

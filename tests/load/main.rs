@@ -1,8 +1,8 @@
-//! What Sidegate withstands: load, floods and faults against the real binary, on loopback, within bounds of count and time.
+//! Load, floods and faults against the real binary on loopback, within documented bounds.
 //!
 //! `cargo test --test load -- all` runs every scenario for a few seconds each; `-- flood --seconds 600` runs one for longer.
-//! (`--release` measures what users run.) Each prints its figures beside what they must be, and a scenario that does not hold
-//! ends the program with 1. `cargo test` alone does not run it.
+//! `--release` measures the build that users run. Each scenario prints its figures beside the required values. The exit code
+//! is 1 if a figure is wrong. `cargo test` alone runs no scenario.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,26 +12,26 @@
     clippy::print_stdout,
     clippy::print_stderr,
     unreachable_pub,
-    reason = "a driver says what is wrong by ending, and nothing of it is used elsewhere"
+    reason = "a driver reports an error by ending, and no other crate uses its items"
 )]
 
 mod backend;
+mod canceled;
 mod client;
 mod drain;
 mod faults;
 mod flood;
 mod frames;
 mod full;
-mod hole;
 mod leak;
 mod machine;
 mod memory;
+mod namespace;
 mod report;
 mod strangers;
-#[expect(dead_code, unused_imports, reason = "the promises use more of it")]
+#[expect(dead_code, unused_imports, reason = "the promises use more items of this module")]
 #[path = "../support/mod.rs"]
 mod support;
-mod taken_back;
 mod windows;
 
 use std::process::ExitCode;
@@ -39,33 +39,33 @@ use std::time::Duration;
 
 use report::Report;
 
-/// A scenario: its name, what it is about, and how it is run.
+/// A scenario: its name, a description, and the function that runs it.
 type Scenario = (&'static str, &'static str, fn(&mut Report, Duration));
 
 const SCENARIOS: [Scenario; 11] = [
-    ("flood", "strangers by the thousand, while those who are known go on", flood::run),
-    ("strangers-chains", "strangers who present chains of every size", strangers::run),
-    ("frames", "frames of HTTP/2 by the million", frames::run),
-    ("full", "all slots are taken", full::run),
-    ("faults", "a backend in every kind of trouble", faults::run),
+    ("flood", "a thousand strangers beside authenticated clients", flood::run),
+    ("strangers-chains", "strangers that present certificate chains of every size", strangers::run),
+    ("frames", "floods of HTTP/2 frames", frames::run),
+    ("full", "all slots are used", full::run),
+    ("faults", "every kind of fault of the backend", faults::run),
     (
         "machine",
-        "no descriptors, a full disk, a process that is stopped, a CPU that is not there",
+        "no descriptors, a full disk, clock jumps, a stopped process, a tenth of a CPU",
         machine::run,
     ),
-    ("drain", "a server that is asked to end under load", drain::run),
-    ("taken-back", "requests that are taken back, and uploads that never end", taken_back::run),
-    ("memory", "as much as the configuration lets clients hold", memory::run),
-    ("windows", "answers that nobody reads, of strangers, denied and permitted clients", windows::run),
-    ("leak", "random traffic with random ends, and nothing left of it", leak::run),
+    ("drain", "a shutdown under load", drain::run),
+    ("taken-back", "canceled requests, and uploads that never end", canceled::run),
+    ("memory", "the most memory that the configuration lets clients use", memory::run),
+    ("windows", "unread answers to strangers, denied and permitted clients", windows::run),
+    ("leak", "random traffic that leaves no resource in use", leak::run),
 ];
 
-/// So long a scenario runs that has no end of its own.
-const SHORT: Duration = Duration::from_secs(5);
+/// Length of a scenario that does not end by itself.
+const DEFAULT_LENGTH: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut chosen, mut length) = (Vec::new(), SHORT);
+    let (mut chosen, mut length) = (Vec::new(), DEFAULT_LENGTH);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seconds" => {
@@ -73,9 +73,9 @@ fn main() -> ExitCode {
                 length = Duration::from_secs(seconds.expect("a number after --seconds"));
             }
             "all" => chosen.extend(SCENARIOS),
-            // Not for people: a scenario calls this program so.
-            hole::SERVE => {
-                hole::serve(&arguments.next().expect("an address"));
+            // A scenario starts this program as its backend; the argument is not documented.
+            namespace::SERVE => {
+                namespace::serve(&arguments.next().expect("an address"));
                 return ExitCode::SUCCESS;
             }
             name => match SCENARIOS.iter().find(|(known, ..)| *known == name) {

@@ -1,4 +1,4 @@
-//! Figures, each beside what it must be.
+//! The report of a run: measured figures, each beside the required value.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -15,25 +15,31 @@ impl Report {
         println!("\n{name}: {about}");
     }
 
-    /// A figure that is only told.
-    pub fn tells(&self, what: &str, figure: impl Display) {
+    /// Prints a figure that has no required value.
+    pub fn show(&self, what: &str, figure: impl Display) {
         println!("  {:<6} {what}: {figure}", "");
     }
 
-    /// A figure with what it must be.
-    pub fn holds(&mut self, what: &str, figure: impl Display, must: &str, is_so: bool) {
-        let mark = if is_so { "ok" } else { "FAILED" };
-        println!("  {mark:<6} {what}: {figure} (must be: {must})");
-        *(if is_so { &mut self.passed } else { &mut self.failed }) += 1;
+    /// Prints a figure with its required value, and counts it as passed or failed.
+    pub fn check(&mut self, what: &str, figure: impl Display, required: &str, passed: bool) {
+        let mark = if passed { "ok" } else { "FAILED" };
+        println!("  {mark:<6} {what}: {figure} (must be: {required})");
+        *(if passed { &mut self.passed } else { &mut self.failed }) += 1;
     }
 
-    /// That something never happened.
-    pub fn none(&mut self, what: &str, count: usize) {
-        self.holds(what, count, "0", count == 0);
+    /// Checks that an error never happened.
+    pub fn check_none(&mut self, what: &str, count: usize) {
+        self.check(what, count, "0", count == 0);
     }
 
-    pub fn at_most(&mut self, what: &str, figure: Duration, most: Duration) {
-        self.holds(what, format!("{figure:.1?}"), &format!("at most {most:?}"), figure <= most);
+    pub fn check_at_most(&mut self, what: &str, figure: Duration, limit: Duration) {
+        self.check(what, format!("{figure:.1?}"), &format!("at most {limit:?}"), figure <= limit);
+    }
+
+    /// Checks that the memory of the proxy, in bytes, stays within its bound.
+    pub fn check_memory(&mut self, what: &str, used: u64, bound: u64) {
+        let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
+        self.check(what, mebibytes(used), &format!("at most {}", mebibytes(bound)), used <= bound);
     }
 
     pub fn end(self) -> ExitCode {
@@ -42,7 +48,7 @@ impl Report {
     }
 }
 
-/// The time that all but one in a hundred took at most.
+/// The 99th percentile of the times.
 pub fn p99(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times.get(times.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default()

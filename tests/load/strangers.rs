@@ -1,5 +1,5 @@
-//! Strangers who present chains of every size: honest ones of authorities that are not known, cross-signed ones, and crowds of
-//! certificates that have nothing to do with each other. Clients that are known notice nothing.
+//! Strangers that present certificate chains of every size: valid chains of unknown authorities, cross-signed chains, and many
+//! unrelated certificates. The service of authenticated clients does not change.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,101 +10,101 @@ use rcgen::{CustomExtension, KeyPair};
 use rustls::pki_types::CertificateDer;
 use sidegate::demo::pki::{Authority, Credential, authority, producer};
 
-use crate::backend::{Backend, Mood};
-use crate::client::{self, Connection};
+use crate::backend::{Behaviour, FaultyBackend};
+use crate::client::{self, LoadConnection};
 use crate::flood;
 use crate::report::{Report, p99};
 use crate::support::{Client, Setup};
 
-/// The addresses that strangers come from.
+/// Number of addresses of the strangers.
 const SOURCES: u8 = 20;
-/// Strangers come so often, all together.
-const PACE: Duration = Duration::from_millis(50);
-/// The slowest in a hundred answers of known clients may take so many times as long as without strangers, and so much longer
-/// (`deploy/README.md`, "What it withstands"): the driver runs on the same machine, and takes its turns as well.
+/// Time between two strangers.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// The p99 of authenticated clients may be `FACTOR` times the p99 without strangers and `SLACK` more (`deploy/README.md`,
+/// "What it withstands"). The slack is needed because the driver runs on the same machine.
 const FACTOR: u32 = 2;
 const SLACK: Duration = Duration::from_millis(15);
 
-/// Outcomes of the strangers.
+/// Counts of answers to the strangers.
 #[derive(Debug, Default)]
-struct Strangers {
+struct ChainOutcomes {
     refused: AtomicUsize,
     other: AtomicUsize,
     over: AtomicBool,
 }
 
 pub fn run(report: &mut Report, length: Duration) {
-    let backend = Backend::start(Mood::Well);
-    let mut setup = Setup::new(&backend.url()).set("workers", 1);
-    setup.config["log"] = serde_json::json!({ "audit": "none" });
+    let backend = FaultyBackend::start(Behaviour::Working);
+    let setup = Setup::new(&backend.url()).set("workers", 1).set("log.audit", "none");
     let chains = chains(&setup);
     let proxy = setup.start();
     let (producer, address) = (proxy.producer(), proxy.address);
     let clients: Vec<Client> = chains.iter().map(|chain| proxy.client(chain)).collect();
-    let mut idle = client::run(flood::known(&producer, address, length / 2, || ()));
-    let (strangers, before) = (Strangers::default(), proxy.process.cpu());
-    let mut known = thread::scope(|scope| {
-        scope.spawn(|| client::run(come(&strangers, &clients, address)));
-        let known = client::run(flood::known(&producer, address, length, || ()));
+    let mut without = client::run(flood::send_authenticated(&producer, address, length / 2, || ()));
+    let (strangers, before) = (ChainOutcomes::default(), proxy.process.cpu());
+    let mut with = thread::scope(|scope| {
+        scope.spawn(|| client::run(connect_strangers(&strangers, &clients, address)));
+        let outcomes = client::run(flood::send_authenticated(&producer, address, length, || ()));
         strangers.over.store(true, Ordering::Relaxed);
-        known
+        outcomes
     });
     let used = proxy.process.cpu() - before;
-    tell(report, idle.times.get_mut(), known.times.get_mut());
-    let failed = known.failed.get_mut();
-    failed.iter().take(5).for_each(|failure| report.tells("a failure", failure));
-    report.none("known clients that got anything else than 200", failed.len());
-    tell_of_strangers(report, &strangers, used);
+    check_times(report, without.times.get_mut(), with.times.get_mut());
+    let failed = with.failed.get_mut();
+    failed.iter().take(5).for_each(|failure| report.show("a failure", failure));
+    report.check_none("authenticated clients that got anything else than 200", failed.len());
+    check_strangers(report, &strangers, used);
 }
 
-fn tell(report: &mut Report, idle: &mut [Duration], known: &mut [Duration]) {
-    let (before, with) = (p99(idle), p99(known));
-    report.tells("requests of the known", known.len());
-    report.tells("half of them within, without strangers", format!("{:.1?}", median(idle)));
-    report.tells("and with them", format!("{:.1?}", median(known)));
-    report.tells("the slowest in a hundred, without strangers", format!("{before:.1?}"));
-    report.at_most("and with them", with, before * FACTOR + SLACK);
+/// Compares the times of authenticated clients without and with strangers.
+fn check_times(report: &mut Report, without: &mut [Duration], with: &mut [Duration]) {
+    let (p99_without, p99_with) = (p99(without), p99(with));
+    report.show("requests of authenticated clients", with.len());
+    report.show("their median without strangers", format!("{:.1?}", median(without)));
+    report.show("their median with strangers", format!("{:.1?}", median(with)));
+    report.show("their p99 without strangers", format!("{p99_without:.1?}"));
+    report.check_at_most("their p99 with strangers", p99_with, p99_without * FACTOR + SLACK);
 }
 
-/// The times are in order already.
-fn median(times: &[Duration]) -> Duration {
-    times.get(times.len() / 2).copied().unwrap_or_default()
+/// Returns the median of sorted times.
+fn median(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-fn tell_of_strangers(report: &mut Report, strangers: &Strangers, used: Duration) {
-    let refused = strangers.refused.load(Ordering::Relaxed);
-    report.holds("strangers answered 401", refused, "at least 1", refused > 0);
-    report.none("strangers that got anything else", strangers.other.load(Ordering::Relaxed));
+fn check_strangers(report: &mut Report, outcomes: &ChainOutcomes, used: Duration) {
+    let refused = outcomes.refused.load(Ordering::Relaxed);
+    report.check("strangers answered 401", refused, "at least 1", refused > 0);
+    report.check_none("strangers that got anything else", outcomes.other.load(Ordering::Relaxed));
     let each = used / u32::try_from(refused.max(1)).unwrap();
-    report.tells("CPU for each, requests of the known included", format!("{each:.1?}"));
+    report.show("CPU for each stranger, with the requests of authenticated clients", format!("{each:.1?}"));
 }
 
-/// One after the other, from each address in turn, on connections of their own.
-async fn come(strangers: &Strangers, clients: &[Client], address: SocketAddr) {
+/// Connects one stranger after another, from each address in turn.
+async fn connect_strangers(outcomes: &ChainOutcomes, clients: &[Client], address: SocketAddr) {
     let addresses = (1..=SOURCES).map(|last| Ipv4Addr::new(127, 0, 4, last)).cycle();
     for (client, from) in clients.iter().cycle().zip(addresses) {
-        if strangers.over.load(Ordering::Relaxed) {
+        if outcomes.over.load(Ordering::Relaxed) {
             return;
         }
         let start = Instant::now();
-        let count = match asked(client, address, from).await {
-            Ok(true) => &strangers.refused,
-            _ => &strangers.other,
+        let count = match is_refused(client, address, from).await {
+            Ok(true) => &outcomes.refused,
+            _ => &outcomes.other,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(PACE.saturating_sub(start.elapsed())).await;
+        tokio::time::sleep(INTERVAL.saturating_sub(start.elapsed())).await;
     }
 }
 
-async fn asked(client: &Client, address: SocketAddr, from: Ipv4Addr) -> std::io::Result<bool> {
-    let mut connection = Connection::open(client, address, from).await?;
+async fn is_refused(client: &Client, address: SocketAddr, from: Ipv4Addr) -> std::io::Result<bool> {
+    let mut connection = LoadConnection::open(client, address, from).await?;
     Ok(connection.get("/events").await?.is(401, "invalid_certificate"))
 }
 
-/// Chains that are refused, of every size.
+/// Returns chains of every size that the proxy refuses.
 fn chains(setup: &Setup) -> Vec<Credential> {
     let unknown = Authority::root("Unknown").unwrap();
-    let namesake = Authority::root(crate::support::certificates::CA_NAME).unwrap();
+    let same_name = Authority::root(crate::support::certificates::CA_NAME).unwrap();
     let below = |root: &Authority, depth: usize| {
         let names: Vec<_> = (0..depth).map(|number| format!("Level {number}")).collect();
         let first = root.intermediate("First").unwrap();
@@ -112,7 +112,7 @@ fn chains(setup: &Setup) -> Vec<Credential> {
         lowest.issue(&producer().unwrap()).unwrap()
     };
     let mut chains: Vec<_> = (0..5).map(|depth| below(&unknown, depth)).collect();
-    chains.extend((0..5).map(|depth| below(&namesake, depth)));
+    chains.extend((0..5).map(|depth| below(&same_name, depth)));
     chains.extend([2, 4, 8].map(|roots| cross_signed(setup, roots)));
     chains.extend([(10, 500), (30, 500), (62, 400), (20, 2_500), (1, 60_000)].map(|(count, bytes)| {
         let mut chain = below(&unknown, 0);
@@ -122,8 +122,8 @@ fn chains(setup: &Setup) -> Vec<Credential> {
     chains
 }
 
-/// An intermediate of one key that many authorities have signed, as bundles of long transitions hold it. None of them is known,
-/// except by its name.
+/// Returns a client certificate below an intermediate whose key several authorities have signed, as bundles of a long change
+/// of authorities contain it. The proxy trusts none of the authorities; one has the name of the trusted authority.
 fn cross_signed(setup: &Setup, roots: usize) -> Credential {
     let key = KeyPair::generate().unwrap();
     let sign = |number: usize| {
@@ -144,7 +144,7 @@ fn cross_signed(setup: &Setup, roots: usize) -> Credential {
     credential
 }
 
-/// A credential that presents an unrelated certificate as well, another one each time.
+/// Returns the credential with one more certificate in its chain, a new and unrelated one at each call.
 pub fn with_unrelated(credential: &Credential, bytes: usize) -> Credential {
     let mut presented = credential.clone();
     presented.chain.push(unrelated(bytes));

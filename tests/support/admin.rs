@@ -1,4 +1,4 @@
-//! The admin listener, read as an operator's tools do.
+//! A client of the admin listener.
 
 use std::net::SocketAddr;
 
@@ -18,12 +18,12 @@ impl Admin {
         Wire::plain(self.address).and_then(|mut wire| wire.ask(&request)).unwrap()
     }
 
-    /// Asks by POST, with nothing to say.
+    /// Sends a POST without a body.
     pub fn post(self, path: &str, headers: &str) -> Answer {
         self.ask("POST", path, headers, "")
     }
 
-    /// Asks with more headers, each line ended, and a body.
+    /// Sends a request with a body and more headers; each header ends with CRLF.
     pub fn ask(self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -33,7 +33,7 @@ impl Admin {
         Wire::plain(self.address).and_then(|mut wire| wire.ask(&request)).unwrap()
     }
 
-    /// Has everything read anew and put in force.
+    /// Reloads the configuration; panics if the reload fails.
     #[track_caller]
     pub fn reload(self) -> Value {
         let answer = self.post("/reload", "");
@@ -41,7 +41,7 @@ impl Admin {
         answer.json()
     }
 
-    /// Has everything read anew, of which something is wrong.
+    /// Reloads a wrong configuration; panics if the reload succeeds.
     #[track_caller]
     pub fn refused_reload(self) -> Value {
         let answer = self.post("/reload", "");
@@ -68,17 +68,17 @@ impl Admin {
     }
 }
 
-/// A scrape.
+/// The text of one scrape.
 #[derive(Debug)]
 pub struct Metrics(pub String);
 
 impl Metrics {
-    /// The sum over every series whose name, or name and labels, begins with this.
+    /// Returns the sum over the series of this name, or of this name with these labels.
     pub fn value(&self, prefix: &str) -> f64 {
         self.series(prefix).map(|(_, value)| value).sum()
     }
 
-    /// The sum over the series of a name that have all these labels.
+    /// Returns the sum over the series of this name that have all these labels.
     pub fn labelled(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
         self.series(name)

@@ -1,4 +1,4 @@
-//! A fresh PKI for each proxy, and every certificate that must not work.
+//! A fresh PKI for each proxy, and certificates that the proxy must refuse.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use sidegate::demo::pki::{self, Authority, Credential, Leaf};
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const CA_NAME: &str = "Clients of the test";
 
-/// An authority that the proxy trusts, its server certificate, and the two clients that policies speak of.
+/// An authority that the proxy trusts, the certificate of the proxy, and the two clients of the default policy.
 pub struct Pki {
     pub ca: Authority,
     pub server: Credential,
@@ -40,13 +40,13 @@ impl Pki {
         Authority::root("Unknown").unwrap().issue(&producer()).unwrap()
     }
 
-    /// Of an authority that has the trusted one's name and another key.
-    pub fn namesake_ca(&self) -> Credential {
+    /// A certificate of an authority that has the name of the trusted authority and another key.
+    pub fn same_named_ca(&self) -> Credential {
         Authority::root(CA_NAME).unwrap().issue(&producer()).unwrap()
     }
 
-    /// Self-signed, with the trusted authority's name as its own and its issuer's.
-    pub fn copy_of_the_issuer_s_name(&self) -> Credential {
+    /// A self-signed certificate whose subject and issuer are the name of the trusted authority.
+    pub fn self_signed_as_the_issuer(&self) -> Credential {
         Leaf::client("", "")
             .with(|params| params.distinguished_name = pki::authority(CA_NAME).distinguished_name)
             .self_signed()
@@ -71,12 +71,12 @@ impl Pki {
         self.issue(&producer().with(|params| params.extended_key_usages.clear()))
     }
 
-    /// The authority's own certificate, shown as if it were a client's.
+    /// The certificate of the authority, presented as a client certificate.
     pub fn ca_as_leaf(&self) -> Credential {
         self.ca.as_credential()
     }
 
-    /// An X.509 v1 certificate: no version field, no extensions, properly signed by the trusted authority.
+    /// An X.509 v1 certificate: no version field and no extensions, correctly signed by the trusted authority.
     pub fn version_1(&self) -> Credential {
         resigned(&self.ca, &self.producer, |fields| {
             fields
@@ -89,7 +89,7 @@ impl Pki {
     }
 
     pub fn several_common_names(&self) -> Credential {
-        // The same attribute under two keys of rcgen's map makes two of it.
+        // The map of rcgen has one value for each key; a custom key for the same attribute adds a second value.
         let second = DnType::CustomDnType(vec![2, 5, 4, 3]);
         self.issue(&producer().with(|params| params.distinguished_name.push(second, "report-consumer")))
     }
@@ -105,18 +105,18 @@ impl Pki {
     }
 }
 
-/// The names that the default policy allows everything.
+/// Returns a client certificate with the names that the default policy allows everything.
 pub fn producer() -> Leaf {
     pki::producer().unwrap()
 }
 
-/// A key that was made elsewhere, because no library here makes one so weak.
+/// A public key made by another tool, because no library here makes keys of such sizes.
 pub struct RsaPublicKey(Vec<u8>);
 
 impl RsaPublicKey {
-    /// From a SubjectPublicKeyInfo.
+    /// Takes the key out of a SubjectPublicKeyInfo.
     pub fn of_der(info: &[u8]) -> Self {
-        // Algorithm and key; the key's bit string begins with its number of unused bits.
+        // The second element is the key, a bit string. Its first byte is the number of unused bits.
         Self(elements(elements(info)[0].1)[1].1[1..].to_vec())
     }
 }
@@ -131,7 +131,7 @@ impl PublicKeyData for RsaPublicKey {
     }
 }
 
-/// The same certificate with other fields, signed again; `change` gets the fields of its inner part, each whole.
+/// Returns the certificate with other fields, signed again. `change` gets the fields of the signed part, each as DER.
 pub fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Credential {
     let outer = elements(elements(&credential.chain[0])[0].1);
     let inner: Vec<&[u8]> = elements(outer[0].1).into_iter().map(|(whole, _)| whole).collect();
@@ -142,7 +142,7 @@ pub fn resigned(ca: &Authority, credential: &Credential, change: impl Fn(&[&[u8]
     Credential { chain: vec![certificate], key: credential.key.clone_key() }
 }
 
-/// A CRL of the authority whose signed part is changed before it is signed: `change` gets its fields, each whole.
+/// Returns a CRL of the authority with other fields. `change` gets the fields of the signed part, each as DER.
 pub fn crl_of_fields(ca: &Authority, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Vec<u8> {
     let crl = ca.crl(&[], |_| {}).unwrap();
     let outer = elements(elements(&crl)[0].1);
@@ -153,7 +153,7 @@ pub fn crl_of_fields(ca: &Authority, change: impl Fn(&[&[u8]]) -> Vec<u8>) -> Ve
     tlv(0x30, &[&signed, outer[1].0, &bits].concat())
 }
 
-/// A CRL of the authority with one more critical extension: the last byte of its `id-ce`, and its value.
+/// Returns a CRL of the authority with one more critical extension. `id` is the last byte of its `id-ce` identifier.
 pub fn crl_with_extension(ca: &Authority, id: u8, value: &[u8]) -> Vec<u8> {
     crl_of_fields(ca, |fields| {
         let (last, before) = fields.split_last().unwrap();
@@ -165,7 +165,7 @@ pub fn crl_with_extension(ca: &Authority, id: u8, value: &[u8]) -> Vec<u8> {
     })
 }
 
-/// The DER values that stand one after the other: each whole, and its content.
+/// Splits concatenated DER values; returns each value and its content.
 pub fn elements(mut der: &[u8]) -> Vec<(&[u8], &[u8])> {
     let mut found = Vec::new();
     while !der.is_empty() {
@@ -180,6 +180,7 @@ pub fn elements(mut der: &[u8]) -> Vec<(&[u8], &[u8])> {
     found
 }
 
+/// Returns a DER value of at most 64 KiB.
 pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap();
     let [high, low] = length.to_be_bytes();
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_1_certificate_is_one_and_is_properly_signed() {
+    fn the_version_1_certificate_has_version_1_and_no_extensions() {
         use x509_parser::prelude::{FromDer, X509Certificate};
         let pki = Pki::new();
         let certificate = pki.version_1().chain.remove(0);

@@ -1,10 +1,10 @@
-//! HTTP/2 frame by frame (RFC 9113), for what no library would send.
+//! Single HTTP/2 frames (RFC 9113), for connections that no library would produce.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use super::Client;
-use super::backend::Connection;
+use super::backend::BackendConnection;
 use super::http1::Wire;
 use super::tls::Tls;
 
@@ -19,28 +19,58 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// Of SETTINGS and PING.
+/// Flag of SETTINGS and PING.
 pub const ACK: u8 = 1;
-/// Of DATA and HEADERS.
+/// Flag of DATA and HEADERS.
 pub const END_STREAM: u8 = 1;
-/// Of HEADERS and CONTINUATION.
+/// Flag of HEADERS and CONTINUATION.
 pub const END_HEADERS: u8 = 4;
+/// Flag of DATA and HEADERS.
 pub const PADDED: u8 = 8;
+/// Flag of HEADERS.
 pub const WITH_PRIORITY: u8 = 0x20;
 
-/// A frame as its bytes.
+/// Error codes (RFC 9113 §7).
+pub const PROTOCOL_ERROR: u32 = 1;
+pub const INTERNAL_ERROR: u32 = 2;
+pub const FLOW_CONTROL_ERROR: u32 = 3;
+pub const STREAM_CLOSED: u32 = 5;
+pub const FRAME_SIZE_ERROR: u32 = 6;
+pub const REFUSED_STREAM: u32 = 7;
+pub const CANCEL: u32 = 8;
+pub const COMPRESSION_ERROR: u32 = 9;
+
+/// Header fields: names and values.
+pub type Fields<'f> = &'f [(&'f str, &'f str)];
+
+pub const GET_EVENTS: Fields<'static> =
+    &[(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
+pub const POST_EVENTS: Fields<'static> =
+    &[(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
+
+/// Returns the bytes of a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A whole request's head in one frame; the rest of the stream is for the test to say.
+/// Returns a HEADERS frame with a complete header block.
 pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags | END_HEADERS, stream, block(fields))
 }
 
-/// A header block without compression, so that it can say anything.
+/// Returns a request of one stream: a head, one DATA frame, and trailers.
+pub fn request_with_trailers(
+    stream: u32,
+    head: &[(&str, &str)],
+    data: &str,
+    trailers: &[(&str, &str)],
+) -> Vec<u8> {
+    [headers(stream, 0, head), frame(DATA, 0, stream, data), headers(stream, END_STREAM, trailers)].concat()
+}
+
+/// Returns a header block without compression, which can contain any bytes.
 pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -53,7 +83,7 @@ pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     block
 }
 
-/// With a prefix of seven bits (RFC 7541 §5.1).
+/// Appends an integer with a prefix of seven bits (RFC 7541 §5.1).
 fn integer(block: &mut Vec<u8>, value: usize) {
     let Some(mut rest) = value.checked_sub(0x7f) else {
         return block.push(u8::try_from(value).unwrap());
@@ -66,7 +96,7 @@ fn integer(block: &mut Vec<u8>, value: usize) {
     block.push(u8::try_from(rest).unwrap());
 }
 
-/// One setting of a SETTINGS frame.
+/// Returns one setting of a SETTINGS frame.
 pub fn setting(id: u16, value: u32) -> Vec<u8> {
     [id.to_be_bytes().as_slice(), &value.to_be_bytes()].concat()
 }
@@ -81,20 +111,20 @@ pub struct Frame {
 
 impl Frame {
     pub fn read(wire: &mut Wire<impl Read + Write>) -> io::Result<Self> {
-        let head = wire.exactly(9)?;
+        let head = wire.read_exactly(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
-        let payload = wire.exactly(usize::try_from(length).unwrap())?;
+        let payload = wire.read_exactly(usize::try_from(length).unwrap())?;
         Ok(Self { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// The error of a RST_STREAM or a GOAWAY.
+    /// Returns the error code of a RST_STREAM or a GOAWAY.
     pub fn error(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    /// The status that an answer's block begins with.
+    /// Returns the status at the start of an answer's header block.
     pub fn status(&self) -> u16 {
         let skip = self.payload.iter().take_while(|byte| **byte & 0xe0 == 0x20).count();
         match &self.payload[skip..] {
@@ -110,7 +140,7 @@ impl Frame {
     }
 }
 
-/// Three digits in Huffman's code (RFC 7541 appendix B): five bits for 0 to 2, six for the others.
+/// Decodes three digits in the Huffman code (RFC 7541, appendix B): 0 to 2 have five bits, the others six.
 fn digits(coded: &[u8]) -> u16 {
     let bits: Vec<u16> =
         coded.iter().flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1))).collect();
@@ -127,33 +157,33 @@ fn digits(coded: &[u8]) -> u16 {
     status
 }
 
-/// What a peer does about what it was sent.
+/// The reaction of a server to frames of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
-    /// It answers the stream.
+    /// An answer with this status.
     Answer(u16),
-    /// It ends the stream with this error.
+    /// The end of the stream with this error code.
     Reset(u32),
-    /// It ends the connection with this error.
+    /// The end of the connection with this error code.
     GoAway(u32),
-    /// It ends the connection without a word.
+    /// The end of the connection without GOAWAY.
     Closed,
 }
 
-/// A connection whose every byte is the test's own.
+/// A client connection on which the test writes every byte.
 pub struct Frames {
     pub wire: Tls,
 }
 
 impl Frames {
-    /// Without a word of HTTP/2.
-    pub fn silent(client: &Client, address: SocketAddr) -> io::Result<Self> {
+    /// Completes the TLS handshake and sends nothing of HTTP/2.
+    pub fn connect_without_preface(client: &Client, address: SocketAddr) -> io::Result<Self> {
         Ok(Self { wire: client.alpn(&["h2"]).connect(address)? })
     }
 
-    /// The preface, and settings by which every answer can be read without a memory of those before it.
+    /// Sends the preface, with a header table of size 0, so that each answer can be decoded alone.
     pub fn connect(client: &Client, address: SocketAddr) -> io::Result<Self> {
-        let mut frames = Self::silent(client, address)?;
+        let mut frames = Self::connect_without_preface(client, address)?;
         frames.wire.send(preface(&setting(1, 0)))?;
         Ok(frames)
     }
@@ -166,7 +196,7 @@ impl Frames {
         Frame::read(&mut self.wire)
     }
 
-    /// Reads on until something was done about a stream, or about the connection.
+    /// Reads frames until the server answers or ends the stream, or ends the connection.
     pub fn reaction(&mut self, stream: u32) -> Reaction {
         while let Ok(frame) = self.next() {
             match frame.kind {
@@ -179,8 +209,8 @@ impl Frames {
         Reaction::Closed
     }
 
-    /// Whether a PING is answered: everything before it was read.
-    pub fn is_alive(&mut self) -> bool {
+    /// Sends a PING and returns true if it is answered: the server has then read everything before it.
+    pub fn answers_ping(&mut self) -> bool {
         let mark = *b"are you?";
         if self.send(frame(PING, 0, 0, mark)).is_err() {
             return false;
@@ -196,12 +226,12 @@ impl Frames {
     }
 }
 
-/// The server's end, for a backend's script: does this for the stream of each request's head.
+/// Serves HTTP/2 in a script of a backend; calls `answer` with the stream of each HEADERS frame.
 pub fn serve(
-    connection: &mut Connection,
-    mut answer: impl FnMut(&mut Connection, u32) -> io::Result<()>,
+    connection: &mut BackendConnection,
+    mut answer: impl FnMut(&mut BackendConnection, u32) -> io::Result<()>,
 ) -> io::Result<()> {
-    connection.wire.exactly(preface(&[]).len() - 9)?;
+    connection.wire.read_exactly(preface(&[]).len() - 9)?;
     connection.wire.send(frame(SETTINGS, 0, 0, ""))?;
     loop {
         let next = Frame::read(&mut connection.wire)?;
@@ -209,12 +239,13 @@ pub fn serve(
             SETTINGS if next.flags & ACK == 0 => connection.wire.send(frame(SETTINGS, ACK, 0, ""))?,
             PING if next.flags & ACK == 0 => connection.wire.send(frame(PING, ACK, 0, next.payload))?,
             HEADERS => answer(connection, next.stream)?,
-            RST_STREAM => connection.note(format!("RST_STREAM {}", next.error())),
+            RST_STREAM => connection.record_event(format!("RST_STREAM {}", next.error())),
             _ => {}
         }
     }
 }
 
+/// Returns the connection preface with these settings (RFC 9113 §3.4).
 pub fn preface(settings: &[u8]) -> Vec<u8> {
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, settings)].concat()
 }
@@ -223,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_read_however_they_are_coded() {
+    fn a_status_is_read_in_every_encoding() {
         for (payload, status) in [
             (vec![0x88], 200),
             (vec![0x20, 0x8c], 400),

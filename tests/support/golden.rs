@@ -1,5 +1,5 @@
-//! Committed examples of what the tools answer: each text starts with a command line after `$ sidegate`, then what it prints,
-//! then its exit code. With `UPDATE_SNAPSHOTS=1` the answers are written anew; read what changed before committing it.
+//! Committed outputs of the command line: each file has a command after `$ sidegate`, then its output, then its exit code.
+//! `UPDATE_SNAPSHOTS=1` writes the files again; read the changes before you commit them.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::process::Command;
 
 use super::proxy::program;
 
-/// Runs every `*.txt` of `examples` in the folder `place`, both below the project's root.
+/// Runs the command of every `*.txt` in the folder `examples`, with the working directory `place`. Both are relative to the
+/// root of the repository.
 #[track_caller]
 pub fn assert_as_committed(examples: &str, place: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -20,24 +21,24 @@ pub fn assert_as_committed(examples: &str, place: &str) {
     for file in files {
         let committed = fs::read_to_string(&file).unwrap();
         let line = committed.lines().next().unwrap_or_default().to_owned();
-        let answer = format!("{line}\n{}", answer(&root.join(place), &line));
+        let output = format!("{line}\n{}", output_of(&root.join(place), &line));
         if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-            fs::write(&file, &answer).unwrap();
-        } else if committed != answer {
-            wrong.push(format!("{}:\n{answer}", file.display()));
+            fs::write(&file, &output).unwrap();
+        } else if committed != output {
+            wrong.push(format!("{}:\n{output}", file.display()));
         }
     }
-    assert!(wrong.is_empty(), "these answer otherwise than committed:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "these outputs differ from the committed ones:\n{}", wrong.join("\n"));
 }
 
-fn answer(folder: &Path, line: &str) -> String {
+fn output_of(folder: &Path, line: &str) -> String {
     let line = line.strip_prefix("$ sidegate ").unwrap_or_else(|| panic!("no command: {line}"));
     let output = Command::new(program()).args(words(line)).current_dir(folder).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     format!("{}{}exit {}\n", text(output.stdout), text(output.stderr), output.status.code().unwrap_or(-1))
 }
 
-/// The words of a line; single quotes hold one together.
+/// Splits a line into words at spaces; single quotes protect spaces.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: what is sent is what the test wrote, and every part of the answer is kept.
+//! A client of HTTP/1.1 that sends the bytes of the test unchanged and keeps every part of an answer.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::DEADLINE;
 
-/// A connection and what was read of it beyond the last answer.
+/// A connection with a buffer of bytes that are read and not yet used.
 #[derive(Debug)]
 pub struct Wire<S> {
     pub stream: S,
@@ -16,7 +16,7 @@ pub struct Wire<S> {
 }
 
 impl Wire<TcpStream> {
-    /// Without TLS.
+    /// Connects without TLS.
     pub fn plain(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -35,7 +35,7 @@ impl<S: Read + Write> Wire<S> {
         self.stream.flush()
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads the answer.
     pub fn ask(&mut self, request: &str) -> io::Result<Answer> {
         self.send(request)?;
         self.answer_to(request.split(' ').next().unwrap_or_default())
@@ -52,7 +52,7 @@ impl<S: Read + Write> Wire<S> {
         ))
     }
 
-    /// Reads an answer whole; the method decides whether it can have a body.
+    /// Reads a complete answer to a request of this method; answers to HEAD have no body.
     pub fn answer_to(&mut self, method: &str) -> io::Result<Answer> {
         let mut answer = self.head()?;
         if method != "HEAD" && !matches!(answer.status, 204 | 304) {
@@ -61,11 +61,11 @@ impl<S: Read + Write> Wire<S> {
         Ok(answer)
     }
 
-    /// Reads the head of the final answer, past the informational ones.
+    /// Reads the head of the final answer, and collects the statuses of informational answers before it.
     pub fn head(&mut self) -> io::Result<Answer> {
         let mut informational = Vec::new();
         loop {
-            let mut answer = Answer::of_head(&self.until(b"\r\n\r\n")?)?;
+            let mut answer = Answer::of_head(&self.read_until(b"\r\n\r\n")?)?;
             if answer.status >= 200 || answer.status == 101 {
                 answer.informational = informational;
                 return Ok(answer);
@@ -77,26 +77,26 @@ impl<S: Read + Write> Wire<S> {
     fn read_body(&mut self, answer: &mut Answer) -> io::Result<()> {
         if answer.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             loop {
-                let line = self.line()?;
+                let line = self.read_line()?;
                 let length = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)
                     .map_err(io::Error::other)?;
                 if length == 0 {
                     return self.read_trailers(answer);
                 }
-                let chunk = self.exactly(length + 2)?;
+                let chunk = self.read_exactly(length + 2)?;
                 answer.body.extend_from_slice(&chunk[..length]);
             }
         }
         answer.body = match answer.header("content-length") {
-            Some(length) => self.exactly(length.parse().map_err(io::Error::other)?)?,
-            None => self.rest()?,
+            Some(length) => self.read_exactly(length.parse().map_err(io::Error::other)?)?,
+            None => self.read_to_end()?,
         };
         Ok(())
     }
 
     fn read_trailers(&mut self, answer: &mut Answer) -> io::Result<()> {
         loop {
-            let line = self.line()?;
+            let line = self.read_line()?;
             match line.split_once(": ") {
                 Some((name, value)) => answer.trailers.push((name.to_lowercase(), value.to_owned())),
                 None => return Ok(()),
@@ -104,32 +104,32 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
-    /// A line without its end.
-    pub fn line(&mut self) -> io::Result<String> {
-        let line = self.until(b"\r\n")?;
+    /// Reads a line; the result has no CRLF.
+    pub fn read_line(&mut self) -> io::Result<String> {
+        let line = self.read_until(b"\r\n")?;
         Ok(String::from_utf8_lossy(&line[..line.len() - 2]).into_owned())
     }
 
-    pub fn until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+    pub fn read_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
                 return Ok(self.take(at + end.len()));
             }
-            self.more()?;
+            self.fill_buffer()?;
         }
     }
 
-    pub fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    pub fn read_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.buffer.len() < length {
-            self.more()?;
+            self.fill_buffer()?;
         }
         Ok(self.take(length))
     }
 
-    /// What comes next, however much; nothing at the end of the stream.
-    pub fn some(&mut self) -> io::Result<Vec<u8>> {
+    /// Waits for bytes and returns all that are there; empty at the end of the stream.
+    pub fn read_available(&mut self) -> io::Result<Vec<u8>> {
         if self.buffer.is_empty()
-            && let Err(error) = self.more()
+            && let Err(error) = self.fill_buffer()
             && error.kind() != io::ErrorKind::UnexpectedEof
         {
             return Err(error);
@@ -142,10 +142,10 @@ impl<S: Read + Write> Wire<S> {
         std::mem::replace(&mut self.buffer, rest)
     }
 
-    /// Everything until the end of the stream; a stream that is cut without TLS's own end counts as ended.
-    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+    /// Reads to the end of the stream. A TLS stream may end without `close_notify`.
+    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
-            match self.more() {
+            match self.fill_buffer() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Ok(std::mem::take(&mut self.buffer));
@@ -155,16 +155,16 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
-    /// Whether the other side has ended the connection, without another byte.
+    /// Waits for the end of the connection; returns false if a byte or nothing comes before the read timeout.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty()
-            && match self.more() {
+            && match self.fill_buffer() {
                 Ok(()) => false,
                 Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
             }
     }
 
-    fn more(&mut self) -> io::Result<()> {
+    fn fill_buffer(&mut self) -> io::Result<()> {
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk)? {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended")),
@@ -176,17 +176,17 @@ impl<S: Read + Write> Wire<S> {
     }
 }
 
-/// An answer of either version of HTTP.
+/// An answer of HTTP/1.1 or HTTP/2.
 #[derive(Clone, Default)]
 pub struct Answer {
     pub status: u16,
-    /// HTTP/1.1 only.
+    /// Reason phrase of HTTP/1.1; empty for HTTP/2.
     pub phrase: String,
-    /// Names in lower case.
+    /// Names in lower case, and values.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub trailers: Vec<(String, String)>,
-    /// The statuses of the 1xx answers before it.
+    /// Statuses of the 1xx answers before this answer.
     pub informational: Vec<u16>,
 }
 
@@ -205,7 +205,7 @@ impl Answer {
         Ok(Self { status, phrase, headers, ..Self::default() })
     }
 
-    /// The only value of a header.
+    /// Returns the value of a header; panics if the header has two values.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(header, _)| header == name);
@@ -223,13 +223,13 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The documented reason of a refusal, of the sidecar's own making.
+    /// Returns the documented reason of a refusal; `None` for an answer of the backend.
     pub fn reason(&self) -> Option<String> {
         let problem: Value = serde_json::from_slice(&self.body).ok()?;
         Some(problem.get("reason")?.as_str()?.to_owned())
     }
 
-    /// Status and reason, as the tables of the promises write them: `401 not_authenticated`, `200`.
+    /// Returns status and reason, as the tables of the tests write them: `401 not_authenticated`, `200`.
     pub fn verdict(&self) -> String {
         match self.reason() {
             Some(reason) => format!("{} {reason}", self.status),

@@ -1,4 +1,4 @@
-//! HTTP/2, on a runtime in the background that keeps every connection going between the steps of a test.
+//! A client of HTTP/2. A runtime in the background drives every connection between the steps of a test.
 
 use std::future::Future;
 use std::io;
@@ -26,7 +26,7 @@ static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// Starts something in the background.
+/// Starts a task in the background.
 pub fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
@@ -39,7 +39,7 @@ pub fn wait<T: Send + 'static>(step: impl Future<Output = T> + Send + 'static) -
     wait_within(DEADLINE, step)
 }
 
-/// The same with a deadline of its own, for what is long.
+/// Runs a step in the background and waits for it until this deadline.
 #[track_caller]
 pub fn wait_within<T: Send + 'static>(limit: Duration, step: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
@@ -47,7 +47,7 @@ pub fn wait_within<T: Send + 'static>(limit: Duration, step: impl Future<Output 
     result.recv_timeout(limit).expect("a step of HTTP/2 within the deadline")
 }
 
-/// An open connection; closes when dropped.
+/// An open connection; closed when dropped.
 pub struct Http2 {
     requests: SendRequest<Bytes>,
     ended: watch::Receiver<Option<Result<(), Arc<h2::Error>>>>,
@@ -83,7 +83,7 @@ impl Http2 {
         self.ask(request("GET", path, &[]), b"")
     }
 
-    /// Sends a request with its whole body and reads the whole answer.
+    /// Sends a complete request and reads the complete answer.
     pub fn ask(&self, request: Request<()>, body: &'static [u8]) -> io::Result<Answer> {
         let exchange = self.open(request, body.is_empty())?;
         exchange.finish(body)
@@ -99,8 +99,8 @@ impl Http2 {
         })
     }
 
-    /// Waits until the server has ended the connection in order. Where it closed the socket before our own farewell was
-    /// written, that is in order too.
+    /// Waits until the server ends the connection without an error of HTTP/2. An error of the socket is allowed: the server
+    /// may close it before this side has written its GOAWAY.
     #[track_caller]
     pub fn assert_ends_in_order(&self) {
         let mut ended = self.ended.clone();
@@ -111,7 +111,7 @@ impl Http2 {
 
 impl Drop for Http2 {
     fn drop(&mut self) {
-        // Without this the task would keep the socket open after the test lost interest.
+        // The task would otherwise keep the socket open.
         self.connection.abort();
     }
 }
@@ -124,16 +124,16 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Sends the rest of the body and reads the whole answer.
+    /// Sends the rest of the body and reads the complete answer.
     pub fn finish(self, body: &'static [u8]) -> io::Result<Answer> {
         self.finish_with(Bytes::from_static(body))
     }
 
-    /// The same with a body that was made for it.
+    /// Sends the rest of the body and reads the complete answer, for a body that is not static.
     pub fn finish_with(mut self, body: Bytes) -> io::Result<Answer> {
         wait(async move {
             if !self.ended {
-                // Refused early, the stream may be gone already; the answer says why.
+                // A stream that was refused early may be closed already; the answer tells the reason.
                 let _ = self.body.send_data(body, true);
             }
             let (head, body) = self.response.await.map_err(io::Error::other)?.into_parts();
@@ -141,8 +141,8 @@ impl Exchange {
         })
     }
 
-    /// Reads the whole answer, and leaves the request without its end until then.
-    pub fn early(self) -> io::Result<Answer> {
+    /// Reads the complete answer without ending the request.
+    pub fn answer_before_end(self) -> io::Result<Answer> {
         wait(async move {
             let Self { response, body: _unended, .. } = self;
             let (head, body) = response.await.map_err(io::Error::other)?.into_parts();
@@ -150,7 +150,7 @@ impl Exchange {
         })
     }
 
-    /// Waits for the head of the answer and leaves its body open.
+    /// Waits for the head of the answer; returns it with both bodies, which stay open.
     pub fn head(self) -> io::Result<(Answer, RecvStream, SendStream<Bytes>)> {
         wait(async move {
             let (head, body) = self.response.await.map_err(io::Error::other)?.into_parts();
@@ -158,7 +158,7 @@ impl Exchange {
         })
     }
 
-    /// Gives the stream up with a reset.
+    /// Cancels the stream with RST_STREAM.
     pub fn reset(mut self) {
         wait(async move { self.body.send_reset(h2::Reason::CANCEL) });
     }
@@ -184,7 +184,7 @@ fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-/// A request to `https://localhost`.
+/// Returns the head of a request to `https://localhost`.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder().method(method).uri(format!("https://localhost{path}"));
     for (name, value) in headers {

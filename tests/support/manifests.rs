@@ -1,25 +1,28 @@
-//! What Kubernetes makes of manifests: its own schemas, and `kubectl kustomize`.
+//! Checks of manifests by the schemas of Kubernetes and by `kubectl kustomize`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{installed, is_missing, tools};
 
-/// Checks every object of these files and folders against the schemas of Kubernetes 1.37; what they do not know, against
-/// what is written in `tests/kubernetes/validate.py`.
+/// Checks every object of these files and folders against the schemas of Kubernetes 1.37. Custom resources are checked
+/// against the rules in `tests/operations/kubernetes/validate.py`.
 #[track_caller]
 pub fn assert_valid(paths: &[PathBuf]) {
     let python = installed("venv/bin/python");
     if is_missing("kubernetes-validate", Command::new(&python).args(["-c", "import kubernetes_validate"])) {
         return;
     }
-    let output =
-        Command::new(python).arg(tools::script("kubernetes/validate.py")).args(paths).output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
+    let output = Command::new(python)
+        .arg(tools::script("operations/kubernetes/validate.py"))
+        .args(paths)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
-/// What `kubectl kustomize` builds of a folder; `None` where there is no kubectl.
+/// Returns the output of `kubectl kustomize` for a folder; `None` if kubectl is not installed.
 #[track_caller]
 pub fn built(folder: &Path) -> Option<String> {
     let kubectl = installed("venv/bin/kubectl");

@@ -1,18 +1,19 @@
-//! What the promises are tested with: the real binary with a fresh PKI, clients that say exactly what a test wants,
-//! and a backend that records every byte.
+//! Support of the promises: the real binary with a fresh PKI, clients that send exactly the given bytes, and a backend that
+//! records every byte.
 //!
-//! Nothing here sleeps: what is waited for is the event itself, until [`DEADLINE`].
+//! No function here sleeps for a fixed time: each waits for the event itself, at most until [`DEADLINE`].
 
 pub mod admin;
 pub mod backend;
+pub mod backend_listeners;
 pub mod certificates;
 pub mod frames;
-pub mod fronts;
 pub mod golden;
 pub mod http1;
 pub mod http2;
 pub mod manifests;
 pub mod proxy;
+pub mod random;
 pub mod schema;
 pub mod tls;
 pub mod tools;
@@ -26,23 +27,24 @@ pub use self::proxy::{Proxy, Setup};
 pub use self::tls::Client;
 pub use self::tools::{installed, is_missing};
 
-/// How long anything may take before it counts as never: generous, for two busy cores and a debug build.
+/// Deadline of every step. It is long, because a debug build may run on two busy cores.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Asks until the answer is the one that is waited for. Each round is an exchange with another process, which paces it.
+/// Calls `ask` until `is_expected` accepts the value, and returns that value. Each call is an exchange with another process,
+/// which limits the rate.
 #[track_caller]
 pub fn eventually<T: std::fmt::Debug>(
     what: &str,
     mut ask: impl FnMut() -> T,
-    right: impl Fn(&T) -> bool,
+    is_expected: impl Fn(&T) -> bool,
 ) -> T {
     let start = Instant::now();
     loop {
-        let answer = ask();
-        if right(&answer) {
-            return answer;
+        let value = ask();
+        if is_expected(&value) {
+            return value;
         }
-        assert!(start.elapsed() < DEADLINE, "{what}: still {answer:?} after {DEADLINE:?}");
+        assert!(start.elapsed() < DEADLINE, "{what}: still {value:?} after {DEADLINE:?}");
         std::thread::yield_now();
     }
 }

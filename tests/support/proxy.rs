@@ -1,4 +1,4 @@
-//! The real binary, started with a configuration of the test's own.
+//! The real binary, started with a configuration of the test.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,9 +14,12 @@ use sidegate::demo::pki::{Credential, pem};
 use tempfile::TempDir;
 
 use super::admin::Admin;
-use super::{Client, DEADLINE, Pki};
+use super::backend::ReceivedRequest;
+use super::http2::Http2;
+use super::tls::Tls;
+use super::{Backend, Client, DEADLINE, Pki};
 
-/// Lets the producer do everything and the consumer next to nothing.
+/// The default policy: the producer may do everything, the consumer only `GET /readable`.
 pub const POLICY: &str = r#"version: 1
 permissions:
   everything:
@@ -35,7 +38,7 @@ clients:
     roles: [consumer]
 "#;
 
-/// Lets the producer and the consumer do everything; the entry of each says this besides.
+/// Returns a policy that lets the producer and the consumer do everything; each argument is more YAML of a client's entry.
 pub fn policy_of_two(producer: &str, consumer: &str) -> String {
     format!(
         r#"version: 1
@@ -54,7 +57,7 @@ clients:
     )
 }
 
-/// A folder with everything that `sidegate run` needs, before it runs.
+/// A folder with all files that `sidegate run` needs; the proxy is not started yet.
 pub struct Setup {
     pub folder: TempDir,
     pub pki: Pki,
@@ -62,7 +65,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The usual configuration in front of a backend.
+    /// Makes the usual configuration in front of a backend.
     pub fn new(backend: &str) -> Self {
         let (folder, pki) = (tempfile::tempdir().unwrap(), Pki::new());
         pki.server.write(folder.path(), "server").unwrap();
@@ -74,21 +77,21 @@ impl Setup {
             "backend": { "url": backend },
             "policies": "policy.yaml",
             "admin": { "listen": "127.0.0.1:0" },
-            // A fifth of it is the grace in which a stopping server still answers; most tests need not wait for more.
+            // A stopping proxy serves new connections for a fifth of this time; a short timeout keeps the tests fast.
             "drain_timeout": "5s",
-            // Every client of a test comes from the one address that the bounds per source are about.
+            // All clients of a test have the same address, so the limits per source must be high.
             "limits": { "lobby": { "max_per_source": 1000, "connections_per_second": 100_000 } },
         });
         Self { folder, pki, config }
     }
 
-    /// Sets a key, given with dots: `limits.max_connections`.
+    /// Sets a key of the configuration; the parts of its path are separated by dots, as in `limits.max_connections`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        let mut place = &mut self.config;
+        let mut entry = &mut self.config;
         for part in key.split('.') {
-            place = &mut place[part];
+            entry = &mut entry[part];
         }
-        *place = value.into();
+        *entry = value.into();
         self
     }
 
@@ -101,20 +104,20 @@ impl Setup {
         self.folder.path().join(name)
     }
 
-    /// Writes the configuration (JSON is YAML) and returns the file's path.
+    /// Writes the configuration and returns the path of the file. The file is JSON, which is also YAML.
     pub fn write(&self) -> PathBuf {
         let file = self.path("sidegate.yaml");
         fs::write(&file, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
         file
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts the proxy and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Proxy {
         self.start_with(|_| {})
     }
 
-    /// Starts it with more on its command line or in its environment.
+    /// Starts the proxy; `change` can add arguments and environment variables.
     #[track_caller]
     pub fn start_with(self, change: impl FnOnce(&mut Command)) -> Proxy {
         let mut command = command(&["run", "--config", self.write().to_str().unwrap()]);
@@ -122,18 +125,18 @@ impl Setup {
         self.start_as(&mut command)
     }
 
-    /// Starts it below a shell that has done something first: `ulimit -n 64`.
+    /// Starts the proxy in a shell after another command, such as `ulimit -n 64`.
     #[track_caller]
-    pub fn start_within(self, first: &str) -> Proxy {
+    pub fn start_in_shell(self, before: &str) -> Proxy {
         let (program, config) = (program(), self.write());
-        let script = format!("{first}; exec {} run --config {}", program.display(), config.display());
+        let script = format!("{before}; exec {} run --config {}", program.display(), config.display());
         self.start_as(Command::new("sh").args(["-c", &script]))
     }
 
-    /// Starts it by a command that becomes it.
+    /// Starts the proxy by a command that replaces itself by the proxy (`exec`).
     #[track_caller]
     pub fn start_as(self, command: &mut Command) -> Proxy {
-        let mut process = Process::of(command);
+        let mut process = Process::start(command);
         let ready = process.log_where("ready", |line| line["message"] == "ready");
         let address = |field: &str| -> SocketAddr {
             let text = ready[field].as_str().unwrap_or_else(|| panic!("no `{field}` in {ready}"));
@@ -142,13 +145,13 @@ impl Setup {
         Proxy { address: address("listen"), admin: Admin { address: address("admin") }, process, setup: self }
     }
 
-    /// Runs it to its end, for what must not start.
-    pub fn run(&self) -> Finished {
+    /// Runs the program until it exits, for configurations that must be refused.
+    pub fn run(&self) -> ProgramOutput {
         run(&["run", "--config", self.write().to_str().unwrap()])
     }
 }
 
-/// A proxy that is ready; killed when dropped.
+/// A proxy that is ready. The process is killed when the value is dropped.
 pub struct Proxy {
     pub address: SocketAddr,
     pub admin: Admin,
@@ -157,10 +160,22 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of a backend, with nothing out of the ordinary.
+    /// Starts a proxy with the usual configuration in front of a backend.
     #[track_caller]
     pub fn in_front_of(backend: &str) -> Self {
         Setup::new(backend).start()
+    }
+
+    /// Connects as the producer, by HTTP/1.1.
+    #[track_caller]
+    pub fn connect(&self) -> Tls {
+        self.producer().connect(self.address).unwrap()
+    }
+
+    /// Connects as the producer, by HTTP/2.
+    #[track_caller]
+    pub fn http2(&self) -> Http2 {
+        Http2::connect(&self.producer(), self.address).unwrap()
     }
 
     pub fn pki(&self) -> &Pki {
@@ -184,32 +199,42 @@ impl Proxy {
     }
 }
 
-/// The program, with both of its outputs read as they come.
+/// Sends one request as the producer, through a proxy of its own, and returns what the backend received.
+#[track_caller]
+pub fn forwarded(request: &str) -> ReceivedRequest {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let answer = proxy.connect().ask(request).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    backend.wait_for(1).remove(0)
+}
+
+/// A running program. Threads read its standard output (audit records) and standard error (log), so that it never blocks.
 pub struct Process {
     child: Child,
     log: Receiver<String>,
     audit: Receiver<String>,
-    /// What was read of the log, for the message of a failure.
-    seen: Vec<String>,
+    /// Lines of the log that were read so far, for messages of failures.
+    log_lines: Vec<String>,
 }
 
 impl Process {
     pub fn spawn(arguments: &[&str]) -> Self {
-        Self::of(&mut command(arguments))
+        Self::start(&mut command(arguments))
     }
 
-    pub fn of(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (log, audit) = (lines(child.stderr.take().unwrap()), lines(child.stdout.take().unwrap()));
-        Self { child, log, audit, seen: Vec::new() }
+        Self { child, log, audit, log_lines: Vec::new() }
     }
 
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// CPU time that it has used, whatever else the machine does.
+    /// Returns the CPU time of all threads, which does not depend on other programs.
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
         let nanoseconds = tasks.filter_map(|task| {
@@ -219,63 +244,57 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// Memory that it uses, in bytes.
-    pub fn resident(&self) -> u64 {
+    /// Returns the resident memory in bytes.
+    pub fn resident_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
     }
 
-    /// Waits for a line of the log that is such.
+    /// Waits for a line of the log that the predicate accepts.
     #[track_caller]
-    pub fn log_where(&mut self, what: &str, such: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        loop {
-            match self.log.recv_timeout(DEADLINE.saturating_sub(start.elapsed())) {
-                Ok(line) => {
-                    let value = serde_json::from_str(&line).unwrap_or(Value::Null);
-                    self.seen.push(line);
-                    if such(&value) {
-                        return value;
-                    }
-                }
-                Err(error) => panic!("no `{what}` in the log ({error}): {}", self.seen.join("\n")),
-            }
-        }
+    pub fn log_where(&mut self, what: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
+        let json = |line: &str| serde_json::from_str(line).unwrap_or(Value::Null);
+        json(&self.find_in_log(what, |line| is_expected(&json(line))))
     }
 
-    /// Waits for a line of the log that has this in it, of a program whose log is plain text.
+    /// Waits for a line of the log that contains this text, for programs whose log is plain text.
     #[track_caller]
     pub fn log_with(&mut self, part: &str) -> String {
+        self.find_in_log(part, |line| line.contains(part))
+    }
+
+    #[track_caller]
+    fn find_in_log(&mut self, what: &str, is_expected: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
             match self.log.recv_timeout(DEADLINE.saturating_sub(start.elapsed())) {
                 Ok(line) => {
-                    self.seen.push(line.clone());
-                    if line.contains(part) {
+                    self.log_lines.push(line.clone());
+                    if is_expected(&line) {
                         return line;
                     }
                 }
-                Err(error) => panic!("no `{part}` in the log ({error}): {}", self.seen.join("\n")),
+                Err(error) => panic!("no `{what}` in the log ({error}): {}", self.log_lines.join("\n")),
             }
         }
     }
 
-    /// Waits for an audit record that is such.
+    /// Waits for an audit record that the predicate accepts.
     #[track_caller]
-    pub fn audit_where(&mut self, what: &str, such: impl Fn(&Value) -> bool) -> Value {
+    pub fn audit_where(&mut self, what: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
             let line = self.audit.recv_timeout(DEADLINE.saturating_sub(start.elapsed()));
             let line = line.unwrap_or_else(|error| panic!("no audit record `{what}`: {error}"));
             let value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if such(&value) {
+            if is_expected(&value) {
                 return value;
             }
         }
     }
 
-    /// The next line of standard output.
+    /// Waits for the next line of standard output.
     #[track_caller]
     pub fn line(&mut self) -> String {
         match self.audit.recv_timeout(DEADLINE) {
@@ -284,40 +303,40 @@ impl Process {
         }
     }
 
-    /// Waits for a line of standard output that has this in it.
+    /// Waits for a line of standard output that contains this text.
     #[track_caller]
     pub fn line_with(&mut self, part: &str) -> String {
         std::iter::repeat_with(|| self.line()).find(|line| line.contains(part)).unwrap()
     }
 
-    /// Sends a signal by its name: `TERM`.
+    /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Waits for its end. The end of its log comes first, so nothing has to be polled.
+    /// Waits until the program exits. The end of its log tells that, so no polling is needed.
     #[track_caller]
     pub fn exit(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             match self.log.recv_timeout(DEADLINE.saturating_sub(start.elapsed())) {
-                Ok(line) => self.seen.push(line),
+                Ok(line) => self.log_lines.push(line),
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
-                Err(RecvTimeoutError::Timeout) => panic!("still running: {}", self.seen.join("\n")),
+                Err(RecvTimeoutError::Timeout) => panic!("still running: {}", self.log_lines.join("\n")),
             }
         }
     }
 
-    /// What is left of standard output, to its end.
+    /// Reads standard output to its end.
     pub fn rest_of_output(&mut self) -> String {
         self.audit.iter().collect::<Vec<_>>().join("\n")
     }
 
-    /// Everything of the log that was read so far.
+    /// Returns the log so far.
     pub fn log(&mut self) -> String {
-        self.seen.extend(self.log.try_iter());
-        self.seen.join("\n")
+        self.log_lines.extend(self.log.try_iter());
+        self.log_lines.join("\n")
     }
 }
 
@@ -331,27 +350,27 @@ impl Drop for Process {
     }
 }
 
-/// How a program ended.
+/// The exit code and the outputs of a program that has ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct ProgramOutput {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-pub fn run(arguments: &[&str]) -> Finished {
+pub fn run(arguments: &[&str]) -> ProgramOutput {
     let mut process = Process::spawn(arguments);
     let code = process.exit().code();
     let stdout = process.rest_of_output();
-    Finished { code, stdout, stderr: process.seen.join("\n") }
+    ProgramOutput { code, stdout, stderr: process.log_lines.join("\n") }
 }
 
-/// What cargo has built, or another build of it that `SIDEGATE_PROGRAM` names.
+/// Returns the path of the program: the build of cargo, or the build that `SIDEGATE_PROGRAM` names.
 pub fn program() -> PathBuf {
     std::env::var_os("SIDEGATE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_sidegate").into()).into()
 }
 
-/// The program, without what the developer's own environment says to it.
+/// Returns a command for the program without the `SIDEGATE_` variables of the developer.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SIDEGATE_")) {

@@ -1,4 +1,4 @@
-//! A TLS client that presents what it is told to, good or not.
+//! A TLS client that presents any certificate, valid or not.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -23,14 +23,14 @@ pub type Tls = Wire<StreamOwned<ClientConnection, TcpStream>>;
 pub static TLS_12: &rustls::SupportedProtocolVersion = &rustls::version::TLS12;
 pub static TLS_13: &rustls::SupportedProtocolVersion = &rustls::version::TLS13;
 
-/// Keeps its sessions: a second connection of the same client resumes the first.
+/// A client that keeps its TLS sessions: its second connection resumes the first session.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub config: Arc<ClientConfig>,
 }
 
 impl Client {
-    /// Trusts the test's authority and presents nothing.
+    /// A client without a certificate, which trusts the authority of the test.
     pub fn anonymous(pki: &Pki) -> Self {
         Self::new(pki, None, &[TLS_13, TLS_12])
     }
@@ -51,7 +51,7 @@ impl Client {
             .unwrap()
             .with_root_certificates(roots);
         let config = match credential {
-            Some(credential) => builder.with_client_cert_resolver(Arc::new(Presents::new(credential))),
+            Some(credential) => builder.with_client_cert_resolver(Arc::new(FixedCredential::new(credential))),
             None => builder.with_no_client_auth(),
         };
         Self { config: Arc::new(config) }
@@ -63,19 +63,19 @@ impl Client {
         Self { config: Arc::new(config) }
     }
 
-    /// Whatever name or certificate the server has.
-    pub fn trusting_anybody(&self) -> Self {
+    /// Returns a client that accepts every name and certificate of the server.
+    pub fn without_server_verification(&self) -> Self {
         let mut config = (*self.config).clone();
-        config.dangerous().set_certificate_verifier(Arc::new(TrustsAnybody));
+        config.dangerous().set_certificate_verifier(Arc::new(NoServerVerification));
         Self { config: Arc::new(config) }
     }
 
-    /// The handshake is complete, as far as the client can tell.
+    /// Connects and completes the handshake of the client's side.
     pub fn connect(&self, address: SocketAddr) -> io::Result<Tls> {
         self.connect_as(address, "localhost")
     }
 
-    /// Asks for a server of that name; an address as the name is not told (SNI is for names).
+    /// Connects to a server of this name. The name is sent by SNI, except if it is an IP address.
     pub fn connect_as(&self, address: SocketAddr, name: &str) -> io::Result<Tls> {
         let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
         stream.set_nodelay(true)?;
@@ -92,7 +92,7 @@ impl Client {
 }
 
 impl Tls {
-    /// The certificate that the server showed.
+    /// Returns the certificate of the server as DER.
     pub fn server(&self) -> Vec<u8> {
         self.stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
@@ -102,18 +102,19 @@ impl Tls {
     }
 }
 
-/// Shows its certificate whatever the server asks for; rustls' own would look into it first, and refuse an odd one.
+/// Presents its certificate for every request of the server. The resolver of rustls would parse the certificate first and
+/// refuse an invalid one.
 #[derive(Debug)]
-struct Presents(Arc<CertifiedKey>);
+struct FixedCredential(Arc<CertifiedKey>);
 
-impl Presents {
+impl FixedCredential {
     fn new(credential: &Credential) -> Self {
         let key = default_provider().key_provider.load_private_key(credential.key.clone_key()).unwrap();
         Self(Arc::new(CertifiedKey::new(credential.chain.clone(), key)))
     }
 }
 
-impl ResolvesClientCert for Presents {
+impl ResolvesClientCert for FixedCredential {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }
@@ -123,11 +124,11 @@ impl ResolvesClientCert for Presents {
     }
 }
 
-/// For a server that is asked for under a name that is not its own.
+/// Accepts every certificate, for tests that connect under a name that is not in the certificate of the server.
 #[derive(Debug)]
-struct TrustsAnybody;
+struct NoServerVerification;
 
-impl ServerCertVerifier for TrustsAnybody {
+impl ServerCertVerifier for NoServerVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

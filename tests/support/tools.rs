@@ -1,9 +1,9 @@
-//! Programs of other people that tests run: clients, backends, languages with a reading of their own.
+//! Other programs that tests run: clients, backends, and parsers of other languages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whether a tool is not here, which only a developer's machine may excuse.
+/// Returns true and prints a line if a tool is not installed; panics on CI, where every tool must be installed.
 pub fn is_missing(name: &str, probe: &mut Command) -> bool {
     if probe.output().is_ok_and(|output| output.status.success()) {
         return false;
@@ -13,17 +13,17 @@ pub fn is_missing(name: &str, probe: &mut Command) -> bool {
     true
 }
 
-/// What `.ci/tools` has put below the target folder.
+/// Returns the path of a tool that `.ci/tools` has installed below the target folder.
 pub fn installed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools").join(name)
 }
 
-/// A script of this repository's tests.
+/// Returns the path of a script below `tests/`.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// Node, where it has this module.
+/// Returns a command for Node; `None` if this module is not installed.
 pub fn node(module: &str) -> Option<Command> {
     let modules = installed("node_modules/");
     let is_there = format!("require('node:module').createRequire(process.env.MODULES)('{module}')");

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-APPLICATIONS = REPOSITORY / "tests/real_backends"
+APPLICATIONS = REPOSITORY / "tests/traffic/real_backends"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 

@@ -21,7 +21,7 @@ use crate::policy::described::identity_of_attributes;
 use crate::policy::explanation::explanation;
 use crate::policy::lint::lint;
 use crate::policy::trace::Evaluation;
-use crate::policy::trial::{NOWHERE, trace};
+use crate::policy::trial::{DEFAULT_SOURCE, trace_lines};
 use crate::policy::{self, Model, Policy};
 use crate::target::{Target, TargetRules, is_host};
 
@@ -94,7 +94,7 @@ pub(super) fn explained(
     let evaluation = Evaluation { model, identity, question: &asked };
     let mut told = explanation(&verdict, evaluation);
     if let Some(told) = told.as_object_mut() {
-        told.insert("facts".to_owned(), json!(trace(evaluation)));
+        told.insert("facts".to_owned(), json!(trace_lines(evaluation)));
     }
     Ok(told)
 }
@@ -174,7 +174,7 @@ impl Asked {
                 Ok(headers) => headers,
                 Err(why) => return Some(Err(why)),
             },
-            source: self.source.unwrap_or(NOWHERE),
+            source: self.source.unwrap_or(DEFAULT_SOURCE),
             now,
             upgrade: self.upgrade.clone(),
             rules: live.paths,

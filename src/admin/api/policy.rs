@@ -7,7 +7,7 @@ use super::super::body::{Answer, compact, json as answered};
 use super::query::{Query, has_all};
 use super::{Desk, nothing};
 use crate::policy::described::{example, written};
-use crate::policy::matrix::{Matrix, State};
+use crate::policy::matrix::{CellState, Matrix};
 use crate::policy::trace::line;
 
 /// Rows of one answer.
@@ -40,7 +40,7 @@ pub(super) fn matrix(desk: &Desk, query: &Query) -> Answer {
         .collect();
     compact(&json!({
         "generation": live.generation,
-        "states": State::ALL.map(|(_, name)| name),
+        "states": CellState::ALL.map(|(_, name)| name),
         "permissions": permissions,
         "total": matrix.model.clients.len(),
         "matching": found.len(),
@@ -95,22 +95,22 @@ pub(super) fn grant(desk: &Desk, query: &Query) -> Answer {
         |name: &str| matrix.model.permissions.iter().position(|permission| *permission.name.text == *name);
     let permission = named(query.text("permission")).and_then(|number| u32::try_from(number).ok());
     let Some(permission) = permission else { return nothing("there is no such permission") };
-    let Some(behind) = matrix.behind(client, permission) else {
+    let Some(details) = matrix.details(client, permission) else {
         return answered(StatusCode::OK, &json!({ "state": null }));
     };
-    let routes: Vec<Value> = behind
+    let routes: Vec<Value> = details
         .routes
         .iter()
         .map(|(route, conditions)| json!({ "route": route.text, "at": line(&route.place), "conditions": conditions }))
         .collect();
-    let denies: Vec<Value> = behind
+    let denies: Vec<Value> = details
         .denies
         .iter()
         .map(|deny| json!({ "name": deny.name, "at": deny.at, "while": deny.when, "if": deny.conditions, "whole": deny.whole }))
         .collect();
     answered(
         StatusCode::OK,
-        &json!({ "state": behind.state.name(), "roles": behind.roles, "routes": routes, "denies": denies }),
+        &json!({ "state": details.state.name(), "roles": details.roles, "routes": routes, "denies": denies }),
     )
 }
 

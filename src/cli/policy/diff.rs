@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::{FINE, NEGATIVE, Output, instant, load};
 use crate::policy::Limits;
-use crate::policy::diff::{Change, Difference, Forbidding, LimitsOf, Undecided, diff};
+use crate::policy::diff::{
+    ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, UndecidedRoute, diff,
+};
 use crate::policy::trace::line;
 
 /// Say what a change of policy newly allows and newly denies, with an example of each
@@ -88,7 +90,7 @@ impl Diff {
     }
 }
 
-fn human(difference: &Difference<'_>) -> String {
+fn human(difference: &PolicyDifference<'_>) -> String {
     let mut text = String::new();
     if difference.is_none() {
         text += &format!("{SAME}\n");
@@ -98,12 +100,15 @@ fn human(difference: &Difference<'_>) -> String {
             text += &format!("{}\n", direction.title);
         }
         for change in changes {
-            let Change { entry, permission, .. } = change;
+            let RouteChange { entry, permission, .. } = change;
             let (name, place) = (&entry.text, line(&entry.place));
             text += &format!("  {name} ({place})  {}{}\n", requests(change), when(change));
             let route = line(&change.route.place);
-            text +=
-                &format!("    who: {}; through {} ({route})\n", change.whom.join(", or "), permission.text);
+            text += &format!(
+                "    who: {}; through {} ({route})\n",
+                change.match_words.join(", or "),
+                permission.text
+            );
             if let Some(rule) = &change.denied_by {
                 text += &format!("    {} by the deny rule {}\n", direction.denied, deny(rule));
             }
@@ -119,7 +124,7 @@ fn human(difference: &Difference<'_>) -> String {
     text
 }
 
-fn markdown(difference: &Difference<'_>) -> String {
+fn markdown(difference: &PolicyDifference<'_>) -> String {
     let mut text = String::new();
     if difference.is_none() {
         text += "**No change in what is allowed.**\n";
@@ -151,7 +156,7 @@ fn markdown(difference: &Difference<'_>) -> String {
     text
 }
 
-fn as_json(difference: &Difference<'_>) -> Value {
+fn as_json(difference: &PolicyDifference<'_>) -> Value {
     let undecided = difference.undecided.iter().map(|open| {
         json!({
             "may_be": if open.allowed { "newly allowed" } else { "newly denied" },
@@ -174,17 +179,17 @@ fn as_json(difference: &Difference<'_>) -> Value {
     })
 }
 
-fn change_json(change: &Change<'_>) -> Value {
+fn change_json(change: &RouteChange<'_>) -> Value {
     let request = &change.example;
     let client: Vec<Value> =
         request.attributes.iter().map(|(attribute, value)| json!({ attribute.name(): value })).collect();
     let headers: Vec<Value> =
         request.headers().iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     json!({
-        "client": change.entry.text, "at": line(&change.entry.place), "who": change.whom,
+        "client": change.entry.text, "at": line(&change.entry.place), "who": change.match_words,
         "permission": change.permission.text,
         "route": change.route.text, "route_at": line(&change.route.place),
-        "methods": change.methods, "websocket_only": change.switch, "conditions": change.conditions,
+        "methods": change.methods, "websocket_only": change.websocket_only, "conditions": change.conditions,
         "denied_by": change.denied_by.as_ref().map(|rule| {
             json!({ "name": rule.entry.text, "at": line(&rule.entry.place), "conditions": rule.conditions })
         }),
@@ -209,26 +214,26 @@ fn limits_json(limits: Limits) -> Value {
 }
 
 /// `POST /events`, of a route the part that changed.
-fn requests(change: &Change<'_>) -> String {
+fn requests(change: &RouteChange<'_>) -> String {
     let path = change.route.text.split_once(' ').map(|(_, path)| path.trim()).unwrap_or_default();
-    let switch = if change.switch { ", switching to WebSocket" } else { "" };
+    let switch = if change.websocket_only { ", switching to WebSocket" } else { "" };
     format!("{} {path}{switch}", change.methods)
 }
 
-fn when(change: &Change<'_>) -> String {
+fn when(change: &RouteChange<'_>) -> String {
     match change.conditions.as_slice() {
         [] => String::new(),
         conditions => format!(" when {}", conditions.join(" and ")),
     }
 }
 
-fn deny(rule: &Forbidding<'_>) -> String {
+fn deny(rule: &ForbiddingRule<'_>) -> String {
     let conditions = rule.conditions.join(" and ");
     let conditions = if conditions.is_empty() { conditions } else { format!(", while {conditions}") };
     format!("`{}` ({}){conditions}", rule.entry.text, line(&rule.entry.place))
 }
 
-fn example(change: &Change<'_>, direction: &Direction) -> String {
+fn example(change: &RouteChange<'_>, direction: &Direction) -> String {
     let request = &change.example;
     let has: Vec<String> =
         request.attributes.iter().map(|(attribute, value)| format!("{attribute} `{value}`")).collect();
@@ -256,7 +261,7 @@ fn example(change: &Change<'_>, direction: &Direction) -> String {
     format!("{words} {}", direction.contrast)
 }
 
-fn undecided(open: &Undecided<'_>) -> String {
+fn undecided(open: &UndecidedRoute<'_>) -> String {
     let what = if open.allowed { "allows" } else { "denies" };
     format!(
         "not decided within the budget: `{}` ({}) may have changed in what it newly {what} by `{}` ({})",
@@ -267,8 +272,8 @@ fn undecided(open: &Undecided<'_>) -> String {
     )
 }
 
-fn limits_words(limits: &LimitsOf<'_>) -> String {
-    let LimitsOf { entry, old, new } = limits;
+fn limits_words(limits: &LimitsChange<'_>) -> String {
+    let LimitsChange { entry, old, new } = limits;
     let parts = [
         ("requests_per_second", old.requests_per_second, new.requests_per_second),
         ("burst", old.burst, new.burst),

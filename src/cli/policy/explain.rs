@@ -16,7 +16,7 @@ use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::explanation::explanation;
 use crate::policy::trace::{Evaluation, line};
-use crate::policy::trial::trace;
+use crate::policy::trial::trace_lines;
 use crate::policy::{Denied, Granted, Model, Policy, Question};
 use crate::target::{Target, is_host};
 
@@ -200,7 +200,7 @@ fn human(
         true => writeln!(out, "  no client entry matches the client")?,
         false => writeln!(out, "  the client matches {}", printable(&clients.join(", ")))?,
     }
-    for fact in trace(evaluation) {
+    for fact in trace_lines(evaluation) {
         // What a certificate says is a stranger's text.
         writeln!(out, "  {}", printable(&fact))?;
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{FINE, Format, NEGATIVE, Output, load};
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::policy::Policy;
-use crate::policy::history::{Change, Event, event, replay};
+use crate::policy::history::{ChangedDecision, PastDecision, parse_record, replay};
 use crate::policy::suggest::suggest;
 
 /// Show the recorded decisions that a policy would make otherwise
@@ -69,13 +69,14 @@ impl Suggest {
             Ok(events) => events,
             Err(problems) => return output.bad_input(&problems),
         };
-        let events = events.into_iter().filter(|event| event.allowed || event.let_pass || self.with_denied);
+        let events =
+            events.into_iter().filter(|event| event.allowed || event.passed_by_audit || self.with_denied);
         write!(output.out, "{}", suggest(events))?;
         Ok(FINE)
     }
 }
 
-fn events(paths: &[PathBuf]) -> Result<Vec<Event>, Vec<Diagnostic>> {
+fn events(paths: &[PathBuf]) -> Result<Vec<PastDecision>, Vec<Diagnostic>> {
     let (mut events, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         let read = match path.as_os_str() == "-" {
@@ -92,18 +93,18 @@ fn events(paths: &[PathBuf]) -> Result<Vec<Event>, Vec<Diagnostic>> {
     if problems.is_empty() { Ok(events) } else { Err(problems) }
 }
 
-fn collect(lines: impl BufRead, events: &mut Vec<Event>) -> io::Result<()> {
+fn collect(lines: impl BufRead, events: &mut Vec<PastDecision>) -> io::Result<()> {
     for line in lines.lines() {
-        events.extend(event(&line?));
+        events.extend(parse_record(&line?));
     }
     Ok(())
 }
 
-fn human(same: usize, changes: &[Change], output: &mut Output<'_>) -> io::Result<()> {
+fn human(same: usize, changes: &[ChangedDecision], output: &mut Output<'_>) -> io::Result<()> {
     let out = &mut output.out;
     for (allowed, title) in [(true, "newly allowed"), (false, "newly denied")] {
         for change in changes.iter().filter(|change| change.allowed == allowed) {
-            let Change { client, request, rule, times, last, .. } = change;
+            let ChangedDecision { client, request, rule, times, last, .. } = change;
             let by = rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default();
             let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
             writeln!(out, "{title}: `{}` {request}{by}; {times}, last {last}", printable(client))?;
@@ -113,7 +114,7 @@ fn human(same: usize, changes: &[Change], output: &mut Output<'_>) -> io::Result
     writeln!(out, "decisions: {same} unchanged, {different} changed")
 }
 
-fn as_json(change: &Change) -> Value {
+fn as_json(change: &ChangedDecision) -> Value {
     json!({
         "client": change.client, "request": change.request, "decision": if change.allowed { "allow" } else { "deny" },
         "rule": change.rule, "times": change.times, "last": change.last.to_string(),

@@ -91,7 +91,7 @@ impl Test {
         let failed = trials.iter().filter(|trial| trial.outcome.is_err()).count();
         writeln!(out, "{} passed, {failed} failed, {} % covered", trials.len() - failed, coverage.percent())?;
         if self.coverage || self.min_coverage.is_some_and(|least| coverage.percent() < least) {
-            for (kind, left) in coverage.all().filter(|(_, covered)| !covered.tried) {
+            for (kind, left) in coverage.all().filter(|(_, covered)| !covered.is_reached) {
                 writeln!(out, "  no test comes to the {kind} `{}` ({})", left.name, line(left.place))?;
             }
         }
@@ -112,7 +112,7 @@ fn as_json(trials: &[Trial<'_>], coverage: &Coverage<'_>) -> Value {
         .collect();
     let left: Vec<Value> = coverage
         .all()
-        .filter(|(_, covered)| !covered.tried)
+        .filter(|(_, covered)| !covered.is_reached)
         .map(|(kind, covered)| json!({ "kind": kind, "name": covered.name, "at": line(covered.place) }))
         .collect();
     json!({ "tests": tests, "coverage": { "percent": coverage.percent(), "untried": left } })

@@ -9,7 +9,7 @@ use super::explain::request;
 use super::{FINE, Format, NEGATIVE, Output, load};
 use crate::diagnostic::printable;
 use crate::policy::trace::line;
-use crate::policy::who_can::{Answer, who_can};
+use crate::policy::who_can::{Access, who_can};
 
 /// List the clients that may make a request
 ///
@@ -19,7 +19,7 @@ pub struct WhoCan {
     /// Policy files or folders, then the method and the path of the request
     #[arg(required = true, value_name = "PATH> <METHOD> <TARGET")]
     words: Vec<String>,
-    /// How the answer is printed
+    /// How the access is printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
@@ -32,28 +32,28 @@ impl WhoCan {
             Ok(loaded) => loaded,
             Err(problems) => return output.bad_input(&problems),
         };
-        let answers = who_can(&model, &target);
+        let accesses = who_can(&model, &target);
         match self.format {
-            Format::Human => human(&answers, output)?,
+            Format::Human => human(&accesses, output)?,
             Format::Json => {
-                let answers: Vec<Value> = answers.iter().map(as_json).collect();
-                writeln!(output.out, "{:#}", json!({ "clients": answers }))?;
+                let accesses: Vec<Value> = accesses.iter().map(as_json).collect();
+                writeln!(output.out, "{:#}", json!({ "clients": accesses }))?;
             }
         }
-        Ok(if answers.iter().any(|answer| !answer.never) { FINE } else { NEGATIVE })
+        Ok(if accesses.iter().any(|access| !access.always_denied) { FINE } else { NEGATIVE })
     }
 }
 
-fn human(answers: &[Answer<'_>], output: &mut Output<'_>) -> io::Result<()> {
+fn human(accesses: &[Access<'_>], output: &mut Output<'_>) -> io::Result<()> {
     let out = &mut output.out;
-    if answers.is_empty() {
-        return writeln!(out, "nobody");
+    if accesses.is_empty() {
+        return writeln!(out, "identity");
     }
-    for answer in answers {
-        let Answer { finding, whom, conditions, denies, never } = answer;
-        let never = if *never { ", but is always denied" } else { "" };
-        writeln!(out, "`{}` ({}){never}", finding.entry.text, line(&finding.entry.place))?;
-        writeln!(out, "  who: {}", printable(&whom.join(", or ")))?;
+    for access in accesses {
+        let Access { finding, match_words, conditions, denies, always_denied } = access;
+        let always_denied = if *always_denied { ", but is always denied" } else { "" };
+        writeln!(out, "`{}` ({}){always_denied}", finding.entry.text, line(&finding.entry.place))?;
+        writeln!(out, "  who: {}", printable(&match_words.join(", or ")))?;
         writeln!(out, "  through {}", printable(&finding.words()))?;
         for condition in conditions {
             writeln!(out, "  only if {}", printable(condition))?;
@@ -65,11 +65,11 @@ fn human(answers: &[Answer<'_>], output: &mut Output<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn as_json(answer: &Answer<'_>) -> Value {
-    let Answer { finding, whom, conditions, denies, never } = answer;
+fn as_json(access: &Access<'_>) -> Value {
+    let Access { finding, match_words, conditions, denies, always_denied } = access;
     json!({
-        "name": finding.entry.text, "at": line(&finding.entry.place), "who": whom, "roles": finding.roles,
+        "name": finding.entry.text, "at": line(&finding.entry.place), "who": match_words, "roles": finding.roles,
         "permission": finding.permission.text, "route": finding.route.text, "route_at": line(&finding.route.place),
-        "conditions": conditions, "denies": denies, "always_denied": never,
+        "conditions": conditions, "denies": denies, "always_denied": always_denied,
     })
 }

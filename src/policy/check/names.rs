@@ -1,27 +1,28 @@
-//! Looking names up: what was declared, what a reference means, and what was probably meant by one that means nothing.
+//! The lookup of names: declarations, references, globs, and suggestions for references to unknown names.
 
 use std::collections::HashMap;
 
 use super::super::document::{ClientEntry, DenyEntry, PermissionEntry, RoleEntry, Word};
-use super::{Client, Deny, Member, Set};
+use super::{Client, Deny, Member, PermissionSet};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
 /// The declared names of one kind.
 #[derive(Default)]
-pub(super) struct Kind {
+pub(super) struct NameTable {
     pub(super) by_name: HashMap<Box<str>, usize>,
-    /// The names in order, so that a glob is compared only with those that start as it does; from the first glob on.
+    /// The names in order, so that a glob is compared only with names that begin like it. Empty until the first glob.
     sorted: Vec<(Box<str>, u32)>,
-    /// What globs were found to mean.
+    /// The names that each glob matches.
     globs: HashMap<Box<str>, Vec<u32>>,
-    /// How often names were compared with globs, and given as what a glob means.
-    effort: usize,
+    /// The number of comparisons with globs, and of names returned for globs.
+    work: usize,
 }
 
-/// Hundreds of globs that start with `*`, over a hundred thousand names, are more than anybody writes.
-const MOST_EFFORT: usize = 10_000_000;
+/// The bound of the work for all globs of one kind: hundreds of globs that begin with `*`, over a hundred thousand
+/// names.
+const MOST_WORK: usize = 10_000_000;
 
-impl Kind {
+impl NameTable {
     fn of(by_name: HashMap<Box<str>, usize>) -> Self {
         Self { by_name, ..Self::default() }
     }
@@ -30,22 +31,22 @@ impl Kind {
         self.by_name.get(name).and_then(|index| u32::try_from(*index).ok())
     }
 
-    /// The names that a glob means; none, when the globs ask for too much.
-    fn glob(&mut self, glob: &str) -> &[u32] {
+    /// Returns the names that a glob matches. The result is empty if the globs exceed their bound.
+    fn expand(&mut self, glob: &str) -> &[u32] {
         if !self.globs.contains_key(glob) && !self.is_exhausted() {
             self.sort();
             let start = glob.split('*').next().unwrap_or_default();
             let from = self.sorted.partition_point(|(name, _)| **name < *start);
             let alike = self.sorted.iter().skip(from).take_while(|(name, _)| name.starts_with(start));
-            let compared = alike.inspect(|_| self.effort += 1);
+            let compared = alike.inspect(|_| self.work += 1);
             let mut found: Vec<u32> =
                 compared.filter(|(name, _)| glob_matches(glob, name)).map(|(_, index)| *index).collect();
             found.sort_unstable();
             self.globs.insert(glob.into(), found);
         }
         let found = self.globs.get(glob).map(Vec::as_slice).unwrap_or_default();
-        self.effort += found.len();
-        if self.effort > MOST_EFFORT { &[] } else { found }
+        self.work += found.len();
+        if self.work > MOST_WORK { &[] } else { found }
     }
 
     fn sort(&mut self) {
@@ -59,7 +60,7 @@ impl Kind {
     }
 
     const fn is_exhausted(&self) -> bool {
-        self.effort > MOST_EFFORT
+        self.work > MOST_WORK
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -67,7 +68,7 @@ impl Kind {
     }
 }
 
-/// Whether a name is one that a glob means; `*` stands for any run of characters.
+/// Returns true if the glob matches the name. A `*` matches any number of characters.
 fn glob_matches(glob: &str, name: &str) -> bool {
     let mut parts = glob.split('*');
     let first = parts.next().unwrap_or_default();
@@ -81,23 +82,24 @@ fn glob_matches(glob: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Suggestions cost a comparison with every name; after so many wrong names nobody reads them.
+/// A budget of suggestions. Each suggestion costs a comparison with every name, and an author does not read hundreds of
+/// them.
 pub(super) struct Suggestions {
     left: usize,
 }
 
 impl Suggestions {
-    pub(super) fn of<'n>(&mut self, word: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    pub(super) fn suggest<'n>(&mut self, word: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
         self.left = self.left.checked_sub(1)?;
         did_you_mean(word, names)
     }
 }
 
-/// Everything that can be referred to.
+/// The names that references can mean.
 pub(super) struct Names {
-    permissions: Kind,
-    roles: Kind,
-    pub(super) clients: Kind,
+    permissions: NameTable,
+    roles: NameTable,
+    pub(super) clients: NameTable,
     pub(super) suggestions: Suggestions,
 }
 
@@ -127,19 +129,19 @@ impl Names {
             }
         }
         Self {
-            permissions: Kind::of(permission_names),
-            roles: Kind::of(role_names),
-            clients: Kind::of(client_names),
+            permissions: NameTable::of(permission_names),
+            roles: NameTable::of(role_names),
+            clients: NameTable::of(client_names),
             suggestions: Suggestions { left: 50 },
         }
     }
 
-    /// Whether globs asked for more than is looked up, so that what they mean is not known.
+    /// Returns true if the globs exceeded their bound, so that their meaning is not known.
     pub(super) const fn are_exhausted(&self) -> bool {
         self.permissions.is_exhausted() || self.roles.is_exhausted() || self.clients.is_exhausted()
     }
 
-    /// What the list of a role means: permissions and roles, and globs over both.
+    /// Returns the members of a role: permissions and roles, by name or by glob.
     pub(super) fn members(
         &mut self,
         words: &[Word],
@@ -150,13 +152,13 @@ impl Names {
         let own = of.and_then(|role| self.roles.find(&role.name.text));
         for word in words {
             if word.text.contains('*') {
-                let roles = self.roles.glob(&word.text).iter().filter(|role| Some(**role) != own);
+                let roles = self.roles.expand(&word.text).iter().filter(|role| Some(**role) != own);
                 let roles = roles.map(|role| Member::Role { role: *role, by_glob: true });
                 let before = members.len();
                 members.extend(roles);
                 members.extend(
                     self.permissions
-                        .glob(&word.text)
+                        .expand(&word.text)
                         .iter()
                         .map(|permission| Member::Permission(*permission)),
                 );
@@ -169,7 +171,7 @@ impl Names {
                 members.push(Member::Role { role, by_glob: false });
             } else {
                 let names = self.permissions.names().chain(self.roles.names());
-                let help = self.suggestions.of(&word.text, names);
+                let help = self.suggestions.suggest(&word.text, names);
                 diagnostics.push(unknown("permission or role", word, help, of.map(|role| &role.name)));
             }
         }
@@ -181,7 +183,7 @@ impl Names {
     pub(super) fn client(
         &mut self,
         entry: ClientEntry,
-        sets: &[Set],
+        sets: &[PermissionSet],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Client {
         let owner = Some(&entry.name);
@@ -203,7 +205,8 @@ impl Names {
             owner,
             diagnostics,
         );
-        let mut given: Vec<Set> = roles.iter().filter_map(|role| sets.get(*role as usize).cloned()).collect();
+        let mut given: Vec<PermissionSet> =
+            roles.iter().filter_map(|role| sets.get(*role as usize).cloned()).collect();
         if !permissions.is_empty() {
             given.push(permissions.into());
         }
@@ -217,7 +220,7 @@ impl Names {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Deny {
         let owner = Some(&entry.name);
-        let none = Kind::default();
+        let none = NameTable::default();
         let clients = entry.clients.as_ref().map(|words| {
             look_up(
                 "client entry",
@@ -247,11 +250,11 @@ impl Names {
     }
 }
 
-/// Names and globs of one kind; a name of the other kind is pointed out.
+/// Looks up names and globs of one kind. A name that only the other kind has gets its own message.
 fn look_up(
     what: &str,
-    kind: &mut Kind,
-    other: &Kind,
+    kind: &mut NameTable,
+    other: &NameTable,
     suggestions: &mut Suggestions,
     words: &[Word],
     owner: Option<&Word>,
@@ -260,7 +263,7 @@ fn look_up(
     let mut found = Vec::new();
     for word in words {
         if word.text.contains('*') {
-            let matching = kind.glob(&word.text);
+            let matching = kind.expand(&word.text);
             found.extend_from_slice(matching);
             if matching.is_empty() && !kind.is_exhausted() {
                 diagnostics.push(no_match(what, word));
@@ -273,7 +276,7 @@ fn look_up(
                     Some(format!("`{}` is a permission; write it under `permissions`", word.text))
                 }
                 (Some(_), _) => Some(format!("`{}` is a role; only permissions can stand here", word.text)),
-                (None, _) => suggestions.of(&word.text, kind.names()),
+                (None, _) => suggestions.suggest(&word.text, kind.names()),
             };
             diagnostics.push(unknown(what, word, help, owner));
         }
@@ -305,7 +308,7 @@ fn no_match(what: &str, word: &Word) -> Diagnostic {
         .help("`*` stands for any run of characters in a declared name, as in `events:*`")
 }
 
-/// Finds names that were declared twice, and gives the rest their index.
+/// Returns the index of each name, and reports names that are declared twice.
 pub(super) fn index<'w>(
     kind: &str,
     names: impl Iterator<Item = &'w Word>,

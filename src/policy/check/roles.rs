@@ -1,17 +1,17 @@
-//! Roles of roles: unfolded into permissions, and refused where one contains itself.
+//! Roles within roles: cycles are reported, and the rest is unfolded into permissions.
 
 use std::collections::HashSet;
 
 use super::super::document::RoleEntry;
-use super::{Member, Set};
+use super::{Member, PermissionSet};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Roles may unfold into this many permissions in all; honest policies stay far below.
+/// The number of members that may be visited to unfold all roles. Usual policies stay far below.
 const MOST_UNFOLDED: usize = 20_000_000;
 
-/// Roles that contain themselves by name.
-pub(super) fn no_cycles(roles: &[RoleEntry], members: &[Vec<Member>], diagnostics: &mut Vec<Diagnostic>) {
-    let named = |role: usize| -> Vec<usize> {
+/// Reports roles that contain themselves by name.
+pub(super) fn report_cycles(roles: &[RoleEntry], members: &[Vec<Member>], diagnostics: &mut Vec<Diagnostic>) {
+    let members_by_name = |role: usize| -> Vec<usize> {
         let members = members.get(role).map(Vec::as_slice).unwrap_or_default();
         members
             .iter()
@@ -21,13 +21,13 @@ pub(super) fn no_cycles(roles: &[RoleEntry], members: &[Vec<Member>], diagnostic
             })
             .collect()
     };
-    // Depth first with an own stack: a chain of roles may be as long as the file allows.
+    // The search is depth-first with its own stack, because a chain of roles may be as long as the file allows.
     let mut done = vec![false; roles.len()];
     for start in 0..roles.len() {
         if done.get(start).copied().unwrap_or(true) {
             continue;
         }
-        let mut path: Vec<(usize, Vec<usize>)> = vec![(start, named(start))];
+        let mut path: Vec<(usize, Vec<usize>)> = vec![(start, members_by_name(start))];
         let mut open: HashSet<usize> = HashSet::from([start]);
         while let Some((role, next)) = path.last_mut() {
             let Some(member) = next.pop() else {
@@ -40,18 +40,18 @@ pub(super) fn no_cycles(roles: &[RoleEntry], members: &[Vec<Member>], diagnostic
             };
             if open.contains(&member) {
                 let from = path.iter().position(|(role, _)| *role == member).unwrap_or(0);
-                let around: Vec<usize> = path.iter().skip(from).map(|(role, _)| *role).collect();
-                diagnostics.extend(cycle(roles, &around));
+                let circle: Vec<usize> = path.iter().skip(from).map(|(role, _)| *role).collect();
+                diagnostics.extend(cycle(roles, &circle));
             } else if !done.get(member).copied().unwrap_or(true) {
                 open.insert(member);
-                path.push((member, named(member)));
+                path.push((member, members_by_name(member)));
             }
         }
     }
 }
 
-fn cycle(roles: &[RoleEntry], around: &[usize]) -> Option<Diagnostic> {
-    let entries: Vec<&RoleEntry> = around.iter().filter_map(|role| roles.get(*role)).collect();
+fn cycle(roles: &[RoleEntry], circle: &[usize]) -> Option<Diagnostic> {
+    let entries: Vec<&RoleEntry> = circle.iter().filter_map(|role| roles.get(*role)).collect();
     let (first, rest) = entries.split_first()?;
     let chain: Vec<&str> = entries.iter().chain([first]).map(|role| &*role.name.text).take(12).collect();
     let mut diagnostic =
@@ -65,8 +65,8 @@ fn cycle(roles: &[RoleEntry], around: &[usize]) -> Option<Diagnostic> {
     Some(diagnostic)
 }
 
-/// The permissions of each role; `None` if they are too many.
-pub(super) fn unfold(members: &[Vec<Member>]) -> Option<Vec<Set>> {
+/// Returns the permissions of each role; `None` if there are too many.
+pub(super) fn unfold(members: &[Vec<Member>]) -> Option<Vec<PermissionSet>> {
     let mut total = 0usize;
     let mut sets = Vec::with_capacity(members.len());
     for start in 0..members.len() {

@@ -1,5 +1,5 @@
-//! What a rule means, as a text that does not depend on how it is written: names of entries and captures, order and
-//! places do not count. Rules with the same text mean the same; others may.
+//! The meaning of a clause as a text that does not depend on spelling: names of entries and captures, order and places
+//! are left out. Clauses with equal texts mean the same; clauses with unequal texts may mean the same.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,43 +8,43 @@ use super::super::condition::When;
 use super::super::matching::{Alternative, Test};
 use super::super::pattern::{Pattern, Piece};
 use super::super::route::{Route, Segment, Variable};
-use super::rule::{Bound, Rule};
+use super::clause::{Binding, Clause};
 
-/// What a rule means.
+/// The meaning of a clause.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    whom: u32,
+    clients: u32,
     when: u32,
     route: u32,
-    bound: Vec<u32>,
+    bindings: Vec<u32>,
 }
 
-/// Gives each text a number, and each part of a model that was seen already.
+/// A table that gives a number to each text, and remembers the number of each part of a model.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(super) struct KeyTable {
     numbers: HashMap<String, u32>,
     seen: HashMap<(usize, &'static str), u32>,
 }
 
-impl Keys {
-    /// Of the rule, for all alternatives of whom it means at once.
-    pub(super) fn of(&mut self, rule: &Rule<'_>) -> Key {
-        let whom = match rule.client {
-            Some(client) => self.part(client, "whom", || alternatives(&client.entry.alternatives, None)),
+impl KeyTable {
+    /// Returns the key of a clause, with all alternatives of the client entry's `match` together.
+    pub(super) fn key(&mut self, clause: &Clause<'_>) -> Key {
+        let clients = match clause.client {
+            Some(client) => self.part(client, "clients", || alternatives(&client.entry.alternatives, None)),
             None => self.number("everyone".to_owned()),
         };
-        let when = match rule.when {
+        let when = match clause.when {
             Some(when) => self.part(when, "when", || condition(when)),
             None => self.number("always".to_owned()),
         };
-        let route = self.part(rule.route, "route", || path(rule.route));
-        let bound = rule.route.path.segments.iter().filter_map(|segment| match segment {
+        let route = self.part(clause.route, "route", || path(clause.route));
+        let bindings = clause.route.path.segments.iter().filter_map(|segment| match segment {
             Segment::Client(variable) => Some(variable),
             _ => None,
         });
-        let texts: Vec<String> = bound.map(|variable| variable_of(variable, rule)).collect();
-        let bound = texts.into_iter().map(|text| self.number(text)).collect();
-        Key { whom, when, route, bound }
+        let texts: Vec<String> = bindings.map(|variable| variable_of(variable, clause)).collect();
+        let bindings = texts.into_iter().map(|text| self.number(text)).collect();
+        Key { clients, when, route, bindings }
     }
 
     fn part<T>(&mut self, part: &T, what: &'static str, text: impl FnOnce() -> String) -> u32 {
@@ -63,16 +63,16 @@ impl Keys {
     }
 }
 
-/// What a bound segment is compared with.
-pub(super) fn bound(bound: &Bound<'_>) -> String {
-    match bound.variable {
+/// Returns the text for the value that a bound segment is compared with.
+pub(super) fn binding(binding: &Binding<'_>) -> String {
+    match binding.variable {
         Variable::Attribute(attribute) => attribute.to_string(),
-        Variable::Capture(name) => alternatives(bound.alternatives, Some(name)),
+        Variable::Capture(name) => alternatives(binding.alternatives, Some(name)),
     }
 }
 
-fn variable_of(variable: &Variable, rule: &Rule<'_>) -> String {
-    match (variable, rule.client) {
+fn variable_of(variable: &Variable, clause: &Clause<'_>) -> String {
+    match (variable, clause.client) {
         (Variable::Attribute(attribute), _) => attribute.to_string(),
         (Variable::Capture(name), Some(client)) => alternatives(&client.entry.alternatives, Some(name)),
         (Variable::Capture(_), None) => "nothing".to_owned(),

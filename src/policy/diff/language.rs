@@ -1,4 +1,4 @@
-//! Sets of texts as small automata, and the shortest text that is in some of them and in none of others.
+//! Sets of texts as small automata, and the search for the shortest text that is in some sets and in none of others.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -8,19 +8,19 @@ use super::super::route::{Glob, Segment};
 /// A character of a certificate's value, or a byte of a path's segment.
 pub(super) type Symbol = u32;
 
-/// More states than this are not walked through.
+/// The number of states that one search may visit.
 const MOST_STATES: usize = 20_000;
 
-/// Characters for what no pattern names, the plainest first.
-const FRESH: &str = "xyznkqjwvu0123456789abcdefghilmoprst_";
+/// The characters that stand for all characters that no pattern names, the plainest first.
+const UNNAMED_CHARACTERS: &str = "xyznkqjwvu0123456789abcdefghilmoprst_";
 
-/// The search was broken off, so nothing is known.
+/// The search was stopped by its bound, so neither answer is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMuch;
+pub(super) struct BudgetExceeded;
 
-/// What one pattern matches, as a chain of parts.
+/// The texts that one pattern matches, as a chain of parts.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub(super) struct Automaton {
     parts: Vec<Part>,
 }
 
@@ -28,40 +28,41 @@ pub(super) struct Machine {
 enum Part {
     Exactly(Symbol),
     /// Any one symbol.
-    One,
-    /// Any one symbol that a run may take.
-    Taken {
+    AnySymbol,
+    /// Any one symbol that a wildcard matches.
+    WildcardSymbol {
         across: bool,
     },
-    /// Any run; across components or not.
-    Run {
+    /// Any number of symbols. With `across` also the separator of components.
+    Wildcard {
         across: bool,
     },
 }
 
-/// What holds for every text of a kind.
+/// The rules for the symbols of one kind of text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alphabet {
     separator: Option<Symbol>,
     forbidden: Option<Symbol>,
     escape: Option<Symbol>,
-    /// Whether the texts are segments of paths, some bytes of which never come this far.
+    /// True for segments of paths. Some bytes is_refused occur in them, because such requests are refused before the
+    /// decision.
     segments: bool,
 }
 
-/// Places in a chain: the number of a part, and whether a run has begun there.
-type Places = Vec<(usize, bool)>;
+/// The active states of an automaton: the index of a part, and true if a wildcard at this part has has_begun.
+type States = Vec<(usize, bool)>;
 
-impl Machine {
+impl Automaton {
     pub(super) fn of_text(text: &str) -> Self {
         Self { parts: text.chars().map(|c| Part::Exactly(c.into())).collect() }
     }
 
-    /// Every text that has this one in it.
-    pub(super) fn around(text: &str) -> Self {
-        let run = Part::Run { across: true };
+    /// Returns the automaton of every text that contains `text`.
+    pub(super) fn containing(text: &str) -> Self {
+        let wildcard = Part::Wildcard { across: true };
         let inner = text.chars().map(|c| Part::Exactly(c.into()));
-        Self { parts: std::iter::once(run).chain(inner).chain([run]).collect() }
+        Self { parts: std::iter::once(wildcard).chain(inner).chain([wildcard]).collect() }
     }
 
     pub(super) fn of_pattern(pattern: &Pattern) -> Self {
@@ -69,17 +70,18 @@ impl Machine {
         for piece in pattern.pieces() {
             match piece {
                 Piece::Literal(text) => parts.extend(text.chars().map(|c| Part::Exactly(c.into()))),
-                Piece::Star | Piece::Capture(_) => parts.push(Part::Run { across: false }),
-                Piece::DoubleStar => parts.push(Part::Run { across: true }),
+                Piece::Star | Piece::Capture(_) => parts.push(Part::Wildcard { across: false }),
+                Piece::DoubleStar => parts.push(Part::Wildcard { across: true }),
             }
         }
         Self { parts }
     }
 
-    /// The same with something in the place of each wildcard: a part of it, whose texts make better examples.
-    pub(super) fn filled(&self) -> Self {
+    /// Returns the automaton in which each wildcard matches at least one symbol. It accepts fewer texts, and clearer
+    /// examples.
+    pub(super) fn with_nonempty_wildcards(&self) -> Self {
         let parts = self.parts.iter().flat_map(|part| match part {
-            Part::Run { across } => [Some(Part::Taken { across: *across }), Some(*part)],
+            Part::Wildcard { across } => [Some(Part::WildcardSymbol { across: *across }), Some(*part)],
             part => [Some(*part), None],
         });
         Self { parts: parts.flatten().collect() }
@@ -89,7 +91,9 @@ impl Machine {
         match segment {
             Segment::Literal(bytes) => Self::of_bytes(bytes),
             Segment::Glob(glob) => Self::of_glob(glob),
-            Segment::Any | Segment::Client(_) => Self { parts: vec![Part::One, Part::Run { across: true }] },
+            Segment::Any | Segment::Client(_) => {
+                Self { parts: vec![Part::AnySymbol, Part::Wildcard { across: true }] }
+            }
         }
     }
 
@@ -101,47 +105,51 @@ impl Machine {
         let mut parts = Vec::new();
         for (index, text) in glob.parts().iter().enumerate() {
             if index > 0 {
-                parts.push(Part::Run { across: true });
+                parts.push(Part::Wildcard { across: true });
             }
             parts.extend(text.iter().map(|byte| Part::Exactly((*byte).into())));
         }
         Self { parts }
     }
 
-    fn start() -> Places {
+    fn start() -> States {
         vec![(0, false)]
     }
 
-    /// Where runs that may begin or end here lead to without taking anything.
-    fn closed(&self, places: &Places) -> Places {
-        let mut closed = Places::new();
-        let mut open = places.clone();
-        while let Some((at, begun)) = open.pop() {
-            let run = matches!(self.parts.get(at), Some(Part::Run { .. }));
-            let place = (at, run || begun);
-            if closed.contains(&place) {
+    /// Returns the states that are reached without a symbol, through wildcards that begin or end here.
+    fn epsilon_closure(&self, states: &States) -> States {
+        let mut closure = States::new();
+        let mut open = states.clone();
+        while let Some((at, has_begun)) = open.pop() {
+            let is_wildcard = matches!(self.parts.get(at), Some(Part::Wildcard { .. }));
+            let state = (at, is_wildcard || has_begun);
+            if closure.contains(&state) {
                 continue;
             }
-            closed.push(place);
-            if run {
+            closure.push(state);
+            if is_wildcard {
                 open.push((at + 1, false));
             }
         }
-        closed.sort_unstable();
-        closed
+        closure.sort_unstable();
+        closure
     }
 
-    fn step(&self, places: &Places, symbol: Symbol, escaped: bool, alphabet: Alphabet) -> Places {
-        let from = if escaped { places.clone() } else { self.closed(places) };
-        let mut to = Places::new();
-        for (at, begun) in from {
+    fn step(&self, states: &States, symbol: Symbol, escaped: bool, alphabet: Alphabet) -> States {
+        let from = if escaped { states.clone() } else { self.epsilon_closure(states) };
+        let mut to = States::new();
+        for (at, has_begun) in from {
             match self.parts.get(at) {
                 Some(Part::Exactly(own)) if *own == symbol => to.push((at + 1, false)),
-                Some(Part::One) => to.push((at + 1, false)),
-                Some(Part::Taken { across }) if alphabet.takes(symbol, escaped, *across) => {
+                Some(Part::AnySymbol) => to.push((at + 1, false)),
+                Some(Part::WildcardSymbol { across })
+                    if alphabet.accepts_in_wildcard(symbol, escaped, *across) =>
+                {
                     to.push((at + 1, false));
                 }
-                Some(Part::Run { across }) if begun && alphabet.takes(symbol, escaped, *across) => {
+                Some(Part::Wildcard { across })
+                    if has_begun && alphabet.accepts_in_wildcard(symbol, escaped, *across) =>
+                {
                     to.push((at, true));
                 }
                 _ => {}
@@ -152,8 +160,8 @@ impl Machine {
         to
     }
 
-    fn accepts(&self, places: &Places) -> bool {
-        self.closed(places).contains(&(self.parts.len(), false))
+    fn accepts(&self, states: &States) -> bool {
+        self.epsilon_closure(states).contains(&(self.parts.len(), false))
     }
 
     fn symbols(&self) -> impl Iterator<Item = Symbol> {
@@ -165,7 +173,7 @@ impl Machine {
 }
 
 impl Alphabet {
-    /// Of the values of an attribute.
+    /// Returns the alphabet of an attribute's values.
     pub(super) fn of_values(style: Style) -> Self {
         Self {
             separator: style.separator.map(Symbol::from),
@@ -179,64 +187,65 @@ impl Alphabet {
         Self { separator: None, forbidden: None, escape: None, segments: true }
     }
 
-    fn takes(self, symbol: Symbol, escaped: bool, across: bool) -> bool {
+    fn accepts_in_wildcard(self, symbol: Symbol, escaped: bool, across: bool) -> bool {
         escaped || (Some(symbol) != self.forbidden && (across || Some(symbol) != self.separator))
     }
 
-    /// One symbol of each class that some machine tells from the others, the plainest first.
-    fn symbols<'m>(self, machines: impl Iterator<Item = &'m Machine>) -> Vec<Symbol> {
-        let named: HashSet<Symbol> = machines.flat_map(Machine::symbols).collect();
-        let fresh = FRESH.chars().map(Symbol::from).find(|symbol| !named.contains(symbol));
-        // Where all of the plain ones are named, one that nobody names is found beyond them.
-        let fresh = fresh.or_else(|| (0x21..0x2_000).find(|symbol| !named.contains(symbol)));
+    /// Returns one symbol of each class that the automata distinguish, the plainest first.
+    fn symbols<'m>(self, automata: impl Iterator<Item = &'m Automaton>) -> Vec<Symbol> {
+        let named: HashSet<Symbol> = automata.flat_map(Automaton::symbols).collect();
+        let unnamed = UNNAMED_CHARACTERS.chars().map(Symbol::from).find(|symbol| !named.contains(symbol));
+        // If the patterns name all plain characters, the stand-in is a character beyond them.
+        let unnamed = unnamed.or_else(|| (0x21..0x2_000).find(|symbol| !named.contains(symbol)));
         let special = [self.separator, self.forbidden, self.escape];
         let mut rest: Vec<Symbol> = named.into_iter().chain(special.into_iter().flatten()).collect();
         rest.sort_unstable();
         rest.dedup();
-        let mut all: Vec<Symbol> = fresh.into_iter().chain(rest).collect();
+        let mut all: Vec<Symbol> = unnamed.into_iter().chain(rest).collect();
         if self.segments {
-            let never = |symbol: &Symbol| {
+            let is_refused = |symbol: &Symbol| {
                 *symbol < 0x20 || *symbol == 0x7f || [b'/', b'\\', b';'].map(Symbol::from).contains(symbol)
             };
-            all.retain(|symbol| !never(symbol));
+            all.retain(|symbol| !is_refused(symbol));
         }
         all
     }
 }
 
-/// A set of texts: what any of its machines matches.
-pub(super) type Language = Vec<Machine>;
+/// A set of texts: those that any of the automata accepts.
+pub(super) type Language = Vec<Automaton>;
 
-/// The shortest text that is in all of `inside` and in none of `outside`. The empty text only if it may be and there is no other.
-pub(super) fn shortest(
+/// Returns the shortest text that is in all of `inside` and in none of `outside`. The empty text is returned only if
+/// `empty` allows it and there is no other.
+pub(super) fn shortest_text(
     inside: &[Language],
-    outside: &[Machine],
+    outside: &[Automaton],
     alphabet: Alphabet,
     empty: bool,
-) -> Result<Option<Vec<Symbol>>, TooMuch> {
-    let search = Search { inside, outside, alphabet };
+) -> Result<Option<Vec<Symbol>>, BudgetExceeded> {
+    let search = ShortestSearch { inside, outside, alphabet };
     match search.run()? {
         Some(found) => Ok(Some(found)),
-        None => Ok((empty && search.is_found(&search.start())).then(Vec::new)),
+        None => Ok((empty && search.is_accepted(&search.start())).then(Vec::new)),
     }
 }
 
-struct Search<'s> {
+struct ShortestSearch<'s> {
     inside: &'s [Language],
-    outside: &'s [Machine],
+    outside: &'s [Automaton],
     alphabet: Alphabet,
 }
 
-/// Where all machines are.
+/// The states of all automata at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
+struct JointState {
     escaped: bool,
-    inside: Vec<Vec<Places>>,
-    outside: Vec<Places>,
+    inside: Vec<Vec<States>>,
+    outside: Vec<States>,
 }
 
-impl Search<'_> {
-    fn run(&self) -> Result<Option<Vec<Symbol>>, TooMuch> {
+impl ShortestSearch<'_> {
+    fn run(&self) -> Result<Option<Vec<Symbol>>, BudgetExceeded> {
         let symbols = self.alphabet.symbols(self.inside.iter().flatten().chain(self.outside));
         let start = self.start();
         let mut seen = HashSet::new();
@@ -246,11 +255,11 @@ impl Search<'_> {
                 let Some(next) = self.step(&state, *symbol) else { continue };
                 let mut longer = text.clone();
                 longer.push(*symbol);
-                if self.is_found(&next) {
+                if self.is_accepted(&next) {
                     return Ok(Some(longer));
                 }
                 if seen.len() >= MOST_STATES {
-                    return Err(TooMuch);
+                    return Err(BudgetExceeded);
                 }
                 if seen.insert(next.clone()) {
                     open.push_back((next, longer));
@@ -260,38 +269,43 @@ impl Search<'_> {
         Ok(None)
     }
 
-    fn start(&self) -> State {
-        State {
+    fn start(&self) -> JointState {
+        JointState {
             escaped: false,
-            inside: self.inside.iter().map(|language| vec![Machine::start(); language.len()]).collect(),
-            outside: vec![Machine::start(); self.outside.len()],
+            inside: self.inside.iter().map(|language| vec![Automaton::start(); language.len()]).collect(),
+            outside: vec![Automaton::start(); self.outside.len()],
         }
     }
 
-    /// Where a symbol leads; nowhere if it leaves a language for good.
-    fn step(&self, state: &State, symbol: Symbol) -> Option<State> {
+    /// Returns the next state; `None` if no text with this beginning can be in all of `inside`.
+    fn step(&self, state: &JointState, symbol: Symbol) -> Option<JointState> {
         let escaped = state.escaped;
-        let go = |machine: &Machine, places: &Places| machine.step(places, symbol, escaped, self.alphabet);
+        let step =
+            |automaton: &Automaton, states: &States| automaton.step(states, symbol, escaped, self.alphabet);
         let mut inside = Vec::with_capacity(self.inside.len());
-        for (language, places) in self.inside.iter().zip(&state.inside) {
-            let next: Vec<Places> =
-                language.iter().zip(places).map(|(machine, places)| go(machine, places)).collect();
+        for (language, states) in self.inside.iter().zip(&state.inside) {
+            let next: Vec<States> =
+                language.iter().zip(states).map(|(automaton, states)| step(automaton, states)).collect();
             if next.iter().all(Vec::is_empty) {
                 return None;
             }
             inside.push(next);
         }
-        let outside =
-            self.outside.iter().zip(&state.outside).map(|(machine, places)| go(machine, places)).collect();
-        Some(State { escaped: !escaped && Some(symbol) == self.alphabet.escape, inside, outside })
+        let outside = self
+            .outside
+            .iter()
+            .zip(&state.outside)
+            .map(|(automaton, states)| step(automaton, states))
+            .collect();
+        Some(JointState { escaped: !escaped && Some(symbol) == self.alphabet.escape, inside, outside })
     }
 
-    fn is_found(&self, state: &State) -> bool {
-        let accepted = |language: &Language, places: &Vec<Places>| {
-            language.iter().zip(places).any(|(machine, places)| machine.accepts(places))
+    fn is_accepted(&self, state: &JointState) -> bool {
+        let accepted = |language: &Language, states: &Vec<States>| {
+            language.iter().zip(states).any(|(automaton, states)| automaton.accepts(states))
         };
-        self.inside.iter().zip(&state.inside).all(|(language, places)| accepted(language, places))
-            && !self.outside.iter().zip(&state.outside).any(|(machine, places)| machine.accepts(places))
+        self.inside.iter().zip(&state.inside).all(|(language, states)| accepted(language, states))
+            && !self.outside.iter().zip(&state.outside).any(|(automaton, states)| automaton.accepts(states))
     }
 }
 
@@ -301,11 +315,11 @@ mod tests {
     use crate::identity::Attribute;
 
     fn find(attribute: Attribute, inside: &[&str], outside: &[&str]) -> Option<String> {
-        let machine = |text: &&str| Machine::of_pattern(&Pattern::parse(attribute, text).unwrap());
-        let inside: Vec<Language> = inside.iter().map(|text| vec![machine(text)]).collect();
-        let outside: Vec<Machine> = outside.iter().map(machine).collect();
+        let automaton = |text: &&str| Automaton::of_pattern(&Pattern::parse(attribute, text).unwrap());
+        let inside: Vec<Language> = inside.iter().map(|text| vec![automaton(text)]).collect();
+        let outside: Vec<Automaton> = outside.iter().map(automaton).collect();
         let alphabet = Alphabet::of_values(Style::of(attribute));
-        let found = shortest(&inside, &outside, alphabet, true).unwrap()?;
+        let found = shortest_text(&inside, &outside, alphabet, true).unwrap()?;
         Some(found.into_iter().map(|symbol| char::from_u32(symbol).unwrap()).collect())
     }
 
@@ -318,7 +332,7 @@ mod tests {
         assert_eq!(find(Uri, &["x/**"], &["x/*"]).as_deref(), Some("x//"));
         assert_eq!(find(Uri, &["x/*"], &["x/**"]), None);
         assert_eq!(find(Dns, &["*.x"], &["{t}.x"]), None);
-        assert_eq!(find(Dns, &["**"], &["*", "**.**"]), None, "no wildcard takes a `*`");
+        assert_eq!(find(Dns, &["**"], &["*", "**.**"]), None, "no wildcard accepts_in_wildcard a `*`");
         assert_eq!(find(Subject, &["CN=**"], &["CN=*"]).as_deref(), Some("CN=,"));
         assert_eq!(find(CommonName, &["*"], &["**"]), None);
         assert_eq!(find(CommonName, &["*"], &["x*", "y*", "z*"]).as_deref(), Some("n"));

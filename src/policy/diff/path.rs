@@ -1,27 +1,27 @@
-//! Paths: a number of segments, and of each segment the patterns that it must fit and must not.
+//! The path of an example request: its number of segments, and the patterns that each segment must and must not match.
 
 use super::super::route::Segment;
-use super::language::{Alphabet, Language, Machine, TooMuch, shortest};
+use super::language::{Alphabet, Automaton, BudgetExceeded, Language, shortest_text};
 
-/// What is asked of a path.
+/// The constraints on a path.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Paths<'m> {
-    /// Number of segments, whether more may follow, and whether it must be so or must not.
+pub(super) struct PathConstraints<'m> {
+    /// The number of segments, true if more may follow, and the outcome that is wanted.
     pub(super) lengths: Vec<(usize, bool, bool)>,
     pub(super) segments: Vec<(usize, &'m Segment, bool)>,
 }
 
-/// How many texts of a segment are tried.
-const SOME: usize = 3;
+/// The number of texts that are tried for a segment.
+const FEW_TEXTS: usize = 3;
 
-/// A text that a segment must be, or must not be.
-pub(super) type Fixed = (usize, Vec<u8>, bool);
+/// The index of a segment, a text, and true if the segment must equal the text, false if it must not.
+pub(super) type FixedSegment = (usize, Vec<u8>, bool);
 
-impl Paths<'_> {
-    /// A path of which all of it holds.
-    pub(super) fn path(&self, fixed: &[Fixed]) -> Result<Option<Vec<Vec<u8>>>, TooMuch> {
+impl PathConstraints<'_> {
+    /// Returns a path that meets all constraints; `None` if there is none.
+    pub(super) fn path(&self, fixed: &[FixedSegment]) -> Result<Option<Vec<Vec<u8>>>, BudgetExceeded> {
         let longest = self.lengths.iter().map(|(segments, ..)| *segments).max().unwrap_or_default();
-        for length in (0..=longest + 1).filter(|length| self.may_have(*length)) {
+        for length in (0..=longest + 1).filter(|length| self.can_have(*length)) {
             let mut path = Vec::with_capacity(length);
             for at in 0..length {
                 match self.segment(at, length, fixed)? {
@@ -29,7 +29,7 @@ impl Paths<'_> {
                     None => break,
                 }
             }
-            let fits = |(at, _, is): &Fixed| !is || *at < length;
+            let fits = |(at, _, wanted): &FixedSegment| !wanted || *at < length;
             if path.len() == length && fixed.iter().all(fits) {
                 return Ok(Some(path));
             }
@@ -37,57 +37,61 @@ impl Paths<'_> {
         Ok(None)
     }
 
-    fn may_have(&self, length: usize) -> bool {
-        let long_enough = self.segments.iter().all(|(at, _, is)| !is || *at < length);
+    fn can_have(&self, length: usize) -> bool {
+        let long_enough = self.segments.iter().all(|(at, _, wanted)| !wanted || *at < length);
         long_enough
-            && self
-                .lengths
-                .iter()
-                .all(|(segments, rest, is)| (length == *segments || (*rest && length > *segments)) == *is)
+            && self.lengths.iter().all(|(segments, rest, wanted)| {
+                (length == *segments || (*rest && length > *segments)) == *wanted
+            })
     }
 
-    fn segment(&self, at: usize, length: usize, fixed: &[Fixed]) -> Result<Option<Vec<u8>>, TooMuch> {
+    fn segment(
+        &self,
+        at: usize,
+        length: usize,
+        fixed: &[FixedSegment],
+    ) -> Result<Option<Vec<u8>>, BudgetExceeded> {
         let (inside, outside) = self.languages(at, fixed);
-        // Only a last segment may be empty, and not as the only one.
+        // Only the last segment of several may be empty.
         let empty = at > 0 && at + 1 == length;
-        let found = shortest(&inside, &outside, Alphabet::of_segments(), empty)?;
+        let found = shortest_text(&inside, &outside, Alphabet::of_segments(), empty)?;
         let bytes =
             |symbols: Vec<u32>| symbols.into_iter().filter_map(|symbol| u8::try_from(symbol).ok()).collect();
         Ok(found.map(bytes))
     }
 
-    /// What a segment must be in, all of it, and what it must not be in.
-    pub(super) fn languages(&self, at: usize, fixed: &[Fixed]) -> (Vec<Language>, Vec<Machine>) {
+    /// Returns the sets that the segment must be in, and the sets that it must not be in.
+    pub(super) fn languages(&self, at: usize, fixed: &[FixedSegment]) -> (Vec<Language>, Vec<Automaton>) {
         let here = self.segments.iter().filter(|(index, ..)| *index == at);
-        let (yes, no): (Vec<_>, Vec<_>) = here.partition(|(.., is)| *is);
+        let (wanted, excluded): (Vec<_>, Vec<_>) = here.partition(|(.., wanted)| *wanted);
         let mut inside: Vec<Language> =
-            yes.iter().map(|(_, pattern, _)| vec![Machine::of_segment(pattern)]).collect();
-        // Dot segments never come this far.
-        let mut outside: Vec<Machine> = [".", ".."].map(Machine::of_text).into();
-        outside.extend(no.iter().map(|(_, pattern, _)| Machine::of_segment(pattern)));
-        for (_, text, is) in fixed.iter().filter(|(index, ..)| *index == at) {
-            match is {
-                true => inside.push(vec![Machine::of_bytes(text)]),
-                false => outside.push(Machine::of_bytes(text)),
+            wanted.iter().map(|(_, pattern, _)| vec![Automaton::of_segment(pattern)]).collect();
+        // The proxy refuses `.` and `..` before a policy decides.
+        let mut outside: Vec<Automaton> = [".", ".."].map(Automaton::of_text).into();
+        outside.extend(excluded.iter().map(|(_, pattern, _)| Automaton::of_segment(pattern)));
+        for (_, text, wanted) in fixed.iter().filter(|(index, ..)| *index == at) {
+            match wanted {
+                true => inside.push(vec![Automaton::of_bytes(text)]),
+                false => outside.push(Automaton::of_bytes(text)),
             }
         }
         (inside, outside)
     }
 
-    /// A few texts that a segment might be.
-    pub(super) fn texts(&self, at: usize) -> Result<Vec<String>, TooMuch> {
+    /// Returns a few texts that the segment can have.
+    pub(super) fn texts(&self, at: usize) -> Result<Vec<String>, BudgetExceeded> {
         let mut fixed = Vec::new();
         let mut texts = Vec::new();
-        while texts.len() < SOME {
+        while texts.len() < FEW_TEXTS {
             let Some(text) = self.segment(at, at + 2, &fixed)? else { break };
             fixed.push((at, text.clone(), false));
-            texts.push(String::from_utf8(text).map_err(|_| TooMuch)?);
+            texts.push(String::from_utf8(text).map_err(|_| BudgetExceeded)?);
         }
         Ok(texts)
     }
 
-    /// All texts that a segment might be, if they are few.
-    pub(super) fn all_texts(&self, at: usize) -> Result<Option<Vec<String>>, TooMuch> {
-        Ok(Some(self.texts(at)?).filter(|texts| texts.len() < SOME))
+    /// Returns all texts that the segment can have; `None` if there are more than a few.
+    pub(super) fn all_texts(&self, at: usize) -> Result<Option<Vec<String>>, BudgetExceeded> {
+        Ok(Some(self.texts(at)?).filter(|texts| texts.len() < FEW_TEXTS))
     }
 }

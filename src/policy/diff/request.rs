@@ -1,4 +1,4 @@
-//! A request that is made up to tell two policies apart.
+//! An example request, constructed to show how two policies differ.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,35 +10,36 @@ use super::super::{Policy, Question};
 use crate::identity::{Attribute, Identity};
 use crate::target::Target;
 
-/// What a query or a header says of one name.
+/// The values that a query or a header has for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Occurrence {
     Once(String),
-    /// Twice, so that nobody can say which is meant.
+    /// Two different values. A condition on the name is then doubtful.
     Twice,
 }
 
-/// A request, and the certificate that it comes with.
+/// An example request, with the attributes of its certificate.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct ExampleRequest {
     pub(crate) attributes: Vec<(Attribute, String)>,
     pub(crate) method: Method,
     pub(super) segments: Vec<Vec<u8>>,
     pub(crate) host: Option<String>,
-    pub(super) query: Vec<(String, Said)>,
-    pub(super) headers: Vec<(HeaderName, Said)>,
+    pub(super) query: Vec<(String, Occurrence)>,
+    pub(super) headers: Vec<(HeaderName, Occurrence)>,
     pub(crate) source: IpAddr,
     pub(crate) now: Timestamp,
     pub(crate) upgrade: bool,
-    /// True if the host was chosen and not just taken; the same of the address and the time.
+    /// True if a condition decided the host. Otherwise the host is the default one and is not shown. The next two
+    /// fields say the same of the address and the time.
     pub(crate) host_matters: bool,
     pub(crate) source_matters: bool,
     pub(crate) time_matters: bool,
 }
 
-/// The same, as policies are asked.
+/// The request in the form in which an engine decides it.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct PolicyInput {
     pub(super) identity: Identity,
     pub(super) target: Target,
     pub(super) host: Option<String>,
@@ -48,8 +49,8 @@ pub(super) struct Asked {
     pub(super) upgrade: bool,
 }
 
-impl Request {
-    /// Path and query, as they are sent.
+impl ExampleRequest {
+    /// Returns path and query as a client sends them.
     pub(crate) fn target(&self) -> String {
         let mut target = String::new();
         for segment in &self.segments {
@@ -59,10 +60,10 @@ impl Request {
         if self.segments.is_empty() {
             target.push('/');
         }
-        let mut between = '?';
+        let mut separator = '?';
         for (name, value) in pairs(&self.query) {
-            target.push(between);
-            between = '&';
+            target.push(separator);
+            separator = '&';
             encode(name.as_bytes(), &mut target);
             target.push('=');
             encode(value.as_bytes(), &mut target);
@@ -70,18 +71,18 @@ impl Request {
         target
     }
 
-    /// Each header that it has, as it is sent.
+    /// Returns each header line as a client sends it.
     pub(crate) fn headers(&self) -> Vec<(&str, &str)> {
         pairs(&self.headers).collect()
     }
 
-    /// As policies are asked; none where the proxy would refuse it before it asks.
-    pub(super) fn asked(&self) -> Option<Asked> {
+    /// Returns the request for the engine; `None` if the proxy would refuse the request before a decision.
+    pub(super) fn input(&self) -> Option<PolicyInput> {
         let mut headers = HeaderMap::new();
         for (name, value) in self.headers() {
             headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
         }
-        Some(Asked {
+        Some(PolicyInput {
             identity: Identity::from_attributes(self.attributes.iter().cloned()),
             target: format!("{} {}", self.method, self.target()).parse().ok()?,
             host: self.host.clone(),
@@ -93,8 +94,8 @@ impl Request {
     }
 }
 
-impl Asked {
-    /// Whether the policy lets it through; with an upgrade, whether it lets it switch.
+impl PolicyInput {
+    /// Returns true if the policy allows the request and, if the request asks for WebSocket, the switch too.
     pub(super) fn is_allowed(&self, policy: &Policy) -> bool {
         let question = self.question();
         let permit = policy.authorize(&policy.rights(&self.identity), &question);
@@ -113,12 +114,12 @@ impl Asked {
     }
 }
 
-/// Names and values as they are sent.
-pub(super) fn pairs<N: AsRef<str>>(all: &[(N, Said)]) -> impl Iterator<Item = (&str, &str)> {
-    all.iter().flat_map(|(name, said)| {
-        let (first, second) = match said {
-            Said::Once(value) => (value.as_str(), None),
-            Said::Twice => ("x", Some("y")),
+/// Returns a pair for each name and value, as a client sends them.
+pub(super) fn pairs<N: AsRef<str>>(all: &[(N, Occurrence)]) -> impl Iterator<Item = (&str, &str)> {
+    all.iter().flat_map(|(name, occurrence)| {
+        let (first, second) = match occurrence {
+            Occurrence::Once(value) => (value.as_str(), None),
+            Occurrence::Twice => ("x", Some("y")),
         };
         std::iter::once(first).chain(second).map(move |value| (name.as_ref(), value))
     })

@@ -1,125 +1,127 @@
-//! Looks for a request that one policy allows and another does not, in all that a rule means.
+//! The search for a request that one policy allows and the other does not.
 //!
-//! A tableau that grows only where it must. A region holds what is known of the request: at first the atoms of the rule.
-//! One request of the region is put to both policies. If they differ, that is the answer; if not, some rule stands in the
-//! way, and every request that differs escapes it by one of its atoms. So the region is cut into those parts, and each is
-//! searched in turn. Once all parts are empty no request differs, which is then proven and not just tried.
+//! The search is a tableau. A region holds what is known of the request; at first these are the atoms of the clause.
+//! Both policies decide one request of the region. If they differ, the request is the answer. If not, some clause
+//! explains why, and every request on which the policies differ violates an atom of that clause. So the region is
+//! divided by these atoms, and each part is searched in turn. When all parts are empty, it is proven that no request
+//! differs.
 
 use http::Method;
 use jiff::Timestamp;
 
 use super::super::Policy;
 use super::super::check::Model;
+use super::clause::Clause;
 use super::region::Region;
-use super::request::{Asked, Request};
-use super::rule::Rule;
+use super::request::{ExampleRequest, PolicyInput};
 
-/// More regions than this are not searched for one rule.
+/// The number of regions that may be searched for one clause.
 const MOST_REGIONS: usize = 2_000;
 
 /// One of the two policies.
 #[derive(Debug)]
-pub(super) struct Side<'m> {
+pub(super) struct ComparedPolicy<'m> {
     pub(super) model: &'m Model,
     pub(super) policy: Policy,
 }
 
-impl<'m> Side<'m> {
+impl<'m> ComparedPolicy<'m> {
     pub(super) fn of(model: &'m Model) -> Self {
         Self { model, policy: Policy::of(model.clone()) }
     }
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// A request on which the two policies differ; both were asked.
-    Differs(Box<Request>),
-    /// There is none.
+    /// A request that the one policy allows and the other does not.
+    Differs(Box<ExampleRequest>),
+    /// No such request exists.
     Same,
-    /// There may be one.
+    /// Neither a request nor a proof was found.
     Undecided,
 }
 
-/// Which requests are looked at.
+/// The requests that one search covers.
 #[derive(Clone, Debug)]
 pub(super) struct Goal<'m> {
-    /// The rule that grants them in the one policy.
-    pub(super) grant: Rule<'m>,
-    /// A rule of the other policy that forbids them; none where they are to be granted by nothing in it.
-    pub(super) deny: Option<Rule<'m>>,
+    /// The clause that grants them in the one policy.
+    pub(super) grant: Clause<'m>,
+    /// The clause of the other policy that forbids them; `None` to find requests that nothing in the other policy
+    /// grants.
+    pub(super) deny: Option<Clause<'m>>,
     pub(super) method: Method,
     pub(super) upgrade: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Search<'s, 'm> {
-    /// The policy that is to allow the request.
-    pub(super) mine: &'s Side<'m>,
-    /// The one that is not to.
-    pub(super) other: &'s Side<'m>,
-    /// The time that examples have where no other is asked for.
+    /// The policy that must allow the request.
+    pub(super) mine: &'s ComparedPolicy<'m>,
+    /// The policy that must not allow the request.
+    pub(super) other: &'s ComparedPolicy<'m>,
+    /// The time of examples without a condition on it.
     pub(super) now: Timestamp,
-    /// How many regions may still be searched, for all rules together.
+    /// The number of regions that may still be searched, for all clauses together.
     pub(super) regions_left: usize,
 }
 
 impl<'m> Search<'_, 'm> {
     pub(super) fn run(&mut self, goal: &Goal<'m>) -> Outcome {
-        let rules = std::iter::once(&goal.grant).chain(&goal.deny);
+        let clauses = std::iter::once(&goal.grant).chain(&goal.deny);
         let start = Region::of_method(goal.method.clone(), goal.upgrade);
-        let start = rules.flat_map(Rule::atoms).fold(start, |region, atom| region.with(atom, true));
-        let mut open = vec![start];
+        let start = clauses.flat_map(Clause::atoms).fold(start, |region, atom| region.with(atom, true));
+        let mut regions = vec![start];
         let (mut searched, mut undecided) = (0, false);
-        while let Some(region) = open.pop() {
+        while let Some(region) = regions.pop() {
             if searched == MOST_REGIONS || self.regions_left == 0 {
                 return Outcome::Undecided;
             }
             searched += 1;
             self.regions_left -= 1;
-            match self.look(goal, &region) {
-                Look::Empty => {}
-                Look::Differs(request) => return Outcome::Differs(Box::new(request)),
-                Look::Parts(parts) => open.extend(parts),
-                Look::Unknown => undecided = true,
+            match self.examine(goal, &region) {
+                Examination::Empty => {}
+                Examination::Differs(request) => return Outcome::Differs(Box::new(request)),
+                Examination::Parts(parts) => regions.extend(parts),
+                Examination::Unknown => undecided = true,
             }
         }
         if undecided { Outcome::Undecided } else { Outcome::Same }
     }
 
-    fn look(&self, goal: &Goal<'m>, region: &Region<'m>) -> Look<'m> {
+    fn examine(&self, goal: &Goal<'m>, region: &Region<'m>) -> Examination<'m> {
         let request = match region.request(self.now) {
             Ok(Some(request)) => request,
-            Ok(None) => return Look::Empty,
-            Err(_) => return Look::Unknown,
+            Ok(None) => return Examination::Empty,
+            Err(_) => return Examination::Unknown,
         };
-        let Some(asked) = request.asked() else { return Look::Unknown };
-        let rule = match (asked.is_allowed(&self.mine.policy), asked.is_allowed(&self.other.policy)) {
-            (true, false) => return Look::Differs(request),
+        let Some(input) = request.input() else { return Examination::Unknown };
+        let clause = match (input.is_allowed(&self.mine.policy), input.is_allowed(&self.other.policy)) {
+            (true, false) => return Examination::Differs(request),
             (true, true) if goal.deny.is_some() => None,
-            (true, true) => self.granting(&asked),
-            (false, _) => Rule::denies(self.mine.model).find(|rule| rule.means(&asked)),
+            (true, true) => self.clause_that_grants(&input),
+            (false, _) => Clause::denies(self.mine.model).find(|clause| clause.applies_to(&input)),
         };
-        match rule {
-            Some(rule) => Look::Parts(escapes(region, &rule)),
-            None => Look::Unknown,
+        match clause {
+            Some(clause) => Examination::Parts(parts_without(region, &clause)),
+            None => Examination::Unknown,
         }
     }
 
-    fn granting(&self, asked: &Asked) -> Option<Rule<'m>> {
-        let mut grants = Rule::grants(self.other.model);
-        grants.find(|rule| (!asked.upgrade || rule.route.upgrade) && rule.means(asked))
+    fn clause_that_grants(&self, input: &PolicyInput) -> Option<Clause<'m>> {
+        let mut grants = Clause::grants(self.other.model);
+        grants.find(|clause| (!input.upgrade || clause.route.upgrade) && clause.applies_to(input))
     }
 }
 
-enum Look<'m> {
+enum Examination<'m> {
     Empty,
-    Differs(Request),
+    Differs(ExampleRequest),
     Parts(Vec<Region<'m>>),
     Unknown,
 }
 
-/// The parts of a region that a rule does not mean; the last is searched first.
-fn escapes<'m>(region: &Region<'m>, rule: &Rule<'m>) -> Vec<Region<'m>> {
-    rule.atoms().into_iter().map(|atom| region.clone().with(atom, false)).collect()
+/// Returns the parts of a region to which the clause does not apply. The last part is searched first.
+fn parts_without<'m>(region: &Region<'m>, clause: &Clause<'m>) -> Vec<Region<'m>> {
+    clause.atoms().into_iter().map(|atom| region.clone().with(atom, false)).collect()
 }

@@ -1,12 +1,12 @@
-//! Whether entries and routes include each other, or meet. Quick answers for warnings, and no proofs: where they are unsure,
-//! nothing is warned of.
+//! Comparisons of client entries and of routes: inclusion and overlap. They are quick and not exact; in doubt there is
+//! no warning.
 
 use super::super::host::HostPattern;
 use super::super::matching::{Alternative, Test};
 use super::super::route::{Methods, Path, Route, Segment};
 
-/// Whether every identity that one list of alternatives means is meant by the other; no is the answer when unsure.
-pub(super) fn meant_by(narrow: &[Alternative], wide: &[Alternative]) -> bool {
+/// Returns true if every identity that `narrow` matches is matched by `wide`. In doubt the answer is no.
+pub(super) fn is_subset_of(narrow: &[Alternative], wide: &[Alternative]) -> bool {
     narrow.iter().all(|narrow| {
         wide.iter().any(|wide| {
             wide.tests.iter().all(|wide| {
@@ -25,7 +25,7 @@ fn values_within(narrow: &Test, wide: &Test) -> bool {
         && narrow.networks.iter().all(|network| wide.networks.contains(network))
 }
 
-/// Whether every request that the narrower route means is meant by the wider one; no is the answer when unsure.
+/// Returns true if every request of `narrow` is a request of `wide`. In doubt the answer is no.
 pub(super) fn covers(wide: &Route, narrow: &Route) -> bool {
     let conditions = wide.query.iter().all(|condition| narrow.query.contains(condition))
         && wide.headers.iter().all(|condition| narrow.headers.contains(condition));
@@ -36,7 +36,8 @@ pub(super) fn covers(wide: &Route, narrow: &Route) -> bool {
         && path_within(&narrow.path, &wide.path)
 }
 
-/// Longer lists are compared as a whole, so that the cost does not grow with the square of their length.
+/// The length up to which lists of hosts are compared item by item. Longer lists are compared as a whole, so that the
+/// cost does not grow with the square of their length.
 const FEW_HOSTS: usize = 100;
 
 fn hosts_within(narrow: &[HostPattern], wide: &[HostPattern]) -> bool {
@@ -74,7 +75,7 @@ fn segment_within(narrow: &Segment, wide: &Segment) -> bool {
     }
 }
 
-/// Whether some request may be meant by both routes; yes is the answer when unsure.
+/// Returns true if a request can belong to both routes. In doubt the answer is yes.
 pub(super) fn overlaps(one: &Route, other: &Route) -> bool {
     let methods = match (&one.methods, &other.methods) {
         (Methods::Any, _) | (_, Methods::Any) => true,

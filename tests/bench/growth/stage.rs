@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::backend;
-use crate::client::Connection;
+use crate::client::LoadConnection;
 use crate::support::{Client, Proxy, Setup};
 
 /// So many requests are under way at once, where there are as many connections.
@@ -40,13 +40,13 @@ pub fn recording(records: bool) -> Setup {
 
 /// Starts it with as many descriptors as this machine lets it have.
 pub fn start(setup: Setup) -> Proxy {
-    setup.start_within("ulimit -n $(ulimit -Hn)")
+    setup.start_in_shell("ulimit -n $(ulimit -Hn)")
 }
 
 pub struct Stage {
     proxy: Proxy,
     runtime: tokio::runtime::Runtime,
-    connections: Vec<Connection>,
+    connections: Vec<LoadConnection>,
 }
 
 impl Stage {
@@ -66,7 +66,7 @@ impl Stage {
             // Of several addresses: one has no more than some 28,000 ports.
             let from = Ipv4Addr::new(127, 0, 3, u8::try_from(1 + self.connections.len() / 10_000).unwrap());
             let opening = async {
-                let mut connection = Connection::open(client, to, from).await.unwrap();
+                let mut connection = LoadConnection::open(client, to, from).await.unwrap();
                 connection.ask(request).await.unwrap();
                 connection
             };
@@ -111,16 +111,16 @@ impl Stage {
     pub fn memory_at_rest(&self) -> u64 {
         // Not for an event: what is measured is that nothing happens.
         std::thread::sleep(Duration::from_secs(3));
-        self.proxy.process.resident()
+        self.proxy.process.resident_memory()
     }
 }
 
 async fn ask_in_turn(
-    mut own: Vec<Connection>,
+    mut own: Vec<LoadConnection>,
     requests: usize,
     request: String,
     expected: u16,
-) -> Vec<Connection> {
+) -> Vec<LoadConnection> {
     let count = own.len();
     for number in 0..requests {
         let answer = own[number % count].ask(&request).await.unwrap();

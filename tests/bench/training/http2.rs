@@ -70,7 +70,7 @@ async fn ask(
 }
 
 async fn connect(client: &Client, to: SocketAddr) -> SendRequest<Bytes> {
-    let socket = client::socket(to, Ipv4Addr::LOCALHOST).await.unwrap();
+    let socket = client::connect_from(to, Ipv4Addr::LOCALHOST).await.unwrap();
     let connector = TlsConnector::from(client.alpn(&["h2"]).config);
     let stream = connector.connect(ServerName::try_from("localhost").unwrap(), socket).await.unwrap();
     let mut settings = h2::client::Builder::new();

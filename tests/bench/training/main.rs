@@ -33,7 +33,7 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use client::Connection;
+use client::LoadConnection;
 use stage::{get, post};
 use support::{Client, Proxy};
 
@@ -128,7 +128,7 @@ async fn ask(client: &Client, to: SocketAddr, connections: usize, request: &str,
     for _ in 0..connections {
         let (client, request) = (client.clone(), request.to_owned());
         tasks.spawn_local(async move {
-            let mut connection = Connection::open(&client, to, Ipv4Addr::LOCALHOST).await.unwrap();
+            let mut connection = LoadConnection::open(&client, to, Ipv4Addr::LOCALHOST).await.unwrap();
             for _ in 0..times / connections {
                 assert_eq!(connection.ask(&request).await.unwrap().status, status, "{request}");
             }
@@ -143,7 +143,8 @@ fn handshakes(proxy: &Proxy) {
     client::run(async {
         for number in 0..HANDSHAKES {
             let client = if number % 2 == 0 { &regular } else { &proxy.producer() };
-            let mut connection = Connection::open(client, proxy.address, Ipv4Addr::LOCALHOST).await.unwrap();
+            let mut connection =
+                LoadConnection::open(client, proxy.address, Ipv4Addr::LOCALHOST).await.unwrap();
             assert_eq!(connection.get("/any/1024").await.unwrap().status, 200);
         }
     });

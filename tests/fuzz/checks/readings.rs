@@ -1,6 +1,6 @@
 //! How others read a request's target, as far as what they make of a path matters: each takes what is forwarded and says
 //! which path the application behind it sees. Written down as rules here, so that millions of targets can be tried;
-//! tests/one_reading.rs holds the rules against the programs themselves.
+//! tests/attacks/one_reading.rs holds the rules against the programs themselves.
 
 /// What an application sees.
 #[derive(Clone, Debug, PartialEq, Eq)]

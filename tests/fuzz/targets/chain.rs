@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use sidegate::identity::{Trust, TrustSources, EkuPolicy, judge};
 use std::sync::LazyLock;
 
-const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
+const CA: &[u8] = include_bytes!("../../certificates/certificate_tool/ca.pem");
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     let sources = TrustSources::from_authorities("ca.pem", CA, EkuPolicy::ClientAuthIfPresent);

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use sidegate::identity::{Trust, TrustFile, TrustSources, EkuPolicy};
 
-const CA: &[u8] = include_bytes!("../../certificate_tool/ca.pem");
+const CA: &[u8] = include_bytes!("../../certificates/certificate_tool/ca.pem");
 
 fuzz_target!(|bytes: &[u8]| {
     let file = TrustFile { name: "fuzz.crl".to_owned(), bytes: bytes.to_owned(), place: None };

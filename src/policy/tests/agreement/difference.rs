@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::test_runner::TestCaseError;
 
-use super::super::super::diff::{Change, Difference, Request, diff};
+use super::super::super::diff::{ExampleRequest, PolicyDifference, RouteChange, diff};
 use super::written::{
     HOSTS, MODES, QUERIES, Window, WrittenClient, WrittenDeny, WrittenRoute, client, deny, route, window,
 };
@@ -274,7 +274,7 @@ fn brute_force(both: [&Written; 2], models: &[Model; 2]) -> Compared {
 }
 
 /// An example as the third evaluator reads requests.
-fn call(request: &Request) -> Call {
+fn call(request: &ExampleRequest) -> Call {
     let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
     let target = request.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -295,9 +295,9 @@ fn call(request: &Request) -> Call {
 }
 
 /// Whether every example tells the two apart, in the direction that it is an example of.
-fn examples_differ(both: [&Written; 2], difference: &Difference<'_>) -> Result<(), TestCaseError> {
+fn examples_differ(both: [&Written; 2], difference: &PolicyDifference<'_>) -> Result<(), TestCaseError> {
     for (changes, expected) in [(&difference.allowed, (false, true)), (&difference.denied, (true, false))] {
-        for change in changes.iter().filter(|change| !change.switch) {
+        for change in changes.iter().filter(|change| !change.websocket_only) {
             let call = call(&change.example);
             let [old, new] = both.map(|written| written.allows(&change.example.attributes, &call));
             prop_assert_eq!((old, new), expected, "{:?}", change);
@@ -328,7 +328,7 @@ fn a_difference_is_found_exactly_where_there_is_one() {
         undecided.set(undecided.get() + usize::from(!difference.undecided.is_empty()));
         let may = |is: bool| difference.undecided.iter().any(|open| open.allowed == is);
         let yaml = || format!("{}\n=====\n{}", old.yaml().concat(), new.yaml().concat());
-        let seen = |list: &[Change<'_>], is: bool| may(is) || !list.is_empty();
+        let seen = |list: &[RouteChange<'_>], is: bool| may(is) || !list.is_empty();
         prop_assert!(!compared.allowed || seen(&difference.allowed, true), "not seen as allowed\n{}", yaml());
         prop_assert!(!compared.denied || seen(&difference.denied, false), "not seen as denied\n{}", yaml());
         Ok(())

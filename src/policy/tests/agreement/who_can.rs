@@ -31,18 +31,22 @@ fn who_can_names_just_those_who_can() {
         let sources = written.yaml().map(|text| Source::new("p.yaml", text));
         let Ok((model, _)) = super::super::super::model(&sources) else { return Ok(()) };
         for call in &calls {
-            let answers = who_can(&model, &Put::of(call).target);
+            let accesses = who_can(&model, &Put::of(call).target);
             let named: BTreeSet<String> =
-                answers.iter().map(|answer| answer.finding.entry.text.to_string()).collect();
+                accesses.iter().map(|access| access.finding.entry.text.to_string()).collect();
             prop_assert_eq!(&named, &fitting(&written, call), "{:?}\n{}", call, written.yaml().concat());
-            for answer in &answers {
-                let number: usize = answer.finding.entry.text[1..].parse().unwrap();
-                prop_assert_eq!(answer.denies.len(), denying(&written, number, call));
+            for access in &accesses {
+                let number: usize = access.finding.entry.text[1..].parse().unwrap();
+                prop_assert_eq!(access.denies.len(), denying(&written, number, call));
                 let client = &written.clients[number];
-                let unconditional = answer.conditions.is_empty() && answer.denies.is_empty();
+                let unconditional = access.conditions.is_empty() && access.denies.is_empty();
                 for identity in identities.iter().filter(|identity| client.is(identity)) {
                     let allowed = written.allows(identity, call);
-                    prop_assert!(!(answer.never && allowed), "always denied, and allowed: {:?}", identity);
+                    prop_assert!(
+                        !(access.always_denied && allowed),
+                        "always denied, and allowed: {:?}",
+                        identity
+                    );
                     // Another entry may be forbidden what this one is not, and it means the same client.
                     let others = written.clients.iter().filter(|other| other.is(identity)).count();
                     prop_assert!(

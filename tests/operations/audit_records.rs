@@ -1,0 +1,239 @@
+//! One record per decision, in a form that stays: as `deploy/audit.schema.json` says, whole through every rotation, with every
+//! refusal in it, and without what is a secret (DESIGN §8).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use serde_json::{Value, json};
+use sidegate::demo::pki::Leaf;
+use sidegate::telemetry::Decision;
+
+use crate::support::http1::Wire;
+use crate::support::schema::violations;
+use crate::support::{Backend, Proxy, Setup, eventually};
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../deploy/audit.schema.json")).unwrap()
+}
+
+fn get(proxy: &Proxy, path: &str) {
+    assert_eq!(proxy.producer().connect(proxy.address).unwrap().get(path).unwrap().status, 200);
+}
+
+/// Ends it and gives what it recorded.
+fn records(mut proxy: Proxy) -> Vec<Value> {
+    proxy.process.signal("INT");
+    assert_eq!(proxy.process.exit().code(), Some(0));
+    parsed(&proxy.process.rest_of_output())
+}
+
+#[track_caller]
+fn parsed(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+/// Requests of all kinds, in front of a policy, a shadow policy and a backend.
+fn of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
+    let setup = Setup::new(backend)
+        .set("mode", mode)
+        .set("shadow_policies", "next.yaml")
+        .set("limits.max_connections", 1)
+        .set("log.audit_query", true);
+    fs::write(setup.path("next.yaml"), "version: 1\ndeny: [{ name: freeze, routes: [\"* /**\"] }]\n")
+        .unwrap();
+    let proxy = setup.start();
+    let asks = [proxy.anonymous(), proxy.consumer(), proxy.producer(), proxy.producer()];
+    let mut held = Vec::new();
+    for client in asks {
+        for line in ["GET /events?a=b HTTP/1.1", "GET /a//b HTTP/1.1", "nonsense"] {
+            let mut connection = client.connect(proxy.address).unwrap();
+            connection.ask(&format!("{line}\r\nHost: localhost\r\n\r\n")).unwrap();
+            // The first to get a slot keeps it.
+            held.push(connection);
+        }
+    }
+    Wire::plain(proxy.address).unwrap().get("/events").unwrap();
+    let records = records(proxy);
+    assert_eq!(records.len(), 13);
+    records
+}
+
+#[test]
+fn every_record_is_as_the_schema_says() {
+    let (schema, backend) = (schema(), Backend::ok());
+    let mut seen = BTreeSet::new();
+    let mut all = of_every_kind("enforce", &backend.url());
+    all.extend(of_every_kind("audit", &backend.url()));
+    for record in &all {
+        assert_eq!(violations(&schema, record), Vec::<String>::new(), "{record}");
+        seen.insert(record["decision"].as_str().unwrap());
+    }
+    assert_eq!(seen, Decision::all().map(Decision::outcome).collect(), "a decision of every kind was tried");
+
+    // What the schema says is asked for: a record without a field, with another one, or with one of another kind is none.
+    let full = all.iter().find(|record| record["shadow"].is_object() && record["rule"].is_object()).unwrap();
+    for field in full.as_object().unwrap().keys() {
+        let (mut without, mut other) = (full.clone(), full.clone());
+        without.as_object_mut().unwrap().remove(field);
+        other[field] = json!(true);
+        assert!(
+            !violations(&schema, &without).is_empty() && !violations(&schema, &other).is_empty(),
+            "{field}"
+        );
+    }
+    let mut more = full.clone();
+    more["more"] = json!(1);
+    assert!(!violations(&schema, &more).is_empty());
+}
+
+#[test]
+fn the_schema_and_the_program_know_the_same_words() {
+    let schema = schema();
+    let words = |field: &str| -> BTreeSet<String> {
+        let words = schema["properties"][field]["enum"].as_array().unwrap();
+        words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let known = |word: fn(Decision) -> &'static str| Decision::all().map(word).map(str::to_owned).collect();
+    assert_eq!(words("decision"), known(Decision::outcome));
+    assert_eq!(words("reason"), known(Decision::reason));
+    assert_eq!(words("done"), known(Decision::done));
+    let (_, after) = include_str!("../../deploy/README.md").split_once("## Audit records").unwrap();
+    let table = after.split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `")?.split_once(" | "));
+    let documented: BTreeSet<_> =
+        rows.flat_map(|(names, _)| names.trim_end_matches('`').split("`, `")).collect();
+    assert_eq!(documented, schema["properties"].as_object().unwrap().keys().map(String::as_str).collect());
+}
+
+#[test]
+fn of_what_is_allowed_a_share_is_kept_and_every_refusal() {
+    let backend = Backend::ok();
+    let mut proxy = Setup::new(&backend.url()).set("log.audit_sample", 0.5).start();
+    let mut allowed = proxy.producer().connect(proxy.address).unwrap();
+    let mut denied = proxy.consumer().connect(proxy.address).unwrap();
+    for _ in 0..40 {
+        assert_eq!(allowed.get("/events").unwrap().status, 200);
+        assert_eq!(denied.get("/events").unwrap().status, 403);
+    }
+    // It changes without a restart.
+    proxy.setup.config["log"] = json!({ "audit_sample": 0 });
+    proxy.setup.write();
+    assert_eq!(proxy.admin.reload()["needs_restart"], json!([]));
+    assert_eq!(allowed.get("/after").unwrap().status, 200);
+
+    let ids = backend.received().into_iter().map(|request| request.header("x-request-id")[0].to_owned());
+    let ids: Vec<_> = ids.take(40).collect();
+    // The first 16 digits, as a number, are below the half of all such numbers: the first of them is below 8.
+    let expected: BTreeSet<_> = ids.iter().filter(|id| *id.as_str() < *"8").cloned().collect();
+    let records = records(proxy);
+    let of = |decision: &str| records.iter().filter(|it| it["decision"] == decision).collect::<Vec<_>>();
+    let kept: BTreeSet<_> =
+        of("allowed").iter().map(|it| it["request_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kept, expected);
+    assert_eq!(of("denied").len(), 40);
+}
+
+#[test]
+fn no_record_is_lost_or_torn_when_its_file_is_renamed() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("log.audit", "logs/audit.log").set("workers", 2);
+    fs::create_dir(setup.path("logs")).unwrap();
+    let mut proxy = setup.start();
+    let file = proxy.setup.path("logs/audit.log");
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let client = proxy.producer();
+            let address = proxy.address;
+            scope.spawn(move || {
+                let mut connection = client.connect(address).unwrap();
+                (0..200).for_each(|_| assert_eq!(connection.get("/events").unwrap().status, 200));
+            });
+        }
+        for number in 0..6 {
+            fs::rename(&file, file.with_extension(number.to_string())).unwrap();
+            proxy.process.signal(if number % 2 == 0 { "USR1" } else { "HUP" });
+            eventually("the new file", || file.exists(), |exists| *exists);
+        }
+    });
+    proxy.process.signal("INT");
+    assert_eq!(proxy.process.exit().code(), Some(0));
+    let files = fs::read_dir(file.parent().unwrap()).unwrap();
+    let texts: Vec<_> = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(texts.len(), 7);
+    let ids = texts.iter().flat_map(|text| parsed(text));
+    let recorded: BTreeSet<_> = ids.map(|record| record["request_id"].as_str().unwrap().to_owned()).collect();
+    let asked = backend.received().into_iter().map(|request| request.header("x-request-id")[0].to_owned());
+    assert_eq!(recorded, asked.collect());
+    assert_eq!(recorded.len(), 400);
+}
+
+#[test]
+fn where_there_can_be_no_new_file_the_old_one_goes_on() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("log.audit", "logs/audit.log");
+    let (folder, moved) = (setup.path("logs"), setup.path("moved"));
+    fs::create_dir(&folder).unwrap();
+    let mut proxy = setup.start();
+    get(&proxy, "/before");
+    fs::rename(&folder, &moved).unwrap();
+    proxy.process.signal("USR1");
+    proxy.process.log_where("the error", |line| {
+        line["level"] == "ERROR"
+            && line["message"].as_str().is_some_and(|it| it.ends_with("the old one goes on"))
+    });
+    get(&proxy, "/after");
+    let paths = |file: &Path| {
+        parsed(&fs::read_to_string(file).unwrap()).iter().map(|it| it["path"].clone()).collect()
+    };
+    let both = |paths: &Vec<Value>| *paths == ["/before", "/after"];
+    eventually("both records", || paths(&moved.join("audit.log")), both);
+}
+
+/// Whoever writes records to no file is not ended by a signal that means files.
+#[test]
+fn the_signal_ends_nothing_where_records_go_to_standard_output() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    proxy.process.signal("USR1");
+    get(&proxy, "/events");
+    assert_eq!(records(proxy).len(), 1);
+}
+
+#[test]
+fn queries_are_told_only_where_that_is_asked_for() {
+    let backend = Backend::ok();
+    let mut proxy = Proxy::in_front_of(&backend.url());
+    get(&proxy, "/events?token=secret");
+    proxy.setup.config["log"] = json!({ "audit_query": true });
+    proxy.setup.write();
+    proxy.admin.reload();
+    get(&proxy, "/events?token=secret");
+    let queries: Vec<_> = records(proxy).iter().map(|it| it["query"].clone()).collect();
+    assert_eq!(queries, [Value::Null, json!("token=secret")]);
+}
+
+/// What a client chooses is cut, and never a line of its own.
+#[test]
+fn a_record_is_one_line_of_bounded_length_whatever_a_client_says() {
+    let backend = Backend::ok();
+    let proxy = Setup::new(&backend.url()).set("log.audit_query", true).start();
+    let name = "two\nlines \"quoted\" \u{1b}[2J and \\";
+    let odd =
+        proxy.pki().issue(&Leaf::client("Shop", name).uri("spiffe://shop.example/ns/orders/sa/odd").unwrap());
+    let long = format!("/{}?{}", "p".repeat(5000), "q".repeat(5000));
+    proxy.client(&odd).connect(proxy.address).unwrap().get(&long).unwrap();
+    let records = records(proxy);
+    assert_eq!(records.len(), 1);
+    let length = |field: &str| records[0][field].as_str().unwrap().len();
+    assert_eq!((length("path"), length("query")), (1024, 1024));
+    for (field, start) in [("path", "/ppp"), ("query", "qqq")] {
+        let text = records[0][field].as_str().unwrap();
+        assert!(text.starts_with(start) && text.ends_with('…'), "a mark says that `{field}` is cut: {text}");
+    }
+    assert_eq!(records[0]["identity"]["common_name"], json!([name]));
+    assert_eq!(violations(&schema(), &records[0]), Vec::<String>::new());
+}

@@ -1,0 +1,150 @@
+//! The tools for authors answer as in their committed examples, which run in `policies/`.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use sidegate::demo::pki::pem;
+
+use crate::support::certificates::Pki;
+use crate::support::proxy::{program, run};
+use crate::support::{Backend, Setup, golden};
+
+#[test]
+fn every_tool_answers_as_in_its_example() {
+    golden::assert_as_committed("tests/policies/policy_tools", "policies");
+}
+
+/// A test may name a certificate's file, in PEM or DER; it lies beside the policy, wherever that is read from.
+#[test]
+fn a_test_and_an_explanation_can_ask_as_a_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let producer = &Pki::new().producer.chain[0];
+    fs::write(folder.path().join("producer.pem"), pem("CERTIFICATE", producer)).unwrap();
+    fs::write(folder.path().join("producer.der"), producer).unwrap();
+    let policy = folder.path().join("p.yaml");
+    let text = |file: &str| {
+        format!(
+            "version: 1
+permissions: {{ publish: [POST /events] }}
+clients: [{{ name: orders, match: {{ uri: \"spiffe://shop.example/ns/orders/sa/*\" }}, permissions: [publish] }}]
+tests:
+  - {{ name: it publishes, certificate: {file}, request: POST /events, expect: allow, because: orders }}
+"
+        )
+    };
+    let policy = policy.to_str().unwrap();
+    for file in ["producer.pem", "producer.der"] {
+        fs::write(policy, text(file)).unwrap();
+        let finished = run(&["policy", "test", policy, "--min-coverage", "100"]);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let certificate = folder.path().join(file);
+        let words = ["policy", "explain", policy, "--cert", certificate.to_str().unwrap(), "POST", "/events"];
+        let finished = run(&words);
+        assert!(finished.stdout.starts_with("allowed by `orders`"), "{finished:?}");
+    }
+    fs::write(policy, text("nobody.pem")).unwrap();
+    let finished = run(&["policy", "test", policy]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("nobody.pem"), "{finished:?}");
+}
+
+/// A FIFO has no end until somebody writes to it, `/dev/zero` has none at all, and `-` must not wait for standard input:
+/// a test names a regular file.
+#[test]
+fn a_test_reads_certificates_from_regular_files_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    symlink("fifo", path("link.pem")).unwrap();
+    fs::create_dir(path("folder")).unwrap();
+    fs::File::create(path("large.pem")).unwrap().set_len(17 << 20).unwrap();
+    let _writer = OpenOptions::new().read(true).write(true).open(path("fifo")).unwrap();
+    let policy = path("p.yaml");
+    for (file, reason) in [
+        ("fifo", "it is a FIFO (named pipe) and no regular file"),
+        ("link.pem", "it is a FIFO (named pipe) and no regular file"),
+        ("/dev/zero", "it is a device and no regular file"),
+        ("folder", "it is a directory and no regular file"),
+        ("large.pem", "it is larger than 16 MiB"),
+        ("-", "No such file or directory"),
+    ] {
+        let case = format!("{{ name: a, certificate: \"{file}\", request: GET /, expect: deny }}");
+        fs::write(&policy, format!("version: 1\ntests:\n  - {case}\n")).unwrap();
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(program()).args(["policy", "test", "p.yaml"]);
+        let output = command.current_dir(folder.path()).stdin(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{file}: {said}");
+        assert!(said.contains(reason) && said.contains("p.yaml:3:"), "{file}: {said}");
+    }
+}
+
+/// What a proxy recorded becomes a policy that passes `check`, under which every recorded decision is made again.
+#[test]
+fn a_policy_learned_from_a_proxy_s_own_records_decides_as_it_did() {
+    let backend = Backend::ok();
+    let written = "version: 1
+permissions: { events: [\"GET|POST /events/**\"] }
+clients: [{ name: orders, match: { uri: \"spiffe://shop.example/**\" }, permissions: [events] }]
+";
+    let mut proxy = Setup::new(&backend.url()).policy(written).start();
+    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    for (method, path) in
+        [("POST", "/events"), ("GET", "/events/17"), ("GET", "/events/18?x=1"), ("PUT", "/events")]
+    {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        producer.ask(&request).unwrap();
+    }
+    let records: Vec<_> =
+        (0..4).map(|_| proxy.process.audit_where("a decision", |_| true).to_string()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (records_file, policy_file) = (folder.path().join("audit.log"), folder.path().join("learned.yaml"));
+    fs::write(&records_file, records.join("\n")).unwrap();
+    let (records_file, policy) = (records_file.to_str().unwrap(), policy_file.to_str().unwrap());
+    let learned = run(&["policy", "suggest", records_file]);
+    assert!(learned.stdout.contains("GET /events/{id}") && !learned.stdout.contains("PUT"), "{learned:?}");
+    fs::write(&policy_file, &learned.stdout).unwrap();
+    let checked = run(&["policy", "check", "--strict", policy]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let again = run(&["policy", "replay", records_file, "--policy", policy]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(again.stdout.trim(), "decisions: 4 unchanged, 0 changed");
+}
+
+/// What `policy check` prints about a bad policy where standard error is a terminal.
+fn on_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
+    let bad =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies/policy_diagnostics/unknown_key.yaml");
+    let words = format!("['{}', 'policy', 'check', '{}']", program().display(), bad.display());
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", &format!("import pty; pty.spawn({words})")])
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm");
+    let output = match python.envs(variables.iter().copied()).output() {
+        Ok(output) => output,
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped, no python3: {error}");
+            return None;
+        }
+        Err(error) => panic!("python3: {error}"),
+    };
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_who_wants_them() {
+    let coloured = |text: &str| text.contains("\u{1b}[1;31merror[unknown-key]\u{1b}[0m");
+    let Some(said) = on_a_terminal(&[]) else { return };
+    assert!(coloured(&said), "{said:?}");
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let said = on_a_terminal(&[variable]).unwrap();
+        assert!(said.contains("error[unknown-key]") && !said.contains('\u{1b}'), "{variable:?}: {said:?}");
+    }
+    let bad =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies/policy_diagnostics/unknown_key.yaml");
+    let piped = run(&["policy", "check", bad.to_str().unwrap()]);
+    assert!(piped.stderr.contains("error[unknown-key]") && !piped.stderr.contains('\u{1b}'), "{piped:?}");
+}

@@ -1,0 +1,178 @@
+//! Answers that come before their request has ended: the client reads them and not a reset, as long as it does not go on for
+//! more than 64 KiB or a second; and what is left of its body is never a request (DESIGN §5).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::support::frames::{
+    ACK, DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, Reaction, SETTINGS, WINDOW_UPDATE, frame,
+    headers,
+};
+use crate::support::http2::{Http2, request};
+use crate::support::{Backend, Client, Proxy};
+
+const KIB: usize = 1024;
+
+/// A backend that refuses every upload by itself, without reading it.
+fn hasty() -> Backend {
+    Backend::scripted(|connection| {
+        while let Some(head) = connection.head()? {
+            if head.starts_with("POST") {
+                connection
+                    .wire
+                    .send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")?;
+                while !connection.wire.read_available()?.is_empty() {}
+                return Ok(());
+            }
+            connection.wire.send(crate::support::backend::OK)?;
+        }
+        Ok(())
+    })
+}
+
+/// Who answers before the request has ended, and what.
+fn everybody(proxy: &Proxy) -> [(Client, u16); 3] {
+    [(proxy.anonymous(), 401), (proxy.consumer(), 403), (proxy.producer(), 413)]
+}
+
+fn announced(length: usize) -> String {
+    format!("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+}
+
+#[test]
+fn what_is_left_within_the_budget_is_taken_from_an_http1_client() {
+    let backend = hasty();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (client, status) in everybody(&proxy) {
+        for length in [1, 60 * KIB] {
+            let mut connection = client.connect(proxy.address).unwrap();
+            connection.send(announced(length)).unwrap();
+            // Sent after the answer was: a socket that is closed by then would reset it.
+            let mut answer = connection.head().unwrap();
+            connection.send("x".repeat(length)).unwrap();
+            let body = answer.header("content-length").unwrap().parse().unwrap();
+            answer.body = connection.read_exactly(body).unwrap();
+            assert_eq!(answer.status, status, "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn beyond_the_budget_an_http1_connection_ends() {
+    let backend = hasty();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (client, status) in everybody(&proxy) {
+        // Who goes on without end.
+        let mut connection = client.connect(proxy.address).unwrap();
+        connection.send(announced(1 << 40)).unwrap();
+        assert_eq!(connection.head().unwrap().status, status);
+        let start = Instant::now();
+        let sent = (0..100_000).take_while(|_| connection.send("x".repeat(16 * KIB)).is_ok()).count();
+        assert!(sent < 100_000, "{status}: all of it was taken");
+        assert!(start.elapsed() < Duration::from_secs(10), "{status}: {:?}", start.elapsed());
+        // Who stops.
+        let mut connection = client.connect(proxy.address).unwrap();
+        connection.send(announced(1000)).unwrap();
+        let start = Instant::now();
+        assert_eq!(connection.answer_to("POST").unwrap().status, status);
+        assert!(connection.is_closed(), "{status}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{status}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn what_is_left_within_the_budget_is_taken_from_an_http2_client() {
+    let backend = hasty();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (client, status) in everybody(&proxy) {
+        let connection = Http2::connect(&client, proxy.address).unwrap();
+        let exchange = connection.open(request("POST", "/events", &[]), false).unwrap();
+        let answer = exchange.finish_with(Bytes::from(vec![b'x'; 60 * KIB])).unwrap();
+        assert_eq!(answer.status, status);
+        let next = connection.get("/readable").unwrap();
+        assert_eq!(next.status, if status == 401 { 401 } else { 200 }, "the other streams go on");
+    }
+}
+
+/// Beyond it the stream ends, after its answer, and no other.
+#[test]
+fn beyond_the_budget_an_http2_stream_ends_and_no_other() {
+    let backend = hasty();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let fields =
+        [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
+    let next =
+        [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/readable")];
+    for (client, status) in everybody(&proxy) {
+        // 200 KiB, which the windows have room for; and nothing at all.
+        for frames in [20, 0] {
+            let mut connection = Frames::connect(&client, proxy.address).unwrap();
+            // Not before the server has said how much it takes on all streams together.
+            while connection.next().unwrap().kind != WINDOW_UPDATE {}
+            let accepted = frame(SETTINGS, ACK, 0, "");
+            connection.send([accepted, headers(1, 0, &fields)].concat()).unwrap();
+            let start = Instant::now();
+            connection.send(frame(DATA, 0, 1, vec![b'x'; 10 * KIB]).repeat(frames)).unwrap();
+            let (mut answered, mut ended) = (0, false);
+            let reset = loop {
+                let frame = connection.next().unwrap();
+                match frame.kind {
+                    GOAWAY => panic!("{status}: {frame:?}"),
+                    HEADERS => answered = frame.status(),
+                    RST_STREAM => break frame.error(),
+                    _ => {}
+                }
+                ended |= frame.kind == DATA && frame.flags & END_STREAM != 0;
+            };
+            assert_eq!((answered, ended), (status, true), "the answer comes whole before the reset");
+            // NO_ERROR or CANCEL (RFC 9113 §8.1).
+            assert!([0, 8].contains(&reset), "{status}: error {reset}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{status}: {:?}", start.elapsed());
+            connection.send(headers(3, END_STREAM, &next)).unwrap();
+            let expected = if status == 401 { 401 } else { 200 };
+            assert_eq!(connection.reaction(3), Reaction::Answer(expected));
+        }
+    }
+}
+
+#[test]
+fn the_body_of_a_refused_request_is_never_read_as_a_request() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let hidden = "GET /readable HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for client in [proxy.anonymous(), proxy.consumer()] {
+        let mut connection = client.connect(proxy.address).unwrap();
+        let answer = connection.post("/events", hidden).unwrap();
+        assert!([401, 403].contains(&answer.status));
+        let rest = connection.send("").and_then(|()| connection.get("/next"));
+        if let Ok(next) = rest {
+            assert_eq!(next.status, answer.status, "the answer to /next, and to nothing hidden");
+        }
+    }
+    assert!(backend.received().is_empty());
+}
+
+#[test]
+fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = proxy.consumer().connect(proxy.address).unwrap();
+    let answer = connection.post("/events", &"x".repeat(60 * 1024)).unwrap();
+    assert_eq!(answer.verdict(), "403 insufficient_permissions");
+}
+
+#[test]
+fn an_answer_may_come_before_the_upload_is_over() {
+    let backend = Backend::scripted(|connection| {
+        connection.head()?;
+        connection.wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+    });
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut connection = proxy.connect();
+    connection
+        .send("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nstart")
+        .unwrap();
+    let answer = connection.answer_to("POST").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+}
