@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::app::{Census, Running};
+use super::{Running, Status};
 use crate::identity::{Expiry, ExpiryKind};
 use crate::refusal::Reason;
 use crate::reload::{Outcome, Part, PartStatus};
@@ -46,7 +46,7 @@ impl Headline {
 /// What is looked at.
 #[derive(Debug)]
 pub(super) struct Sight<'s> {
-    pub(super) census: &'s Census,
+    pub(super) status: &'s Status,
     /// The last minute.
     pub(super) samples: &'s [Sample],
     /// The newest first.
@@ -61,8 +61,8 @@ const LONGEST_LOOK: u64 = 60;
 /// What stands out of a running server, the worst first.
 pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     let mut all = Vec::new();
-    all.extend(backend(sight.census));
-    all.extend(slots(sight.census));
+    all.extend(backend(sight.status));
+    all.extend(slots(sight.status));
     all.extend(refused(sight));
     let expiring = running.expiring();
     let warnings = expiring.iter().filter_map(|expiry| {
@@ -70,10 +70,10 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
         Some(Headline::new(level, "trust", expiry.warning(sight.now)?.message))
     });
     all.extend(warnings);
-    all.extend(reload(sight.census, &expiring, sight.now));
-    all.extend(look(sight.census));
-    all.extend(dropped(sight.census));
-    all.extend(trial(sight.census));
+    all.extend(reload(sight.status, &expiring, sight.now));
+    all.extend(look(sight.status));
+    all.extend(dropped(sight.status));
+    all.extend(trial(sight.status));
     if !running.is_serving() {
         all.push(Headline::new(Level::Warning, "now", "the process is stopping, and takes nothing new"));
     }
@@ -84,8 +84,8 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     all
 }
 
-fn backend(census: &Census) -> Option<Headline> {
-    let text = match census.backend {
+fn backend(status: &Status) -> Option<Headline> {
+    let text = match status.backend {
         "down" => "the backend is down: requests are answered 504",
         "unwell" => "the backend says that it is not well",
         "failing" => "the backend fails: the last connections to it could not be made",
@@ -94,8 +94,8 @@ fn backend(census: &Census) -> Option<Headline> {
     Some(Headline::new(Level::Critical, "now", text))
 }
 
-fn slots(census: &Census) -> Option<Headline> {
-    let Census { slots_used, slots_limit, .. } = *census;
+fn slots(status: &Status) -> Option<Headline> {
+    let Status { slots_used, slots_limit, .. } = *status;
     if slots_used >= slots_limit {
         let text = format!("all {slots_limit} connection slots are taken: newcomers are answered 504");
         return Some(Headline::new(Level::Critical, "connections", text));
@@ -164,8 +164,8 @@ fn beginning(refusals: &[Arc<Refused>], (client, reason): (Option<&str>, Reason)
 }
 
 /// Parts of what is on disk that are not in force. A part of which something is about to expire is as bad as what expires.
-fn reload(census: &Census, expiring: &[Expiry], now: Timestamp) -> Vec<Headline> {
-    let failing = census.reload.parts.iter().filter(|(_, status)| !status.success);
+fn reload(status: &Status, expiring: &[Expiry], now: Timestamp) -> Vec<Headline> {
+    let failing = status.reload.parts.iter().filter(|(_, part)| !part.success);
     let headline = |(part, status): (Part, &PartStatus)| {
         let ends = expiring.iter().any(|expiry| part_of(expiry.kind) == part && now >= expiry.warn_from());
         let level = if ends { Level::Critical } else { Level::Warning };
@@ -201,9 +201,9 @@ const fn part_of(kind: ExpiryKind) -> Part {
 }
 
 /// The watchdog of the thread that reads: its own look has to end, also where no part is known to hang.
-fn look(census: &Census) -> Option<Headline> {
-    let age = census.reload.look_age_seconds;
-    let is_explained = census.reload.parts.iter().any(|(_, status)| status.state == Outcome::Hanging);
+fn look(status: &Status) -> Option<Headline> {
+    let age = status.reload.look_age_seconds;
+    let is_explained = status.reload.parts.iter().any(|(_, part)| part.state == Outcome::Hanging);
     (age > LONGEST_LOOK && !is_explained).then(|| {
         let text = format!("the last look at the files ended {age} s ago: what changes on disk is not seen");
         Headline::new(Level::Warning, "trust", text)
@@ -211,13 +211,13 @@ fn look(census: &Census) -> Option<Headline> {
 }
 
 /// What is tried on live traffic.
-fn trial(census: &Census) -> Vec<Headline> {
+fn trial(status: &Status) -> Vec<Headline> {
     let mut all = Vec::new();
-    if census.mode == "audit" {
+    if status.mode == "audit" {
         let text = "`mode: audit`: what the policy denies is forwarded all the same, and recorded";
         all.push(Headline::new(Level::Notice, "refusals", text));
     }
-    let Some(shadow) = &census.shadow else { return all };
+    let Some(shadow) = &status.shadow else { return all };
     let differences: u64 = shadow.differences.iter().map(|counted| counted.count).sum();
     if differences > 0 {
         let count = if differences == 1 { "1 request".to_owned() } else { format!("{differences} requests") };
@@ -227,8 +227,8 @@ fn trial(census: &Census) -> Vec<Headline> {
     all
 }
 
-fn dropped(census: &Census) -> Option<Headline> {
-    let dropped = census.audit_dropped;
+fn dropped(status: &Status) -> Option<Headline> {
+    let dropped = status.audit_dropped;
     let text = match dropped {
         0 => return None,
         1 => "1 audit record was lost since the start".to_owned(),

@@ -9,11 +9,11 @@ use aws_lc_rs::digest;
 
 use crate::config::{Config, KeyPair, Located};
 use crate::diagnostic::{Diagnostic, Source};
-use crate::files::Accept;
 use crate::identity::TrustFile;
-use crate::policy_files;
+use crate::reload::files::Accept;
+use crate::reload::policy_files;
+use crate::reload::trust_files::{self, Kind};
 use crate::secret::Secret;
-use crate::trust_files::{self, Kind};
 
 use super::part::Part;
 
