@@ -75,7 +75,11 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     all.extend(dropped(sight.status));
     all.extend(trial(sight.status));
     if !running.is_serving() {
-        all.push(Headline::new(Level::Warning, "now", "the process is stopping, and takes nothing new"));
+        all.push(Headline::new(
+            Level::Warning,
+            "now",
+            "the process is stopping and accepts no new connection",
+        ));
     }
     all.sort_by_key(|headline| headline.level);
     if all.is_empty() {
@@ -86,9 +90,9 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
 
 fn backend(status: &Status) -> Option<Headline> {
     let text = match status.backend {
-        "down" => "the backend is down: requests are answered 504",
-        "unwell" => "the backend says that it is not well",
-        "failing" => "the backend fails: the last connections to it could not be made",
+        "down" => "the backend is down: permitted requests get 504",
+        "unwell" => "the health check of the backend fails",
+        "failing" => "the last connections to the backend could not be made",
         _ => return None,
     };
     Some(Headline::new(Level::Critical, "now", text))
@@ -97,7 +101,7 @@ fn backend(status: &Status) -> Option<Headline> {
 fn slots(status: &Status) -> Option<Headline> {
     let Status { slots_used, slots_limit, .. } = *status;
     if slots_used >= slots_limit {
-        let text = format!("all {slots_limit} connection slots are taken: newcomers are answered 504");
+        let text = format!("all {slots_limit} connection slots are taken: new clients get 504");
         return Some(Headline::new(Level::Critical, "connections", text));
     }
     (slots_used * 10 >= slots_limit * 9).then(|| {
@@ -144,12 +148,12 @@ fn story(client: Option<&str>, group: &[&Refused]) -> String {
         1 => String::new(),
         times => format!(" ({times} times)"),
     };
-    let who = client.map_or_else(|| "somebody".to_owned(), |client| format!("`{client}`"));
+    let who = client.map_or_else(|| "a client without a name".to_owned(), |client| format!("`{client}`"));
     match newest.reason {
-        Reason::NotAuthenticated => format!("strangers without a certificate{times}"),
+        Reason::NotAuthenticated => format!("clients without a certificate{times}"),
         Reason::InvalidCertificate => format!("{who} has no valid certificate{times}: {}", newest.detail),
         Reason::InsufficientPermissions => match &newest.rule {
-            Some(rule) => format!("`{}` forbids it to {who}{times}", rule.name),
+            Some(rule) => format!("`{}` denies {who}{times}", rule.name),
             None => format!("{who}{times}: {}", newest.detail),
         },
         reason => format!("{who} got {} {times}: {}", reason.row().status.as_u16(), newest.detail)
@@ -174,7 +178,7 @@ fn reload(status: &Status, expiring: &[Expiry], now: Timestamp) -> Vec<Headline>
             Outcome::Hanging => {
                 let age = status.look_age_seconds;
                 let text = format!(
-                    "the files of `{name}` cannot be read to their end for {age} s: what was in force before still is"
+                    "the files of `{name}` could not be read for {age} s: the previous state stays in force"
                 );
                 Headline::new(level, "trust", text)
             }
@@ -183,8 +187,7 @@ fn reload(status: &Status, expiring: &[Expiry], now: Timestamp) -> Vec<Headline>
                     1 => "1 problem".to_owned(),
                     problems => format!("{problems} problems"),
                 };
-                let text =
-                    format!("`{name}` was refused for {problems}: what was in force of it before still is");
+                let text = format!("`{name}` was refused for {problems}: its previous state stays in force");
                 Headline { since, ..Headline::new(level, "trust", text) }
             }
         }
@@ -205,7 +208,7 @@ fn look(status: &Status) -> Option<Headline> {
     let age = status.reload.look_age_seconds;
     let is_explained = status.reload.parts.iter().any(|(_, part)| part.state == Outcome::Hanging);
     (age > LONGEST_LOOK && !is_explained).then(|| {
-        let text = format!("the last look at the files ended {age} s ago: what changes on disk is not seen");
+        let text = format!("the files were last read {age} s ago: changes on disk are not seen");
         Headline::new(Level::Warning, "trust", text)
     })
 }
@@ -214,14 +217,14 @@ fn look(status: &Status) -> Option<Headline> {
 fn trial(status: &Status) -> Vec<Headline> {
     let mut all = Vec::new();
     if status.mode == "audit" {
-        let text = "`mode: audit`: what the policy denies is forwarded all the same, and recorded";
+        let text = "`mode: audit`: requests that the policy denies are forwarded and recorded";
         all.push(Headline::new(Level::Notice, "refusals", text));
     }
     let Some(shadow) = &status.shadow else { return all };
     let differences: u64 = shadow.differences.iter().map(|counted| counted.count).sum();
     if differences > 0 {
         let count = if differences == 1 { "1 request".to_owned() } else { format!("{differences} requests") };
-        let text = format!("`shadow_policies` would have decided {count} otherwise");
+        let text = format!("`shadow_policies` would have decided {count} differently");
         all.push(Headline { since: shadow.since, ..Headline::new(Level::Notice, "policy?tab=shadow", text) });
     }
     all
@@ -240,9 +243,9 @@ fn dropped(status: &Status) -> Option<Headline> {
 fn fine(samples: &[Sample]) -> Headline {
     let forwarded: u64 = samples.iter().map(|sample| u64::from(sample.decided(Decision::Forwarded))).sum();
     let text = match forwarded {
-        0 => "nothing stands out: no requests in the last minute".to_owned(),
-        1 => "nothing stands out: 1 request in the last minute, and it was forwarded".to_owned(),
-        forwarded => format!("nothing stands out: {forwarded} requests in the last minute, all forwarded"),
+        0 => "all is well: no requests in the last minute".to_owned(),
+        1 => "all is well: 1 request in the last minute, forwarded".to_owned(),
+        forwarded => format!("all is well: {forwarded} requests in the last minute, all forwarded"),
     };
     Headline::new(Level::Fine, "now", text)
 }

@@ -361,10 +361,7 @@ fn the_last_minutes_are_there_for_whoever_looks_now() {
     assert_eq!(history["slots_used"].as_array().unwrap().last(), Some(&json!(1)));
     let now = proxy.admin.get("/api/now").json();
     let headline = now["headlines"][0]["text"].as_str().unwrap();
-    assert!(
-        headline.starts_with("1 refusal in the last minute: `publishing-freeze` forbids it to "),
-        "{headline}"
-    );
+    assert!(headline.starts_with("1 refusal in the last minute: `publishing-freeze` denies "), "{headline}");
     let trust = proxy.admin.get("/api/trust").json();
     let kinds: BTreeSet<&str> =
         trust["expires"].as_array().unwrap().iter().filter_map(|one| one["kind"].as_str()).collect();
