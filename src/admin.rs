@@ -7,8 +7,11 @@ mod events;
 mod exchange;
 mod guard;
 mod headlines;
+mod metrics;
 mod page;
 mod places;
+mod running;
+mod status;
 
 use std::convert::Infallible;
 use std::io;
@@ -26,8 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::app::Running;
-use crate::listener;
+use crate::proxy::listener;
 use crate::reload::{Outcome, PerPart};
 use crate::telemetry;
 use api::Api;
@@ -36,6 +38,9 @@ use events::Events;
 use exchange::{Exchange, HandsOver, Line};
 use guard::{Barred, Guard};
 use places::{Place, Places};
+
+pub use running::{Running, observe};
+pub use status::{Expires, ShadowStatus, Status};
 
 /// More bytes of a head are not read.
 const LARGEST_HEAD: usize = 64 << 10;
@@ -168,7 +173,7 @@ impl Admin {
             _ if !is_reading => Ok(read_only()),
             "/status" => {
                 let _turn = self.in_turn().await;
-                Ok(json(StatusCode::OK, &self.running.census()))
+                Ok(json(StatusCode::OK, &self.running.status()))
             }
             "/api/session" => Ok(json(StatusCode::OK, &serde_json::json!({ "page": self.page }))),
             "/api/events" => Ok(self.events.listen(Arc::clone(&self.running))),
@@ -236,7 +241,7 @@ fn readiness(running: &Running) -> Answer {
 }
 
 fn metrics(running: &Running) -> Answer {
-    match telemetry::exposition(running) {
+    match metrics::exposition(running) {
         Ok(text) => typed(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",

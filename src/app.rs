@@ -1,7 +1,7 @@
 //! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
 
 mod export;
-mod sight;
+pub mod descriptors;
 mod signals;
 
 use std::convert::Infallible;
@@ -13,239 +13,25 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tracing_appender::non_blocking::WorkerGuard;
 
-use crate::admission::{Admission, Bound};
+use crate::admin::Running;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::forward::{self, Backend, Check, Health};
-use crate::identity::Expiry;
-use crate::leash::Order;
-use crate::listener::{self, DoorCounters};
-use crate::live::{Live, Tried};
-use crate::reload::{Asker, Attempt, History, Loaded, Reloader, Summary, Swap, Trigger};
-use crate::telemetry::{Audit, Counted, Counters, Differed, Dropped, Tracer, Trials};
-use crate::worker::{self, Handle, Shared};
-use crate::{admin, telemetry, version};
+use crate::proxy::listener;
+use crate::proxy::services::Shared;
+use crate::proxy::worker::{self, WorkerHandle};
+use crate::reload::{History, Loaded, Reloader, Swap};
+use crate::stop::Order;
+use crate::telemetry::{Audit, Dropped};
+use crate::{admin, telemetry};
 
 pub use signals::signals;
-
-/// A server that runs, as the admin listener sees it.
-pub struct Running {
-    workers: Arc<[Handle]>,
-    admission: Arc<Admission>,
-    live: Arc<ArcSwap<Live>>,
-    door: Arc<DoorCounters>,
-    ready: AtomicBool,
-    health: Arc<Health>,
-    readiness_needs_backend: bool,
-    started: Instant,
-    log_dropped: Option<Dropped>,
-    audit_dropped: Option<Dropped>,
-    tracer: Option<Tracer>,
-    history: Arc<History>,
-    reloads: Asker,
-    past: telemetry::History,
-}
-
-impl std::fmt::Debug for Running {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("census", &self.census()).finish_non_exhaustive()
-    }
-}
-
-/// How things stand, in numbers: `/status`, and what metrics are made of.
-#[derive(Clone, Debug, Serialize)]
-pub struct Census {
-    /// The version of the program.
-    pub version: &'static str,
-    /// The commit that it was built from.
-    pub commit: &'static str,
-    /// Whether the readiness probe answers yes.
-    pub ready: bool,
-    /// Seconds since the start.
-    pub uptime_seconds: u64,
-    /// Counts the snapshots of policy and trust that were put in force.
-    pub generation: u64,
-    /// What becomes of what the policy denies: `enforce` or `audit`.
-    pub mode: &'static str,
-    /// The policy that is tried beside it, if one is.
-    pub shadow: Option<ShadowStatus>,
-    /// Worker threads.
-    pub workers: usize,
-    /// Connection slots that are taken.
-    pub slots_used: usize,
-    /// Connection slots that there are.
-    pub slots_limit: usize,
-    /// Connections without a slot.
-    pub lobby: usize,
-    /// Those of them that are in their TLS handshake.
-    pub handshakes: usize,
-    /// Requests that the backend is working on.
-    pub in_flight: usize,
-    /// How many there may be.
-    pub in_flight_limit: usize,
-    /// Requests that wait for a place among them.
-    pub queued: usize,
-    /// How the backend is: untried, up, failing, down or unwell.
-    pub backend: &'static str,
-    /// Idle connections to the backend.
-    pub backend_idle_connections: usize,
-    /// Connections closed before TLS because their source came too often.
-    pub turned_away: u64,
-    /// Connections that could not be accepted.
-    pub accept_errors: u64,
-    /// Log lines that were dropped.
-    pub log_dropped: u64,
-    /// Audit records that were dropped.
-    pub audit_dropped: u64,
-    /// Spans that were dropped.
-    pub spans_dropped: u64,
-    /// What came of reloads.
-    pub reload: Summary,
-    /// What expires, the first first.
-    pub expires: Vec<Expires>,
-}
-
-/// A policy that is tried beside the one in force, and what that has shown.
-#[derive(Clone, Debug, Serialize)]
-pub struct ShadowStatus {
-    /// How the configuration names it.
-    pub policies: String,
-    /// Mistakes in what was read last; with any, what was judged before still is.
-    pub problems: usize,
-    /// Since when it is judged beside this very policy; nothing where it never could be.
-    pub since: Option<Timestamp>,
-    /// Where the two differed since then, by the rule that makes the difference.
-    pub differences: Vec<Counted>,
-    /// The last of these, the newest first.
-    pub recent: Vec<Differed>,
-}
-
-/// One thing that expires, and when.
-#[derive(Clone, Debug, Serialize)]
-pub struct Expires {
-    /// `server`, `ca` or `crl`.
-    pub kind: &'static str,
-    /// The file that it came from.
-    pub file: String,
-    /// Its subject; of a CRL, its issuer.
-    pub name: String,
-    /// Until when it is valid.
-    pub until: Timestamp,
-    /// Seconds until then; negative afterwards.
-    pub seconds_left: i64,
-}
-
-impl Running {
-    /// Whether the readiness probe answers yes.
-    pub fn is_ready(&self) -> bool {
-        self.is_serving() && (self.health.serves() || !self.readiness_needs_backend)
-    }
-
-    /// Whether the sidecar itself serves, whatever the backend does.
-    pub fn is_serving(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    /// What is known of the backend's health.
-    pub fn health(&self) -> &Health {
-        &self.health
-    }
-
-    /// Connections without a slot that were closed for newer ones, by the bound.
-    pub fn evicted(&self, bound: Bound) -> u64 {
-        self.admission.lobby.evicted(bound)
-    }
-
-    /// What trials on live traffic have shown, of each worker.
-    pub fn trials(&self) -> impl Iterator<Item = &Trials> {
-        self.workers.iter().map(|handle| &handle.worker().trials)
-    }
-
-    /// The counters of each worker.
-    pub fn counters(&self) -> impl Iterator<Item = &Counters> + Clone {
-        self.workers.iter().map(|handle| &handle.worker().counters)
-    }
-
-    /// What expires of the snapshot that is in force.
-    #[must_use]
-    pub fn expiries(&self) -> Vec<Expiry> {
-        self.live.load().expiries().collect()
-    }
-
-    /// Reads everything anew and puts it in force; tells what came of it, or nothing where the server ends.
-    pub async fn reload(&self) -> Option<Attempt> {
-        self.reloads.ask_and_wait(Trigger::Request).await
-    }
-
-    fn shadow(&self, live: &Live) -> Option<ShadowStatus> {
-        let Tried { named, problems, .. } = live.tried.as_ref()?;
-        let since = live.shadow().map(|shadow| shadow.since);
-        let shown = since.map(|since| Trials::since(self.trials(), since));
-        let (differences, recent) = shown.unwrap_or_default();
-        Some(ShadowStatus { policies: named.clone(), problems: *problems, since, differences, recent })
-    }
-
-    fn expires(&self) -> Vec<Expires> {
-        let now = Timestamp::now();
-        let mut all: Vec<_> = self.live.load().expiries().map(|expiry| Expires::of(expiry, now)).collect();
-        all.sort_by_key(|expires| expires.until);
-        all
-    }
-
-    fn tell_all(&self, order: Order) {
-        self.workers.iter().for_each(|handle| handle.tell_all(order));
-    }
-
-    /// How things stand.
-    pub fn census(&self) -> Census {
-        let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
-        let live = self.live.load();
-        Census {
-            version: version::VERSION,
-            commit: version::COMMIT,
-            ready: self.is_ready(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            generation: live.generation,
-            mode: live.mode.name(),
-            shadow: self.shadow(&live),
-            workers: self.workers.len(),
-            slots_used: self.admission.slots().used(),
-            slots_limit: self.admission.slots().limit(),
-            lobby: self.admission.lobby.len(),
-            handshakes: self.admission.lobby.handshakes(),
-            in_flight: self.admission.in_flight().in_flight(),
-            in_flight_limit: self.admission.in_flight().places().limit(),
-            queued: self.admission.in_flight().waiting(),
-            backend: self.health.condition().name(),
-            backend_idle_connections: self
-                .workers
-                .iter()
-                .map(|handle| handle.worker().backend.idle_connections())
-                .sum(),
-            turned_away: self.door.turned_away(),
-            accept_errors: self.door.errors(),
-            log_dropped: dropped(&self.log_dropped),
-            audit_dropped: dropped(&self.audit_dropped),
-            spans_dropped: self.tracer.as_ref().map_or(0, Tracer::dropped),
-            reload: self.history.summary(),
-            expires: self.expires(),
-        }
-    }
-}
-
-impl Expires {
-    fn of(expiry: Expiry, now: Timestamp) -> Self {
-        let seconds_left = expiry.until.duration_since(now).as_secs();
-        let Expiry { kind, file, name, until, .. } = expiry;
-        Self { kind: kind.name(), file, name, until, seconds_left }
-    }
-}
 
 /// A server whose ports are bound and which is not yet serving.
 #[derive(Debug)]
@@ -321,15 +107,15 @@ impl App {
             health: Arc::new(Health::new(config.backend.breaker, config.backend.check.as_ref())),
             audit: audit.clone(),
             tracer: tracer.clone(),
-            departures: Arc::new(Notify::new()),
         };
+        let departures = Arc::new(Notify::new());
         let workers = (0..config.workers)
-            .map(|number| worker::start(number, shared.clone()))
+            .map(|number| worker::start(number, shared.clone(), Arc::clone(&departures)))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(failed("cannot start a worker thread".to_owned()))?;
         let checked = config.backend.check.clone().map(|check| {
-            let (live, health) = (Arc::clone(&shared.live), Arc::clone(&shared.health));
-            (Backend::new(config.backend.clone(), live, health), check)
+            let terms = &shared.live.load().backend;
+            (Backend::new(config.backend.clone(), terms, Arc::clone(&shared.health)), check)
         });
         let readiness_needs_backend = config.readiness_needs_backend;
         let history = Arc::new(History::default());
@@ -340,7 +126,7 @@ impl App {
             workers,
             admission: shared.admission,
             live: Arc::clone(&shared.live),
-            door: Arc::default(),
+            listener: Arc::default(),
             ready: AtomicBool::new(false),
             health: Arc::clone(&shared.health),
             readiness_needs_backend,
@@ -357,7 +143,7 @@ impl App {
             checked,
             listener,
             admin,
-            departures: shared.departures,
+            departures,
             hangups,
             rotations,
             audit,
@@ -396,19 +182,20 @@ impl App {
             tokio::spawn(admin::serve(admin, Arc::clone(&running)));
         }
         if let Some((backend, check)) = self.checked {
-            tokio::spawn(forward::watch(backend, check));
+            let live = Arc::clone(&running.live);
+            tokio::spawn(forward::watch(backend, check, move || Arc::clone(&live.load().backend)));
         }
         tokio::spawn(warn_ahead(Arc::clone(&running)));
-        tokio::spawn(sight::observe(Arc::clone(&running)));
+        tokio::spawn(admin::observe(Arc::clone(&running)));
         let exporting = self.export.map(export::Export::start);
         tokio::spawn(signals::reopen_at(self.rotations, self.audit.clone()));
         tokio::spawn(signals::reload_at(self.hangups, running.reloads.clone(), self.audit));
         tokio::spawn(Arc::clone(&running.admission).keep_tidy());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
-        let accepting = listener::accept(self.listener, lobby, workers, Arc::clone(&running.door));
+        let accepting = listener::accept(self.listener, lobby, workers, Arc::clone(&running.listener));
         let mut door = JoinSet::new();
-        if let Some(own) = running.workers.get(listener::OWN) {
+        if let Some(own) = running.workers.get(listener::ACCEPTING_WORKER) {
             door.spawn_on(accepting, own.runtime());
         }
         running.ready.store(true, Ordering::Relaxed);
@@ -422,18 +209,18 @@ impl App {
         tracing::info!(?drain_timeout, "stopping");
         let drain = async {
             if stop == Stop::Terminate {
-                running.tell_all(Order::WindDown);
+                running.order_all(Order::WindDown);
                 let _ = tokio::time::timeout(grace(drain_timeout), closed(&mut door)).await;
             }
             door.shutdown().await;
-            running.tell_all(Order::Finish);
+            running.order_all(Order::Finish);
             let _ = timeout_at(deadline, all_departed(&running, &self.departures)).await;
         };
         tokio::select! {
             () = drain => {}
             () = abort => tracing::warn!("ending at once, asked a second time"),
         }
-        running.tell_all(Order::Close);
+        running.order_all(Order::Close);
         let _ =
             tokio::time::timeout(Duration::from_millis(500), all_departed(&running, &self.departures)).await;
         if let Some(exporting) = exporting {
@@ -445,14 +232,14 @@ impl App {
 }
 
 /// Puts a snapshot in force: for whatever comes from now on, and for what goes on, which is judged again by it at once.
-fn swap(shared: &Shared, workers: &Arc<[Handle]>) -> Swap {
+fn swap(shared: &Shared, workers: &Arc<[WorkerHandle]>) -> Swap {
     let (live, admission) = (Arc::clone(&shared.live), Arc::clone(&shared.admission));
     let (workers, audit) = (Arc::clone(workers), shared.audit.clone());
     Box::new(move |next, config| {
         audit.iter().for_each(|audit| audit.keep(config.keeping));
         admission.set_limits(config.admission());
         live.store(Arc::new(next));
-        workers.iter().for_each(Handle::review);
+        workers.iter().for_each(WorkerHandle::review);
     })
 }
 
@@ -494,7 +281,7 @@ fn grace(drain_timeout: Duration) -> Duration {
 async fn all_departed(running: &Running, departures: &Notify) {
     loop {
         let departure = departures.notified();
-        if running.workers.iter().all(|handle| handle.worker().open() == 0) {
+        if running.workers.iter().all(|handle| handle.open() == 0) {
             return;
         }
         departure.await;

@@ -19,7 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::files::{self, AcceptedKinds, ReadError};
+use crate::reload::files::{self, AcceptedKinds, ReadError};
 use crate::secret;
 use crate::version;
 

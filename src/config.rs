@@ -19,12 +19,12 @@ use http::HeaderName;
 
 use crate::admission::{self, Bounds};
 use crate::client_headers::{self, StripPattern};
-use crate::connection::{self, Patience};
 use crate::diagnostic::{Code, Diagnostic, Place, Source, did_you_mean};
 use crate::document::{self, Budget, Fields, Node, Reader};
 use crate::forward;
 use crate::forward::headers::{Custom, IdentitySettings};
 use crate::identity::{Attribute, EkuPolicy, MissingCrl, TrustDomainPin};
+use crate::live::{HttpLimits, Patience};
 use crate::policy::{Mode, Network};
 use crate::secret;
 use crate::target;
@@ -113,7 +113,7 @@ pub struct Limits {
     /// Of the lobby.
     pub lobby: Bounds,
     /// Of HTTP itself.
-    pub http: connection::Limits,
+    pub http: HttpLimits,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -330,8 +330,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn http_limits(&mut self, http: &Section<'_>) -> connection::Limits {
-        connection::Limits {
+    fn http_limits(&mut self, http: &Section<'_>) -> HttpLimits {
+        HttpLimits {
             // hyper needs a buffer of 8 KiB.
             header_bytes: self.number(http, "max_header_bytes", 8192..=1_048_576),
             headers: self.number(http, "max_headers", 1..=10_000),
@@ -665,7 +665,7 @@ fn stripped_header(reader: &mut Reader<'_>, node: &Node<'_>, custom: &Custom) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forward::Protocol;
+    use crate::protocol::Protocol;
 
     fn built(text: &str, overrides: &[(&'static str, &str, &str)]) -> Result<Config, Vec<String>> {
         let source = Source::new("sidegate.yaml", text);

@@ -9,6 +9,7 @@ mod ahead;
 mod bell;
 mod breaker;
 mod delivery;
+pub mod discard;
 mod exchange;
 pub mod headers;
 mod health;
@@ -29,13 +30,14 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Admitted;
 use crate::client_headers::StripPatterns;
-use crate::live::Live;
+use crate::from_files::FromFiles;
+use crate::protocol::Protocol;
 use crate::refusal::BackendFault;
-use crate::unread;
 
 use ahead::ReadAhead;
 pub use ahead::Streams;
@@ -85,21 +87,27 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// The HTTP that the backend speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, each exchange on a connection of its own.
-    Http1,
-    /// HTTP/2, agreed on beforehand: `h2c` where there is no TLS.
-    Http2,
+/// The terms of requests to the backend, as the snapshot in force has them.
+#[derive(Debug)]
+pub struct Terms {
+    /// Time that the backend, and the client on the way to it, may take.
+    pub timeouts: Timeouts,
+    /// Notice that the backend gets when a client takes its request back.
+    pub client_abort: ClientAbort,
+    /// The client's side of TLS to the backend; `None` if the backend speaks plain HTTP.
+    pub tls: Option<FromFiles<ClientConfig>>,
+}
+
+impl Terms {
+    fn tls_digest(&self) -> Option<[u8; 32]> {
+        self.tls.as_ref().map(|tls| tls.digest)
+    }
 }
 
 /// One worker's way to the backend: its own connections, kept alive between requests.
 #[derive(Debug)]
 pub struct Backend {
     settings: Settings,
-    /// Says how long it may take, and holds its authorities where it is spoken to by TLS.
-    live: Arc<ArcSwap<Live>>,
     /// Replaced when the backend is trusted by other certificates: what was made by those before is used to its end, and
     /// not again.
     connections: ArcSwap<Connections>,
@@ -112,7 +120,7 @@ pub struct Backend {
 #[derive(Debug)]
 struct Connections {
     kind: Kind,
-    /// The certificates that they were made by ([`crate::live::Made::of`]).
+    /// The digest of the TLS files with which the connections were made ([`FromFiles::digest`]).
     tls: Option<[u8; 32]>,
 }
 
@@ -123,12 +131,12 @@ enum Kind {
 }
 
 impl Connections {
-    fn none_yet(protocol: Protocol, live: &Live) -> Self {
+    fn none_yet(protocol: Protocol, terms: &Terms) -> Self {
         let kind = match protocol {
             Protocol::Http1 => Kind::Own(Arc::default()),
             Protocol::Http2 => Kind::Shared(Multiplex::default()),
         };
-        Self { kind, tls: live.backend_tls.as_ref().map(|tls| tls.of) }
+        Self { kind, tls: terms.tls_digest() }
     }
 
     /// Sends nothing more on shared connections on which requests wait and nothing was answered since then. (One of its
@@ -181,9 +189,9 @@ impl From<BackendFault> for NoAnswer {
 impl Backend {
     /// No connection is made before the first request.
     #[must_use]
-    pub fn new(settings: Settings, live: Arc<ArcSwap<Live>>, health: Arc<Health>) -> Self {
-        let connections = ArcSwap::from_pointee(Connections::none_yet(settings.protocol, &live.load()));
-        Self { settings, live, connections, health, unread: Arc::default() }
+    pub fn new(settings: Settings, terms: &Terms, health: Arc<Health>) -> Self {
+        let connections = ArcSwap::from_pointee(Connections::none_yet(settings.protocol, terms));
+        Self { settings, connections, health, unread: Arc::default() }
     }
 
     /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the backend's work for it has
@@ -193,13 +201,14 @@ impl Backend {
     /// What the backend or the client did instead.
     pub async fn send(
         &self,
+        terms: &Terms,
         admitted: Admitted,
         mut request: Request<Incoming>,
         own: Option<StripPatterns>,
     ) -> Result<(Outcome, Times), NoAnswer> {
         let asked = Instant::now();
         if let Err(wait) = self.health.pass(asked) {
-            unread::forget(request.into_body());
+            discard::in_background(request.into_body());
             return Err(NoAnswer::Paused(wait));
         }
         let may_switch = admitted.permit().upgrade();
@@ -207,11 +216,9 @@ impl Backend {
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own));
-        let live = self.live.load();
-        let (Timeouts { response, body, idle, .. }, abort) = (live.timeouts, live.client_abort);
-        drop(live);
+        let (Timeouts { response, body, idle, .. }, abort) = (terms.timeouts, terms.client_abort);
         let work = Work::begin(guards, upload.clone(), asked, (response, abort));
-        let mut exchange = pin!(self.answer_of(request, work));
+        let mut exchange = pin!(self.answer_of(terms, request, work));
         let mut now = asked;
         loop {
             // Whoever is waited for has its own time, from the last byte that moved.
@@ -247,23 +254,24 @@ impl Backend {
     /// next one, in the end on a new one.
     async fn answer_of(
         &self,
+        terms: &Terms,
         mut request: Request<Outgoing>,
         mut work: Work,
     ) -> Result<(Response<Incoming>, Carrier, Work), BackendFault> {
         if self.settings.protocol == Protocol::Http2 {
             headers::fit_http2(&mut request, self.settings.location.scheme());
         }
-        let connections = self.trusted();
+        let connections = self.trusted(terms);
         loop {
             let (sent, is_new) = match &connections.kind {
                 Kind::Own(pool) => {
                     headers::frame_unknown_length(&mut request);
-                    let (link, is_new) = self.link(pool).await?;
+                    let (link, is_new) = self.link(terms, pool).await?;
                     let sent = link.send(request, work).await;
                     (sent.map(|link| Carrier::Own(link, Arc::clone(pool))), is_new)
                 }
                 Kind::Shared(multiplex) => {
-                    let (seat, is_new) = self.seat(multiplex).await?;
+                    let (seat, is_new) = self.seat(terms, multiplex).await?;
                     (multiplex::send(seat, request, work).await.map(Carrier::Shared), is_new)
                 }
             };
@@ -280,46 +288,47 @@ impl Backend {
     }
 
     /// A connection that nobody else uses meanwhile. Tells also whether it is a new one.
-    async fn link(&self, pool: &Pool) -> Result<(Link, bool), BackendFault> {
+    async fn link(&self, terms: &Terms, pool: &Pool) -> Result<(Link, bool), BackendFault> {
         match pool.take() {
             Some(link) => Ok((link, false)),
             // On the heap: most requests find a connection, and need not carry what it takes to make one.
-            None => Ok((Box::pin(self.connect_alone()).await?, true)),
+            None => Ok((Box::pin(self.connect_alone(terms)).await?, true)),
         }
     }
 
-    async fn connect_alone(&self) -> Result<Link, BackendFault> {
-        let socket = self.dial().await?;
+    async fn connect_alone(&self, terms: &Terms) -> Result<Link, BackendFault> {
+        let socket = self.dial(terms).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(socket)).await.map_err(|_| BackendFault::Terminated)?;
         Ok(Link::new(sender, connection))
     }
 
     /// A seat on a connection that others use as well. Tells also whether that is a new one.
-    async fn seat(&self, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
+    async fn seat(&self, terms: &Terms, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
         match multiplex.take() {
             Some(seat) => Ok((seat, false)),
-            None => Box::pin(self.connect_shared(multiplex)).await,
+            None => Box::pin(self.connect_shared(terms, multiplex)).await,
         }
     }
 
-    async fn connect_shared(&self, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
-        let turn = timeout(self.live.load().timeouts.connect, multiplex.turn_to_dial());
+    async fn connect_shared(
+        &self,
+        terms: &Terms,
+        multiplex: &Multiplex,
+    ) -> Result<(Seat, bool), BackendFault> {
+        let turn = timeout(terms.timeouts.connect, multiplex.turn_to_dial());
         let _turn = turn.await.map_err(|_| BackendFault::ConnectTimeout)?;
         match multiplex.take() {
             Some(seat) => Ok((seat, false)),
-            None => Ok((multiplex.open(self.dial().await?).await?, true)),
+            None => Ok((multiplex.open(self.dial(terms).await?).await?, true)),
         }
     }
 
     /// A socket, TLS included; whether there is one is noted for all workers.
-    async fn dial(&self) -> Result<Socket, BackendFault> {
+    async fn dial(&self, terms: &Terms) -> Result<Socket, BackendFault> {
         let location = &self.settings.location;
-        let (tls, limit) = {
-            let live = self.live.load();
-            (live.backend_tls.as_ref().map(|tls| Arc::clone(&tls.value)), live.timeouts.connect)
-        };
-        let dialed = timeout(limit, location.dial(tls.as_ref())).await;
+        let tls = terms.tls.as_ref().map(|tls| &tls.value);
+        let dialed = timeout(terms.timeouts.connect, location.dial(tls)).await;
         let dialed = dialed.unwrap_or_else(|_| {
             Err(NoSocket { fault: BackendFault::ConnectTimeout, error: io::ErrorKind::TimedOut.into() })
         });
@@ -336,24 +345,23 @@ impl Backend {
     }
 
     /// Drops connections that have been idle for too long or were closed by the backend; to be called now and then.
-    pub fn sweep(&self) {
-        match &self.trusted().kind {
+    pub fn sweep(&self, terms: &Terms) {
+        match &self.trusted(terms).kind {
             Kind::Own(pool) => pool.sweep(),
             Kind::Shared(multiplex) => multiplex.sweep(),
         }
     }
 
     /// The connections, none of which was made by other certificates than those of now.
-    fn trusted(&self) -> Arc<Connections> {
+    fn trusted(&self, terms: &Terms) -> Arc<Connections> {
         let connections = self.connections.load_full();
         if connections.tls.is_none() {
             return connections;
         }
-        let live = self.live.load();
-        if connections.tls == live.backend_tls.as_ref().map(|tls| tls.of) {
+        if connections.tls == terms.tls_digest() {
             return connections;
         }
-        let anew = Arc::new(Connections::none_yet(self.settings.protocol, &live));
+        let anew = Arc::new(Connections::none_yet(self.settings.protocol, terms));
         self.connections.store(Arc::clone(&anew));
         anew
     }

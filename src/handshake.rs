@@ -2,6 +2,7 @@
 //! judged here; TLS never fails for want of a good certificate (DESIGN §2.1).
 
 mod certificates;
+pub mod pieces;
 mod stream;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::identity;
+use crate::protocol::Protocol;
 
 use certificates::Certificates;
 
@@ -39,15 +41,6 @@ pub struct TlsConnection {
     pub protocol: Protocol,
     /// Whether the session was resumed from a ticket.
     pub resumed: bool,
-}
-
-/// The HTTP of a connection, by ALPN; a client that negotiates none speaks HTTP/1.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// `http/1.1`, or none.
-    Http1,
-    /// `h2`.
-    Http2,
 }
 
 /// Why a connection never became a secured one.

@@ -4,9 +4,7 @@
 //! bounds how many connections the backend sees, and forwards what is allowed, byte for byte. Everything else it
 //! answers itself, with one of the documented refusals.
 //!
-//! # The map
-//!
-//! The modules below stand in the order in which a request meets them.
+//! # The course of a request
 //!
 //! ```text
 //! accept ─ lobby ─ TLS handshake ─ judge certificate ─┐            per connection
@@ -15,64 +13,71 @@
 //!               │ no: 401        │ no: 400      │ no: 403    │ no: 504  │ no: 504     │ failed: 504
 //! ```
 //!
-//! | layer | modules | knows |
+//! [`proxy::gate`] has this course on one screen. Each step needs what only the step before it can give: only [`policy`] makes a `Permit`, only a
+//! `Permit` gets a slot from [`admission`], and only what was admitted is taken by [`forward`].
+//!
+//! # The map
+//!
+//! A module uses only modules that stand before it in this table. A test holds the table and the code to each other (`tests/operations/map.rs`).
+//!
+//! | room | modules | rule |
 //! | --- | --- | --- |
-//! | words | [`refusal`], [`diagnostic`], [`document`], [`digest`], [`target`], [`client_headers`], [`trace_context`], [`leash`], [`pem`], [`secret`], [`token`], [`version`] | nothing of the others |
-//! | pure | [`identity`], [`policy`], [`config`], [`inject`] | words; no I/O, no clock: time is an argument |
-//! | effects | [`handshake`], [`admission`], [`forward`], [`reload`], [`telemetry`] | words and pure; not each other |
-//! | story | [`gate`], [`client`], [`reply`], [`connection`], [`listener`], [`worker`], [`admin`] | all of the above |
-//! | outside | [`app`], [`descriptors`], [`cli`], [`demo`] | everything |
+//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`secret`], [`diagnostic`], [`document`] | types and texts that every room uses |
+//! | pure | [`identity`], [`policy`], [`inject`], [`refusal`] | decisions; no runtime, sockets, clock, files or logs: the time is an argument |
+//! | services | [`handshake`], [`admission`], [`forward`], [`telemetry`] | do not know each other, nor their callers; [`forward`] takes what [`admission`] has admitted |
+//! | state | [`live`], [`config`] | the snapshot that requests see; the settings of every room, read from `sidegate.yaml` |
+//! | proxy | [`proxy`] | the data path: listener, worker, serve, gate, reply, session, services, client |
+//! | outside | [`reload`], [`admin`], [`app`], [`demo`], [`cli`] | files and signals, the admin listener, the process, the command line |
 //!
-//! [`gate`] is the story of a request on one screen: each step needs what only the step before it can give. Only
-//! [`policy`] makes a `Permit`, only a `Permit` gets a slot from [`admission`], and only what was admitted is taken by [`forward`].
-//!
-//! Each third-party crate has one door: YAML is known to [`document`] alone, the HTTP client to [`forward`], webpki and
-//! the X.509 parser to [`identity`], the metrics crate to [`telemetry`].
+//! Each third-party crate has one door: only [`document`] knows the YAML crate, only [`forward`] the HTTP client, only [`identity`] webpki and the
+//! X.509 parser, only [`telemetry`] and [`admin`] the metrics crate.
 //!
 //! # Pages that comments cite
 //!
 //! "DESIGN §2.1" is that section of [`design`], the contract. "Case 32" in a test is that row of `tests/attacks/README.md`, the
 //! classes of attacks. [`runbook`] is for operators, `CONTRIBUTING.md` for contributors.
 
-pub mod listener;
-pub mod worker;
-pub mod connection;
-pub mod handshake;
-pub mod gate;
-pub mod client;
-pub mod identity;
-pub mod target;
+// Words.
+pub mod atomic_instant;
 pub mod client_headers;
-pub mod trace_context;
-pub mod policy;
-pub mod admission;
-pub mod forward;
-pub mod refusal;
-pub mod reply;
-pub mod unread;
-pub mod pieces;
-
-pub mod app;
-pub mod descriptors;
-pub mod config;
-pub mod inject;
-pub mod live;
-pub mod reload;
-pub mod files;
-pub mod policy_files;
-pub mod trust_files;
-pub mod document;
 pub mod diagnostic;
 mod digest;
-pub mod leash;
+pub mod document;
+pub mod from_files;
 pub mod pem;
+pub mod protocol;
 pub mod secret;
+pub mod stop;
+pub mod target;
 pub mod token;
+pub mod trace_context;
 pub mod version;
+
+// Pure.
+pub mod identity;
+pub mod inject;
+pub mod policy;
+pub mod refusal;
+
+// Services.
+pub mod admission;
+pub mod forward;
+pub mod handshake;
 pub mod telemetry;
+
+// State.
+pub mod config;
+pub mod live;
+
+pub mod proxy;
+
+// Outside.
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod demo;
+pub mod reload;
+
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 #[doc = include_str!("../deploy/RUNBOOK.md")]

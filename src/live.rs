@@ -1,21 +1,27 @@
 //! The snapshot that requests are judged by: policy, trust, limits and how identities are told. Complete before it is
 //! visible, swapped in whole, and one and the same for the whole of a request.
 
+mod limits;
+mod timeouts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 
 use crate::client_headers::StripPatterns;
-use crate::connection::{self, Patience};
 use crate::diagnostic::Source;
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
+use crate::from_files::FromFiles;
 use crate::identity::{Expiry, Trust};
 use crate::policy::{Denied, Difference, Mode, Network, Permit, Policy, Question, Rights, Shadow, Verdict};
 use crate::target;
 use crate::token::Token;
+
+pub use limits::HttpLimits;
+pub use timeouts::Patience;
 
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]
@@ -29,23 +35,19 @@ pub struct Live {
     /// What becomes of what it denies.
     pub mode: Mode,
     /// A policy that is tried beside it, if one is named.
-    pub tried: Option<Tried>,
+    pub shadow_policy: Option<ShadowPolicy>,
     /// Who says who they are.
     pub trust: Arc<Trust>,
     /// The server's side of TLS, for new connections.
-    pub tls: Made<ServerConfig>,
+    pub tls: FromFiles<ServerConfig>,
     /// When the server's certificates expire.
     pub server_expiries: Arc<[Expiry]>,
-    /// Our side of TLS to the backend, where it is spoken.
-    pub backend_tls: Option<Made<ClientConfig>>,
-    /// How long the backend may take.
-    pub timeouts: forward::Timeouts,
-    /// Notice that the backend gets when a client takes its request back.
-    pub client_abort: forward::ClientAbort,
+    /// The terms of requests to the backend.
+    pub backend: Arc<forward::Terms>,
     /// How long connections may do nothing.
     pub patience: Patience,
     /// The bounds of HTTP itself.
-    pub limits: connection::Limits,
+    pub limits: HttpLimits,
     /// What may be asked for.
     pub paths: target::TargetRules,
     /// Proxies that are believed what they say of their own peers.
@@ -63,29 +65,13 @@ pub struct Live {
     pub drain_timeout: Duration,
 }
 
-/// Something made of files. The next snapshot has the very same while they hold the same: of TLS, whose tickets then
-/// go on being good.
-#[derive(Debug)]
-pub struct Made<T> {
-    /// What was made.
-    pub value: Arc<T>,
-    /// SHA-256 over what the files held.
-    pub of: [u8; 32],
-}
-
-impl<T> Clone for Made<T> {
-    fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), of: self.of }
-    }
-}
-
 /// A policy that is tried beside the one in force (`shadow_policies`).
 #[derive(Clone, Debug)]
-pub struct Tried {
+pub struct ShadowPolicy {
     /// How the configuration names it.
     pub named: String,
     /// What is judged. A mistake leaves what was there; at first that is nothing.
-    pub shadow: Option<Made<Shadow>>,
+    pub shadow: Option<FromFiles<Shadow>>,
     /// How many mistakes are in what was read last.
     pub problems: usize,
 }
@@ -101,7 +87,7 @@ impl Live {
 
     /// The policy that is judged beside the one in force.
     pub fn shadow(&self) -> Option<&Shadow> {
-        self.tried.as_ref()?.shadow.as_ref().map(|made| &*made.value)
+        self.shadow_policy.as_ref()?.shadow.as_ref().map(|shadow| &*shadow.value)
     }
 
     /// Where it differs from a verdict of the one in force. The rights are those that it gives to the client.

@@ -10,10 +10,13 @@
 //! whole, together with the settings that it was made with.
 
 mod contents;
+pub mod files;
 mod history;
 mod part;
+pub mod policy_files;
 mod readers;
 mod snapshot;
+pub mod trust_files;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -28,9 +31,10 @@ use tokio::sync::oneshot;
 use crate::config::{Config, Override};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::Budget;
-use crate::files::{self, AcceptedKinds};
 use crate::live::Live;
 use crate::secret;
+
+use files::AcceptedKinds;
 
 use contents::{Material, Reading, settings_of};
 use history::{Verdict, Verdicts};

@@ -9,7 +9,6 @@ mod ids;
 mod latency;
 mod lines;
 mod log;
-mod metrics;
 mod refusals;
 mod share;
 mod traces;
@@ -28,11 +27,10 @@ use audit::cut;
 pub use audit::{Audit, Destination, Keeping, Record, Told, Took, shortened};
 pub use history::{History, Sample, Times, Totals};
 pub use ids::{RequestId, RequestIds};
-pub use latency::{Distribution, Histogram};
+pub use latency::{BOUNDS as BUCKET_BOUNDS, Distribution, Histogram};
 pub use lines::Dropped;
 pub use log::{Format, Log};
-pub use metrics::exposition;
-pub use refusals::{Asked, Chain, Refusals, Refused, kept_chain, kept_method, kept_name};
+pub use refusals::{Chain, Refusals, Refused, RequestSummary, kept_chain, kept_method, kept_name};
 pub use share::Share;
 pub use traces::{Batch, Outbox, Trace, Tracer};
 pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
@@ -219,7 +217,7 @@ impl Counters {
     }
 
     /// A handshake ended.
-    pub fn shook_hands(&self, result: Handshake) {
+    pub fn count_handshake(&self, result: Handshake) {
         count(&self.handshakes, result as usize);
     }
 
@@ -263,7 +261,7 @@ mod tests {
             counters.asked_backend(fault);
         }
         for result in Handshake::ALL {
-            counters.shook_hands(result);
+            counters.count_handshake(result);
         }
         assert!(Decision::all().all(|decision| counters.decisions(decision) == 1));
         assert!(BACKEND_RESULTS.iter().all(|(fault, _)| counters.backend(*fault) == 1));

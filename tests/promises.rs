@@ -113,11 +113,14 @@ mod traffic {
     mod order_of_refusals;
     mod pipelining;
     mod places;
+    mod places_of_one_client;
+    mod places_of_unread_answers;
     mod queue;
     mod real_backends;
     mod real_clients;
     mod refusals;
     mod request_targets;
+    mod requests_taken_back;
     mod resting;
     mod shares;
     mod slots;

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::body::{Answer, json, not_allowed, text};
 use super::exchange::QUESTION;
-use crate::app::Running;
+use crate::admin::Running;
 use models::Models;
 use query::Query;
 

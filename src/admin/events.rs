@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::api;
 use super::body::{Answer, events, text};
-use crate::app::Running;
+use crate::admin::Running;
 
 /// People who look at once; the listener's other places are for probes.
 const MOST_LISTENERS: usize = 16;

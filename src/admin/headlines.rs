@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::app::{Census, Running};
+use super::{Running, Status};
 use crate::identity::{Expiry, ExpiryKind};
 use crate::refusal::Reason;
 use crate::reload::{Outcome, Part, PartStatus};
@@ -46,7 +46,7 @@ impl Headline {
 /// What is looked at.
 #[derive(Debug)]
 pub(super) struct Sight<'s> {
-    pub(super) census: &'s Census,
+    pub(super) status: &'s Status,
     /// The last minute.
     pub(super) samples: &'s [Sample],
     /// The newest first.
@@ -61,8 +61,8 @@ const LONGEST_LOOK: u64 = 60;
 /// What stands out of a running server, the worst first.
 pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     let mut all = Vec::new();
-    all.extend(backend(sight.census));
-    all.extend(slots(sight.census));
+    all.extend(backend(sight.status));
+    all.extend(slots(sight.status));
     all.extend(refused(sight));
     let expiring = running.expiring();
     let warnings = expiring.iter().filter_map(|expiry| {
@@ -70,12 +70,16 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
         Some(Headline::new(level, "trust", expiry.warning(sight.now)?.message))
     });
     all.extend(warnings);
-    all.extend(reload(sight.census, &expiring, sight.now));
-    all.extend(look(sight.census));
-    all.extend(dropped(sight.census));
-    all.extend(trial(sight.census));
+    all.extend(reload(sight.status, &expiring, sight.now));
+    all.extend(look(sight.status));
+    all.extend(dropped(sight.status));
+    all.extend(trial(sight.status));
     if !running.is_serving() {
-        all.push(Headline::new(Level::Warning, "now", "the process is stopping, and takes nothing new"));
+        all.push(Headline::new(
+            Level::Warning,
+            "now",
+            "the process is stopping and accepts no new connection",
+        ));
     }
     all.sort_by_key(|headline| headline.level);
     if all.is_empty() {
@@ -84,20 +88,20 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     all
 }
 
-fn backend(census: &Census) -> Option<Headline> {
-    let text = match census.backend {
-        "down" => "the backend is down: requests are answered 504",
-        "unwell" => "the backend says that it is not well",
-        "failing" => "the backend fails: the last connections to it could not be made",
+fn backend(status: &Status) -> Option<Headline> {
+    let text = match status.backend {
+        "down" => "the backend is down: permitted requests get 504",
+        "unwell" => "the health check of the backend fails",
+        "failing" => "the last connections to the backend could not be made",
         _ => return None,
     };
     Some(Headline::new(Level::Critical, "now", text))
 }
 
-fn slots(census: &Census) -> Option<Headline> {
-    let Census { slots_used, slots_limit, .. } = *census;
+fn slots(status: &Status) -> Option<Headline> {
+    let Status { slots_used, slots_limit, .. } = *status;
     if slots_used >= slots_limit {
-        let text = format!("all {slots_limit} connection slots are taken: newcomers are answered 504");
+        let text = format!("all {slots_limit} connection slots are taken: new clients get 504");
         return Some(Headline::new(Level::Critical, "connections", text));
     }
     (slots_used * 10 >= slots_limit * 9).then(|| {
@@ -144,12 +148,12 @@ fn story(client: Option<&str>, group: &[&Refused]) -> String {
         1 => String::new(),
         times => format!(" ({times} times)"),
     };
-    let who = client.map_or_else(|| "somebody".to_owned(), |client| format!("`{client}`"));
+    let who = client.map_or_else(|| "a client without a name".to_owned(), |client| format!("`{client}`"));
     match newest.reason {
-        Reason::NotAuthenticated => format!("strangers without a certificate{times}"),
+        Reason::NotAuthenticated => format!("clients without a certificate{times}"),
         Reason::InvalidCertificate => format!("{who} has no valid certificate{times}: {}", newest.detail),
         Reason::InsufficientPermissions => match &newest.rule {
-            Some(rule) => format!("`{}` forbids it to {who}{times}", rule.name),
+            Some(rule) => format!("`{}` denies {who}{times}", rule.name),
             None => format!("{who}{times}: {}", newest.detail),
         },
         reason => format!("{who} got {} {times}: {}", reason.row().status.as_u16(), newest.detail)
@@ -164,8 +168,8 @@ fn beginning(refusals: &[Arc<Refused>], (client, reason): (Option<&str>, Reason)
 }
 
 /// Parts of what is on disk that are not in force. A part of which something is about to expire is as bad as what expires.
-fn reload(census: &Census, expiring: &[Expiry], now: Timestamp) -> Vec<Headline> {
-    let failing = census.reload.parts.iter().filter(|(_, status)| !status.success);
+fn reload(status: &Status, expiring: &[Expiry], now: Timestamp) -> Vec<Headline> {
+    let failing = status.reload.parts.iter().filter(|(_, part)| !part.success);
     let headline = |(part, status): (Part, &PartStatus)| {
         let ends = expiring.iter().any(|expiry| part_of(expiry.kind) == part && now >= expiry.warn_from());
         let level = if ends { Level::Critical } else { Level::Warning };
@@ -174,7 +178,7 @@ fn reload(census: &Census, expiring: &[Expiry], now: Timestamp) -> Vec<Headline>
             Outcome::Hanging => {
                 let age = status.look_age_seconds;
                 let text = format!(
-                    "the files of `{name}` cannot be read to their end for {age} s: what was in force before still is"
+                    "the files of `{name}` could not be read for {age} s: the previous state stays in force"
                 );
                 Headline::new(level, "trust", text)
             }
@@ -183,8 +187,7 @@ fn reload(census: &Census, expiring: &[Expiry], now: Timestamp) -> Vec<Headline>
                     1 => "1 problem".to_owned(),
                     problems => format!("{problems} problems"),
                 };
-                let text =
-                    format!("`{name}` was refused for {problems}: what was in force of it before still is");
+                let text = format!("`{name}` was refused for {problems}: its previous state stays in force");
                 Headline { since, ..Headline::new(level, "trust", text) }
             }
         }
@@ -201,34 +204,34 @@ const fn part_of(kind: ExpiryKind) -> Part {
 }
 
 /// The watchdog of the thread that reads: its own look has to end, also where no part is known to hang.
-fn look(census: &Census) -> Option<Headline> {
-    let age = census.reload.look_age_seconds;
-    let is_explained = census.reload.parts.iter().any(|(_, status)| status.state == Outcome::Hanging);
+fn look(status: &Status) -> Option<Headline> {
+    let age = status.reload.look_age_seconds;
+    let is_explained = status.reload.parts.iter().any(|(_, part)| part.state == Outcome::Hanging);
     (age > LONGEST_LOOK && !is_explained).then(|| {
-        let text = format!("the last look at the files ended {age} s ago: what changes on disk is not seen");
+        let text = format!("the files were last read {age} s ago: changes on disk are not seen");
         Headline::new(Level::Warning, "trust", text)
     })
 }
 
 /// What is tried on live traffic.
-fn trial(census: &Census) -> Vec<Headline> {
+fn trial(status: &Status) -> Vec<Headline> {
     let mut all = Vec::new();
-    if census.mode == "audit" {
-        let text = "`mode: audit`: what the policy denies is forwarded all the same, and recorded";
+    if status.mode == "audit" {
+        let text = "`mode: audit`: requests that the policy denies are forwarded and recorded";
         all.push(Headline::new(Level::Notice, "refusals", text));
     }
-    let Some(shadow) = &census.shadow else { return all };
+    let Some(shadow) = &status.shadow else { return all };
     let differences: u64 = shadow.differences.iter().map(|counted| counted.count).sum();
     if differences > 0 {
         let count = if differences == 1 { "1 request".to_owned() } else { format!("{differences} requests") };
-        let text = format!("`shadow_policies` would have decided {count} otherwise");
+        let text = format!("`shadow_policies` would have decided {count} differently");
         all.push(Headline { since: shadow.since, ..Headline::new(Level::Notice, "policy?tab=shadow", text) });
     }
     all
 }
 
-fn dropped(census: &Census) -> Option<Headline> {
-    let dropped = census.audit_dropped;
+fn dropped(status: &Status) -> Option<Headline> {
+    let dropped = status.audit_dropped;
     let text = match dropped {
         0 => return None,
         1 => "1 audit record was lost since the start".to_owned(),
@@ -240,9 +243,9 @@ fn dropped(census: &Census) -> Option<Headline> {
 fn fine(samples: &[Sample]) -> Headline {
     let forwarded: u64 = samples.iter().map(|sample| u64::from(sample.decided(Decision::Forwarded))).sum();
     let text = match forwarded {
-        0 => "nothing stands out: no requests in the last minute".to_owned(),
-        1 => "nothing stands out: 1 request in the last minute, and it was forwarded".to_owned(),
-        forwarded => format!("nothing stands out: {forwarded} requests in the last minute, all forwarded"),
+        0 => "all is well: no requests in the last minute".to_owned(),
+        1 => "all is well: 1 request in the last minute, forwarded".to_owned(),
+        forwarded => format!("all is well: {forwarded} requests in the last minute, all forwarded"),
     };
     Headline::new(Level::Fine, "now", text)
 }

@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 
 use super::crowd::Crowd;
 use super::source_of;
-use crate::leash::{Leash, Order};
+use crate::stop::{Order, StopSignal};
 
 /// The lobby's bounds (`limits.lobby`).
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Entry {
     source: IpAddr,
-    leash: Arc<Leash>,
+    stop: Arc<StopSignal>,
 }
 
 /// A place in the lobby; leaves it when dropped.
@@ -118,17 +118,17 @@ impl Lobby {
     }
 
     /// Whether one more connection of this source is within its rate.
-    pub fn may_knock(&self, address: IpAddr) -> bool {
+    pub fn allows_rate_of(&self, address: IpAddr) -> bool {
         self.rates.load().check_key(&source_of(address)).is_ok()
     }
 
     /// Lets a connection in. Where that is one too many, of this source, of handshakes or in total, another one is closed:
     /// the oldest of the source that has the most, and nobody who is authenticated before anybody who is not.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, leash: Arc<Leash>) -> Place {
+    pub fn enter(self: &Arc<Self>, address: IpAddr, stop: Arc<StopSignal>) -> Place {
         let source = source_of(address);
         let mut waiting = self.waiting();
         waiting.make_room(source);
-        Place { number: waiting.add(source, leash), lobby: Arc::clone(self) }
+        Place { number: waiting.add(source, stop), lobby: Arc::clone(self) }
     }
 
     /// How many connections hold no slot.
@@ -175,7 +175,7 @@ fn rates(bounds: Bounds) -> Rates {
 
 impl Place {
     /// The handshake is over, and it was judged who this is.
-    pub fn is_judged(&self, is_known: bool) {
+    pub fn set_authenticated(&self, is_known: bool) {
         self.lobby.waiting().judge(self.number, is_known);
     }
 }
@@ -187,10 +187,10 @@ impl Drop for Place {
 }
 
 impl Waiting {
-    fn add(&mut self, source: IpAddr, leash: Arc<Leash>) -> u64 {
+    fn add(&mut self, source: IpAddr, stop: Arc<StopSignal>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.places.insert(number, Entry { source, leash });
+        self.places.insert(number, Entry { source, stop });
         self.nobody.add(source, number);
         self.shaking_hands.add(source, number);
         number
@@ -223,7 +223,7 @@ impl Waiting {
 
     fn evict(&mut self, bound: Bound, number: Option<u64>) {
         if let Some(entry) = number.and_then(|number| self.remove(number)) {
-            entry.leash.give(Order::Close);
+            entry.stop.send(Order::Close);
             if let Some(count) = self.evicted.get_mut(bound as usize) {
                 *count += 1;
             }
@@ -260,14 +260,11 @@ mod tests {
     #[test]
     fn the_newcomer_gets_in_and_the_oldest_goes() {
         let lobby = lobby(2, 2);
-        let leashes: Vec<_> = (0..3).map(|_| Arc::new(Leash::default())).collect();
-        let places: Vec<_> = leashes
-            .iter()
-            .zip(1..)
-            .map(|(leash, last)| lobby.enter(address(last), Arc::clone(leash)))
-            .collect();
+        let stopes: Vec<_> = (0..3).map(|_| Arc::new(StopSignal::default())).collect();
+        let places: Vec<_> =
+            stopes.iter().zip(1..).map(|(stop, last)| lobby.enter(address(last), Arc::clone(stop))).collect();
         assert_eq!(
-            leashes.iter().map(|leash| leash.was_told(Order::Close)).collect::<Vec<_>>(),
+            stopes.iter().map(|stop| stop.includes(Order::Close)).collect::<Vec<_>>(),
             [true, false, false]
         );
         assert_eq!(lobby.len(), 2);
@@ -280,14 +277,13 @@ mod tests {
     #[test]
     fn one_source_cannot_push_out_another() {
         let lobby = lobby(10, 2);
-        let other = Arc::new(Leash::default());
+        let other = Arc::new(StopSignal::default());
         let _other = lobby.enter(address(1), Arc::clone(&other));
-        let leashes: Vec<_> = (0..4).map(|_| Arc::new(Leash::default())).collect();
-        let _places: Vec<_> =
-            leashes.iter().map(|leash| lobby.enter(address(2), Arc::clone(leash))).collect();
-        assert!(!other.was_told(Order::Close));
+        let stopes: Vec<_> = (0..4).map(|_| Arc::new(StopSignal::default())).collect();
+        let _places: Vec<_> = stopes.iter().map(|stop| lobby.enter(address(2), Arc::clone(stop))).collect();
+        assert!(!other.includes(Order::Close));
         assert_eq!(
-            leashes.iter().map(|leash| leash.was_told(Order::Close)).collect::<Vec<_>>(),
+            stopes.iter().map(|stop| stop.includes(Order::Close)).collect::<Vec<_>>(),
             [true, true, false, false]
         );
     }
@@ -296,13 +292,13 @@ mod tests {
     fn who_is_known_stays_as_long_as_anybody_is_not_and_few_stay_before_many() {
         let lobby = lobby(4, 4);
         let enter = |last| {
-            let leash = Arc::new(Leash::default());
-            (lobby.enter(address(last), Arc::clone(&leash)), leash)
+            let stop = Arc::new(StopSignal::default());
+            (lobby.enter(address(last), Arc::clone(&stop)), stop)
         };
-        let is_out = |(_, leash): &(Place, Arc<Leash>)| leash.was_told(Order::Close);
+        let is_out = |(_, stop): &(Place, Arc<StopSignal>)| stop.includes(Order::Close);
         let (known, stranger) = (enter(1), enter(1));
-        known.0.is_judged(true);
-        stranger.0.is_judged(false);
+        known.0.set_authenticated(true);
+        stranger.0.set_authenticated(false);
         let crowd: Vec<_> = (0..5).map(|_| enter(9)).collect();
         assert!(!is_out(&known) && !is_out(&stranger), "they are few");
         assert_eq!(crowd.iter().map(is_out).collect::<Vec<_>>(), [true, true, true, false, false]);
@@ -310,7 +306,7 @@ mod tests {
         assert!(is_out(&stranger) && !is_out(&known));
         assert_eq!(others.each_ref().map(is_out), [false; 3]);
         // Where everybody is known, the oldest goes.
-        others.iter().for_each(|(place, _)| place.is_judged(true));
+        others.iter().for_each(|(place, _)| place.set_authenticated(true));
         let _newcomer = enter(5);
         assert!(is_out(&known));
     }
@@ -321,11 +317,12 @@ mod tests {
         let bounds = lobby.waiting().bounds;
         lobby.set_bounds(Bounds { handshakes: 2, ..bounds });
         let enter = || {
-            let leash = Arc::new(Leash::default());
-            (lobby.enter(address(1), Arc::clone(&leash)), leash)
+            let stop = Arc::new(StopSignal::default());
+            (lobby.enter(address(1), Arc::clone(&stop)), stop)
         };
-        let is_out = |(_, leash): &(Place, Arc<Leash>)| leash.was_told(Order::Close);
-        let done: Vec<_> = (0..5).map(|_| enter()).inspect(|(place, _)| place.is_judged(false)).collect();
+        let is_out = |(_, stop): &(Place, Arc<StopSignal>)| stop.includes(Order::Close);
+        let done: Vec<_> =
+            (0..5).map(|_| enter()).inspect(|(place, _)| place.set_authenticated(false)).collect();
         assert!(!done.iter().any(is_out));
         let shaking: Vec<_> = (0..4).map(|_| enter()).collect();
         assert_eq!(lobby.handshakes(), 2);
@@ -341,7 +338,7 @@ mod tests {
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         let lobby = lobby(10, 10);
-        assert_eq!((0..10).filter(|_| lobby.may_knock(address(1))).count(), 5);
-        assert!(lobby.may_knock(address(2)));
+        assert_eq!((0..10).filter(|_| lobby.allows_rate_of(address(1))).count(), 5);
+        assert!(lobby.allows_rate_of(address(2)));
     }
 }

@@ -19,7 +19,7 @@ use crate::identity::{
 };
 use crate::pem;
 use crate::policy::suggest::{match_keys, match_text};
-use crate::trust_files::{self, TrustFileKind};
+use crate::reload::trust_files::{self, TrustFileKind};
 
 /// Say what a certificate says, and whether the proxy would accept it
 ///

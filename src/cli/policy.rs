@@ -19,12 +19,12 @@ use rustls::pki_types::CertificateDer;
 
 use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
 use crate::diagnostic::{Code, Diagnostic, Source};
-use crate::files::{self, AcceptedKinds, ReadError};
 use crate::identity::Identity;
 use crate::pem;
 use crate::policy::described::identity_of_attributes;
 use crate::policy::{self, Model};
-use crate::policy_files;
+use crate::reload::files::{self, AcceptedKinds, ReadError};
+use crate::reload::policy_files;
 
 /// Check, test, explain and change policies
 #[derive(Debug, Subcommand)]

@@ -7,9 +7,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::{BAD_INPUT, report};
+use crate::app::descriptors;
 use crate::app::{self, App, StartError};
 use crate::config::{Config, KEYS, Override};
-use crate::descriptors;
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::policy::Mode;
 use crate::reload::{Loaded, Origin};

@@ -10,7 +10,8 @@ use super::{Draft, KeyPair, Located, Section};
 use crate::admission::Queue;
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::document::{Node, Reader};
-use crate::forward::{BreakerRules, Check, ClientAbort, Location, Protocol, Settings, Timeouts};
+use crate::forward::{BreakerRules, Check, ClientAbort, Location, Settings, Timeouts};
+use crate::protocol::Protocol;
 
 /// TLS to the backend.
 #[derive(Clone, Debug)]

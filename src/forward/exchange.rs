@@ -16,13 +16,12 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::ahead::{self, Lent, ReadAhead};
-use super::headers;
 use super::linger::{self, Stage, Work};
 use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
+use super::{discard, headers};
 use crate::client_headers::StripPatterns;
-use crate::unread;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
 #[derive(Debug)]
@@ -87,7 +86,7 @@ pub(super) fn poll_whole(
 /// The backend answered early, or not at all: what it did not read, nobody does.
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.body.take().into_iter().for_each(unread::forget);
+        self.body.take().into_iter().for_each(discard::in_background);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::breaker::{Breaker, Turn};
-use super::{Backend, BreakerRules, Location, Protocol, Settings, Socket};
+use super::{Backend, BreakerRules, Location, Settings, Socket, Terms};
+use crate::protocol::Protocol;
 
 /// How the backend is asked whether it is well (`backend.health`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,19 +171,19 @@ impl Health {
 
 /// Asks the backend now and then, on a connection of its own each time. Where it could not be reached for a while and can be
 /// now, requests get through at once.
-pub async fn watch(backend: Backend, check: Check) -> Infallible {
+pub async fn watch(backend: Backend, check: Check, terms: impl Fn() -> Arc<Terms>) -> Infallible {
     let mut ticks = interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let answer = timeout(check.interval, ask(&backend, &check.path)).await;
+        let answer = timeout(check.interval, ask(&backend, &terms(), &check.path)).await;
         let answer = answer.unwrap_or_else(|_| Err("it took too long".to_owned()));
         backend.health.checked(&backend.settings.location, answer);
     }
 }
 
-async fn ask(backend: &Backend, path: &PathAndQuery) -> Result<StatusCode, String> {
-    let socket = backend.dial().await.map_err(|fault| format!("{fault:?}"))?;
+async fn ask(backend: &Backend, terms: &Terms, path: &PathAndQuery) -> Result<StatusCode, String> {
+    let socket = backend.dial(terms).await.map_err(|fault| format!("{fault:?}"))?;
     let status = match backend.settings.protocol {
         Protocol::Http1 => ask_http1(backend, socket, path).await,
         Protocol::Http2 => ask_http2(backend, socket, path).await,

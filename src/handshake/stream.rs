@@ -8,8 +8,8 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::pieces::{self, PIECE};
 use super::{SniffedSocket, WriteProgress};
-use crate::pieces::{self, PIECE};
 
 /// As many pieces as TLS takes at once, and no more than that: 64 KiB.
 const MAX_PIECES: usize = 64 * 1024 / PIECE;

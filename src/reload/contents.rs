@@ -8,11 +8,11 @@ use std::sync::Arc;
 use crate::config::{Config, KeyPair, Located};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::digest::{Digest, sha256_of_value};
-use crate::files::AcceptedKinds;
 use crate::identity::TrustFile;
-use crate::policy_files;
+use crate::reload::files::AcceptedKinds;
+use crate::reload::policy_files;
+use crate::reload::trust_files::{self, TrustFileKind};
 use crate::secret::Secret;
-use crate::trust_files::{self, TrustFileKind};
 
 use super::part::Part;
 

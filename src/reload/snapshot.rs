@@ -15,9 +15,10 @@ use crate::config::{BackendTls, Config, KeyPair, Located};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::digest::sha256_of_value;
 use crate::forward;
+use crate::from_files::FromFiles;
 use crate::handshake;
 use crate::identity::{Expiry, ExpiryKind, NotAuthority, Trust, TrustFile, TrustSources, check_authority};
-use crate::live::{Live, Made, Tried};
+use crate::live::{Live, ShadowPolicy};
 use crate::pem;
 use crate::policy::{Mode, Policy, Shadow};
 use crate::secret::Secret;
@@ -38,14 +39,14 @@ pub(super) struct Pieces {
     server: Option<ServerSide>,
     trust: Option<Arc<Trust>>,
     policies: Option<Policies>,
-    tried: Option<Tried>,
-    backend_tls: Option<Made<ClientConfig>>,
+    shadow_policy: Option<ShadowPolicy>,
+    backend_tls: Option<FromFiles<ClientConfig>>,
     admin_token: Option<Token>,
 }
 
 #[derive(Clone, Debug)]
 struct ServerSide {
-    tls: Made<ServerConfig>,
+    tls: FromFiles<ServerConfig>,
     expiries: Arc<[Expiry]>,
 }
 
@@ -109,7 +110,7 @@ impl Pieces {
     ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         let (policy, warnings) = Policy::compile_for(&sources, &config.identity_headers.stripped)?;
         self.policies = Some(Policies { policy: Arc::new(policy), sources: sources.into() });
-        if let Some(made) = self.tried.as_mut().and_then(|tried| tried.shadow.as_mut()) {
+        if let Some(made) = self.shadow_policy.as_mut().and_then(|tried| tried.shadow.as_mut()) {
             made.value = Arc::new(Shadow { policy: Arc::clone(&made.value.policy), since: moment.now });
         }
         Ok(warnings)
@@ -122,23 +123,28 @@ impl Pieces {
         held: Option<Held<Vec<Arc<Source>>>>,
         moment: Moment,
     ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-        let before = self.tried.take().and_then(|tried| tried.shadow);
+        let before = self.shadow_policy.take().and_then(|tried| tried.shadow);
         let Some((named, held)) = config.shadow_policies.as_ref().zip(held) else { return Ok(Vec::new()) };
-        let of = sha256_of_value(&held);
+        let digest = sha256_of_value(&held);
         let stripped = &config.identity_headers.stripped;
         let compiled = held.and_then(|sources| Policy::compile_for(&sources, stripped));
         let problems = compiled.as_ref().map_or_else(Vec::len, |_| 0);
         let (shadow, told) = match compiled {
             Ok((policy, warnings)) => {
-                let since = before.filter(|made| made.of == of).map_or(moment.now, |made| made.value.since);
-                (Some(Made { value: Arc::new(Shadow { policy: Arc::new(policy), since }), of }), Ok(warnings))
+                let since =
+                    before.filter(|made| made.digest == digest).map_or(moment.now, |made| made.value.since);
+                (
+                    Some(FromFiles { value: Arc::new(Shadow { policy: Arc::new(policy), since }), digest }),
+                    Ok(warnings),
+                )
             }
             Err(problems) => {
                 let goes_on = shadow_problem(named, before.is_some());
                 (before, Err(std::iter::once(goes_on).chain(problems).collect()))
             }
         };
-        self.tried = Some(Tried { named: named.value.display().to_string(), shadow, problems });
+        self.shadow_policy =
+            Some(ShadowPolicy { named: named.value.display().to_string(), shadow, problems });
         told
     }
 
@@ -152,13 +158,15 @@ impl Pieces {
             policy: Arc::clone(&policies.policy),
             sources: Arc::clone(&policies.sources),
             mode: config.mode(),
-            tried: self.tried.clone(),
+            shadow_policy: self.shadow_policy.clone(),
             trust: Arc::clone(self.trust.as_ref()?),
             tls: server.tls.clone(),
             server_expiries: Arc::clone(&server.expiries),
-            backend_tls: self.backend_tls.clone(),
-            timeouts: config.backend.timeouts,
-            client_abort: config.backend.client_abort,
+            backend: Arc::new(forward::Terms {
+                timeouts: config.backend.timeouts,
+                client_abort: config.backend.client_abort,
+                tls: self.backend_tls.clone(),
+            }),
             patience: config.patience,
             limits: config.limits.http,
             paths: config.paths,
@@ -231,10 +239,10 @@ fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
 fn server_side(
     config: &Config,
     held: &[KeyPairHeld],
-    before: Option<&Made<ServerConfig>>,
-) -> Result<Made<ServerConfig>, Vec<Diagnostic>> {
-    let of = sha256_of_value(held);
-    if let Some(same) = before.filter(|made| made.of == of) {
+    before: Option<&FromFiles<ServerConfig>>,
+) -> Result<FromFiles<ServerConfig>, Vec<Diagnostic>> {
+    let digest = sha256_of_value(held);
+    if let Some(same) = before.filter(|made| made.digest == digest) {
         return Ok(same.clone());
     }
     let mut problems = Vec::new();
@@ -247,7 +255,7 @@ fn server_side(
     }
     let made = handshake::server_config(certified)
         .map_err(|error| vec![Diagnostic::error(Code::File, format!("TLS cannot be set up: {error}"))])?;
-    Ok(Made { value: Arc::new(made), of })
+    Ok(FromFiles { value: Arc::new(made), digest })
 }
 
 fn certified(named: &KeyPair, held: &KeyPairHeld) -> Result<CertifiedKey, Vec<Diagnostic>> {
@@ -310,11 +318,11 @@ fn server_expiries(config: &Config, held: &[KeyPairHeld]) -> Arc<[Expiry]> {
 fn client_side(
     settings: &BackendTls,
     held: BackendHeld,
-    before: Option<&Made<ClientConfig>>,
-) -> Result<Made<ClientConfig>, Vec<Diagnostic>> {
-    let of = sha256_of_value(&held);
+    before: Option<&FromFiles<ClientConfig>>,
+) -> Result<FromFiles<ClientConfig>, Vec<Diagnostic>> {
+    let digest = sha256_of_value(&held);
     let BackendHeld { ca, own } = held;
-    if let Some(same) = before.filter(|made| made.of == of) {
+    if let Some(same) = before.filter(|made| made.digest == digest) {
         return Ok(same.clone());
     }
     let mut problems = Vec::new();
@@ -343,7 +351,7 @@ fn client_side(
         let message = format!("TLS to the backend cannot be set up: {error}");
         vec![Diagnostic::error(code, message).at(named.place.clone()).help(help)]
     })?;
-    Ok(Made { value: Arc::new(made), of })
+    Ok(FromFiles { value: Arc::new(made), digest })
 }
 
 fn roots_of(settings: &BackendTls, files: &[TrustFile]) -> Result<RootCertStore, Vec<Diagnostic>> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The buckets' upper bounds in nanoseconds: 50 µs to 10 s. What takes longer has a bucket of its own.
-pub(super) const BOUNDS: [u64; 17] = [
+pub const BOUNDS: [u64; 17] = [
     50_000,
     100_000,
     250_000,

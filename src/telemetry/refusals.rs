@@ -45,7 +45,7 @@ pub struct Refused {
     /// The chain of a client that is known, unless it is long.
     pub chain: Option<Chain>,
     /// What was asked.
-    pub request: Asked,
+    pub request: RequestSummary,
     /// Why it was refused.
     pub reason: Reason,
     /// What the client was told.
@@ -56,7 +56,7 @@ pub struct Refused {
 
 /// A request, as far as it is kept.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct RequestSummary {
     /// Its method; nothing where it was no HTTP.
     pub method: Option<Method>,
     /// Its path, cut where it is long.
@@ -71,7 +71,7 @@ pub struct Asked {
     pub is_cut: bool,
 }
 
-impl Asked {
+impl RequestSummary {
     /// What is kept of a request.
     #[must_use]
     pub fn of(method: &Method, uri: &Uri, headers: HeaderMap, host: Option<&str>) -> Self {
@@ -174,7 +174,7 @@ mod tests {
             generation: 1,
             client: None,
             chain: None,
-            request: Asked::of(&Method::GET, &uri, HeaderMap::new(), None),
+            request: RequestSummary::of(&Method::GET, &uri, HeaderMap::new(), None),
             reason,
             detail: "".into(),
             rule: None,
@@ -202,8 +202,9 @@ mod tests {
     #[test]
     fn what_is_long_is_not_kept_whole_and_says_so() {
         let long = "x".repeat(10_000);
-        let of =
-            |path: &str, headers: HeaderMap| Asked::of(&Method::GET, &path.parse().unwrap(), headers, None);
+        let of = |path: &str, headers: HeaderMap| {
+            RequestSummary::of(&Method::GET, &path.parse().unwrap(), headers, None)
+        };
         let path = of(&format!("/{long}"), HeaderMap::new());
         assert!(path.is_cut && path.path.len() <= 1_024, "{}", path.path.len());
         let query = of(&format!("/?{long}"), HeaderMap::new());

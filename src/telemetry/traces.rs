@@ -135,12 +135,12 @@ impl Trace {
     }
 
     /// The client is known.
-    pub fn is_of(&mut self, client: &str) {
+    pub fn set_client(&mut self, client: &str) {
         self.client = Some(cut(client).to_owned());
     }
 
     /// It is decided, by that rule if by one.
-    pub fn decided(&mut self, rule: Option<&str>) {
+    pub fn set_rule(&mut self, rule: Option<&str>) {
         self.rule = rule.map(str::to_owned);
         self.decided = Some(Instant::now());
     }

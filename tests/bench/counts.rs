@@ -19,12 +19,13 @@ use http::{HeaderMap, Method, Request, Uri};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use sidegate::admission::Admission;
-use sidegate::client::{Peer, Verdicts};
 use sidegate::client_headers::Sender;
-use sidegate::connection::lines::Lines;
 use sidegate::demo::pki;
 use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
 use sidegate::policy::{Host, Policy, Question};
+use sidegate::proxy::client::Verdicts;
+use sidegate::proxy::serve::lines::Lines;
+use sidegate::proxy::session::Peer;
 use sidegate::refusal::{Reader, Refusal};
 use sidegate::reload::Origin;
 use sidegate::target::{self, Target};
@@ -109,7 +110,7 @@ fn judge_from_cache() {
     let verdicts = Verdicts::new(Arc::new(Admission::new(loaded.config.admission())));
     let chain = certificates(&fs::read(folder.path().join("producer.crt")).unwrap());
     let now = Timestamp::now();
-    let peer = Peer::judged(([192, 0, 2, 1], 1).into(), chain, &verdicts, &loaded.live, now);
+    let peer = Peer::judge(([192, 0, 2, 1], 1).into(), chain, &verdicts, &loaded.live, now);
     for _ in 0..TIMES {
         counted(|| peer.client(&verdicts, &loaded.live, black_box(now))).unwrap();
     }

@@ -31,7 +31,7 @@ fn status_is_json() {
 fn metrics_count_decisions_connections_and_slots() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", 7).start();
-    let mut admitted = proxy.producer().connect(proxy.address).unwrap();
+    let mut admitted = proxy.connect();
     for _ in 0..3 {
         admitted.get("/events").unwrap();
     }
@@ -71,7 +71,7 @@ fn metrics_are_well_formed() {
 fn nothing_of_it_is_on_the_main_port() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for path in ["/livez", "/readyz", "/metrics", "/status", "/connections"] {
         // The policy lets this client do everything: it is the backend that answers.
         assert_eq!(connection.get(path).unwrap().text(), "ok", "{path}");
@@ -103,7 +103,7 @@ fn each_decision_leaves_one_record() {
     assert_eq!(record["reason"], "insufficient_permissions");
     assert!(record["path"].as_str().unwrap().starts_with("/events"), "{record}");
 
-    proxy.producer().connect(proxy.address).unwrap().post("/events", "x").unwrap();
+    proxy.connect().post("/events", "x").unwrap();
     let record = proxy.process.audit_where("the permit", |record| record["method"] == "POST");
     // By the keys of `match`: what `policy replay` and `policy suggest` learn from.
     assert_eq!(record["identity"]["common_name"], serde_json::json!(["order-producer"]), "{record}");

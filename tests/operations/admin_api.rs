@@ -148,7 +148,7 @@ fn a_refusal_is_kept_and_explained_as_policy_explain_would() {
     let header =
         "GET /reports/a?format=csv HTTP/1.1\r\nHost: localhost\r\nX-Purpose: fun\r\nCookie: s3cr3t\r\n\r\n";
     let by_header = id(&consumer.ask(header).unwrap().json());
-    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    let mut producer = proxy.connect();
     let forbidden = id(&producer.post("/events", "").unwrap().json());
     let expired = proxy.client(&proxy.pki().expired());
     let invalid = id(&expired.connect(proxy.address).unwrap().get("/events").unwrap().json());
@@ -190,7 +190,7 @@ fn a_refusal_is_kept_and_explained_as_policy_explain_would() {
 fn open_connections_are_told_with_who_is_on_them() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
-    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    let mut producer = proxy.connect();
     producer.get("/events").unwrap();
     producer.get("/events").unwrap();
     let mut stranger = proxy.anonymous().connect(proxy.address).unwrap();
@@ -338,7 +338,7 @@ fn a_policy_that_is_tried_out_is_checked_and_never_applied() {
     assert_eq!((&problem["code"], &problem["line"]), (&json!("unknown-role"), &json!(17)), "{problem}");
     assert!(problem["help"].as_str().unwrap().contains("`producer`"), "{problem}");
     // What runs is as it was.
-    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    let mut producer = proxy.connect();
     assert_eq!(producer.post("/events", "").unwrap().status, 403);
     assert_eq!(proxy.admin.status()["generation"], 1);
 }
@@ -347,7 +347,7 @@ fn a_policy_that_is_tried_out_is_checked_and_never_applied() {
 fn the_last_minutes_are_there_for_whoever_looks_now() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
-    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    let mut producer = proxy.connect();
     producer.get("/events").unwrap();
     producer.post("/events", "").unwrap();
     let sum = |history: &Value, reason: &str| -> u64 {
@@ -361,10 +361,7 @@ fn the_last_minutes_are_there_for_whoever_looks_now() {
     assert_eq!(history["slots_used"].as_array().unwrap().last(), Some(&json!(1)));
     let now = proxy.admin.get("/api/now").json();
     let headline = now["headlines"][0]["text"].as_str().unwrap();
-    assert!(
-        headline.starts_with("1 refusal in the last minute: `publishing-freeze` forbids it to "),
-        "{headline}"
-    );
+    assert!(headline.starts_with("1 refusal in the last minute: `publishing-freeze` denies "), "{headline}");
     let trust = proxy.admin.get("/api/trust").json();
     let kinds: BTreeSet<&str> =
         trust["expires"].as_array().unwrap().iter().filter_map(|one| one["kind"].as_str()).collect();
@@ -426,7 +423,7 @@ fn every_answer_is_as_its_schema_says() {
     let setup = Setup::new(&backend.url()).policy(POLICY).set("shadow_policies", "next.yaml");
     fs::write(setup.path("next.yaml"), POLICY.split("deny:").next().unwrap()).unwrap();
     let proxy = setup.start();
-    let mut producer = proxy.producer().connect(proxy.address).unwrap();
+    let mut producer = proxy.connect();
     producer.get("/events").unwrap();
     producer.post("/events", "").unwrap();
     proxy.client(&proxy.pki().expired()).connect(proxy.address).unwrap().get("/events").unwrap();

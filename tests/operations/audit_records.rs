@@ -19,7 +19,7 @@ fn schema() -> Value {
 }
 
 fn get(proxy: &Proxy, path: &str) {
-    assert_eq!(proxy.producer().connect(proxy.address).unwrap().get(path).unwrap().status, 200);
+    assert_eq!(proxy.connect().get(path).unwrap().status, 200);
 }
 
 /// Ends it and gives what it recorded.
@@ -113,7 +113,7 @@ fn the_schema_and_the_program_know_the_same_words() {
 fn of_what_is_allowed_a_share_is_kept_and_every_refusal() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("log.audit_sample", 0.5).start();
-    let mut allowed = proxy.producer().connect(proxy.address).unwrap();
+    let mut allowed = proxy.connect();
     let mut denied = proxy.consumer().connect(proxy.address).unwrap();
     for _ in 0..40 {
         assert_eq!(allowed.get("/events").unwrap().status, 200);

@@ -108,7 +108,7 @@ fn an_empty_policy_denies_everything_and_says_so() {
     let mut proxy = Setup::new(&backend.url()).policy("version: 1\n").start();
     let log = proxy.process.log();
     assert!(log.contains("every request will be denied"), "{log}");
-    let answer = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+    let answer = proxy.connect().get("/events").unwrap();
     assert_eq!(answer.verdict(), "403 insufficient_permissions");
 }
 
@@ -177,7 +177,7 @@ fn text_that_is_no_yaml_is_shown_with_its_place() {
 fn a_backend_that_is_down_at_the_start_is_a_504_and_no_mistake() {
     let backend = RefusingPort::new();
     let proxy = Proxy::in_front_of(&backend.url());
-    let answer = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+    let answer = proxy.connect().get("/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
 }
 

@@ -12,7 +12,7 @@ use crate::support::proxy::POLICY;
 use crate::support::{Backend, Proxy, Setup, eventually};
 
 fn verdict(proxy: &Proxy) -> String {
-    proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict()
+    proxy.connect().get("/events").unwrap().verdict()
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn records_go_where_they_are_told_to() {
 fn every_record_is_one_line_whatever_is_asked() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "100ms").start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for target in ["/a%0Ab", "/%22%7B", "/a?secret=hunter2", "/caf%C3%A9"] {
         connection.get(target).unwrap();
     }

@@ -43,7 +43,7 @@ fn part(proxy: &Proxy, name: &str) -> Value {
 }
 
 fn verdict(proxy: &Proxy) -> String {
-    proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict()
+    proxy.connect().get("/events").unwrap().verdict()
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
         let allowed: Vec<_> = setting.into_iter().collect();
         let proxy = Setup::new(&backend.url()).set("paths.allow", allowed).start();
         for example in &examples {
-            let mut connection = proxy.producer().connect(proxy.address).unwrap();
+            let mut connection = proxy.connect();
             let expected = if form.is_some() { "200" } else { "400 ambiguous_request" };
             assert_eq!(connection.get(example).unwrap().verdict(), expected, "{example}");
         }

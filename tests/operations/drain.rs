@@ -32,7 +32,7 @@ fn the_proxy_of_the_same_program_drains_and_ends() {
         let file = first.write();
         first.start_as(command.args(["run", "--config"]).arg(file))
     };
-    let mut open = proxy.producer().connect(proxy.address).unwrap();
+    let mut open = proxy.connect();
     assert_eq!(open.get("/events").unwrap().verdict(), "200");
     let asked = drain(&program, &[]);
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));

@@ -122,7 +122,7 @@ fn the_program_runs_with_what_the_examples_configure() {
             command.env(&variable, own.get(variable.as_str()).unwrap_or(&value));
         }
         let proxy = setup.start_as(command.env("SIDEGATE_BACKEND_URL", backend.url()));
-        let mut producer = proxy.producer().connect(proxy.address).unwrap();
+        let mut producer = proxy.connect();
         let expected = if name == "spiffe" { "200" } else { "403 insufficient_permissions" };
         assert_eq!(producer.get("/events").unwrap().verdict(), expected, "{name}");
         let mut stranger = proxy.anonymous().connect(proxy.address).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::admin::Metrics;
 use crate::support::backend::OK;
-use crate::support::http2::{Http2, request};
+use crate::support::http2::request;
 use crate::support::{Backend, Setup};
 
 const ADDED: &str = "sidegate_added_latency_seconds";
@@ -48,14 +48,14 @@ fn the_queue_is_added_and_the_backend_s_thought_is_not() {
         .set("backend.queue_timeout", "60s")
         .start();
     let start = Instant::now();
-    proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+    proxy.connect().get("/events").unwrap();
     let whole = start.elapsed().as_secs_f64();
     let alone = proxy.admin.metrics();
     assert_eq!((count(&alone, ADDED), count(&alone, BACKEND)), (1.0, 1.0));
     assert!(sum(&alone, BACKEND) >= THOUGHT.as_secs_f64(), "{alone:?}");
     assert!(sum(&alone, ADDED) > 0.0 && sum(&alone, ADDED) + sum(&alone, BACKEND) <= whole, "{alone:?}");
 
-    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let connection = proxy.http2();
     let held = gate.lock().unwrap();
     let waiting = [(); 2].map(|()| connection.open(request("GET", "/events", &[]), true).unwrap());
     proxy.admin.wait_for("sidegate_requests_queued", 1.0);
@@ -87,7 +87,7 @@ fn buckets_hold_those_of_the_smaller_ones_and_are_the_same_for_both() {
     let backend = slow();
     let proxy = Setup::new(&backend.url()).set("workers", 2).start();
     for _ in 0..3 {
-        proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+        proxy.connect().get("/events").unwrap();
     }
     let metrics = proxy.admin.metrics();
     let buckets = |name: &str| -> Vec<(f64, f64)> {

@@ -16,7 +16,7 @@ use crate::support::{Backend, Proxy, Setup, eventually};
 const NOTHING: &str = "version: 1\n";
 
 fn verdict(proxy: &Proxy) -> String {
-    proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict()
+    proxy.connect().get("/events").unwrap().verdict()
 }
 
 #[track_caller]
@@ -203,7 +203,7 @@ fn limits_change_for_connections_that_are_open() {
     setup.config["backend"]["response_timeout"] = json!("60s");
     setup.config["limits"]["lobby"]["idle_timeout"] = json!("60s");
     let proxy = setup.start();
-    let mut open = proxy.producer().connect(proxy.address).unwrap();
+    let mut open = proxy.connect();
     let mut idle = proxy.consumer().connect(proxy.address).unwrap();
     assert_eq!(idle.get("/events").unwrap().verdict(), DENIED);
     let mut config = proxy.setup.config.clone();
@@ -220,7 +220,7 @@ fn slots_that_are_taken_stay_when_there_are_fewer() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", 2).start();
     let ask = || {
-        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let mut connection = proxy.connect();
         let verdict = connection.get("/events").unwrap().verdict();
         (connection, verdict)
     };

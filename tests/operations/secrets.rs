@@ -329,7 +329,7 @@ fn no_byte_of_a_damaged_key_is_shown_on_reload() {
         said += &proxy.admin.status().to_string();
     }
     said += &everything_of(proxy.admin);
-    assert_eq!(proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict(), "200");
+    assert_eq!(proxy.connect().get("/events").unwrap().verdict(), "200");
     proxy.process.signal("INT");
     proxy.process.exit();
     said += &proxy.process.log();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::backend::OK;
 use crate::support::http1::Wire;
-use crate::support::http2::{Http2, request};
+use crate::support::http2::request;
 use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, eventually};
 
 /// A backend that answers `/slow` when the test says so.
@@ -34,7 +34,7 @@ fn an_idle_server_ends_at_once_with_0() {
     for signal in ["TERM", "INT"] {
         let backend = Backend::ok();
         let mut proxy = Proxy::in_front_of(&backend.url());
-        let mut idle = proxy.producer().connect(proxy.address).unwrap();
+        let mut idle = proxy.connect();
         assert_eq!(idle.get("/events").unwrap().status, 200);
         let start = Instant::now();
         proxy.process.signal(signal);
@@ -48,7 +48,7 @@ fn an_idle_server_ends_at_once_with_0() {
 fn a_request_in_progress_is_finished_and_its_connection_closed() {
     let (backend, go) = backend_with_a_slow_answer();
     let mut proxy = Proxy::in_front_of(&backend.url());
-    let mut busy = proxy.producer().connect(proxy.address).unwrap();
+    let mut busy = proxy.connect();
     busy.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     backend.wait_for(1);
     proxy.process.signal("TERM");
@@ -63,7 +63,7 @@ fn a_request_in_progress_is_finished_and_its_connection_closed() {
 fn http2_is_told_to_go_away_and_its_streams_are_finished() {
     let (backend, go) = backend_with_a_slow_answer();
     let mut proxy = Proxy::in_front_of(&backend.url());
-    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let connection = proxy.http2();
     let exchange = connection.open(request("GET", "/slow", &[]), true).unwrap();
     backend.wait_for(1);
     proxy.process.signal("TERM");
@@ -78,7 +78,7 @@ fn http2_is_told_to_go_away_and_its_streams_are_finished() {
 fn new_connections_are_refused_in_the_end() {
     let (backend, go) = backend_with_a_slow_answer();
     let mut proxy = Proxy::in_front_of(&backend.url());
-    let mut busy = proxy.producer().connect(proxy.address).unwrap();
+    let mut busy = proxy.connect();
     busy.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     backend.wait_for(1);
     proxy.process.signal("TERM");
@@ -94,7 +94,7 @@ fn new_connections_are_refused_in_the_end() {
 fn who_never_finishes_is_cut_after_the_drain_timeout() {
     let backend = Backend::streaming();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "300ms").start();
-    let mut stream = proxy.producer().connect(proxy.address).unwrap();
+    let mut stream = proxy.connect();
     stream.send("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.read_until(b"data: 1\n\n").unwrap();
     let start = Instant::now();
@@ -108,7 +108,7 @@ fn who_never_finishes_is_cut_after_the_drain_timeout() {
 fn a_second_signal_ends_at_once() {
     let backend = Backend::never_answering();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "60s").start();
-    let mut busy = proxy.producer().connect(proxy.address).unwrap();
+    let mut busy = proxy.connect();
     busy.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     backend.wait_for(1);
     proxy.process.signal("TERM");

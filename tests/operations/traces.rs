@@ -23,7 +23,7 @@ const SPAN: &str = "b7ad6b7169203331";
 fn a_trace_passes_as_it_came_and_what_is_none_begins_anew() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     let whole = format!("00-{TRACE}-{SPAN}-01");
     let later = format!("01-{TRACE}-{SPAN}-01-more");
     let asks = [
@@ -103,7 +103,7 @@ fn times(span: &Value) -> (u64, u64) {
 fn a_request_has_spans_of_its_handshake_its_decision_and_the_backend_in_its_client_s_trace() {
     let (backend, collector) = (Backend::ok(), Backend::ok());
     let proxy = traced(&backend.url(), &collector.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     assert_eq!(ask(&mut connection, "/events?token=secret", &format!("00-{TRACE}-{SPAN}-01")), 200);
     let named = wait_for(&collector, 4);
     let [own, decision, work, handshake] =
@@ -146,7 +146,7 @@ fn who_began_a_trace_says_whether_it_is_recorded_and_for_others_a_share_is() {
     for (sample, root) in [(1, "01"), (0, "00")] {
         let (backend, collector) = (Backend::ok(), Backend::ok());
         let proxy = traced(&backend.url(), &collector.url()).set("tracing.sample", sample).start();
-        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let mut connection = proxy.connect();
         let not_recorded = format!("00-{TRACE}-{SPAN}-00");
         assert_eq!(ask(&mut connection, "/unrecorded", &not_recorded), 200);
         assert_eq!(ask(&mut connection, "/root", ""), 200);
@@ -192,7 +192,7 @@ fn refusals_are_traced_too_and_the_backend_s_failure_is_its_span_s() {
 fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
     let (backend, refusing) = (Backend::ok(), RefusingPort::new());
     let mut proxy = traced(&backend.url(), &refusing.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     assert_eq!(ask(&mut connection, "/events", ""), 200);
     proxy.process.log_where("the warning", |line| {
         line["message"].as_str().is_some_and(|it| it.starts_with("the collector of traces cannot be reached"))
@@ -226,7 +226,7 @@ fn what_does_not_fit_into_the_queue_is_dropped_and_counted() {
 fn what_was_traced_last_is_sent_before_the_process_ends() {
     let (backend, collector) = (Backend::ok(), Backend::ok());
     let mut proxy: Proxy = traced(&backend.url(), &collector.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for _ in 0..5 {
         assert_eq!(ask(&mut connection, "/events", ""), 200);
     }

@@ -60,7 +60,7 @@ type Series = BTreeMap<String, BTreeSet<(String, String)>>;
 /// What is served, by the name of each series. A family without a sample yet counts by its `# TYPE`.
 fn served() -> (Series, BTreeSet<String>) {
     let proxy = Proxy::in_front_of(&Backend::ok().url());
-    proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+    proxy.connect().get("/events").unwrap();
     let page = proxy.admin.get("/metrics").text();
     let (mut series, mut families) = (Series::new(), BTreeSet::new());
     for line in page.lines() {

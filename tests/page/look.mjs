@@ -54,14 +54,14 @@ const checks = {
     await page.context().close();
   },
 
-  async "now: what stands out is said in words, and charts show the past"() {
+  async "now: a summary in words, and charts of the past"() {
     const page = await open();
     await go(page, "now");
     await sees(page, /refusals in the last minute: .* has no valid certificate/, ".headlines");
     await sees(page, `of ${scene.slots}`, ".tiles");
     await page.locator(".uplot canvas").nth(3).waitFor();
     const label = await page.locator(".chart [role=img]").nth(1).getAttribute("aria-label");
-    assert.match(label, /^Decisions a second, the last \d+ minutes: forwarded now /);
+    assert.match(label, /^Decisions per second, the last \d+ minutes: forwarded now /);
     await page.waitForFunction(() => document.querySelectorAll(".chart")[2].querySelector(".legend b").textContent.match(/µs|ms/), undefined, { timeout: 20_000 });
     const since = page.locator(".headlines time").first();
     const [told, title, instant] = await Promise.all([since.textContent(), since.getAttribute("title"), since.getAttribute("datetime")]);
@@ -91,11 +91,11 @@ const checks = {
     await page.waitForFunction(() => [...document.querySelectorAll("tbody .tag")].every((tag) => tag.textContent === "401"));
     await page.locator("tbody tr", { hasText: "expired" }).or(page.locator("tbody tr", { hasText: "invalid certificate" })).first().locator("button").click();
     await sees(page, "the certificate expired", ".detail");
-    await sees(page, "nobody vouches for it", ".detail");
+    await sees(page, "from its certificate, unverified", ".detail");
     await page.context().close();
   },
 
-  async "refusals: new ones come by themselves, and names that hold markup are text"() {
+  async "refusals: new ones appear by themselves, and names with markup are text"() {
     const page = await open();
     await go(page, "refusals");
     const rows = page.locator("tbody tr");
@@ -110,10 +110,10 @@ const checks = {
     await page.context().close();
   },
 
-  async "policy: who may do what, by what, and the lines of it"() {
+  async "policy: the matrix, the reasons of a cell, and the lines of the policy"() {
     const page = await open();
     await go(page, "policy");
-    await page.getByRole("button", { name: "order-service, events:erase: granted, and denied by a rule" }).click();
+    await page.getByRole("button", { name: "order-service, events:erase: granted, but denied by a rule" }).click();
     await sees(page, "no-erasing", ".detail");
     await sees(page, "operator", ".detail");
     await page.getByRole("button", { name: "report-service, reports:export: granted under conditions" }).click();
@@ -123,13 +123,13 @@ const checks = {
     await page.locator(".matrix button").first().click();
     await page.locator(".detail .at").first().click();
     await page.locator(".listing .line.marked", { hasText: "name: tenants" }).waitFor();
-    await page.getByRole("link", { name: "What the next policy changes" }).click();
+    await page.getByRole("link", { name: "Changes by the shadow policy" }).click();
     await sees(page, "newly denied");
     await sees(page, /is judged beside the policy in force since/);
     await page.context().close();
   },
 
-  async "playground: an entry, a certificate, a time, and a text that is tried out"() {
+  async "playground: an entry, a certificate, a time, and an edited policy"() {
     const page = await open();
     await go(page, "playground");
     await page.getByLabel("Client entry").fill("order-service");
@@ -150,35 +150,35 @@ const checks = {
     const text = page.getByLabel("Text of the policy");
     const policy = await text.inputValue();
     await text.fill(policy.replace("roles: [operator]", "roles: [operatr]"));
-    await sees(page, "is no valid policy", ".detail");
+    await sees(page, "is not a valid policy", ".detail");
     await sees(page, "unknown role `operatr`", ".marks");
     await sees(page, "did you mean", "#problems");
     await page.locator("#problems button").first().click();
     const at = await text.evaluate((field) => field.value.slice(0, field.selectionStart).split("\n").length);
     assert.ok(policy.split("\n")[at - 1].includes("roles: [operator]"), `line ${at}`);
     await text.fill(policy.replace(/deny:[^]*$/, ""));
-    await sees(page, "By the text below, which is not in force.", ".detail");
+    await sees(page, "By the edited policy below, which is not in force.", ".detail");
     await page.getByLabel("Method").selectOption("DELETE");
     await sees(page, "Allowed", ".detail");
-    await page.getByRole("button", { name: "Back to the text in force" }).click();
+    await page.getByRole("button", { name: "Restore the text in force" }).click();
     await sees(page, "no-erasing", ".detail .verdict");
     await page.context().close();
   },
 
-  async "trust: what remains, and the one button"() {
+  async "trust: the time that remains, and the reload button"() {
     const page = await open();
     await go(page, "trust");
     await sees(page, "server certificate");
     await sees(page, "client CA");
     await page.getByRole("button", { name: "Reload now" }).click();
     await sees(page, /Applied: generation \d+ is in force/);
-    await sees(page, "asked for", ".reloads");
+    await sees(page, "requested", ".reloads");
     await sees(page, "client_trust");
     await sees(page, "server_certificates");
     await page.context().close();
   },
 
-  async "connections: who is on each, and what it does"() {
+  async "connections: the client and the state of each"() {
     const page = await open();
     await go(page, "connections");
     await sees(page, "order-service", "tbody");
@@ -245,9 +245,9 @@ const tokenChecks = {
     await page.getByRole("dialog").waitFor();
     await page.getByLabel("Token", { exact: true }).fill("wrong-token-wrong-token");
     await page.keyboard.press("Enter");
-    await sees(page, "That is not the token.", "dialog");
+    await sees(page, "The token is wrong.", "dialog");
     await page.getByLabel("Token", { exact: true }).fill(scene.token);
-    await page.getByRole("button", { name: "Go on" }).click();
+    await page.getByRole("button", { name: "Continue" }).click();
     await page.locator(".tiles dt").first().waitFor();
     await page.reload();
     await page.locator(".tiles dt").first().waitFor();

@@ -7,6 +7,13 @@ use serde_json::Value;
 use super::http1::Wire;
 use super::{Answer, eventually};
 
+/// The metric of requests that hold a place.
+pub const IN_FLIGHT: &str = "sidegate_requests_in_flight";
+/// The metric of requests that wait for a place.
+pub const QUEUED: &str = "sidegate_requests_queued";
+/// The metric of slots in use.
+pub const SLOTS_USED: &str = "sidegate_slots_used";
+
 #[derive(Clone, Copy, Debug)]
 pub struct Admin {
     pub address: SocketAddr,

@@ -60,6 +60,11 @@ pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags | END_HEADERS, stream, block(fields))
 }
 
+/// Returns the pseudo-header fields of a request to `https://localhost`.
+pub const fn pseudo_headers<'a>(method: &'a str, path: &'a str) -> [(&'static str, &'a str); 4] {
+    [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
+}
+
 /// Returns a request of one stream: a head, one DATA frame, and trailers.
 pub fn request_with_trailers(
     stream: u32,
@@ -185,6 +190,13 @@ impl Frames {
     pub fn connect(client: &Client, address: SocketAddr) -> io::Result<Self> {
         let mut frames = Self::connect_without_preface(client, address)?;
         frames.wire.send(preface(&setting(1, 0)))?;
+        Ok(frames)
+    }
+
+    /// Connects, and gives every stream a window of this many bytes.
+    pub fn with_windows_of(bytes: u32, client: &Client, address: SocketAddr) -> io::Result<Self> {
+        let mut frames = Self::connect_without_preface(client, address)?;
+        frames.wire.send(preface(&[setting(1, 0), setting(4, bytes)].concat()))?;
         Ok(frames)
     }
 

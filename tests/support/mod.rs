@@ -6,8 +6,10 @@
 pub mod admin;
 pub mod backend;
 pub mod backend_listeners;
+pub mod blocking;
 pub mod certificates;
 pub mod frames;
+pub mod generated;
 pub mod golden;
 pub mod http1;
 pub mod http2;
@@ -21,6 +23,7 @@ pub mod tools;
 use std::time::{Duration, Instant};
 
 pub use self::backend::Backend;
+pub use self::blocking::BlockingBackend;
 pub use self::certificates::Pki;
 pub use self::http1::Answer;
 pub use self::proxy::{Proxy, Setup};

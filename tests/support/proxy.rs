@@ -209,6 +209,15 @@ pub fn forwarded(request: &str) -> ReceivedRequest {
     backend.wait_for(1).remove(0)
 }
 
+/// Asserts that a client is served, by HTTP/1.1 and by HTTP/2.
+#[track_caller]
+pub fn assert_served(proxy: &Proxy, client: &Client) {
+    let mut http1 = client.connect(proxy.address).unwrap();
+    assert_eq!(http1.get("/events").unwrap().verdict(), "200");
+    let http2 = Http2::connect(client, proxy.address).unwrap();
+    assert_eq!(http2.get("/events").unwrap().verdict(), "200");
+}
+
 /// A running program. Threads read its standard output (audit records) and standard error (log), so that it never blocks.
 pub struct Process {
     child: Child,

@@ -1,4 +1,4 @@
-//! The backend may be spoken to by TLS, on a Unix socket, or in HTTP/2; what is promised of forwarding holds for each.
+//! The backend may speak TLS, listen on a Unix socket, or speak HTTP/2. The promises of forwarding hold for each of these (DESIGN §5).
 
 use std::fs;
 use std::io;
@@ -11,27 +11,34 @@ use sidegate::demo::pki::{Authority, Leaf, pem};
 
 use crate::support::backend_listeners::{self, Http2Backend};
 use crate::support::frames;
-use crate::support::http2::{Http2, request};
+use crate::support::http2::request;
 use crate::support::{Answer, Backend, Proxy, Setup};
 
 fn get(proxy: &Proxy, path: &str) -> io::Result<Answer> {
     proxy.producer().connect(proxy.address)?.get(path)
 }
 
-/// A setup whose backend speaks TLS with a certificate of an authority of its own.
-struct Secure {
+/// The certificate that a backend asks of the proxy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientAuth {
+    None,
+    Required,
+}
+
+/// A backend that speaks TLS, with a certificate of its own authority, and the setup for a proxy in front of it.
+struct TlsBackend {
     authority: Authority,
     setup: Setup,
     backend: Backend,
 }
 
-impl Secure {
-    fn new(asks_for_clients: bool) -> Self {
+impl TlsBackend {
+    fn new(client_auth: ClientAuth) -> Self {
         let backend = Backend::ok();
         let setup = Setup::new("https://127.0.0.1:1");
         let authority = Authority::root("Backends").unwrap();
         let credential = authority.issue(&Leaf::server().unwrap()).unwrap();
-        let clients = asks_for_clients.then_some(&authority);
+        let clients = (client_auth == ClientAuth::Required).then_some(&authority);
         let front = backend_listeners::listen_tls(
             backend_listeners::server_config(&credential, clients, "http/1.1"),
             backend.address,
@@ -47,21 +54,21 @@ impl Secure {
 }
 
 #[test]
-fn by_tls_with_an_authority_of_its_own() {
-    let Secure { setup, backend, .. } = Secure::new(false);
+fn a_backend_is_reached_by_tls_with_an_authority_of_its_own() {
+    let TlsBackend { setup, backend, .. } = TlsBackend::new(ClientAuth::None);
     let proxy = setup.start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for number in 1..=3 {
         assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
         assert_eq!(backend.wait_for(number).len(), number);
     }
-    assert_eq!(backend.connections(), 1, "it is kept alive");
+    assert_eq!(backend.connections(), 1, "the connection is kept alive");
     assert_eq!(backend.received()[0].start_line(), "POST /events HTTP/1.1");
 }
 
 #[test]
 fn a_backend_of_another_authority_or_another_name_never_gets_a_byte() {
-    let Secure { setup, backend, .. } = Secure::new(false);
+    let TlsBackend { setup, backend, .. } = TlsBackend::new(ClientAuth::None);
     let other = pem("CERTIFICATE", Authority::root("Backends").unwrap().certificate());
     fs::write(setup.path("backend-ca.crt"), other).unwrap();
     let mut proxy = setup.start();
@@ -73,7 +80,7 @@ fn a_backend_of_another_authority_or_another_name_never_gets_a_byte() {
     assert!(line["error"].as_str().unwrap().contains("BadSignature"), "{line}");
     assert!(backend.received().is_empty());
 
-    let Secure { setup, backend, .. } = Secure::new(false);
+    let TlsBackend { setup, backend, .. } = TlsBackend::new(ClientAuth::None);
     let proxy = setup.set("backend.tls.server_name", "elsewhere.example").start();
     let answer = get(&proxy, "/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
@@ -81,14 +88,14 @@ fn a_backend_of_another_authority_or_another_name_never_gets_a_byte() {
 }
 
 #[test]
-fn a_backend_that_asks_for_a_certificate_gets_ours_and_never_the_client_s() {
-    let Secure { setup, backend, .. } = Secure::new(true);
+fn a_backend_that_asks_for_a_certificate_gets_the_proxy_s_and_never_the_client_s() {
+    let TlsBackend { setup, backend, .. } = TlsBackend::new(ClientAuth::Required);
     let proxy = setup.start();
     let answer = get(&proxy, "/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
     assert!(backend.received().is_empty());
 
-    let Secure { setup, backend, authority } = Secure::new(true);
+    let TlsBackend { setup, backend, authority } = TlsBackend::new(ClientAuth::Required);
     let own = Leaf::client("sidecar", "Shop").with(|params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, "sidecar");
@@ -101,8 +108,8 @@ fn a_backend_that_asks_for_a_certificate_gets_ours_and_never_the_client_s() {
 }
 
 #[test]
-fn what_is_wrong_with_its_certificates_is_said_at_the_start() {
-    let Secure { setup, authority, .. } = Secure::new(false);
+fn mistakes_in_the_certificates_for_the_backend_are_reported_at_the_start() {
+    let TlsBackend { setup, authority, .. } = TlsBackend::new(ClientAuth::None);
     fs::write(setup.path("backend-ca.crt"), "nothing").unwrap();
     authority.issue(&Leaf::client("a", "b")).unwrap().write(setup.folder.path(), "own").unwrap();
     authority.issue(&Leaf::client("c", "d")).unwrap().write(setup.folder.path(), "other").unwrap();
@@ -117,12 +124,12 @@ fn what_is_wrong_with_its_certificates_is_said_at_the_start() {
 }
 
 #[test]
-fn on_a_unix_socket() {
+fn a_backend_is_reached_on_a_unix_socket() {
     let backend = Backend::ok();
     let setup = Setup::new("unix:app.sock");
     backend_listeners::listen_unix(&setup.path("app.sock"), backend.address);
     let proxy = setup.start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for _ in 0..2 {
         assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
     }
@@ -131,7 +138,7 @@ fn on_a_unix_socket() {
 }
 
 #[test]
-fn a_unix_socket_that_is_not_there_is_a_backend_that_is_not_there() {
+fn a_missing_unix_socket_is_an_unavailable_backend() {
     let proxy = Setup::new("unix:app.sock").start();
     let answer = get(&proxy, "/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
@@ -145,10 +152,10 @@ fn grpc_answer() -> Http2Backend {
 }
 
 #[test]
-fn in_http_2_with_trailers_both_ways() {
+fn a_backend_of_http_2_gets_and_sends_trailers() {
     let backend = grpc_answer();
     let proxy = Setup::new(&backend.url()).start();
-    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let connection = proxy.http2();
     let call = request(
         "POST",
         "/shop.Events/Publish?x=%2F",
@@ -171,10 +178,10 @@ fn in_http_2_with_trailers_both_ways() {
 }
 
 #[test]
-fn in_http_2_for_clients_of_http_1_too() {
+fn a_backend_of_http_2_serves_clients_of_http_1() {
     let backend = grpc_answer();
     let proxy = Setup::new(&backend.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     let answer = connection
         .ask("GET /events/17 HTTP/1.1\r\nHost: events.example:8443\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\n\r\n")
         .unwrap();
@@ -185,10 +192,10 @@ fn in_http_2_for_clients_of_http_1_too() {
 }
 
 #[test]
-fn many_requests_share_a_connection_and_a_lost_one_is_made_anew() {
+fn requests_share_one_http_2_connection_and_a_lost_connection_is_replaced() {
     let backend = grpc_answer();
     let proxy = Setup::new(&backend.url()).set("workers", 1).start();
-    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let connection = proxy.http2();
     let ask = |count: usize| {
         let open: Vec<_> =
             (0..count).map(|_| connection.open(request("GET", "/events", &[]), true).unwrap()).collect();
@@ -205,9 +212,9 @@ fn many_requests_share_a_connection_and_a_lost_one_is_made_anew() {
 }
 
 #[test]
-fn an_http_2_backend_that_hangs_or_is_gone_is_told_apart() {
+fn an_http_2_backend_that_hangs_and_one_that_speaks_http_1_get_different_reasons() {
     let backend = Http2Backend::scripted(|_, respond| {
-        // The stream stays open for as long as this lives.
+        // The stream stays open for as long as `respond` lives.
         std::mem::forget(respond);
     });
     let proxy = Setup::new(&backend.url()).set("backend.response_timeout", "200ms").start();
@@ -220,16 +227,16 @@ fn an_http_2_backend_that_hangs_or_is_gone_is_told_apart() {
     let answer = get(&proxy, "/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_timeout");
 
-    let talks_http_1 =
+    let speaks_http_1 =
         Backend::scripted(|connection| connection.wire.send("HTTP/1.1 400 Bad Request\r\n\r\n"));
-    let proxy = Setup::new(&talks_http_1.url().replace("http:", "h2c:")).start();
+    let proxy = Setup::new(&speaks_http_1.url().replace("http:", "h2c:")).start();
     let answer = get(&proxy, "/events").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
 }
 
 #[test]
-fn an_answer_that_breaks_off_in_http_2_breaks_off_for_the_client() {
-    // It ends before its length: whole for HTTP/2's frames, and not for its own head.
+fn an_incomplete_answer_of_an_http_2_backend_is_incomplete_for_the_client() {
+    // The answer ends before its Content-Length: its frames are whole, but its body is not.
     let backend = Http2Backend::scripted(|_, mut respond| {
         let head = Response::builder().header("content-length", "10").body(()).unwrap();
         let mut stream = respond.send_response(head, false).unwrap();
@@ -237,13 +244,13 @@ fn an_answer_that_breaks_off_in_http_2_breaks_off_for_the_client() {
     });
     let proxy = Setup::new(&backend.url()).start();
     assert!(get(&proxy, "/events").is_err());
-    let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let connection = proxy.http2();
     assert!(connection.get("/events").is_err());
 }
 
-/// gRPC by TLS, and on a socket: the same HTTP/2, agreed on in the handshake or beforehand.
+/// Over TLS, ALPN agrees on HTTP/2 in the handshake. On a Unix socket, the configuration says it beforehand.
 #[test]
-fn in_http_2_by_tls_and_on_a_unix_socket() {
+fn a_backend_of_http_2_is_reached_by_tls_and_on_a_unix_socket() {
     let backend = grpc_answer();
     let setup = Setup::new("h2://127.0.0.1:1");
     let authority = Authority::root("Backends").unwrap();
@@ -262,31 +269,31 @@ fn in_http_2_by_tls_and_on_a_unix_socket() {
     for (setup, scheme) in [(by_tls, "https"), (on_a_socket, "http")] {
         let proxy = setup.set("workers", 1).start();
         let before = backend.connections();
-        let connection = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+        let connection = proxy.http2();
         for _ in 0..3 {
             let answer = connection.ask(request("POST", "/events", &[("te", "trailers")]), b"x").unwrap();
             assert_eq!(answer.text(), "answer", "{scheme}");
             assert_eq!(answer.trailers, [("grpc-status".to_owned(), "0".to_owned())], "{scheme}");
         }
-        assert_eq!(backend.connections(), before + 1, "{scheme}: one connection serves them all");
+        assert_eq!(backend.connections(), before + 1, "{scheme}: one connection serves all requests");
         let seen = backend.received().pop().unwrap();
         assert_eq!(seen.head.uri().to_string(), format!("{scheme}://localhost/events"));
     }
 }
 
-/// `OPTIONS *` has no path in HTTP/2 either.
+/// `OPTIONS *` is about the server as a whole. Its target is not a path, in HTTP/2 as in HTTP/1.1.
 #[test]
-fn the_server_as_a_whole_is_asked_in_http_2_too() {
+fn options_with_an_asterisk_reaches_a_backend_of_http_2() {
     let backend = grpc_answer();
     let proxy = Setup::new(&backend.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     let answer = connection.ask("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "answer"));
     let seen = backend.received().remove(0);
     assert_eq!(seen.head.uri().path(), "*");
 }
 
-/// Something of it was sent, so nobody knows what the backend made of it: no second try on another connection.
+/// The backend may have acted on a request of which a part was sent. So the proxy does not try again on another connection.
 #[test]
 fn a_request_of_a_lost_http_2_connection_is_never_sent_twice() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -299,27 +306,27 @@ fn a_request_of_a_lost_http_2_connection_is_never_sent_twice() {
     });
     let proxy = Setup::new(&backend.url().replace("http:", "h2c:")).start();
     for number in 1..=3 {
-        let answer = proxy.producer().connect(proxy.address).unwrap().post("/events", "once").unwrap();
+        let answer = proxy.connect().post("/events", "once").unwrap();
         assert_eq!(answer.verdict(), "504 backend_unavailable");
         assert_eq!(asked.load(Ordering::SeqCst), number);
     }
 }
 
-/// Case 80: a backend that comes and goes.
+/// Case 80: a backend that is available only now and then.
 #[test]
-fn a_backend_that_flaps_is_used_whenever_it_is_there() {
+fn a_backend_that_flaps_is_used_whenever_it_is_available() {
     let backend = Backend::ok();
     let setup = Setup::new("unix:app.sock");
     let path = setup.path("app.sock");
     let proxy = setup.set("workers", 1).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for number in 1..=5 {
         assert_eq!(connection.post("/events", "x").unwrap().verdict(), "504 backend_unavailable");
-        let strangers = proxy.anonymous().connect(proxy.address).unwrap().get("/events").unwrap();
-        assert_eq!(strangers.verdict(), "401 not_authenticated");
+        let stranger = proxy.anonymous().connect(proxy.address).unwrap().get("/events").unwrap();
+        assert_eq!(stranger.verdict(), "401 not_authenticated");
         backend_listeners::listen_unix(&path, backend.address);
         assert_eq!(connection.post("/events", "x").unwrap().text(), "ok");
-        assert_eq!(backend.wait_for(number).len(), number, "what failed was never sent");
+        assert_eq!(backend.wait_for(number).len(), number, "the failed request was never sent");
         fs::remove_file(&path).unwrap();
         backend.close_connections();
     }

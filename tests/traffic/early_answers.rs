@@ -1,21 +1,21 @@
-//! Answers that come before their request has ended: the client reads them and not a reset, as long as it does not go on for
-//! more than 64 KiB or a second; and what is left of its body is never a request (DESIGN §5).
+//! An answer may come before its request has ended. The client can read it, instead of a reset, as long as the client sends no more
+//! than 64 KiB and for no longer than a second. The rest of the body is never read as a request (DESIGN §5).
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::support::frames::{
-    ACK, DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, Reaction, SETTINGS, WINDOW_UPDATE, frame,
-    headers,
+    ACK, DATA, END_STREAM, Frames, GOAWAY, HEADERS, POST_EVENTS, RST_STREAM, Reaction, SETTINGS,
+    WINDOW_UPDATE, frame, headers, pseudo_headers,
 };
 use crate::support::http2::{Http2, request};
 use crate::support::{Backend, Client, Proxy};
 
 const KIB: usize = 1024;
 
-/// A backend that refuses every upload by itself, without reading it.
-fn hasty() -> Backend {
+/// A backend that answers every upload with 413 before it reads the body.
+fn refusing_backend() -> Backend {
     Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
             if head.starts_with("POST") {
@@ -31,24 +31,25 @@ fn hasty() -> Backend {
     })
 }
 
-/// Who answers before the request has ended, and what.
-fn everybody(proxy: &Proxy) -> [(Client, u16); 3] {
+/// Returns clients whose uploads are refused early, with the status: by the proxy (401, 403) or by the backend (413).
+fn refused_clients(proxy: &Proxy) -> [(Client, u16); 3] {
     [(proxy.anonymous(), 401), (proxy.consumer(), 403), (proxy.producer(), 413)]
 }
 
-fn announced(length: usize) -> String {
+/// The head of an upload of this length.
+fn upload_head(length: usize) -> String {
     format!("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
 }
 
 #[test]
-fn what_is_left_within_the_budget_is_taken_from_an_http1_client() {
-    let backend = hasty();
+fn an_http1_client_can_send_the_rest_of_its_body_within_the_budget() {
+    let backend = refusing_backend();
     let proxy = Proxy::in_front_of(&backend.url());
-    for (client, status) in everybody(&proxy) {
+    for (client, status) in refused_clients(&proxy) {
         for length in [1, 60 * KIB] {
             let mut connection = client.connect(proxy.address).unwrap();
-            connection.send(announced(length)).unwrap();
-            // Sent after the answer was: a socket that is closed by then would reset it.
+            connection.send(upload_head(length)).unwrap();
+            // The body is sent after the answer: a socket that is closed by then would answer it with a reset.
             let mut answer = connection.head().unwrap();
             connection.send("x".repeat(length)).unwrap();
             let body = answer.header("content-length").unwrap().parse().unwrap();
@@ -59,21 +60,21 @@ fn what_is_left_within_the_budget_is_taken_from_an_http1_client() {
 }
 
 #[test]
-fn beyond_the_budget_an_http1_connection_ends() {
-    let backend = hasty();
+fn an_http1_connection_ends_beyond_the_budget() {
+    let backend = refusing_backend();
     let proxy = Proxy::in_front_of(&backend.url());
-    for (client, status) in everybody(&proxy) {
-        // Who goes on without end.
+    for (client, status) in refused_clients(&proxy) {
+        // This client goes on without an end.
         let mut connection = client.connect(proxy.address).unwrap();
-        connection.send(announced(1 << 40)).unwrap();
+        connection.send(upload_head(1 << 40)).unwrap();
         assert_eq!(connection.head().unwrap().status, status);
         let start = Instant::now();
         let sent = (0..100_000).take_while(|_| connection.send("x".repeat(16 * KIB)).is_ok()).count();
         assert!(sent < 100_000, "{status}: all of it was taken");
         assert!(start.elapsed() < Duration::from_secs(10), "{status}: {:?}", start.elapsed());
-        // Who stops.
+        // This client stops in the middle of its body.
         let mut connection = client.connect(proxy.address).unwrap();
-        connection.send(announced(1000)).unwrap();
+        connection.send(upload_head(1000)).unwrap();
         let start = Instant::now();
         assert_eq!(connection.answer_to("POST").unwrap().status, status);
         assert!(connection.is_closed(), "{status}");
@@ -82,10 +83,10 @@ fn beyond_the_budget_an_http1_connection_ends() {
 }
 
 #[test]
-fn what_is_left_within_the_budget_is_taken_from_an_http2_client() {
-    let backend = hasty();
+fn an_http2_client_can_send_the_rest_of_its_body_within_the_budget() {
+    let backend = refusing_backend();
     let proxy = Proxy::in_front_of(&backend.url());
-    for (client, status) in everybody(&proxy) {
+    for (client, status) in refused_clients(&proxy) {
         let connection = Http2::connect(&client, proxy.address).unwrap();
         let exchange = connection.open(request("POST", "/events", &[]), false).unwrap();
         let answer = exchange.finish_with(Bytes::from(vec![b'x'; 60 * KIB])).unwrap();
@@ -95,23 +96,19 @@ fn what_is_left_within_the_budget_is_taken_from_an_http2_client() {
     }
 }
 
-/// Beyond it the stream ends, after its answer, and no other.
+/// The stream ends after its answer, and other streams go on.
 #[test]
-fn beyond_the_budget_an_http2_stream_ends_and_no_other() {
-    let backend = hasty();
+fn only_the_stream_of_http2_ends_beyond_the_budget() {
+    let backend = refusing_backend();
     let proxy = Proxy::in_front_of(&backend.url());
-    let fields =
-        [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
-    let next =
-        [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/readable")];
-    for (client, status) in everybody(&proxy) {
-        // 200 KiB, which the windows have room for; and nothing at all.
+    for (client, status) in refused_clients(&proxy) {
+        // 200 KiB, for which the windows have room, or nothing at all.
         for frames in [20, 0] {
             let mut connection = Frames::connect(&client, proxy.address).unwrap();
-            // Not before the server has said how much it takes on all streams together.
+            // The client waits until the server has opened the window of the connection.
             while connection.next().unwrap().kind != WINDOW_UPDATE {}
             let accepted = frame(SETTINGS, ACK, 0, "");
-            connection.send([accepted, headers(1, 0, &fields)].concat()).unwrap();
+            connection.send([accepted, headers(1, 0, POST_EVENTS)].concat()).unwrap();
             let start = Instant::now();
             connection.send(frame(DATA, 0, 1, vec![b'x'; 10 * KIB]).repeat(frames)).unwrap();
             let (mut answered, mut ended) = (0, false);
@@ -129,7 +126,7 @@ fn beyond_the_budget_an_http2_stream_ends_and_no_other() {
             // NO_ERROR or CANCEL (RFC 9113 §8.1).
             assert!([0, 8].contains(&reset), "{status}: error {reset}");
             assert!(start.elapsed() < Duration::from_secs(5), "{status}: {:?}", start.elapsed());
-            connection.send(headers(3, END_STREAM, &next)).unwrap();
+            connection.send(headers(3, END_STREAM, &pseudo_headers("GET", "/readable"))).unwrap();
             let expected = if status == 401 { 401 } else { 200 };
             assert_eq!(connection.reaction(3), Reaction::Answer(expected));
         }
@@ -147,7 +144,7 @@ fn the_body_of_a_refused_request_is_never_read_as_a_request() {
         assert!([401, 403].contains(&answer.status));
         let rest = connection.send("").and_then(|()| connection.get("/next"));
         if let Ok(next) = rest {
-            assert_eq!(next.status, answer.status, "the answer to /next, and to nothing hidden");
+            assert_eq!(next.status, answer.status, "the answer to /next, and not to the hidden request");
         }
     }
     assert!(backend.received().is_empty());

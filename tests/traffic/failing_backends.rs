@@ -1,5 +1,5 @@
-//! A backend that fails is found out soon, left alone, and found again as soon as it is back; only who may ask it learns of
-//! any of that (DESIGN §3).
+//! A backend that fails is noticed soon, is not asked for a while, and is used again as soon as it works. Only a permitted client
+//! learns about this (DESIGN §3).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use crate::support::{Answer, Backend, Proxy, Setup, eventually};
 
 const OPENINGS: &str = "sidegate_backend_breaker_openings_total";
 
-/// How soon a backend that is back must be asked, while requests come (`backend.breaker.max_pause`, and some room).
+/// Time within which a backend that works again must be asked, while requests come (`backend.breaker.max_pause` and some more).
 const SOON: Duration = Duration::from_secs(1);
 
-fn usual(connection: &mut BackendConnection) -> io::Result<()> {
+fn answer_ok(connection: &mut BackendConnection) -> io::Result<()> {
     while connection.request()?.is_some() {
         connection.wire.send(OK)?;
     }
@@ -29,12 +29,12 @@ fn usual(connection: &mut BackendConnection) -> io::Result<()> {
 fn state(proxy: &Proxy) -> String {
     let state = proxy.admin.status()["backend"].as_str().unwrap().to_owned();
     assert_eq!(proxy.admin.metrics().labelled("sidegate_backend_state", &[("state", &state)]), 1.0);
-    assert_eq!(proxy.admin.metrics().value("sidegate_backend_state"), 1.0, "one state at a time");
+    assert_eq!(proxy.admin.metrics().value("sidegate_backend_state"), 1.0, "exactly one state at a time");
     state
 }
 
-/// Asks until the circuit is open; the verdicts up to then.
-fn until_open(connection: &mut Tls) -> (Vec<String>, Answer) {
+/// Asks until the circuit is open, and returns the verdicts before that with the first answer of the open circuit.
+fn ask_until_open(connection: &mut Tls) -> (Vec<String>, Answer) {
     let mut before = Vec::new();
     loop {
         let answer = connection.get("/events").unwrap();
@@ -46,53 +46,53 @@ fn until_open(connection: &mut Tls) -> (Vec<String>, Answer) {
     }
 }
 
-/// Posts until one is answered by the backend; how long after `since` that one was sent.
-fn until_served(connection: &mut Tls, since: Instant) -> Duration {
+/// Posts until the backend answers, and returns the time from `since` until that request was sent.
+fn post_until_served(connection: &mut Tls, since: Instant) -> Duration {
     let post = || (since.elapsed(), connection.post("/events", "x").unwrap().status);
     eventually("an answer of the backend", post, |(_, status)| *status == 200).0
 }
 
-/// Case 80: refused.
+/// Case 80: a backend that refuses connections.
 #[test]
-fn a_backend_that_refuses_is_left_alone_and_found_again() {
+fn a_backend_that_refuses_is_not_asked_for_a_while_and_then_used_again() {
     let refusing = RefusingPort::new();
     let mut proxy = Setup::new(&refusing.url()).set("workers", 2).start();
     assert_eq!(state(&proxy), "untried");
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     assert_eq!(connection.get("/events").unwrap().verdict(), "504 backend_unavailable");
     assert_eq!(state(&proxy), "failing");
-    let (before, answer) = until_open(&mut connection);
+    let (before, answer) = ask_until_open(&mut connection);
     assert_eq!(before, ["504 backend_unavailable"; 4]);
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(answer.header("proxy-status"), Some("sidegate; error=destination_unavailable"));
     assert!(answer.json()["detail"].as_str().unwrap().contains("several times in a row"), "{answer:?}");
     assert_eq!((state(&proxy).as_str(), proxy.admin.metrics().value(OPENINGS)), ("down", 1.0));
-    proxy.process.log_where("that requests are kept back", |line| line.to_string().contains("are kept back"));
+    proxy.process.log_where("the open circuit", |line| line.to_string().contains("are kept back"));
     assert_eq!(proxy.admin.get("/readyz").text(), "ok\nbackend: down\n");
 
-    // Others are told what they are always told; an upload is refused like anything else.
+    // Clients without the permission get their usual answers.
     assert_eq!(proxy.anonymous().connect(proxy.address).unwrap().get("/").unwrap().status, 401);
     assert_eq!(proxy.consumer().connect(proxy.address).unwrap().get("/").unwrap().status, 403);
-    // One request after each pause tries, and the others do not wait.
+    // One request after each pause tries the backend, and the other requests do not wait.
     let tried =
         || proxy.admin.metrics().labelled("sidegate_backend_requests_total", &[("result", "unreachable")]);
-    let mut other = proxy.producer().connect(proxy.address).unwrap();
+    let mut other = proxy.connect();
     eventually("three tries", || (other.get("/x").unwrap(), tried()).1, |tried| *tried >= 8.0);
 
-    let backend = Backend::scripted_on(refusing.listen(), usual);
-    let found = until_served(&mut connection, Instant::now());
+    let backend = Backend::scripted_on(refusing.listen(), answer_ok);
+    let found = post_until_served(&mut connection, Instant::now());
     assert!(found < SOON, "{found:?}");
     assert_eq!(state(&proxy), "up");
-    proxy.process.log_where("that it is back", |line| line["message"] == "the backend can be reached again");
+    proxy.process.log_where("the recovery", |line| line["message"] == "the backend can be reached again");
     assert_eq!(backend.received().len(), 1, "nothing is sent twice");
     assert!((0..20).all(|_| other.get("/y").unwrap().status == 200));
     assert_eq!(proxy.admin.metrics().value(OPENINGS), 1.0);
 }
 
-/// A port that takes no connections, and does not say so: its backlog is full.
+/// A port whose backlog is full, so that connecting neither succeeds nor fails.
 struct BlackHole {
     listener: TcpListener,
-    full_of: Vec<TcpStream>,
+    backlog: Vec<TcpStream>,
 }
 
 impl BlackHole {
@@ -103,15 +103,15 @@ impl BlackHole {
         let listener: TcpListener = socket.into();
         let address = listener.local_addr().unwrap();
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
-        let full_of: Vec<TcpStream> = (0..16).map_while(connect).collect();
-        assert!(full_of.len() < 16, "the backlog has no end");
-        Self { listener, full_of }
+        let backlog: Vec<TcpStream> = (0..16).map_while(connect).collect();
+        assert!(backlog.len() < 16, "the backlog has no end");
+        Self { listener, backlog }
     }
 }
 
-/// Case 80: black-holed.
+/// Case 80: a backend that drops connection attempts.
 #[test]
-fn a_backend_that_takes_no_connections_costs_few_clients_their_time() {
+fn a_backend_that_accepts_no_connection_makes_few_clients_wait() {
     let hole = BlackHole::new();
     let url = format!("http://{}", hole.listener.local_addr().unwrap());
     let proxy = Setup::new(&url)
@@ -119,50 +119,50 @@ fn a_backend_that_takes_no_connections_costs_few_clients_their_time() {
         .set("backend.breaker.failures", 2)
         .set("backend.breaker.pause", "800ms")
         .start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
-    let (before, _) = until_open(&mut connection);
+    let mut connection = proxy.connect();
+    let (before, _) = ask_until_open(&mut connection);
     assert_eq!(before, ["504 backend_timeout"; 2]);
     let start = Instant::now();
     let answers: Vec<String> = (0..20).map(|_| connection.get("/events").unwrap().verdict()).collect();
     let waited = answers.iter().filter(|verdict| *verdict == "504 backend_timeout").count();
     let tries = usize::try_from(start.elapsed().as_millis() / 400).unwrap() + 1;
-    assert!(waited <= tries, "{waited} of them waited in {:?}", start.elapsed());
+    assert!(waited <= tries, "{waited} requests waited in {:?}", start.elapsed());
 
-    let BlackHole { listener, full_of } = hole;
-    drop(full_of);
-    let backend = Backend::scripted_on(listener, usual);
-    let found = until_served(&mut connection, Instant::now());
-    // Somebody may just have been trying when it came back.
+    let BlackHole { listener, backlog } = hole;
+    drop(backlog);
+    let backend = Backend::scripted_on(listener, answer_ok);
+    let found = post_until_served(&mut connection, Instant::now());
+    // A request may have begun to try just before the backend came back.
     assert!(found < SOON + Duration::from_millis(300), "{found:?}");
     assert_eq!(backend.received().len(), 1, "nothing is sent twice");
 }
 
 #[test]
-fn failures_that_are_not_in_a_row_keep_nobody_back() {
+fn the_circuit_never_opens_without_a_limit_or_for_a_backend_that_can_be_reached() {
     let refusing = RefusingPort::new();
     let proxy = Setup::new(&refusing.url()).set("backend.breaker.failures", 0).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     let all = (0..20).all(|_| connection.get("/events").unwrap().verdict() == "504 backend_unavailable");
-    assert!(all, "without a number it never opens");
+    assert!(all, "without a limit the circuit never opens");
 
-    // It can be reached, and answers nothing: that is no reason to keep the others back.
+    // This backend can be reached but answers nothing, which does not open the circuit.
     let backend = Backend::scripted(|connection| connection.request().map(|_| ()));
     let proxy = Proxy::in_front_of(&backend.url());
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     for _ in 0..20 {
         assert_eq!(connection.post("/events", "x").unwrap().verdict(), "504 backend_unavailable");
     }
     assert_eq!((state(&proxy).as_str(), backend.received().len()), ("up", 20));
 }
 
-/// A backend whose health the test decides.
-fn patient() -> (Backend, Arc<AtomicBool>) {
-    let well = Arc::new(AtomicBool::new(false));
-    let says = Arc::clone(&well);
+/// A backend that is healthy when the test says so.
+fn backend_with_health() -> (Backend, Arc<AtomicBool>) {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let is_healthy = Arc::clone(&healthy);
     let backend = Backend::scripted(move |connection| {
         while let Some(request) = connection.request()? {
-            let asked = request.start_line() == "GET /healthz?full HTTP/1.1";
-            match asked && !says.load(Ordering::SeqCst) {
+            let is_check = request.start_line() == "GET /healthz?full HTTP/1.1";
+            match is_check && !is_healthy.load(Ordering::SeqCst) {
                 true => {
                     connection.wire.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?
                 }
@@ -171,12 +171,12 @@ fn patient() -> (Backend, Arc<AtomicBool>) {
         }
         Ok(())
     });
-    (backend, well)
+    (backend, healthy)
 }
 
 #[test]
-fn a_health_check_is_shown_and_counts_for_readiness_where_it_is_told_to() {
-    let (backend, well) = patient();
+fn a_health_check_is_shown_and_counts_for_readiness_if_configured() {
+    let (backend, healthy) = backend_with_health();
     let setup = |needs: bool| {
         Setup::new(&backend.url())
             .set("backend.health.path", "/healthz?full")
@@ -195,10 +195,10 @@ fn a_health_check_is_shown_and_counts_for_readiness_where_it_is_told_to() {
     wait_for(&alone, 200, "ok\nbackend: unwell\n");
     wait_for(&both, 503, "the backend does not serve\nbackend: unwell\n");
     assert_eq!(both.admin.metrics().value("sidegate_ready"), 0.0);
-    // Whoever is asked can speak for itself.
+    // Requests are forwarded, because the backend can answer them itself.
     let mut connection = both.producer().connect(both.address).unwrap();
     assert_eq!(connection.get("/events").unwrap().status, 200);
-    well.store(true, Ordering::SeqCst);
+    healthy.store(true, Ordering::SeqCst);
     wait_for(&alone, 200, "ok\nbackend: up\n");
     wait_for(&both, 200, "ok\nbackend: up\n");
     let asked = backend.received().into_iter().find(|request| request.head.contains("/healthz")).unwrap();
@@ -218,7 +218,7 @@ fn a_health_check_is_in_the_http_that_the_backend_speaks() {
     assert_eq!(seen[0].head.uri().to_string(), format!("http://{}/healthz", backend.address));
 }
 
-/// Nobody has to be refused before a backend that is back is found.
+/// With a health check, the proxy finds a backend that works again without a request that is refused first.
 #[test]
 fn a_health_check_closes_the_circuit() {
     let refusing = RefusingPort::new();
@@ -231,15 +231,15 @@ fn a_health_check_closes_the_circuit() {
         .start();
     eventually("the state", || state_now(&proxy), |state| state == "down");
     assert_eq!(proxy.admin.get("/readyz").status, 503);
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     assert_eq!(connection.get("/events").unwrap().verdict(), "504 overloaded");
-    let _backend = Backend::scripted_on(refusing.listen(), usual);
+    let _backend = Backend::scripted_on(refusing.listen(), answer_ok);
     eventually("the state", || state_now(&proxy), |state| state == "up");
     assert_eq!(connection.get("/events").unwrap().status, 200);
     assert_eq!(proxy.admin.get("/readyz").status, 200);
 }
 
-/// Where it may just be changing.
+/// Returns the state without comparing it with the metrics, which may be read a moment later.
 fn state_now(proxy: &Proxy) -> String {
     proxy.admin.status()["backend"].as_str().unwrap().to_owned()
 }

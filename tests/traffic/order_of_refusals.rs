@@ -1,5 +1,5 @@
-//! Who sees what, in which state: a client that is not authenticated sees 401 and nothing else; one without the
-//! permission sees 403; only a permitted client learns of slots, backend and shutdown (DESIGN §2).
+//! The order of refusals, in every state of the server: a client that is not authenticated gets 401 and learns nothing else; a client
+//! without the permission gets 403; only a permitted client learns about slots, the backend and the shutdown (DESIGN §2).
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::support::http2::Http2;
 use crate::support::tls::{TLS_12, TLS_13, Tls};
 use crate::support::{Backend, Client, Pki, Proxy, Setup, eventually};
 
-/// What a client presents, what that is, and its answer where only the client decides.
+/// A name, the certificate that the client presents, and the verdict.
 type Presented = (&'static str, fn(&Pki) -> Option<Credential>, &'static str);
 
 const PRESENTED: [Presented; 12] = [
@@ -27,60 +27,61 @@ const PRESENTED: [Presented; 12] = [
     ("valid, denied", |pki| Some(pki.consumer.clone()), "403 insufficient_permissions"),
     ("valid, allowed", |pki| Some(pki.producer.clone()), ALLOWED),
 ];
-const ALLOWED: &str = "what the state says";
+/// The verdict on a permitted client: it depends on the state of the server.
+const ALLOWED: &str = "depends on the state";
 
-/// Cases 1, 2, 3, 4, 5, 19 and 30: whatever is presented that is no identity, or nothing at all.
+/// Cases 1, 2, 3, 4, 5, 19 and 30: certificates that are no identity, and no certificate.
 #[test]
-fn when_the_server_is_idle() {
+fn refusals_have_their_order_when_the_server_is_idle() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    assert_formula(&proxy, "200");
+    assert_order(&proxy, "200");
 }
 
 #[test]
-fn when_the_server_is_full() {
+fn refusals_have_their_order_when_the_server_is_full() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", 1).start();
-    let mut holder = proxy.producer().connect(proxy.address).unwrap();
+    let mut holder = proxy.connect();
     assert_eq!(holder.get("/events").unwrap().status, 200);
-    assert_formula(&proxy, "504 server_full");
-    assert_eq!(holder.get("/events").unwrap().status, 200, "who was admitted stays so");
+    assert_order(&proxy, "504 server_full");
+    assert_eq!(holder.get("/events").unwrap().status, 200, "a client keeps its slot");
 }
 
 /// Case 80.
 #[test]
-fn when_the_backend_refuses() {
+fn refusals_have_their_order_when_the_backend_refuses() {
     let backend = RefusingPort::new();
     let proxy = Setup::new(&backend.url()).set("backend.breaker.failures", 0).start();
-    assert_formula(&proxy, "504 backend_unavailable");
+    assert_order(&proxy, "504 backend_unavailable");
 }
 
 /// Case 80.
 #[test]
-fn when_the_backend_is_known_to_refuse() {
+fn refusals_have_their_order_when_the_backend_is_known_to_refuse() {
     let backend = RefusingPort::new();
     let proxy = Setup::new(&backend.url())
         .set("backend.breaker.failures", 1)
         .set("backend.breaker.pause", "1h")
         .set("backend.breaker.max_pause", "1h")
         .start();
-    let mut first = proxy.producer().connect(proxy.address).unwrap();
+    let mut first = proxy.connect();
     assert_eq!(first.get("/events").unwrap().verdict(), "504 backend_unavailable");
-    assert_formula(&proxy, "504 overloaded");
+    assert_order(&proxy, "504 overloaded");
 }
 
 /// Case 80.
 #[test]
-fn when_the_backend_hangs() {
+fn refusals_have_their_order_when_the_backend_hangs() {
     let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).set("backend.response_timeout", "200ms").start();
-    assert_formula(&proxy, "504 backend_timeout");
+    assert_order(&proxy, "504 backend_timeout");
 }
 
-/// New connections are still answered for a moment after the signal, because who sends them learns of it late; what was
-/// begun before it is finished; and all of it obeys the formula.
+/// For a moment after the signal new connections are still answered, because load balancers learn about the shutdown late.
+/// Requests that began before the signal are finished. The order of refusals holds for both.
 #[test]
-fn when_the_server_is_draining() {
+fn refusals_have_their_order_when_the_server_is_draining() {
     let backend = Backend::scripted(|connection| {
         while let Some(request) = connection.request()? {
             if request.start_line() != "GET /hold HTTP/1.1" {
@@ -90,7 +91,7 @@ fn when_the_server_is_draining() {
         Ok(())
     });
     let proxy = Setup::new(&backend.url()).set("drain_timeout", "60s").start();
-    let mut holder = proxy.producer().connect(proxy.address).unwrap();
+    let mut holder = proxy.connect();
     holder.send("GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     backend.wait_for(1);
     let begun: Vec<(Presented, Tls)> =
@@ -100,13 +101,13 @@ fn when_the_server_is_draining() {
     for ((name, _, expected), mut connection) in begun {
         let answer = connection.send("\r\n").and_then(|()| connection.answer_to("GET"));
         let verdict = answer.map_or_else(|error| error.to_string(), |answer| answer.verdict());
-        assert_eq!(verdict, of_the_state(expected, "200"), "{name}");
+        assert_eq!(verdict, expected_in_state(expected, "200"), "{name}");
     }
-    assert_formula(&proxy, "200");
+    assert_order(&proxy, "200");
 }
 
 #[test]
-fn a_strange_path_is_judged_after_the_client_and_before_its_permissions() {
+fn an_ambiguous_path_is_refused_after_authentication_and_before_the_permissions() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for path in ["/events/../admin", "/a%2Fb", "//", "/%zz", "/a;b", "/%00"] {
@@ -116,12 +117,12 @@ fn a_strange_path_is_judged_after_the_client_and_before_its_permissions() {
         assert_eq!(answer(proxy.consumer()), "400 ambiguous_request", "{path}");
         assert_eq!(answer(proxy.producer()), "400 ambiguous_request", "{path}");
     }
-    assert!(backend.received().is_empty(), "nothing of it reached the backend");
+    assert!(backend.received().is_empty(), "no such request reached the backend");
 }
 
 /// Case 63.
 #[test]
-fn no_path_of_the_main_port_is_an_exception() {
+fn no_path_is_exempt_from_authentication() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for path in ["/livez", "/readyz", "/metrics", "/status", "/healthz", "/ping", "/"] {
@@ -132,7 +133,7 @@ fn no_path_of_the_main_port_is_an_exception() {
     }
 }
 
-/// Sends a request but for its last line break, so that it is in the middle of one when the server begins to drain.
+/// Sends a request without its last line break, so that the request is incomplete when the server begins to drain.
 fn begin(proxy: &Proxy, (_, credential, _): Presented) -> Tls {
     let credential = credential(proxy.pki());
     let client = Client::new(proxy.pki(), credential.as_ref(), &[TLS_13]);
@@ -141,9 +142,9 @@ fn begin(proxy: &Proxy, (_, credential, _): Presented) -> Tls {
     connection
 }
 
-/// What each client gets, by TLS 1.2 and 1.3 × HTTP/1.1 and 2 × a full handshake and a resumed one.
+/// Asserts the verdict on each client, over TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2, after a full handshake and a resumed one.
 #[track_caller]
-fn assert_formula(proxy: &Proxy, allowed: &str) {
+fn assert_order(proxy: &Proxy, allowed: &str) {
     let wrong: Vec<_> =
         PRESENTED.into_iter().flat_map(|presented| wrong_answers(proxy, presented, allowed)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -151,7 +152,7 @@ fn assert_formula(proxy: &Proxy, allowed: &str) {
 
 fn wrong_answers(proxy: &Proxy, (name, credential, expected): Presented, allowed: &str) -> Vec<String> {
     let credential = credential(proxy.pki());
-    let expected = of_the_state(expected, allowed);
+    let expected = expected_in_state(expected, allowed);
     let mut wrong = Vec::new();
     for (tls, version) in [("TLS 1.2", TLS_12), ("TLS 1.3", TLS_13)] {
         for (http, ask) in [("HTTP/1.1", http1 as Ask), ("HTTP/2", http2)] {
@@ -173,11 +174,12 @@ fn wrong_answers(proxy: &Proxy, (name, credential, expected): Presented, allowed
     wrong
 }
 
-/// Where only the client decides, the answer is fixed; where it is allowed, the state decides.
-fn of_the_state<'a>(expected: &'a str, allowed: &'a str) -> &'a str {
+/// Returns the expected verdict: for a permitted client, the one of the state.
+fn expected_in_state<'a>(expected: &'a str, allowed: &'a str) -> &'a str {
     if expected == ALLOWED { allowed } else { expected }
 }
 
+/// Asks once, and returns the verdict with whether the session was resumed.
 type Ask = fn(&Client, &Proxy) -> io::Result<(String, bool)>;
 
 fn http1(client: &Client, proxy: &Proxy) -> io::Result<(String, bool)> {

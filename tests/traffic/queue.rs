@@ -1,25 +1,24 @@
-//! More requests than the backend may work on wait a little, in order, and are told so when it was too long; who has
-//! priority does not stand behind the others (DESIGN §2, step 5).
+//! Requests beyond `backend.max_in_flight` wait in a queue: in order, for a limited time, and clients of high priority before the
+//! others (DESIGN §2, step 5).
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::support::admin::{IN_FLIGHT, QUEUED, SLOTS_USED};
 use crate::support::backend::OK;
 use crate::support::http2::{Http2, request};
 use crate::support::proxy::policy_of_two;
 use crate::support::tls::Tls;
 use crate::support::{Backend, Client, DEADLINE, Proxy, Setup};
 
-const QUEUED: &str = "sidegate_requests_queued";
-
-/// A backend that answers one request each time that the test says so.
-fn on_command() -> (Backend, Sender<()>) {
+/// A backend that answers one request for each message of the test.
+fn commanded_backend() -> (Backend, Sender<()>) {
     let (go, wait) = channel::<()>();
     let wait = Mutex::new(wait);
     let backend = Backend::scripted(move |connection| {
         while connection.request()?.is_some() {
-            // Without a word from the test within the deadline, the test has failed elsewhere.
+            // If no message comes within the deadline, the test has failed elsewhere.
             let _ = wait.lock().unwrap().recv_timeout(DEADLINE);
             connection.wire.send(OK)?;
         }
@@ -28,7 +27,7 @@ fn on_command() -> (Backend, Sender<()>) {
     (backend, go)
 }
 
-/// In front of a backend that works on one request at a time.
+/// A setup with one place in flight.
 fn setup(backend: &Backend) -> Setup {
     Setup::new(&backend.url()).set("backend.max_in_flight", 1).set("backend.queue_timeout", "60s")
 }
@@ -39,8 +38,8 @@ fn send(client: &Client, proxy: &Proxy, path: &str) -> Tls {
     connection
 }
 
-/// Requests that wait one behind the other.
-fn line_up(client: &Client, proxy: &Proxy, paths: &[&str]) -> Vec<Tls> {
+/// Sends requests that wait in the queue in this order.
+fn send_queued(client: &Client, proxy: &Proxy, paths: &[&str]) -> Vec<Tls> {
     let waiting = proxy.admin.metrics().value(QUEUED);
     let send = |(path, number): (&&str, u32)| {
         let connection = send(client, proxy, path);
@@ -50,19 +49,19 @@ fn line_up(client: &Client, proxy: &Proxy, paths: &[&str]) -> Vec<Tls> {
     paths.iter().zip(1..).map(send).collect()
 }
 
-fn order(backend: &Backend) -> Vec<String> {
+fn received_paths(backend: &Backend) -> Vec<String> {
     let received = backend.received();
     received.iter().filter_map(|request| Some(request.start_line().split(' ').nth(1)?.to_owned())).collect()
 }
 
 #[test]
-fn who_waits_is_served_in_order_and_who_goes_away_has_left_the_queue() {
-    let (backend, go) = on_command();
+fn waiting_requests_are_served_in_order_and_leave_the_queue_with_their_clients() {
+    let (backend, go) = commanded_backend();
     let proxy = setup(&backend).set("workers", 2).start();
     let client = proxy.producer();
     let mut served = vec![send(&client, &proxy, "/0")];
     backend.wait_for(1);
-    let mut waiting = line_up(&client, &proxy, &["/1", "/2", "/3", "/4"]);
+    let mut waiting = send_queued(&client, &proxy, &["/1", "/2", "/3", "/4"]);
     drop(waiting.remove(1));
     proxy.admin.wait_for(QUEUED, 3.0);
     let http2 = Http2::connect(&client, proxy.address).unwrap();
@@ -79,38 +78,38 @@ fn who_waits_is_served_in_order_and_who_goes_away_has_left_the_queue() {
         go.send(()).unwrap();
         assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
     }
-    assert_eq!(order(&backend), ["/0", "/1", "/3", "/4"]);
-    proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
+    assert_eq!(received_paths(&backend), ["/0", "/1", "/3", "/4"]);
+    proxy.admin.wait_for(IN_FLIGHT, 0.0);
     assert_eq!(proxy.admin.metrics().value(QUEUED), 0.0);
 }
 
-/// Whoever waits is judged again, as whoever is served is.
+/// A waiting request is judged again when the decision on it ends.
 #[test]
-fn a_grant_that_ends_ends_the_wait() {
-    let (backend, _go) = on_command();
+fn the_end_of_a_grant_ends_the_wait() {
+    let (backend, _go) = commanded_backend();
     let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(6);
     let proxy = setup(&backend).policy(&policy_of_two(&format!("when: {{ until: {ends} }}"), "")).start();
     let _first = send(&proxy.consumer(), &proxy, "/first");
     backend.wait_for(1);
-    let mut waiting = line_up(&proxy.producer(), &proxy, &["/second"]).remove(0);
+    let mut waiting = send_queued(&proxy.producer(), &proxy, &["/second"]).remove(0);
     assert_eq!(waiting.answer_to("GET").unwrap().verdict(), "403 insufficient_permissions");
     assert_eq!(proxy.admin.metrics().value(QUEUED), 0.0);
-    assert_eq!(order(&backend), ["/first"]);
+    assert_eq!(received_paths(&backend), ["/first"]);
 }
 
 #[test]
-fn too_many_are_told_so_at_once_and_too_long_a_wait_ends() {
-    let (backend, go) = on_command();
+fn a_full_queue_refuses_at_once_and_a_long_wait_ends() {
+    let (backend, go) = commanded_backend();
     let proxy = setup(&backend).set("backend.queue", 1).set("backend.queue_timeout", "1500ms").start();
     let client = proxy.producer();
     let mut first = send(&client, &proxy, "/first");
     backend.wait_for(1);
     let since = Instant::now();
-    let mut second = line_up(&client, &proxy, &["/second"]).remove(0);
+    let mut second = send_queued(&client, &proxy, &["/second"]).remove(0);
     let mut third = send(&client, &proxy, "/third");
     let answer = third.answer_to("GET").unwrap();
     assert_eq!(answer.verdict(), "504 overloaded");
-    assert_eq!(answer.header("retry-after"), Some("2"), "by then all who wait have gone");
+    assert_eq!(answer.header("retry-after"), Some("2"), "by then every waiting request has left");
     let answer = second.answer_to("GET").unwrap();
     assert_eq!(answer.verdict(), "504 overloaded");
     assert!(since.elapsed() >= Duration::from_millis(1500), "{:?}", since.elapsed());
@@ -118,18 +117,18 @@ fn too_many_are_told_so_at_once_and_too_long_a_wait_ends() {
     go.send(()).unwrap();
     assert_eq!(first.answer_to("GET").unwrap().status, 200);
     go.send(()).unwrap();
-    assert_eq!(second.get("/again").unwrap().status, 200, "its connection is as good as before");
-    assert_eq!(order(&backend), ["/first", "/again"], "nothing of what was refused reached the backend");
+    assert_eq!(second.get("/again").unwrap().status, 200, "the connection can be used again");
+    assert_eq!(received_paths(&backend), ["/first", "/again"], "no refused request reached the backend");
 }
 
 #[test]
-fn without_a_queue_nobody_waits() {
+fn without_a_queue_requests_are_refused_at_once() {
     for (key, value) in [("backend.queue", serde_json::json!(0)), ("backend.queue_timeout", "0s".into())] {
-        let (backend, go) = on_command();
+        let (backend, go) = commanded_backend();
         let proxy = setup(&backend).set(key, value).start();
         let mut first = send(&proxy.producer(), &proxy, "/first");
         backend.wait_for(1);
-        let answer = proxy.producer().connect(proxy.address).unwrap().get("/second").unwrap();
+        let answer = proxy.connect().get("/second").unwrap();
         assert_eq!(answer.verdict(), "504 overloaded", "{key}");
         assert_eq!(answer.header("retry-after"), Some("1"));
         go.send(()).unwrap();
@@ -138,8 +137,8 @@ fn without_a_queue_nobody_waits() {
 }
 
 #[test]
-fn who_has_priority_is_called_first_and_has_a_part_for_itself() {
-    let (backend, go) = on_command();
+fn clients_of_high_priority_are_served_first_and_have_reserved_places() {
+    let (backend, go) = commanded_backend();
     let proxy = setup(&backend)
         .policy(&policy_of_two("", "priority: high"))
         .set("backend.max_in_flight", 2)
@@ -148,16 +147,16 @@ fn who_has_priority_is_called_first_and_has_a_part_for_itself() {
     let (normal, high) = (proxy.producer(), proxy.consumer());
     let mut served = vec![send(&normal, &proxy, "/normal/1")];
     backend.wait_for(1);
-    let mut waiting = line_up(&normal, &proxy, &["/normal/2"]);
+    let mut waiting = send_queued(&normal, &proxy, &["/normal/2"]);
     served.push(send(&high, &proxy, "/high/1"));
     backend.wait_for(2);
-    served.append(&mut line_up(&high, &proxy, &["/high/2"]));
+    served.append(&mut send_queued(&high, &proxy, &["/high/2"]));
     served.append(&mut waiting);
     go.send(()).unwrap();
     backend.wait_for(3);
-    // The other place is kept: the second of the others waits for both to be free.
+    // One place is reserved, so a request of normal priority waits until both are free.
     go.send(()).unwrap();
-    proxy.admin.wait_for("sidegate_requests_in_flight", 1.0);
+    proxy.admin.wait_for(IN_FLIGHT, 1.0);
     assert_eq!(proxy.admin.metrics().value(QUEUED), 1.0);
     go.send(()).unwrap();
     backend.wait_for(4);
@@ -165,11 +164,11 @@ fn who_has_priority_is_called_first_and_has_a_part_for_itself() {
     for connection in &mut served {
         assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
     }
-    assert_eq!(order(&backend), ["/normal/1", "/high/1", "/high/2", "/normal/2"]);
+    assert_eq!(received_paths(&backend), ["/normal/1", "/high/1", "/high/2", "/normal/2"]);
 }
 
 #[test]
-fn a_part_of_the_slots_is_kept_where_the_policy_gives_priority_and_only_there() {
+fn slots_are_reserved_only_if_the_policy_gives_a_client_high_priority() {
     let backend = Backend::ok();
     for (reports, second) in [("priority: high", "504 server_full"), ("priority: normal", "200")] {
         let proxy = Setup::new(&backend.url())
@@ -186,7 +185,7 @@ fn a_part_of_the_slots_is_kept_where_the_policy_gives_priority_and_only_there() 
         let (held, verdict) = ask(&proxy.producer());
         assert_eq!(verdict, second, "{reports}");
         drop(held);
-        proxy.admin.wait_for("sidegate_slots_used", 1.0);
+        proxy.admin.wait_for(SLOTS_USED, 1.0);
         let (_third, verdict) = ask(&proxy.consumer());
         assert_eq!(verdict, "200", "{reports}");
     }

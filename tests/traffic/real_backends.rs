@@ -172,7 +172,7 @@ fn java() {
     let Some((server, proxy)) = application(servers::java()) else { return };
     // It hangs up on an application that breaks, and says nothing.
     assert!(Ask::get("/fail").send(&mut server.connect().unwrap()).is_err());
-    let answer = proxy.producer().connect(proxy.address).unwrap().get("/fail").unwrap();
+    let answer = proxy.connect().get("/fail").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
 }
 
@@ -184,7 +184,7 @@ fn node_express() {
     let trailers = ways.compare(&Ask::get("/trailers").header("te", "trailers"));
     assert_eq!(trailers.trailers, [("x-checksum".to_owned(), "17".to_owned())]);
     ways.compare(&Ask::get("/hints"));
-    let hints = Ask::get("/hints").send(&mut proxy.producer().connect(proxy.address).unwrap()).unwrap();
+    let hints = Ask::get("/hints").send(&mut proxy.connect()).unwrap();
     assert_eq!(hints.informational, [103]);
     files(&ways);
 }
@@ -199,7 +199,7 @@ fn nginx_files() {
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
     // nginx sees by `Via` that a proxy asks, and does not compress for one unless `gzip_proxied` says so.
     let plain = Ask::get("/events.json").header("accept-encoding", "gzip");
-    let through = plain.send(&mut proxy.producer().connect(proxy.address).unwrap()).unwrap();
+    let through = plain.send(&mut proxy.connect()).unwrap();
     assert_eq!((through.status, through.header("content-encoding")), (200, None));
 }
 

@@ -1,4 +1,4 @@
-//! Every refusal says what was refused, why, and what to do next, in one documented shape (DESIGN §3).
+//! Every refusal says what was refused, why, and what the client can do, in one documented format (DESIGN §3).
 
 use std::fs;
 use std::future::poll_fn;
@@ -13,17 +13,17 @@ use crate::support::http1::Wire;
 use crate::support::http2::{Http2, request, wait};
 use crate::support::{Answer, Backend, Client, Proxy, Setup};
 
-/// A refusal of each kind that a request can meet, over HTTP/1.1 and HTTP/2.
-fn each(mut look: impl FnMut(Reason, &Answer)) {
+/// Calls `check` with a refusal for each reason, over HTTP/1.1 and HTTP/2.
+fn for_each_refusal(mut check: impl FnMut(Reason, &Answer)) {
     let (ok, hanging, refusing) = (Backend::ok(), Backend::never_answering(), RefusingPort::new());
     let usual = Proxy::in_front_of(&ok.url());
     let unavailable = Proxy::in_front_of(&refusing.url());
     let slow = Setup::new(&hanging.url()).set("backend.response_timeout", "100ms").start();
     let full = Setup::new(&ok.url()).set("limits.max_connections", 1).start();
-    let mut holder = full.producer().connect(full.address).unwrap();
+    let mut holder = full.connect();
     assert_eq!(holder.get("/events").unwrap().status, 200);
     let busy = Setup::new(&hanging.url()).set("backend.max_in_flight", 1).set("backend.queue", 0).start();
-    let mut working = busy.producer().connect(busy.address).unwrap();
+    let mut working = busy.connect();
     let before = hanging.received().len();
     working.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     hanging.wait_for(before + 1);
@@ -38,14 +38,14 @@ fn each(mut look: impl FnMut(Reason, &Answer)) {
         (Reason::BackendTimeout, &slow, slow.producer(), "/events"),
     ];
     for (reason, proxy, client, path) in cases {
-        look(reason, &client.connect(proxy.address).unwrap().get(path).unwrap());
-        look(reason, &Http2::connect(&client, proxy.address).unwrap().get(path).unwrap());
+        check(reason, &client.connect(proxy.address).unwrap().get(path).unwrap());
+        check(reason, &Http2::connect(&client, proxy.address).unwrap().get(path).unwrap());
     }
 }
 
 #[test]
-fn the_body_is_a_problem_with_all_its_fields() {
-    each(|reason, answer| {
+fn the_body_is_a_problem_document_with_all_fields() {
+    for_each_refusal(|reason, answer| {
         let row = reason.row();
         assert_eq!(answer.status, row.status.as_u16(), "{reason:?}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{reason:?}");
@@ -68,8 +68,8 @@ fn the_body_is_a_problem_with_all_its_fields() {
 }
 
 #[test]
-fn the_headers_say_what_a_client_can_do_about_it() {
-    each(|reason, answer| {
+fn the_headers_say_what_a_client_can_do() {
+    for_each_refusal(|reason, answer| {
         let status = answer.status;
         assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{reason:?}: {answer:?}");
         assert_eq!(answer.header("retry-after").is_some(), status == 504, "{reason:?}: {answer:?}");
@@ -88,8 +88,8 @@ fn the_headers_say_what_a_client_can_do_about_it() {
 }
 
 #[test]
-fn the_detail_helps_and_gives_nothing_away() {
-    each(|reason, answer| {
+fn the_detail_explains_the_refusal_and_reveals_no_configuration() {
+    for_each_refusal(|reason, answer| {
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(!detail.contains("127.0.0.1"), "{reason:?}: {detail}");
         assert!(!detail.contains("spiffe://") && !detail.contains("everything"), "{reason:?}: {detail}");
@@ -102,13 +102,13 @@ fn the_detail_helps_and_gives_nothing_away() {
 }
 
 #[test]
-fn each_refusal_has_an_id_of_its_own() {
+fn each_refusal_has_its_own_request_id() {
     let mut ids = std::collections::HashSet::new();
-    each(|_, answer| assert!(ids.insert(answer.json()["request_id"].to_string()), "{answer:?}"));
+    for_each_refusal(|_, answer| assert!(ids.insert(answer.json()["request_id"].to_string()), "{answer:?}"));
 }
 
 #[test]
-fn head_gets_the_headers_and_no_body() {
+fn a_refused_head_request_gets_the_headers_and_no_body() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for (client, status) in [(proxy.anonymous(), 401), (proxy.consumer(), 403)] {
@@ -116,16 +116,20 @@ fn head_gets_the_headers_and_no_body() {
         let answer = connection.ask("HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(answer.status, status);
         assert!(answer.header("content-length").unwrap().parse::<usize>().unwrap() > 0);
-        assert_eq!(connection.get("/events").unwrap().status, status, "no body was left between the two");
+        assert_eq!(
+            connection.get("/events").unwrap().status,
+            status,
+            "no body was sent between the two answers"
+        );
         let http2 = Http2::connect(&client, proxy.address).unwrap();
         let answer = http2.ask(request("HEAD", "/events", &[]), b"").unwrap();
         assert_eq!((answer.status, answer.body.len()), (status, 0));
     }
 }
 
-/// Over HTTP/2 an answer may end before the upload does; a reset at that moment reads as an error (to curl 7 it is one).
+/// In HTTP/2 an answer may end before the upload. A reset at that moment is an error for some clients, such as curl 7.
 #[test]
-fn an_upload_that_is_refused_over_http2_can_be_finished() {
+fn a_refused_upload_over_http2_can_be_finished() {
     let backend = RefusingPort::new();
     let proxy = Proxy::in_front_of(&backend.url());
     for (client, status) in [(proxy.consumer(), 403), (proxy.anonymous(), 401), (proxy.producer(), 504)] {
@@ -146,7 +150,7 @@ fn an_upload_that_is_refused_over_http2_can_be_finished() {
 
 /// Case 31.
 #[test]
-fn plain_http_is_told_that_this_port_speaks_https() {
+fn plain_http_gets_the_hint_that_this_port_speaks_https() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for request in ["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "POST /events HTTP/1.0\r\n\r\n"] {
@@ -160,10 +164,10 @@ fn plain_http_is_told_that_this_port_speaks_https() {
 }
 
 #[test]
-fn a_permitted_request_says_nothing_of_the_proxy_s_own_refusals() {
+fn a_permitted_answer_has_no_header_of_a_refusal() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    let answer = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
+    let answer = proxy.connect().get("/events").unwrap();
     assert_eq!(answer.status, 200);
     for name in ["www-authenticate", "retry-after", "proxy-status"] {
         assert!(answer.header(name).is_none(), "{answer:?}");
@@ -171,7 +175,7 @@ fn a_permitted_request_says_nothing_of_the_proxy_s_own_refusals() {
 }
 
 #[test]
-fn the_table_of_the_readme_is_the_table_of_the_program() {
+fn the_table_of_refusals_in_the_readme_is_that_of_the_program() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let rows: Vec<&str> =
         readme.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5")).collect();

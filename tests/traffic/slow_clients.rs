@@ -1,10 +1,10 @@
-//! A client may be slow; one that stops is not waited for for ever (DESIGN §2.4, §5; case 74).
+//! A client may be slow, but one that stops is waited for only for a limited time (DESIGN §2.4, §5; case 74).
 
 use std::time::Instant;
 
 use crate::support::backend::OK;
-use crate::support::frames::{END_STREAM, Frames, Reaction, headers};
-use crate::support::http2::{Http2, request};
+use crate::support::frames::{END_STREAM, Frames, GET_EVENTS, Reaction, headers};
+use crate::support::http2::request;
 use crate::support::{Backend, DEADLINE, Setup};
 
 const HEAD: &str = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n";
@@ -14,13 +14,13 @@ const HEAD: &str = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 
 fn a_body_that_stops_is_a_timeout_of_the_request_and_not_of_the_backend() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.http.body_timeout", "200ms").start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection.send(format!("{HEAD}half")).unwrap();
     let answer = connection.answer_to("POST").unwrap();
     assert_eq!(answer.verdict(), "408 request_timeout");
-    assert!(connection.is_closed(), "what it still sends would be no request");
+    assert!(connection.is_closed(), "later bytes of the body must not be read as a request");
 
-    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let http2 = proxy.http2();
     let exchange = http2.open(request("POST", "/events", &[("content-length", "10")]), false).unwrap();
     let (head, _, _) = exchange.head().unwrap();
     assert_eq!(head.status, 408);
@@ -28,17 +28,17 @@ fn a_body_that_stops_is_a_timeout_of_the_request_and_not_of_the_backend() {
     proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
 }
 
-/// Case 74: a body of one byte at a time, each in time.
+/// Case 74: each byte of the body comes in time.
 #[test]
-fn a_body_that_is_slow_arrives() {
+fn a_slow_body_arrives() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("limits.http.body_timeout", "2s");
     let proxy = setup.set("backend.response_timeout", "1s").start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection.send(HEAD).unwrap();
     let start = Instant::now();
     for byte in b"0123456789" {
-        // As slow as the machine is by itself: each byte waits for an exchange with another process.
+        // Each byte waits for an exchange with another process, which makes the client slow without a fixed time.
         proxy.admin.status();
         connection.send([*byte]).unwrap();
     }
@@ -48,84 +48,82 @@ fn a_body_that_is_slow_arrives() {
 }
 
 #[test]
-fn a_backend_that_does_not_answer_an_upload_is_late_by_itself() {
+fn a_backend_that_does_not_answer_a_whole_upload_is_a_timeout_of_the_backend() {
     let backend = Backend::never_answering();
     let setup = Setup::new(&backend.url()).set("limits.http.body_timeout", "20s");
     let proxy = setup.set("backend.response_timeout", "200ms").start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     assert_eq!(connection.post("/events", "whole").unwrap().verdict(), "504 backend_timeout");
 }
 
-/// Case 74: a head of one byte at a time has one deadline, however it moves.
+/// Case 74: a head has one deadline, even if its bytes keep coming.
 #[test]
-fn a_head_that_drips_is_cut() {
+fn a_head_that_comes_byte_by_byte_is_cut() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.lobby.request_timeout", "300ms").start();
     for client in [proxy.producer(), proxy.anonymous()] {
         let mut connection = client.connect(proxy.address).unwrap();
         connection.send("GET /events HTTP/1.1\r\nX-A: ").unwrap();
         let start = Instant::now();
-        let dripped = (0..).take_while(|_| {
-            // As slow as the machine is by itself: each byte waits for an exchange with another process.
+        let sent = (0..).take_while(|_| {
+            // Each byte waits for an exchange with another process, which makes the client slow without a fixed time.
             proxy.admin.status();
             connection.send("a").is_ok() && start.elapsed() < DEADLINE
         });
-        let count = dripped.count();
+        let count = sent.count();
         assert!(start.elapsed() < DEADLINE / 2, "{count} bytes in {:?}", start.elapsed());
     }
     assert!(backend.received().is_empty());
 }
 
-/// Frames between requests are no request's head: a connection that says it is still there is kept as any idle one.
+/// Frames between requests do not start the deadline of a head: a connection that pings is idle.
 #[test]
-fn a_connection_of_http2_that_pings_is_idle_and_no_slow_head() {
+fn a_connection_of_http2_that_pings_is_not_cut_as_a_slow_head() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("limits.lobby.request_timeout", "300ms");
     let proxy = setup.set("limits.idle_timeout", "60s").start();
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
-    let fields =
-        [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
-    connection.send(headers(1, END_STREAM, &fields)).unwrap();
+    connection.send(headers(1, END_STREAM, GET_EVENTS)).unwrap();
     assert_eq!(connection.reaction(1), Reaction::Answer(200));
     let start = Instant::now();
     while start.elapsed().as_millis() < 1500 {
         assert!(connection.answers_ping(), "after {:?}", start.elapsed());
         proxy.admin.status();
     }
-    connection.send(headers(3, END_STREAM, &fields)).unwrap();
+    connection.send(headers(3, END_STREAM, GET_EVENTS)).unwrap();
     assert_eq!(connection.reaction(3), Reaction::Answer(200));
 }
 
-/// An answer that is larger than all buffers on its way.
-fn large() -> Backend {
+/// A backend whose answers are larger than all buffers on the way.
+fn large_backend() -> Backend {
     let length = 64 * 1024 * 1024;
     let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
     answer.resize(answer.len() + length, b'x');
     Backend::answering(answer)
 }
 
-/// Case 74: a reader that never reads, in both versions of HTTP.
+/// Case 74, in both versions of HTTP.
 #[test]
-fn a_reader_that_takes_nothing_is_cut_and_holds_nothing() {
-    let backend = large();
+fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
+    let backend = large_backend();
     let setup = Setup::new(&backend.url()).set("limits.http.write_timeout", "300ms");
     let proxy = setup.set("limits.lobby.request_timeout", "300ms").start();
-    let mut http1 = proxy.producer().connect(proxy.address).unwrap();
+    let mut http1 = proxy.connect();
     http1.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     backend.wait_for(1);
     proxy.admin.wait_for("sidegate_slots_used", 1.0);
     proxy.admin.wait_for("sidegate_slots_used", 0.0);
 
-    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let http2 = proxy.http2();
     let (head, _body, _) = http2.open(request("GET", "/events", &[]), true).unwrap().head().unwrap();
     assert_eq!(head.status, 200);
     proxy.admin.wait_for("sidegate_slots_used", 0.0);
     proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
 }
 
-/// A stream without news is the backend's choice, however long it lasts.
+/// A stream without data is the choice of the backend, for any time.
 #[test]
-fn a_reader_that_waits_for_news_is_not_cut() {
+fn a_client_that_waits_for_data_is_not_cut() {
     let backend = Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
             if head.starts_with("GET /stream") {
@@ -138,7 +136,7 @@ fn a_reader_that_waits_for_news_is_not_cut() {
     });
     let setup = Setup::new(&backend.url()).set("limits.http.write_timeout", "200ms");
     let proxy = setup.set("limits.lobby.request_timeout", "200ms").start();
-    let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
+    let http2 = proxy.http2();
     let (_, _body, _) = http2.open(request("GET", "/stream", &[]), true).unwrap().head().unwrap();
     let start = Instant::now();
     while start.elapsed().as_millis() < 1500 {

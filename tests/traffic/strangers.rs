@@ -1,4 +1,4 @@
-//! Whatever a client sends that is not authenticated, it learns nothing but that, and the backend learns nothing of it
+//! A client that is not authenticated learns only that, whatever it sends, and none of its requests reaches the backend
 //! (DESIGN §2).
 
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::support::backend::RefusingPort;
 use crate::support::{Backend, Client, Proxy, Setup};
 
-/// Requests made of parts that are usual, unusual and wrong.
+/// Generates requests from usual, unusual and invalid parts.
 fn requests() -> impl Strategy<Value = Vec<u8>> {
     let method = prop_oneof![
         4 => prop::sample::select(vec!["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "TRACE", "DELETE", "PRI"]),
@@ -57,14 +57,14 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Sends it, ends the connection's own side, and returns every status and reason that came back.
+/// Sends a request, ends the sending side, and returns the status and the reason of every answer.
 fn answers(client: &Client, proxy: &Proxy, request: &[u8]) -> Vec<String> {
     let mut connection = client.connect(proxy.address).unwrap();
     connection.send(request).unwrap();
     connection.stream.conn.send_close_notify();
     let _ = connection.send("");
     let mut answers = Vec::new();
-    // To HEAD and after an interim answer the framing differs; what matters is each head.
+    // Answers to HEAD and interim answers have no body, so the heads are found by their first bytes.
     let everything = connection.read_to_end().unwrap_or_default();
     for (at, _) in everything.windows(9).enumerate().filter(|(_, window)| *window == b"HTTP/1.1 ") {
         let head = String::from_utf8_lossy(&everything[at..]).into_owned();
@@ -76,12 +76,12 @@ fn answers(client: &Client, proxy: &Proxy, request: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn learn_nothing_whatever_they_send() {
+fn strangers_learn_only_that_they_are_not_authenticated() {
     let (backend, refusing) = (Backend::ok(), RefusingPort::new());
     let open = Proxy::in_front_of(&backend.url());
     let broken = Proxy::in_front_of(&refusing.url());
     let full = Setup::new(&backend.url()).set("limits.max_connections", 1).start();
-    let mut holder = full.producer().connect(full.address).unwrap();
+    let mut holder = full.connect();
     assert_eq!(holder.get("/holder").unwrap().status, 200);
     let config = Config { cases: 200, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let answered = std::cell::Cell::new(0);
@@ -94,7 +94,7 @@ fn learn_nothing_whatever_they_send() {
             for (client, expected) in strangers {
                 for answer in answers(&client, proxy, &request) {
                     answered.set(answered.get() + 1);
-                    // What is no HTTP gets the parser's own answer, which says nothing of identity, policy or backend.
+                    // Bytes that are not HTTP get an answer of the parser, which reveals nothing about identity, policy or backend.
                     let is_right =
                         [expected, "401 -", "400 -", "414 -", "431 -", "505 -"].contains(&answer.as_str());
                     prop_assert!(is_right, "{answer} to {:?}", String::from_utf8_lossy(&request));
@@ -108,7 +108,7 @@ fn learn_nothing_whatever_they_send() {
     }
     assert!(
         answered.get() > 600,
-        "only {} answers: the requests are too broken to say anything",
+        "only {} answers: the requests are too broken for this test",
         answered.get()
     );
     assert_eq!(backend.received().len(), 1, "only the holder's own request: {:?}", backend.received());

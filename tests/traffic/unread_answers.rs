@@ -396,7 +396,7 @@ fn interim_answers_that_nobody_reads_are_cut() {
         }
     });
     let proxy = setup(&backend.url()).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     backend.wait_for(1);
     assert_nothing_is_held(&proxy);
@@ -420,7 +420,7 @@ fn the_end_of_a_last_answer_waits_for_a_slow_reader() {
     for request in
         ["GET /events HTTP/1.1\r\nConnection: close", "POST /events HTTP/1.1\r\nContent-Length: 100000"]
     {
-        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let mut connection = proxy.connect();
         connection.send(format!("{request}\r\nHost: localhost\r\n\r\nbegun")).unwrap();
         assert_eq!(connection.head().unwrap().status, 200);
         let mut left = length;
@@ -458,7 +458,7 @@ fn a_switched_connection_has_no_such_limit() {
     let policy = "version: 1\npermissions:\n  live: [{ route: GET /live, upgrade: websocket }]\nclients:\n  \
                   - { name: producer, match: { any: true }, permissions: [live] }\n";
     let proxy = setup(&backend.url()).policy(policy).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection
         .send("GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .unwrap();

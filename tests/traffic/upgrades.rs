@@ -41,7 +41,7 @@ fn setup(backend: &Backend) -> Setup {
 }
 
 fn switched(proxy: &Proxy) -> Tls {
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection.send(ASK).unwrap();
     let head = connection.read_until(b"\r\n\r\n").unwrap();
     let head = String::from_utf8_lossy(&head).to_lowercase();
@@ -135,7 +135,7 @@ fn what_is_said_before_the_agreement_waits_for_it() {
         connection.wire.send(&said)
     });
     let proxy = setup(&backend).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection.send(format!("{ASK}early")).unwrap();
     connection.read_until(b"\r\n\r\n").unwrap();
     assert_eq!(connection.read_exactly(10).unwrap(), b"firstearly");
@@ -145,7 +145,7 @@ fn what_is_said_before_the_agreement_waits_for_it() {
 fn bytes_after_a_switch_that_was_declined_are_a_request_that_is_judged() {
     let backend = Backend::ok();
     let proxy = setup(&backend).start();
-    let mut connection = proxy.producer().connect(proxy.address).unwrap();
+    let mut connection = proxy.connect();
     connection.send(format!("{ASK}GET /forbidden HTTP/1.1\r\nHost: localhost\r\n\r\n")).unwrap();
     assert_eq!(connection.answer_to("GET").unwrap().status, 200);
     assert_eq!(connection.answer_to("GET").unwrap().verdict(), "403 insufficient_permissions");
@@ -187,7 +187,7 @@ fn nothing_else_switches() {
     ] {
         let backend = Backend::ok();
         let proxy = setup(&backend).start();
-        let answer = proxy.producer().connect(proxy.address).unwrap().ask(&request).unwrap();
+        let answer = proxy.connect().ask(&request).unwrap();
         assert_eq!(answer.status, status, "{request}");
         for seen in backend.received() {
             assert!(seen.header("upgrade").is_empty(), "{}", seen.head);
@@ -206,7 +206,7 @@ fn a_switch_that_nobody_asked_for_or_to_something_else_is_no_answer() {
     ] {
         let backend = Backend::answering(agreed);
         let proxy = setup(&backend).start();
-        let answer = proxy.producer().connect(proxy.address).unwrap().ask(request).unwrap();
+        let answer = proxy.connect().ask(request).unwrap();
         assert_eq!(answer.verdict(), "504 backend_unavailable", "{request}");
     }
 }
@@ -283,7 +283,7 @@ fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() 
         ] {
             for pipelined in [false, true] {
                 backend.clear_records();
-                let mut connection = proxy.producer().connect(proxy.address).unwrap();
+                let mut connection = proxy.connect();
                 connection.send(if pipelined { format!("{first}{second}") } else { first.clone() }).unwrap();
                 assert_eq!(connection.answer_to(&method).unwrap().status, status, "{what}");
                 if !pipelined {
@@ -296,7 +296,7 @@ fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() 
                 assert_eq!(backend.received().len(), expected, "{what}: the backend got the second one");
             }
         }
-        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let mut connection = proxy.connect();
         let good = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
         connection.send(format!("{first}{good}{first}{good}")).unwrap();
         for (method, status) in [(method.as_str(), status), ("GET", 200)].repeat(2) {
@@ -312,7 +312,7 @@ fn what_is_said_ahead_of_the_agreement_arrives_as_it_is() {
     let proxy = setup(&backend).start();
     let ahead = "a\nb\n\n\0".repeat(5000);
     for parts in [1, 2] {
-        let mut connection = proxy.producer().connect(proxy.address).unwrap();
+        let mut connection = proxy.connect();
         if parts == 1 {
             connection.send(format!("{ASK}{ahead}")).unwrap();
         } else {

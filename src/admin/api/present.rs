@@ -10,7 +10,7 @@ use super::super::body::{Answer, compact, json as answered};
 use super::super::headlines::{self, Sight};
 use super::Desk;
 use super::query::{Query, has_all};
-use crate::app::Running;
+use crate::admin::Running;
 use crate::identity::Expiry;
 use crate::telemetry::{Decision, Refused, Sample, Times};
 
@@ -23,21 +23,21 @@ pub(super) fn now_answer(desk: &Desk, _: &Query) -> Answer {
 
 /// How things stand now.
 pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Value {
-    let (census, now) = (running.census(), Timestamp::now());
+    let (status, now) = (running.status(), Timestamp::now());
     let minute = running.past().last(60);
-    let sight = Sight { census: &census, samples: &minute, refusals, now };
+    let sight = Sight { status: &status, samples: &minute, refusals, now };
     let headlines = headlines::of(running, &sight);
     json!({
         "at": now,
-        "version": census.version,
-        "ready": census.ready,
-        "uptime_seconds": census.uptime_seconds,
-        "generation": census.generation,
-        "mode": census.mode,
-        "slots": { "used": census.slots_used, "limit": census.slots_limit },
-        "lobby": { "connections": census.lobby, "handshakes": census.handshakes },
-        "in_flight": { "used": census.in_flight, "limit": census.in_flight_limit, "queued": census.queued },
-        "backend": { "state": census.backend, "idle_connections": census.backend_idle_connections },
+        "version": status.version,
+        "ready": status.ready,
+        "uptime_seconds": status.uptime_seconds,
+        "generation": status.generation,
+        "mode": status.mode,
+        "slots": { "used": status.slots_used, "limit": status.slots_limit },
+        "lobby": { "connections": status.lobby, "handshakes": status.handshakes },
+        "in_flight": { "used": status.in_flight, "limit": status.in_flight_limit, "queued": status.queued },
+        "backend": { "state": status.backend, "idle_connections": status.backend_idle_connections },
         "headlines": headlines,
         "sample": minute.last().map(|sample| columns(std::slice::from_ref(sample))),
     })
@@ -78,7 +78,7 @@ fn times(samples: &[Sample], of: fn(&Sample) -> Times) -> Value {
 
 /// What the policy that is tried would decide otherwise; `null` where none is.
 pub(super) fn shadow(desk: &Desk, _: &Query) -> Answer {
-    answered(StatusCode::OK, &json!({ "shadow": desk.running.census().shadow }))
+    answered(StatusCode::OK, &json!({ "shadow": desk.running.status().shadow }))
 }
 
 /// Open connections, the oldest first: those whose source, client or state has all words of `q` in it.

@@ -1,4 +1,4 @@
-// Which view is shown, and what all of them are told.
+// The choice of the view, and the events that all views get.
 
 import { h, plural, replace, told } from "./dom.js";
 import { listen } from "./server.js";
@@ -50,7 +50,7 @@ function tell(event) {
   const words = [
     h("span", { class: event.ready ? "dot good" : "dot bad" }),
     `${event.ready ? "ready" : "not ready"} · backend ${event.backend.state} · generation ${event.generation}`,
-    event.mode === "audit" && h("strong", {}, " · audit mode: nothing is refused by the policy"),
+    event.mode === "audit" && h("strong", {}, " · audit mode: the policy refuses nothing"),
   ];
   const text = words.map((word) => word?.textContent ?? word).join("");
   if (state.dataset.text !== text) {

@@ -1,5 +1,5 @@
-// Charts of the last quarter of an hour. What a line is about is said by its dashes and its place in the legend as well as
-// by its colour, and the whole in words for those who do not see it.
+// Charts of the last 15 minutes. Dashes and the place in the legend identify a line as well as its colour does, and a label
+// describes the chart in words, for readers who do not see it.
 
 import { h, replace } from "./dom.js";
 

@@ -3,7 +3,7 @@
 import { at, code, duration, h, number, plural, replace, search, short } from "./dom.js";
 import { get } from "./server.js";
 
-const STATES = { handshake: "in its handshake", new: "nothing asked yet", reading: "sending a request", busy: "being answered", idle: "idle" };
+const STATES = { handshake: "in its handshake", new: "no request yet", reading: "sending a request", busy: "being answered", idle: "idle" };
 
 let fill;
 let filled = 0;
@@ -22,7 +22,7 @@ export async function show(view, query) {
     const found = await get("/connections", { q: wanted, limit: 500 });
     count.textContent = found.matching === found.total ? plural(found.total, "connection") : `${number(found.matching)} of ${plural(found.total, "connection")}`;
     replace(rows, found.connections.map(row));
-    if (!found.connections.length) replace(rows, h("tr", {}, h("td", { colspan: "7", class: "calm" }, "No connection is like that.")));
+    if (!found.connections.length) replace(rows, h("tr", {}, h("td", { colspan: "7", class: "calm" }, found.total ? "No connection matches." : "There is no connection.")));
   };
   await fill();
 }

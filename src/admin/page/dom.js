@@ -1,4 +1,4 @@
-// Elements and words. Texts become text nodes and nothing else: what a certificate says can never be markup.
+// Elements and words. A text always becomes a text node, so that a name in a certificate can never be markup.
 
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);

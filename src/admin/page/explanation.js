@@ -24,19 +24,19 @@ export async function explained(explanation, generation, texts) {
   return [
     h("p", { class: `verdict ${decision}` }, h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[decision]), " ", sentence(explanation)),
     h("dl", { class: "facts" },
-      h("dt", {}, "The client is"), h("dd", {}, clients.length ? clients.map((name, index) => [index > 0 && ", ", code(name)]) : "no client entry of the policy"),
+      h("dt", {}, "The client matches"), h("dd", {}, clients.length ? clients.map((name, index) => [index > 0 && ", ", code(name)]) : "no client entry"),
       grants.length > 0 && [h("dt", {}, "Granted by"), grants.map((one) => h("dd", {}, way(one)))],
       denies.length > 0 && [h("dt", {}, "Forbidden by"), denies.map((one) => h("dd", {}, way(one)))],
       misses.length > 0 && [h("dt", {}, "Nearly granted by"), misses.slice(0, 10).map((one) => h("dd", {}, code(one.name), " ", link(one.at), " has ", code(one.permission), ", but ", told(one.because)))],
-      misses.length > 10 && h("dd", {}, `and ${misses.length - 10} more entries whose routes fit`),
-      decision === "deny" && !grants.length && !misses.length && [h("dt", {}, "Why not"), explanation.facts.map((fact) => h("dd", {}, told(fact)))],
+      misses.length > 10 && h("dd", {}, `and ${misses.length - 10} more entries with a matching route`),
+      decision === "deny" && !grants.length && !misses.length && [h("dt", {}, "Reasons"), explanation.facts.map((fact) => h("dd", {}, told(fact)))],
     ),
     excerpts(files, cited(explanation), rule && `${rule.file}:${rule.line}`),
   ];
 }
 
 function sentence({ decision, rule, upgrade }) {
-  if (decision === "allow") return [h("b", {}, "Allowed"), " by ", code(rule.name), " ", link(`${rule.file}:${rule.line}`), upgrade && ", and so is the switch of protocol"];
+  if (decision === "allow") return [h("b", {}, "Allowed"), " by ", code(rule.name), " ", link(`${rule.file}:${rule.line}`), upgrade && ", also the switch of protocols"];
   if (rule) return [h("b", {}, "Denied"), " by ", code(rule.name), " ", link(`${rule.file}:${rule.line}`)];
   return [h("b", {}, "Denied"), ": no grant allows it"];
 }

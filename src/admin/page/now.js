@@ -36,8 +36,8 @@ function latency(title, of) {
     say: took,
     floor: 100,
     series: [
-      { name: "half of the requests", colour: "--blue", of: (it) => of(it).p50_us },
-      { name: "99 of 100", colour: "--orange", of: (it) => of(it).p99_us },
+      { name: "median", colour: "--blue", of: (it) => of(it).p50_us },
+      { name: "slowest of 100", colour: "--orange", of: (it) => of(it).p99_us },
     ],
   });
 }
@@ -54,7 +54,7 @@ const CHARTS = () => [
     ],
   }),
   new Chart({
-    title: "Decisions a second",
+    title: "Decisions per second",
     say: COUNT,
     steps: WHOLE,
     series: [
@@ -65,14 +65,14 @@ const CHARTS = () => [
       { name: "400, 408, 431", colour: "--blue", of: (it) => sum(it, ["ambiguous_request", "headers_too_large", "request_timeout"]) },
     ],
   }),
-  latency("Time that Sidegate adds", (it) => it.added),
-  latency("Time that the backend takes", (it) => it.backend),
+  latency("Time added by Sidegate", (it) => it.added),
+  latency("Time of the backend", (it) => it.backend),
 ];
 
 export async function show(view) {
   history = await get("/api/history");
   charts = CHARTS();
-  parts = { headlines: h("ul", { class: "headlines", "aria-label": "What stands out", "aria-live": "polite" }), tiles: h("dl", { class: "tiles" }) };
+  parts = { headlines: h("ul", { class: "headlines", "aria-label": "Summary", "aria-live": "polite" }), tiles: h("dl", { class: "tiles" }) };
   replace(view, h("h1", { class: "hidden" }, "Now"), parts.headlines, parts.tiles, h("div", { class: "charts" }, charts.map((chart) => chart.element)));
   tell({ ...(await get("/api/now")) });
 }

@@ -39,21 +39,21 @@ export async function show(view, query) {
 }
 
 function layout(view, { parts }) {
-  const back = h("button", { type: "button", id: "back" }, "Back to the text in force");
+  const back = h("button", { type: "button", id: "back" }, "Restore the text in force");
   parts.back = back;
-  replace(view, h("h1", {}, "Playground"), h("p", { class: "note" }, "Nothing that is asked or written here changes anything."),
+  replace(view, h("h1", {}, "Playground"), h("p", { class: "note" }, "Questions and edits here change nothing in the proxy."),
     h("div", { class: "beside even" },
       h("form", { class: "question", "aria-label": "Question", onsubmit: (event) => event.preventDefault() },
-        h("fieldset", {}, h("legend", {}, "Who asks"),
-          field("Client entry", parts.entry, "fills in what a certificate could say that the entry means"), parts.entries,
-          field("What its certificate says", parts.client, "common_name=…,organization=…,uri=…"),
-          field("Or a certificate (PEM)", parts.certificate, "read and judged by the server, with the trust that is in force")),
-        h("fieldset", {}, h("legend", {}, "What, from where, when"),
+        h("fieldset", {}, h("legend", {}, "Client"),
+          field("Client entry", parts.entry, "fills in an example of a certificate that the entry matches"), parts.entries,
+          field("Names in the certificate", parts.client, "common_name=…,organization=…,uri=…"),
+          field("Or a certificate (PEM)", parts.certificate, "judged by the server, by the trust in force")),
+        h("fieldset", {}, h("legend", {}, "Request"),
           h("div", { class: "line2" }, field("Method", parts.method), field("Path", parts.path)),
-          field("Host", parts.host, "as the client names it; of interest where a route has hosts"),
+          field("Host", parts.host, "the host that the client names; needed for routes with hosts"),
           h("div", { class: "line2" }, field("From address", parts.source), field("Time (now, if empty)", parts.time)))),
       parts.answer),
-    h("fieldset", { class: "editor" }, h("legend", {}, "By the policy in force, or as you change it here"),
+    h("fieldset", { class: "editor" }, h("legend", {}, "Policy: in force, or edited here"),
       h("div", { class: "row tools" }, h("label", { for: "file" }, "File"), parts.file, back),
       h("label", { class: "hidden", for: "text" }, "Text of the policy"),
       h("div", { class: "editing" }, parts.marks, parts.text), parts.problems));
@@ -137,12 +137,12 @@ async function told_({ policy, texts }, asked, { valid, certificate, explanation
   const files = tried ? policy.files.map(({ file }) => ({ file, text: texts[file] })) : undefined;
   return [
     h("h2", {}, "Answer"),
-    h("p", { class: "note" }, tried ? "By the text below, which is not in force." : `By the policy in force, generation ${generation}.`),
+    h("p", { class: "note" }, tried ? "By the edited policy below, which is not in force." : `By the policy in force, generation ${generation}.`),
     certificate && presented(certificate),
     explanation && (await explained(explanation, generation, files)),
     unexplained && h("p", { class: "verdict deny" }, told(unexplained)),
-    !valid && h("p", { class: "verdict deny" }, h("span", { class: "sign", "aria-hidden": "true" }, "✖"), " The text below is no valid policy, so it decides nothing."),
-    valid && !explanation && !unexplained && !certificate && h("p", { class: "calm" }, "Say who asks, and what."),
+    !valid && h("p", { class: "verdict deny" }, h("span", { class: "sign", "aria-hidden": "true" }, "✖"), " The text below is not a valid policy, so it decides nothing."),
+    valid && !explanation && !unexplained && !certificate && h("p", { class: "calm" }, "Enter a client and a request."),
   ];
 }
 
@@ -152,7 +152,7 @@ function presented({ valid, valid_until: until, detail, identity }) {
     h("p", { class: valid ? "verdict allow" : "verdict deny" }, h("span", { class: "sign", "aria-hidden": "true" }, valid ? "✔" : "✖"), " ",
       valid ? [h("b", {}, "The certificate is valid"), " until ", at(until)] : [h("b", {}, "401: the certificate is not valid"), `: ${detail}`]),
     names.length > 0 && h("dl", { class: "facts small" }, names.map(([name, values]) => [h("dt", {}, code(name)), values.map((value) => h("dd", {}, value))])),
-    !valid && names.length > 0 && h("p", { class: "note" }, "If it were valid, the policy would say:"),
+    !valid && names.length > 0 && h("p", { class: "note" }, "If the certificate were valid, the policy would decide:"),
   ];
 }
 
@@ -164,7 +164,7 @@ function problems(state, { problems: all }) {
   replace(parts.problems, all.length === 0 ? undefined : [
     h("p", { class: errors ? "bad" : "note" }, `${plural(errors, "error")}, ${plural(all.length - errors, "warning")}`),
     h("ol", { class: "problems" }, all.slice(0, 50).map((one) => h("li", { class: one.severity },
-      h("button", { type: "button", class: "link", onclick: () => jump(parts, one) }, one.line ? `line ${one.line}` : "somewhere"), " ", h("b", {}, one.severity), " ", told(one.message), one.help && h("span", { class: "note" }, " · ", told(one.help))))),
+      h("button", { type: "button", class: "link", onclick: () => jump(parts, one) }, one.line ? `line ${one.line}` : "no line"), " ", h("b", {}, one.severity), " ", told(one.message), one.help && h("span", { class: "note" }, " · ", told(one.help))))),
   ]);
 }
 

@@ -8,10 +8,10 @@ const STEP = 100;
 const CELLS = {
   granted: ["●", "granted"],
   conditional: ["◐", "granted under conditions"],
-  restricted: ["◪", "granted, and partly or at times denied"],
-  denied: ["✖", "granted, and denied by a rule"],
+  restricted: ["◪", "granted, but partly or at times denied"],
+  denied: ["✖", "granted, but denied by a rule"],
 };
-const TABS = [["matrix", "Who may do what"], ["source", "Source"], ["shadow", "What the next policy changes"]];
+const TABS = [["matrix", "Who may do what"], ["source", "Source"], ["shadow", "Changes by the shadow policy"]];
 
 export async function show(view, query) {
   const tab = query.get("tab") ?? "matrix";
@@ -27,8 +27,8 @@ async function matrix(body, query) {
   const count = h("p", { class: "count", role: "status" });
   const place = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Clients and permissions" });
   const pages = h("div", { class: "row" });
-  const detail = h("section", { class: "detail", "aria-label": "What stands behind a cell", tabindex: "-1" }, legend());
-  const field = search("Search clients, what their certificates say, permissions", wanted.q, (text) => { Object.assign(wanted, { q: text, offset: 0 }); fill(); });
+  const detail = h("section", { class: "detail", "aria-label": "Explanation of a cell", tabindex: "-1" }, legend());
+  const field = search("Search clients, names in certificates, permissions", wanted.q, (text) => { Object.assign(wanted, { q: text, offset: 0 }); fill(); });
   replace(body, h("div", { class: "row tools" }, field, count), h("div", { class: "beside" }, h("div", {}, place, pages), detail));
 
   async function fill() {
@@ -37,21 +37,21 @@ async function matrix(body, query) {
     replace(place, table(found, detail));
     const turn = (name, offset, can) => h("button", { type: "button", disabled: !can, onclick: () => { wanted.offset = offset; fill(); } }, name);
     const last = Math.min(found.offset + STEP, found.matching);
-    replace(pages, found.matching > STEP && [turn("Before", Math.max(0, found.offset - STEP), found.offset > 0), h("span", {}, `${number(found.offset + 1)} to ${number(last)}`), turn("Next", found.offset + STEP, last < found.matching)]);
+    replace(pages, found.matching > STEP && [turn("Previous", Math.max(0, found.offset - STEP), found.offset > 0), h("span", {}, `${number(found.offset + 1)} to ${number(last)}`), turn("Next", found.offset + STEP, last < found.matching)]);
   }
   await fill();
 }
 
 function legend() {
   return [
-    h("p", { class: "calm" }, "Choose a cell to see what stands behind it."),
+    h("p", { class: "calm" }, "Choose a cell to see its reasons."),
     h("ul", { class: "key" }, Object.entries(CELLS).map(([state, [sign, words]]) => h("li", {}, h("span", { class: `cell ${state}`, "aria-hidden": "true" }, sign), " ", words))),
-    h("p", { class: "note" }, "A row is one client entry. Whoever matches several of them has what all of them give; a deny beats every grant."),
+    h("p", { class: "note" }, "A row is one client entry. A client that matches several entries gets what all of them give. A deny rule beats every grant."),
   ];
 }
 
 function table({ clients, permissions }, detail) {
-  if (!clients.length) return h("p", { class: "calm" }, "No client entry is like that.");
+  if (!clients.length) return h("p", { class: "calm" }, "No client entry matches.");
   const used = permissions.map((_, index) => index).filter((index) => clients.some((client) => client.cells[index]));
   const head = h("tr", {}, h("th", { scope: "col" }, "Client"), used.map((index) => h("th", { scope: "col", class: "turned" }, h("span", {}, permissions[index]))));
   const rows = clients.map((client) => h("tr", {},
@@ -77,12 +77,12 @@ async function behind(client, permission, button, detail) {
     h("h2", {}, code(client.name), " · ", code(permission)),
     h("p", { class: "verdict" }, h("span", { class: `cell ${state}`, "aria-hidden": "true" }, sign), " ", h("b", {}, words)),
     h("dl", { class: "facts" },
-      h("dt", {}, "Who"), client.who.map((who) => h("dd", {}, told(who))),
+      h("dt", {}, "Certificate"), client.who.map((who) => h("dd", {}, told(who))),
       h("dt", {}, "Through"), h("dd", {}, code(client.name), " ", link(client.at), roles.map((role) => [" → role ", code(role)])),
       h("dt", {}, plural(routes.length, "Route")), routes.map((route) => h("dd", {}, code(route.route), " ", link(route.at), route.conditions.map((condition) => h("div", { class: "condition" }, "only if ", told(condition))))),
       denies.length > 0 && [h("dt", {}, "Denied by"), denies.map((deny) => h("dd", {}, code(deny.name), " ", link(deny.at), deny.whole ? "" : " (some of its routes)", deny.while.map((when) => h("div", { class: "condition" }, "while ", told(when))), deny.if.map((condition) => h("div", { class: "condition" }, "if ", told(condition)))))],
     ),
-    h("p", {}, h("a", { href: `#/playground?entry=${encodeURIComponent(client.name)}` }, "Ask something as this client")));
+    h("p", {}, h("a", { href: `#/playground?entry=${encodeURIComponent(client.name)}` }, "Ask a question as this client")));
 }
 
 async function source(body, query) {
@@ -120,17 +120,17 @@ const CHANGES = { newly_allowed: ["+", "newly allowed"], newly_denied: ["−", "
 const change = (name) => [h("span", { class: `tag ${name}` }, h("span", { "aria-hidden": "true" }, CHANGES[name][0]), ` ${CHANGES[name][1]}`)];
 
 function differences(tried) {
-  if (!tried) return h("p", { class: "calm" }, "No other policy is tried. Name one in ", code("shadow_policies"), " of the configuration: it is then judged beside the one in force, and where they differ is told here.");
+  if (!tried) return h("p", { class: "calm" }, "There is no shadow policy. Name one in ", code("shadow_policies"), " of the configuration: it is then judged beside the policy in force, and the differences are shown here.");
   const { policies, problems, since, differences: counted, recent } = tried;
   const opinion = ({ decision, rule }) => [decision, rule && [" by ", code(rule.name), " ", link(`${rule.file}:${rule.line}`)]];
   const heads = (names) => h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name))));
   return [
-    problems > 0 && h("p", { class: "bad" }, `What was read last has ${plural(problems, "problem")}${since ? "; what was judged before still is" : ", so nothing is judged by it"}.`),
-    since && h("p", {}, code(policies), " is judged beside the policy in force since ", at(since), ". Nothing is refused or forwarded because of it."),
-    since && !counted.length && h("p", { class: "calm" }, "So far it decides every request as the policy in force does."),
+    problems > 0 && h("p", { class: "bad" }, `The files of the shadow policy have ${plural(problems, "problem")}${since ? "; the previous version is still judged" : ", so it is not judged"}.`),
+    since && h("p", {}, code(policies), " is judged beside the policy in force since ", at(since), ". It changes no answer."),
+    since && !counted.length && h("p", { class: "calm" }, "So far it has decided every request as the policy in force did."),
     counted.length > 0 && h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences by rule" }, h("table", { class: "list" }, heads(["Change", "By the rule", "Requests"]),
       h("tbody", {}, counted.map((one) => h("tr", {}, h("td", {}, change(one.change)), h("td", {}, one.rule ? code(one.rule) : "no grant"), h("td", {}, number(one.count))))))),
-    recent.length > 0 && [h("h2", { class: "next" }, "The last ones"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The last differences" }, h("table", { class: "list" }, heads(["When", "Client", "Request", "In force", "Tried", "Change"]),
+    recent.length > 0 && [h("h2", { class: "next" }, "Last differences"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The last differences" }, h("table", { class: "list" }, heads(["When", "Client", "Request", "In force", "Tried", "Change"]),
       h("tbody", {}, recent.map((one) => h("tr", {}, h("td", {}, at(one.time)), h("td", { title: one.client }, short(one.client)), h("td", {}, code(`${one.method} ${one.path}`)), h("td", {}, opinion(one.decision)), h("td", {}, opinion(one.shadow)), h("td", {}, change(one.change)))))))],
   ];
 }

@@ -31,7 +31,7 @@ export async function show(view, query) {
     count: h("p", { class: "count", role: "status" }),
     rows: h("tbody"),
     more: h("div", { class: "row" }),
-    detail: h("section", { class: "detail", "aria-label": "Explanation", tabindex: "-1" }, h("p", { class: "calm" }, "Choose a refusal to see why it was one.")),
+    detail: h("section", { class: "detail", "aria-label": "Explanation", tabindex: "-1" }, h("p", { class: "calm" }, "Choose a refusal to see its explanation.")),
   };
   const heads = ["When", "Client", "Request", "Answer", "Rule"].map((name) => h("th", { scope: "col" }, name));
   const table = h("table", { class: "list" }, h("caption", { class: "hidden" }, "Refusals, the newest first"), h("thead", {}, h("tr", {}, heads)), parts.rows);
@@ -61,7 +61,7 @@ function list() {
   replace(parts.rows, found.slice(0, room).map(row));
   // Whoever reads by keyboard stays where they are when new ones come.
   if (focused) parts.rows.querySelector(`[data-id="${focused}"]`)?.focus({ preventScroll: true });
-  if (!found.length) replace(parts.rows, h("tr", {}, h("td", { colspan: "5", class: "calm" }, all.length ? "Nothing like that was refused." : "Nothing was refused so far.")));
+  if (!found.length) replace(parts.rows, h("tr", {}, h("td", { colspan: "5", class: "calm" }, all.length ? "No refusal matches." : "No request was refused so far.")));
   const more = h("button", { type: "button", onclick: () => { room = MOST; list(); } }, `Show all ${found.length}`);
   replace(parts.more, found.length > room && more);
 }
@@ -72,8 +72,8 @@ function row(one) {
   const button = h("button", { type: "button", class: "link", "data-id": one.request_id, "aria-pressed": String(chosen), onclick: (event) => { event.stopPropagation(); open(one.request_id); } }, at(one.at), quiet(", explain"));
   return h("tr", { class: chosen ? "chosen" : undefined, onclick: () => open(one.request_id) },
     h("td", {}, button),
-    h("td", { title: one.client ?? "" }, name, !one.authenticated && one.client && h("span", { class: "note" }, " (unproven)")),
-    h("td", { class: "request" }, one.method ? code(`${one.method} ${one.path}`) : "no HTTP"),
+    h("td", { title: one.client ?? "" }, name, !one.authenticated && one.client && h("span", { class: "note" }, " (unverified)")),
+    h("td", { class: "request" }, one.method ? code(`${one.method} ${one.path}`) : "not HTTP"),
     h("td", {}, h("span", { class: `tag s${one.status}` }, String(one.status)), " ", one.reason.replaceAll("_", " ")),
     h("td", {}, one.rule ? code(one.rule.name) : ""));
 }
@@ -95,15 +95,15 @@ async function open(id) {
 async function detail({ refusal, explanation, unexplained, incomplete, generation }) {
   const fact = (name, value) => value && [h("dt", {}, name), h("dd", {}, value)];
   return [
-    h("h2", {}, refusal.method ? code(`${refusal.method} ${refusal.path}`) : "A connection that spoke no HTTP"),
+    h("h2", {}, refusal.method ? code(`${refusal.method} ${refusal.path}`) : "A connection without HTTP"),
     h("p", {}, h("span", { class: `tag s${refusal.status}` }, String(refusal.status)), " ", refusal.reason.replaceAll("_", " "), ", ", at(refusal.at)),
-    h("p", { class: "said" }, h("span", { class: "note" }, "The client was told: "), told(refusal.detail)),
+    h("p", { class: "said" }, h("span", { class: "note" }, "Answer to the client: "), told(refusal.detail)),
     explanation && (await explained(explanation, generation)),
-    unexplained && h("p", { class: "calm" }, `There is nothing of the policy to show: ${unexplained}.`),
-    explanation && refusal.generation !== generation && h("p", { class: "note" }, `Explained by the policy as it is now (generation ${generation}); it was refused under generation ${refusal.generation}.`),
-    incomplete && h("p", { class: "note" }, "Something of the request was too long to be kept, and is missing here."),
+    unexplained && h("p", { class: "calm" }, `There is no explanation by the policy: ${unexplained}.`),
+    explanation && refusal.generation !== generation && h("p", { class: "note" }, `Explained by the policy in force now (generation ${generation}); the request was refused under generation ${refusal.generation}.`),
+    incomplete && h("p", { class: "note" }, "A part of the request was too long to be kept and is missing here."),
     h("dl", { class: "facts small" },
-      fact("Client", refusal.client ? [refusal.client, !refusal.authenticated && " (so its certificate says; nobody vouches for it)"] : "showed no certificate"),
+      fact("Client", refusal.client ? [refusal.client, !refusal.authenticated && " (from its certificate, unverified)"] : "no certificate"),
       fact("From", refusal.source), fact("Request id", code(refusal.request_id)),
       fact("Rule", refusal.rule && [code(refusal.rule.name), " ", link(`${refusal.rule.file}:${refusal.rule.line}`)])),
   ];

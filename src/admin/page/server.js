@@ -1,4 +1,4 @@
-// The server behind the page: questions, the token where one is wanted, and what happens as it happens.
+// The server behind the page: requests, the token if one is required, and the stream of events.
 
 const KEPT = "sidegate-token";
 
@@ -14,7 +14,7 @@ function ask(wrong) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("ask");
     const field = document.getElementById("token");
-    document.getElementById("ask-wrong").textContent = wrong ? "That is not the token." : "";
+    document.getElementById("ask-wrong").textContent = wrong ? "The token is wrong." : "";
     field.value = "";
     dialog.addEventListener("cancel", (event) => event.preventDefault(), { once: true });
     dialog.addEventListener("close", () => {
@@ -78,7 +78,7 @@ export async function listen(tell, lost) {
       const answer = await send("/api/events");
       if (answer.ok) await read(answer.body.pipeThrough(new TextDecoderStream()).getReader(), tell);
     } catch {
-      // Said below, and tried again.
+      // The page shows the failure below and tries again.
     }
     lost();
     await new Promise((resolve) => setTimeout(resolve, 2000));

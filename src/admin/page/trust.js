@@ -16,10 +16,10 @@ export async function show(view) {
 
   async function act() {
     button.disabled = true;
-    said.textContent = "reading everything anew …";
+    said.textContent = "reading all files …";
     try {
       const { outcome, generation } = await reload();
-      said.textContent = outcome === "applied" ? `Applied: generation ${generation} is in force.` : "Not all of it is in force. What is wrong is told below, part by part.";
+      said.textContent = outcome === "applied" ? `Applied: generation ${generation} is in force.` : "Not every part is in force. The problems are below, by part.";
     } catch (error) {
       said.textContent = error.message;
     }
@@ -44,12 +44,12 @@ function table(expires) {
     return h("tr", { class: one.state },
       h("td", {}, KINDS[one.kind]),
       h("td", {}, one.name, h("span", { class: "who" }, one.file), one.help && h("span", { class: "who" }, one.help)),
-      h("td", {}, h("meter", { min: 0, max: 1, low: 0.1, high: 0.2, optimum: 1, value: part, "aria-label": `${Math.round(part * 100)} percent of its life remain` })),
+      h("td", {}, h("meter", { min: 0, max: 1, low: 0.1, high: 0.2, optimum: 1, value: part, "aria-label": `${Math.round(part * 100)} percent of its life remaining` })),
       h("td", {}, left > 0 ? duration(left) : `${duration(left)} ago`, h("span", { class: "who" }, onDay(one.until))),
       h("td", {}, h("span", { class: `tag ${one.state}` }, h("span", { "aria-hidden": "true" }, sign), ` ${words}`)));
   });
-  const heads = ["What", "Name", "Life that remains", "Left", "State"].map((name) => h("th", { scope: "col" }, name));
-  return h("table", { class: "list" }, h("caption", { class: "hidden" }, "What expires, the first first"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
+  const heads = ["What", "Name", "Life remaining", "Left", "State"].map((name) => h("th", { scope: "col" }, name));
+  return h("table", { class: "list" }, h("caption", { class: "hidden" }, "What expires, the next first"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
 }
 
 function parts({ parts: all }) {
@@ -62,7 +62,7 @@ function parts({ parts: all }) {
       h("td", {}, h("span", { class: `tag ${tag}` }, h("span", { "aria-hidden": "true" }, sign), ` ${words}`)));
   });
   const heads = ["Part", "In force since", "Last read", "On disk"].map((name) => h("th", { scope: "col" }, name));
-  const table = h("table", { class: "list" }, h("caption", { class: "hidden" }, "The parts of what is on disk"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
+  const table = h("table", { class: "list" }, h("caption", { class: "hidden" }, "Parts of the files"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parts" }, table);
 }
 
@@ -71,9 +71,9 @@ function problems(diagnostics) {
 }
 
 function reloads({ parts: all, recent, needs_restart: waiting }) {
-  const restart = waiting.length > 0 && h("p", { class: "note" }, "Changed, and in effect only after a restart: ", waiting.map((key, index) => [index > 0 && ", ", code(key)]));
-  if (!recent.length) return [restart, h("p", { class: "calm" }, "None since the start.")];
-  const why = { change: "a file changed", signal: "SIGHUP", request: "asked for" };
+  const restart = waiting.length > 0 && h("p", { class: "note" }, "Changed; takes effect only after a restart: ", waiting.map((key, index) => [index > 0 && ", ", code(key)]));
+  if (!recent.length) return [restart, h("p", { class: "calm" }, "No reload since the start.")];
+  const why = { change: "a file changed", signal: "SIGHUP", request: "requested" };
   return [restart, h("ol", { class: "reloads" }, recent.map((one) => h("li", { class: one.outcome },
     h("p", {}, h("span", { class: `tag ${one.outcome === "applied" ? "good" : "expired"}` }, h("span", { "aria-hidden": "true" }, one.outcome === "applied" ? "✔" : "✖"), ` ${one.outcome}`), " ", at(one.at), ` · ${why[one.trigger]} · generation ${one.generation} in force · ${Object.keys(one.parts).length === Object.keys(all).length ? "all parts" : Object.keys(one.parts).join(", ")}`),
     problems(one.diagnostics))))];

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Finding;
+use crate::app::descriptors;
 use crate::config::Config;
-use crate::descriptors;
 use crate::identity::ExpiryKind;
 use crate::live::Live;
 

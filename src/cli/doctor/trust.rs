@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::LARGEST_CERTIFICATE;
 use super::Finding;
 use crate::config::Config;
-use crate::files::{self, AcceptedKinds};
 use crate::identity::{Attribute, Expiry, ExpiryKind, Identity, first_not_issued_by_next};
 use crate::live::Live;
 use crate::pem;
+use crate::reload::files::{self, AcceptedKinds};
 
 pub(super) fn look(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<_> = live.expiries().map(|expiry| of_expiry(&expiry, now)).collect();

@@ -1,0 +1,304 @@
+//! The Prometheus text format, and the only module that knows its crate.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Running, Status};
+use crate::admission::Bound;
+use crate::forward::Condition;
+use crate::identity::Expiry;
+use crate::policy::{Change, Mode};
+use crate::telemetry::{BACKEND_RESULTS, BUCKET_BOUNDS, Counters, Decision, Distribution, Handshake, Trials};
+
+/// All metrics, as they stand now, in the OpenMetrics text format.
+///
+/// # Errors
+/// Never in practice: text into memory.
+pub(super) fn exposition(running: &Running) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("sidegate");
+    registry.register_collector(Box::new(Snapshot::of(running)));
+    let mut out = String::with_capacity(4096);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// One value of a family, with its labels.
+type Sample = (Vec<(&'static str, Cow<'static, str>)>, u64);
+
+/// A family: its name, its help, its values.
+type Family = (&'static str, &'static str, Vec<Sample>);
+
+#[derive(Debug)]
+struct Snapshot {
+    counters: Vec<Family>,
+    gauges: Vec<Family>,
+    /// Names without their unit, helps and distributions.
+    latencies: [(&'static str, &'static str, Distribution); 2],
+    /// Seconds until what is in a file expires, and how long before that a warning is due, by kind and file.
+    expiries: BTreeMap<(&'static str, String), (i64, i64)>,
+}
+
+/// One label.
+fn label(name: &'static str, value: impl Into<Cow<'static, str>>) -> Vec<(&'static str, Cow<'static, str>)> {
+    vec![(name, value.into())]
+}
+
+/// A value without labels.
+fn one(value: impl TryInto<u64>) -> Vec<Sample> {
+    vec![(Vec::new(), value.try_into().unwrap_or(u64::MAX))]
+}
+
+impl Snapshot {
+    fn of(running: &Running) -> Self {
+        let status = running.status();
+        Self {
+            counters: counters(running, &status),
+            gauges: gauges(&status),
+            latencies: latencies(running),
+            expiries: expiries(&running.expiries(), Timestamp::now()),
+        }
+    }
+}
+
+fn counters(running: &Running, status: &Status) -> Vec<Family> {
+    let sum = |count: &dyn Fn(&Counters) -> u64| running.counters().map(count).sum::<u64>();
+    let decisions = Decision::all().map(|decision| {
+        let labels = vec![("outcome", decision.outcome().into()), ("reason", decision.reason().into())];
+        (labels, sum(&|counters| counters.decisions(decision)))
+    });
+    let backend = BACKEND_RESULTS
+        .iter()
+        .map(|(fault, name)| (label("result", *name), sum(&|counters| counters.backend(*fault))));
+    let handshakes = Handshake::ALL
+        .into_iter()
+        .map(|result| (label("result", result.name()), sum(&|counters| counters.handshakes(result))));
+    let evicted = Bound::ALL.map(|bound| (label("bound", bound.name()), running.evicted(bound)));
+    let reloads = status.reload.parts.iter().flat_map(|(part, counts)| {
+        let results = [("applied", counts.applied), ("refused", counts.refused)];
+        results.map(|(result, count)| (vec![("part", part.name().into()), ("result", result.into())], count))
+    });
+    let dropped =
+        vec![(label("kind", "log"), status.log_dropped), (label("kind", "audit"), status.audit_dropped)];
+    let trial_denials = Trials::denials(running.trials()).into_iter();
+    let trial_denials =
+        trial_denials.map(|(rule, count)| (label("rule", String::from(rule)), count)).collect();
+    vec![
+        ("decisions", "Requests decided, by outcome and reason", decisions.collect()),
+        ("backend_requests", "Requests sent to the backend, by what came of them", backend.collect()),
+        ("handshakes", "TLS handshakes, by how they ended", handshakes.collect()),
+        (
+            "lobby_evictions",
+            "Connections without a slot that were closed for newer ones, by the bound that was reached",
+            evicted.to_vec(),
+        ),
+        (
+            "connections_turned_away",
+            "Connections closed before TLS because their source came too often",
+            one(status.turned_away),
+        ),
+        (
+            "accept_errors",
+            "Connections that could not be accepted, for want of descriptors for example",
+            one(status.accept_errors),
+        ),
+        (
+            "reloads",
+            "How often a part of the configuration and of what it names was reloaded, by what came of it",
+            reloads.collect(),
+        ),
+        (
+            "backend_breaker_openings",
+            "How often requests began to be kept back because the backend could not be reached",
+            one(running.health().openings()),
+        ),
+        (
+            "trial_denials",
+            "Requests that mode: audit let pass although the policy denies them, by the deny rule (none where no grant allows them)",
+            trial_denials,
+        ),
+        (
+            "shadow_differences",
+            "Requests about which the shadow policy differs, by what it would change and the rule that makes the difference",
+            differences(running),
+        ),
+        (
+            "spans_dropped",
+            "Spans of traces that were dropped because the collector was away or too slow",
+            one(status.spans_dropped),
+        ),
+        (
+            "lines_dropped",
+            "Lines that were dropped because their writer was too slow, or that could not be written",
+            dropped,
+        ),
+    ]
+}
+
+fn differences(running: &Running) -> Vec<Sample> {
+    let of = |change: Change| {
+        let counts = Trials::differences(running.trials(), change).into_iter();
+        counts.map(move |(rule, count)| {
+            (vec![("change", change.name().into()), ("rule", String::from(rule).into())], count)
+        })
+    };
+    Change::ALL.into_iter().flat_map(of).collect()
+}
+
+fn gauges(status: &Status) -> Vec<Family> {
+    let connections = [("lobby", status.lobby), ("admitted", status.slots_used)];
+    let connections = connections.map(|(state, count)| (label("state", state), count as u64));
+    let backend = Condition::ALL
+        .map(|condition| (label("state", condition.name()), u64::from(condition.name() == status.backend)));
+    let mode = Mode::ALL.map(|(name, _)| (label("mode", name), u64::from(name == status.mode)));
+    let success = status.reload.parts.iter();
+    let success = success.map(|(part, counts)| (label("part", part.name()), u64::from(counts.success)));
+    let build = vec![("version", status.version.into()), ("commit", status.commit.into())];
+    vec![
+        ("backend_state", "1 for the state that the backend is in", backend.to_vec()),
+        ("slots_used", "Connection slots that are taken", one(status.slots_used)),
+        ("slots_limit", "Connection slots that there are (limits.max_connections)", one(status.slots_limit)),
+        ("connections", "Open client connections, by state", connections.to_vec()),
+        ("handshakes_in_progress", "TLS handshakes in progress", one(status.handshakes)),
+        ("requests_in_flight", "Requests that the backend is working on", one(status.in_flight)),
+        (
+            "requests_in_flight_limit",
+            "How many there may be (backend.max_in_flight)",
+            one(status.in_flight_limit),
+        ),
+        ("requests_queued", "Requests that wait for a place among them", one(status.queued)),
+        ("backend_idle_connections", "Idle connections to the backend", one(status.backend_idle_connections)),
+        ("workers", "Worker threads", one(status.workers)),
+        (
+            "config_generation",
+            "Counts the snapshots of policy and trust that were put in force",
+            one(status.generation),
+        ),
+        (
+            "reload_success",
+            "1 while what is on disk of a part is in force; 0 while it is refused or cannot be read, and what was there before still is",
+            success.collect(),
+        ),
+        (
+            "reload_look_age_seconds",
+            "Seconds since the end of the last look at files that read every part",
+            one(status.reload.look_age_seconds),
+        ),
+        (
+            "last_reload_timestamp_seconds",
+            "When the last reload was decided, this way or the other, in seconds since 1970; 0 before the first",
+            one(status.reload.decided_at.map_or(0, Timestamp::as_second)),
+        ),
+        ("mode", "1 for what becomes of what the policy denies (mode)", mode.to_vec()),
+        (
+            "build_info",
+            "1, with the version of the program and the commit that it was built from",
+            vec![(build, 1)],
+        ),
+        ("ready", "1 while the readiness probe answers yes", one(u64::from(status.ready))),
+    ]
+}
+
+fn latencies(running: &Running) -> [(&'static str, &'static str, Distribution); 2] {
+    [
+        (
+            "added_latency",
+            "What Sidegate adds to a request that the backend answered: until it is sent on, and from the answer's headers until they are passed on",
+            Distribution::of(running.counters().map(|counters| &counters.added)),
+        ),
+        (
+            "backend_latency",
+            "From sending a request to the backend until the headers of its answer",
+            Distribution::of(running.counters().map(|counters| &counters.waited)),
+        ),
+    ]
+}
+
+/// Of several in one file the first to expire counts.
+fn expiries(all: &[Expiry], now: Timestamp) -> BTreeMap<(&'static str, String), (i64, i64)> {
+    let mut expiries = BTreeMap::new();
+    for expiry in all {
+        let left = (expiry.until.duration_since(now).as_secs(), expiry.notice().as_secs());
+        let key = (expiry.kind.name(), expiry.file.clone());
+        expiries.entry(key).and_modify(|least: &mut (i64, i64)| *least = left.min(*least)).or_insert(left);
+    }
+    expiries
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, samples) in &self.counters {
+            write(&mut encoder, name, help, samples, ConstCounter::new)?;
+        }
+        for (name, help, samples) in &self.gauges {
+            write(&mut encoder, name, help, samples, |value| {
+                ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+            })?;
+        }
+        for (name, help, distribution) in &self.latencies {
+            let family =
+                encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+            distribution.encode(family)?;
+        }
+        let left = "Seconds until a certificate or CRL expires, by kind and file; negative afterwards";
+        self.encode_expiries(&mut encoder, "certificate_expiry_seconds", left, |(left, _)| left)?;
+        let notice = "Seconds before the end of a certificate or CRL from which on a warning is due";
+        self.encode_expiries(&mut encoder, "certificate_notice_seconds", notice, |(_, notice)| notice)
+    }
+}
+
+impl Snapshot {
+    fn encode_expiries(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        value: impl Fn((i64, i64)) -> i64,
+    ) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for ((kind, file), times) in &self.expiries {
+            let labels = [("kind", *kind), ("file", file.as_str())];
+            ConstGauge::new(value(*times)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl EncodeMetric for Distribution {
+    #[expect(clippy::cast_precision_loss, reason = "seconds to 15 digits")]
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let bounds = BUCKET_BOUNDS.into_iter().map(seconds).chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(self.buckets).collect();
+        encoder.encode_histogram::<NoLabelSet>(seconds(self.nanoseconds), self.count(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn write<M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: &[Sample],
+    metric: impl Fn(u64) -> M,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, metric(0).metric_type())?;
+    for (labels, value) in samples {
+        if labels.is_empty() {
+            return metric(*value).encode(family);
+        }
+        metric(*value).encode(family.encode_family(labels)?)?;
+    }
+    Ok(())
+}

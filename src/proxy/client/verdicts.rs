@@ -1,0 +1,238 @@
+//! The verdict cache of one worker: verdicts for and against clients, by the whole chain that was presented, each for no longer
+//! than it is true and under no other snapshot than its own.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+
+use super::remembered::{Fingerprint, Remembered};
+use super::{Client, name_of};
+use crate::admission::Admission;
+use crate::digest::sha256_of_parts;
+use crate::identity::{Authenticated, Identity, Unauthenticated, judge, next_verdict_change};
+use crate::live::Live;
+use crate::telemetry::kept_name;
+
+/// The bytes that a worker remembers of clients, and of strangers: 4 MiB together (`deploy/README.md`, "Memory"). Strangers who
+/// vary their chains push out other strangers' verdicts only.
+const OF_CLIENTS: usize = 3 << 20;
+const OF_STRANGERS: usize = 1 << 20;
+
+/// Verdicts on chains, for all connections of one worker.
+pub struct Verdicts {
+    /// The limits of the whole process.
+    admission: Arc<Admission>,
+    memory: Mutex<Memory>,
+}
+
+/// Everything that is remembered, of one snapshot.
+#[derive(Debug)]
+struct Memory {
+    generation: u64,
+    clients: Remembered<Known>,
+    strangers: Remembered<Stranger>,
+}
+
+/// A verdict in a client's favour.
+#[derive(Debug)]
+enum Known {
+    /// The chain is a path to an authority, and nothing else.
+    Client(Arc<Client>),
+    /// The chain holds that path, and certificates that prove nothing.
+    WithMore(Fingerprint),
+}
+
+/// A verdict against the other end.
+#[derive(Clone, Debug)]
+pub(in crate::proxy) struct Stranger {
+    pub(in crate::proxy) because: Unauthenticated,
+    /// The name in its certificate, which nobody vouches for.
+    pub(in crate::proxy) name: Option<Box<str>>,
+    judged_at: Timestamp,
+    until: Timestamp,
+}
+
+impl fmt::Debug for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdicts").finish_non_exhaustive()
+    }
+}
+
+impl Verdicts {
+    /// None yet.
+    #[must_use]
+    pub fn new(admission: Arc<Admission>) -> Self {
+        Self { admission, memory: Mutex::new(Memory::empty()) }
+    }
+
+    /// Judges a chain that was presented in a handshake.
+    pub(in crate::proxy) fn judge(
+        &self,
+        chain: &[CertificateDer<'static>],
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Stranger> {
+        if chain.is_empty() {
+            return Err(Stranger::without_certificate(now));
+        }
+        self.verdict(fingerprint(chain), chain, live, now)
+    }
+
+    /// Whether the verdict on a chain is remembered, and still true.
+    pub fn is_cached(&self, chain: &[CertificateDer<'static>], live: &Live, now: Timestamp) -> bool {
+        self.memory(live).find(&fingerprint(chain), live.generation, now).is_some()
+    }
+
+    /// Judges the path of a client again.
+    pub(in crate::proxy) fn judge_again(
+        &self,
+        client: &Client,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Stranger> {
+        self.verdict(client.path, &client.chain, live, now)
+    }
+
+    fn verdict(
+        &self,
+        key: Fingerprint,
+        chain: &[CertificateDer<'static>],
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<Arc<Client>, Stranger> {
+        let known = self.memory(live).find(&key, live.generation, now);
+        if let Some(verdict) = known {
+            return verdict;
+        }
+        match judge(chain, &live.trust, now) {
+            Ok(verdict) => Ok(self.welcome(key, chain, verdict, live, now)),
+            Err(because) => Err(self.refuse(key, chain, because, live, now)),
+        }
+    }
+
+    /// Every chain with the same path is of one client, however many other certificates it holds.
+    fn welcome(
+        &self,
+        key: Fingerprint,
+        chain: &[CertificateDer<'static>],
+        verdict: Authenticated,
+        live: &Live,
+        now: Timestamp,
+    ) -> Arc<Client> {
+        let path: Vec<_> = verdict.path.iter().filter_map(|position| chain.get(*position).cloned()).collect();
+        let path_key = fingerprint(&path);
+        let known = self.memory(live).client(&path_key, live.generation, now);
+        let client = known.unwrap_or_else(|| {
+            Arc::new(Client::new(verdict, path.into(), path_key, &self.admission, live, now))
+        });
+        self.memory(live).remember_client(key, &client);
+        client
+    }
+
+    fn refuse(
+        &self,
+        key: Fingerprint,
+        chain: &[CertificateDer<'static>],
+        because: Unauthenticated,
+        live: &Live,
+        now: Timestamp,
+    ) -> Stranger {
+        let until = next_verdict_change(chain, &live.trust, now);
+        let identity = chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok());
+        let name = identity.map(|identity| kept_name(name_of(&identity).to_owned()));
+        let stranger = Stranger { because, name, judged_at: now, until };
+        self.memory(live).remember_stranger(key, stranger.clone(), live.generation);
+        stranger
+    }
+
+    /// Memory of this snapshot. Verdicts of an older one are forgotten first.
+    fn memory(&self, live: &Live) -> MutexGuard<'_, Memory> {
+        // Nothing panics while it is held.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.generation < live.generation {
+            *memory = Memory { generation: live.generation, ..Memory::empty() };
+        }
+        memory
+    }
+
+    /// Forgets what is of an older snapshot, also where nobody comes.
+    pub fn tidy(&self, live: &Live) {
+        drop(self.memory(live));
+    }
+}
+
+impl Memory {
+    fn empty() -> Self {
+        Self {
+            generation: 0,
+            clients: Remembered::within(OF_CLIENTS),
+            strangers: Remembered::within(OF_STRANGERS),
+        }
+    }
+
+    fn find(
+        &mut self,
+        key: &Fingerprint,
+        generation: u64,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Client>, Stranger>> {
+        if let Some(client) = self.client(key, generation, now) {
+            return Some(Ok(client));
+        }
+        let stranger = self.strangers.find(key)?;
+        (self.generation == generation && stranger.holds(now)).then(|| Err(stranger.clone()))
+    }
+
+    fn client(&mut self, key: &Fingerprint, generation: u64, now: Timestamp) -> Option<Arc<Client>> {
+        let client = match self.clients.find(key)? {
+            Known::Client(client) => Arc::clone(client),
+            Known::WithMore(path) => {
+                let path = *path;
+                match self.clients.find(&path)? {
+                    Known::Client(client) => Arc::clone(client),
+                    Known::WithMore(_) => return None,
+                }
+            }
+        };
+        client.holds(generation, now).then_some(client)
+    }
+
+    /// Remembers a client by its path, and by the chain that it presented where that is another one.
+    fn remember_client(&mut self, key: Fingerprint, client: &Arc<Client>) {
+        // An older snapshot may still be judged by; it is not remembered.
+        if self.generation != client.generation {
+            return;
+        }
+        let owner = Some(client.allowance.client());
+        self.strangers.forget(&key);
+        self.clients.remember(client.path, owner, Known::Client(Arc::clone(client)), client.footprint());
+        if key != client.path {
+            self.clients.remember(key, owner, Known::WithMore(client.path), 0);
+        }
+    }
+
+    fn remember_stranger(&mut self, key: Fingerprint, stranger: Stranger, generation: u64) {
+        self.clients.forget(&key);
+        if self.generation == generation {
+            let bytes = size_of::<Stranger>() + stranger.name.as_ref().map_or(0, |name| name.len());
+            self.strangers.remember(key, None, stranger, bytes);
+        }
+    }
+}
+
+impl Stranger {
+    fn without_certificate(now: Timestamp) -> Self {
+        Self { because: Unauthenticated::NoCertificate, name: None, judged_at: now, until: Timestamp::MAX }
+    }
+
+    /// The verdict says nothing of the time before it was reached, should the clock go back there.
+    fn holds(&self, now: Timestamp) -> bool {
+        self.judged_at <= now && now < self.until
+    }
+}
+
+fn fingerprint(chain: &[CertificateDer<'_>]) -> Fingerprint {
+    sha256_of_parts(chain.iter().map(|certificate| certificate.as_ref()))
+}

@@ -1,0 +1,333 @@
+//! Driving a connection: orders first, then HTTP, then the frames that were gathered, then deadlines.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::HttpService;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, Sleep};
+
+use super::outbox::{Gathering, Outbox};
+use super::{Responding, resting};
+use crate::forward::{Joined, Streams};
+use crate::protocol::Protocol;
+use crate::proxy::reply::{Ending, Reply};
+use crate::proxy::session::{Deadline, Reason, RequestGuard, Session, Situation};
+use crate::stop::{Order, StopSignal};
+
+/// Time between the order to finish and the end of a connection on which nothing is in progress.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Time for requests in progress to end after their client's identity has lapsed; then the connection is cut.
+const LAPSED: Duration = Duration::from_millis(300);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// HTTP has ended; the stream can still be closed in order.
+    Served,
+    /// The connection is cut.
+    Cut,
+    /// No request has come for a while.
+    Rested,
+    /// Bytes of a request have come to a connection at rest.
+    Woken,
+}
+
+/// A protocol on a connection, as the driver sees it.
+pub(super) trait Http: Unpin {
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End>;
+    /// Has no new request served.
+    fn finish(&mut self);
+    /// `true` if the connection can rest: give its buffers back while no request comes.
+    const RESTS: bool = false;
+    /// Tells the peer, if the protocol can, that the connection ends because its answers are not read.
+    fn end_for_unread(&mut self, _: &mut Context<'_>) {}
+    /// The request with which the protocol began, after a switch of protocols.
+    fn request(&self) -> Option<&RequestGuard> {
+        None
+    }
+}
+
+impl<I, S> Http for hyper::server::conn::http1::Connection<I, S>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = Reply, Future = Responding> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const RESTS: bool = true;
+
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // hyper ends once the last answer is written out: the stream below does not close for it.
+        Pin::new(self).poll(cx).map(|end| if end.is_ok() { End::Served } else { End::Cut })
+    }
+
+    fn finish(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+/// HTTP/2 with its outbox.
+pub(super) struct Http2<I, S>
+where
+    S: HttpService<Incoming, ResBody = Reply, Future = Responding>,
+{
+    pub(super) http: hyper::server::conn::http2::Connection<TokioIo<Gathering<I>>, S, Streams>,
+    pub(super) outbox: Outbox<I>,
+}
+
+impl<I, S> Http for Http2<I, S>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming, ResBody = Reply, Future = Responding> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let served = Pin::new(&mut self.http).poll(cx);
+        match self.outbox.poll_send(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(End::Cut),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        served.map(|end| if end.is_ok() { End::Served } else { End::Cut })
+    }
+
+    fn finish(&mut self) {
+        Pin::new(&mut self.http).graceful_shutdown();
+    }
+
+    fn end_for_unread(&mut self, cx: &mut Context<'_>) {
+        self.outbox.append(&TOO_MUCH_UNREAD);
+        // If the socket takes nothing, the frame would not be read either.
+        let _ = self.outbox.poll_send(cx);
+    }
+}
+
+/// GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 §6.8, §7). The last stream is the largest number possible: which requests were seen is not
+/// known here, so no request is said to be unseen.
+const TOO_MUCH_UNREAD: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+
+/// A connection after a switch of protocols. The other protocol cannot be asked to end; it has time until the drain timeout.
+pub(super) struct Switched {
+    pub(super) joined: Joined,
+    pub(super) ending: Ending,
+}
+
+impl Http for Switched {
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        Pin::new(&mut self.joined).poll(cx).map(|()| End::Cut)
+    }
+
+    fn finish(&mut self) {}
+
+    fn request(&self) -> Option<&RequestGuard> {
+        Some(self.ending.request())
+    }
+}
+
+/// A future that serves a connection until its protocol ends, and gives the protocol back.
+pub(super) struct Drive<H> {
+    http: Option<H>,
+    session: Arc<Session>,
+    /// The next look at the deadlines. It is set ahead of any deadline, so that a request moves no timer.
+    next_look: Pin<Box<Sleep>>,
+    /// Number of judgements of the peer when the timer was set.
+    judgements: u32,
+    finishing: bool,
+    /// Requests are in progress whose client's identity has lapsed.
+    lapsed: bool,
+    has_waker: bool,
+    /// An answer was unread at the last look.
+    unread: bool,
+}
+
+impl<H: Http> Drive<H> {
+    pub(super) fn of(http: H, session: &Arc<Session>) -> Self {
+        let first = Instant::now() + time_to_next_look(session, H::RESTS);
+        Self {
+            http: Some(http),
+            session: Arc::clone(session),
+            next_look: Box::pin(tokio::time::sleep_until(first)),
+            judgements: session.peer.judgements(),
+            finishing: false,
+            lapsed: false,
+            has_waker: false,
+            unread: false,
+        }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.has_waker {
+            self.session.stop.set_waker(cx.waker());
+            self.has_waker = true;
+        }
+        loop {
+            if self.session.stop.includes(Order::Close) {
+                return Poll::Ready(End::Cut);
+            }
+            if self.session.stop.take_review() && self.check_identity() {
+                return Poll::Ready(End::Cut);
+            }
+            self.obey();
+            let Some(http) = &mut self.http else { return Poll::Ready(End::Cut) };
+            if http.request().is_some_and(RequestGuard::is_withdrawn) {
+                return Poll::Ready(End::Cut);
+            }
+            if let Poll::Ready(end) = http.poll_serve(cx) {
+                return Poll::Ready(end);
+            }
+            if self.session.has_hopelessly_many_unread() {
+                return Poll::Ready(self.end_for_unread(cx));
+            }
+            // The answer to a request of this turn may have ended the connection.
+            if !self.finishing && self.must_finish() {
+                continue;
+            }
+            self.follow_identity();
+            // Deadlines hold as well for a task that has more to read than its turn allows.
+            if pin!(unconstrained(self.next_look.as_mut())).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.check_identity() {
+                return Poll::Ready(End::Cut);
+            }
+            if !self.lapsed
+                && let Some(end) = self.check_deadlines(cx)
+            {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    /// `true` if no new request is to be served. A connection that winds down ends with its next answer: HTTP/1.1 says so in the answer's
+    /// header, HTTP/2 ends once any request has come.
+    fn must_finish(&self) -> bool {
+        let stop = &self.session.stop;
+        stop.includes(Order::Finish)
+            || (stop.includes(Order::WindDown)
+                && self.session.protocol == Protocol::Http2
+                && !self.session.activity.is_new())
+    }
+
+    /// Obeys an order to finish.
+    fn obey(&mut self) {
+        if !self.finishing
+            && self.must_finish()
+            && let Some(http) = &mut self.http
+        {
+            self.finishing = true;
+            http.finish();
+            self.next_look.as_mut().reset(Instant::now() + CLOSING);
+        }
+    }
+
+    /// Sets the timer anew if the client was judged again: its identity may last for a shorter time than before.
+    fn follow_identity(&mut self) {
+        let judgements = self.session.peer.judgements();
+        if judgements == self.judgements {
+            return;
+        }
+        self.judgements = judgements;
+        let tick = Instant::now() + time_to_next_look(&self.session, H::RESTS);
+        if tick < self.next_look.deadline() {
+            self.next_look.as_mut().reset(tick);
+        }
+    }
+
+    /// Returns `true` if requests are still in progress a moment after their client's identity has lapsed. New requests get 401 meanwhile;
+    /// earlier ones have that moment to end.
+    fn check_identity(&mut self) -> bool {
+        let had_lapsed = self.lapsed;
+        self.lapsed = !self.session.situation().is_at_rest() && self.session.review();
+        if self.lapsed {
+            self.next_look.as_mut().reset(Instant::now() + LAPSED);
+        }
+        had_lapsed && self.lapsed
+    }
+
+    /// Returns the end of the connection if a deadline has passed or the connection may rest. Otherwise sets the timer anew.
+    fn check_deadlines(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        let now = Instant::now();
+        let tick = now + time_to_next_look(&self.session, H::RESTS);
+        let situation = self.situation();
+        let deadline = situation.deadline(&self.session.services.live.load().patience);
+        let past = deadline.filter(|deadline| deadline.at <= now);
+        let is_over = past.is_some() || situation.is_at_rest() || !situation.delays_shutdown();
+        let next = match (deadline, past) {
+            (_, Some(Deadline { reason: Reason::Unread, .. })) => {
+                return Some(self.end_for_unread(cx));
+            }
+            _ if self.finishing && is_over => return Some(End::Cut),
+            (Some(deadline), _) if self.finishing => deadline.at.min(now + CLOSING),
+            (None, _) if self.finishing => now + CLOSING,
+            (_, Some(_)) => {
+                self.session.stop.send(Order::Finish);
+                return None;
+            }
+            _ if H::RESTS && self.session.activity.is_quiet_for(resting::AFTER, now) => {
+                return Some(End::Rested);
+            }
+            // A phase that begins meanwhile may have less time than the present one.
+            (Some(deadline), None) => deadline.at.min(tick),
+            (None, None) => tick,
+        };
+        self.next_look.as_mut().reset(next);
+        None
+    }
+
+    /// The facts that decide the deadline. A client that has just read the end of an answer is idle from now on.
+    fn situation(&mut self) -> Situation {
+        let situation = self.session.situation();
+        let was_unread = std::mem::replace(&mut self.unread, situation.unread_since.is_some());
+        if was_unread && !self.unread {
+            self.session.activity.restart_idle();
+            return self.session.situation();
+        }
+        situation
+    }
+
+    /// Ends the connection because its client does not read.
+    fn end_for_unread(&mut self, cx: &mut Context<'_>) -> End {
+        tracing::debug!(source = %self.session.peer.address, "the client does not read its answers");
+        if let Some(http) = &mut self.http {
+            http.end_for_unread(cx);
+        }
+        End::Cut
+    }
+}
+
+/// Time until a deadline can pass, the client's identity can expire, or rest can begin.
+fn time_to_next_look(session: &Session, rests: bool) -> Duration {
+    let shortest = session.services.live.load().patience.shortest();
+    let patience = if rests { shortest.min(resting::AFTER) } else { shortest };
+    let identity = session.peer.time_left(Timestamp::now());
+    // An identity is valid until the end of its last millisecond.
+    identity.map_or(patience, |left| patience.min(left + Duration::from_millis(1)))
+}
+
+impl<H: Http> Future for Drive<H> {
+    type Output = (End, Option<H>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = std::task::ready!(self.poll_end(cx));
+        Poll::Ready((end, self.http.take()))
+    }
+}
+
+/// Runs a future that comes before the first request. `None` if an order to finish comes first: no request was begun yet.
+pub(super) async fn until_finished<F: Future>(stop: &StopSignal, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        stop.set_waker(cx.waker());
+        if stop.includes(Order::Finish) {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}

@@ -1,0 +1,121 @@
+//! A session: what is known of one connection on which TLS is done. The tasks of the connection write it, all on one thread; the admin
+//! listener reads it.
+
+mod activity;
+mod deadline;
+mod forwarded;
+mod interim;
+mod peer;
+mod request_guard;
+mod unread;
+mod view;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::admission::{Holding, Place};
+use crate::forward::headers::ConnectionHeaders;
+use crate::protocol::Protocol;
+use crate::proxy::services::Services;
+use crate::stop::StopSignal;
+use crate::telemetry::Handshaken;
+
+pub(crate) use activity::{Activity, Phase};
+pub(crate) use deadline::{Deadline, Reason, Situation};
+pub use forwarded::ForwardedRequest;
+pub(crate) use interim::InterimAnswers;
+pub use peer::{Peer, PeerSummary};
+pub use request_guard::RequestGuard;
+pub use unread::{Origin, Part};
+pub use view::View;
+
+use forwarded::ForwardedRequests;
+use unread::UnreadAnswers;
+
+/// What is known of one connection on which TLS is done.
+#[derive(Debug)]
+pub struct Session {
+    /// What the requests of its worker share.
+    pub services: Arc<Services>,
+    /// The other end, authenticated or not.
+    pub peer: Peer,
+    /// The place in the lobby, or the slot, that the connection holds.
+    pub holding: Holding,
+    /// Orders to the connection.
+    pub stop: Arc<StopSignal>,
+    /// The version of HTTP.
+    pub protocol: Protocol,
+    /// The headers that tell the backend about the connection.
+    pub headers: ConnectionHeaders,
+    /// What the connection does, and since when.
+    pub(crate) activity: Activity,
+    /// Interim answers that wait to be written.
+    pub(crate) interim: InterimAnswers,
+    forwarded: ForwardedRequests,
+    /// Answers that wait for the client to read them.
+    unread: UnreadAnswers,
+    /// The course of the handshake, until a trace takes it; only where requests are traced.
+    handshake: Mutex<Option<Handshaken>>,
+}
+
+impl Session {
+    /// Begins with a place in the lobby.
+    pub(crate) fn new(
+        services: Arc<Services>,
+        peer: Peer,
+        place: Place,
+        stop: Arc<StopSignal>,
+        protocol: Protocol,
+        handshake: Option<Handshaken>,
+    ) -> Self {
+        Self {
+            headers: ConnectionHeaders::of(peer.address.ip()),
+            services,
+            peer,
+            holding: Holding::in_lobby(place),
+            stop,
+            protocol,
+            activity: Activity::start(),
+            interim: InterimAnswers::default(),
+            forwarded: ForwardedRequests::default(),
+            unread: UnreadAnswers::default(),
+            handshake: Mutex::new(handshake),
+        }
+    }
+
+    /// Returns the course of the handshake to the first caller.
+    pub fn take_handshake(&self) -> Option<Handshaken> {
+        self.handshake.lock().take()
+    }
+
+    /// Judges requests in progress again, and withdraws those that the client may no longer have. Returns `true` if the client was
+    /// authenticated on this connection once and is not any more (DESIGN §2.2).
+    pub(crate) fn review(&self) -> bool {
+        let (services, peer) = (&self.services, &self.peer);
+        let (live, now) = (services.live.load(), Timestamp::now());
+        match peer.client(&services.verdicts, &live, now) {
+            Ok(client) => {
+                self.forwarded.review(&live, &client.rights, now);
+                false
+            }
+            Err(_) => peer.has_lapsed(),
+        }
+    }
+
+    /// The facts that decide when the connection has done nothing for too long.
+    pub(crate) fn situation(&self) -> Situation {
+        let unread = [self.activity.blocked_since(), self.unread.oldest()];
+        Situation {
+            phase: self.activity.phase(),
+            unread_since: unread.into_iter().flatten().min(),
+            has_slot: self.holding.has_slot(),
+        }
+    }
+
+    /// Gives memory back while the connection rests.
+    pub(crate) fn rest(&self) {
+        self.forwarded.shrink();
+    }
+}
