@@ -47,7 +47,7 @@ impl WhoCan {
 fn human(accesses: &[Access<'_>], output: &mut Output<'_>) -> io::Result<()> {
     let out = &mut output.out;
     if accesses.is_empty() {
-        return writeln!(out, "identity");
+        return writeln!(out, "no client entry can make this request");
     }
     for access in accesses {
         let Access { finding, match_words, conditions, denies, always_denied } = access;
