@@ -70,8 +70,8 @@ impl Admission {
         let part_if = |is_kept| if is_kept { Reserve::of(own.reserved) } else { Reserve::NONE };
         let terms = Terms {
             priority: limits.priority,
-            reserve: part_if(rights.comes_second()),
-            high: part_if(rights.comes_second() || limits.priority == Priority::High),
+            reserve: part_if(rights.is_outranked()),
+            high: part_if(rights.is_outranked() || limits.priority == Priority::High),
             in_flight: limits.in_flight.map(number),
         };
         Allowance {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::check::{Client, Model};
 use super::condition::When;
-use super::document::Word;
+use super::document::LocatedText;
 use crate::diagnostic::{Code, Diagnostic, Place, first_ones};
 
 /// Returns the warnings about a policy. Entries whose `until` is before `now` count as expired.
@@ -58,7 +58,7 @@ impl<'m> Linter<'m> {
         left.is_some()
     }
 
-    fn warn_if_expired(&mut self, when: Option<&When>, place: Option<&Place>, name: &Word) {
+    fn warn_if_expired(&mut self, when: Option<&When>, place: Option<&Place>, name: &LocatedText) {
         if let (Some(until), Some(place)) = (when.and_then(|when| when.until), place)
             && until <= self.now
         {
@@ -77,7 +77,7 @@ fn granted_permissions<'c>(clients: impl IntoIterator<Item = &'c Client>) -> Has
 
 #[cfg(test)]
 mod tests {
-    use super::super::trace::line;
+    use super::super::trace::file_and_line;
     use super::*;
     use crate::diagnostic::Source;
 
@@ -86,7 +86,7 @@ mod tests {
         let now = "2026-11-24T00:00:00Z".parse().unwrap();
         lint(&model, now)
             .iter()
-            .map(|w| format!("{}:{}", w.place.as_ref().map(line).unwrap_or_default(), w.code))
+            .map(|w| format!("{}:{}", w.place.as_ref().map(file_and_line).unwrap_or_default(), w.code))
             .collect()
     }
 

@@ -159,7 +159,7 @@ impl Differed {
             method: cut(method).into(),
             path: cut(path).into(),
             change: difference.change,
-            decision: opinion(difference.real_allows, difference.real.as_ref()),
+            decision: opinion(difference.active_allows, difference.active.as_ref()),
             shadow: opinion(difference.shadow_allows, difference.shadow.as_ref()),
         }
     }
@@ -209,9 +209,9 @@ mod tests {
             Trials::default(),
             Difference {
                 change: Change::NewlyDenied,
-                real: Some(rule("a").into()),
+                active: Some(rule("a").into()),
                 shadow: None,
-                real_allows: true,
+                active_allows: true,
                 shadow_allows: false,
             },
         );

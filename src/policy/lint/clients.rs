@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::super::check::{Client, Deny};
-use super::super::document::Word;
-use super::super::matching::{Alternative, Test};
+use super::super::document::LocatedText;
+use super::super::matching::{Alternative, AttributeTest};
 use super::super::route::{Methods, Path, Route};
 use super::super::{Limits, Priority};
 use super::comparison::{covers, is_subset_of};
@@ -61,7 +61,7 @@ impl<'m> Linter<'m> {
         }
     }
 
-    fn warn_if_impossible(&mut self, alternative: &Alternative, name: &Word) {
+    fn warn_if_impossible(&mut self, alternative: &Alternative, name: &LocatedText) {
         for test in &alternative.tests {
             if let Some((value, why)) = impossible_value(test) {
                 let message = format!("no certificate can match `{}`: `{value}` {why}", name.text);
@@ -169,7 +169,7 @@ impl<'m> Linter<'m> {
 }
 
 /// Returns a value that no certificate can have, and the reason.
-fn impossible_value(test: &Test) -> Option<(&str, &'static str)> {
+fn impossible_value(test: &AttributeTest) -> Option<(&str, &'static str)> {
     let odd = |value: &str| match test.attribute {
         Attribute::Dns if value.contains(['/', ':', '@', ' ']) => Some("is not a DNS name"),
         Attribute::Uri if !value.contains(':') => Some("is not a URI, because it has no scheme"),

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::super::document::{Expectation, Word};
-use super::super::route::{KNOWN, Methods, Route, Segment};
-use super::super::trie::Builder;
+use super::super::document::{Expectation, LocatedText};
+use super::super::route::{KNOWN_METHODS, Methods, Route, Segment};
+use super::super::trie::TrieBuilder;
 use super::comparison::covers;
 use super::{Linter, MOST_COMPARED};
 use crate::diagnostic::{Code, Diagnostic, nearest};
@@ -57,13 +57,13 @@ impl Linter<'_> {
     }
 
     pub(super) fn check_tests(&mut self) {
-        let mut trie = Builder::new();
+        let mut trie = TrieBuilder::new();
         for (number, permission) in (0..).zip(&self.model.permissions) {
             permission.routes.iter().for_each(|route| trie.add(number, route));
         }
         let trie = trie.finish();
         let fits_some = |target: &Target| trie.walk(target.segments(), |_| ControlFlow::Break(())).is_break();
-        let without_effect: Vec<&Word> = self
+        let without_effect: Vec<&LocatedText> = self
             .model
             .cases
             .iter()
@@ -96,9 +96,9 @@ fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
 
 /// Warns of a method that is probably a misspelling of a usual one.
 fn unusual_method(route: &Route) -> Option<Diagnostic> {
-    let Methods::Of { others, .. } = &route.methods else { return None };
+    let Methods::Listed { others, .. } = &route.methods else { return None };
     let mut misspellings = others.iter().filter_map(|method| {
-        Some((method, nearest(method.as_str(), KNOWN.iter().map(http::Method::as_str))?))
+        Some((method, nearest(method.as_str(), KNOWN_METHODS.iter().map(http::Method::as_str))?))
     });
     let (method, usual) = misspellings.next()?;
     let warning = Diagnostic::warning(Code::UnusualMethod, format!("`{method}` is not a usual method"));
