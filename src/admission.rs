@@ -302,7 +302,7 @@ impl Admission {
 
 /// What one connection holds: its place in the lobby, or its slot.
 #[derive(Debug)]
-pub struct Holding(std::sync::Mutex<Held>);
+pub struct Holding(parking_lot::Mutex<Held>);
 
 #[derive(Debug)]
 enum Held {
@@ -313,7 +313,7 @@ enum Held {
 impl Holding {
     /// A connection starts in the lobby.
     pub fn in_lobby(place: Place) -> Self {
-        Self(std::sync::Mutex::new(Held::Place(place)))
+        Self(parking_lot::Mutex::new(Held::Place(place)))
     }
 
     /// Whether the connection has its slot.
@@ -332,9 +332,8 @@ impl Holding {
         Ok(slot)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
-        // Nothing panics while it is held; if it did, what is held is still true.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn held(&self) -> parking_lot::MutexGuard<'_, Held> {
+        self.0.lock()
     }
 }
 

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use governor::clock::DefaultClock;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::crowd::Crowd;
 use super::source_of;
@@ -165,7 +166,7 @@ impl Lobby {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // Nothing panics while it is held; if it did, the lists would still agree.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 

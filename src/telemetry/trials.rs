@@ -2,9 +2,9 @@
 //! policy differs. Only what is denied or different comes here; each worker has its own, and nobody waits for another.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::audit::cut;
@@ -135,7 +135,7 @@ impl Trials {
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
         // Nothing panics while it is held; if it did, the numbers would still stand.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
