@@ -77,8 +77,8 @@ impl Drop for PlaceGuard {
     }
 }
 
-/// The right of one connection to have the backend work for it (DESIGN §2.3). PlaceGuard with its first permitted
-/// request; kept by the connection, and by each of its exchanges until the backend's work for it has ended.
+/// The right of one connection to have the backend work for it (DESIGN §2.3). The connection takes it with its first permitted
+/// request. The connection keeps it, and so does each exchange until the backend's work for that exchange has ended.
 #[derive(Clone, Debug)]
 pub struct Slot(Arc<SlotState>);
 
