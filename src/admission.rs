@@ -1,10 +1,11 @@
-//! Every limit is a guard: what takes a place gives it back when it is dropped, on whatever path that happens.
+//! Admission: slots, places in flight, the queue, rates and the lobby. Every limit is a guard: dropping it gives the place back, on whatever
+//! path that happens.
 
 mod allowance;
-mod crowd;
+mod eviction;
+mod in_flight;
 mod load;
 mod lobby;
-mod passages;
 mod rates;
 mod shares;
 
@@ -17,49 +18,49 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use allowance::Allowance;
+pub use in_flight::{InFlight, Queue};
 pub use lobby::{Bound, Bounds, Lobby, Place};
-pub use passages::{Passages, Queue};
 
 use crate::policy::Permit;
-use passages::{NoTurn, Passage, Turn, Waiting};
+use in_flight::{InFlightPlace, QueuePlace, QueueRefusal, Turn};
 use rates::Rates;
 use shares::{Share, Shares};
 
-/// How often sources and clients are forgotten that are at rest.
+/// Time between two sweeps of sources and clients that are at rest.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// A number of places that is never exceeded, at any interleaving.
+/// Places whose number is never exceeded, at any interleaving.
 #[derive(Debug)]
 pub struct Places {
     used: AtomicUsize,
     limit: AtomicUsize,
 }
 
-/// One of the [`Places`]; gives itself back.
+/// One of the [`Places`], given back when it is dropped.
 #[derive(Debug)]
-struct Taken(Arc<Places>);
+struct PlaceGuard(Arc<Places>);
 
 impl Places {
     const fn new(limit: usize) -> Self {
         Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
-    /// How many are taken just now.
+    /// Number of places that are taken.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many there are.
+    /// Number of all places.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// From now on there are so many. Those that are taken beyond that stay until they are given back.
+    /// Changes the number of places. Places that are taken beyond it stay taken until they are given back.
     fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Takes a place, if fewer than this limit are taken. In one order with [`Passages`]' count of those who wait.
+    /// Takes a place if fewer than `limit` are taken. Sequentially consistent with the number of waiting requests in [`InFlight`].
     fn take(&self, limit: usize) -> bool {
         let one_more = |used: usize| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
@@ -70,55 +71,55 @@ impl Places {
     }
 }
 
-impl Drop for Taken {
+impl Drop for PlaceGuard {
     fn drop(&mut self) {
         self.0.give_back();
     }
 }
 
-/// The right of one connection to have the backend work for it (DESIGN §2.3). Taken with its first permitted
-/// request; kept by the connection, and by each of its exchanges until the backend's work for it has ended.
+/// The right of one connection to have the backend work for it (DESIGN §2.3). The connection takes it with its first permitted
+/// request. The connection keeps it, and so does each exchange until the backend's work for that exchange has ended.
 #[derive(Clone, Debug)]
-pub struct Slot(Arc<Occupied>);
+pub struct Slot(Arc<SlotState>);
 
-/// A slot, and its place in the share of the connection's client where that has a bound.
+/// A slot, and its place in the client's share if the share has a bound.
 #[derive(Debug)]
-struct Occupied {
-    /// Given back first: whoever finds the slot free finds the share free.
+struct SlotState {
+    /// Given back before the slot: a client that finds the slot free finds its share free.
     share: OnceLock<Share>,
-    _taken: Taken,
+    _taken: PlaceGuard,
 }
 
-/// A permitted request that got its slot, on the last step to being forwarded.
+/// A permitted request that has its slot, before the last step to being forwarded.
 #[derive(Debug)]
 pub enum Entry {
-    /// It goes on at once.
+    /// The request has its place in flight.
     Open(Admitted),
-    /// It waits for its turn.
+    /// The request waits for a place in flight.
     Queued(Queued),
 }
 
-/// A permit with its slot, in the queue for a place in flight. Whoever drops it has left the queue.
+/// A permit with its slot, in the queue for a place in flight. Dropping it leaves the queue.
 #[derive(Debug)]
 pub struct Queued {
     permit: Permit,
     slot: Slot,
-    waiting: Waiting,
+    waiting: QueuePlace,
     patience: Duration,
 }
 
 impl Queued {
-    /// Waits for its turn.
+    /// Waits for a place in flight.
     ///
     /// # Errors
-    /// It did not come in time.
+    /// No place was free within the time limit of the queue.
     pub async fn turn(self) -> Result<Admitted, NotAdmitted> {
-        let passage = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.patience))?;
-        Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, passage } })
+        let place = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.patience))?;
+        Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, place } })
     }
 }
 
-/// A permit that got its slot and its place in flight: what the forwarder asks for, and only [`Admission::admit`] leads to.
+/// A permit with its slot and its place in flight. The forwarder takes nothing else, and only [`Admission::admit`] leads to one.
 #[derive(Debug)]
 pub struct Admitted {
     permit: Permit,
@@ -126,7 +127,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// What allowed it.
+    /// The permit.
     pub fn permit(&self) -> &Permit {
         &self.permit
     }
@@ -141,53 +142,53 @@ impl Admitted {
 #[derive(Debug)]
 pub struct Guards {
     _slot: Slot,
-    passage: Passage,
+    place: InFlightPlace,
 }
 
 impl Guards {
-    /// Permission to reset the request at the backend at once, although nothing will then say when the backend's work is over.
-    /// Granted for a small part of all places, each of which stays taken for as long as that work may last.
+    /// Returns `true` if the request may be reset at the backend at once, although the end of the backend's work is then unknown. Granted for a
+    /// small part of all places, each of which stays taken for as long as that work may last.
     pub(crate) fn cancel(&mut self) -> bool {
-        self.passage.cancel()
+        self.place.cancel()
     }
 }
 
-/// Why a permitted request is not admitted.
+/// The reason why a permitted request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
     /// No slot is free.
     Full,
-    /// The client has as many connections as it may have.
+    /// The client has as many connections as its share allows.
     ShareTaken,
-    /// The client has as many requests in flight and in the queue as it may have.
+    /// The client has as many requests in flight and in the queue as its limit allows.
     InFlightTaken,
-    /// The client has asked too often; after this time it may ask again.
+    /// The client has sent too many requests; after this time it may send the next one.
     TooOften(Duration),
-    /// Too many requests are in flight, and in the queue. After this time everybody who waits now has had its turn or left.
+    /// The places in flight and the queue are full. After this time every request that waits now has had its turn or has left.
     Overloaded(Duration),
 }
 
 /// The bounds of the whole process.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections that hold a slot.
+    /// Most connections that hold a slot.
     pub max_connections: usize,
-    /// Of them those of one client; 0: as many as there are.
+    /// Most connections of one client that hold a slot; 0: no limit.
     pub max_connections_per_client: usize,
-    /// Requests that the backend works on at once.
+    /// Most requests that the backend works on at once.
     pub max_in_flight: usize,
-    /// Percent of them, and of the queue, that only clients may take that have nothing there.
+    /// Percentage of the places in flight, and of the queue, that only clients without any may take.
     pub reserved_for_others: usize,
-    /// Of those that wait for it.
+    /// Bounds of the queue for places in flight.
     pub queue: Queue,
-    /// Percent of slots, of requests in flight and of the queue that clients of high priority have for themselves.
+    /// Percentage of slots, places in flight and queue places that only clients of high priority may take.
     pub reserved: usize,
-    /// Of the connections without a slot.
+    /// Bounds of the connections without a slot.
     pub lobby: Bounds,
 }
 
 impl Limits {
-    /// The part of the places in flight that only clients may take that hold none. Rounded down: of few places none is kept.
+    /// Number of places in flight that only clients without any may take, rounded down: of few places none is kept.
     #[must_use]
     pub const fn kept_for_others(&self) -> usize {
         part(self.max_in_flight, self.reserved_for_others)
@@ -199,22 +200,22 @@ const fn part(whole: usize, percent: usize) -> usize {
     whole.saturating_mul(percent) / 100
 }
 
-/// The limits of the whole process, and what is used of them. None of it belongs to a policy: counters go on when
-/// another one comes into force.
+/// The limits of the whole process, and what is used of them. Nothing of it belongs to a policy: the counts stay when a new policy comes into
+/// force.
 #[derive(Debug)]
 pub struct Admission {
     slots: Arc<Places>,
     shares: Arc<Shares>,
     rates: Rates,
-    /// What one client may take of it all.
+    /// The limits in force.
     limits: ArcSwap<Limits>,
-    in_flight: Arc<Passages>,
+    in_flight: Arc<InFlight>,
     /// The connections that hold no slot.
     pub lobby: Arc<Lobby>,
 }
 
 impl Admission {
-    /// Limits with nothing admitted yet.
+    /// Returns limits of which nothing is used.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -222,16 +223,16 @@ impl Admission {
             shares: Arc::default(),
             rates: Rates::default(),
             limits: ArcSwap::from_pointee(limits),
-            in_flight: Passages::new(limits.max_in_flight, limits.queue, limits.reserved_for_others),
+            in_flight: InFlight::new(limits.max_in_flight, limits.queue, limits.reserved_for_others),
             lobby: Arc::new(Lobby::new(limits.lobby)),
         }
     }
 
-    /// Admits a permitted request of a connection: by the slot that the connection holds, or by a free one, which it
-    /// holds from then on. The connection leaves the lobby with it.
+    /// Admits a permitted request of a connection: with the slot that the connection holds, or with a free one, which the connection holds from
+    /// then on. The connection then leaves the lobby.
     ///
     /// # Errors
-    /// What is full, or used up.
+    /// The limit that is reached.
     pub fn admit(
         &self,
         permit: Permit,
@@ -239,39 +240,39 @@ impl Admission {
         holding: &Holding,
     ) -> Result<Entry, NotAdmitted> {
         let slot = holding.slot_or_take(self, allowance)?;
-        allowance.ask().map_err(NotAdmitted::TooOften)?;
+        allowance.count_request().map_err(NotAdmitted::TooOften)?;
         let patience = || self.in_flight.patience();
-        let turn = Passages::enter(&allowance.load, allowance.terms).map_err(|no_turn| match no_turn {
-            NoTurn::OfClient => NotAdmitted::InFlightTaken,
-            NoTurn::Full => NotAdmitted::Overloaded(patience()),
+        let turn = InFlight::enter(&allowance.load, allowance.terms).map_err(|no_turn| match no_turn {
+            QueueRefusal::ClientAtLimit => NotAdmitted::InFlightTaken,
+            QueueRefusal::Full => NotAdmitted::Overloaded(patience()),
         });
         Ok(match turn? {
-            Turn::Now(passage) => Entry::Open(Admitted { permit, guards: Guards { _slot: slot, passage } }),
+            Turn::Now(place) => Entry::Open(Admitted { permit, guards: Guards { _slot: slot, place } }),
             Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience: patience() }),
         })
     }
 
-    /// A slot that is free, for a connection of this client.
+    /// Takes a free slot for a connection of this client.
     fn slot(&self, allowance: &Allowance) -> Result<Slot, NotAdmitted> {
         let share = OnceLock::new();
         self.count(allowance, &share)?;
         if !self.slots.take(allowance.terms.reserve.limit(self.slots.limit())) {
             return Err(NotAdmitted::Full);
         }
-        Ok(Slot(Arc::new(Occupied { share, _taken: Taken(Arc::clone(&self.slots)) })))
+        Ok(Slot(Arc::new(SlotState { share, _taken: PlaceGuard(Arc::clone(&self.slots)) })))
     }
 
-    /// Counts a connection in its client's share, once. One that is older than its bound is counted with its next request.
+    /// Counts a connection in its client's share, once. A connection that is older than the bound is counted with its next request.
     fn count(&self, allowance: &Allowance, share: &OnceLock<Share>) -> Result<(), NotAdmitted> {
         let Some(bound) = allowance.connections.filter(|_| share.get().is_none()) else { return Ok(()) };
         let taken = self.shares.take(*allowance.load.client(), bound).ok_or(NotAdmitted::ShareTaken)?;
-        // Of two requests of one connection that both do it, the second gives its own back.
+        // If two requests of one connection count it at once, the second gives its count back.
         let _ = share.set(taken);
         Ok(())
     }
 
-    /// Forgets sources and clients that are at rest, every now and then.
-    pub async fn keep_tidy(self: Arc<Self>) -> Infallible {
+    /// Forgets sources and clients that are at rest, at regular intervals.
+    pub async fn sweep_regularly(self: Arc<Self>) -> Infallible {
         loop {
             tokio::time::sleep(SWEEP).await;
             self.lobby.sweep();
@@ -281,7 +282,7 @@ impl Admission {
         }
     }
 
-    /// Changes the limits; what was admitted under others stays.
+    /// Changes the limits. Requests and connections that were admitted before stay admitted.
     pub fn set_limits(&self, limits: Limits) {
         self.slots.set_limit(limits.max_connections);
         self.in_flight.set_limits(limits.max_in_flight, limits.queue, limits.reserved_for_others);
@@ -289,20 +290,20 @@ impl Admission {
         self.limits.store(Arc::new(limits));
     }
 
-    /// The slots, to be counted.
+    /// The slots, for statistics.
     pub fn slots(&self) -> &Places {
         &self.slots
     }
 
-    /// The requests in flight, to be counted.
-    pub fn in_flight(&self) -> &Passages {
+    /// The requests in flight, for statistics.
+    pub fn in_flight(&self) -> &InFlight {
         &self.in_flight
     }
 }
 
-/// What one connection holds: its place in the lobby, or its slot.
+/// The place in the lobby, or the slot, of one connection.
 #[derive(Debug)]
-pub struct Holding(std::sync::Mutex<Held>);
+pub struct Holding(parking_lot::Mutex<Held>);
 
 #[derive(Debug)]
 enum Held {
@@ -311,12 +312,12 @@ enum Held {
 }
 
 impl Holding {
-    /// A connection starts in the lobby.
+    /// Returns the holding of a new connection, which starts in the lobby.
     pub fn in_lobby(place: Place) -> Self {
-        Self(std::sync::Mutex::new(Held::Place(place)))
+        Self(parking_lot::Mutex::new(Held::Place(place)))
     }
 
-    /// Whether the connection has its slot.
+    /// `true` if the connection holds a slot.
     pub fn has_slot(&self) -> bool {
         matches!(*self.held(), Held::Slot(_))
     }
@@ -332,14 +333,13 @@ impl Holding {
         Ok(slot)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
-        // Nothing panics while it is held; if it did, what is held is still true.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn held(&self) -> parking_lot::MutexGuard<'_, Held> {
+        self.0.lock()
     }
 }
 
-/// The part of an address that counts as one source: an IPv4 address, or the /64 of an IPv6 address, all of which
-/// one host can use.
+/// Returns the part of an address that counts as one source: an IPv4 address, or the /64 of an IPv6 address, because one host can use a whole
+/// /64.
 #[must_use]
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -190,7 +190,7 @@ impl App {
         let exporting = self.export.map(export::Export::start);
         tokio::spawn(signals::reopen_at(self.rotations, self.audit.clone()));
         tokio::spawn(signals::reload_at(self.hangups, running.reloads.clone(), self.audit));
-        tokio::spawn(Arc::clone(&running.admission).keep_tidy());
+        tokio::spawn(Arc::clone(&running.admission).sweep_regularly());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
         let accepting = listener::accept(self.listener, lobby, workers, Arc::clone(&running.listener));

@@ -11,7 +11,7 @@ mod check;
 mod compile;
 mod condition;
 pub(crate) mod diff;
-pub(crate) mod described;
+pub(crate) mod identity_text;
 mod document;
 pub(crate) mod explanation;
 mod hash;
@@ -47,12 +47,12 @@ pub(crate) use check::Model;
 use condition::IfDoubtful;
 pub use condition::Network;
 use document::Document;
-pub(crate) use document::Word;
+pub(crate) use document::LocatedText;
 pub use host::Host;
 pub use mode::{Mode, Permit};
 pub use rights::Rights;
-use rights::{Clients, Holder, Holdings};
-pub use shadow::{Change, Difference, Shadow, rule_of};
+use rights::{BoundRule, BoundRules, Clients};
+pub use shadow::{Change, Difference, Shadow, deciding_rule};
 use trie::{Entry, Trie};
 
 /// A policy, ready to decide.
@@ -61,7 +61,7 @@ pub struct Policy {
     trie: Trie,
     clients: Clients,
     /// The deny rules that mean everyone alike.
-    denies: Holdings,
+    denies: BoundRules,
     inputs: Inputs,
 }
 
@@ -343,7 +343,7 @@ struct Decision<'d> {
     bit: u64,
     denies: bool,
     switches: bool,
-    grant: Option<&'d Holder>,
+    grant: Option<&'d BoundRule>,
     upgrade: bool,
 }
 
@@ -379,10 +379,10 @@ impl<'d> Decision<'d> {
         }
     }
 
-    fn denied(&self, entries: &[Entry]) -> Option<&'d Holder> {
+    fn denied(&self, entries: &[Entry]) -> Option<&'d BoundRule> {
         let (policy, rights) = (self.policy, self.rights);
         let mut found = None;
-        let mut hit = |entry: &Entry, holder: &'d Holder| {
+        let mut hit = |entry: &Entry, holder: &'d BoundRule| {
             let covers = holder.covers(&policy.trie, entry, self.question, self.bit, IfDoubtful::Met);
             found = covers.then_some(holder);
             covers
@@ -399,7 +399,8 @@ impl<'d> Decision<'d> {
             if !holder.covers(&policy.trie, entry, question, bit, IfDoubtful::Unmet) {
                 return false;
             }
-            let switch = switches && policy.trie.tail(entry).is_some_and(|tail| tail.upgrade);
+            let switch =
+                switches && policy.trie.conditions(entry).is_some_and(|conditions| conditions.upgrade);
             if grant.is_none() || switch {
                 (grant, upgrade) = (Some(holder), switch);
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Admission;
+use super::in_flight::Terms;
 use super::load::ClientLoad;
-use super::passages::Terms;
 use super::rates::Rate;
 use crate::identity::{ClientKey, Identity};
 use crate::policy::{Priority, Rights};
@@ -51,7 +51,7 @@ impl Allowance {
     ///
     /// # Errors
     /// It comes too early, by that much.
-    pub(super) fn ask(&self) -> Result<(), Duration> {
+    pub(super) fn count_request(&self) -> Result<(), Duration> {
         self.rate.as_ref().map_or(Ok(()), |rate| rate.ask(self.load.client()))
     }
 }
@@ -70,8 +70,8 @@ impl Admission {
         let part_if = |is_kept| if is_kept { Reserve::of(own.reserved) } else { Reserve::NONE };
         let terms = Terms {
             priority: limits.priority,
-            reserve: part_if(rights.comes_second()),
-            high: part_if(rights.comes_second() || limits.priority == Priority::High),
+            reserve: part_if(rights.is_outranked()),
+            high: part_if(rights.is_outranked() || limits.priority == Priority::High),
             in_flight: limits.in_flight.map(number),
         };
         Allowance {

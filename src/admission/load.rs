@@ -1,35 +1,36 @@
-//! Requests that each client has in flight and in the queue: counted by who the client is, over all its connections, its
-//! certificates and all workers, and whatever its policy says.
+//! The load of each client: its requests in flight and in the queue. The count is by client, over all its connections and certificates and all
+//! workers, independent of the policy.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use super::passages::Passages;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::in_flight::InFlight;
 use crate::identity::ClientKey;
 
-/// Loads of all clients that are known. A client that nobody knows any more, and that has nothing in flight, costs an entry
-/// only until the next sweep.
+/// The loads of all clients in use. The entry of a client without connections and without requests is removed at the next sweep.
 #[derive(Debug, Default)]
-pub(super) struct Loads(Mutex<Known>);
+pub(super) struct Loads(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Entries {
     loads: HashMap<ClientKey, Weak<ClientLoad>>,
-    /// Number of entries at which those without a client are removed: twice as many as were in use the last time, so that the
-    /// map is bounded by what is in use and no insertion costs more than a constant on average.
+    /// Number of entries at which unused ones are removed: twice as many as were in use at the last sweep. The map is then bounded by what is in
+    /// use, and an insertion costs a constant on average.
     sweep_at: usize,
 }
 
-/// Fewer entries than this are not worth a sweep.
+/// Number of entries below which no sweep is made.
 const FEW: usize = 1024;
 
-/// Load of one client: how many places in flight it holds, and how many of its requests wait for one.
+/// The load of one client: the places in flight that it holds, and its requests that wait for one.
 #[derive(Debug)]
 pub(super) struct ClientLoad {
     client: ClientKey,
-    /// The places that it counts.
-    pub(super) passages: Arc<Passages>,
+    /// The places in flight that are counted.
+    pub(super) in_flight: Arc<InFlight>,
     /// Both numbers in one, so that a request costs one operation: [`HELD`] for each place, [`WAITS`] for each request that waits.
     counts: AtomicU64,
 }
@@ -37,50 +38,49 @@ pub(super) struct ClientLoad {
 const HELD: u64 = 1;
 const WAITS: u64 = 1 << 32;
 
-/// Both numbers of a client at one instant.
+/// The two numbers of a load at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts(u64);
 
 impl Counts {
-    /// Places that it holds.
+    /// Number of places held.
     pub(super) fn held(self) -> usize {
         usize::try_from(self.0 % WAITS).unwrap_or(usize::MAX)
     }
 
-    /// Requests that wait.
+    /// Number of requests that wait.
     pub(super) fn waiting(self) -> usize {
         usize::try_from(self.0 / WAITS).unwrap_or(usize::MAX)
     }
 }
 
 impl Loads {
-    /// The load of a client; the same for all who ask while any of them keeps it.
-    pub(super) fn of(&self, client: ClientKey, passages: &Arc<Passages>) -> Arc<ClientLoad> {
-        let mut known = self.known();
-        if let Some(load) = known.loads.get(&client).and_then(Weak::upgrade) {
+    /// The load of a client. All callers get the same one while any of them keeps it.
+    pub(super) fn of(&self, client: ClientKey, in_flight: &Arc<InFlight>) -> Arc<ClientLoad> {
+        let mut entries = self.entries();
+        if let Some(load) = entries.loads.get(&client).and_then(Weak::upgrade) {
             return load;
         }
-        if known.loads.len() >= known.sweep_at {
-            known.sweep();
+        if entries.loads.len() >= entries.sweep_at {
+            entries.sweep();
         }
-        let load = ClientLoad { client, passages: Arc::clone(passages), counts: AtomicU64::new(0) };
+        let load = ClientLoad { client, in_flight: Arc::clone(in_flight), counts: AtomicU64::new(0) };
         let load = Arc::new(load);
-        known.loads.insert(client, Arc::downgrade(&load));
+        entries.loads.insert(client, Arc::downgrade(&load));
         load
     }
 
-    /// Clients that nobody knows any more are removed.
+    /// Removes clients that are not in use any more.
     pub(super) fn sweep(&self) {
-        self.known().sweep();
+        self.entries().sweep();
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock()
     }
 }
 
-impl Known {
+impl Entries {
     fn sweep(&mut self) {
         self.loads.retain(|_, load| load.strong_count() > 0);
         self.loads.shrink_to_fit();
@@ -88,8 +88,8 @@ impl Known {
     }
 }
 
-/// Every operation is in one order with the count of places and of those who wait: whoever gives a place back and whoever
-/// begins to wait see each other.
+/// Every operation is sequentially consistent with the numbers of places and of waiting requests: of a place that is given back and a request that
+/// begins to wait at the same time, one sees the other.
 impl ClientLoad {
     pub(super) const fn client(&self) -> &ClientKey {
         &self.client
@@ -99,7 +99,7 @@ impl ClientLoad {
         Counts(self.counts.load(Ordering::SeqCst))
     }
 
-    /// One more place is counted, if the client then has no more requests than its bound. Returns what it had before.
+    /// Counts one more place if the client then has no more requests than its bound. Returns the counts before.
     pub(super) fn begin(&self, bound: Option<usize>) -> Option<Counts> {
         let Some(bound) = bound else { return Some(self.add(HELD)) };
         let one_more = |counts| {
@@ -109,23 +109,23 @@ impl ClientLoad {
         self.counts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok().map(Counts)
     }
 
-    /// One place less is counted.
+    /// Counts one place less.
     pub(super) fn end(&self) {
         self.counts.fetch_sub(HELD, Ordering::SeqCst);
     }
 
-    /// A request that was counted with a place has none, and waits.
-    pub(super) fn waits(&self) {
+    /// Counts a request that was counted with a place as one that waits.
+    pub(super) fn move_to_queue(&self) {
         self.add(WAITS - HELD);
     }
 
-    /// A request that waited is counted with a place. Returns what the client had before.
-    pub(super) fn goes_on(&self) -> Counts {
+    /// Counts a request that waited as one with a place. Returns the counts before.
+    pub(super) fn move_to_place(&self) -> Counts {
         Counts(self.counts.fetch_sub(WAITS - HELD, Ordering::SeqCst))
     }
 
-    /// A request that waited has left.
-    pub(super) fn leaves(&self) {
+    /// Counts a waiting request less.
+    pub(super) fn leave_queue(&self) {
         self.counts.fetch_sub(WAITS, Ordering::SeqCst);
     }
 
@@ -144,39 +144,39 @@ mod tests {
         ClientKey::of(&Identity::from_attributes([(Attribute::Subject, name.to_owned())]))
     }
 
-    fn passages() -> Arc<Passages> {
-        Passages::new(10, Queue { length: 0, timeout: std::time::Duration::ZERO }, 0)
+    fn in_flight() -> Arc<InFlight> {
+        InFlight::new(10, Queue { length: 0, timeout: std::time::Duration::ZERO }, 0)
     }
 
     #[test]
-    fn all_who_know_a_client_count_together_and_nobody_else() {
-        let (loads, passages) = (Loads::default(), passages());
-        let (one, same) = (loads.of(key("CN=a"), &passages), loads.of(key("CN=a"), &passages));
-        let other = loads.of(key("CN=b"), &passages);
+    fn all_connections_of_a_client_count_together_and_apart_from_other_clients() {
+        let (loads, in_flight) = (Loads::default(), in_flight());
+        let (one, same) = (loads.of(key("CN=a"), &in_flight), loads.of(key("CN=a"), &in_flight));
+        let other = loads.of(key("CN=b"), &in_flight);
         assert_eq!(one.begin(None).unwrap().held(), 0);
         assert_eq!(same.begin(Some(2)).unwrap().held(), 1);
-        same.waits();
+        same.move_to_queue();
         assert_eq!((one.counts().held(), one.counts().waiting()), (1, 1));
         assert!(one.begin(Some(2)).is_none(), "what waits counts too");
         assert_eq!(other.counts(), Counts(0));
-        assert_eq!((one.goes_on().held(), one.counts().waiting()), (1, 0));
+        assert_eq!((one.move_to_place().held(), one.counts().waiting()), (1, 0));
         one.end();
-        one.waits();
-        one.leaves();
+        one.move_to_queue();
+        one.leave_queue();
         assert_eq!(same.counts(), Counts(0));
     }
 
     #[test]
-    fn clients_that_nobody_knows_are_forgotten_before_they_are_many() {
-        let (loads, passages) = (Loads::default(), passages());
-        let kept = loads.of(key("CN=kept"), &passages);
+    fn unused_clients_are_forgotten_before_they_are_many() {
+        let (loads, in_flight) = (Loads::default(), in_flight());
+        let kept = loads.of(key("CN=kept"), &in_flight);
         kept.begin(None).unwrap();
         for number in 0..10 * FEW {
-            drop(loads.of(key(&format!("CN={number}")), &passages));
-            assert!(loads.known().loads.len() <= FEW);
+            drop(loads.of(key(&format!("CN={number}")), &in_flight));
+            assert!(loads.entries().loads.len() <= FEW);
         }
         loads.sweep();
-        assert_eq!(loads.known().loads.len(), 1);
-        assert_eq!(loads.of(key("CN=kept"), &passages).counts().held(), 1, "what it has is not forgotten");
+        assert_eq!(loads.entries().loads.len(), 1);
+        assert_eq!(loads.of(key("CN=kept"), &in_flight).counts().held(), 1, "what it has is not forgotten");
     }
 }

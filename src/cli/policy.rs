@@ -21,7 +21,7 @@ use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant}
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::identity::Identity;
 use crate::pem;
-use crate::policy::described::identity_of_attributes;
+use crate::policy::identity_text::parse_identity;
 use crate::policy::{self, Model};
 use crate::reload::files::{self, AcceptedKinds, ReadError};
 use crate::reload::policy_files;

@@ -86,7 +86,7 @@ codes! {
     Expiry "expiry" "A certificate or a CRL expires soon, or a certificate has expired.";
     File "file" "A file cannot be read, or does not hold what the configuration expects there.";
     ForbidsNothing "forbids-nothing" "A deny rule forbids nothing that is granted to a client that the rule names.";
-    ForeignParameter "foreign-parameter" "A segment of a route is written like a parameter of another system, but stands for just this text.";
+    ForeignParameter "foreign-parameter" "A segment of a route is written like a parameter of another system, but fits only this text.";
     FullyDenied "fully-denied" "A grant has no effect, because deny rules forbid all of it.";
     GivesNothing "gives-nothing" "A client entry grants nothing.";
     Hanging "hanging" "Reading files takes too long: the volume does not answer.";
@@ -137,8 +137,8 @@ codes! {
     UnusedPermission "unused-permission" "A permission is granted to no client.";
     UnusedRole "unused-role" "A role is granted to no client.";
     UnusualMethod "unusual-method" "The method of a route is probably a misspelling of a usual method.";
-    UpperCaseTwin "upper-case-twin" "Two paths differ only in case.";
-    VeryWide "very-wide" "A client entry lets every client do everything.";
+    UpperCaseTwin "upper-case-twin" "Two paths differ only in upper and lower case.";
+    VeryWide "very-wide" "A client entry allows every client to make every request.";
     Windows "windows" "The pod runs on Windows, for which there is no image.";
     WrongType "wrong-type" "The value is of another kind than expected, such as a text in place of a list.";
     YamlSyntax "yaml-syntax" "The text is not YAML that can be read.";

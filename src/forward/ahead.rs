@@ -8,9 +8,11 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::exchange::Reading;
 
@@ -46,8 +48,8 @@ pub(super) struct Lent(Arc<Mutex<Reading>>);
 
 impl Lent {
     pub(super) fn reading(&self) -> MutexGuard<'_, Reading> {
-        // Both live in one task: the lock is always free.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        // Both owners belong to one task: the lock is always free.
+        self.0.lock()
     }
 }
 

@@ -3,9 +3,11 @@
 //! other for each part of a body, which would cost every answer one more turn of its task, for nothing.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A waker of its own for a connection that goes from task to task.
 pub(super) struct Bell {
@@ -21,8 +23,7 @@ struct Rope {
 
 impl Rope {
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
-        // Nothing panics while it is held.
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+        self.task.lock()
     }
 }
 

@@ -4,9 +4,9 @@
 //! One for all workers. While all is well a request reads one number that nobody writes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// When it opens, and how it tries again (`backend.breaker`).
@@ -85,8 +85,7 @@ impl Breaker {
         if !self.is_open() {
             return Ok(());
         }
-        // Nothing panics while it is held.
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pause = self.pause.lock();
         if now < pause.until {
             return Err(pause.until - now);
         }
@@ -107,7 +106,7 @@ impl Breaker {
         let more = |failures: u32| Some(failures.saturating_add(1));
         let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).unwrap_or(0);
         if before.saturating_add(1) == self.rules.failures {
-            let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pause = self.pause.lock();
             pause.next = self.rules.pause;
             pause.begin(now, self.rules.max_pause);
             self.openings.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use names::{Names, index};
 
 use super::matching::Alternative;
 use super::route::{Methods, Route};
-use super::trie::MOST_OTHER_METHODS;
+use super::trie::MAX_OTHER_METHODS;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
 /// A policy without mistakes, in the terms of its author. Tools for authors work on it, and the engine is compiled from
@@ -116,11 +116,11 @@ impl Model {
     fn check_methods(&self, diagnostics: &mut Vec<Diagnostic>) {
         let mut seen = HashSet::new();
         for route in self.permissions.iter().flat_map(|permission| &permission.routes) {
-            let Methods::Of { others, .. } = &route.methods else { continue };
+            let Methods::Listed { others, .. } = &route.methods else { continue };
             seen.extend(others);
-            if seen.len() > MOST_OTHER_METHODS {
+            if seen.len() > MAX_OTHER_METHODS {
                 let message =
-                    format!("more than {MOST_OTHER_METHODS} different methods beyond the usual ones");
+                    format!("more than {MAX_OTHER_METHODS} different methods beyond the usual ones");
                 diagnostics.push(Diagnostic::error(Code::TooLarge, message).at(route.place.clone()));
                 return;
             }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::check::{Client, Model, PermissionSet};
 use super::condition::When;
-use super::document::Word;
-use super::rights::{self, Clients, Holdings};
+use super::document::LocatedText;
+use super::rights::{self, BoundRules, Clients};
 use super::route::{Segment, Variable};
-use super::trie::Builder;
+use super::trie::TrieBuilder;
 use super::{Inputs, Policy, Rule};
 
 impl Policy {
@@ -19,10 +19,10 @@ impl Policy {
         let clients = compiler.clients();
         let (alike, particular): (Vec<_>, Vec<_>) =
             compiler.denies().into_iter().partition(|deny| deny.alike);
-        let denies = Holdings::of_denies(alike.iter().map(|deny| &deny.deny));
+        let denies = BoundRules::of_denies(alike.iter().map(|deny| &deny.deny));
         let clients = join(clients, particular);
         // Each permission goes as soon as its routes are in the tree: both at once would double the memory.
-        let mut trie = Builder::new();
+        let mut trie = TrieBuilder::new();
         for (number, permission) in (0..).zip(model.permissions) {
             permission.routes.iter().for_each(|route| trie.add(number, route));
         }
@@ -131,7 +131,7 @@ fn join(mut clients: Vec<rights::Client>, denies: Vec<Named>) -> Clients {
 }
 
 /// What audit records print of an entry.
-fn rule(name: &Word) -> Arc<Rule> {
+fn rule(name: &LocatedText) -> Arc<Rule> {
     let (file, line) = (name.place.source.name(), name.place.position().line);
     Arc::new(Rule { name: name.text.clone(), file: file.into(), line })
 }

@@ -71,7 +71,7 @@ impl Week {
     }
 
     /// In words: days, hours and zone.
-    pub(crate) fn words(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let names = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
         let days = names.iter().zip(self.days).filter(|(_, open)| *open).map(|(name, _)| *name);
         let days = if self.days == [true; 7] { None } else { Some(days.collect::<Vec<_>>().join(", ")) };
@@ -256,7 +256,7 @@ impl QueryCondition {
 
 impl QueryCondition {
     /// In words, what makes the condition doubtful.
-    pub(crate) fn doubt(&self, query: &str) -> Option<String> {
+    pub(crate) fn doubt_reason(&self, query: &str) -> Option<String> {
         if has_semicolon(query) {
             return Some(format!(
                 "some backends begin another parameter at the `;` of the query, so no grant goes by `{}`",
@@ -351,7 +351,7 @@ impl HeaderCondition {
     }
 
     /// In words, what makes the condition doubtful.
-    pub(crate) fn doubt(&self, headers: &HeaderMap) -> Option<String> {
+    pub(crate) fn doubt_reason(&self, headers: &HeaderMap) -> Option<String> {
         let name = &self.name;
         let mut others = headers.keys().filter(|other| *other != name);
         if let Some(other) = others.find(|other| folds_to(other.as_str(), name.as_str())) {

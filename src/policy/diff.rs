@@ -189,12 +189,12 @@ impl<'m> Comparison<'_, 'm> {
         let alternatives = client.map(|client| client.entry.alternatives.as_slice()).unwrap_or_default();
         let denied_by = example.input().and_then(|input| {
             let deny = Clause::denies(self.search.other.model).find(|clause| clause.applies_to(&input))?;
-            let conditions = deny.when.map(When::words).unwrap_or_default();
+            let conditions = deny.when.map(When::describe).unwrap_or_default();
             Some(ForbiddingRule { entry: deny.entry, conditions })
         });
         RouteChange {
             entry: grant.entry,
-            match_words: alternatives.iter().map(Alternative::words).collect(),
+            match_words: alternatives.iter().map(Alternative::describe).collect(),
             permission: grant.permission,
             route: grant.route,
             methods,

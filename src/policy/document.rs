@@ -9,7 +9,7 @@ mod when;
 
 use std::sync::Arc;
 
-pub(crate) use cases::{Case, ClientOf, Expectation};
+pub(crate) use cases::{Case, Expectation, TestClient};
 use matches::alternatives;
 use routes::routes;
 
@@ -22,7 +22,7 @@ use crate::document::{self, Budget, Kind, Node, Reader};
 
 /// A text with its place: a name, or a reference to one.
 #[derive(Clone, Debug)]
-pub(crate) struct Word {
+pub(crate) struct LocatedText {
     pub(crate) text: Box<str>,
     pub(crate) place: Place,
 }
@@ -39,22 +39,22 @@ pub(crate) struct Document {
 
 #[derive(Clone, Debug)]
 pub(crate) struct PermissionEntry {
-    pub(crate) name: Word,
+    pub(crate) name: LocatedText,
     pub(crate) routes: Vec<Route>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct RoleEntry {
-    pub(crate) name: Word,
-    pub(crate) members: Vec<Word>,
+    pub(crate) name: LocatedText,
+    pub(crate) members: Vec<LocatedText>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct ClientEntry {
-    pub(crate) name: Word,
+    pub(crate) name: LocatedText,
     pub(crate) alternatives: Vec<Alternative>,
-    pub(crate) roles: Vec<Word>,
-    pub(crate) permissions: Vec<Word>,
+    pub(crate) roles: Vec<LocatedText>,
+    pub(crate) permissions: Vec<LocatedText>,
     pub(crate) when: Option<super::condition::When>,
     pub(crate) when_place: Option<Place>,
     pub(crate) limits: super::Limits,
@@ -62,10 +62,10 @@ pub(crate) struct ClientEntry {
 
 #[derive(Clone, Debug)]
 pub(crate) struct DenyEntry {
-    pub(crate) name: Word,
+    pub(crate) name: LocatedText,
     /// `None` for every client.
-    pub(crate) clients: Option<Vec<Word>>,
-    pub(crate) permissions: Vec<Word>,
+    pub(crate) clients: Option<Vec<LocatedText>>,
+    pub(crate) permissions: Vec<LocatedText>,
     pub(crate) routes: Vec<Route>,
     pub(crate) when: Option<super::condition::When>,
     pub(crate) when_place: Option<Place>,
@@ -198,7 +198,7 @@ fn deny(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<DenyEntry> {
 }
 
 /// The name of a new entry. A `*` in it would be taken for a pattern where it is used.
-fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Word> {
+fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<LocatedText> {
     let text = reader.name(node)?;
     let odd = text.chars().find(|c| !c.is_alphanumeric() && !matches!(c, ':' | '-' | '_' | '.' | '/'));
     if let Some(odd) = odd {
@@ -206,16 +206,16 @@ fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Word> {
         reader.error(Code::BadName, node, format!("`{odd}` cannot be part of a name"), Some(help));
         return None;
     }
-    Some(Word { text: text.into(), place: reader.place(node) })
+    Some(LocatedText { text: text.into(), place: reader.place(node) })
 }
 
 /// References to names.
-fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
+fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     let items = reader.one_or_more(node);
     let mut words = Vec::with_capacity(items.len());
     for item in items {
         if let Some(text) = reader.name(item) {
-            words.push(Word { text: text.into(), place: reader.place(item) });
+            words.push(LocatedText { text: text.into(), place: reader.place(item) });
         }
     }
     words

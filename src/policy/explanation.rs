@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use super::trace::{Evaluation, Finding, line};
-use super::{Granted, Verdict, rule_of};
+use super::trace::{Evaluation, Finding, file_and_line};
+use super::{Granted, Verdict, deciding_rule};
 
 /// The decision, the rule that made it, and what granted, forbade or nearly granted the request. Stable.
 pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> Value {
-    let rule = rule_of(verdict);
+    let rule = deciding_rule(verdict);
     let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };
     let misses = if verdict.is_ok() { Vec::new() } else { evaluation.near_misses() };
     let misses: Vec<Value> = misses
@@ -16,7 +16,7 @@ pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> 
         .map(|miss| {
             json!({
                 "name": miss.entry.text, "permission": miss.permission.text, "route": miss.route.text,
-                "at": line(&miss.entry.place), "because": miss.because,
+                "at": file_and_line(&miss.entry.place), "because": miss.because,
             })
         })
         .collect();
@@ -33,7 +33,7 @@ pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> 
 
 fn finding(finding: &Finding<'_>) -> Value {
     json!({
-        "name": finding.entry.text, "at": line(&finding.entry.place), "roles": finding.roles,
-        "permission": finding.permission.text, "route": finding.route.text, "route_at": line(&finding.route.place),
+        "name": finding.entry.text, "at": file_and_line(&finding.entry.place), "roles": finding.roles,
+        "permission": finding.permission.text, "route": finding.route.text, "route_at": file_and_line(&finding.route.place),
     })
 }

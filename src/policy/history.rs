@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::host::Host;
-use super::matching::spelled;
+use super::matching::canonical_value;
 use super::trial::DEFAULT_SOURCE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
@@ -105,7 +105,7 @@ fn attributes_of_name(client: &str) -> Vec<(Attribute, String)> {
         return std::iter::once(whole).chain(parts).collect();
     }
     let attribute = if client.contains(':') { Attribute::Uri } else { Attribute::Dns };
-    vec![(attribute, spelled(attribute, client))]
+    vec![(attribute, canonical_value(attribute, client))]
 }
 
 /// Returns the parts of a distinguished name (RFC 4514) that have their own attribute. The result is empty for other

@@ -12,13 +12,13 @@ use crate::identity::{Attribute, Identity};
 /// One mapping of a `match`: all of its tests must hold. None at all is `any: true`.
 #[derive(Clone, Debug)]
 pub(crate) struct Alternative {
-    pub(crate) tests: Box<[Test]>,
+    pub(crate) tests: Box<[AttributeTest]>,
     pub(crate) place: Place,
 }
 
 /// One key of a mapping: one of the values must fit.
 #[derive(Clone, Debug)]
-pub(crate) struct Test {
+pub(crate) struct AttributeTest {
     pub(crate) attribute: Attribute,
     /// Sorted, so that a list of a thousand names costs no more than a few comparisons.
     pub(crate) exact: Box<[Box<str>]>,
@@ -34,7 +34,7 @@ pub(crate) enum Matcher {
     Network(Network),
 }
 
-impl Test {
+impl AttributeTest {
     pub(crate) fn new(attribute: Attribute, matchers: Vec<Matcher>) -> Self {
         let (mut exact, mut patterns, mut networks) = (Vec::new(), Vec::new(), Vec::new());
         for matcher in matchers {
@@ -83,7 +83,7 @@ impl Alternative {
 
     /// The captures that are bound whenever it holds.
     pub(crate) fn captures(&self) -> HashSet<&str> {
-        self.tests.iter().flat_map(Test::captures).collect()
+        self.tests.iter().flat_map(AttributeTest::captures).collect()
     }
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn values(identity: &Identity, attribute: Attribute) -> impl Iterator
 }
 
 /// A value as an identity spells it, for values that a person writes down instead of a certificate.
-pub(crate) fn spelled(attribute: Attribute, value: &str) -> String {
+pub(crate) fn canonical_value(attribute: Attribute, value: &str) -> String {
     match attribute {
         Attribute::Dns => value.strip_suffix('.').unwrap_or(value).to_ascii_lowercase(),
         Attribute::Ip => value
@@ -167,7 +167,7 @@ mod tests {
                     None => Matcher::Pattern(pattern),
                 }
             });
-            Test::new(*attribute, matchers.collect())
+            AttributeTest::new(*attribute, matchers.collect())
         };
         let place = Place::new(&Source::new("", ""), Span::default());
         Alternative { tests: tests.iter().map(test).collect(), place }

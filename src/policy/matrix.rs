@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::check::{Client, Deny, Model};
 use super::condition::When;
 use super::route::{Glob, Methods, Path, Route, Segment};
-use super::trace::line;
+use super::trace::file_and_line;
 use super::who_can::{conditions, route_alternatives};
 
 /// The state of a cell, the weakest restriction first.
@@ -116,7 +116,7 @@ impl Matrix {
         let denies = denies.map(|(deny, extent)| self.forbidden(deny, extent, permission));
         Some(CellDetails {
             state: self.state(client, entry, permission),
-            roles: self.model.way(entry, permission),
+            roles: self.model.role_path(entry, permission),
             routes: self
                 .model
                 .routes(permission)
@@ -135,8 +135,8 @@ impl Matrix {
         };
         CellDeny {
             name: &name.text,
-            at: line(&name.place),
-            when: deny.entry.when.as_ref().map(When::words).unwrap_or_default(),
+            at: file_and_line(&name.place),
+            when: deny.entry.when.as_ref().map(When::describe).unwrap_or_default(),
             conditions,
             whole: extent == Extent::Whole,
         }
@@ -190,7 +190,7 @@ fn covers(wide: &Route, narrow: &Route) -> bool {
     let methods = match (&wide.methods, &narrow.methods) {
         (Methods::Any, _) => true,
         (_, Methods::Any) => false,
-        (Methods::Of { known, others }, Methods::Of { known: less, others: fewer }) => {
+        (Methods::Listed { known, others }, Methods::Listed { known: less, others: fewer }) => {
             less & !known == 0 && fewer.iter().all(|method| others.contains(method))
         }
     };
@@ -217,7 +217,7 @@ fn segment_covers(wide: &Segment, narrow: &Segment) -> bool {
 fn overlaps(one: &Route, other: &Route) -> bool {
     let methods = match (&one.methods, &other.methods) {
         (Methods::Any, _) | (_, Methods::Any) => true,
-        (Methods::Of { known, others }, Methods::Of { known: more, others: further }) => {
+        (Methods::Listed { known, others }, Methods::Listed { known: more, others: further }) => {
             known & more != 0 || others.iter().any(|method| further.contains(method))
         }
     };

@@ -8,7 +8,7 @@ use crate::identity::Attribute;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     pieces: Box<[Piece]>,
-    style: Style,
+    style: ValueSyntax,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,21 +24,23 @@ pub(crate) enum Piece {
 
 /// How an attribute's values fall into components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Style {
+pub(crate) struct ValueSyntax {
     /// What a `*` does not cross.
     pub(super) separator: Option<u8>,
     /// What no wildcard matches: a wildcard certificate is not all that it would expand to.
     pub(super) forbidden: Option<u8>,
     /// Whether a backslash makes the next character part of the value, as in RFC 4514 names.
     pub(super) escapes: bool,
-    folds: bool,
+    ignores_case: bool,
 }
 
-impl Style {
+impl ValueSyntax {
     pub(crate) const fn of(attribute: Attribute) -> Self {
-        let plain = Self { separator: None, forbidden: None, escapes: false, folds: false };
+        let plain = Self { separator: None, forbidden: None, escapes: false, ignores_case: false };
         match attribute {
-            Attribute::Dns => Self { separator: Some(b'.'), forbidden: Some(b'*'), folds: true, ..plain },
+            Attribute::Dns => {
+                Self { separator: Some(b'.'), forbidden: Some(b'*'), ignores_case: true, ..plain }
+            }
             Attribute::Uri => Self { separator: Some(b'/'), ..plain },
             Attribute::Email => Self { separator: Some(b'@'), ..plain },
             Attribute::Subject | Attribute::Issuer => Self { separator: Some(b','), escapes: true, ..plain },
@@ -70,7 +72,7 @@ impl SyntaxError {
 impl Pattern {
     /// Reads a pattern for values of that attribute.
     pub(crate) fn parse(attribute: Attribute, text: &str) -> Result<Self, SyntaxError> {
-        let style = Style::of(attribute);
+        let style = ValueSyntax::of(attribute);
         let mut pieces: Vec<Piece> = Vec::new();
         let mut at = 0;
         while at < text.len() {
@@ -184,7 +186,7 @@ fn is_wild(piece: &Piece) -> bool {
     !matches!(piece, Piece::Literal(_))
 }
 
-fn next_piece(rest: &str, at: usize, style: Style) -> Result<(Piece, usize), SyntaxError> {
+fn next_piece(rest: &str, at: usize, style: ValueSyntax) -> Result<(Piece, usize), SyntaxError> {
     if rest.starts_with('*') {
         let stars = rest.bytes().take_while(|byte| *byte == b'*').count();
         return match stars {
@@ -202,7 +204,7 @@ fn next_piece(rest: &str, at: usize, style: Style) -> Result<(Piece, usize), Syn
         return Err(SyntaxError::new(at, at + 1, "a `}` that closes nothing"));
     }
     let text = rest.get(..length).unwrap_or_default();
-    let text = if style.folds { text.to_ascii_lowercase() } else { text.to_owned() };
+    let text = if style.ignores_case { text.to_ascii_lowercase() } else { text.to_owned() };
     Ok((Piece::Literal(text.into()), length))
 }
 
@@ -306,7 +308,7 @@ fn at(positions: &[bool], position: usize) -> bool {
 }
 
 /// One step for each byte, and a last one that takes nothing.
-fn steps(value: &[u8], style: Style) -> Vec<Step> {
+fn steps(value: &[u8], style: ValueSyntax) -> Vec<Step> {
     let mut escaped = false;
     let mut steps = Vec::with_capacity(value.len() + 1);
     for byte in value {

@@ -7,21 +7,21 @@ use super::check::PermissionSet;
 use super::condition::{IfDoubtful, When};
 use super::hash::Fast;
 use super::host;
-use super::matching::{Alternative, Test, bind, values};
+use super::matching::{Alternative, AttributeTest, bind, values};
 use super::route::Variable;
-use super::trie::{Entry, Tail, Trie};
+use super::trie::{Entry, RouteConditions, Trie};
 use super::{Limits, Priority, Question, Rule};
 use crate::identity::{Attribute, Identity};
 
 /// What one identity may do under one policy.
 #[derive(Clone, Debug)]
 pub struct Rights {
-    pub(super) grants: Holdings,
+    pub(super) grants: BoundRules,
     /// The deny rules that name it; those for everyone are the policy's.
-    pub(super) denies: Holdings,
+    pub(super) denies: BoundRules,
     clients: Box<[Arc<Rule>]>,
     limits: Limits,
-    comes_second: bool,
+    is_outranked: bool,
 }
 
 impl Rights {
@@ -45,8 +45,8 @@ impl Rights {
 
     /// Whether others have a priority that these entries do not give.
     #[must_use]
-    pub const fn comes_second(&self) -> bool {
-        self.comes_second
+    pub const fn is_outranked(&self) -> bool {
+        self.is_outranked
     }
 }
 
@@ -75,17 +75,17 @@ pub(super) struct Deny {
 
 /// Sets of permissions with who holds them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Holdings {
+pub(super) struct BoundRules {
     /// Permission and number of holder, sorted: all small sets in one.
     flat: Box<[(u32, u32)]>,
     /// Large sets stay shared, and are searched one by one.
     large: Box<[(PermissionSet, u32)]>,
-    holders: Box<[Holder]>,
+    holders: Box<[BoundRule]>,
 }
 
 /// Under which rule, and when, permissions are held.
 #[derive(Clone, Debug)]
-pub(super) struct Holder {
+pub(super) struct BoundRule {
     pub(super) rule: Arc<Rule>,
     when: Option<Arc<When>>,
     /// What `{client.NAME}`s stand for; one that is missing could not be bound.
@@ -98,7 +98,7 @@ const SMALL: usize = 256;
 /// Up to here comparing one by one is faster than a binary search.
 const SHORT: usize = 8;
 
-impl Holdings {
+impl BoundRules {
     fn footprint(&self) -> usize {
         let bindings = self.holders.iter().flat_map(|holder| &holder.bindings);
         let bound = bindings.map(|binding| size_of_val(binding) + binding.1.len()).sum::<usize>();
@@ -113,7 +113,7 @@ impl Holdings {
     pub(super) fn any<'h>(
         &'h self,
         entries: &[Entry],
-        mut hit: impl FnMut(&Entry, &'h Holder) -> bool,
+        mut hit: impl FnMut(&Entry, &'h BoundRule) -> bool,
     ) -> bool {
         let mut found =
             |entry: &Entry, holder: u32| self.holders.get(holder as usize).is_some_and(|h| hit(entry, h));
@@ -149,7 +149,7 @@ impl Holdings {
         self.flat.iter().skip(start).take_while(move |(held, _)| *held == permission)
     }
 
-    fn gather(&mut self, held: impl Iterator<Item = (Holder, Box<[PermissionSet]>)>) {
+    fn gather(&mut self, held: impl Iterator<Item = (BoundRule, Box<[PermissionSet]>)>) {
         let (mut flat, mut large, mut holders) = (Vec::new(), Vec::new(), Vec::new());
         for (holder, sets) in held {
             let number = u32::try_from(holders.len()).unwrap_or(u32::MAX);
@@ -175,7 +175,7 @@ impl Holdings {
     }
 }
 
-impl Holder {
+impl BoundRule {
     /// Whether the route really means the request, as far as the walk down its path could not tell.
     pub(super) fn covers(
         &self,
@@ -187,25 +187,25 @@ impl Holder {
     ) -> bool {
         entry.allows(bit)
             && self.when.as_ref().is_none_or(|when| when.holds(question.source, question.now))
-            && trie.tail(entry).is_none_or(|tail| self.meets(tail, question, if_doubtful))
+            && trie.conditions(entry).is_none_or(|conditions| self.meets(conditions, question, if_doubtful))
     }
 
-    fn meets(&self, tail: &Tail, question: &Question<'_>, if_doubtful: IfDoubtful) -> bool {
-        tail.variables.iter().all(|(index, variable)| {
+    fn meets(&self, conditions: &RouteConditions, question: &Question<'_>, if_doubtful: IfDoubtful) -> bool {
+        conditions.variables.iter().all(|(index, variable)| {
             let bound = self.bindings.iter().find(|(known, _)| known == variable);
             match bound {
                 Some((_, text)) => question.target.segments().nth(*index) == Some(text.as_bytes()),
                 None => if_doubtful == IfDoubtful::Met,
             }
-        }) && host::holds(&tail.hosts, question.host, if_doubtful)
-            && tail.query.iter().all(|condition| condition.holds(question.target.query(), if_doubtful))
-            && tail.headers.iter().all(|condition| condition.holds(question.headers, if_doubtful))
+        }) && host::holds(&conditions.hosts, question.host, if_doubtful)
+            && conditions.query.iter().all(|condition| condition.holds(question.target.query(), if_doubtful))
+            && conditions.headers.iter().all(|condition| condition.holds(question.headers, if_doubtful))
     }
 }
 
 impl Deny {
-    fn holder(&self, bindings: Box<[(Variable, Box<str>)]>) -> Holder {
-        Holder { rule: self.rule.clone(), when: self.when.clone(), bindings }
+    fn holder(&self, bindings: Box<[(Variable, Box<str>)]>) -> BoundRule {
+        BoundRule { rule: self.rule.clone(), when: self.when.clone(), bindings }
     }
 }
 
@@ -253,15 +253,18 @@ impl Clients {
         let limits =
             matching.iter().fold(Limits::default(), |limits, client| limits.strictest(client.limits));
         let mut rights = Rights {
-            grants: Holdings::default(),
-            denies: Holdings::default(),
+            grants: BoundRules::default(),
+            denies: BoundRules::default(),
             clients: matching.iter().map(|client| client.rule.clone()).collect(),
-            comes_second: limits.priority < self.priority,
+            is_outranked: limits.priority < self.priority,
             limits,
         };
         rights.grants.gather(matching.iter().map(|client| {
             let bindings = bindings(&client.variables, &client.alternatives, identity);
-            (Holder { rule: client.rule.clone(), when: client.when.clone(), bindings }, client.sets.clone())
+            (
+                BoundRule { rule: client.rule.clone(), when: client.when.clone(), bindings },
+                client.sets.clone(),
+            )
         }));
         rights.denies.gather(self.denies_of(&matching, identity));
         rights
@@ -271,7 +274,7 @@ impl Clients {
         &self,
         matching: &[&Client],
         identity: &Identity,
-    ) -> impl Iterator<Item = (Holder, Box<[PermissionSet]>)> {
+    ) -> impl Iterator<Item = (BoundRule, Box<[PermissionSet]>)> {
         let everyone = self.for_everyone.iter().map(|deny| (*deny, [].as_slice()));
         let named = matching
             .iter()
@@ -386,7 +389,7 @@ impl Index {
 }
 
 /// For each value of a test, the keys under which an identity that has it can be found.
-fn choices(test: &Test) -> impl Iterator<Item = Vec<Key>> {
+fn choices(test: &AttributeTest) -> impl Iterator<Item = Vec<Key>> {
     let attribute = test.attribute;
     let exact = test.exact.iter().map(move |text| vec![Key::Exact(attribute, text.clone())]);
     let patterns = test.patterns.iter().map(move |pattern| {
@@ -398,7 +401,7 @@ fn choices(test: &Test) -> impl Iterator<Item = Vec<Key>> {
 }
 
 /// Keys under which every identity that meets the test is found; `None` if a value of it has no key.
-fn most_telling(test: &Test, shared: impl Fn(&Key) -> usize) -> Option<Vec<Key>> {
+fn most_telling(test: &AttributeTest, shared: impl Fn(&Key) -> usize) -> Option<Vec<Key>> {
     choices(test).map(|keys| keys.into_iter().min_by_key(&shared)).collect()
 }
 

@@ -31,11 +31,11 @@ pub(crate) struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Methods {
     Any,
-    Of { known: u16, others: Box<[Method]> },
+    Listed { known: u16, others: Box<[Method]> },
 }
 
 /// The methods that have a bit, in its order.
-pub(crate) const KNOWN: [Method; 9] = [
+pub(crate) const KNOWN_METHODS: [Method; 9] = [
     Method::GET,
     Method::POST,
     Method::PUT,
@@ -48,8 +48,8 @@ pub(crate) const KNOWN: [Method; 9] = [
 ];
 
 /// The bit of a well-known method.
-pub(crate) fn known(method: &Method) -> Option<u16> {
-    // The order is that of `KNOWN`; a match on constants is what the decision can afford.
+pub(crate) fn method_bit(method: &Method) -> Option<u16> {
+    // The order is that of `KNOWN_METHODS`; a match on constants is what the decision can afford.
     Some(match *method {
         Method::GET => 1,
         Method::POST => 1 << 1,
@@ -97,7 +97,7 @@ pub(crate) enum Variable {
 pub(crate) struct Glob(Box<[Box<[u8]>]>);
 
 /// Deeper paths than this are refused in a policy; the walk recurses once for each segment.
-const MOST_SEGMENTS: usize = 100;
+const MAX_SEGMENTS: usize = 100;
 
 /// Reads `METHODS PATH`.
 pub(crate) fn parse(text: &str) -> Result<(Methods, Path), SyntaxError> {
@@ -150,7 +150,7 @@ fn parse_methods(text: &str) -> Result<Methods, SyntaxError> {
         let end = start + name.len();
         match parse_method(name, start, end)? {
             Method::GET => bits |= GET_AND_HEAD,
-            method => match known(&method) {
+            method => match method_bit(&method) {
                 Some(bit) => bits |= bit,
                 None => others.push(method),
             },
@@ -159,7 +159,7 @@ fn parse_methods(text: &str) -> Result<Methods, SyntaxError> {
     }
     others.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     others.dedup();
-    Ok(Methods::Of { known: bits, others: others.into() })
+    Ok(Methods::Listed { known: bits, others: others.into() })
 }
 
 const GET_AND_HEAD: u16 = 1 | 1 << 4;
@@ -216,11 +216,11 @@ fn parse_path(text: &str, before: usize) -> Result<Path, SyntaxError> {
         }
         at = end + 1;
     }
-    if segments.len() > MOST_SEGMENTS {
+    if segments.len() > MAX_SEGMENTS {
         return Err(SyntaxError::new(
             before,
             before + text.len(),
-            format!("a path of more than {MOST_SEGMENTS} segments"),
+            format!("a path of more than {MAX_SEGMENTS} segments"),
         ));
     }
     Ok(Path { segments: segments.into(), rest })
@@ -331,16 +331,17 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 impl Methods {
     /// The methods by name; none for any.
     pub(crate) fn named(&self) -> Vec<Method> {
-        let Self::Of { known: bits, others } = self else { return Vec::new() };
-        let known = KNOWN.into_iter().filter(|method| known(method).is_some_and(|bit| bits & bit != 0));
+        let Self::Listed { known: bits, others } = self else { return Vec::new() };
+        let known =
+            KNOWN_METHODS.into_iter().filter(|method| method_bit(method).is_some_and(|bit| bits & bit != 0));
         known.chain(others.iter().cloned()).collect()
     }
 
     pub(crate) fn contains(&self, method: &Method) -> bool {
         match self {
             Self::Any => true,
-            Self::Of { known: bits, others } => {
-                known(method).map_or_else(|| others.contains(method), |bit| bits & bit != 0)
+            Self::Listed { known: bits, others } => {
+                method_bit(method).map_or_else(|| others.contains(method), |bit| bits & bit != 0)
             }
         }
     }

@@ -47,11 +47,11 @@ pub struct Difference {
     /// What the shadow policy would change.
     pub change: Change,
     /// The entry that decides under the policy in force, if one does.
-    pub real: Option<Arc<Rule>>,
+    pub active: Option<Arc<Rule>>,
     /// The entry that decides under the shadow policy, if one does.
     pub shadow: Option<Arc<Rule>>,
     /// Whether the policy in force allows the request.
-    pub real_allows: bool,
+    pub active_allows: bool,
     /// Whether the shadow policy allows it.
     pub shadow_allows: bool,
 }
@@ -61,7 +61,7 @@ impl Difference {
     /// request, the one that grants it now.
     #[must_use]
     pub fn rule(&self) -> &str {
-        self.shadow.as_ref().or(self.real.as_ref()).map_or("", |rule| rule.name())
+        self.shadow.as_ref().or(self.active.as_ref()).map_or("", |rule| rule.name())
     }
 }
 
@@ -80,8 +80,14 @@ impl Shadow {
             std::cmp::Ordering::Greater => Change::NewlyAllowed,
             std::cmp::Ordering::Less => Change::NewlyDenied,
         };
-        let (real, shadow) = (rule_of(verdict).cloned(), rule_of(&own).cloned());
-        Some(Difference { change, real, shadow, real_allows: verdict.is_ok(), shadow_allows: own.is_ok() })
+        let (active, shadow) = (deciding_rule(verdict).cloned(), deciding_rule(&own).cloned());
+        Some(Difference {
+            change,
+            active,
+            shadow,
+            active_allows: verdict.is_ok(),
+            shadow_allows: own.is_ok(),
+        })
     }
 }
 
@@ -92,7 +98,7 @@ fn extent(verdict: &Verdict) -> u8 {
 
 /// The entry that decided.
 #[must_use]
-pub const fn rule_of(verdict: &Verdict) -> Option<&Arc<Rule>> {
+pub const fn deciding_rule(verdict: &Verdict) -> Option<&Arc<Rule>> {
     match verdict {
         Ok(granted) => Some(granted.rule()),
         Err(denied) => denied.rule(),

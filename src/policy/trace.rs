@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::Question;
 use super::check::{Client, Deny, Member, Model};
 use super::condition::{IfDoubtful, When};
-use super::document::Word;
+use super::document::LocatedText;
 use super::host::{self, Host};
-use super::matching::{Alternative, Test, bind, values};
+use super::matching::{Alternative, AttributeTest, bind, values};
 use super::route::{Path, Route, Segment, Variable};
 use crate::diagnostic::Place;
 use crate::identity::{Attribute, Identity};
@@ -28,9 +28,9 @@ pub(crate) struct Evaluation<'m, 'q> {
 #[derive(Clone, Debug)]
 pub(crate) struct Finding<'m> {
     /// The client entry or deny rule.
-    pub(crate) entry: &'m Word,
+    pub(crate) entry: &'m LocatedText,
     /// The permission whose route it is; the deny rule itself where the route is its own.
-    pub(crate) permission: &'m Word,
+    pub(crate) permission: &'m LocatedText,
     /// The roles by which a client entry comes to it, outermost first.
     pub(crate) roles: Vec<&'m str>,
     pub(crate) route: &'m Route,
@@ -39,8 +39,8 @@ pub(crate) struct Finding<'m> {
 /// An entry that has a fitting route but does not mean the request.
 #[derive(Clone, Debug)]
 pub(crate) struct NearMiss<'m> {
-    pub(crate) entry: &'m Word,
-    pub(crate) permission: &'m Word,
+    pub(crate) entry: &'m LocatedText,
+    pub(crate) permission: &'m LocatedText,
     pub(crate) route: &'m Route,
     /// The first condition that fails.
     pub(crate) because: String,
@@ -49,20 +49,21 @@ pub(crate) struct NearMiss<'m> {
 impl<'m, 'q> Evaluation<'m, 'q> {
     /// Everything that grants the request.
     pub(crate) fn grants(self) -> Vec<Finding<'m>> {
-        let meant = self.model.clients.iter().filter(|client| self.is_meant(&client.entry.alternatives));
-        let meant = meant.filter(|client| self.is_time(client.entry.when.as_ref()));
+        let meant =
+            self.model.clients.iter().filter(|client| self.matches_identity(&client.entry.alternatives));
+        let meant = meant.filter(|client| self.is_in_force(client.entry.when.as_ref()));
         meant.flat_map(|client| self.granted_by(client)).collect()
     }
 
     /// Everything that forbids it.
     pub(crate) fn denies(self) -> Vec<Finding<'m>> {
-        let denies = self.model.denies.iter().filter(|deny| self.is_time(deny.entry.when.as_ref()));
+        let denies = self.model.denies.iter().filter(|deny| self.is_in_force(deny.entry.when.as_ref()));
         denies.flat_map(|deny| self.denied_by(deny)).collect()
     }
 
     /// The client entries that mean the identity.
     pub(crate) fn clients(self) -> impl Iterator<Item = &'m Client> + use<'m, 'q> {
-        self.model.clients.iter().filter(move |client| self.is_meant(&client.entry.alternatives))
+        self.model.clients.iter().filter(move |client| self.matches_identity(&client.entry.alternatives))
     }
 
     /// The entries whose routes fit the path and method, with the first thing that stands against each.
@@ -72,7 +73,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             let mut seen = HashSet::new();
             for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
                 for route in self.model.routes(permission).iter().filter(|route| self.fits_shape(route)) {
-                    let Some(because) = self.against(client, route) else { continue };
+                    let Some(because) = self.failing_condition(client, route) else { continue };
                     let Some(permission) = self.model.permissions.get(permission as usize) else { continue };
                     misses.push(NearMiss {
                         entry: &client.entry.name,
@@ -104,7 +105,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
                 routes.filter(|route| self.fits(route, Some(&client.entry.alternatives), IfDoubtful::Unmet))
             {
                 let Some(entry) = self.model.permissions.get(permission as usize) else { continue };
-                let roles = self.model.way(client, permission);
+                let roles = self.model.role_path(client, permission);
                 findings.push(Finding { entry: &client.entry.name, permission: &entry.name, roles, route });
             }
         }
@@ -131,15 +132,15 @@ impl<'m, 'q> Evaluation<'m, 'q> {
         let Some(clients) = &deny.clients else { return self.fits(route, None, IfDoubtful::Met) };
         let clients = clients.iter().filter_map(|client| self.model.clients.get(*client as usize));
         clients.map(|client| client.entry.alternatives.as_slice()).any(|alternatives| {
-            self.is_meant(alternatives) && self.fits(route, Some(alternatives), IfDoubtful::Met)
+            self.matches_identity(alternatives) && self.fits(route, Some(alternatives), IfDoubtful::Met)
         })
     }
 
-    fn is_meant(self, alternatives: &[Alternative]) -> bool {
+    fn matches_identity(self, alternatives: &[Alternative]) -> bool {
         alternatives.iter().any(|alternative| alternative.holds(self.identity))
     }
 
-    fn is_time(self, when: Option<&When>) -> bool {
+    fn is_in_force(self, when: Option<&When>) -> bool {
         when.is_none_or(|when| when.holds(self.question.source, self.question.now))
     }
 
@@ -183,30 +184,31 @@ impl<'m, 'q> Evaluation<'m, 'q> {
     }
 
     /// The first condition of a grant that fails, although the route's path and method fit.
-    fn against(self, client: &Client, route: &Route) -> Option<String> {
+    fn failing_condition(self, client: &Client, route: &Route) -> Option<String> {
         let entry = &client.entry;
-        if !self.is_meant(&entry.alternatives) {
-            return self.not_meant(&entry.alternatives);
+        if !self.matches_identity(&entry.alternatives) {
+            return self.failing_match(&entry.alternatives);
         }
         if let Some(when) = &entry.when
-            && let Some(because) = self.not_now(when)
+            && let Some(because) = self.failing_when(when)
         {
             return Some(because);
         }
-        self.not_bound(entry.alternatives.as_slice(), route).or_else(|| self.unmet(route))
+        self.failing_variable(entry.alternatives.as_slice(), route)
+            .or_else(|| self.failing_route_condition(route))
     }
 
     /// What the certificate says otherwise, in the alternative that comes closest.
-    fn not_meant(self, alternatives: &[Alternative]) -> Option<String> {
+    fn failing_match(self, alternatives: &[Alternative]) -> Option<String> {
         let failing = |alternative: &'_ Alternative| {
             alternative.tests.iter().filter(|test| !test.holds(self.identity)).count()
         };
         let closest = alternatives.iter().min_by_key(|alternative| failing(alternative))?;
         let test = closest.tests.iter().find(|test| !test.holds(self.identity))?;
-        Some(otherwise(test, self.identity))
+        Some(describe_mismatch(test, self.identity))
     }
 
-    fn not_now(self, when: &When) -> Option<String> {
+    fn failing_when(self, when: &When) -> Option<String> {
         let now: Timestamp = self.question.now;
         if let Some(from) = when.from.filter(|from| now < *from) {
             return Some(format!("it holds from {from} on, and it is {now}"));
@@ -220,10 +222,10 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             return Some(format!("the address {} is not in {}", self.question.source, networks.join(" or ")));
         }
         let week = when.week.as_ref().filter(|week| !week.holds(now))?;
-        Some(format!("it holds only while {}, and the time is {now}", week.words()))
+        Some(format!("it holds only while {}, and the time is {now}", week.describe()))
     }
 
-    fn not_bound(self, alternatives: &[Alternative], route: &Route) -> Option<String> {
+    fn failing_variable(self, alternatives: &[Alternative], route: &Route) -> Option<String> {
         let segments: Vec<&[u8]> = self.question.target.segments().collect();
         for (pattern, segment) in route.path.segments.iter().zip(segments) {
             let Segment::Client(variable) = pattern else { continue };
@@ -240,7 +242,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
         None
     }
 
-    fn unmet(self, route: &Route) -> Option<String> {
+    fn failing_route_condition(self, route: &Route) -> Option<String> {
         if !host::holds(&route.hosts, self.question.host, IfDoubtful::Unmet) {
             let hosts = either(route.hosts.iter());
             return Some(match self.question.host {
@@ -255,7 +257,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             .iter()
             .find(|condition| !condition.holds(self.question.target.query(), IfDoubtful::Unmet));
         if let Some(condition) = query {
-            if let Some(doubt) = condition.doubt(self.question.target.query().unwrap_or_default()) {
+            if let Some(doubt) = condition.doubt_reason(self.question.target.query().unwrap_or_default()) {
                 return Some(doubt);
             }
             return Some(format!(
@@ -268,7 +270,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             .headers
             .iter()
             .find(|condition| !condition.holds(self.question.headers, IfDoubtful::Unmet))?;
-        if let Some(doubt) = self.question.headers.and_then(|headers| header.doubt(headers)) {
+        if let Some(doubt) = self.question.headers.and_then(|headers| header.doubt_reason(headers)) {
             return Some(doubt);
         }
         Some(format!("the header `{}` is not, exactly once, {}", header.name, either(header.values.iter())))
@@ -281,9 +283,9 @@ fn either(values: impl Iterator<Item = impl Display>) -> String {
 }
 
 /// What a certificate says instead of what a test asks for.
-fn otherwise(test: &Test, identity: &Identity) -> String {
+fn describe_mismatch(test: &AttributeTest, identity: &Identity) -> String {
     let attribute = test.attribute;
-    let wanted = test.wanted();
+    let wanted = test.describe_expected();
     let has: Vec<&str> = values(identity, attribute).collect();
     match has.as_slice() {
         [] if attribute == Attribute::CommonName && identity.values(attribute).next().is_some() => {
@@ -295,9 +297,9 @@ fn otherwise(test: &Test, identity: &Identity) -> String {
     }
 }
 
-impl Test {
+impl AttributeTest {
     /// What it asks for, in words: the first few of its values.
-    pub(crate) fn wanted(&self) -> String {
+    pub(crate) fn describe_expected(&self) -> String {
         let exact = self.exact.iter().map(ToString::to_string);
         let patterns = self.patterns.iter().map(ToString::to_string);
         let networks = self.networks.iter().map(ToString::to_string);
@@ -312,7 +314,7 @@ impl Test {
 
 impl Model {
     /// The roles by which a client entry comes to a permission; none where it is given directly.
-    pub(crate) fn way(&self, client: &Client, permission: u32) -> Vec<&str> {
+    pub(crate) fn role_path(&self, client: &Client, permission: u32) -> Vec<&str> {
         let mut open: Vec<(u32, Vec<u32>)> = client.roles.iter().map(|role| (*role, vec![*role])).collect();
         let mut seen: HashSet<u32> = client.roles.iter().copied().collect();
         open.reverse();
@@ -341,7 +343,7 @@ impl Model {
 
 impl Finding<'_> {
     /// In words: through which roles to which route.
-    pub(crate) fn words(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut words = String::new();
         for role in &self.roles {
             words += &format!("role `{role}` → ");
@@ -349,11 +351,11 @@ impl Finding<'_> {
         if !std::ptr::eq(self.entry, self.permission) && self.entry.text != self.permission.text {
             words += &format!("`{}` → ", self.permission.text);
         }
-        format!("{words}`{}` ({})", self.route.text, line(&self.route.place))
+        format!("{words}`{}` ({})", self.route.text, file_and_line(&self.route.place))
     }
 }
 
 /// `file:line` of a place.
-pub(crate) fn line(place: &Place) -> String {
+pub(crate) fn file_and_line(place: &Place) -> String {
     format!("{}:{}", place.source.name(), place.position().line)
 }

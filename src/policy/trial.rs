@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::Timestamp;
 
 use super::check::Model;
-use super::document::{Case, ClientOf, Expectation, Word};
+use super::document::{Case, Expectation, LocatedText, TestClient};
 use super::route::Route;
 use super::trace::Evaluation;
 use super::{Policy, Question};
@@ -58,14 +58,19 @@ pub(crate) fn run<'m>(
     model: &'m Model,
     policy: &Policy,
     now: Timestamp,
-    certificate: impl Fn(&Word) -> Result<Identity, Diagnostic>,
+    certificate: impl Fn(&LocatedText) -> Result<Identity, Diagnostic>,
 ) -> Result<(Vec<Trial<'m>>, Coverage<'m>), Vec<Diagnostic>> {
     let (mut trials, mut problems) = (Vec::new(), Vec::new());
     let mut coverage = Coverage::of(model);
     for case in &model.cases {
         let identity = match &case.client {
+<<<<<<< HEAD
             ClientOf::Attributes(attributes) => Ok(Identity::from_attributes(attributes.iter().cloned())),
             ClientOf::Certificate(file) => certificate(file),
+=======
+            TestClient::Attributes(attributes) => Ok(Identity::from_attributes(attributes.iter().cloned())),
+            TestClient::Certificate(file) => certificate(file),
+>>>>>>> origin/main
         };
         match identity {
             Ok(identity) => {
@@ -142,13 +147,13 @@ fn unexpected(evaluation: Evaluation<'_, '_>, allowed: bool) -> Failure {
 pub(crate) fn trace_lines(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     let grants = evaluation.grants();
     let granted =
-        grants.iter().map(|finding| format!("granted to `{}`: {}", finding.entry.text, finding.words()));
+        grants.iter().map(|finding| format!("granted to `{}`: {}", finding.entry.text, finding.describe()));
     let mut lines: Vec<String> = granted.collect();
     lines.extend(
         evaluation
             .denies()
             .iter()
-            .map(|finding| format!("denied by `{}`: {}", finding.entry.text, finding.words())),
+            .map(|finding| format!("denied by `{}`: {}", finding.entry.text, finding.describe())),
     );
     if grants.is_empty() {
         let misses = evaluation.near_misses();
@@ -176,7 +181,7 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
         return vec!["a route fits, but no client entry is given it".to_owned()];
     }
     if let Some(route) = of_path.first() {
-        let route = format!("`{}` ({})", route.text, super::trace::line(&route.place));
+        let route = format!("`{}` ({})", route.text, super::trace::file_and_line(&route.place));
         return vec![format!(
             "no route has the method {} for this path; {route} has others",
             target.method()
@@ -184,7 +189,7 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     }
     let mut lines = vec![format!("no route fits the path `{}`", target.path())];
     lines.extend(similar_route(evaluation).map(|(route, why)| {
-        format!("the nearest is `{}` ({}): {why}", route.text, super::trace::line(&route.place))
+        format!("the nearest is `{}` ({}): {why}", route.text, super::trace::file_and_line(&route.place))
     }));
     lines
 }
@@ -212,7 +217,8 @@ fn similar_route<'m>(evaluation: Evaluation<'m, '_>) -> Option<(&'m Route, &'sta
 
 impl<'m> Coverage<'m> {
     fn of(model: &'m Model) -> Self {
-        let entry = |word: &'m Word| CoverageItem { name: &word.text, place: &word.place, is_reached: false };
+        let entry =
+            |word: &'m LocatedText| CoverageItem { name: &word.text, place: &word.place, is_reached: false };
         let routes = model.permissions.iter().flat_map(|permission| &permission.routes);
         Self {
             grants: model.clients.iter().map(|client| entry(&client.entry.name)).collect(),

@@ -8,7 +8,7 @@ use http::Method;
 use super::condition::{HeaderCondition, QueryCondition};
 use super::hash::Fast;
 use super::host::HostPattern;
-use super::route::{Glob, KNOWN, Methods, Route, Segment, Variable, known};
+use super::route::{Glob, KNOWN_METHODS, Methods, Route, Segment, Variable, method_bit};
 use crate::target::Segments;
 
 /// The tree. What a policy says of a path is where the path ends, and on the way at every `**`.
@@ -16,7 +16,7 @@ use crate::target::Segments;
 pub(super) struct Trie {
     nodes: Box<[Node]>,
     entries: Box<[Entry]>,
-    tails: Box<[Tail]>,
+    conditions: Box<[RouteConditions]>,
     methods: MethodBits,
 }
 
@@ -24,13 +24,13 @@ pub(super) struct Trie {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) permission: u32,
-    tail: u32,
+    conditions: u32,
     methods: u64,
 }
 
 /// What a route asks beyond its methods and the shape of its path; most ask nothing.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct RouteConditions {
     /// Segments, by number, that must be what the client's certificate gives to a name.
     pub(super) variables: Box<[(usize, Variable)]>,
     pub(super) hosts: Box<[HostPattern]>,
@@ -39,8 +39,8 @@ pub(super) struct Tail {
     pub(super) upgrade: bool,
 }
 
-/// Marks an entry without a [`Tail`].
-const NO_TAIL: u32 = u32::MAX;
+/// Marks an entry without a [`RouteConditions`].
+const NO_CONDITIONS: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -72,9 +72,9 @@ struct Globs {
 }
 
 impl Trie {
-    /// The entry's tail, if its route has one.
-    pub(super) fn tail(&self, entry: &Entry) -> Option<&Tail> {
-        self.tails.get(entry.tail as usize)
+    /// The entry's conditions, if its route has one.
+    pub(super) fn conditions(&self, entry: &Entry) -> Option<&RouteConditions> {
+        self.conditions.get(entry.conditions as usize)
     }
 
     /// The bit that stands for a method.
@@ -181,18 +181,18 @@ const OTHER: u64 = 1 << 63;
 
 impl MethodBits {
     fn bit(&self, method: &Method) -> u64 {
-        match known(method) {
+        match method_bit(method) {
             Some(bit) => u64::from(bit),
             None => self
                 .others
                 .iter()
                 .position(|other| other == method)
-                .map_or(OTHER, |at| 1 << (at + KNOWN.len())),
+                .map_or(OTHER, |at| 1 << (at + KNOWN_METHODS.len())),
         }
     }
 
     fn mask(&mut self, methods: &Methods) -> u64 {
-        let Methods::Of { known, others } = methods else { return u64::MAX };
+        let Methods::Listed { known, others } = methods else { return u64::MAX };
         others.iter().fold(u64::from(*known), |mask, method| mask | self.intern(method))
     }
 
@@ -205,18 +205,18 @@ impl MethodBits {
 }
 
 /// How many methods beyond the well-known ones the routes of one policy may name.
-pub(super) const MOST_OTHER_METHODS: usize = 50;
+pub(super) const MAX_OTHER_METHODS: usize = 50;
 
 /// A tree that still grows.
 #[derive(Debug)]
-pub(super) struct Builder {
-    nodes: Vec<Sprout>,
-    tails: Vec<Tail>,
+pub(super) struct TrieBuilder {
+    nodes: Vec<NodeBuilder>,
+    conditions: Vec<RouteConditions>,
     methods: MethodBits,
 }
 
 #[derive(Debug, Default)]
-struct Sprout {
+struct NodeBuilder {
     literals: HashMap<Box<[u8]>, u32, Fast>,
     globs: HashMap<Glob, u32, Fast>,
     any: u32,
@@ -224,9 +224,9 @@ struct Sprout {
     rest: Vec<Entry>,
 }
 
-impl Builder {
+impl TrieBuilder {
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Sprout::default()], tails: Vec::new(), methods: MethodBits::default() }
+        Self { nodes: vec![NodeBuilder::default()], conditions: Vec::new(), methods: MethodBits::default() }
     }
 
     /// Adds a route of a permission.
@@ -235,7 +235,11 @@ impl Builder {
         for segment in &route.path.segments {
             at = self.child(at, segment);
         }
-        let entry = Entry { permission, tail: self.tail(route), methods: self.methods.mask(&route.methods) };
+        let entry = Entry {
+            permission,
+            conditions: self.conditions(route),
+            methods: self.methods.mask(&route.methods),
+        };
         if let Some(node) = self.nodes.get_mut(at as usize) {
             if route.path.rest { node.rest.push(entry) } else { node.ends.push(entry) }
         }
@@ -258,33 +262,33 @@ impl Builder {
             }
         };
         if child == next {
-            self.nodes.push(Sprout::default());
+            self.nodes.push(NodeBuilder::default());
         }
         child
     }
 
-    fn tail(&mut self, route: &Route) -> u32 {
+    fn conditions(&mut self, route: &Route) -> u32 {
         let variables = route.path.segments.iter().enumerate().filter_map(|(index, segment)| match segment {
             Segment::Client(variable) => Some((index, variable.clone())),
             _ => None,
         });
         let variables: Box<[(usize, Variable)]> = variables.collect();
         if variables.is_empty() && !route.is_conditional() && !route.upgrade {
-            return NO_TAIL;
+            return NO_CONDITIONS;
         }
         let (hosts, query, headers) = (route.hosts.clone(), route.query.clone(), route.headers.clone());
-        self.tails.push(Tail { variables, hosts, query, headers, upgrade: route.upgrade });
-        u32::try_from(self.tails.len() - 1).unwrap_or(NO_TAIL)
+        self.conditions.push(RouteConditions { variables, hosts, query, headers, upgrade: route.upgrade });
+        u32::try_from(self.conditions.len() - 1).unwrap_or(NO_CONDITIONS)
     }
 
     pub(super) fn finish(self) -> Trie {
         let mut entries = Vec::new();
-        let nodes = self.nodes.into_iter().map(|sprout| sprout.finish(&mut entries)).collect();
-        Trie { nodes, entries: entries.into(), tails: self.tails.into(), methods: self.methods }
+        let nodes = self.nodes.into_iter().map(|node| node.finish(&mut entries)).collect();
+        Trie { nodes, entries: entries.into(), conditions: self.conditions.into(), methods: self.methods }
     }
 }
 
-impl Sprout {
+impl NodeBuilder {
     fn finish(self, entries: &mut Vec<Entry>) -> Node {
         let literals = match self.literals.len() {
             0..=FEW => Literals::Few(self.literals.into_iter().collect()),

@@ -11,7 +11,7 @@ use super::condition::When;
 use super::host::Host;
 use super::matching::Alternative;
 use super::route::{Route, Segment};
-use super::trace::{Evaluation, Finding, line};
+use super::trace::{Evaluation, Finding, file_and_line};
 use crate::identity::Identity;
 use crate::target::Target;
 
@@ -47,12 +47,12 @@ pub(crate) fn who_can<'m>(model: &'m Model, target: &Target) -> Vec<Access<'m>> 
         for permission in client.permissions().filter(|permission| seen.insert(*permission)) {
             let Some(entry) = model.permissions.get(permission as usize) else { continue };
             for route in entry.routes.iter().filter(|route| evaluation.fits_shape(route)) {
-                let roles = model.way(client, permission);
+                let roles = model.role_path(client, permission);
                 let finding = Finding { entry: &client.entry.name, permission: &entry.name, roles, route };
                 let denies: Vec<&Deny> = denies(evaluation, number).collect();
                 accesses.push(Access {
                     finding,
-                    match_words: client.entry.alternatives.iter().map(Alternative::words).collect(),
+                    match_words: client.entry.alternatives.iter().map(Alternative::describe).collect(),
                     conditions: conditions(client, route),
                     always_denied: denies
                         .iter()
@@ -89,9 +89,9 @@ impl Evaluation<'_, '_> {
 
     fn deny_in_words(self, deny: &Deny) -> String {
         let name = &deny.entry.name;
-        let mut words = format!("denied by `{}` ({})", name.text, line(&name.place));
+        let mut words = format!("denied by `{}` ({})", name.text, file_and_line(&name.place));
         if let Some(when) = &deny.entry.when {
-            words += &format!(" while {},", when.words().join(" and "));
+            words += &format!(" while {},", when.describe().join(" and "));
         }
         let routes = deny.permissions.iter().flat_map(|permission| self.model.routes(*permission));
         let route_alternatives = route_alternatives(routes.filter(|route| self.fits_shape(route)));
@@ -121,7 +121,7 @@ pub(super) fn route_alternatives<'r>(routes: impl Iterator<Item = &'r Route>) ->
 
 /// Returns the conditions of a client entry and a route beside the entry's `match`.
 pub(super) fn conditions(client: &Client, route: &Route) -> Vec<String> {
-    let mut conditions = client.entry.when.as_ref().map(When::words).unwrap_or_default();
+    let mut conditions = client.entry.when.as_ref().map(When::describe).unwrap_or_default();
     conditions.extend(route_conditions(route));
     conditions
 }
@@ -155,19 +155,22 @@ fn route_conditions(route: &Route) -> Vec<String> {
 
 impl Alternative {
     /// Returns the condition on the certificate in words.
-    pub(crate) fn words(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         if self.tests.is_empty() {
             return "every client".to_owned();
         }
-        let tests: Vec<String> =
-            self.tests.iter().map(|test| format!("`{}` is {}", test.attribute, test.wanted())).collect();
+        let tests: Vec<String> = self
+            .tests
+            .iter()
+            .map(|test| format!("`{}` is {}", test.attribute, test.describe_expected()))
+            .collect();
         tests.join(" and ")
     }
 }
 
 impl When {
     /// Returns the conditions in words.
-    pub(crate) fn words(&self) -> Vec<String> {
+    pub(crate) fn describe(&self) -> Vec<String> {
         let mut words = Vec::new();
         if !self.source.is_empty() {
             let networks: Vec<String> = self.source.iter().map(|network| format!("`{network}`")).collect();
@@ -175,7 +178,7 @@ impl When {
         }
         words.extend(self.from.map(|from| format!("it is {from} or later")));
         words.extend(self.until.map(|until| format!("it is before {until}")));
-        words.extend(self.week.as_ref().map(super::condition::Week::words));
+        words.extend(self.week.as_ref().map(super::condition::Week::describe));
         words
     }
 }

@@ -1,10 +1,10 @@
 //! Outcomes of reloads, part by part: said in the log once, counted, and kept for `/status`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -391,6 +391,6 @@ impl History {
 
     fn past(&self) -> MutexGuard<'_, Past> {
         // Nothing panics while it is held; if it did, the numbers would still stand.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

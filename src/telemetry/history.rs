@@ -1,9 +1,9 @@
 //! The last quarter of an hour, a sample a second, so that whoever looks now sees what led here. Its memory is fixed.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{Counters, DECISIONS, Decision, Distribution};
@@ -148,8 +148,7 @@ impl History {
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
-        // Nothing panics while it is held.
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.past.lock()
     }
 }
 

@@ -2,9 +2,10 @@
 //! dropped, what cannot be written is lost, and both are counted.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// Counts the lines that nobody will read.
@@ -35,11 +36,11 @@ impl<W> Next<W> {
 
     /// The line that is being written is finished where it was begun.
     pub(super) fn give(&self, to: W) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+        *self.0.lock() = Some(to);
     }
 
     fn take(&self) -> Option<W> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

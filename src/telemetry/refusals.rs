@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::CertificateDer;
 
 use super::{RequestId, cut};
@@ -154,8 +155,7 @@ impl Ring {
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Refused>>> {
-        // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

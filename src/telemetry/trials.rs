@@ -2,9 +2,9 @@
 //! policy differs. Only what is denied or different comes here; each worker has its own, and nobody waits for another.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::audit::cut;
@@ -135,7 +135,7 @@ impl Trials {
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
         // Nothing panics while it is held; if it did, the numbers would still stand.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -159,7 +159,7 @@ impl Differed {
             method: cut(method).into(),
             path: cut(path).into(),
             change: difference.change,
-            decision: opinion(difference.real_allows, difference.real.as_ref()),
+            decision: opinion(difference.active_allows, difference.active.as_ref()),
             shadow: opinion(difference.shadow_allows, difference.shadow.as_ref()),
         }
     }
@@ -209,9 +209,9 @@ mod tests {
             Trials::default(),
             Difference {
                 change: Change::NewlyDenied,
-                real: Some(rule("a").into()),
+                active: Some(rule("a").into()),
                 shadow: None,
-                real_allows: true,
+                active_allows: true,
                 shadow_allows: false,
             },
         );

@@ -17,8 +17,8 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::{Attribute, Identity, Unauthenticated, judge};
 use crate::live::Live;
 use crate::pem;
-use crate::policy::described::identity_of_attributes;
 use crate::policy::explanation::explanation;
+use crate::policy::identity_text::parse_identity;
 use crate::policy::lint::lint;
 use crate::policy::trace::Evaluation;
 use crate::policy::trial::{DEFAULT_SOURCE, trace_lines};
@@ -181,7 +181,7 @@ impl Asked {
         };
         let identity = match (certificate, &self.client) {
             (Some(presented), _) => presented.identity.clone(),
-            (None, Some(text)) => match identity_of_attributes(text) {
+            (None, Some(text)) => match parse_identity(text) {
                 Ok(identity) => Some(identity),
                 Err(problem) => return Some(Err(told(&problem))),
             },

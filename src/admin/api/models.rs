@@ -1,7 +1,9 @@
 //! The running policy as its author wrote it. The proxy decides by something smaller, so it is read again when somebody
 //! asks, and kept until another one is in force.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::live::Live;
 use crate::policy;
@@ -15,7 +17,7 @@ impl Models {
     /// Of this snapshot; nothing where it cannot be read, which it could when it was put in force.
     pub(super) fn of(&self, live: &Live) -> Option<Arc<Matrix>> {
         // Nothing panics while it is held; if it did, what is held is still whole.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         if let Some((generation, matrix)) = &*kept
             && *generation == live.generation
         {

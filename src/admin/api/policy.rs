@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use super::super::body::{Answer, compact, json as answered};
 use super::query::{Query, has_all};
 use super::{Desk, nothing};
-use crate::policy::described::{example, written};
+use crate::policy::identity_text::{example_attributes, format_attributes};
 use crate::policy::matrix::{CellState, Matrix};
-use crate::policy::trace::line;
+use crate::policy::trace::file_and_line;
 
 /// Rows of one answer.
 const MOST_ROWS: usize = 500;
@@ -57,7 +57,7 @@ fn is_such(matrix: &Matrix, client: usize, words: &[String]) -> bool {
     let mut text = entry.entry.name.text.to_string();
     for alternative in &entry.entry.alternatives {
         text += " ";
-        text += &alternative.words();
+        text += &alternative.describe();
     }
     for permission in entry.permissions() {
         if let Some(permission) = matrix.model.permissions.get(permission as usize) {
@@ -78,8 +78,8 @@ fn row(matrix: &Matrix, client: usize) -> Option<Value> {
         .collect();
     Some(json!({
         "name": entry.entry.name.text,
-        "at": line(&entry.entry.name.place),
-        "who": entry.entry.alternatives.iter().map(|alternative| alternative.words()).collect::<Vec<_>>(),
+        "at": file_and_line(&entry.entry.name.place),
+        "who": entry.entry.alternatives.iter().map(|alternative| alternative.describe()).collect::<Vec<_>>(),
         "cells": cells,
     }))
 }
@@ -101,7 +101,7 @@ pub(super) fn grant(desk: &Desk, query: &Query) -> Answer {
     let routes: Vec<Value> = details
         .routes
         .iter()
-        .map(|(route, conditions)| json!({ "route": route.text, "at": line(&route.place), "conditions": conditions }))
+        .map(|(route, conditions)| json!({ "route": route.text, "at": file_and_line(&route.place), "conditions": conditions }))
         .collect();
     let denies: Vec<Value> = details
         .denies
@@ -125,6 +125,6 @@ pub(super) fn client(desk: &Desk, query: &Query) -> Answer {
     let client =
         client_named(&matrix, query.text("name")).and_then(|client| matrix.model.clients.get(client));
     let Some(client) = client else { return nothing("there is no such client entry") };
-    let example = example(client).map(|attributes| written(&attributes));
+    let example = example_attributes(client).map(|attributes| format_attributes(&attributes));
     answered(StatusCode::OK, &json!({ "name": client.entry.name.text, "example": example }))
 }

@@ -1,4 +1,4 @@
-// Who is connected, and what each connection does.
+// The open connections, each with its client and its state.
 
 import { at, code, duration, h, number, plural, replace, search, short } from "./dom.js";
 import { get } from "./server.js";

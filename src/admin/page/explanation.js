@@ -1,4 +1,4 @@
-// A decision with everything that speaks for and against it, and the policy's lines that it comes from.
+// A decision with all reasons for and against it, and the lines of the policy behind them.
 
 import { code, h, quiet, told } from "./dom.js";
 import { sources } from "./server.js";

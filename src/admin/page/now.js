@@ -1,4 +1,4 @@
-// How things stand, what stands out first.
+// The current state, beginning with a summary in words.
 
 import { Chart } from "./charts.js";
 import { at, h, number, plural, replace, told, took } from "./dom.js";
@@ -29,7 +29,7 @@ function grow(past, sample) {
   }
 }
 
-// Half of the requests, and the slowest in a hundred.
+// The chart of a latency: the median, and the slowest of 100.
 function latency(title, of) {
   return new Chart({
     title,

@@ -1,4 +1,4 @@
-// Questions to the running policy, or to a text that is tried out and never applied.
+// Questions to the policy in force, or to an edited text that is never put in force.
 
 import { at, code, debounced, h, plural, replace, told } from "./dom.js";
 import { explained } from "./explanation.js";
@@ -100,7 +100,7 @@ async function choose({ parts }) {
     parts.client.value = example ?? "";
     parts.certificate.value = "";
   } catch {
-    // Not a whole name yet.
+    // The name is not complete yet.
   }
 }
 

@@ -1,4 +1,4 @@
-// Who may do what, and the text that says so.
+// The matrix of clients and permissions, the text of the policy, and the differences by the shadow policy.
 
 import { at, code, h, number, plural, quiet, replace, search, short, told } from "./dom.js";
 import { link, listing } from "./explanation.js";

@@ -1,4 +1,4 @@
-// The last refusals, and why each was one.
+// The last refusals, each with its explanation.
 
 import { at, code, h, plural, quiet, replace, search, short, told } from "./dom.js";
 import { explained, link } from "./explanation.js";
@@ -59,7 +59,7 @@ function list() {
   parts.count.textContent = found.length === all.length ? plural(all.length, "refusal") : `${found.length} of ${plural(all.length, "refusal")}`;
   const focused = document.activeElement?.dataset.id;
   replace(parts.rows, found.slice(0, room).map(row));
-  // Whoever reads by keyboard stays where they are when new ones come.
+  // A keyboard user keeps the focus when new refusals come.
   if (focused) parts.rows.querySelector(`[data-id="${focused}"]`)?.focus({ preventScroll: true });
   if (!found.length) replace(parts.rows, h("tr", {}, h("td", { colspan: "5", class: "calm" }, all.length ? "No refusal matches." : "No request was refused so far.")));
   const more = h("button", { type: "button", onclick: () => { room = MOST; list(); } }, `Show all ${found.length}`);

@@ -1,4 +1,4 @@
-// Who says who clients are, until when; what came of reloads, and the one button.
+// The authorities and their certificates with the time that remains, the last reloads, and the button that reloads.
 
 import { at, code, duration, h, onDay, plural, replace, told } from "./dom.js";
 import { link } from "./explanation.js";

@@ -12,7 +12,7 @@ use crate::policy::Limits;
 use crate::policy::diff::{
     ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, UndecidedRoute, diff,
 };
-use crate::policy::trace::line;
+use crate::policy::trace::file_and_line;
 
 /// Say what a change of policy newly allows and newly denies, with an example of each
 ///
@@ -101,9 +101,9 @@ fn human(difference: &PolicyDifference<'_>) -> String {
         }
         for change in changes {
             let RouteChange { entry, permission, .. } = change;
-            let (name, place) = (&entry.text, line(&entry.place));
+            let (name, place) = (&entry.text, file_and_line(&entry.place));
             text += &format!("  {name} ({place})  {}{}\n", requests(change), when(change));
-            let route = line(&change.route.place);
+            let route = file_and_line(&change.route.place);
             text += &format!(
                 "    who: {}; through {} ({route})\n",
                 change.match_words.join(", or "),
@@ -139,7 +139,7 @@ fn markdown(difference: &PolicyDifference<'_>) -> String {
         text +=
             &format!("### {}\n\n| client | requests | example |\n| --- | --- | --- |\n", direction.heading);
         for change in changes {
-            let client = format!("`{}` ({})", change.entry.text, line(&change.entry.place));
+            let client = format!("`{}` ({})", change.entry.text, file_and_line(&change.entry.place));
             let denied = change.denied_by.as_ref();
             let denied = denied.map(|rule| format!(", {} by the deny rule {}", direction.denied, deny(rule)));
             let requests = format!("`{}`{}{}", requests(change), when(change), denied.unwrap_or_default());
@@ -160,13 +160,13 @@ fn as_json(difference: &PolicyDifference<'_>) -> Value {
     let undecided = difference.undecided.iter().map(|open| {
         json!({
             "may_be": if open.allowed { "newly allowed" } else { "newly denied" },
-            "client": open.entry.text, "at": line(&open.entry.place),
-            "permission": open.permission.text, "route": open.route.text, "route_at": line(&open.route.place),
+            "client": open.entry.text, "at": file_and_line(&open.entry.place),
+            "permission": open.permission.text, "route": open.route.text, "route_at": file_and_line(&open.route.place),
         })
     });
     let limits = difference.limits.iter().map(|limits| {
         json!({
-            "client": limits.entry.text, "at": line(&limits.entry.place),
+            "client": limits.entry.text, "at": file_and_line(&limits.entry.place),
             "old": limits_json(limits.old), "new": limits_json(limits.new),
         })
     });
@@ -186,12 +186,12 @@ fn change_json(change: &RouteChange<'_>) -> Value {
     let headers: Vec<Value> =
         request.headers().iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     json!({
-        "client": change.entry.text, "at": line(&change.entry.place), "who": change.match_words,
+        "client": change.entry.text, "at": file_and_line(&change.entry.place), "who": change.match_words,
         "permission": change.permission.text,
-        "route": change.route.text, "route_at": line(&change.route.place),
+        "route": change.route.text, "route_at": file_and_line(&change.route.place),
         "methods": change.methods, "websocket_only": change.websocket_only, "conditions": change.conditions,
         "denied_by": change.denied_by.as_ref().map(|rule| {
-            json!({ "name": rule.entry.text, "at": line(&rule.entry.place), "conditions": rule.conditions })
+            json!({ "name": rule.entry.text, "at": file_and_line(&rule.entry.place), "conditions": rule.conditions })
         }),
         "example": {
             "client": client, "method": request.method.as_str(), "target": request.target(),
@@ -230,7 +230,7 @@ fn when(change: &RouteChange<'_>) -> String {
 fn deny(rule: &ForbiddingRule<'_>) -> String {
     let conditions = rule.conditions.join(" and ");
     let conditions = if conditions.is_empty() { conditions } else { format!(", while {conditions}") };
-    format!("`{}` ({}){conditions}", rule.entry.text, line(&rule.entry.place))
+    format!("`{}` ({}){conditions}", rule.entry.text, file_and_line(&rule.entry.place))
 }
 
 fn example(change: &RouteChange<'_>, direction: &Direction) -> String {
@@ -266,9 +266,9 @@ fn undecided(open: &UndecidedRoute<'_>) -> String {
     format!(
         "not decided within the budget: `{}` ({}) may have changed in what it newly {what} by `{}` ({})",
         open.entry.text,
-        line(&open.entry.place),
+        file_and_line(&open.entry.place),
         open.route.text,
-        line(&open.route.place)
+        file_and_line(&open.route.place)
     )
 }
 
@@ -287,5 +287,5 @@ fn limits_words(limits: &LimitsChange<'_>) -> String {
     if old.priority != new.priority {
         parts.push(format!("priority {} → {}", old.priority.name(), new.priority.name()));
     }
-    format!("limits of {} ({}): {}", entry.text, line(&entry.place), parts.join(", "))
+    format!("limits of {} ({}): {}", entry.text, file_and_line(&entry.place), parts.join(", "))
 }

@@ -9,13 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::{
-    FINE, Format, NEGATIVE, Output, address, identity_of_attributes, identity_of_certificate, instant, load,
+    FINE, Format, NEGATIVE, Output, address, identity_of_certificate, instant, load, parse_identity,
 };
 use crate::client_headers;
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::explanation::explanation;
-use crate::policy::trace::{Evaluation, line};
+use crate::policy::trace::{Evaluation, file_and_line};
 use crate::policy::trial::trace_lines;
 use crate::policy::{Denied, Granted, Model, Policy, Question};
 use crate::target::{Target, is_host};
@@ -66,7 +66,7 @@ impl Explain {
         let (paths, target) = request(&self.words).map_err(|problem| vec![problem])?;
         let identity = match (&self.cert, &self.client) {
             (Some(file), _) => identity_of_certificate(file),
-            (None, client) => identity_of_attributes(client.as_deref().unwrap_or_default()),
+            (None, client) => parse_identity(client.as_deref().unwrap_or_default()),
         };
         let identity = identity.map_err(|problem| vec![problem])?;
         let mut headers = headers(&self.headers).map_err(|problem| vec![problem])?;
@@ -194,7 +194,7 @@ fn human(
     }
     let clients: Vec<String> = evaluation
         .clients()
-        .map(|client| format!("`{}` ({})", client.entry.name.text, line(&client.entry.name.place)))
+        .map(|client| format!("`{}` ({})", client.entry.name.text, file_and_line(&client.entry.name.place)))
         .collect();
     match clients.is_empty() {
         true => writeln!(out, "  no client entry matches the client")?,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{FINE, NEGATIVE, Output, identity_of_certificate_file, instant, load_with_tests};
 use crate::diagnostic::printable;
 use crate::policy::Policy;
-use crate::policy::trace::line;
+use crate::policy::trace::file_and_line;
 use crate::policy::trial::{self, Coverage, Trial};
 
 /// Run the tests of a policy
@@ -53,7 +53,7 @@ impl Test {
         };
         let compiled = Policy::of(model.clone());
         let now = self.at.unwrap_or_else(Timestamp::now);
-        let certificate = |file: &crate::policy::Word| {
+        let certificate = |file: &crate::policy::LocatedText| {
             let folder = Path::new(file.place.source.name()).parent().unwrap_or(Path::new(""));
             identity_of_certificate_file(&folder.join(&*file.text))
                 .map_err(|problem| problem.at(file.place.clone()))
@@ -81,7 +81,12 @@ impl Test {
         let out = &mut output.out;
         for Trial { case, outcome } in trials {
             let Err(failure) = outcome else { continue };
-            writeln!(out, "FAILED {} ({})", printable(&case.name.text), printable(&line(case.place())))?;
+            writeln!(
+                out,
+                "FAILED {} ({})",
+                printable(&case.name.text),
+                printable(&file_and_line(case.place()))
+            )?;
             writeln!(out, "  {}: {}", printable(&case.request.text), printable(&failure.message))?;
             for fact in &failure.trace {
                 // What a certificate says is a stranger's text.
@@ -92,7 +97,12 @@ impl Test {
         writeln!(out, "{} passed, {failed} failed, {} % covered", trials.len() - failed, coverage.percent())?;
         if self.coverage || self.min_coverage.is_some_and(|least| coverage.percent() < least) {
             for (kind, left) in coverage.all().filter(|(_, covered)| !covered.is_reached) {
-                writeln!(out, "  no test comes to the {kind} `{}` ({})", left.name, line(left.place))?;
+                writeln!(
+                    out,
+                    "  no test comes to the {kind} `{}` ({})",
+                    left.name,
+                    file_and_line(left.place)
+                )?;
             }
         }
         Ok(())
@@ -105,7 +115,7 @@ fn as_json(trials: &[Trial<'_>], coverage: &Coverage<'_>) -> Value {
         .map(|Trial { case, outcome }| {
             let failure = outcome.as_ref().err();
             json!({
-                "name": case.name.text, "request": case.request.text, "at": line(case.place()), "passed": outcome.is_ok(),
+                "name": case.name.text, "request": case.request.text, "at": file_and_line(case.place()), "passed": outcome.is_ok(),
                 "message": failure.map(|failure| &failure.message), "trace": failure.map(|failure| &failure.trace),
             })
         })
@@ -113,7 +123,7 @@ fn as_json(trials: &[Trial<'_>], coverage: &Coverage<'_>) -> Value {
     let left: Vec<Value> = coverage
         .all()
         .filter(|(_, covered)| !covered.is_reached)
-        .map(|(kind, covered)| json!({ "kind": kind, "name": covered.name, "at": line(covered.place) }))
+        .map(|(kind, covered)| json!({ "kind": kind, "name": covered.name, "at": file_and_line(covered.place) }))
         .collect();
     json!({ "tests": tests, "coverage": { "percent": coverage.percent(), "untried": left } })
 }

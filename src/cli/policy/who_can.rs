@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::explain::request;
 use super::{FINE, Format, NEGATIVE, Output, load};
 use crate::diagnostic::printable;
-use crate::policy::trace::line;
+use crate::policy::trace::file_and_line;
 use crate::policy::who_can::{Access, who_can};
 
 /// List the clients that may make a request
@@ -47,14 +47,14 @@ impl WhoCan {
 fn human(accesses: &[Access<'_>], output: &mut Output<'_>) -> io::Result<()> {
     let out = &mut output.out;
     if accesses.is_empty() {
-        return writeln!(out, "identity");
+        return writeln!(out, "no client entry can make this request");
     }
     for access in accesses {
         let Access { finding, match_words, conditions, denies, always_denied } = access;
         let always_denied = if *always_denied { ", but is always denied" } else { "" };
-        writeln!(out, "`{}` ({}){always_denied}", finding.entry.text, line(&finding.entry.place))?;
+        writeln!(out, "`{}` ({}){always_denied}", finding.entry.text, file_and_line(&finding.entry.place))?;
         writeln!(out, "  who: {}", printable(&match_words.join(", or ")))?;
-        writeln!(out, "  through {}", printable(&finding.words()))?;
+        writeln!(out, "  through {}", printable(&finding.describe()))?;
         for condition in conditions {
             writeln!(out, "  only if {}", printable(condition))?;
         }
@@ -68,8 +68,8 @@ fn human(accesses: &[Access<'_>], output: &mut Output<'_>) -> io::Result<()> {
 fn as_json(access: &Access<'_>) -> Value {
     let Access { finding, match_words, conditions, denies, always_denied } = access;
     json!({
-        "name": finding.entry.text, "at": line(&finding.entry.place), "who": match_words, "roles": finding.roles,
-        "permission": finding.permission.text, "route": finding.route.text, "route_at": line(&finding.route.place),
+        "name": finding.entry.text, "at": file_and_line(&finding.entry.place), "who": match_words, "roles": finding.roles,
+        "permission": finding.permission.text, "route": finding.route.text, "route_at": file_and_line(&finding.route.place),
         "conditions": conditions, "denies": denies, "always_denied": always_denied,
     })
 }

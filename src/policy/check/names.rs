@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::document::{ClientEntry, DenyEntry, PermissionEntry, RoleEntry, Word};
+use super::super::document::{ClientEntry, DenyEntry, LocatedText, PermissionEntry, RoleEntry};
 use super::{Client, Deny, Member, PermissionSet};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
@@ -144,7 +144,7 @@ impl Names {
     /// Returns the members of a role: permissions and roles, by name or by glob.
     pub(super) fn members(
         &mut self,
-        words: &[Word],
+        words: &[LocatedText],
         of: Option<&RoleEntry>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<Member> {
@@ -256,8 +256,8 @@ fn look_up(
     kind: &mut NameTable,
     other: &NameTable,
     suggestions: &mut Suggestions,
-    words: &[Word],
-    owner: Option<&Word>,
+    words: &[LocatedText],
+    owner: Option<&LocatedText>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<u32> {
     let mut found = Vec::new();
@@ -286,7 +286,7 @@ fn look_up(
     found
 }
 
-fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) -> Diagnostic {
+fn unknown(what: &str, word: &LocatedText, help: Option<String>, owner: Option<&LocatedText>) -> Diagnostic {
     let (code, otherwise) = match what {
         "role" => (Code::UnknownRole, "declare it under `roles`"),
         "permission" => (Code::UnknownPermission, "declare it under `permissions`"),
@@ -302,7 +302,7 @@ fn unknown(what: &str, word: &Word, help: Option<String>, owner: Option<&Word>) 
     diagnostic.help(help.unwrap_or_else(|| otherwise.to_owned()))
 }
 
-fn no_match(what: &str, word: &Word) -> Diagnostic {
+fn no_match(what: &str, word: &LocatedText) -> Diagnostic {
     Diagnostic::error(Code::BadGlob, format!("`{}` matches no {what}", word.text))
         .at(word.place.clone())
         .help("`*` stands for any run of characters in a declared name, as in `events:*`")
@@ -311,10 +311,10 @@ fn no_match(what: &str, word: &Word) -> Diagnostic {
 /// Returns the index of each name, and reports names that are declared twice.
 pub(super) fn index<'w>(
     kind: &str,
-    names: impl Iterator<Item = &'w Word>,
+    names: impl Iterator<Item = &'w LocatedText>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> HashMap<Box<str>, usize> {
-    let mut found: HashMap<Box<str>, (usize, &Word)> = HashMap::new();
+    let mut found: HashMap<Box<str>, (usize, &LocatedText)> = HashMap::new();
     for (number, word) in names.enumerate() {
         match found.get(&word.text) {
             Some((_, first)) => diagnostics.push(

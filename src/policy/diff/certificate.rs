@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::super::condition::Network;
-use super::super::matching::{Alternative, Test};
-use super::super::pattern::Style;
+use super::super::matching::{Alternative, AttributeTest};
+use super::super::pattern::ValueSyntax;
 use super::super::route::Variable;
 use super::language::{Alphabet, Automaton, BudgetExceeded, Language, shortest_text};
 use super::source;
@@ -15,7 +15,7 @@ use crate::identity::Attribute;
 /// The tests on a certificate, each with the outcome that is wanted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CertificateConstraints<'m> {
-    pub(super) tests: Vec<(&'m Test, bool)>,
+    pub(super) tests: Vec<(&'m AttributeTest, bool)>,
 }
 
 /// A text that the certificate must give to a variable of a client entry.
@@ -81,7 +81,7 @@ impl ValueConstraints<'_> {
         if self.inside.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let alphabet = Alphabet::of_values(Style::of(attribute));
+        let alphabet = Alphabet::of_values(ValueSyntax::of(attribute));
         let value = |inside: &[Language]| -> Result<Option<String>, BudgetExceeded> {
             let found = shortest_text(inside, &self.outside, alphabet, true)?;
             Ok(found.map(|symbols| symbols.into_iter().filter_map(char::from_u32).collect()))
@@ -129,7 +129,7 @@ pub(super) const fn has_one_value(attribute: Attribute) -> bool {
     matches!(attribute, CommonName | Subject | Serial | Fingerprint | PublicKey)
 }
 
-impl Test {
+impl AttributeTest {
     /// Returns the values that pass the test and give each required text to its capture.
     fn language(&self, required: &[RequiredBinding<'_>]) -> Language {
         let exact = self.exact.iter().map(|text| Automaton::of_text(text));

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::super::check::{Client, Deny, Model};
 use super::super::condition::{HeaderCondition, IfDoubtful, Network, QueryCondition, Week, When};
-use super::super::document::Word;
+use super::super::document::LocatedText;
 use super::super::host::{self, HostPattern};
-use super::super::matching::{Alternative, Test, bind};
+use super::super::matching::{Alternative, AttributeTest, bind};
 use super::super::route::{Route, Segment, Variable};
 use super::request::PolicyInput;
 
@@ -14,8 +14,8 @@ use super::request::PolicyInput;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clause<'m> {
     /// The name of the client entry or of the deny rule.
-    pub(super) entry: &'m Word,
-    pub(super) permission: &'m Word,
+    pub(super) entry: &'m LocatedText,
+    pub(super) permission: &'m LocatedText,
     pub(super) route: &'m Route,
     pub(super) when: Option<&'m When>,
     /// The client entry whose `match` applies; `None` if the clause applies to every client.
@@ -27,7 +27,7 @@ pub(super) struct Clause<'m> {
 /// The smallest condition that a clause puts on a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Atom<'m> {
-    Test(&'m Test),
+    AttributeTest(&'m AttributeTest),
     Source(&'m [Network]),
     From(Timestamp),
     Until(Timestamp),
@@ -103,7 +103,7 @@ impl<'m> Clause<'m> {
         )
     }
 
-    fn routes(model: &'m Model, permission: u32) -> impl Iterator<Item = (&'m Word, &'m Route)> {
+    fn routes(model: &'m Model, permission: u32) -> impl Iterator<Item = (&'m LocatedText, &'m Route)> {
         let entry = model.permissions.get(permission as usize);
         entry.into_iter().flat_map(|entry| entry.routes.iter().map(|route| (&entry.name, route)))
     }
@@ -115,7 +115,7 @@ impl<'m> Clause<'m> {
         let mut atoms = vec![Atom::Length { segments: path.segments.len(), rest: path.rest }];
         atoms.extend(path.segments.iter().enumerate().map(|(at, pattern)| self.segment(at, pattern)));
         let tests = self.alternative.into_iter().flat_map(|alternative| alternative.tests.iter());
-        atoms.extend(tests.map(Atom::Test));
+        atoms.extend(tests.map(Atom::AttributeTest));
         atoms.extend(when.into_iter().flat_map(conditions));
         atoms.extend((!route.hosts.is_empty()).then_some(Atom::Host(&route.hosts, self.if_doubtful)));
         atoms.extend(route.query.iter().map(|condition| Atom::Query(condition, self.if_doubtful)));
@@ -152,7 +152,7 @@ impl Atom<'_> {
     fn holds(&self, input: &PolicyInput) -> bool {
         let segment = |at: usize| input.target.segments().nth(at);
         match *self {
-            Self::Test(test) => test.holds(&input.identity),
+            Self::AttributeTest(test) => test.holds(&input.identity),
             Self::Source(networks) => networks.iter().any(|network| network.contains(input.source)),
             Self::From(from) => from <= input.now,
             Self::Until(until) => input.now < until,

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::super::condition::IfDoubtful;
 use super::super::host::{DEFAULT_PORT, Host, HostPattern, Name, holds};
-use super::super::pattern::{Pattern, Style};
+use super::super::pattern::{Pattern, ValueSyntax};
 use super::language::{Alphabet, Automaton, BudgetExceeded, Language, shortest_text};
 use crate::identity::Attribute;
 
@@ -79,7 +79,7 @@ impl HostConstraints<'_> {
         // A name with an empty label is doubtful to the policy, so no example has one.
         outside.extend(name_patterns(&[".**", "**."]));
         outside.push(Automaton::containing(".."));
-        let alphabet = Alphabet::of_values(Style::of(Attribute::Dns));
+        let alphabet = Alphabet::of_values(ValueSyntax::of(Attribute::Dns));
         let nonempty: Vec<Language> = inside
             .iter()
             .map(|language| language.iter().map(Automaton::with_nonempty_wildcards).collect())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::super::condition::When;
-use super::super::matching::{Alternative, Test};
+use super::super::matching::{Alternative, AttributeTest};
 use super::super::pattern::{Pattern, Piece};
 use super::super::route::{Route, Segment, Variable};
 use super::clause::{Binding, Clause};
@@ -93,7 +93,7 @@ fn alternatives(all: &[Alternative], captured: Option<&str>) -> String {
     texts.join("|")
 }
 
-fn test(test: &Test, captured: Option<&str>) -> String {
+fn test(test: &AttributeTest, captured: Option<&str>) -> String {
     let mut patterns: Vec<String> =
         test.patterns.iter().map(|pattern| self::pattern(pattern, captured)).collect();
     patterns.sort();

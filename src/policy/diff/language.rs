@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::super::pattern::{Pattern, Piece, Style};
+use super::super::pattern::{Pattern, Piece, ValueSyntax};
 use super::super::route::{Glob, Segment};
 
 /// A character of a certificate's value, or a byte of a path's segment.
@@ -174,7 +174,7 @@ impl Automaton {
 
 impl Alphabet {
     /// Returns the alphabet of an attribute's values.
-    pub(super) fn of_values(style: Style) -> Self {
+    pub(super) fn of_values(style: ValueSyntax) -> Self {
         Self {
             separator: style.separator.map(Symbol::from),
             forbidden: style.forbidden.map(Symbol::from),
@@ -318,7 +318,7 @@ mod tests {
         let automaton = |text: &&str| Automaton::of_pattern(&Pattern::parse(attribute, text).unwrap());
         let inside: Vec<Language> = inside.iter().map(|text| vec![automaton(text)]).collect();
         let outside: Vec<Automaton> = outside.iter().map(automaton).collect();
-        let alphabet = Alphabet::of_values(Style::of(attribute));
+        let alphabet = Alphabet::of_values(ValueSyntax::of(attribute));
         let found = shortest_text(&inside, &outside, alphabet, true).unwrap()?;
         Some(found.into_iter().map(|symbol| char::from_u32(symbol).unwrap()).collect())
     }

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::super::check::Model;
-use super::super::route::{KNOWN, Methods};
+use super::super::route::{KNOWN_METHODS, Methods};
 use super::clause::Clause;
 use super::request::ExampleRequest;
 
@@ -48,7 +48,7 @@ fn method_sets(models: [&Model; 2]) -> Vec<&Methods> {
 }
 
 fn named_methods(sets: &[&Methods]) -> Vec<Method> {
-    let mut named: Vec<Method> = KNOWN.into();
+    let mut named: Vec<Method> = KNOWN_METHODS.into();
     for method in sets.iter().flat_map(|methods| methods.named()) {
         if !named.contains(&method) {
             named.push(method);

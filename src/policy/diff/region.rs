@@ -50,7 +50,7 @@ impl<'m> Region<'m> {
     /// Returns the part of the region in which the atom holds, or the part in which the atom does not hold.
     pub(super) fn with(mut self, atom: Atom<'m>, wanted: bool) -> Self {
         match atom {
-            Atom::Test(test) => self.certificate.tests.push((test, wanted)),
+            Atom::AttributeTest(test) => self.certificate.tests.push((test, wanted)),
             Atom::Source(networks) => self.sources.push((networks, wanted)),
             Atom::From(from) if wanted => self.times.from.push(from),
             Atom::From(from) => self.times.until.push(from),

@@ -1,7 +1,7 @@
 //! The result of a comparison, as the command line shows it.
 
 use super::super::Limits;
-use super::super::document::Word;
+use super::super::document::LocatedText;
 use super::super::route::Route;
 use super::request::ExampleRequest;
 
@@ -26,10 +26,10 @@ impl PolicyDifference<'_> {
 /// A route of a client entry by which only one of the two policies allows a request.
 #[derive(Debug)]
 pub(crate) struct RouteChange<'m> {
-    pub(crate) entry: &'m Word,
+    pub(crate) entry: &'m LocatedText,
     /// The alternatives of the entry's `match`, in words.
     pub(crate) match_words: Vec<String>,
-    pub(crate) permission: &'m Word,
+    pub(crate) permission: &'m LocatedText,
     pub(crate) route: &'m Route,
     /// The methods of the route that the change concerns.
     pub(crate) methods: String,
@@ -45,7 +45,7 @@ pub(crate) struct RouteChange<'m> {
 /// A deny rule that forbids an example.
 #[derive(Debug)]
 pub(crate) struct ForbiddingRule<'m> {
-    pub(crate) entry: &'m Word,
+    pub(crate) entry: &'m LocatedText,
     /// The conditions of the rule's `when`, in words.
     pub(crate) conditions: Vec<String>,
 }
@@ -53,8 +53,8 @@ pub(crate) struct ForbiddingRule<'m> {
 /// A route for which the budget of the search was not enough.
 #[derive(Debug)]
 pub(crate) struct UndecidedRoute<'m> {
-    pub(crate) entry: &'m Word,
-    pub(crate) permission: &'m Word,
+    pub(crate) entry: &'m LocatedText,
+    pub(crate) permission: &'m LocatedText,
     pub(crate) route: &'m Route,
     /// True if the route may be newly allowed, false if it may be newly denied.
     pub(crate) allowed: bool,
@@ -63,7 +63,7 @@ pub(crate) struct UndecidedRoute<'m> {
 /// A client entry with other limits than before.
 #[derive(Debug)]
 pub(crate) struct LimitsChange<'m> {
-    pub(crate) entry: &'m Word,
+    pub(crate) entry: &'m LocatedText,
     pub(crate) old: Limits,
     pub(crate) new: Limits,
 }

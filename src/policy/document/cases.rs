@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use super::super::matching::spelled;
+use super::super::matching::canonical_value;
 use super::matches::unknown_attribute;
-use super::{Word, values};
+use super::{LocatedText, values};
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;
@@ -17,10 +17,10 @@ use crate::target::is_host;
 /// One question with its expected answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    pub(crate) name: Word,
-    pub(crate) client: ClientOf,
+    pub(crate) name: LocatedText,
+    pub(crate) client: TestClient,
     /// `METHOD /path?query`.
-    pub(crate) request: Word,
+    pub(crate) request: LocatedText,
     /// The host that the request names.
     pub(crate) host: Option<Box<str>>,
     pub(crate) headers: HeaderMap,
@@ -29,15 +29,15 @@ pub(crate) struct Case {
     pub(crate) source: Option<IpAddr>,
     pub(crate) expect: Expectation,
     /// The entry that must have decided.
-    pub(crate) because: Option<Word>,
+    pub(crate) because: Option<LocatedText>,
 }
 
 /// Who asks.
 #[derive(Clone, Debug)]
-pub(crate) enum ClientOf {
+pub(crate) enum TestClient {
     Attributes(Vec<(Attribute, String)>),
     /// A certificate's file, relative to the policy's.
-    Certificate(Word),
+    Certificate(LocatedText),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Cas
 
 /// What a single question and a matrix have in common.
 struct Circumstances {
-    name: Word,
+    name: LocatedText,
     host: Option<Box<str>>,
     headers: HeaderMap,
     upgrade: bool,
@@ -67,8 +67,9 @@ struct Circumstances {
 
 fn circumstances(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Circumstances> {
     let name = fields.required("name", reader);
-    let name = name
-        .and_then(|node| reader.name(node).map(|text| Word { text: text.into(), place: reader.place(node) }));
+    let name = name.and_then(|node| {
+        reader.name(node).map(|text| LocatedText { text: text.into(), place: reader.place(node) })
+    });
     let host = fields.optional("host").and_then(|node| host(node, reader));
     let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
     let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
@@ -94,13 +95,13 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     let Some(fields) = reader.fields(node, "a test", &keys) else { return };
     let circumstances = circumstances(&fields, reader);
     let client = asker(&fields, node, reader);
-    let requests: Vec<Word> =
+    let requests: Vec<LocatedText> =
         fields.required("request", reader).map(|node| requests(node, reader)).unwrap_or_default();
     let choices = [("allow", Expectation::Allow), ("deny", Expectation::Deny)];
     let expect = fields.required("expect", reader).and_then(|node| reader.choice(node, &choices));
-    let because = fields
-        .optional("because")
-        .and_then(|node| reader.name(node).map(|text| Word { text: text.into(), place: reader.place(node) }));
+    let because = fields.optional("because").and_then(|node| {
+        reader.name(node).map(|text| LocatedText { text: text.into(), place: reader.place(node) })
+    });
     let (Some(common), Some(client), Some(expect)) = (circumstances, client, expect) else { return };
     if !is_room(cases, requests.len(), node, reader) {
         return;
@@ -152,18 +153,18 @@ fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
 }
 
 /// So many questions may be asked in all; a matrix of two long lists is more than anybody means.
-const MOST_CASES: usize = 100_000;
+const MAX_CASES: usize = 100_000;
 
 fn is_room(cases: &[Case], more: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
-    let is_room = cases.len().saturating_add(more) <= MOST_CASES;
+    let is_room = cases.len().saturating_add(more) <= MAX_CASES;
     if !is_room {
-        let message = format!("the tests ask more than {MOST_CASES} questions");
+        let message = format!("the tests ask more than {MAX_CASES} questions");
         reader.error(Code::TooLarge, node, message, Some("list fewer clients or requests".to_owned()));
     }
     is_room
 }
 
-fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>) -> HashSet<Box<str>> {
+fn allowed_requests(node: &Node<'_>, requests: &[LocatedText], reader: &mut Reader<'_>) -> HashSet<Box<str>> {
     let known: HashSet<&str> = requests.iter().map(|request| &*request.text).collect();
     let listed = words(node, reader);
     for word in listed.iter().filter(|word| &*word.text != "*" && !known.contains(&*word.text)) {
@@ -177,7 +178,13 @@ fn allowed_requests(node: &Node<'_>, requests: &[Word], reader: &mut Reader<'_>)
 }
 
 impl Circumstances {
-    fn case(&self, client: ClientOf, request: Word, expect: Expectation, because: Option<Word>) -> Case {
+    fn case(
+        &self,
+        client: TestClient,
+        request: LocatedText,
+        expect: Expectation,
+        because: Option<LocatedText>,
+    ) -> Case {
         let Self { name, host, headers, upgrade, at, source } = self;
         let (name, host, headers) = (name.clone(), host.clone(), headers.clone());
         Case {
@@ -195,12 +202,12 @@ impl Circumstances {
     }
 }
 
-fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
+fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TestClient> {
     match (fields.optional("client"), fields.optional("certificate")) {
         (Some(client), None) => attributes(client, reader),
         (None, Some(file)) => {
             let place = reader.place(file);
-            reader.name(file).map(|path| ClientOf::Certificate(Word { text: path.into(), place }))
+            reader.name(file).map(|path| TestClient::Certificate(LocatedText { text: path.into(), place }))
         }
         (Some(_), Some(file)) => {
             reader.error(Code::DuplicateKey, file, "a test has either a `client` or a `certificate`", None);
@@ -214,7 +221,7 @@ fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> O
     }
 }
 
-fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
+fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TestClient> {
     let mut attributes = Vec::new();
     for (name, key, value) in reader.entries(node, "`client`")? {
         let Some(attribute) = Attribute::from_name(name) else {
@@ -222,13 +229,13 @@ fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientOf> {
             continue;
         };
         for value in values(value, reader) {
-            attributes.push((attribute, spelled(attribute, &value)));
+            attributes.push((attribute, canonical_value(attribute, &value)));
         }
     }
-    Some(ClientOf::Attributes(attributes))
+    Some(TestClient::Attributes(attributes))
 }
 
-fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
+fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     super::not_empty(node, reader, "write at least one request, such as `GET /events`");
     let written = words(node, reader);
     for word in &written {
@@ -243,7 +250,7 @@ fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
     written
 }
 
-fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Word> {
+fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     super::words(node, reader)
 }
 

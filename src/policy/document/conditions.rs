@@ -65,7 +65,7 @@ pub(super) fn meant_by_query(text: &str) -> Option<String> {
 }
 
 /// Names that are compared with each other; more of them are no mapping that somebody wrote.
-const MOST_COMPARED: usize = 100;
+const MAX_COMPARED: usize = 100;
 
 fn report_twins(
     entries: &[Entry<'_, '_>],
@@ -73,7 +73,7 @@ fn report_twins(
     reader: &mut Reader<'_>,
     is_same: impl Fn(&str, &str) -> bool,
 ) {
-    let compared = entries.iter().take(MOST_COMPARED);
+    let compared = entries.iter().take(MAX_COMPARED);
     for (number, (name, key, _)) in compared.enumerate() {
         let mut before = entries.iter().take(number);
         let Some((other, first, _)) = before.find(|(other, ..)| is_same(name, other)) else { continue };

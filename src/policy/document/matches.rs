@@ -1,7 +1,7 @@
 //! `match:` as it is written: what a certificate must say, key by key.
 
 use super::super::condition::Network;
-use super::super::matching::{Alternative, Matcher, Test};
+use super::super::matching::{Alternative, AttributeTest, Matcher};
 use super::super::pattern::{Pattern, SyntaxError};
 use super::{not_empty, report};
 use crate::diagnostic::Code;
@@ -91,7 +91,7 @@ pub(super) fn unknown_attribute(
     reader.error(Code::UnknownKey, key, format!("unknown key `{name}` in {what}"), Some(help));
 }
 
-fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test {
+fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> AttributeTest {
     not_empty(node, reader, "write at least one value, or leave the key out");
     let mut matchers = Vec::new();
     for item in reader.one_or_more(node) {
@@ -101,7 +101,7 @@ fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> Test 
             Err(error) => report(error, Code::BadPattern, item, reader),
         }
     }
-    Test::new(attribute, matchers)
+    AttributeTest::new(attribute, matchers)
 }
 
 fn matcher(attribute: Attribute, text: &str) -> Result<Matcher, SyntaxError> {

@@ -2,7 +2,7 @@
 //! no warning.
 
 use super::super::host::HostPattern;
-use super::super::matching::{Alternative, Test};
+use super::super::matching::{Alternative, AttributeTest};
 use super::super::route::{Methods, Path, Route, Segment};
 
 /// Returns true if every identity that `narrow` matches is matched by `wide`. In doubt the answer is no.
@@ -19,7 +19,7 @@ pub(super) fn is_subset_of(narrow: &[Alternative], wide: &[Alternative]) -> bool
     })
 }
 
-fn values_within(narrow: &Test, wide: &Test) -> bool {
+fn values_within(narrow: &AttributeTest, wide: &AttributeTest) -> bool {
     narrow.exact.iter().all(|value| wide.fits(value))
         && narrow.patterns.iter().all(|pattern| wide.patterns.contains(pattern))
         && narrow.networks.iter().all(|network| wide.networks.contains(network))
@@ -50,7 +50,7 @@ fn hosts_within(narrow: &[HostPattern], wide: &[HostPattern]) -> bool {
 fn methods_within(narrow: &Methods, wide: &Methods) -> bool {
     match (narrow, wide) {
         (_, Methods::Any) => true,
-        (Methods::Any, Methods::Of { .. }) => false,
+        (Methods::Any, Methods::Listed { .. }) => false,
         (narrow, wide) => narrow.named().iter().all(|method| wide.contains(method)),
     }
 }

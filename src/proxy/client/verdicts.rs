@@ -2,9 +2,10 @@
 //! than it is true and under no other snapshot than its own.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::CertificateDer;
 
 use super::remembered::{Fingerprint, Remembered};
@@ -149,8 +150,7 @@ impl Verdicts {
 
     /// Memory of this snapshot. Verdicts of an older one are forgotten first.
     fn memory(&self, live: &Live) -> MutexGuard<'_, Memory> {
-        // Nothing panics while it is held.
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory.lock();
         if memory.generation < live.generation {
             *memory = Memory { generation: live.generation, ..Memory::empty() };
         }

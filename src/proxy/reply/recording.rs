@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ending::{DENIED, PartialRecord};
 use super::{Content, Ending, Reply};
 use crate::forward::{Answer, Times};
-use crate::policy::{Denied, Difference, Verdict, rule_of};
+use crate::policy::{Denied, Difference, Verdict, deciding_rule};
 use crate::proxy::client::Client;
 use crate::proxy::session::{ForwardedRequest, RequestGuard, Session};
 use crate::refusal::{Reader, Reason, Refusal};
@@ -137,10 +137,10 @@ impl Recording {
     pub fn set_verdict(&mut self, verdict: &Verdict) {
         self.denied = verdict.as_ref().err().cloned();
         if let Some(trace) = &mut self.trace {
-            trace.set_rule(rule_of(verdict).map(|rule| rule.name()));
+            trace.set_rule(deciding_rule(verdict).map(|rule| rule.name()));
         }
         if let Some(record) = &mut self.record {
-            record.rule = rule_of(verdict).map(Arc::clone);
+            record.rule = deciding_rule(verdict).map(Arc::clone);
         }
     }
 

@@ -116,8 +116,8 @@ impl WrittenRoute {
         });
         let header = self.header.as_ref().is_none_or(|(name, values)| {
             let name = name.to_lowercase();
-            let spelled = call.modes.iter().filter(|(other, _)| variable(other) == variable(&name));
-            let (exact, others): (Vec<_>, Vec<_>) = spelled.partition(|(other, _)| *other == name);
+            let same = call.modes.iter().filter(|(other, _)| variable(other) == variable(&name));
+            let (exact, others): (Vec<_>, Vec<_>) = same.partition(|(other, _)| *other == name);
             let exact: Vec<String> = exact.into_iter().map(|(_, value)| (*value).to_owned()).collect();
             is_met(values, &exact, !others.is_empty(), deny)
         });

@@ -5,11 +5,12 @@
 //! A request costs two counters, and no lock, while the queue is empty.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -30,7 +31,7 @@ pub struct Queue {
 
 /// The requests in flight, and those that wait.
 #[derive(Debug)]
-pub struct Passages {
+pub struct InFlight {
     places: Places,
     /// Places whose requests were reset at the backend.
     cancelled: AtomicUsize,
@@ -80,12 +81,12 @@ struct Waiters {
 struct Waiter {
     terms: Terms,
     load: Arc<ClientLoad>,
-    call: oneshot::Sender<Passage>,
+    call: oneshot::Sender<InFlightPlace>,
 }
 
 /// A place among the requests in flight. Once it is dropped, it is the place of whoever waits first.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct InFlightPlace {
     load: Arc<ClientLoad>,
     is_cancelled: bool,
 }
@@ -93,29 +94,29 @@ pub(super) struct Passage {
 /// A place, or the wait for one.
 #[derive(Debug)]
 pub(super) enum Turn {
-    Now(Passage),
-    Later(Waiting),
+    Now(InFlightPlace),
+    Later(QueuePlace),
 }
 
 /// Why there is neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoTurn {
+pub(super) enum QueueRefusal {
     /// The client has as many requests as it may have.
-    OfClient,
+    ClientAtLimit,
     /// The places and the queue are full.
     Full,
 }
 
 /// A place in the queue; whoever drops it has left.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuePlace {
     load: Arc<ClientLoad>,
     priority: Priority,
     number: u64,
-    called: oneshot::Receiver<Passage>,
+    served: oneshot::Receiver<InFlightPlace>,
 }
 
-impl Passages {
+impl InFlight {
     pub(super) fn new(most: usize, queue: Queue, for_others: usize) -> Arc<Self> {
         Arc::new(Self {
             places: Places::new(most),
@@ -133,7 +134,7 @@ impl Passages {
         self.places.set_limit(most);
         self.for_others.store(for_others, Ordering::Relaxed);
         self.queue.store(Arc::new(queue));
-        self.call();
+        self.serve_queue();
     }
 
     /// The places, to be counted.
@@ -168,16 +169,16 @@ impl Passages {
     }
 
     /// A place that is free, or else one in the queue, if that is not full.
-    pub(super) fn enter(load: &Arc<ClientLoad>, terms: Terms) -> Result<Turn, NoTurn> {
-        let passages = &load.passages;
-        let before = load.begin(terms.in_flight).ok_or(NoTurn::OfClient)?;
+    pub(super) fn enter(load: &Arc<ClientLoad>, terms: Terms) -> Result<Turn, QueueRefusal> {
+        let in_flight = &load.in_flight;
+        let before = load.begin(terms.in_flight).ok_or(QueueRefusal::ClientAtLimit)?;
         // Nobody overtakes those who wait.
-        if passages.waiting.load(Ordering::SeqCst) == 0
-            && passages.places.take(passages.limit(terms, before.held()))
+        if in_flight.waiting.load(Ordering::SeqCst) == 0
+            && in_flight.places.take(in_flight.limit(terms, before.held()))
         {
-            return Ok(Turn::Now(Passage::of(load)));
+            return Ok(Turn::Now(InFlightPlace::of(load)));
         }
-        passages.line_up(load, terms).ok_or(NoTurn::Full)
+        in_flight.line_up(load, terms).ok_or(QueueRefusal::Full)
     }
 
     /// Number of places up to which a client may take one more, by how many it holds already.
@@ -208,21 +209,21 @@ impl Passages {
         // the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let held = load.counts().held().saturating_sub(1);
-        if line.lets_pass(terms.priority, held) && self.places.take(self.limit(terms, held)) {
+        if line.overtakes_nobody(terms.priority, held) && self.places.take(self.limit(terms, held)) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            return Some(Turn::Now(Passage::of(load)));
+            return Some(Turn::Now(InFlightPlace::of(load)));
         }
         if self.patience().is_zero() || line.len() >= self.open_queue(load, terms, held) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             load.end();
             return None;
         }
-        load.waits();
-        let (call, called) = oneshot::channel();
+        load.move_to_queue();
+        let (call, served) = oneshot::channel();
         let number = line.next;
         line.next += 1;
         line.of(terms.priority).insert(number, Waiter { terms, load: Arc::clone(load), call });
-        Some(Turn::Later(Waiting { load: Arc::clone(load), priority: terms.priority, number, called }))
+        Some(Turn::Later(QueuePlace { load: Arc::clone(load), priority: terms.priority, number, served }))
     }
 
     /// Number of requests in the queue up to which one more of this client may wait.
@@ -234,10 +235,10 @@ impl Passages {
     }
 
     /// Gives places that are free to those who wait first.
-    fn call(&self) {
+    fn serve_queue(&self) {
         while let Some(waiter) = self.next() {
             // Who leaves in this very moment drops its place, and that calls the next.
-            let _ = waiter.call.send(Passage::of(&waiter.load));
+            let _ = waiter.call.send(InFlightPlace::of(&waiter.load));
         }
     }
 
@@ -268,10 +269,10 @@ impl Passages {
     /// A place for one of the requests that wait, if one is free that its client may have.
     fn takes_for(&self, waiters: &Waiters, number: u64) -> bool {
         let Some(waiter) = waiters.by_number.get(&number) else { return false };
-        let before = waiter.load.goes_on();
+        let before = waiter.load.move_to_place();
         let is_taken = self.places.take(self.limit(waiter.terms, before.held()));
         if !is_taken {
-            waiter.load.waits();
+            waiter.load.move_to_queue();
         }
         is_taken
     }
@@ -279,14 +280,13 @@ impl Passages {
     fn leave(&self, priority: Priority, number: u64) {
         let left = self.line().of(priority).remove(number);
         if let Some(waiter) = left {
-            waiter.load.leaves();
+            waiter.load.leave_queue();
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
-        // Nothing panics while it is held.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.line.lock()
     }
 }
 
@@ -304,7 +304,7 @@ impl Line {
 
     /// `true` if a newcomer that holds so many places would overtake nobody. A client that holds none is not held up by clients
     /// that hold some: they do not wait for the places that are kept for it.
-    fn lets_pass(&self, priority: Priority, held: usize) -> bool {
+    fn overtakes_nobody(&self, priority: Priority, held: usize) -> bool {
         let before = |waiters: &Waiters| match held {
             0 => waiters.has_client_that_holds_none(),
             _ => !waiters.by_number.is_empty(),
@@ -346,13 +346,13 @@ impl Waiters {
     }
 }
 
-impl Passage {
+impl InFlightPlace {
     fn of(load: &Arc<ClientLoad>) -> Self {
         Self { load: Arc::clone(load), is_cancelled: false }
     }
 
     pub(super) fn cancel(&mut self) -> bool {
-        let Passages { cancelled, places, .. } = &*self.load.passages;
+        let InFlight { cancelled, places, .. } = &*self.load.in_flight;
         let most = places.limit() / CANCELLED;
         let one_more = |count| (count < most).then_some(count + 1);
         self.is_cancelled = cancelled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
@@ -360,42 +360,42 @@ impl Passage {
     }
 }
 
-impl Drop for Passage {
+impl Drop for InFlightPlace {
     fn drop(&mut self) {
-        let passages = &self.load.passages;
+        let in_flight = &self.load.in_flight;
         if self.is_cancelled {
-            passages.cancelled.fetch_sub(1, Ordering::Relaxed);
+            in_flight.cancelled.fetch_sub(1, Ordering::Relaxed);
         }
         self.load.end();
-        passages.places.give_back();
-        if passages.waiting.load(Ordering::SeqCst) > 0 {
-            passages.call();
+        in_flight.places.give_back();
+        if in_flight.waiting.load(Ordering::SeqCst) > 0 {
+            in_flight.serve_queue();
         }
     }
 }
 
-impl Waiting {
+impl QueuePlace {
     /// Waits for its turn, for no longer than anybody may.
-    pub(super) async fn turn(mut self) -> Option<Passage> {
-        if let Ok(called) = timeout(self.load.passages.patience(), &mut self.called).await {
-            return called.ok();
+    pub(super) async fn turn(mut self) -> Option<InFlightPlace> {
+        if let Ok(served) = timeout(self.load.in_flight.patience(), &mut self.served).await {
+            return served.ok();
         }
         self.leave();
-        // It may have been called while it left.
-        self.called.try_recv().ok()
+        // It may have been served while it left.
+        self.served.try_recv().ok()
     }
 
     fn leave(&self) {
-        self.load.passages.leave(self.priority, self.number);
+        self.load.in_flight.leave(self.priority, self.number);
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.leave();
         // A first who leaves without its place may have been all that the next one waited for.
-        if self.load.passages.waiting.load(Ordering::SeqCst) > 0 {
-            self.load.passages.call();
+        if self.load.in_flight.waiting.load(Ordering::SeqCst) > 0 {
+            self.load.in_flight.serve_queue();
         }
     }
 }
@@ -411,14 +411,14 @@ mod tests {
 
     const QUEUE: Queue = Queue { length: 4, timeout: Duration::from_secs(3600) };
 
-    fn now(turn: Option<Turn>) -> Passage {
+    fn now(turn: Option<Turn>) -> InFlightPlace {
         match turn {
-            Some(Turn::Now(passage)) => passage,
+            Some(Turn::Now(place)) => place,
             other => panic!("{other:?}"),
         }
     }
 
-    fn later(turn: Option<Turn>) -> Waiting {
+    fn later(turn: Option<Turn>) -> QueuePlace {
         match turn {
             Some(Turn::Later(waiting)) => waiting,
             other => panic!("{other:?}"),
@@ -429,123 +429,128 @@ mod tests {
         Terms { priority: Priority::Normal, reserve: Reserve::NONE, high: Reserve::NONE, in_flight: None };
     const HIGH: Terms = Terms { priority: Priority::High, ..NORMAL };
 
+<<<<<<< HEAD:src/admission/passages.rs
     fn load(passages: &Arc<Passages>, client: &str) -> Arc<ClientLoad> {
         passages.load_of(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, client.to_owned())])))
+=======
+    fn load(in_flight: &Arc<InFlight>, client: &str) -> Arc<ClientLoad> {
+        in_flight.load_of(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, client.to_owned())])))
+>>>>>>> origin/main:src/admission/in_flight.rs
     }
 
     /// One more request of this client.
-    fn asks(passages: &Arc<Passages>, client: &str, terms: Terms) -> Option<Turn> {
-        Passages::enter(&load(passages, client), terms).ok()
+    fn asks(in_flight: &Arc<InFlight>, client: &str, terms: Terms) -> Option<Turn> {
+        InFlight::enter(&load(in_flight, client), terms).ok()
     }
 
-    fn normal(passages: &Arc<Passages>) -> Option<Turn> {
-        asks(passages, "CN=usual", NORMAL)
+    fn normal(in_flight: &Arc<InFlight>) -> Option<Turn> {
+        asks(in_flight, "CN=usual", NORMAL)
     }
 
-    fn is_called(waiting: &mut Waiting) -> Option<Passage> {
-        waiting.called.try_recv().ok()
+    fn served(waiting: &mut QueuePlace) -> Option<InFlightPlace> {
+        waiting.served.try_recv().ok()
     }
 
     #[test]
     fn first_come_first_served() {
-        let passages = Passages::new(1, QUEUE, 10);
-        let first = now(normal(&passages));
-        let mut waiting: Vec<Waiting> = (0..4).map(|_| later(normal(&passages))).collect();
-        assert!(normal(&passages).is_none(), "the queue is full");
-        assert_eq!(passages.waiting(), 4);
+        let in_flight = InFlight::new(1, QUEUE, 10);
+        let first = now(normal(&in_flight));
+        let mut waiting: Vec<QueuePlace> = (0..4).map(|_| later(normal(&in_flight))).collect();
+        assert!(normal(&in_flight).is_none(), "the queue is full");
+        assert_eq!(in_flight.waiting(), 4);
         // The second goes away, and is not waited for.
         drop(waiting.remove(1));
         let mut holder = first;
         for mut next in waiting {
-            assert!(is_called(&mut next).is_none());
+            assert!(served(&mut next).is_none());
             drop(holder);
-            holder = is_called(&mut next).unwrap();
-            assert_eq!(passages.places().used(), 1);
+            holder = served(&mut next).unwrap();
+            assert_eq!(in_flight.places().used(), 1);
         }
         drop(holder);
-        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
-        now(normal(&passages));
+        assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
+        now(normal(&in_flight));
     }
 
     #[test]
     fn who_is_called_and_gone_passes_its_place_on() {
-        let passages = Passages::new(1, QUEUE, 10);
-        let first = now(normal(&passages));
-        let (gone, mut next) = (later(normal(&passages)), later(normal(&passages)));
+        let in_flight = InFlight::new(1, QUEUE, 10);
+        let first = now(normal(&in_flight));
+        let (gone, mut next) = (later(normal(&in_flight)), later(normal(&in_flight)));
         drop(first);
         // Called, and dropped before it knew.
         drop(gone);
-        assert!(is_called(&mut next).is_some());
-        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+        assert!(served(&mut next).is_some());
+        assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
     }
 
     #[test]
     fn high_priority_comes_first_and_has_a_part_for_itself() {
-        let passages = Passages::new(4, QUEUE, 10);
+        let in_flight = InFlight::new(4, QUEUE, 10);
         let part = Reserve::of(25);
-        let usual = || asks(&passages, "CN=usual", Terms { reserve: part, high: part, ..NORMAL });
-        let high = || asks(&passages, "CN=high", Terms { high: part, ..HIGH });
-        let mut held: Vec<Passage> = (0..3).map(|_| now(usual())).collect();
-        let mut waiting: Vec<Waiting> = (0..3).map(|_| later(usual())).collect();
+        let usual = || asks(&in_flight, "CN=usual", Terms { reserve: part, high: part, ..NORMAL });
+        let high = || asks(&in_flight, "CN=high", Terms { high: part, ..HIGH });
+        let mut held: Vec<InFlightPlace> = (0..3).map(|_| now(usual())).collect();
+        let mut waiting: Vec<QueuePlace> = (0..3).map(|_| later(usual())).collect();
         assert!(usual().is_none(), "the last place of the queue is kept");
         let last = now(high());
         let mut urgent = later(high());
         assert!(high().is_none());
         drop(last);
-        let urgent = is_called(&mut urgent).unwrap();
+        let urgent = served(&mut urgent).unwrap();
         drop(urgent);
-        assert!(is_called(&mut waiting[0]).is_none(), "the last place is kept free");
+        assert!(served(&mut waiting[0]).is_none(), "the last place is kept free");
         drop(held.pop());
-        assert!(is_called(&mut waiting[0]).is_some());
+        assert!(served(&mut waiting[0]).is_some());
         drop((waiting, held));
-        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+        assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
     }
 
     #[test]
     fn without_a_queue_nobody_waits() {
         for queue in [Queue { length: 0, ..QUEUE }, Queue { timeout: Duration::ZERO, ..QUEUE }] {
-            let passages = Passages::new(1, queue, 10);
-            let _first = now(normal(&passages));
-            assert!(normal(&passages).is_none());
-            assert_eq!(passages.patience(), Duration::ZERO);
+            let in_flight = InFlight::new(1, queue, 10);
+            let _first = now(normal(&in_flight));
+            assert!(normal(&in_flight).is_none());
+            assert_eq!(in_flight.patience(), Duration::ZERO);
         }
     }
 
     /// Many threads, few places: never more than there are, none lost, and nobody forgotten in the queue.
     #[test]
     fn any_interleaving_keeps_the_places_and_calls_everybody() {
-        let passages = Passages::new(2, Queue { length: 100, timeout: Duration::from_secs(3600) }, 50);
+        let in_flight = InFlight::new(2, Queue { length: 100, timeout: Duration::from_secs(3600) }, 50);
         std::thread::scope(|scope| {
             for thread in 0..4 {
-                let passages = &passages;
+                let in_flight = &in_flight;
                 scope.spawn(move || {
                     let runtime =
                         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                     for round in 0..2000 {
                         let terms = if thread == 0 { HIGH } else { NORMAL };
                         let client = format!("CN={}", thread / 2);
-                        let held = match asks(passages, &client, terms).unwrap() {
-                            Turn::Now(passage) => Some(passage),
+                        let held = match asks(in_flight, &client, terms).unwrap() {
+                            Turn::Now(place) => Some(place),
                             // Some give up after a look.
                             Turn::Later(waiting) if round % 7 == 0 => {
                                 let mut turn = pin!(waiting.turn());
                                 let _enter = runtime.enter();
                                 match turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                                    Poll::Ready(passage) => passage,
+                                    Poll::Ready(place) => place,
                                     Poll::Pending => None,
                                 }
                             }
                             Turn::Later(waiting) => Some(runtime.block_on(waiting.turn()).unwrap()),
                         };
-                        assert!(passages.places().used() <= 2);
+                        assert!(in_flight.places().used() <= 2);
                         drop(held);
                     }
                 });
             }
         });
-        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+        assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
         for client in ["CN=0", "CN=1"] {
-            let left = load(&passages, client).counts();
+            let left = load(&in_flight, client).counts();
             assert_eq!((left.held(), left.waiting()), (0, 0));
         }
     }
@@ -555,103 +560,103 @@ mod tests {
         for (places, percent, most) in
             [(40, 10, 36), (9, 10, 9), (10, 10, 9), (40, 0, 40), (4, 90, 1), (1, 90, 1)]
         {
-            let passages = Passages::new(places, Queue { length: 1000, ..QUEUE }, percent);
-            let mut held: Vec<Passage> = (0..most).map(|_| now(normal(&passages))).collect();
-            let _waiting = later(normal(&passages));
+            let in_flight = InFlight::new(places, Queue { length: 1000, ..QUEUE }, percent);
+            let mut held: Vec<InFlightPlace> = (0..most).map(|_| now(normal(&in_flight))).collect();
+            let _waiting = later(normal(&in_flight));
             for other in most..places {
                 let own = format!("CN={other}");
-                held.push(now(asks(&passages, &own, NORMAL)));
-                later(asks(&passages, &own, NORMAL));
+                held.push(now(asks(&in_flight, &own, NORMAL)));
+                later(asks(&in_flight, &own, NORMAL));
             }
-            later(asks(&passages, "CN=last", NORMAL));
-            assert_eq!(passages.places().used(), places, "{percent} % of {places}");
+            later(asks(&in_flight, "CN=last", NORMAL));
+            assert_eq!(in_flight.places().used(), places, "{percent} % of {places}");
         }
     }
 
     #[test]
     fn who_holds_none_is_called_before_those_who_hold_some_where_only_kept_places_are_free() {
-        let passages = Passages::new(10, QUEUE, 10);
-        let mut held: Vec<Passage> = (0..9).map(|_| now(normal(&passages))).collect();
-        let other = now(asks(&passages, "CN=other", NORMAL));
-        let mut first = later(normal(&passages));
+        let in_flight = InFlight::new(10, QUEUE, 10);
+        let mut held: Vec<InFlightPlace> = (0..9).map(|_| now(normal(&in_flight))).collect();
+        let other = now(asks(&in_flight, "CN=other", NORMAL));
+        let mut first = later(normal(&in_flight));
         let (mut second, mut third) =
-            (later(asks(&passages, "CN=third", NORMAL)), later(asks(&passages, "CN=fourth", NORMAL)));
+            (later(asks(&in_flight, "CN=third", NORMAL)), later(asks(&in_flight, "CN=fourth", NORMAL)));
         drop(other);
-        assert!(is_called(&mut first).is_none(), "the last place is none of theirs");
-        let second = is_called(&mut second).unwrap();
-        assert!(is_called(&mut third).is_none(), "one place, one call");
+        assert!(served(&mut first).is_none(), "the last place is none of theirs");
+        let second = served(&mut second).unwrap();
+        assert!(served(&mut third).is_none(), "one place, one call");
         drop(held.pop());
-        assert!(is_called(&mut first).is_none(), "nine are taken");
-        let third = is_called(&mut third).unwrap();
+        assert!(served(&mut first).is_none(), "nine are taken");
+        let third = served(&mut third).unwrap();
         drop((second, third));
-        assert!(is_called(&mut first).is_some(), "nobody is forgotten");
+        assert!(served(&mut first).is_some(), "nobody is forgotten");
         drop(held);
-        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
+        assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
     }
 
     /// A client that has ended what it had is one that holds none, also where its next request waits already.
     #[test]
     fn who_waits_and_has_nothing_any_more_may_take_what_is_kept() {
-        let passages = Passages::new(10, QUEUE, 10);
-        let own = now(asks(&passages, "CN=own", NORMAL));
-        let _held: Vec<Passage> = (0..8).map(|_| now(normal(&passages))).collect();
-        let _first = later(normal(&passages));
-        let mut next = later(asks(&passages, "CN=own", NORMAL));
+        let in_flight = InFlight::new(10, QUEUE, 10);
+        let own = now(asks(&in_flight, "CN=own", NORMAL));
+        let _held: Vec<InFlightPlace> = (0..8).map(|_| now(normal(&in_flight))).collect();
+        let _first = later(normal(&in_flight));
+        let mut next = later(asks(&in_flight, "CN=own", NORMAL));
         drop(own);
-        assert_eq!(passages.places().used(), 10, "one for the first who waited, and one for this client");
-        assert!(is_called(&mut next).is_some());
+        assert_eq!(in_flight.places().used(), 10, "one for the first who waited, and one for this client");
+        assert!(served(&mut next).is_some());
     }
 
     #[test]
     fn one_client_of_high_priority_leaves_places_that_normal_ones_may_take() {
-        let (passages, part) = (Passages::new(40, QUEUE, 10), Reserve::of(10));
+        let (in_flight, part) = (InFlight::new(40, QUEUE, 10), Reserve::of(10));
         let high = Terms { high: part, ..HIGH };
-        let _held: Vec<Passage> = (0..32).map(|_| now(asks(&passages, "CN=high", high))).collect();
-        let mut waiting = later(asks(&passages, "CN=high", high));
+        let _held: Vec<InFlightPlace> = (0..32).map(|_| now(asks(&in_flight, "CN=high", high))).collect();
+        let mut waiting = later(asks(&in_flight, "CN=high", high));
         let usual = Terms { reserve: part, high: part, ..NORMAL };
-        let others: Vec<Passage> =
-            (0..4).map(|number| now(asks(&passages, &format!("CN={number}"), usual))).collect();
-        assert!(is_called(&mut waiting).is_none());
-        let _another = now(asks(&passages, "CN=another", high));
+        let others: Vec<InFlightPlace> =
+            (0..4).map(|number| now(asks(&in_flight, &format!("CN={number}"), usual))).collect();
+        assert!(served(&mut waiting).is_none());
+        let _another = now(asks(&in_flight, "CN=another", high));
         drop(others);
-        assert!(is_called(&mut waiting).is_none(), "as many as one client may have");
+        assert!(served(&mut waiting).is_none(), "as many as one client may have");
     }
 
     #[test]
     fn a_part_of_the_queue_is_kept_for_who_has_nothing_there() {
-        let passages = Passages::new(1, Queue { length: 10, ..QUEUE }, 10);
-        let _held = now(normal(&passages));
-        let _waiting: Vec<Waiting> = (0..9).map(|_| later(normal(&passages))).collect();
-        assert!(normal(&passages).is_none());
-        let _other = later(asks(&passages, "CN=other", NORMAL));
-        assert!(asks(&passages, "CN=last", NORMAL).is_none(), "the queue is full");
+        let in_flight = InFlight::new(1, Queue { length: 10, ..QUEUE }, 10);
+        let _held = now(normal(&in_flight));
+        let _waiting: Vec<QueuePlace> = (0..9).map(|_| later(normal(&in_flight))).collect();
+        assert!(normal(&in_flight).is_none());
+        let _other = later(asks(&in_flight, "CN=other", NORMAL));
+        assert!(asks(&in_flight, "CN=last", NORMAL).is_none(), "the queue is full");
     }
 
     #[test]
     fn a_client_has_no_more_requests_than_its_bound_and_is_told_so_at_once() {
-        let passages = Passages::new(2, QUEUE, 0);
+        let in_flight = InFlight::new(2, QUEUE, 0);
         let bound = Terms { in_flight: Some(3), ..NORMAL };
-        let ask = |client: &str| Passages::enter(&load(&passages, client), bound);
+        let ask = |client: &str| InFlight::enter(&load(&in_flight, client), bound);
         let held = [now(ask("CN=a").ok()), now(ask("CN=a").ok())];
         let waiting = later(ask("CN=a").ok());
-        assert_eq!(ask("CN=a").unwrap_err(), NoTurn::OfClient);
+        assert_eq!(ask("CN=a").unwrap_err(), QueueRefusal::ClientAtLimit);
         later(ask("CN=b").ok());
         drop(waiting);
         later(ask("CN=a").ok());
         drop(held);
-        assert_eq!((passages.places().used(), passages.waiting()), (0, 0));
-        assert_eq!(load(&passages, "CN=a").counts().held(), 0);
+        assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
+        assert_eq!(load(&in_flight, "CN=a").counts().held(), 0);
     }
 
     #[test]
     fn other_bounds_hold_from_now_on_and_call_those_who_wait() {
-        let passages = Passages::new(10, QUEUE, 50);
-        let _held: Vec<Passage> = (0..5).map(|_| now(normal(&passages))).collect();
-        let mut waiting = later(normal(&passages));
-        passages.set_limits(10, QUEUE, 0);
-        let _sixth = is_called(&mut waiting).unwrap();
-        passages.set_limits(10, QUEUE, 90);
-        later(normal(&passages));
-        now(asks(&passages, "CN=other", NORMAL));
+        let in_flight = InFlight::new(10, QUEUE, 50);
+        let _held: Vec<InFlightPlace> = (0..5).map(|_| now(normal(&in_flight))).collect();
+        let mut waiting = later(normal(&in_flight));
+        in_flight.set_limits(10, QUEUE, 0);
+        let _sixth = served(&mut waiting).unwrap();
+        in_flight.set_limits(10, QUEUE, 90);
+        later(normal(&in_flight));
+        now(asks(&in_flight, "CN=other", NORMAL));
     }
 }

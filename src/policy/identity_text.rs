@@ -3,12 +3,12 @@
 
 use super::check::Client;
 use super::diff::certificate_for;
-use super::matching::spelled;
+use super::matching::canonical_value;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::identity::{Attribute, Identity};
 
 /// Who `k=v,k=v` is. A comma inside a value is written `\,`.
-pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic> {
+pub(crate) fn parse_identity(text: &str) -> Result<Identity, Diagnostic> {
     let mut attributes = Vec::new();
     for pair in split(text) {
         let Some((name, value)) = pair.split_once('=') else {
@@ -23,7 +23,7 @@ pub(crate) fn identity_of_attributes(text: &str) -> Result<Identity, Diagnostic>
             });
             return Err(Diagnostic::error(Code::BadClient, format!("unknown key `{name}`")).help(help));
         };
-        attributes.push((attribute, spelled(attribute, value)));
+        attributes.push((attribute, canonical_value(attribute, value)));
     }
     Ok(Identity::from_attributes(attributes))
 }
@@ -44,12 +44,12 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// What a certificate could say that a client entry means, by the first alternative for which one can be thought of.
-pub(crate) fn example(client: &Client) -> Option<Vec<(Attribute, String)>> {
+pub(crate) fn example_attributes(client: &Client) -> Option<Vec<(Attribute, String)>> {
     client.entry.alternatives.iter().find_map(certificate_for)
 }
 
-/// As [`identity_of_attributes`] reads it.
-pub(crate) fn written(attributes: &[(Attribute, String)]) -> String {
+/// As [`parse_identity`] reads it.
+pub(crate) fn format_attributes(attributes: &[(Attribute, String)]) -> String {
     let pairs = attributes.iter().map(|(key, value)| format!("{key}={}", value.replace(',', "\\,")));
     pairs.collect::<Vec<_>>().join(",")
 }
@@ -71,8 +71,8 @@ clients:
 "#;
         let (model, _) = super::super::model(&[Source::new("p.yaml", policy)]).unwrap();
         for client in &model.clients {
-            let example = example(client).unwrap();
-            let identity = identity_of_attributes(&written(&example)).unwrap();
+            let example = example_attributes(client).unwrap();
+            let identity = parse_identity(&format_attributes(&example)).unwrap();
             let is_meant = client.entry.alternatives.iter().any(|alternative| alternative.holds(&identity));
             assert!(is_meant, "{}: {example:?}", client.entry.name.text);
         }

@@ -1,20 +1,20 @@
-//! Who of a crowd has to go: the oldest of the source that has the most in it. So a source that brings many pushes out its
-//! own, and one that brings few is safe from it; a crowd of one source, or of as many sources as places, is a queue.
+//! The eviction order: the oldest connection of the source that has the most goes first. A source with many connections therefore pushes out
+//! its own, and a source with few is safe from it. With one source, or with as many sources as connections, the order is that of arrival.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-/// Numbers that count up with the time of arrival, by their sources.
+/// Connections of a group in their eviction order. Each has a number, which grows with the time of arrival.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct EvictionOrder {
     len: usize,
     sources: HashMap<IpAddr, BTreeSet<u64>>,
-    /// Every source by how many it has; of those that have as many, the one with the oldest comes last.
+    /// Every source by its number of connections; among sources with equal numbers, the one with the oldest connection comes last.
     weights: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
 }
 
-impl Crowd {
+impl EvictionOrder {
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -28,24 +28,24 @@ impl Crowd {
         self.len += 1;
     }
 
-    /// Whether it was there.
+    /// Returns `true` if the connection was in the group.
     pub(super) fn remove(&mut self, source: IpAddr, number: u64) -> bool {
         let was_there = self.change(source, |numbers| numbers.remove(&number));
         self.len -= usize::from(was_there);
         was_there
     }
 
-    /// The one that has to go first.
-    pub(super) fn first_to_go(&self) -> Option<u64> {
+    /// The connection that is evicted first.
+    pub(super) fn next_to_evict(&self) -> Option<u64> {
         self.weights.last().map(|(_, Reverse(oldest), _)| *oldest)
     }
 
-    /// The one of this source that has to go first.
+    /// The oldest connection of a source.
     pub(super) fn oldest_of(&self, source: IpAddr) -> Option<u64> {
         self.sources.get(&source)?.first().copied()
     }
 
-    /// Changes what a source has, and its weight with it.
+    /// Changes the connections of a source, and its weight with them.
     fn change(&mut self, source: IpAddr, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) -> bool {
         let numbers = self.sources.entry(source).or_default();
         if let Some(oldest) = numbers.first() {
@@ -67,20 +67,20 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_source_with_the_most_goes_first() {
-        let mut crowd = Crowd::default();
+        let mut order = EvictionOrder::default();
         let source = |last: u8| IpAddr::from([192, 0, 2, last]);
         for (number, last) in [(0, 1), (1, 2), (2, 2), (3, 3), (4, 3), (5, 1), (6, 2)] {
-            crowd.add(source(last), number);
+            order.add(source(last), number);
         }
-        assert_eq!((crowd.len(), crowd.of_source(source(2)), crowd.oldest_of(source(3))), (7, 3, Some(3)));
-        let mut order = Vec::new();
-        while let Some(number) = crowd.first_to_go() {
+        assert_eq!((order.len(), order.of_source(source(2)), order.oldest_of(source(3))), (7, 3, Some(3)));
+        let mut evicted = Vec::new();
+        while let Some(number) = order.next_to_evict() {
             let last = [1, 2, 2, 3, 3, 1, 2][usize::try_from(number).unwrap()];
-            assert!(crowd.remove(source(last), number));
-            order.push(number);
+            assert!(order.remove(source(last), number));
+            evicted.push(number);
         }
-        assert_eq!(order, [1, 0, 2, 3, 4, 5, 6]);
-        assert!(!crowd.remove(source(1), 0));
-        assert!(crowd.len() == 0 && crowd.sources.is_empty() && crowd.weights.is_empty());
+        assert_eq!(evicted, [1, 0, 2, 3, 4, 5, 6]);
+        assert!(!order.remove(source(1), 0));
+        assert!(order.len() == 0 && order.sources.is_empty() && order.weights.is_empty());
     }
 }
