@@ -429,13 +429,9 @@ mod tests {
         Terms { priority: Priority::Normal, reserve: Reserve::NONE, high: Reserve::NONE, in_flight: None };
     const HIGH: Terms = Terms { priority: Priority::High, ..NORMAL };
 
-<<<<<<< HEAD:src/admission/passages.rs
-    fn load(passages: &Arc<Passages>, client: &str) -> Arc<ClientLoad> {
-        passages.load_of(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, client.to_owned())])))
-=======
     fn load(in_flight: &Arc<InFlight>, client: &str) -> Arc<ClientLoad> {
-        in_flight.load_of(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, client.to_owned())])))
->>>>>>> origin/main:src/admission/in_flight.rs
+        in_flight
+            .load_of(ClientKey::of(&Identity::from_attributes([(Attribute::Subject, client.to_owned())])))
     }
 
     /// One more request of this client.

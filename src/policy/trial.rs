@@ -64,13 +64,8 @@ pub(crate) fn run<'m>(
     let mut coverage = Coverage::of(model);
     for case in &model.cases {
         let identity = match &case.client {
-<<<<<<< HEAD
-            ClientOf::Attributes(attributes) => Ok(Identity::from_attributes(attributes.iter().cloned())),
-            ClientOf::Certificate(file) => certificate(file),
-=======
             TestClient::Attributes(attributes) => Ok(Identity::from_attributes(attributes.iter().cloned())),
             TestClient::Certificate(file) => certificate(file),
->>>>>>> origin/main
         };
         match identity {
             Ok(identity) => {

@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-<<<<<<< HEAD
-=======
-use aws_lc_rs::digest;
 use parking_lot::Mutex;
->>>>>>> origin/main
 use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, TrustAnchor};
 use x509_parser::oid_registry::{OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME, Oid};
 
@@ -108,15 +104,9 @@ impl fmt::Debug for MeteredAlgorithm<'_> {
 
 impl SignatureVerificationAlgorithm for MeteredAlgorithm<'_> {
     fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-<<<<<<< HEAD
         let question = sha256_of_parts([key, message, signature]);
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.results.lock();
         let is_good = match results.get(&question) {
-=======
-        let question = digest_of([key, message, signature]);
-        let mut found = self.found.lock();
-        let is_good = match found.get(&question) {
->>>>>>> origin/main
             Some(is_good) => *is_good,
             None => {
                 self.budget
