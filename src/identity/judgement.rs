@@ -1,4 +1,4 @@
-//! The judgement: a presented chain, the trust bundle and an instant make an identity, or the reason why not.
+//! Judgement of a presented chain under a trust bundle at an instant. The result is an identity, or the flaw of the chain.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -15,11 +15,11 @@ use x509_parser::public_key::PublicKey;
 
 use super::der::{is_well_formed, validity};
 use super::paths::{Budget, Candidate, Certificate, PathGraph};
-use super::revocation::Role;
+use super::revocation::CertificateKind;
 use super::signature::{Algorithms, accepted_algorithms};
 use super::{Attribute, EkuPolicy, Identity, Trust, TrustDomain, names};
 
-/// More certificates, or more bytes, than any real chain has; looked at before any expensive step.
+/// Bounds that no real chain reaches. They are checked before every expensive step (denial of service).
 const MAX_CERTIFICATES: usize = 64;
 const MAX_CHAIN_BYTES: usize = 64 * 1024;
 
@@ -28,40 +28,40 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// DER of the extended key usage `clientAuth`, 1.3.6.1.5.5.7.3.2 (RFC 5280 §4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
-/// The curves of the provider, and the length of an uncompressed point on each (RFC 5480 §2.1.1.1).
+/// Curves of the provider, with the length of an uncompressed point (RFC 5480 §2.1.1.1).
 const CURVES: [(AlgorithmIdentifier, usize, &EcdsaVerificationAlgorithm); 3] = [
     (alg_id::ECDSA_P256, 65, &signature::ECDSA_P256_SHA256_ASN1),
     (alg_id::ECDSA_P384, 97, &signature::ECDSA_P384_SHA384_ASN1),
     (alg_id::ECDSA_P521, 133, &signature::ECDSA_P521_SHA512_ASN1),
 ];
 
-/// A verdict in the client's favour: who it is, and until when that is true.
+/// Verdict that a client is authenticated.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
-    /// Who the client is.
+    /// Identity of the client.
     pub identity: Identity,
-    /// The positions in the presented chain of the certificates that prove it, leaf first. The rest proves nothing.
+    /// Positions in the presented chain of the certificates that prove the identity, leaf first.
     pub path: Box<[usize]>,
-    /// The last instant at which the verdict is true: the earliest end of validity in the chain, and of its CRLs.
+    /// Last instant at which the verdict is true: the earliest end of validity of the path and of its CRLs.
     pub valid_until: Timestamp,
 }
 
-/// A verdict against the client. Each answers 401 (DESIGN §3).
+/// Verdict that a client is not authenticated. Every request is answered with 401 (DESIGN §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unauthenticated {
     /// No certificate was presented.
     NoCertificate,
-    /// A certificate was presented, and it has this flaw.
+    /// The presented chain has this flaw.
     Invalid(Flaw),
 }
 
-/// What is wrong with a presented chain. The text is for the client: it tells about the client's own certificate,
-/// and nothing about us.
+/// Flaw of a presented chain. Its text is sent to the client, so it describes the certificate of the client and reveals nothing
+/// about the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Bytes that are no certificate.
+    /// The bytes are not a certificate.
     Unreadable,
-    /// X.509 v1 or v2, which say nothing of what a certificate is for.
+    /// X.509 v1 or v2, which cannot express the purpose of a certificate.
     OldVersion,
     /// More than 64 certificates or 64 KiB.
     TooLong,
@@ -69,48 +69,48 @@ pub enum Flaw {
     UnacceptableKey(&'static str),
     /// A signature algorithm that is not accepted.
     UnacceptableSignature,
-    /// Not valid any more since this instant.
+    /// The certificate expired at this instant.
     Expired(Timestamp),
-    /// Not valid before this instant.
+    /// The certificate is not valid before this instant.
     NotYetValid(Timestamp),
-    /// No path to a configured authority.
+    /// No path leads to a configured authority.
     UnknownIssuer,
     /// A signature in the chain is wrong.
     BadSignature,
-    /// It, or an issuer of it, was revoked.
+    /// The certificate or an issuer of it was revoked.
     Revoked,
-    /// No CRL says whether it was revoked.
+    /// No CRL covers the certificate or an issuer of it.
     RevocationUnknown,
-    /// The CRL that says whether it was revoked is too old to be believed.
+    /// The CRL that covers the certificate or an issuer of it is out of date.
     RevocationOutdated,
-    /// Its authority may issue SPIFFE ids of another trust domain only.
+    /// The authority may only issue SPIFFE ids of another trust domain.
     OtherTrustDomain,
-    /// Its extended key usage is not for clients.
+    /// The extended key usage does not include client authentication.
     NotForClients,
-    /// Its key usage does not allow signatures, or an issuer's does not allow to sign certificates.
+    /// The key usage of the leaf does not allow signatures, or that of an issuer does not allow to sign certificates.
     WrongKeyUsage,
-    /// A certificate authority's own certificate.
+    /// The leaf is the certificate of an authority.
     AuthorityAsClient,
-    /// An issuer in the chain is no authority, or signs further down than it may.
+    /// An issuer in the chain is not an authority, or the path below it is longer than its path length constraint allows.
     IssuerMayNot,
-    /// A name constraint of an authority forbids a name.
+    /// A name constraint of an authority forbids a name in the certificate.
     NameNotAllowed,
-    /// This part of its names is malformed.
+    /// This part of the names is malformed.
     MalformedName(&'static str),
     /// More than 256 subject alternative names.
     TooManyNames,
-    /// Two URI names where one is a SPIFFE id.
+    /// The certificate has a SPIFFE id and another URI name.
     SeveralSpiffeIds,
-    /// A critical extension that is not understood.
+    /// The chain has a critical extension that is not supported.
     UnknownCriticalExtension,
-    /// Verifying it takes more than any honest chain needs: ways to try, or names to hold to name constraints.
+    /// The verification takes more work than any honest chain needs: too many paths, or too many comparisons of names.
     TooComplex,
-    /// Anything else that the verifier found.
+    /// Another error of the verifier.
     Malformed,
 }
 
 impl Flaw {
-    /// The short stable name of its kind, for programs.
+    /// Returns the short stable name of the flaw, for programs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -143,8 +143,8 @@ impl Flaw {
 }
 
 impl Flaw {
-    /// Rank of a flaw of one path where others have other flaws, as webpki ranks what it finds: the path that came the farthest
-    /// says the most.
+    /// Returns a rank that grows with the progress of the verification, in the order of webpki. When all paths fail, the flaw with
+    /// the highest rank is reported, because the path that came the farthest is the path that the client meant.
     pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::UnknownIssuer => 0,
@@ -156,7 +156,7 @@ impl Flaw {
             Self::NotForClients => 6,
             Self::BadSignature => 7,
             Self::Expired(_) | Self::NotYetValid(_) => 8,
-            // Found on a path whose signatures and dates are good.
+            // The other flaws are found on paths whose signatures and dates are good.
             _ => 9,
         }
     }
@@ -213,11 +213,11 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// Judges a presented chain, leaf first, at an instant. Sans-I/O; the same function for every handshake, every
-/// resumed session and every verdict that may have become untrue.
+/// Judges a presented chain, leaf first, at an instant. The same function serves full handshakes, resumed sessions and verdicts
+/// that may no longer be true.
 ///
 /// # Errors
-/// Why the client is not authenticated.
+/// The reason for which the client is not authenticated.
 pub fn judge(
     chain: &[CertificateDer<'_>],
     trust: &Trust,
@@ -227,12 +227,12 @@ pub fn judge(
     verify(leaf, intermediates, trust, now).map_err(Unauthenticated::Invalid)
 }
 
-/// The first instant after `now` at which a judgement of this chain could turn out otherwise under the same trust: dates are all
-/// that changes by itself. A refusal is remembered for no longer.
+/// Returns the first instant after `now` at which the verdict on this chain may change under the same trust bundle: a validity
+/// begins or ends. A refusal is cached until then.
 pub(crate) fn next_verdict_change(chain: &[CertificateDer<'_>], trust: &Trust, now: Timestamp) -> Timestamp {
     let dates = chain.iter().filter_map(|der| validity(der));
     let of_chain = dates.map(|(from, until)| [instant_of(from), instant_of(until)]);
-    // A certificate is valid up to and with its last second.
+    // The last second belongs to the validity, so the change comes one second later.
     let turns = of_chain
         .chain(trust.validities())
         .flat_map(|[from, until]| [from, until.saturating_add(SECOND).unwrap_or(until)]);
@@ -249,7 +249,7 @@ fn verify(
     if others.len() >= MAX_CERTIFICATES || bytes > MAX_CHAIN_BYTES {
         return Err(Flaw::TooLong);
     }
-    let (certificate, parsed) = readable(leaf)?;
+    let (certificate, parsed) = parse_leaf(leaf)?;
     let identity = names::of(&parsed, leaf)?;
     let judgement = Judgement { certificate, identity: &identity, trust, now };
     let leaf = Certificate { position: 0, der: leaf, parsed };
@@ -257,14 +257,14 @@ fn verify(
     Ok(Authenticated { identity, path, valid_until })
 }
 
-/// The flaw of a leaf that no bundle and no clock could ever make valid, if it has one: it is the only kind for
-/// which TLS needs no proof of possession (DESIGN §2.1), because [`judge`] never makes an identity of it.
+/// Returns a flaw that neither another trust bundle nor another time can remove. Only for such a leaf TLS may skip the proof of
+/// possession (DESIGN §2.1), because [`judge`] never makes an identity from it.
 pub(crate) fn permanent_flaw(leaf: &CertificateDer<'_>) -> Option<Flaw> {
-    readable(leaf).err()
+    parse_leaf(leaf).err()
 }
 
-/// The leaf as webpki reads it, and whole.
-fn readable<'c>(leaf: &'c CertificateDer<'_>) -> Result<(EndEntityCert<'c>, X509Certificate<'c>), Flaw> {
+/// Parses the leaf with webpki for the verification, and with the X.509 parser for its names.
+fn parse_leaf<'c>(leaf: &'c CertificateDer<'_>) -> Result<(EndEntityCert<'c>, X509Certificate<'c>), Flaw> {
     let certificate = EndEntityCert::try_from(leaf).map_err(|error| match error {
         webpki::Error::UnsupportedCertVersion => Flaw::OldVersion,
         _ => Flaw::Unreadable,
@@ -276,8 +276,9 @@ fn readable<'c>(leaf: &'c CertificateDer<'_>) -> Result<(EndEntityCert<'c>, X509
     unacceptable_key(&parsed).map_or(Ok((certificate, parsed)), Err)
 }
 
-/// RSA below 2048 bits is weak and above 8192 a way to make us compute; curves are those of the provider. Algorithms are
-/// compared byte for byte, as webpki compares them when it verifies: a key that it would not use is none.
+/// Returns a flaw for a key that is not accepted. RSA keys below 2048 bits are weak, and RSA keys above 8192 bits cost too much
+/// work (denial of service). Algorithms are compared byte for byte, as webpki does when it verifies, so that no key is accepted
+/// here that webpki refuses.
 fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
     let algorithm = key_algorithm(certificate.public_key().raw);
     match certificate.public_key().parsed() {
@@ -294,7 +295,7 @@ fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
             let Some((_, length, verification)) = known else {
                 return Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521"));
             };
-            // Nobody can prove to have the key of what is no point; said here, it is said by every tool.
+            // No client can prove possession of a key that is not on the curve. The check is here so that every tool reports it.
             let point = point.data();
             let is_point = point.len() == *length && ParsedPublicKey::new(*verification, point).is_ok();
             (!is_point).then_some(Flaw::UnacceptableKey("it is no point on its curve"))
@@ -304,7 +305,7 @@ fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
     }
 }
 
-/// The algorithm and its parameters, from a SubjectPublicKeyInfo.
+/// Returns the algorithm and its parameters in a SubjectPublicKeyInfo.
 fn key_algorithm(info: &[u8]) -> Option<&[u8]> {
     let (_, info) = Any::from_der(info).ok()?;
     let (_, algorithm) = Any::from_der(info.data).ok()?;
@@ -312,7 +313,7 @@ fn key_algorithm(info: &[u8]) -> Option<&[u8]> {
     (is_sequence(&info) && is_sequence(&algorithm)).then_some(algorithm.data)
 }
 
-/// A leaf, and the trust and the instant that it is judged by.
+/// A leaf with the trust bundle and the instant of its judgement.
 struct Judgement<'j> {
     certificate: EndEntityCert<'j>,
     identity: &'j Identity,
@@ -320,19 +321,19 @@ struct Judgement<'j> {
     now: Timestamp,
 }
 
-/// A further verify at a path that webpki finds good.
-type LookAtPath<'l> = dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error> + 'l;
+/// Check of a path that webpki has verified.
+type CheckPath<'l> = dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error> + 'l;
 
-/// A path that holds.
+/// Result of the verification of a path.
 struct Verified {
-    /// The last instant at which it does.
+    /// Last instant at which the path is valid.
     valid_until: Timestamp,
-    /// The positions of its certificates in the presented chain, leaf first.
+    /// Positions of the certificates in the presented chain, leaf first.
     path: Box<[usize]>,
 }
 
 impl Judgement<'_> {
-    /// Finds a path to an authority that holds, within the budget.
+    /// Finds a valid path to an authority within the budget.
     fn verify<'c>(
         &self,
         leaf: Certificate<'c>,
@@ -340,7 +341,7 @@ impl Judgement<'_> {
         budget: &Budget,
     ) -> Result<Verified, Flaw> {
         let paths = PathGraph::find(leaf, others, self.trust.valid_at(self.now)).map_err(|none| {
-            // Without an authority webpki looks at the leaf alone, and what is wrong with it is more worth telling.
+            // Without authorities webpki checks the leaf alone, and a flaw of the leaf helps the client more than `unknown_issuer`.
             let own = self.webpki(accepted_algorithms(), &[], &[], None).err();
             own.filter(|flaw| *flaw != Flaw::UnknownIssuer).unwrap_or(none)
         })?;
@@ -350,24 +351,24 @@ impl Judgement<'_> {
     fn verify_candidate(&self, candidate: &Candidate<'_, '_>) -> Result<Verified, Flaw> {
         let (_, between) = candidate.certificates.split_first().ok_or(Flaw::Malformed)?;
         let between: Vec<_> = between.iter().map(|it| CertificateDer::from(it.der.as_ref())).collect();
-        // What was objected to here is more worth telling than what webpki makes of it.
-        let (objection, ends) = (RefCell::new(None), Cell::new(self.now));
-        let look_at = |path: &VerifiedPath<'_>| match self.check_path(candidate, path) {
+        // webpki turns every error of `check_path` into one of its own, so the flaw is kept here.
+        let (found, ends) = (RefCell::new(None), Cell::new(self.now));
+        let check_path = |path: &VerifiedPath<'_>| match self.check_path(candidate, path) {
             Ok(until) => {
                 ends.set(until);
                 Ok(())
             }
             Err(flaw) => {
-                objection.borrow_mut().get_or_insert(flaw);
+                found.borrow_mut().get_or_insert(flaw);
                 Err(webpki::Error::ExtensionValueInvalid)
             }
         };
         let anchor = std::slice::from_ref(candidate.anchor);
-        let verified = self.webpki(candidate.algorithms, anchor, &between, Some(&look_at));
+        let verified = self.webpki(candidate.algorithms, anchor, &between, Some(&check_path));
         let path = candidate.certificates.iter().map(|certificate| certificate.position).collect();
         match verified {
             Ok(()) => Ok(Verified { valid_until: ends.get(), path }),
-            Err(flaw) => Err(objection.take().unwrap_or(flaw)),
+            Err(flaw) => Err(found.take().unwrap_or(flaw)),
         }
     }
 
@@ -376,7 +377,7 @@ impl Judgement<'_> {
         algorithms: Algorithms<'_>,
         anchors: &[TrustAnchor<'_>],
         between: &[CertificateDer<'_>],
-        look_at: Option<&LookAtPath<'_>>,
+        check_path: Option<&CheckPath<'_>>,
     ) -> Result<(), Flaw> {
         let usage = match self.trust.usage {
             EkuPolicy::ClientAuthIfPresent => KeyUsage::client_auth(),
@@ -384,16 +385,16 @@ impl Judgement<'_> {
         };
         let time = unix_time(self.now);
         let verified =
-            self.certificate.verify_for_usage(algorithms, anchors, between, time, usage, None, look_at);
+            self.certificate.verify_for_usage(algorithms, anchors, between, time, usage, None, check_path);
         verified.map(|_| ()).map_err(|error| flaw(&error))
     }
 
-    /// The checks that webpki leaves to its caller, on a path that it finds good.
+    /// Makes the checks that webpki leaves to its caller, and returns the last instant at which the path is valid.
     fn check_path(&self, candidate: &Candidate<'_, '_>, path: &VerifiedPath<'_>) -> Result<Timestamp, Flaw> {
         let (identity, trust, now) = (self.identity, self.trust, self.now);
         let above_leaf =
             candidate.certificates.iter().skip(1).map(|it| CertificateDer::from(it.der.as_ref()));
-        // Where certificates share a name, webpki tries them in other orders too. Those are candidates of their own.
+        // webpki tries certificates that share a name in other orders as well. Each other order is a candidate of its own.
         if !path.intermediate_certificates().map(|it| it.der()).eq(above_leaf) {
             return Err(Flaw::UnknownIssuer);
         }
@@ -401,13 +402,13 @@ impl Judgement<'_> {
             return Err(Flaw::Malformed);
         }
         let certificates: Vec<_> = candidate.certificates.iter().map(|it| &it.parsed).collect();
-        if !usages_allow(&certificates, is_spiffe(identity)) {
+        if !key_usages_allow(&certificates, is_spiffe(identity)) {
             return Err(Flaw::WrongKeyUsage);
         }
-        // One authority may be there with several certificates.
+        // Several trusted certificates may have the name and key of one authority.
         let anchors: Vec<_> = trust.authorities_of(path.anchor()).collect();
         let anchor = anchors.first().ok_or(Flaw::UnknownIssuer)?;
-        if anchor.domain.as_ref().is_some_and(|domain| !is_of(identity, domain)) {
+        if anchor.domain.as_ref().is_some_and(|domain| !has_id_in(identity, domain)) {
             return Err(Flaw::OtherTrustDomain);
         }
         if anchors.iter().all(|authority| authority.is_revoked) {
@@ -419,13 +420,12 @@ impl Judgement<'_> {
     }
 }
 
-/// KeyUsage where it is present (RFC 5280 §4.2.1.3): webpki does not verify at it.
-fn usages_allow(path: &[&X509Certificate<'_>], is_spiffe: bool) -> bool {
+/// Returns true if the KeyUsage of every certificate allows its use (RFC 5280 §4.2.1.3). webpki does not check KeyUsage.
+fn key_usages_allow(path: &[&X509Certificate<'_>], is_spiffe: bool) -> bool {
     let allows = |certificate: &X509Certificate<'_>, check: &dyn Fn(&Usages) -> bool| {
         certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| check(usage.value)))
     };
-    // What may sign certificates is an authority, which no leaf is (RFC 5280 §4.2.1.3); the leaf of a SPIFFE id does not
-    // sign CRLs either (X.509-SVID §4.3).
+    // A leaf must not sign certificates (RFC 5280 §4.2.1.3), and the leaf of a SPIFFE id must not sign CRLs (X.509-SVID §4.3).
     let leaf = |usage: &Usages| {
         usage.digital_signature() && !usage.key_cert_sign() && !(is_spiffe && usage.crl_sign())
     };
@@ -434,7 +434,8 @@ fn usages_allow(path: &[&X509Certificate<'_>], is_spiffe: bool) -> bool {
     })
 }
 
-/// Asks the CRLs about every certificate of a path, leaf first, whose last issuer has this key.
+/// Checks every certificate of a path, leaf first, against the CRLs. `anchor_key` is the key of the last issuer. The result is
+/// the last instant at which none of the certificates counts as revoked.
 fn not_revoked_until(
     path: &[&X509Certificate<'_>],
     anchor_key: &[u8],
@@ -443,7 +444,7 @@ fn not_revoked_until(
 ) -> Result<Timestamp, Flaw> {
     let Some(revocation) = &trust.revocation else { return Ok(Timestamp::MAX) };
     let issuer_keys = path.iter().skip(1).map(|issuer| issuer.public_key().raw).chain([anchor_key]);
-    let roles = std::iter::once(Role::Leaf).chain(std::iter::repeat(Role::Authority));
+    let roles = std::iter::once(CertificateKind::Leaf).chain(std::iter::repeat(CertificateKind::Authority));
     let mut until = Timestamp::MAX;
     for ((certificate, key), role) in path.iter().zip(issuer_keys).zip(roles) {
         until = until.min(revocation.judge(certificate, key, role, now)?);
@@ -455,11 +456,11 @@ fn is_spiffe(identity: &Identity) -> bool {
     identity.values(Attribute::Uri).any(|uri| uri.starts_with("spiffe:"))
 }
 
-fn is_of(identity: &Identity, domain: &TrustDomain) -> bool {
-    identity.values(Attribute::Uri).any(|uri| domain.holds(uri))
+fn has_id_in(identity: &Identity, domain: &TrustDomain) -> bool {
+    identity.values(Attribute::Uri).any(|uri| domain.contains(uri))
 }
 
-/// The end of validity; a date that no calendar here can hold never comes.
+/// Returns the end of the validity. A date beyond the range of [`Timestamp`] counts as [`Timestamp::MAX`].
 fn end_of(certificate: &X509Certificate<'_>) -> Timestamp {
     instant_of(certificate.validity().not_after.timestamp())
 }

@@ -1,4 +1,4 @@
-//! The names in a certificate, typed: each value under the attribute that it was given as, never one for another.
+//! Names in a certificate, each under its own attribute. A common name never replaces a missing alternative name.
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,13 +17,14 @@ use super::der::elements;
 use super::{Attribute, Flaw, Identity};
 use crate::digest::sha256;
 
-/// More subject alternative names than any real client has; each costs work in every policy.
+/// Bound that no real client reaches. Each name costs work in every policy (denial of service).
 const MAX_ALTERNATIVE_NAMES: usize = 256;
 
-/// Longer than any type of a name's part is: writing an arc of an object identifier as a number takes the square of its length.
+/// Bound for the type of one part of a distinguished name. The time to write an object identifier as numbers is quadratic in its
+/// length (denial of service).
 const MAX_TYPE_BYTES: usize = 128;
 
-/// Reads every name of a certificate.
+/// Parses a certificate and reads its names.
 pub(super) fn read(der: &[u8]) -> Result<Identity, Flaw> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| Flaw::Unreadable)?;
     if !rest.is_empty() {
@@ -32,7 +33,7 @@ pub(super) fn read(der: &[u8]) -> Result<Identity, Flaw> {
     of(&certificate, der)
 }
 
-/// The names of a certificate that was parsed already, from these bytes.
+/// Reads the names of a parsed certificate. `der` are the bytes of the whole certificate.
 pub(super) fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Identity, Flaw> {
     let mut attributes = vec![
         (Attribute::Fingerprint, hexadecimal(&sha256(der))),
@@ -68,7 +69,7 @@ fn read_subject(subject: &X509Name<'_>, into: &mut Vec<(Attribute, String)>) -> 
 fn read_issuer(issuer: &X509Name<'_>, into: &mut Vec<(Attribute, String)>) -> Result<(), Flaw> {
     into.push((Attribute::Issuer, distinguished_name(issuer)?));
     let mut names = issuer.iter_common_name();
-    // Several common names satisfy no rule about one.
+    // Several common names must not satisfy a rule about one name.
     if let (Some(name), None) = (names.next(), names.next()) {
         into.push((Attribute::Issuer, text(name)?));
     }
@@ -96,19 +97,18 @@ fn read_alternative_names(
             GeneralName::RFC822Name(email) => into.push((Attribute::Email, plain(email, "an e-mail name")?)),
             GeneralName::IPAddress(bytes) => into.push((Attribute::Ip, ip(bytes)?)),
             GeneralName::Invalid(..) => return Err(Flaw::MalformedName("a subject alternative name")),
-            // No rule can ask for these kinds; a NUL in one still shows what the certificate is up to.
+            // No rule uses these kinds. A NUL in a text is an attack on parsers that end the text there.
             GeneralName::OtherName(_, bytes) if bytes.contains(&0) && !is_der(bytes) => {
                 return Err(Flaw::MalformedName("an otherName with a NUL"));
             }
             _ => {}
         }
     }
-    spiffe(into)
+    check_spiffe_id(into)
 }
 
-/// An X.509-SVID has exactly one URI name, and its SPIFFE id has no escape, no query and no dot segment
-/// (SPIFFE X.509-SVID §2, SPIFFE-ID §2).
-fn spiffe(attributes: &[(Attribute, String)]) -> Result<(), Flaw> {
+/// Checks that a certificate with a SPIFFE id has no other URI name, and that the id is valid (X.509-SVID §2, SPIFFE-ID §2).
+fn check_spiffe_id(attributes: &[(Attribute, String)]) -> Result<(), Flaw> {
     let mut uris = attributes.iter().filter(|(a, _)| *a == Attribute::Uri).map(|(_, uri)| uri.as_str());
     let is_spiffe = |uri: &str| uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"));
     if !uris.clone().any(is_spiffe) {
@@ -120,7 +120,7 @@ fn spiffe(attributes: &[(Attribute, String)]) -> Result<(), Flaw> {
 
 fn is_spiffe_id(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("spiffe://") else { return false };
-    // Without a path it names the whole domain, which no client is (X.509-SVID §3.1).
+    // An id without a path names the whole trust domain and not a client (X.509-SVID §3.1).
     let Some((domain, path)) = rest.split_once('/') else { return false };
     let in_segment = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     let segment_is_good =
@@ -128,13 +128,13 @@ fn is_spiffe_id(id: &str) -> bool {
     id.len() <= 2048 && is_trust_domain(domain) && path.split('/').all(segment_is_good)
 }
 
-/// The name of a SPIFFE trust domain (SPIFFE-ID §2.1).
+/// Returns true for a valid name of a SPIFFE trust domain (SPIFFE-ID §2.1).
 pub(super) fn is_trust_domain(name: &str) -> bool {
     let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     (1..=255).contains(&name.len()) && name.bytes().all(good)
 }
 
-/// DNS names do not know case or a final dot; folded once, here.
+/// Returns a DNS name in lower case and without a trailing dot: both forms name the same host.
 fn dns(name: &str) -> Result<String, Flaw> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*');
@@ -159,12 +159,12 @@ fn ip(bytes: &[u8]) -> Result<String, Flaw> {
     Ok(Ipv6Addr::from(octets).to_string())
 }
 
-/// Whether bytes start as DER does; then a NUL may be part of its lengths and tags.
+/// Returns true if the bytes are DER whose content has no NUL. A NUL in a tag or a length is harmless.
 fn is_der(bytes: &[u8]) -> bool {
     x509_parser::der_parser::asn1_rs::Any::from_der(bytes).is_ok_and(|(_, any)| !any.data.contains(&0))
 }
 
-/// The text of one attribute of a name, whatever its ASN.1 string type.
+/// Returns the text of one attribute of a name, for each ASN.1 string type.
 fn text(part: &AttributeTypeAndValue<'_>) -> Result<String, Flaw> {
     let bytes = part.as_slice();
     let malformed = Flaw::MalformedName("a name in the subject or issuer");
@@ -172,7 +172,7 @@ fn text(part: &AttributeTypeAndValue<'_>) -> Result<String, Flaw> {
         Tag::Utf8String | Tag::PrintableString | Tag::NumericString | Tag::Ia5String | Tag::VisibleString => {
             String::from_utf8(bytes.to_vec()).map_err(|_| malformed.clone())?
         }
-        // Latin-1 or T.61, nobody knows which: only what is the same in both.
+        // A T61String is Latin-1 in some certificates and T.61 in others. ASCII is the same in both.
         Tag::TeletexString if bytes.is_ascii() => {
             String::from_utf8(bytes.to_vec()).map_err(|_| malformed.clone())?
         }
@@ -196,9 +196,9 @@ fn utf32(bytes: &[u8]) -> Option<String> {
         .flatten()
 }
 
-/// A distinguished name as RFC 4514 writes it: most specific part first, special characters escaped.
+/// Returns a distinguished name in the form of RFC 4514: the most specific part first, special characters escaped.
 pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
-    if !is_a_name(name.as_raw()) {
+    if !is_well_formed_name(name.as_raw()) {
         return Err(Flaw::MalformedName("a name in the subject or issuer"));
     }
     let mut parts = Vec::new();
@@ -219,9 +219,9 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
     Ok(parts.join(","))
 }
 
-/// Whether a name is `SEQUENCE { SET { SEQUENCE { type, value } … } … }` to the letter: the parser takes other tags as well, and
-/// somebody else would read such a name otherwise, or not at all.
-fn is_a_name(name: &[u8]) -> bool {
+/// Returns true if a name is exactly `SEQUENCE { SET { SEQUENCE { type, value } … } … }`. The parser accepts other tags as well,
+/// and another parser could read such a name in another way.
+fn is_well_formed_name(name: &[u8]) -> bool {
     let constructed = |any: &Any<'_>, tag| {
         any.header.is_universal() && any.header.tag() == tag && any.header.is_constructed()
     };
@@ -247,7 +247,7 @@ fn is_a_name(name: &[u8]) -> bool {
     })
 }
 
-/// The short names of RFC 4514 §3, and the two that everybody knows beside them.
+/// Returns the short name of an attribute type: those of RFC 4514 §3, `serialNumber` and `emailAddress`.
 fn type_name(oid: &Oid<'_>) -> String {
     let known = [
         (OID_X509_COMMON_NAME, "CN"),
@@ -308,7 +308,7 @@ mod tests {
 
     /// Case 19.
     #[test]
-    fn spiffe_ids_have_one_reading() {
+    fn only_valid_spiffe_ids_are_accepted() {
         let longest = format!("spiffe://{}/{}", "d".repeat(255), "p".repeat(2048 - 9 - 255 - 1));
         for good in ["spiffe://shop.example/ns/orders/sa/a-b_c.d", "spiffe://1_2.x-y/...", &longest] {
             assert!(is_spiffe_id(good), "{good}");
@@ -341,7 +341,7 @@ mod tests {
 
     /// Cases 14 and 18.
     #[test]
-    fn dns_names_fold_once_and_hold_nothing_strange() {
+    fn dns_names_are_folded_and_invalid_characters_are_refused() {
         assert_eq!(dns("Orders.Shop.Example."), Ok("orders.shop.example".to_owned()));
         for bad in ["", ".", "a..b", "a\0b", "a b", "a,b", "ä.example"] {
             assert!(dns(bad).is_err(), "{bad:?}");
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_of_a_part_of_a_name_has_a_greatest_length() {
+    fn the_type_of_a_part_of_a_name_has_a_maximum_length() {
         let name_of_type = |bytes: usize| {
             let mut params = rcgen::CertificateParams::default();
             let arcs = [1, 3].into_iter().chain(std::iter::repeat_n(1, bytes - 1)).collect();
@@ -364,7 +364,7 @@ mod tests {
 
     /// Cases 15 and 16.
     #[test]
-    fn values_cannot_leave_their_place_in_a_distinguished_name() {
+    fn special_characters_of_values_are_escaped_in_a_distinguished_name() {
         let mut out = String::new();
         escape(" a,O=ops\r\n#\"+;<>\\ ", &mut out);
         assert_eq!(out, "\\ a\\,O\\=ops\\0d\\0a#\\\"\\+\\;\\<\\>\\\\\\ ");

@@ -1,9 +1,8 @@
-//! Revocation: what the configured CRLs say about the certificates of a path.
+//! Revocation: the check of the certificates of a path against the configured CRLs.
 //!
-//! webpki reads the CRLs, with all its strictness; the question whether a certificate is revoked is asked here, because
-//! webpki checks a CRL's signature anew at every verdict, which costs a hash over all its entries, and looks at only one
-//! CRL of an issuer. Here a signature is checked once, when the CRL is loaded, and every CRL that is about a certificate
-//! counts.
+//! webpki parses the CRLs strictly, but the check itself is made here. webpki would verify the signature of a CRL for every
+//! verdict, which hashes all entries of the CRL, and would consult only one CRL of an issuer. Here the signature is verified once,
+//! when the CRL is loaded, and every CRL that covers a certificate counts.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,23 +18,23 @@ use x509_parser::time::ASN1Time;
 use super::Flaw;
 use super::der::{elements, is_well_formed};
 
-/// More distribution points, with their names, than any real certificate has: each is compared with the scope of every CRL of
-/// the issuer, of which there may be hundreds.
-const MOST_POINTS: usize = 256;
+/// Bound for the distribution points of a certificate and their names, which no real certificate reaches. Each is compared with
+/// the scope of every CRL of the issuer, and an issuer may have hundreds of CRLs (denial of service).
+const MAX_DISTRIBUTION_POINTS: usize = 256;
 
-/// What becomes of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
+/// Handling of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingCrl {
-    /// It is refused: nobody knows whether it was revoked.
+    /// The client is refused, because the certificate may have been revoked.
     #[default]
     Refuse,
-    /// It is accepted where its issuer has no CRL at all: for authorities that publish none.
+    /// The client is accepted if the issuer has no CRL at all: for authorities that publish no CRL.
     Allow,
 }
 
-/// Where a certificate stands in its path; a CRL may be about one kind only.
+/// Kind of a certificate in a path. The scope of a CRL may be one kind only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum CertificateKind {
     Leaf,
     Authority,
 }
@@ -43,56 +42,56 @@ pub(super) enum Role {
 /// All CRLs of a trust bundle.
 #[derive(Debug)]
 pub(super) struct Revocation {
-    pub(super) lists: Vec<List>,
-    pub(super) ignored: Vec<Ignored>,
+    pub(super) lists: Vec<Crl>,
+    pub(super) ignored: Vec<IgnoredCrl>,
     pub(super) missing: MissingCrl,
 }
 
-/// A CRL whose signer is not among the known authorities: it revokes nothing. An issuer of its name that comes with a client
-/// has a CRL nevertheless, so `tls.crl_missing: allow` does not excuse that issuer from it.
+/// A CRL whose signer is not a known authority. It revokes nothing. But it shows that an issuer of this name publishes CRLs, so
+/// `tls.crl_missing: allow` does not apply to an issuer of this name in a presented chain.
 #[derive(Debug)]
-pub(super) struct Ignored {
+pub(super) struct IgnoredCrl {
     pub(super) issuer_der: Box<[u8]>,
-    /// The keys (SubjectPublicKeyInfo) that the CRL is known not to be signed with.
+    /// Keys (SubjectPublicKeyInfo) that did not sign the CRL.
     pub(super) not_of: Vec<Box<[u8]>>,
 }
 
-impl Ignored {
+impl IgnoredCrl {
     fn may_be_of(&self, issuer: &[u8], key: &[u8]) -> bool {
         *self.issuer_der == *issuer && self.not_of.iter().all(|other| **other != *key)
     }
 }
 
-/// One CRL whose signature was found good.
+/// A CRL with a verified signature.
 #[derive(Debug)]
-pub(super) struct List {
-    /// The file that it came from.
+pub(super) struct Crl {
+    /// File with the CRL.
     pub(super) file: Box<str>,
-    /// The issuer's distinguished name, for people.
+    /// Distinguished name of the issuer, for display.
     pub(super) issuer: Box<str>,
-    /// The issuer's distinguished name, DER.
+    /// Distinguished name of the issuer, DER.
     pub(super) issuer_der: Box<[u8]>,
-    /// The key (SubjectPublicKeyInfo) that it was signed with: another authority of the same name is another issuer.
+    /// Key (SubjectPublicKeyInfo) that signed the CRL. Another authority with the same name is another issuer.
     pub(super) key: Box<[u8]>,
-    scope: Option<Scope>,
+    scope: Option<CrlScope>,
     revoked: HashSet<Box<[u8]>>,
     pub(super) this_update: Timestamp,
     pub(super) next_update: Timestamp,
-    /// `nextUpdate` and the grace after it.
+    /// Last instant at which the CRL is believed: `nextUpdate` plus the grace.
     ends: Timestamp,
 }
 
-/// What a scoped CRL is about: its issuing distribution point (RFC 5280 §5.2.5).
+/// Scope of a CRL: its issuing distribution point (RFC 5280 §5.2.5).
 #[derive(Debug, PartialEq, Eq)]
-struct Scope {
+struct CrlScope {
     leaves_only: bool,
     authorities_only: bool,
     uris: Vec<Box<[u8]>>,
 }
 
-/// Why a CRL cannot be used.
+/// Reason for which a CRL cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ListFlaw {
+pub(super) enum CrlFlaw {
     Unreadable,
     OldVersion,
     NoNextUpdate,
@@ -103,7 +102,7 @@ pub(super) enum ListFlaw {
     CriticalExtension,
 }
 
-impl fmt::Display for ListFlaw {
+impl fmt::Display for CrlFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreadable => "it is not a readable CRL",
@@ -120,8 +119,8 @@ impl fmt::Display for ListFlaw {
     }
 }
 
-impl ListFlaw {
-    /// Remedy for an operator.
+impl CrlFlaw {
+    /// Returns the remedy for an operator.
     pub(super) const fn remedy(self) -> &'static str {
         match self {
             Self::Unreadable => "fetch it again; a half-written file is read again as soon as it is whole",
@@ -137,35 +136,35 @@ impl ListFlaw {
     }
 }
 
-/// A CRL as it was read, before anybody has looked at its signature.
-pub(super) struct Unverified<'a> {
+/// A parsed CRL whose signature is not yet verified.
+pub(super) struct UnverifiedCrl<'a> {
     pub(super) issuer_der: &'a [u8],
     pub(super) issuer: String,
-    /// The identifier of the key that the CRL says it is signed with (RFC 5280 §5.2.1).
+    /// Identifier of the key that the CRL claims to be signed with (RFC 5280 §5.2.1).
     pub(super) key_identifier: Option<&'a [u8]>,
-    scope: Option<Scope>,
+    scope: Option<CrlScope>,
     revoked: HashSet<Box<[u8]>>,
     this_update: Timestamp,
     next_update: Timestamp,
 }
 
-impl<'a> Unverified<'a> {
-    pub(super) fn read(der: &'a [u8]) -> Result<Self, ListFlaw> {
+impl<'a> UnverifiedCrl<'a> {
+    pub(super) fn read(der: &'a [u8]) -> Result<Self, CrlFlaw> {
         if !is_well_formed(der) {
-            return Err(ListFlaw::Unreadable);
+            return Err(CrlFlaw::Unreadable);
         }
         let strict = BorrowedCertRevocationList::from_der(der).map_err(|error| list_flaw(der, &error))?;
         let mut revoked = HashSet::new();
         for entry in &strict {
             revoked.insert(entry.map_err(|error| list_flaw(der, &error))?.serial_number.into());
         }
-        let (issuer_der, this_update, next_update) = header(der).ok_or(ListFlaw::Unreadable)?;
-        let (_, issuer) = X509Name::from_der(issuer_der).map_err(|_| ListFlaw::Unreadable)?;
+        let (issuer_der, this_update, next_update) = header(der).ok_or(CrlFlaw::Unreadable)?;
+        let (_, issuer) = X509Name::from_der(issuer_der).map_err(|_| CrlFlaw::Unreadable)?;
         let list = webpki::CertRevocationList::from(strict);
-        let scope = list.issuing_distribution_point().map(|der| Scope::read(der).ok_or(ListFlaw::Scope));
+        let scope = list.issuing_distribution_point().map(|der| CrlScope::read(der).ok_or(CrlFlaw::Scope));
         Ok(Self {
             issuer_der,
-            issuer: super::names::distinguished_name(&issuer).map_err(|_| ListFlaw::Unreadable)?,
+            issuer: super::names::distinguished_name(&issuer).map_err(|_| CrlFlaw::Unreadable)?,
             key_identifier: key_identifier(der),
             scope: scope.transpose()?,
             revoked,
@@ -174,9 +173,9 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    pub(super) fn signed_by(self, key: &[u8], file: &str, grace: Duration) -> List {
+    pub(super) fn signed_by(self, key: &[u8], file: &str, grace: Duration) -> Crl {
         let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
-        List {
+        Crl {
             file: file.into(),
             issuer: self.issuer.into(),
             issuer_der: self.issuer_der.into(),
@@ -190,7 +189,7 @@ impl<'a> Unverified<'a> {
     }
 }
 
-/// What webpki keeps to itself: the issuer's whole name, `thisUpdate` and `nextUpdate`, from the start of the signed part.
+/// Returns the fields that webpki does not expose: the whole name of the issuer, `thisUpdate` and `nextUpdate`.
 fn header(der: &[u8]) -> Option<(&[u8], Timestamp, Timestamp)> {
     let (_, outer) = Any::from_der(der).ok()?;
     let (_, signed) = Any::from_der(outer.data).ok()?;
@@ -204,8 +203,8 @@ fn header(der: &[u8]) -> Option<(&[u8], Timestamp, Timestamp)> {
     Some((issuer, instant(this_update)?, instant(next_update)?))
 }
 
-/// The `keyIdentifier` of the authority key identifier extension. Extensions are the last field of the signed part, and all entries
-/// together are one field before it, so that a long CRL costs no more here than a short one.
+/// Returns the `keyIdentifier` of the authority key identifier extension. All entries of a CRL are one field before the extensions,
+/// so a long CRL costs no more than a short one.
 fn key_identifier(der: &[u8]) -> Option<&[u8]> {
     const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
     let (_, outer) = Any::from_der(der).ok()?;
@@ -222,22 +221,22 @@ fn key_identifier(der: &[u8]) -> Option<&[u8]> {
     names.into_iter().find(|name| name.header.tag().0 == 0).map(|id| id.data)
 }
 
-fn list_flaw(der: &[u8], error: &webpki::Error) -> ListFlaw {
+fn list_flaw(der: &[u8], error: &webpki::Error) -> CrlFlaw {
     use webpki::Error;
     match error {
-        Error::UnsupportedCrlVersion => ListFlaw::OldVersion,
-        Error::UnsupportedDeltaCrl => ListFlaw::Delta,
-        Error::UnsupportedIndirectCrl => ListFlaw::Indirect,
-        Error::UnsupportedRevocationReasonsPartitioning => ListFlaw::SomeReasons,
-        Error::UnsupportedCrlIssuingDistributionPoint => ListFlaw::Scope,
-        Error::UnsupportedCriticalExtension => ListFlaw::CriticalExtension,
-        _ if lacks_version(der) => ListFlaw::OldVersion,
-        _ if lacks_next_update(der) => ListFlaw::NoNextUpdate,
-        _ => ListFlaw::Unreadable,
+        Error::UnsupportedCrlVersion => CrlFlaw::OldVersion,
+        Error::UnsupportedDeltaCrl => CrlFlaw::Delta,
+        Error::UnsupportedIndirectCrl => CrlFlaw::Indirect,
+        Error::UnsupportedRevocationReasonsPartitioning => CrlFlaw::SomeReasons,
+        Error::UnsupportedCrlIssuingDistributionPoint => CrlFlaw::Scope,
+        Error::UnsupportedCriticalExtension => CrlFlaw::CriticalExtension,
+        _ if lacks_version(der) => CrlFlaw::OldVersion,
+        _ if lacks_next_update(der) => CrlFlaw::NoNextUpdate,
+        _ => CrlFlaw::Unreadable,
     }
 }
 
-/// A CRL of version 1 has no field for it.
+/// A CRL of version 1 does not begin with a version number.
 fn lacks_version(der: &[u8]) -> bool {
     let first_in = |der| Any::from_der(der).ok().map(|(_, any)| any);
     first_in(der)
@@ -251,8 +250,8 @@ fn lacks_next_update(der: &[u8]) -> bool {
         .is_ok_and(|(_, list)| list.next_update().is_none())
 }
 
-impl Scope {
-    /// Strict about nothing: webpki has refused what is malformed or not supported. The fields may stand in any order.
+impl CrlScope {
+    /// Reads a scope. webpki has refused malformed and unsupported scopes before. The fields may have any order.
     fn read(der: &[u8]) -> Option<Self> {
         let (_, fields) = Any::from_der(der).ok()?;
         let mut scope = Self { leaves_only: false, authorities_only: false, uris: Vec::new() };
@@ -269,17 +268,17 @@ impl Scope {
         Some(scope)
     }
 
-    fn includes(&self, certificate: &X509Certificate<'_>, role: Role) -> bool {
-        if self.authorities_only && role == Role::Leaf || self.leaves_only && role == Role::Authority {
+    fn includes(&self, certificate: &X509Certificate<'_>, role: CertificateKind) -> bool {
+        if self.authorities_only && role == CertificateKind::Leaf || self.leaves_only && role == CertificateKind::Authority {
             return false;
         }
-        // A certificate that names no distribution point is in every scope of its issuer (as webpki reads it).
-        distribution_points(certificate).is_none_or(|points| points.iter().any(|point| self.is_at(point)))
+        // A certificate without distribution points is in every scope of its issuer, as in webpki.
+        distribution_points(certificate).is_none_or(|points| points.iter().any(|point| self.has_uri_of(point)))
     }
 
-    fn is_at(&self, point: &CRLDistributionPoint<'_>) -> bool {
+    fn has_uri_of(&self, point: &CRLDistributionPoint<'_>) -> bool {
         let Some(DistributionPointName::FullName(names)) = &point.distribution_point else { return false };
-        // A point of another issuer, or of some reasons only, says nothing about this list.
+        // A point with another issuer, or for some reasons only, does not belong to this CRL.
         point.crl_issuer.is_none()
             && point.reasons.is_none()
             && names.iter().any(|name| match name {
@@ -296,8 +295,8 @@ fn distribution_points<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c [
     })
 }
 
-/// The points and all their full names.
-fn count_of_points(certificate: &X509Certificate<'_>) -> usize {
+/// Returns the number of distribution points and of all their full names.
+fn count_distribution_points(certificate: &X509Certificate<'_>) -> usize {
     let names = |point: &CRLDistributionPoint<'_>| match &point.distribution_point {
         Some(DistributionPointName::FullName(names)) => names.len(),
         _ => 0,
@@ -306,20 +305,20 @@ fn count_of_points(certificate: &X509Certificate<'_>) -> usize {
     points.len() + points.iter().map(names).sum::<usize>()
 }
 
-/// The URIs among the full names of a distribution point: `[0] { [0] { [6] uri … } }`.
+/// Returns the URIs among the full names of a distribution point: `[0] { [0] { [6] uri … } }`.
 fn uris(point_name: &[u8]) -> Option<Vec<Box<[u8]>>> {
     let (_, full) = Any::from_der(point_name).ok()?;
     let names = elements(full.data)?.into_iter();
     Some(names.filter(|name| name.header.tag().0 == 6).map(|name| name.data.into()).collect())
 }
 
-impl List {
-    /// Whether it lists this serial number.
-    pub(super) fn lists(&self, certificate: &X509Certificate<'_>) -> bool {
+impl Crl {
+    /// Returns true if the CRL lists the serial number of this certificate.
+    pub(super) fn revokes(&self, certificate: &X509Certificate<'_>) -> bool {
         self.revoked.contains(certificate.raw_serial())
     }
 
-    /// Whether this one says all that the other says, only later.
+    /// Returns true if this CRL is newer and has the same issuer and scope.
     pub(super) fn replaces(&self, other: &Self) -> bool {
         self.issuer_der == other.issuer_der
             && self.key == other.key
@@ -333,29 +332,29 @@ impl List {
 }
 
 impl Revocation {
-    /// Until when it holds that a certificate, issued by whoever has this key, is not revoked.
+    /// Returns the last instant at which a certificate with this issuer key counts as not revoked.
     ///
     /// # Errors
-    /// It is revoked, or nobody knows (any more) that it is not.
+    /// The certificate is revoked, or no current CRL covers it.
     pub(super) fn judge(
         &self,
         certificate: &X509Certificate<'_>,
         issuer_key: &[u8],
-        role: Role,
+        role: CertificateKind,
         now: Timestamp,
     ) -> Result<Timestamp, Flaw> {
-        if count_of_points(certificate) > MOST_POINTS {
+        if count_distribution_points(certificate) > MAX_DISTRIBUTION_POINTS {
             return Err(Flaw::TooComplex);
         }
         let issuer = certificate.issuer().as_raw();
-        let is_about = |list: &&List| {
+        let is_about = |list: &&Crl| {
             *list.issuer_der == *issuer
                 && *list.key == *issuer_key
                 && list.scope.as_ref().is_none_or(|scope| scope.includes(certificate, role))
         };
         let about = || self.lists.iter().filter(is_about);
-        // What an old list revoked stays revoked, also where a newer one is missing.
-        if about().any(|list| list.lists(certificate)) {
+        // An entry of an outdated CRL still counts: revocation is permanent, and the newer CRL may be missing.
+        if about().any(|list| list.revokes(certificate)) {
             return Err(Flaw::Revoked);
         }
         match about().map(|list| list.ends).max() {
@@ -379,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distribution_points_without_end_are_not_held_to_every_list() {
+    fn too_many_distribution_points_are_refused_before_they_are_compared() {
         let revocation = Revocation { lists: Vec::new(), ignored: Vec::new(), missing: MissingCrl::Allow };
         let judged = |points: usize, names: usize| {
             let mut params = rcgen::CertificateParams::default();
@@ -388,13 +387,13 @@ mod tests {
             params.crl_distribution_points = (0..points).map(|_| point()).collect();
             let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
             let (_, certificate) = X509Certificate::from_der(&der).unwrap();
-            revocation.judge(&certificate, &[], Role::Leaf, Timestamp::now())
+            revocation.judge(&certificate, &[], CertificateKind::Leaf, Timestamp::now())
         };
-        let most_names = MOST_POINTS - 1;
-        for (points, names) in [(0, 0), (3, 2), (1, most_names), (MOST_POINTS / 2, 1)] {
+        let most_names = MAX_DISTRIBUTION_POINTS - 1;
+        for (points, names) in [(0, 0), (3, 2), (1, most_names), (MAX_DISTRIBUTION_POINTS / 2, 1)] {
             assert_eq!(judged(points, names), Ok(Timestamp::MAX), "{points} points of {names} names");
         }
-        for (points, names) in [(1, most_names + 1), (MOST_POINTS / 2 + 1, 1)] {
+        for (points, names) in [(1, most_names + 1), (MAX_DISTRIBUTION_POINTS / 2 + 1, 1)] {
             assert_eq!(judged(points, names), Err(Flaw::TooComplex), "{points} points of {names} names");
         }
     }

@@ -1,4 +1,4 @@
-//! Whom we trust to say who a client is: the configured client CAs and nothing else, as far as their CRLs allow.
+//! Trust bundle: the configured client CAs with their CRLs. No other authority is trusted, and never those of the system.
 
 mod authority;
 mod build;
@@ -17,47 +17,47 @@ pub use authority::{NotAuthority, NotAuthorityReason, check_authority};
 pub use build::{TrustDomainPin, TrustFile, TrustSources};
 pub use expiry::{Expiry, ExpiryKind};
 
-/// Which extended key usage a client's certificate must carry.
+/// Requirement on the extended key usage of a client's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EkuPolicy {
-    /// `clientAuth`, or no extended key usage at all.
+    /// `clientAuth` is required if the certificate has an extended key usage.
     ClientAuthIfPresent,
-    /// `clientAuth`, said outright (`tls.require_client_auth_eku`).
+    /// `clientAuth` is required in every certificate (`tls.require_client_auth_eku`).
     ClientAuthRequired,
 }
 
 /// An authority that a path may end at.
 pub(super) type Anchor<'t> = (&'t TrustAnchor<'static>, &'t Authority);
 
-/// The trust bundle of one generation.
+/// A trust bundle.
 #[derive(Debug)]
 pub struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
-    /// What webpki leaves out of an anchor, in the same order.
+    /// Properties that an anchor of webpki does not contain, in the order of the anchors.
     authorities: Vec<Authority>,
-    /// The CRLs, where any are configured.
+    /// CRLs; `None` if none are configured.
     pub(super) revocation: Option<Revocation>,
-    /// What is asked of a leaf's extended key usage.
+    /// Requirement on the extended key usage of a leaf.
     pub usage: EkuPolicy,
 }
 
 /// A client CA.
 #[derive(Debug)]
 pub(super) struct Authority {
-    /// The file that it came from.
+    /// File with the certificate.
     file: Box<str>,
-    /// Its distinguished name, for people.
+    /// Distinguished name, for display.
     name: Box<str>,
-    /// Its SubjectPublicKeyInfo, DER.
+    /// SubjectPublicKeyInfo, DER.
     pub(super) key: Box<[u8]>,
-    /// The first and the last instant of its own certificate.
+    /// First and last instant of the validity of the certificate.
     not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    /// The only domain whose SPIFFE ids it may issue, where one is configured.
+    /// The only trust domain whose SPIFFE ids the authority may issue; `None` if none is configured.
     pub(super) domain: Option<TrustDomain>,
-    /// Subject key identifier, where the certificate has one.
+    /// Subject key identifier; `None` if the certificate has none.
     pub(super) key_id: Option<Box<[u8]>>,
-    /// A configured CRL lists it.
+    /// True if a configured CRL lists the certificate.
     pub(super) is_revoked: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct TrustDomain(Box<str>);
 impl FromStr for TrustDomain {
     type Err = ();
 
-    /// With or without `spiffe://` before it.
+    /// Reads the name of a trust domain, with or without `spiffe://` before it.
     fn from_str(text: &str) -> Result<Self, ()> {
         let name = text.strip_prefix("spiffe://").unwrap_or(text);
         if super::names::is_trust_domain(name) { Ok(Self(name.into())) } else { Err(()) }
@@ -82,27 +82,26 @@ impl fmt::Display for TrustDomain {
 }
 
 impl TrustDomain {
-    /// Whether a URI is a SPIFFE id of this domain.
-    pub(super) fn holds(&self, uri: &str) -> bool {
+    /// Returns true if a URI is a SPIFFE id of this domain.
+    pub(super) fn contains(&self, uri: &str) -> bool {
         let after = uri.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(&*self.0));
         after.is_some_and(|path| path.starts_with('/'))
     }
 }
 
 impl Trust {
-    /// The authorities whose own certificates are valid at that instant, as webpki knows them and with what it leaves out:
-    /// webpki does not look at their dates.
+    /// Returns the authorities whose certificates are valid at this instant. webpki does not check the dates of its anchors.
     pub(super) fn valid_at(&self, now: Timestamp) -> impl Iterator<Item = Anchor<'_>> {
         let pairs = self.anchors.iter().zip(&self.authorities);
         pairs.filter(move |(_, authority)| authority.is_valid_at(now))
     }
 
-    /// The first and the last instant of each authority's own certificate.
+    /// Returns the first and the last instant of the validity of each authority's certificate.
     pub(super) fn validities(&self) -> impl Iterator<Item = [Timestamp; 2]> {
         self.authorities.iter().map(|authority| [authority.not_before, authority.not_after])
     }
 
-    /// The authorities with the name and key of an anchor: the same one may be there with several dates.
+    /// Returns the authorities with the name and key of an anchor: renewed certificates of one authority differ in their dates.
     pub(super) fn authorities_of(&self, anchor: &TrustAnchor<'_>) -> impl Iterator<Item = &Authority> {
         let same = move |other: &TrustAnchor<'_>| {
             other.subject == anchor.subject && other.subject_public_key_info == anchor.subject_public_key_info
@@ -110,16 +109,16 @@ impl Trust {
         self.anchors.iter().zip(&self.authorities).filter(move |(other, _)| same(other)).map(|(_, it)| it)
     }
 
-    /// Whether any CRL is configured.
+    /// Returns true if CRLs are configured.
     #[must_use]
     pub const fn checks_revocation(&self) -> bool {
         self.revocation.is_some()
     }
 
-    /// How many certificates the CRLs list.
+    /// Returns the number of certificates that the CRLs list.
     #[must_use]
     pub fn revoked(&self) -> usize {
-        self.revocation.iter().flat_map(|it| &it.lists).map(super::revocation::List::entries).sum()
+        self.revocation.iter().flat_map(|it| &it.lists).map(super::revocation::Crl::entries).sum()
     }
 }
 

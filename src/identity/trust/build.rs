@@ -1,4 +1,4 @@
-//! From the bytes of files to a trust bundle, with every problem of every file. Nothing is read here.
+//! Construction of a trust bundle from the bytes of files. Every problem of every file is reported. No file is read here.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,25 +19,25 @@ use crate::identity::paths::subject_key_id;
 use crate::identity::revocation::MissingCrl;
 use crate::pem;
 
-/// A file of certificates or CRLs, as it was read.
+/// A file of certificates or CRLs with its content.
 #[derive(Clone)]
 pub struct TrustFile {
-    /// Its name, for diagnostics and metrics.
+    /// Name of the file, for diagnostics and metrics.
     pub name: String,
-    /// What is in it.
+    /// Content of the file.
     pub bytes: Vec<u8>,
-    /// Where the configuration names it.
+    /// Place in the configuration that names the file.
     pub place: Option<Place>,
 }
 
-/// Without the bytes: a file that was named by mistake may hold a private key.
+/// The content is not printed: a file that was named by mistake may contain a private key.
 impl fmt::Debug for TrustFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrustFile").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-/// By its name and what is in it.
+/// The place does not count: the same file under another place gives the same trust bundle.
 impl Hash for TrustFile {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.name, &self.bytes).hash(state);
@@ -47,33 +47,33 @@ impl Hash for TrustFile {
 /// The trust domain of the authorities in one file (`tls.trust_domains`).
 #[derive(Clone, Debug)]
 pub struct TrustDomainPin {
-    /// The name of the file, without its folder.
+    /// Name of the file, without its folder.
     pub file: String,
-    /// The domain whose SPIFFE ids they may issue, and no others.
+    /// The only domain whose SPIFFE ids the authorities may issue.
     pub domain: TrustDomain,
-    /// Where the configuration says so.
+    /// Place in the configuration.
     pub place: Option<Place>,
 }
 
-/// Everything that a trust bundle is made of.
+/// Content and settings for a trust bundle.
 #[derive(Debug)]
 pub struct TrustSources {
-    /// The client CAs (PEM).
+    /// Client CAs (PEM).
     pub authorities: Vec<TrustFile>,
-    /// The CRLs (PEM or DER), and the certificates of intermediates that sign them; nothing where revocation is not checked.
+    /// CRLs (PEM or DER), and the certificates of intermediates that sign CRLs; `None` if revocation is not checked.
     pub crls: Option<Vec<TrustFile>>,
-    /// What is asked of a leaf's extended key usage.
+    /// Requirement on the extended key usage of a leaf.
     pub usage: EkuPolicy,
-    /// How long a CRL is believed after its `nextUpdate`.
+    /// Time for which a CRL is believed after its `nextUpdate`.
     pub crl_grace: Duration,
-    /// What becomes of clients whose issuer has no CRL.
+    /// Handling of clients whose issuer has no CRL.
     pub crl_missing: MissingCrl,
     /// Trust domains by CA file.
     pub pins: Vec<TrustDomainPin>,
 }
 
 impl TrustSources {
-    /// Client CAs alone, from one file.
+    /// Makes sources from one file of client CAs, without CRLs.
     #[must_use]
     pub fn from_authorities(name: &str, pem: &[u8], usage: EkuPolicy) -> Self {
         let file = TrustFile { name: name.to_owned(), bytes: pem.to_owned(), place: None };
@@ -89,7 +89,7 @@ impl TrustSources {
 }
 
 impl TrustFile {
-    /// A problem with this file.
+    /// Makes an error about this file.
     pub(super) fn problem(&self, code: Code, message: String, help: &str) -> Diagnostic {
         self.placed(Diagnostic::error(code, message).help(help))
     }
@@ -105,7 +105,7 @@ impl TrustFile {
         }
     }
 
-    /// The sections of a PEM file.
+    /// Returns the sections of a PEM file.
     pub(super) fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Diagnostic> {
         pem::sections(&self.bytes).map_err(|flaw| {
             self.problem(Code::File, format!("`{}` cannot be read as PEM: {flaw}", self.name), flaw.remedy())
@@ -132,10 +132,10 @@ impl TrustFile {
 }
 
 impl Trust {
-    /// A whole trust bundle, with the warnings about it at that instant.
+    /// Builds a trust bundle, and returns the warnings about it at this instant.
     ///
     /// # Errors
-    /// Every problem of every file. No client CA at all is one: a proxy without could only refuse.
+    /// Every problem of every file. No client CA at all is a problem, because every client would be refused.
     pub fn build(sources: &TrustSources, now: Timestamp) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut found = pins_without_file(sources);
         let certificates = certificates(&sources.authorities, &mut found);
@@ -163,7 +163,7 @@ impl Trust {
         Ok((trust, found))
     }
 
-    /// One authority in two files, each pinned to another domain: which of them a path ends at would be chance.
+    /// Reports an authority in two files with different trust domains: the choice between the two would be arbitrary.
     fn disagreements(&self, sources: &TrustSources) -> Option<Diagnostic> {
         let pairs = self.anchors.iter().zip(&self.authorities);
         let disagrees = |(anchor, authority): &(&TrustAnchor<'_>, &Authority)| {
@@ -230,7 +230,8 @@ fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
     )
 }
 
-/// RFC 5280 §6.1.1 (d): a trust anchor is what the operator says it is.
+/// Warns about a self-signed certificate without `basicConstraints`. The operator decides what is a trust anchor (RFC 5280 §6.1.1
+/// d), so the certificate is accepted.
 fn own_anchor(file: &TrustFile, error: &NotAuthority) -> Diagnostic {
     file.warning(
         Code::SelfSignedAnchor,

@@ -1,5 +1,5 @@
-//! The CRLs of a trust bundle: each bears the signature of a known authority, is ignored with a warning because its authority is
-//! not known, or is a problem.
+//! Loading of the CRLs of a trust bundle. A CRL is accepted if a known authority signed it, ignored with a warning if its
+//! authority is unknown, and otherwise reported as an error.
 
 use rustls::pki_types::pem::SectionKind;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -9,11 +9,11 @@ use super::build::{TrustFile, TrustSources};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
-use crate::identity::revocation::{Ignored, List, ListFlaw, MissingCrl, Revocation, Unverified};
+use crate::identity::revocation::{IgnoredCrl, Crl, CrlFlaw, MissingCrl, Revocation, UnverifiedCrl};
 use crate::identity::signature::{SignatureFlaw, Signed};
 use crate::pem;
 
-/// An authority that may have signed a CRL.
+/// Authority that may have signed a CRL.
 pub(super) struct Issuer<'d> {
     pub(super) der: &'d [u8],
     pub(super) certificate: X509Certificate<'d>,
@@ -42,20 +42,20 @@ impl<'d> Issuer<'d> {
             && Signed::parse(other.der).is_some_and(|signed| signed.verify(self.key()).is_ok())
     }
 
-    /// Whether the key that the CRL names as its signer's is this one; nothing where the CRL names none, or the certificate has no
-    /// name for its own.
-    fn is_named_by(&self, list: &Unverified<'_>) -> Option<bool> {
+    /// Returns true if the CRL names the key of this authority as its signer; `None` if the CRL or the certificate has no key
+    /// identifier.
+    fn is_named_by(&self, list: &UnverifiedCrl<'_>) -> Option<bool> {
         let own = subject_key_id(&self.certificate);
         own.zip(list.key_identifier).map(|(own, named)| own == named)
     }
 
-    /// KeyUsage where it is present (RFC 5280 §4.2.1.3).
+    /// Returns false if the KeyUsage does not allow to sign CRLs (RFC 5280 §4.2.1.3).
     fn may_sign_crls(&self) -> bool {
         self.certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
     }
 }
 
-/// Reads and verifies the configured CRLs; nothing where none are configured.
+/// Reads and verifies the configured CRLs; `None` if none are configured.
 pub(super) fn revocation(
     sources: &TrustSources,
     client_cas: &[Issuer<'_>],
@@ -72,30 +72,30 @@ pub(super) fn revocation(
             None => found.push(unreadable(file)),
         }
     }
-    let known = related(client_cas, &beside, found);
+    let known = related_authorities(client_cas, &beside, found);
     let (mut verified_lists, mut ignored) = (Vec::new(), Vec::new());
     for (file, der) in &lists {
-        match verified(file, der, &known, sources) {
-            Ok(Checked::Counts(list)) => verified_lists.push(list),
-            Ok(Checked::Ignored(list, warning)) => {
+        match check_crl(file, der, &known, sources) {
+            Ok(CheckedCrl::Accepted(list)) => verified_lists.push(list),
+            Ok(CheckedCrl::Ignored(list, warning)) => {
                 ignored.push(list);
                 found.extend(Some(warning).filter(|_| knows_all));
             }
             Err(problem) => found.push(problem),
         }
     }
-    let lists = newest(verified_lists, found);
+    let lists = remove_superseded(verified_lists, found);
     let revocation = Revocation { lists, ignored, missing: sources.crl_missing };
-    // What cannot be read is not missing as well.
+    // A CRL that cannot be read is not reported as missing as well.
     if !found.iter().any(Diagnostic::is_error) {
         for (issuer, authority) in client_cas.iter().zip(authorities) {
-            look_at(issuer, authority, &revocation, found);
+            check_client_ca(issuer, authority, &revocation, found);
         }
     }
     Some(revocation)
 }
 
-/// What is in the files of `tls.crl`.
+/// Content of the files of `tls.crl`.
 #[derive(Default)]
 struct Contents<'s> {
     lists: Vec<(&'s TrustFile, Vec<u8>)>,
@@ -119,7 +119,7 @@ impl<'s> Contents<'s> {
         contents
     }
 
-    /// The number of things that were in it.
+    /// Adds the content of a file, and returns the number of CRLs and certificates in the file.
     fn add(&mut self, file: &'s TrustFile) -> Result<usize, Diagnostic> {
         if pem::is_der(&file.bytes) {
             let is_certificate = Issuer::read(&file.bytes).is_some();
@@ -140,9 +140,10 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// The authorities that CRLs may be of: the client CAs, those beside the CRLs that one of these issued, and those that
-/// issued one of these. Intermediates come with the client, so whoever signs their CRLs is not known otherwise.
-fn related<'i, 'd>(
+/// Returns the authorities that may sign CRLs: the client CAs, and the certificates beside the CRLs that a known authority issued
+/// or that issued a known authority. Clients present their intermediates themselves, so an intermediate that signs CRLs is known
+/// only from the certificate beside its CRL.
+fn related_authorities<'i, 'd>(
     client_cas: &'i [Issuer<'d>],
     beside: &'i [(&TrustFile, Issuer<'d>)],
     found: &mut Vec<Diagnostic>,
@@ -169,30 +170,30 @@ fn related<'i, 'd>(
     known
 }
 
-/// A known authority of the CRL's issuer name, and whether its key made the signature.
+/// A known authority with the issuer name of the CRL, and the result of the signature check with its key.
 type Verdict<'i, 'd> = (&'i Issuer<'d>, Result<(), SignatureFlaw>);
 
-/// A CRL that can be read, after its signature was looked at.
-enum Checked {
-    Counts(List),
-    /// The CRL of an authority, or of a key, that is not known. A removed CA leaves its CRL behind: if that refused the files, the removed
-    /// CA would stay trusted.
-    Ignored(Ignored, Diagnostic),
+/// Result of the signature check of a readable CRL.
+enum CheckedCrl {
+    Accepted(Crl),
+    /// The authority or the key is unknown. The files are accepted nevertheless: a removed CA may leave its CRL behind, and if the
+    /// CRL made the reload fail, the removed CA would stay trusted.
+    Ignored(IgnoredCrl, Diagnostic),
 }
 
-fn verified(
+fn check_crl(
     file: &TrustFile,
     der: &[u8],
     known: &[&Issuer<'_>],
     sources: &TrustSources,
-) -> Result<Checked, Diagnostic> {
-    let list = Unverified::read(der).map_err(|flaw| unusable(file, flaw))?;
-    let signed = Signed::parse(der).ok_or_else(|| unusable(file, ListFlaw::Unreadable))?;
+) -> Result<CheckedCrl, Diagnostic> {
+    let list = UnverifiedCrl::read(der).map_err(|flaw| unusable(file, flaw))?;
+    let signed = Signed::parse(der).ok_or_else(|| unusable(file, CrlFlaw::Unreadable))?;
     let named: Vec<_> = known.iter().copied().filter(|issuer| issuer.subject() == list.issuer_der).collect();
     let verdicts: Vec<_> = named.iter().map(|issuer| (*issuer, signed.verify(issuer.key()))).collect();
     let signers: Vec<_> = verdicts.iter().filter(|(_, verdict)| verdict.is_ok()).map(|(it, _)| it).collect();
     match signers.iter().find(|issuer| issuer.may_sign_crls()) {
-        Some(issuer) => Ok(Checked::Counts(list.signed_by(issuer.key(), &file.name, sources.crl_grace))),
+        Some(issuer) => Ok(CheckedCrl::Accepted(list.signed_by(issuer.key(), &file.name, sources.crl_grace))),
         None if !signers.is_empty() => Err(file.problem(
             Code::CrlSignature,
             format!(
@@ -201,7 +202,7 @@ fn verified(
             ),
             "renew the CA's certificate with `cRLSign` in its keyUsage",
         )),
-        // A CRL that says it is of this key, and is not, was damaged or forged.
+        // The CRL names the key of this authority, but the signature is wrong: the CRL is damaged or forged.
         None if named.iter().any(|issuer| issuer.is_named_by(&list) == Some(true)) => {
             Err(badly_signed(file, &list, &verdicts))
         }
@@ -209,7 +210,7 @@ fn verified(
     }
 }
 
-fn ignored(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_, '_>]) -> Checked {
+fn ignored(file: &TrustFile, list: &UnverifiedCrl<'_>, verdicts: &[Verdict<'_, '_>]) -> CheckedCrl {
     let (what, help) = match verdicts {
         [] => (
             "is of an authority that is not known",
@@ -223,8 +224,8 @@ fn ignored(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_, '_>]
     let message = format!("the CRL of `{}` in `{}` {what}; it is ignored", list.issuer, file.name);
     let is_of_another = |(issuer, _): &&Verdict<'_, '_>| issuer.is_named_by(list) == Some(false);
     let not_of = verdicts.iter().filter(is_of_another).map(|(issuer, _)| issuer.key().into()).collect();
-    let ignored = Ignored { issuer_der: list.issuer_der.into(), not_of };
-    Checked::Ignored(ignored, file.warning(Code::CrlOfUnknownCa, message, help))
+    let ignored = IgnoredCrl { issuer_der: list.issuer_der.into(), not_of };
+    CheckedCrl::Ignored(ignored, file.warning(Code::CrlOfUnknownCa, message, help))
 }
 
 fn of_known_name(verdicts: &[Verdict<'_, '_>]) -> &'static str {
@@ -238,7 +239,7 @@ fn are_unacceptable(verdicts: &[Verdict<'_, '_>]) -> bool {
     verdicts.iter().all(|(_, verdict)| *verdict == Err(SignatureFlaw::Unacceptable))
 }
 
-fn badly_signed(file: &TrustFile, list: &Unverified<'_>, verdicts: &[Verdict<'_, '_>]) -> Diagnostic {
+fn badly_signed(file: &TrustFile, list: &UnverifiedCrl<'_>, verdicts: &[Verdict<'_, '_>]) -> Diagnostic {
     let what = match are_unacceptable(verdicts) {
         true => "is signed with an algorithm that is not accepted",
         false => "has a wrong signature",
@@ -258,12 +259,13 @@ fn unreadable(file: &TrustFile) -> Diagnostic {
     )
 }
 
-fn unusable(file: &TrustFile, flaw: ListFlaw) -> Diagnostic {
+fn unusable(file: &TrustFile, flaw: CrlFlaw) -> Diagnostic {
     file.problem(Code::BadCrl, format!("the CRL in `{}` cannot be used: {flaw}", file.name), flaw.remedy())
 }
 
-/// A CRL replaces an older one of the same issuer and scope, which would bring back what was on hold.
-fn newest(lists: Vec<List>, found: &mut Vec<Diagnostic>) -> Vec<List> {
+/// Removes CRLs that a newer CRL of the same issuer and scope replaces. An older CRL may contain certificates on hold that were
+/// released since.
+fn remove_superseded(lists: Vec<Crl>, found: &mut Vec<Diagnostic>) -> Vec<Crl> {
     let (old, new): (Vec<_>, Vec<_>) = (0..lists.len()).partition(|index| {
         lists.get(*index).is_some_and(|list| lists.iter().any(|other| other.replaces(list)))
     });
@@ -281,15 +283,15 @@ fn newest(lists: Vec<List>, found: &mut Vec<Diagnostic>) -> Vec<List> {
     lists
 }
 
-/// What the CRLs say, or do not say, about a client CA itself.
-fn look_at(
+/// Warns if a CRL revokes a client CA, or if a client CA has no CRL.
+fn check_client_ca(
     issuer: &Issuer<'_>,
     authority: &mut Authority,
     revocation: &Revocation,
     found: &mut Vec<Diagnostic>,
 ) {
-    let of_its_issuer = |list: &&List| *list.issuer_der == *issuer.certificate.issuer().as_raw();
-    let revoking = revocation.lists.iter().filter(of_its_issuer).find(|list| list.lists(&issuer.certificate));
+    let of_its_issuer = |list: &&Crl| *list.issuer_der == *issuer.certificate.issuer().as_raw();
+    let revoking = revocation.lists.iter().filter(of_its_issuer).find(|list| list.revokes(&issuer.certificate));
     if let Some(list) = revoking {
         authority.is_revoked = true;
         let message = format!(

@@ -1,4 +1,4 @@
-//! What of a trust bundle is going to expire, and when that deserves a warning.
+//! Expiry of certificates and CRLs, and the time at which a warning about the expiry is due.
 
 use jiff::{SignedDuration, Timestamp};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -6,19 +6,19 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Trust;
 use crate::diagnostic::{Code, Diagnostic};
 
-/// What it is that expires.
+/// Kind of an object that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExpiryKind {
-    /// The server's own certificate.
+    /// A certificate of the server.
     Server,
     /// A client CA.
     Ca,
-    /// A CRL: its `nextUpdate`.
+    /// A CRL, which expires at its `nextUpdate`.
     Crl,
 }
 
 impl ExpiryKind {
-    /// The label in metrics.
+    /// Returns the label in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl ExpiryKind {
         }
     }
 
-    /// How long before the end people want to know of it.
+    /// Returns the maximum time between the warning and the expiry.
     const fn notice(self) -> SignedDuration {
         const DAY: i64 = 24 * 60 * 60;
         match self {
@@ -38,23 +38,23 @@ impl ExpiryKind {
     }
 }
 
-/// One thing that expires.
+/// An object that expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
-    /// What it is.
+    /// Kind of the object.
     pub kind: ExpiryKind,
-    /// The file that it came from.
+    /// File with the object.
     pub file: String,
-    /// Its subject; of a CRL, its issuer.
+    /// Subject of a certificate, or issuer of a CRL.
     pub name: String,
-    /// Since when it is valid.
+    /// First instant of the validity.
     pub from: Timestamp,
-    /// Until when it is valid.
+    /// Last instant of the validity.
     pub until: Timestamp,
 }
 
 impl Expiry {
-    /// Of a certificate; nothing where it cannot be read.
+    /// Reads the expiry of a certificate; `None` if the certificate cannot be read.
     #[must_use]
     pub fn from_certificate(kind: ExpiryKind, file: &str, der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -68,21 +68,21 @@ impl Expiry {
         })
     }
 
-    /// How long before its end a warning is due: 30 days for a CA, 7 for anything else, but never before four fifths of its life
-    /// are over, because what lives for a day is renewed within the day.
+    /// Returns the time between the warning and the expiry: 30 days for a CA and 7 days for other kinds, but at most one fifth of
+    /// the validity. A certificate that is valid for one day is renewed within the day and needs no earlier warning.
     #[must_use]
     pub fn notice(&self) -> SignedDuration {
         let fifth = self.until.duration_since(self.from) / 5;
         self.kind.notice().min(fifth).max(SignedDuration::ZERO)
     }
 
-    /// From when on a warning is due.
+    /// Returns the instant from which a warning is due.
     #[must_use]
     pub fn warn_from(&self) -> Timestamp {
         self.until.saturating_sub(self.notice()).unwrap_or(self.until)
     }
 
-    /// The warning that is due at an instant, if one is.
+    /// Returns the warning that is due at this instant, if any.
     #[must_use]
     pub fn warning(&self, now: Timestamp) -> Option<Diagnostic> {
         if now < self.warn_from() {
@@ -110,7 +110,7 @@ impl Expiry {
 }
 
 impl Trust {
-    /// Everything of it that expires, each with its file: for metrics and warnings.
+    /// Returns the expiry of every authority and CRL, for metrics and warnings.
     pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
         let authorities = self.authorities.iter().map(|authority| Expiry {
             kind: ExpiryKind::Ca,
