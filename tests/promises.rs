@@ -125,6 +125,7 @@ mod traffic {
     mod shares;
     mod slots;
     mod slow_clients;
+    mod slow_readers;
     mod strangers;
     mod unread_answers;
     mod upgrades;
