@@ -19,8 +19,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::diagnostic::{Code, Diagnostic};
+use crate::redact;
 use crate::reload::files::{self, AcceptedKinds, ReadError};
-use crate::secret;
 use crate::version;
 
 /// Exit code of bad input: a file or an argument cannot be used.
@@ -98,12 +98,12 @@ impl Cli {
     /// argument.
     pub fn of_process() -> Result<Self, ExitCode> {
         let mut texts = std::env::args_os().chain(std::env::var_os("SIDEGATE_CONFIG"));
-        if texts.any(|text| secret::has_private_key(&text.to_string_lossy())) {
+        if texts.any(|text| redact::has_private_key(&text.to_string_lossy())) {
             return Err(key_in_arguments());
         }
         Self::try_parse().map_err(|error| {
             let text = error.to_string();
-            if secret::redact_secrets(&text) == text { error.exit() } else { key_in_arguments() }
+            if redact::redact_secrets(&text) == text { error.exit() } else { key_in_arguments() }
         })
     }
 

@@ -68,6 +68,7 @@ mod operations {
     mod inject;
     mod irregular_files;
     mod kubernetes;
+    mod map;
     mod latencies;
     mod parts;
     mod release_profile;
