@@ -1,5 +1,5 @@
-//! The command line: one file per verb. Results go to standard output, diagnostics to standard error; exit codes are
-//! 0 for fine, 1 for a negative answer, 2 for bad input.
+//! The command line: one file for each command. Results go to standard output, diagnostics to standard error. The exit
+//! code is 0 for success, 1 for a negative answer, 2 for bad input.
 
 mod cert;
 mod completions;
@@ -19,22 +19,22 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::diagnostic::{Code, Diagnostic};
+use crate::redact;
 use crate::reload::files::{self, AcceptedKinds, ReadError};
-use crate::secret;
 use crate::version;
 
-/// Bad input: what was given cannot be worked with.
+/// Exit code of bad input: a file or an argument cannot be used.
 pub(crate) const BAD_INPUT: u8 = 2;
 
-/// Exit code of a good end.
-const FINE: u8 = 0;
+/// Exit code of success.
+const SUCCESS: u8 = 0;
 /// Exit code of a negative answer.
-const NEGATIVE: u8 = 1;
+const NEGATIVE_ANSWER: u8 = 1;
 
-/// Bytes of a file of certificates that a tool reads.
+/// Bound of the size of a certificate file, in bytes.
 const LARGEST_CERTIFICATE: u64 = 16 << 20;
 
-/// Where a verb writes.
+/// The streams that a command writes to.
 struct Output<'o> {
     out: &'o mut dyn Write,
     err: &'o mut dyn Write,
@@ -42,7 +42,7 @@ struct Output<'o> {
 }
 
 impl Output<'_> {
-    /// Shows problems to a person, and gives the exit code of bad input.
+    /// Writes problems to standard error and returns the exit code of bad input.
     fn bad_input(&mut self, problems: &[Diagnostic]) -> io::Result<u8> {
         for problem in problems {
             writeln!(self.err, "{}", problem.human(self.colour))?;
@@ -51,16 +51,17 @@ impl Output<'_> {
     }
 }
 
-/// How results are printed.
+/// Form of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
-/// A reverse-proxy authorization sidecar: mutual TLS in, YAML policies, forwarded or a documented answer out.
+/// A reverse-proxy authorization sidecar: it authenticates clients by mutual TLS, decides each request by YAML
+/// policies, and forwards what is allowed
 #[derive(Debug, Parser)]
 #[command(name = "sidegate", version = version::FULL, propagate_version = true, arg_required_else_help = true)]
 pub struct Cli {
@@ -72,18 +73,18 @@ pub struct Cli {
 enum Verb {
     /// Run the proxy
     Run(run::Run),
-    /// Try it: everything at once on this machine, and lines to paste
+    /// Start a demonstration on this machine, with example commands to paste
     Demo(demo::Demo),
     /// Check, test, explain and change policies
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Say what a certificate says, and whether the proxy would accept it
+    /// Show the contents of a certificate, and whether the proxy would accept it
     Cert(cert::Cert),
-    /// Say what is wrong with an installation, or about to be
+    /// Check an installation for present and coming problems
     Doctor(doctor::Doctor),
-    /// Print the manual page of a command, or write those of all
+    /// Print the manual page of a command, or write the pages of all commands
     Man(man::Man),
-    /// Print what makes a shell complete commands and options
+    /// Print a shell's completion script
     Completions(completions::Completions),
     Inject(Box<inject::Inject>),
     Drain(drain::Drain),
@@ -93,19 +94,20 @@ impl Cli {
     /// Reads the command line of this process.
     ///
     /// # Errors
-    /// The exit code of bad input, if what may be a private key stands on the command line: messages about arguments repeat them.
+    /// The exit code of bad input, if an argument may contain a private key. The usual message would repeat the
+    /// argument.
     pub fn of_process() -> Result<Self, ExitCode> {
         let mut texts = std::env::args_os().chain(std::env::var_os("SIDEGATE_CONFIG"));
-        if texts.any(|text| secret::has_private_key(&text.to_string_lossy())) {
+        if texts.any(|text| redact::has_private_key(&text.to_string_lossy())) {
             return Err(key_in_arguments());
         }
         Self::try_parse().map_err(|error| {
             let text = error.to_string();
-            if secret::redact_secrets(&text) == text { error.exit() } else { key_in_arguments() }
+            if redact::redact_secrets(&text) == text { error.exit() } else { key_in_arguments() }
         })
     }
 
-    /// Does what was asked.
+    /// Runs the command.
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.verb {
@@ -123,21 +125,22 @@ impl Cli {
 }
 
 fn key_in_arguments() -> ExitCode {
-    let problem =
-        Diagnostic::error(Code::Secret, "the command line has a private key in it; nothing of it is shown");
-    report(&[problem.help("name the file of the key; other users of this machine can read command lines")]);
+    let problem = Diagnostic::error(Code::Secret, "the command line contains a private key and is not shown");
+    report(&[
+        problem.help("give the key's file name instead; other users of this machine can read command lines")
+    ]);
     ExitCode::from(BAD_INPUT)
 }
 
-/// Bytes of what a user names on the command line: a file, a pipe, or `-` for standard input, of at most `bound` bytes.
-fn input(path: &Path, bound: u64) -> Result<Vec<u8>, ReadError> {
+/// Reads a file, a pipe, or standard input (`-`), of at most `bound` bytes.
+fn read_input(path: &Path, bound: u64) -> Result<Vec<u8>, ReadError> {
     if path.as_os_str() == "-" {
         return files::read_stream(io::stdin().lock(), bound);
     }
     files::read(path, bound, AcceptedKinds::Streams)
 }
 
-/// An instant on the command line: RFC 3339, or `@` and seconds since 1970.
+/// Parses an instant: RFC 3339, or `@` and seconds since 1970.
 fn instant(text: &str) -> Result<Timestamp, String> {
     let instant = match text.strip_prefix('@') {
         Some(seconds) => seconds.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),
@@ -146,19 +149,19 @@ fn instant(text: &str) -> Result<Timestamp, String> {
     instant.ok_or_else(|| "an instant such as 2027-01-01T00:00:00Z is expected".to_owned())
 }
 
-/// Whether a person reads standard error on a terminal that shows colours.
+/// Returns true if standard error is a terminal that shows colours.
 pub(crate) fn colour() -> bool {
     let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let is_dumb = said("TERM").is_some_and(|terminal| terminal == "dumb");
     io::stderr().is_terminal() && said("NO_COLOR").is_none() && !is_dumb
 }
 
-/// Writes diagnostics to standard error, in colour where a person reads.
+/// Writes diagnostics to standard error, in colour on a terminal.
 pub(crate) fn report(diagnostics: &[Diagnostic]) {
     let mut err = io::stderr().lock();
     let colour = colour();
     for diagnostic in diagnostics {
-        // Nobody is left to be told when standard error is gone.
+        // A failure to write is ignored, because there is no other stream to report it on.
         let _ = writeln!(err, "{}", diagnostic.human(colour));
     }
 }

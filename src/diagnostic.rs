@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub use code::Code;
 pub use source::{Place, Position, Source, Span};
 
-use crate::secret::{is_secret_line, redact_secrets};
+use crate::redact::{is_secret_line, redact_secrets};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -22,7 +22,7 @@
 //!
 //! | room | modules | rule |
 //! | --- | --- | --- |
-//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`secret`], [`diagnostic`], [`document`] | types and texts that every room uses |
+//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`redact`], [`diagnostic`], [`secret`], [`document`] | types and texts that every room uses |
 //! | pure | [`identity`], [`policy`], [`inject`], [`refusal`] | decisions; no runtime, sockets, clock, files or logs: the time is an argument |
 //! | services | [`handshake`], [`admission`], [`forward`], [`telemetry`] | do not know each other, nor their callers; [`forward`] takes what [`admission`] has admitted |
 //! | state | [`live`], [`config`] | the snapshot that requests see; the settings of every room, read from `sidegate.yaml` |
@@ -46,6 +46,7 @@ pub mod document;
 pub mod from_files;
 pub mod pem;
 pub mod protocol;
+pub mod redact;
 pub mod secret;
 pub mod stop;
 pub mod target;

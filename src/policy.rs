@@ -1,9 +1,10 @@
-//! What a client may do: policies in YAML, understood whole or refused whole, and decided by one walk down a path. Pure.
+//! Policies: what a client may do (DESIGN §4). A policy is written in YAML, takes effect as a whole or is refused as a
+//! whole, and decides a request by one walk down the request's path. This module has no runtime, clock or files.
 //!
-//! From text to decision in four steps, each a module: `document` (the shape of a file, part by part), `check` (names
-//! looked up, every mistake found), `compile` (one tree of routes, one index of clients), and [`Policy::authorize`].
-//! From its verdict to the leave to go on is one step more, [`Mode::permit`]. Beside the road stand the tools for authors,
-//! which work on the checked model.
+//! A text becomes a decision in four steps, each in a module of its own: `document` reads the shape of a file, `check`
+//! looks names up and reports every mistake, `compile` builds one tree of routes and one index of clients, and
+//! [`Policy::authorize`] decides. [`Mode::permit`] then turns the verdict into a [`Permit`]. The tools for authors (lint,
+//! diff, explain, test and others) work on the checked model, not on the compiled policy.
 //!
 //! A deny beats every grant, the order of entries never matters, and a doubtful request is denied.
 
@@ -60,12 +61,12 @@ use trie::{Entry, Trie};
 pub struct Policy {
     trie: Trie,
     clients: Clients,
-    /// The deny rules that mean everyone alike.
+    /// Deny rules that apply to every client in the same way.
     denies: BoundRules,
     inputs: Inputs,
 }
 
-/// What a decision may depend on beside the client, the method and the path.
+/// The parts of a request that a decision may depend on, beside the client, the method and the path.
 #[derive(Debug)]
 struct Inputs {
     headers: Box<[http::HeaderName]>,
@@ -73,32 +74,32 @@ struct Inputs {
     time: bool,
 }
 
-/// A request, as far as a policy looks at it.
+/// The parts of a request that a policy may judge.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// Method, path and query.
     pub target: &'a Target,
-    /// The host that it names, for routes with conditions on it.
+    /// Host that the request names, for routes with `hosts`.
     pub host: Host<'a>,
-    /// The request's headers as they are forwarded, for routes with conditions on them. Where they are not known, every
-    /// such condition is doubtful.
+    /// Headers of the request as they are forwarded, for routes with `headers`. `None` if the headers are not known: every
+    /// condition on a header is then doubtful.
     pub headers: Option<&'a http::HeaderMap>,
-    /// The address of the peer.
+    /// Address of the peer.
     pub source: IpAddr,
-    /// The time at which it is decided.
+    /// Time of the decision.
     pub now: Timestamp,
-    /// The protocol that the client asks to switch to, from its `Upgrade` header.
+    /// Protocol that the client asks to switch to, from its `Upgrade` header.
     pub upgrade: Option<&'a str>,
 }
 
 impl Question<'_> {
-    /// Whether the client asks to switch to the one protocol that can be permitted.
+    /// Returns true if the client asks to switch to WebSocket, the only protocol that a route can permit.
     fn asks_to_switch(&self) -> bool {
         self.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
     }
 }
 
-/// A policy's yes.
+/// The verdict that a client entry grants the request.
 #[derive(Clone, Debug)]
 pub struct Granted {
     rule: Arc<Rule>,
@@ -106,85 +107,85 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// The client entry that grants it.
+    /// Returns the client entry that grants the request.
     #[must_use]
     pub const fn rule(&self) -> &Arc<Rule> {
         &self.rule
     }
 
-    /// Whether the switch to the protocol that was asked for is permitted too.
+    /// Returns true if the requested switch of protocols is granted too.
     #[must_use]
     pub const fn upgrade(&self) -> bool {
         self.upgrade
     }
 }
 
-/// A policy's no.
+/// The verdict that the request is denied, by a deny rule or because no client entry grants it.
 #[derive(Clone, Debug)]
 pub struct Denied {
     rule: Option<Arc<Rule>>,
 }
 
 impl Denied {
-    /// The deny rule that forbids it; none where no grant allows it.
+    /// Returns the deny rule that forbids the request; `None` if no client entry grants the request.
     #[must_use]
     pub const fn rule(&self) -> Option<&Arc<Rule>> {
         self.rule.as_ref()
     }
 }
 
-/// What a policy says about a request. What comes of it is a matter of the [`Mode`].
+/// The decision of a policy about a request. The [`Mode`] says whether a denial is enforced.
 pub type Verdict = Result<Granted, Denied>;
 
-/// An entry of a policy that decided, as audit records name it.
+/// The client entry or deny rule that decided, as audit records name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
-    /// The entry's `name`.
+    /// `name` of the entry.
     pub name: Box<str>,
-    /// The file that it is in, as it was named when the policy was read.
+    /// File of the entry, as it was named when the policy was read.
     pub file: Box<str>,
-    /// The line of its name.
+    /// Line of the entry's name, from 1.
     pub line: usize,
 }
 
 impl Rule {
-    /// The entry's `name`.
+    /// Returns the `name` of the entry.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// How much of the service a client may take; enforced by admission.
+/// The share of the service that a client may use (`limits` and `priority`). Admission enforces these limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in a second, in the long run.
+    /// Requests per second, in the long run.
     pub requests_per_second: Option<u32>,
-    /// Requests at once; as many as in a second where nothing is said.
+    /// Requests at once, beyond the long-run rate. `None` means the same number as `requests_per_second`.
     pub burst: Option<u32>,
-    /// Connections that hold a slot.
+    /// Connections that hold a slot at the same time.
     pub connections: Option<u32>,
-    /// Requests in flight and in the queue, over all connections.
+    /// Requests in flight and in the queue at the same time, over all connections.
     pub in_flight: Option<u32>,
-    /// Whether it comes before others where there is not enough for all.
+    /// Priority when there is not enough capacity for all clients.
     pub priority: Priority,
 }
 
-/// Who comes first where there is not enough for all.
+/// The order in which clients are served when there is not enough capacity for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Everybody.
+    /// The priority of an entry that gives none.
     #[default]
     Normal,
-    /// Those for whom a part is kept.
+    /// A part of the capacity is reserved for these clients, and they are served before waiting clients of priority `normal`.
     High,
 }
 
 impl Priority {
-    /// All of them, with the words that authors write.
+    /// All priorities, each with the word that authors write.
     pub const ALL: [(&'static str, Self); 2] = [("normal", Self::Normal), ("high", Self::High)];
 
-    /// The word that authors write.
+    /// Returns the word that authors write.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -195,13 +196,14 @@ impl Priority {
 }
 
 impl Limits {
-    /// Requests at once, said or not.
+    /// Returns the burst, which defaults to the requests per second.
     #[must_use]
     pub fn requests_at_once(self) -> Option<u32> {
         self.burst.or(self.requests_per_second)
     }
 
-    /// Of each kind the lower bound, whether it is said or follows from another. Priority is what any entry gives.
+    /// Combines the limits of two entries that match one client: the lower value of each limit, and the higher priority. A
+    /// burst that is not given counts with its default.
     #[must_use]
     pub fn strictest(self, other: Self) -> Self {
         let lower = |a: Option<u32>, b: Option<u32>| match (a, b) {
@@ -219,44 +221,45 @@ impl Limits {
 }
 
 impl Policy {
-    /// Understands all files together, whatever their order. Warnings come with the policy.
+    /// Compiles all files together, in any order. Returns the policy and its warnings.
     ///
     /// # Errors
-    /// Every mistake in every file; a policy with any takes no effect.
+    /// All mistakes of all files. A policy with a mistake takes no effect.
     pub fn compile(sources: &[Arc<Source>]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (model, warnings) = model(sources)?;
         Ok((Self::of(model), warnings))
     }
 
-    /// Compiles as [`Policy::compile`] does, for a configuration that takes further headers off the client's requests.
+    /// Compiles as [`Policy::compile`] does, for a configuration that removes the headers `removed` from requests.
     ///
     /// # Errors
-    /// The mistakes that [`Policy::compile`] finds, and every condition on a header that the configuration removes: a
-    /// deny on it would never hold.
+    /// The mistakes that [`Policy::compile`] finds, and every condition on a header that the configuration removes. Such a
+    /// condition never holds, so a deny rule with the condition would have no effect.
     pub fn compile_for(
         sources: &[Arc<Source>],
         removed: &[StripPattern],
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (model, warnings) = model(sources)?;
-        let wrong = conditions_on(&model, removed);
+        let wrong = conditions_on_removed(&model, removed);
         if wrong.is_empty() { Ok((Self::of(model), warnings)) } else { Err(first_ones(wrong)) }
     }
 
-    /// Limits of each client entry, by its name.
+    /// Returns the name and the limits of each client entry.
     pub fn limits(&self) -> impl Iterator<Item = (&str, Limits)> {
         self.clients.limits()
     }
 
-    /// What an identity may do. Worked out once per identity and policy, then shared between its connections.
+    /// Returns what an identity may do. The connections of one identity share the rights, because computing them costs more
+    /// than a decision.
     #[must_use]
     pub fn rights(&self, identity: &Identity) -> Rights {
         self.clients.rights(identity)
     }
 
-    /// Decides. The rights must be this policy's own.
+    /// Decides about a request. The rights must come from [`Policy::rights`] of this policy.
     ///
     /// # Errors
-    /// The deny rule that forbids it, or none if no grant allows it.
+    /// [`Denied`], with the deny rule that forbids the request, or without a rule if no client entry grants the request.
     pub fn authorize(&self, rights: &Rights, question: &Question<'_>) -> Verdict {
         let mut decision = Decision::new(self, rights, question);
         match self.trie.walk(question.target.segments(), |entries| decision.consider(entries)) {
@@ -265,24 +268,24 @@ impl Policy {
         }
     }
 
-    /// Whether any route has a condition on headers.
+    /// Returns true if any route has a condition on headers.
     #[must_use]
     pub const fn depends_on_headers(&self) -> bool {
         !self.inputs.headers.is_empty()
     }
 
-    /// True if any route has a condition on the host.
+    /// Returns true if any route has a condition on the host.
     #[must_use]
     pub const fn depends_on_host(&self) -> bool {
         self.inputs.hosts
     }
 
-    /// The headers that routes have conditions on.
+    /// Returns the names of the headers that routes have conditions on.
     pub fn header_names(&self) -> impl Iterator<Item = &http::HeaderName> {
         self.inputs.headers.iter()
     }
 
-    /// The headers that a route has a condition on, in every spelling, out of those given.
+    /// Returns the headers that a route has a condition on, and the headers whose names some backends read as the same name.
     #[must_use]
     pub fn relevant_headers(&self, headers: &http::HeaderMap) -> http::HeaderMap {
         let mut kept = http::HeaderMap::new();
@@ -294,20 +297,20 @@ impl Policy {
         kept
     }
 
-    /// Whether what is permitted now may not be permitted later, by this very policy.
+    /// Returns true if the decision about a request may change with time (`when` of an entry).
     #[must_use]
     pub const fn depends_on_time(&self) -> bool {
         self.inputs.time
     }
 
-    /// Whether no client is given anything, so that every request will be denied.
+    /// Returns true if no client entry grants anything, so that every request will be denied.
     #[must_use]
     pub fn allows_nothing(&self) -> bool {
         !self.clients.has_grants()
     }
 }
 
-/// Reads and checks all files.
+/// Reads and checks all files. Returns the checked model and its warnings, or all diagnostics if there is an error.
 pub(crate) fn model(sources: &[Arc<Source>]) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let mut document = Document::default();
@@ -320,22 +323,22 @@ pub(crate) fn model(sources: &[Arc<Source>]) -> Result<(Model, Vec<Diagnostic>),
     }
 }
 
-/// Conditions on headers that a configuration removes, or sets itself.
-fn conditions_on(model: &Model, removed: &[StripPattern]) -> Vec<Diagnostic> {
+/// Reports each condition on a header that the configuration removes from requests, or sets.
+fn conditions_on_removed(model: &Model, removed: &[StripPattern]) -> Vec<Diagnostic> {
     let routes = model.permissions.iter().flat_map(|permission| &permission.routes);
     let conditions = routes.flat_map(|route| route.headers.iter().map(move |header| (route, &header.name)));
     let wrong = conditions.filter(|(_, name)| removed.iter().any(|own| own.matches(name.as_str())));
-    let told = wrong.map(|(route, name)| {
+    let diagnostics = wrong.map(|(route, name)| {
         let message = format!(
             "no decision is ever made by `{name}`, which `identity_headers` of the configuration takes off"
         );
         let help = "use `match` for who the client is, or take the name out of `custom` and `strip`";
         Diagnostic::error(Code::BadHeader, message).at(route.place.clone()).help(help)
     });
-    told.collect()
+    diagnostics.collect()
 }
 
-/// A decision that is being made: what was found on the way down the path.
+/// The state of one decision during the walk down the path.
 struct Decision<'d> {
     policy: &'d Policy,
     rights: &'d Rights,
@@ -361,7 +364,8 @@ impl<'d> Decision<'d> {
         }
     }
 
-    /// Looks at what is said at one reading of the path; breaks off as soon as nothing can change the verdict.
+    /// Judges the entries that stand where one branch of the tree matches the path. Breaks as soon as no other entry can
+    /// change the verdict.
     fn consider(&mut self, entries: &[Entry]) -> ControlFlow<Verdict> {
         if self.denies
             && let Some(holder) = self.denied(entries)

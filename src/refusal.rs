@@ -1,7 +1,7 @@
-//! Every documented answer that Sidegate gives itself, in one table: response, documentation and tests come from it.
+//! Sidegate's own answers in one table, from which the responses, the documentation and the tests come.
 //!
-//! A refusal is `application/problem+json` (RFC 9457), and to a gRPC client a status of gRPC's with the same `detail`.
-//! Its `type` is this page and one of these headings:
+//! A refusal is `application/problem+json` (RFC 9457). A gRPC client gets a gRPC status with the same `detail`.
+//! The `type` of the problem leads to one of these headings:
 //!
 //! # not_authenticated
 //! 401: no client certificate was presented. Present one that was issued by a client CA of this service.
@@ -10,26 +10,26 @@
 //! 401: a client certificate was presented and is not valid here; `detail` says what is wrong with it.
 //!
 //! # insufficient_permissions
-//! 403: the client is known, and no grant allows what it asked for, or a deny rule forbids it.
+//! 403: the client is authenticated, and no grant allows the request, or a deny rule forbids it.
 //!
 //! # ambiguous_request
-//! 400: two parsers could read the request differently, so it is not passed on; `detail` says where.
+//! 400: two parsers could read the request differently, so it is not forwarded; `detail` says where.
 //!
 //! # headers_too_large
-//! 431: the request's headers are more, or longer, than this service takes (`limits.http`). Send fewer or shorter ones.
+//! 431: the request has more or longer headers than this service accepts (`limits.http`). Send fewer or shorter ones.
 //!
 //! # request_timeout
-//! 408: the request's body stopped coming. Send it without long pauses, or send the request again.
+//! 408: the client stopped sending the request's body. Send the body without long pauses, or send the request again.
 //!
 //! # server_full
 //! 504: every connection slot is taken, or all that this client may have. Try again after `Retry-After` seconds.
 //!
 //! # overloaded
 //! 504: a rate limit or the limit of requests in flight is reached, or the service behind Sidegate could not be reached several
-//! times in a row and is left alone for a moment. Try again after `Retry-After` seconds.
+//! times in a row and gets no requests for a moment. Try again after `Retry-After` seconds.
 //!
 //! # backend_unavailable
-//! 504: the service behind Sidegate refuses connections, resets them, or answers with something that is no HTTP.
+//! 504: the service behind Sidegate refuses connections, resets them, or answers with something that is not HTTP.
 //!
 //! # backend_timeout
 //! 504: the service behind Sidegate did not answer in time.
@@ -159,7 +159,7 @@ impl Reason {
                 StatusCode::REQUEST_TIMEOUT,
                 "Request Timeout",
                 "request_timeout",
-                "the client is allowed to, and stopped sending its request's body",
+                "the client has the permission, and stopped sending the body of its request",
             ),
         };
         Row { status, title, reason, when }

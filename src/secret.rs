@@ -1,15 +1,13 @@
 //! Content of files that nobody but their owner may read: a private key, a token. The bytes go into a key or a digest and nowhere
 //! else; nothing prints them.
 
-mod material;
-
-use std::borrow::Cow;
 use std::fmt;
 
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::pem::{self, PemFlaw};
+use crate::redact::{has_private_key, looks_like_key, without_nuls};
 use crate::token::Token;
 
 /// The bytes of a secret file.
@@ -59,44 +57,18 @@ const MIN_LINE: usize = 40;
 /// The first word of a YAML document is a key with its colon; nothing in base64 has one.
 const MIN_WORD: usize = 24;
 
-/// Whether a text has a private key in it, as it is or in base64.
-#[must_use]
-pub fn has_private_key(text: &str) -> bool {
-    has_label(text)
-        || without_nuls(text).is_some_and(|text| text.contains("PRIVATE KEY"))
-        || material::has_encoded_key(text)
-}
-
-fn has_label(text: &str) -> bool {
-    text.contains("PRIVATE KEY") && (text.contains("BEGIN") || text.contains("END"))
-}
-
 /// Refuses a key in place of the path of its file: the messages about a file name its path.
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
 pub fn refuse_key_as_path(text: &str, place: Place) -> Result<(), Diagnostic> {
-    if !has_private_key(text) && !material::looks_like_key(text) {
+    if !has_private_key(text) && !looks_like_key(text) {
         return Ok(());
     }
     let message = "this looks like a key, and is to be the path of a file; nothing of it is shown";
     Err(Diagnostic::error(Code::Secret, message)
         .at(place)
         .help("write the key to a file, and name that file"))
-}
-
-/// A message without the secret that it repeats.
-#[must_use]
-pub fn redact_secrets(text: &str) -> Cow<'_, str> {
-    material::redact(text)
-}
-
-/// Whether a line of a source may hold a part of a secret: by itself, or as the end or the start of a key in the lines beside it.
-#[must_use]
-pub fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
-    let is_part_of_key =
-        || material::is_base64_line(line) && beside.into_iter().any(material::is_secret_line);
-    material::is_secret_line(line) || is_part_of_key()
 }
 
 /// Refuses to read a document with a private key in it: the messages about a document quote its lines.
@@ -142,11 +114,6 @@ fn refused(name: &str, what: &str, help: &str) -> Diagnostic {
     Diagnostic::error(Code::Secret, message)
         .at(Place::new(&Source::new(name, ""), Span::default()))
         .help(help)
-}
-
-/// UTF-16 that is read as UTF-8 has a NUL beside every letter.
-fn without_nuls(text: &str) -> Option<String> {
-    text.contains('\0').then(|| text.replace('\0', ""))
 }
 
 fn is_token(text: &str) -> bool {

@@ -68,6 +68,7 @@ mod operations {
     mod inject;
     mod irregular_files;
     mod kubernetes;
+    mod map;
     mod latencies;
     mod parts;
     mod release_profile;
@@ -125,6 +126,7 @@ mod traffic {
     mod shares;
     mod slots;
     mod slow_clients;
+    mod slow_readers;
     mod strangers;
     mod unread_answers;
     mod upgrades;

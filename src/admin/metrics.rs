@@ -93,8 +93,8 @@ fn counters(running: &Running, status: &Status) -> Vec<Family> {
         trial_denials.map(|(rule, count)| (label("rule", String::from(rule)), count)).collect();
     vec![
         ("decisions", "Requests decided, by outcome and reason", decisions.collect()),
-        ("backend_requests", "Requests sent to the backend, by what came of them", backend.collect()),
-        ("handshakes", "TLS handshakes, by how they ended", handshakes.collect()),
+        ("backend_requests", "Requests sent to the backend, by result", backend.collect()),
+        ("handshakes", "TLS handshakes, by result", handshakes.collect()),
         (
             "lobby_evictions",
             "Connections without a slot that were closed for newer ones, by the bound that was reached",
@@ -102,32 +102,28 @@ fn counters(running: &Running, status: &Status) -> Vec<Family> {
         ),
         (
             "connections_turned_away",
-            "Connections closed before TLS because their source came too often",
+            "Connections closed before TLS because their source opened too many",
             one(status.turned_away),
         ),
         (
             "accept_errors",
-            "Connections that could not be accepted, for want of descriptors for example",
+            "Connections that could not be accepted, for example because no descriptor was left",
             one(status.accept_errors),
         ),
-        (
-            "reloads",
-            "How often a part of the configuration and of what it names was reloaded, by what came of it",
-            reloads.collect(),
-        ),
+        ("reloads", "Reloads of each part of the configuration and its files, by result", reloads.collect()),
         (
             "backend_breaker_openings",
-            "How often requests began to be kept back because the backend could not be reached",
+            "Openings of the circuit breaker because the backend could not be reached",
             one(running.health().openings()),
         ),
         (
             "trial_denials",
-            "Requests that mode: audit let pass although the policy denies them, by the deny rule (none where no grant allows them)",
+            "Requests that mode: audit forwarded although the policy denies them, by the deny rule (empty if no grant allows them)",
             trial_denials,
         ),
         (
             "shadow_differences",
-            "Requests about which the shadow policy differs, by what it would change and the rule that makes the difference",
+            "Requests that the shadow policy decides differently, by the change and the rule that makes the difference",
             differences(running),
         ),
         (
@@ -165,45 +161,41 @@ fn gauges(status: &Status) -> Vec<Family> {
     vec![
         ("backend_state", "1 for the state that the backend is in", backend.to_vec()),
         ("slots_used", "Connection slots that are taken", one(status.slots_used)),
-        ("slots_limit", "Connection slots that there are (limits.max_connections)", one(status.slots_limit)),
+        ("slots_limit", "Connection slots in all (limits.max_connections)", one(status.slots_limit)),
         ("connections", "Open client connections, by state", connections.to_vec()),
         ("handshakes_in_progress", "TLS handshakes in progress", one(status.handshakes)),
-        ("requests_in_flight", "Requests that the backend is working on", one(status.in_flight)),
+        ("requests_in_flight", "Requests that the backend works on", one(status.in_flight)),
         (
             "requests_in_flight_limit",
-            "How many there may be (backend.max_in_flight)",
+            "The limit of requests in flight (backend.max_in_flight)",
             one(status.in_flight_limit),
         ),
-        ("requests_queued", "Requests that wait for a place among them", one(status.queued)),
+        ("requests_queued", "Requests in the queue for a place in flight", one(status.queued)),
         ("backend_idle_connections", "Idle connections to the backend", one(status.backend_idle_connections)),
         ("workers", "Worker threads", one(status.workers)),
         (
             "config_generation",
-            "Counts the snapshots of policy and trust that were put in force",
+            "The number of snapshots of policy and trust that were put in force",
             one(status.generation),
         ),
         (
             "reload_success",
-            "1 while what is on disk of a part is in force; 0 while it is refused or cannot be read, and what was there before still is",
+            "1 while the files of a part are in force; 0 while they are refused or cannot be read, and the previous state stays in force",
             success.collect(),
         ),
         (
             "reload_look_age_seconds",
-            "Seconds since the end of the last look at files that read every part",
+            "Seconds since all parts were last read",
             one(status.reload.look_age_seconds),
         ),
         (
             "last_reload_timestamp_seconds",
-            "When the last reload was decided, this way or the other, in seconds since 1970; 0 before the first",
+            "The time of the last reload, applied or refused, in seconds since 1970; 0 before the first",
             one(status.reload.decided_at.map_or(0, Timestamp::as_second)),
         ),
-        ("mode", "1 for what becomes of what the policy denies (mode)", mode.to_vec()),
-        (
-            "build_info",
-            "1, with the version of the program and the commit that it was built from",
-            vec![(build, 1)],
-        ),
-        ("ready", "1 while the readiness probe answers yes", one(u64::from(status.ready))),
+        ("mode", "1 for the mode that is in force", mode.to_vec()),
+        ("build_info", "1; the labels are the version of the program and its commit", vec![(build, 1)]),
+        ("ready", "1 while the readiness probe succeeds", one(u64::from(status.ready))),
     ]
 }
 
@@ -211,7 +203,7 @@ fn latencies(running: &Running) -> [(&'static str, &'static str, Distribution); 
     [
         (
             "added_latency",
-            "What Sidegate adds to a request that the backend answered: until it is sent on, and from the answer's headers until they are passed on",
+            "Time that Sidegate adds to a request that the backend answered: until it is forwarded, and from the answer's headers until they are passed on",
             Distribution::of(running.counters().map(|counters| &counters.added)),
         ),
         (

@@ -1,4 +1,4 @@
-//! `sidegate cert`: what a certificate says, and what the proxy would make of it.
+//! `sidegate cert`: the contents of a certificate, and the verdict of the proxy.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 
-use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
+use super::{Format, LARGEST_CERTIFICATE, NEGATIVE_ANSWER, Output, SUCCESS, instant, read_input};
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::document;
 use crate::identity::{
@@ -21,78 +21,80 @@ use crate::pem;
 use crate::policy::suggest::{match_keys, match_text};
 use crate::reload::trust_files::{self, TrustFileKind};
 
-/// Say what a certificate says, and whether the proxy would accept it
+/// Show the contents of a certificate, and whether the proxy would accept it
 ///
-/// Prints its names, dates and fingerprints, how a policy would write a `match` for it, and the verdict with its reason.
-/// The verdict is the proxy's own: give it the same CAs, CRLs and settings. Exits with 0 if the certificate is valid, with 1
-/// if it is not, and with 2 if something cannot be read.
+/// Prints the names, dates and fingerprints of the certificate, the `match` of a policy for it, and the verdict with
+/// its reason. The verdict comes from the proxy's own check; give the same CAs, CRLs and settings as in the
+/// configuration. Exits with 0 if the certificate is valid, with 1 if it is invalid, and with 2 if a file cannot be
+/// read.
 #[derive(Debug, Args)]
 pub(super) struct Cert {
-    /// The certificate and the intermediates that the client would present (PEM, leaf first; or one in DER); `-` reads standard input
+    /// The client's certificate and intermediates (PEM, leaf first; or one certificate in DER); `-` reads standard
+    /// input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Client CAs: a PEM file or a folder of them, as `tls.client_ca`; may be repeated
+    /// Client CAs: a PEM file or a folder of PEM files, as `tls.client_ca`; may be repeated
     #[arg(long, value_name = "PATH", required = true)]
     ca: Vec<PathBuf>,
-    /// CRLs: a file or a folder of them, as `tls.crl`; may be repeated
+    /// CRLs: a file or a folder of files, as `tls.crl`; may be repeated
     #[arg(long, value_name = "PATH")]
     crl: Vec<PathBuf>,
-    /// How long a CRL is believed after its nextUpdate, as `tls.crl_grace`
+    /// Time for which a CRL is accepted after its nextUpdate, as `tls.crl_grace`
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", requires = "crl")]
     crl_grace: Duration,
-    /// What becomes of a certificate with an issuer that has no CRL, as `tls.crl_missing`
+    /// Verdict for a certificate whose issuer has no CRL, as `tls.crl_missing`
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = WithoutCrl::Refuse, requires = "crl")]
     crl_missing: WithoutCrl,
-    /// Refuse a certificate that does not say outright that it is for client authentication
+    /// Refuse a certificate without the extended key usage for client authentication
     #[arg(long)]
     require_client_auth_eku: bool,
-    /// When it would be presented: RFC 3339, or `@` and seconds since 1970 [default: now]
+    /// Time of the check: RFC 3339, or `@` and seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
-    /// How the answer is printed
+    /// Form of the result
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
 
-/// [`MissingCrl`] on the command line.
+/// The values of [`MissingCrl`] on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum WithoutCrl {
-    /// It is refused
+    /// The certificate is invalid
     Refuse,
-    /// It is accepted
+    /// The certificate is valid
     Allow,
 }
 
 impl Cert {
-    /// Does what was asked.
+    /// Runs the command.
     pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         let mut output = Output { out, err, colour: super::colour() };
-        ExitCode::from(self.answer(&mut output).unwrap_or(FINE))
+        ExitCode::from(self.answer(&mut output).unwrap_or(SUCCESS))
     }
 
     fn answer(&self, output: &mut Output<'_>) -> io::Result<u8> {
         let now = self.at.unwrap_or_else(Timestamp::now);
         let chain = self.chain().map_err(|problem| vec![problem]);
-        let asked = chain.and_then(|chain| Ok((chain, self.trust(now)?)));
-        let (chain, (trust, warnings)) = match asked {
-            Ok(asked) => asked,
+        let inputs = chain.and_then(|chain| Ok((chain, self.trust(now)?)));
+        let (chain, (trust, warnings)) = match inputs {
+            Ok(inputs) => inputs,
             Err(problems) => return output.bad_input(&problems),
         };
         for warning in &warnings {
             writeln!(output.err, "{}", warning.human(output.colour))?;
         }
-        let answer = Answer::of(&chain, judge(&chain, &trust, now), now);
+        let answer = CertificateReport::of(&chain, judge(&chain, &trust, now), now);
         match self.format {
             Format::Human => answer.human(output.out)?,
             Format::Json => writeln!(output.out, "{:#}", answer.json())?,
         }
-        Ok(if answer.verdict.is_ok() { FINE } else { NEGATIVE })
+        Ok(if answer.verdict.is_ok() { SUCCESS } else { NEGATIVE_ANSWER })
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
         let name = self.file.display();
         let wrong = |what: String| Diagnostic::error(Code::BadCertificate, format!("`{name}` {what}"));
-        let bytes = input(&self.file, LARGEST_CERTIFICATE);
+        let bytes = read_input(&self.file, LARGEST_CERTIFICATE);
         let bytes = bytes.map_err(|error| wrong(format!("cannot be read: {error}")))?;
         if pem::is_der(&bytes) {
             return Ok(vec![bytes.into()]);
@@ -135,17 +137,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     document::duration(text).ok_or_else(|| "a length of time such as 30m or 48h is expected".to_owned())
 }
 
-/// What is known of the certificate.
-struct Answer {
+/// The verdict on a certificate, and the contents of the chain.
+struct CertificateReport {
     verdict: Result<Authenticated, Flaw>,
-    /// What it says, whether or not it is valid; nothing where its names cannot be used.
+    /// The names of the certificate, valid or not; `None` if the names cannot be used.
     identity: Option<Identity>,
     description: Option<Description>,
     intermediates: Vec<Option<Description>>,
     at: Timestamp,
 }
 
-impl Answer {
+impl CertificateReport {
     fn of(
         chain: &[CertificateDer<'_>],
         verdict: Result<Authenticated, Unauthenticated>,
@@ -155,7 +157,7 @@ impl Answer {
         Self {
             verdict: verdict.map_err(|because| match because {
                 Unauthenticated::Invalid(flaw) => flaw,
-                // There is at least one.
+                // The chain has at least one certificate, so this case does not occur.
                 Unauthenticated::NoCertificate => Flaw::Unreadable,
             }),
             identity: chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok()),
@@ -165,12 +167,12 @@ impl Answer {
         }
     }
 
-    /// As an entry of a policy would ask for it.
-    fn rule(&self) -> Option<Vec<(Attribute, String)>> {
+    /// Returns the keys and values of a policy's `match` for this certificate.
+    fn match_keys(&self) -> Option<Vec<(Attribute, String)>> {
         self.identity.as_ref().map(match_keys)
     }
 
-    /// What the client need not know, and the operator wants to.
+    /// Returns further details of a flaw for the operator. The proxy does not tell these to clients.
     fn hint(&self) -> Option<String> {
         match self.verdict.as_ref().err()? {
             Flaw::UnknownIssuer => {
@@ -214,8 +216,8 @@ impl Answer {
             };
             line("intermediate", &what)?;
         }
-        match self.rule() {
-            Some(rule) => line("match", &format!("{{ {} }}", match_text(&rule))),
+        match self.match_keys() {
+            Some(match_keys) => line("match", &format!("{{ {} }}", match_text(&match_keys))),
             None => Ok(()),
         }
     }
@@ -232,7 +234,7 @@ impl Answer {
         let identity: Map<String, Value> =
             self.values().map(|(attribute, values)| (attribute.name().to_owned(), json!(values))).collect();
         let flaw = self.verdict.as_ref().err();
-        let rule = self.rule().map(|keys| {
+        let match_keys = self.match_keys().map(|keys| {
             keys.into_iter().map(|(key, value)| (key.name().to_owned(), json!(value))).collect::<Map<_, _>>()
         });
         let describe = |it: &Description| {
@@ -251,7 +253,7 @@ impl Answer {
             "at": self.at,
             "valid_until": self.verdict.as_ref().ok().map(|verdict| verdict.valid_until),
             "identity": self.identity.as_ref().map(|_| identity),
-            "match": rule,
+            "match": match_keys,
             "certificate": self.description.as_ref().map(describe),
             "intermediates": self.intermediates.iter().map(|it| it.as_ref().map(describe)).collect::<Vec<_>>(),
         })

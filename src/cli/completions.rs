@@ -1,4 +1,4 @@
-//! `sidegate completions`: what a shell completes, made from the definition of the command line.
+//! `sidegate completions`: completion scripts, generated from the definition of the command line.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,20 +6,20 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-/// Print what makes a shell complete commands and options
+/// Print a shell's completion script
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// Name of the shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
 impl Completions {
-    /// Does what was asked, of this definition.
+    /// Runs the command for a definition of the command line.
     pub(super) fn run(self, mut root: Command, out: &mut dyn Write) -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut root, "sidegate", &mut script);
-        // Who closed the pipe wants no more.
+        // A closed pipe is not an error: the reader wants no more.
         let _ = out.write_all(&script);
         ExitCode::SUCCESS
     }

@@ -1,4 +1,4 @@
-//! `sidegate demo`: everything at once on this machine.
+//! `sidegate demo`: a demonstration of all parts on this machine.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use clap::value_parser;
 use super::{BAD_INPUT, report};
 use crate::demo::{self, Options};
 
-/// Try it: a throw-away PKI, an embedded events backend, a policy, the proxy, and the lines to paste
+/// Start a demonstration: a temporary PKI, an events backend, a policy, the proxy, and example commands to paste
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Where the files go, and stay; a temporary folder without it
+    /// Folder of the files, which is kept [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Port of the proxy; a free one without it
+    /// Port of the proxy [default: a free port]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     port: u16,
-    /// Port of the admin listener; a free one without it
+    /// Port of the admin listener [default: a free port]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     admin_port: u16,
-    /// Port of the backend; a free one without it
+    /// Port of the backend [default: a free port]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     backend_port: u16,
-    /// Connections that the proxy admits
+    /// Number of connections that the proxy admits
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..))]
     max_connections: u32,
 }

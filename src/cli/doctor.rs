@@ -1,4 +1,4 @@
-//! `sidegate doctor`: what is wrong with an installation, or about to be.
+//! `sidegate doctor`: the check of an installation.
 
 mod backend;
 mod machine;
@@ -14,19 +14,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::run::Overrides;
-use super::{FINE, Format, NEGATIVE, Output, instant};
+use super::{Format, NEGATIVE_ANSWER, Output, SUCCESS, instant};
 use crate::config::Config;
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::live::Live;
 use crate::reload::{Loaded, Origin};
 
-/// Say what is wrong with an installation, or about to be
+/// Check an installation for present and coming problems
 ///
-/// Reads the configuration and everything that it names as `run` does, and looks further: dates and chain of certificates, age
-/// of CRLs, whether the backend can be reached, also around the sidecar, whether one client can have all requests in flight,
-/// descriptor limits, the clock. Run it where the proxy runs,
-/// as the user it runs as. Exits with 0 if all is well, with 1 if something deserves attention, and with 2 if the proxy
-/// would not start.
+/// Reads the configuration and all files that it names, as `run` does. Then checks the dates and chains of
+/// certificates, the age of CRLs, whether the backend can be reached, whether others can reach the backend without the
+/// sidecar, whether one client can have all requests in flight, the limit of descriptors, and the clock. Run it where
+/// the proxy runs, as the same user. Exits with 0 if there is no problem, with 1 if there is a problem, and with 2 if
+/// the proxy would not start.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// The configuration file
@@ -38,24 +38,24 @@ pub(super) struct Doctor {
         default_value = "/etc/sidegate/sidegate.yaml"
     )]
     config: PathBuf,
-    /// When to judge dates: RFC 3339, or `@` and seconds since 1970 [default: now]
+    /// Time at which dates are checked: RFC 3339, or `@` and seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
-    /// How the findings are printed
+    /// Form of the findings
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
     #[command(flatten)]
     overrides: Overrides,
 }
 
-/// What one look gave.
+/// The result of one check.
 #[derive(Debug)]
 struct Finding {
-    /// What was looked at, in a word.
+    /// The short name of the check.
     check: &'static str,
-    /// What is to be seen there.
+    /// The result in one sentence.
     message: String,
-    /// What to do about it; nothing where all is well.
+    /// The remedy; `None` if there is no problem.
     help: Option<String>,
 }
 
@@ -78,10 +78,10 @@ impl Finding {
 }
 
 impl Doctor {
-    /// Does what was asked.
+    /// Runs the command.
     pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         let mut output = Output { out, err, colour: super::colour() };
-        ExitCode::from(self.look(&mut output).unwrap_or(FINE))
+        ExitCode::from(self.look(&mut output).unwrap_or(SUCCESS))
     }
 
     fn look(&self, output: &mut Output<'_>) -> io::Result<u8> {
@@ -96,13 +96,14 @@ impl Doctor {
             Format::Human => human(&findings, output.out)?,
             Format::Json => writeln!(output.out, "{:#}", as_json(&findings))?,
         }
-        Ok(if findings.iter().all(Finding::is_fine) { FINE } else { NEGATIVE })
+        Ok(if findings.iter().all(Finding::is_fine) { SUCCESS } else { NEGATIVE_ANSWER })
     }
 }
 
 fn findings(config: &Config, live: &Live, warnings: &[Diagnostic], now: Timestamp) -> Vec<Finding> {
-    let mut findings = vec![Finding::fine("configuration", "everything that it names can be used")];
-    // What expires is looked at for itself, at the instant that was asked about.
+    let mut findings =
+        vec![Finding::fine("configuration", "the configuration and all files that it names can be used")];
+    // Dates are checked separately, at the time of the option `--at`.
     let others = warnings.iter().filter(|warning| !matches!(warning.code, Code::Expiry | Code::CrlExpired));
     findings.extend(others.map(|warning| Finding::of_warning("configuration", warning)));
     findings.extend(trust::look(config, live, now));

@@ -1,4 +1,4 @@
-//! `sidegate drain`: what SIGTERM does, from inside a container that has no `kill`.
+//! `sidegate drain`: the effect of SIGTERM, for a container without `kill`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,26 +8,27 @@ use std::process::ExitCode;
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{FINE, Output};
+use super::{Output, SUCCESS};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Ask the proxy in this container to finish what is open, and end
+/// Ask the proxy in this container to finish its open requests and to end
 ///
-/// Sends SIGTERM to the `sidegate run` that runs from the same program file, and does not wait for its end. For a preStop hook: a
-/// native sidecar is sent its own SIGTERM only when the backend has ended. Exits with 2 if there is not exactly one such process.
+/// Sends SIGTERM to the `sidegate run` that runs from the same program file, and does not wait for its end. Meant for a
+/// preStop hook: a native sidecar gets SIGTERM from Kubernetes only after the backend has ended. Exits with 2 if there
+/// is not exactly one such process.
 #[derive(Debug, Args)]
 pub(super) struct Drain {
-    /// The process, where several run
+    /// Process id of the proxy, if several run
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pid: Option<i32>,
 }
 
 impl Drain {
-    /// Does what was asked.
+    /// Runs the command.
     pub(super) fn run(self, err: &mut dyn Write) -> ExitCode {
         let mut output = Output { out: &mut io::sink(), err, colour: super::colour() };
         match self.ask() {
-            Ok(()) => ExitCode::from(FINE),
+            Ok(()) => ExitCode::from(SUCCESS),
             Err(problem) => ExitCode::from(output.bad_input(&[problem]).unwrap_or(super::BAD_INPUT)),
         }
     }
@@ -64,7 +65,7 @@ fn wrong(message: &str, help: &str) -> Diagnostic {
     Diagnostic::error(Code::Drain, message).help(help)
 }
 
-/// Processes that are `run` by the program that this is.
+/// Returns the ids of the processes that run `sidegate run` from this program's file.
 fn proxies() -> Vec<i32> {
     let Ok(own) = fs::read_link("/proc/self/exe") else { return Vec::new() };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

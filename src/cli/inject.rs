@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, value_parser};
 
-use super::{FINE, Output, input};
+use super::{Output, SUCCESS, read_input};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::document::{Budget, duration};
 use crate::inject::{self, Asked, Bundle, Options, Variable};
@@ -90,7 +90,7 @@ impl Inject {
     /// Does what was asked.
     pub(super) fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         let mut output = Output { out, err, colour: super::colour() };
-        ExitCode::from(self.write(&mut output).unwrap_or(FINE))
+        ExitCode::from(self.write(&mut output).unwrap_or(SUCCESS))
     }
 
     fn write(self, output: &mut Output<'_>) -> io::Result<u8> {
@@ -104,7 +104,7 @@ impl Inject {
                 for warning in &injected.warnings {
                     writeln!(output.err, "{}", warning.human(output.colour))?;
                 }
-                Ok(FINE)
+                Ok(SUCCESS)
             }
             Err(problems) => output.bad_input(&problems),
         }
@@ -117,7 +117,7 @@ impl Inject {
             Diagnostic::error(Code::File, format!("cannot read `{name}`: {error}"))
                 .help("give a file of manifests, or `-` for standard input")
         };
-        let bytes = input(&self.file, Budget::MANIFESTS.bytes as u64);
+        let bytes = read_input(&self.file, Budget::MANIFESTS.bytes as u64);
         let bytes = bytes.map_err(|error| problem(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|error| problem(error.to_string()))?;
         let source = Source::new(name, text);

@@ -1,4 +1,4 @@
-//! `sidegate man`: manual pages, made from the definition of the command line.
+//! `sidegate man`: manual pages, generated from the definition of the command line.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Command};
 
-use super::{BAD_INPUT, FINE, Output};
+use super::{BAD_INPUT, Output, SUCCESS};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
-/// What no definition of an option says, below every page.
+/// The sections at the end of every page, which the definition of the command line does not have.
 const MORE: &str = "\
 .SH \"EXIT STATUS\"
 0 if all is well, 1 for a negative answer (denied, tests failed, an invalid certificate), 2 for bad input.
@@ -18,25 +18,25 @@ const MORE: &str = "\
 deploy/README.md for operators and policies/README.md for authors of policies, in the sources of Sidegate.
 ";
 
-/// Print the manual page of a command, or write those of all
+/// Print the manual page of a command, or write the pages of all commands
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// The command, as in `sidegate man policy check`; the whole program without it
+    /// The command, as in `sidegate man policy check` [default: the whole program]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
-    /// Write a page for each command into this folder, as `man` finds them
+    /// Write one page for each command into this folder, named as `man` expects
     #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
     to: Option<PathBuf>,
 }
 
 impl Man {
-    /// Does what was asked, of this definition.
+    /// Runs the command for a definition of the command line.
     pub(super) fn run(self, root: Command, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         let mut output = Output { out, err, colour: super::colour() };
         let mut root = root.disable_help_subcommand(true);
         root.build();
         let code = match self.answer(&root, output.out) {
-            Ok(()) => FINE,
+            Ok(()) => SUCCESS,
             Err(problem) => output.bad_input(&[problem]).unwrap_or(BAD_INPUT),
         };
         ExitCode::from(code)
@@ -45,7 +45,7 @@ impl Man {
     fn answer(&self, root: &Command, out: &mut dyn Write) -> Result<(), Diagnostic> {
         let Some(folder) = &self.to else {
             let command = find(root, &self.command)?;
-            // Who closed the pipe wants no more.
+            // A closed pipe is not an error: the reader wants no more.
             let _ = page(command, out);
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! `sidegate policy`: the tools for authors, one file per verb, all through the engine that the proxy decides by.
+//! `sidegate policy`: the tools for authors, one file for each command. They use the same engine as the proxy.
 
 mod check;
 mod diff;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
 
-use super::{FINE, Format, LARGEST_CERTIFICATE, NEGATIVE, Output, input, instant};
+use super::{Format, LARGEST_CERTIFICATE, NEGATIVE_ANSWER, Output, SUCCESS, instant, read_input};
 use crate::diagnostic::{Code, Diagnostic, Source};
 use crate::identity::Identity;
 use crate::pem;
@@ -29,27 +29,27 @@ use crate::reload::policy_files;
 /// Check, test, explain and change policies
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show every problem of a policy, and what in it deserves a second look
+    /// Show all errors and warnings of a policy
     Check(check::Check),
     /// Run the tests of a policy
     Test(test::Test),
-    /// Say how a request is decided, and by which rules
+    /// Show how a request is decided, and by which rules
     Explain(explain::Explain),
-    /// List the clients that may make a request
+    /// List the client entries that may make a request
     WhoCan(who_can::WhoCan),
-    /// Say what a change of policy newly allows and newly denies
+    /// Show what a change of policy newly allows and newly denies
     Diff(diff::Diff),
     /// Show the recorded decisions that a policy would make otherwise
     Replay(replay::Replay),
-    /// Write a first policy from what clients were seen to do
+    /// Write a first policy from recorded requests
     Suggest(replay::Suggest),
     /// Print the JSON Schema of policies, for editors
     Schema(schema::Schema),
 }
 
 impl Command {
-    /// Does what was asked: results to `out`, diagnostics to `err`. Exit code 0 for fine, 1 for a negative answer, 2 for
-    /// bad input.
+    /// Runs the command: results go to `out`, diagnostics to `err`. The exit code is 0 for success, 1 for a negative
+    /// answer, 2 for bad input.
     pub fn run(self, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         let mut output = Output { out, err, colour: super::colour() };
         let done = match self {
@@ -62,8 +62,8 @@ impl Command {
             Self::Suggest(verb) => verb.run(&mut output),
             Self::Schema(verb) => verb.run(&mut output),
         };
-        // Who closed the pipe (`| head`) wants no more, and no complaint either.
-        ExitCode::from(done.map_or(FINE, |answer| answer))
+        // A closed pipe (`| head`) is not an error: the reader wants no more.
+        ExitCode::from(done.map_or(SUCCESS, |answer| answer))
     }
 }
 
@@ -81,13 +81,13 @@ fn model(sources: &[Arc<Source>]) -> Result<Model, Vec<Diagnostic>> {
     policy::model(sources).map(|(model, _)| model)
 }
 
-/// Who a certificate's file (PEM or DER, leaf first) says it is; whether it would be accepted is another question.
+/// Returns the identity in a certificate's file (PEM or DER, leaf first), valid or not.
 fn identity_of_certificate(path: &Path) -> Result<Identity, Diagnostic> {
-    identity_of(input(path, LARGEST_CERTIFICATE), path)
+    identity_of(read_input(path, LARGEST_CERTIFICATE), path)
 }
 
-/// The same from a file that a policy names. A regular file only: `policy test` runs unattended, and a FIFO or standard
-/// input would stop it.
+/// Returns the identity in a certificate's file that a policy names. Only a regular file is read: `policy test` runs
+/// unattended, and a FIFO or standard input would block it.
 fn identity_of_certificate_file(path: &Path) -> Result<Identity, Diagnostic> {
     identity_of(files::read(path, LARGEST_CERTIFICATE, AcceptedKinds::Regular), path)
 }
@@ -109,7 +109,7 @@ fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::PemFlaw> {
     pem::certificates(pem)?.into_iter().next().ok_or(pem::PemFlaw::Malformed)
 }
 
-/// The address that requests come from where nothing is said.
+/// Returns the source address of a request, or the default one.
 fn address(source: Option<IpAddr>) -> IpAddr {
     source.unwrap_or(policy::trial::DEFAULT_SOURCE)
 }

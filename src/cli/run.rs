@@ -31,7 +31,7 @@ pub(super) struct Run {
     overrides: Overrides,
 }
 
-/// A flag and a variable for every key of the configuration.
+/// A flag and an environment variable for every key of the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Overrides(Vec<Override>);
 
@@ -46,7 +46,7 @@ impl Args for Overrides {
         KEYS.iter().fold(command, |command, key| {
             let help = match key.default {
                 "" => key.help.to_owned(),
-                default => format!("{} [{} is {default} without it]", key.help, key.path),
+                default => format!("{} [default of {}: {default}]", key.help, key.path),
             };
             let arg = Arg::new(key.path)
                 .long(key.flag())
@@ -124,7 +124,7 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
             tracing::warn!(code = warning.code.name(), help = warning.help.as_deref(), "{}", warning.message);
         }
         if config.mode() == Mode::Audit {
-            tracing::warn!("mode: audit: no policy is enforced, what would be denied is passed on and recorded");
+            tracing::warn!("mode: audit: no policy is enforced, requests that would be denied are forwarded and recorded");
         }
         announce(&app, &config);
         app.serve(stop, abort).await.map_err(failed("cannot serve"))

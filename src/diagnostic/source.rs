@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::printable;
-use crate::secret::redact_secrets;
+use crate::redact::redact_secrets;
 
 /// A text that a person wrote, with the name by which they know it. Shared, because every diagnostic points into one.
 pub struct Source {

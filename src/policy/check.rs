@@ -209,7 +209,7 @@ impl Model {
         diagnostics.push(
             Diagnostic::error(
                 Code::UnknownCapture,
-                format!("`{}` is for every client, but its routes use a capture", name.text),
+                format!("`{}` applies to every client, but its routes use a capture", name.text),
             )
             .at(name.place.clone())
             .related(route.place.clone(), "a capture is used here")
@@ -241,8 +241,8 @@ impl Model {
 }
 
 fn too_many_names() -> Diagnostic {
-    Diagnostic::error(Code::TooLarge, "the patterns over names mean too many names")
-        .help("name what is meant, or start each pattern with the letters that its names start with")
+    Diagnostic::error(Code::TooLarge, "the patterns match too many names")
+        .help("write the names, or begin each pattern with the first letters of its names")
 }
 
 /// Returns the captures that every alternative binds.

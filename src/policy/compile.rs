@@ -1,4 +1,4 @@
-//! From a checked model to what decides: one tree of routes, one index of clients.
+//! The compilation of a checked model into a [`Policy`]: one tree of routes and one index of clients.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::trie::TrieBuilder;
 use super::{Inputs, Policy, Rule};
 
 impl Policy {
-    /// Compiles a model.
+    /// Compiles a checked model.
     pub(crate) fn of(model: Model) -> Self {
         let inputs = Inputs::of(&model);
         let mut compiler = Compiler { variables: HashMap::new(), model: &model };
         let clients = compiler.clients();
-        let (alike, particular): (Vec<_>, Vec<_>) =
-            compiler.denies().into_iter().partition(|deny| deny.alike);
-        let denies = BoundRules::of_denies(alike.iter().map(|deny| &deny.deny));
-        let clients = join(clients, particular);
-        // Each permission goes as soon as its routes are in the tree: both at once would double the memory.
+        let (uniform, particular): (Vec<_>, Vec<_>) =
+            compiler.denies().into_iter().partition(|deny| deny.is_uniform);
+        let denies = BoundRules::of_denies(uniform.iter().map(|deny| &deny.deny));
+        let clients = attach_denies(clients, particular);
+        // Each permission is dropped as soon as its routes are in the tree, because holding both would double the memory.
         let mut trie = TrieBuilder::new();
         for (number, permission) in (0..).zip(model.permissions) {
             permission.routes.iter().for_each(|route| trie.add(number, route));
@@ -45,16 +45,18 @@ impl Inputs {
 
 struct Compiler<'m> {
     model: &'m Model,
-    /// The `{client.NAME}`s of a set of permissions; sets are shared, and so are the answers.
+    /// The variables `{client.NAME}` of each set of permissions, by the set's address. Entries share sets, so that each set
+    /// is searched once.
     variables: HashMap<*const u32, Vec<Variable>>,
 }
 
-/// A deny rule with whom it names.
-struct Named {
+/// A deny rule with the client entries that the rule names.
+struct DenyForClients {
     deny: rights::Deny,
+    /// Client entries that the rule names; `None` for every client.
     clients: Option<Vec<u32>>,
-    /// Whether it means everyone, whatever their certificates say.
-    alike: bool,
+    /// True if the rule applies to every client in the same way: the rule names no entries and uses no variables.
+    is_uniform: bool,
 }
 
 impl Compiler<'_> {
@@ -76,18 +78,18 @@ impl Compiler<'_> {
         }
     }
 
-    fn denies(&mut self) -> Vec<Named> {
+    fn denies(&mut self) -> Vec<DenyForClients> {
         let model = self.model;
         let denies = model.denies.iter().map(|deny| {
             let variables = self.variables(&deny.permissions);
-            let alike = deny.clients.is_none() && variables.is_empty();
+            let is_uniform = deny.clients.is_none() && variables.is_empty();
             let deny_rule = rights::Deny {
                 rule: rule(&deny.entry.name),
                 permissions: deny.permissions.clone(),
                 when: deny.entry.when.clone().map(Arc::new),
                 variables: variables.into(),
             };
-            Named { deny: deny_rule, clients: deny.clients.clone(), alike }
+            DenyForClients { deny: deny_rule, clients: deny.clients.clone(), is_uniform }
         });
         denies.collect()
     }
@@ -107,8 +109,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Client entries, each with the deny rules that name it.
-fn join(mut clients: Vec<rights::Client>, denies: Vec<Named>) -> Clients {
+/// Adds to each client entry the numbers of the deny rules that name the entry.
+fn attach_denies(mut clients: Vec<rights::Client>, denies: Vec<DenyForClients>) -> Clients {
     let mut named: Vec<Vec<u32>> = vec![Vec::new(); clients.len()];
     let mut for_everyone = Vec::new();
     for (number, deny) in denies.iter().enumerate() {
@@ -130,7 +132,7 @@ fn join(mut clients: Vec<rights::Client>, denies: Vec<Named>) -> Clients {
     Clients::new(clients, denies.into_iter().map(|named| named.deny).collect(), for_everyone)
 }
 
-/// What audit records print of an entry.
+/// Returns the name and place of an entry, as audit records print them.
 fn rule(name: &LocatedText) -> Arc<Rule> {
     let (file, line) = (name.place.source.name(), name.place.position().line);
     Arc::new(Rule { name: name.text.clone(), file: file.into(), line })

@@ -1,7 +1,7 @@
-//! Conditions on a request beyond its method and path: where it comes from, when, its query and its headers.
+//! Conditions on a request beyond its method and path: the address of the peer, the time, the query and the headers.
 //!
-//! What a condition says of a request that could be read in two ways depends on who asks: such a request meets no
-//! condition of a grant, and every condition of a deny.
+//! A condition is doubtful if two backends could read the request in two ways. A doubtful condition is not met for a grant,
+//! and met for a deny rule, so that doubt always denies.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,36 +13,37 @@ use jiff::tz::TimeZone;
 
 use crate::client_headers::folds_to;
 
-/// `when:` everything in it must hold.
+/// The `when` of an entry. All parts must hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct When {
-    /// Networks, one of which the peer's address must be in; empty for anywhere.
+    /// Networks, of which one must contain the address of the peer; empty for any address.
     pub(crate) source: Box<[Network]>,
     pub(crate) from: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
     pub(crate) week: Option<Week>,
 }
 
-/// Weekly windows in a time zone.
+/// Windows of time that repeat every week, in a time zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Week {
-    /// Seven, Monday first.
+    /// The days of the windows, Monday first.
     pub(crate) days: [bool; 7],
-    /// From when until when each day; empty for the whole day.
+    /// Hours of each of these days; empty for the whole day.
     pub(crate) hours: Box<[Hours]>,
     pub(crate) zone: TimeZone,
 }
 
-/// A daily window. One that ends before it starts goes on into the next day, and belongs to the day it started on.
+/// Hours of a day. A window that ends before it starts continues into the next day, and belongs to the day on which the
+/// window starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hours {
     pub(crate) from: Time,
-    /// Not included; `None` for midnight at the end of the day.
+    /// End of the window, exclusive; `None` for midnight at the end of the day.
     pub(crate) until: Option<Time>,
 }
 
 impl When {
-    /// Whether it can hold at one time and not at another.
+    /// Returns true if the result can change with time.
     pub(crate) fn depends_on_time(&self) -> bool {
         self.from.is_some() || self.until.is_some() || self.week.is_some()
     }
@@ -60,17 +61,17 @@ impl Week {
         let local = self.zone.to_datetime(now);
         let (day, time) = (local.weekday(), local.time());
         if self.hours.is_empty() {
-            return self.has(day);
+            return self.includes(day);
         }
         self.hours.iter().any(|hours| match hours.until {
             Some(until) if until <= hours.from => {
-                (time >= hours.from && self.has(day)) || (time < until && self.has(day.previous()))
+                (time >= hours.from && self.includes(day)) || (time < until && self.includes(day.previous()))
             }
-            until => time >= hours.from && until.is_none_or(|until| time < until) && self.has(day),
+            until => time >= hours.from && until.is_none_or(|until| time < until) && self.includes(day),
         })
     }
 
-    /// In words: days, hours and zone.
+    /// Describes the days, the hours and the zone in words.
     pub(crate) fn describe(&self) -> String {
         let names = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
         let days = names.iter().zip(self.days).filter(|(_, open)| *open).map(|(name, _)| *name);
@@ -90,7 +91,7 @@ impl Week {
         }
     }
 
-    fn has(&self, day: Weekday) -> bool {
+    fn includes(&self, day: Weekday) -> bool {
         usize::try_from(day.to_monday_zero_offset())
             .is_ok_and(|day| self.days.get(day).is_some_and(|day| *day))
     }
@@ -104,10 +105,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8` or a single address.
+    /// Reads a network such as `10.0.0.0/8`, or a single address.
     ///
     /// # Errors
-    /// A message and a help.
+    /// A message and a help, if the text is no network, or has bits set after the prefix.
     pub fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
         let wrong = || {
             (
@@ -124,8 +125,8 @@ impl Network {
         let length =
             length.map_or(Some(longest), |length| length.parse().ok()).filter(|length| *length <= longest);
         let network = Self { address, length: length.ok_or_else(wrong)? };
-        if network.first() != bits(address) {
-            let meant = Self { address: address_of(network.first(), address.is_ipv4()), ..network };
+        if network.first_bits() != bits(address) {
+            let meant = Self { address: address_of(network.first_bits(), address.is_ipv4()), ..network };
             return Err((
                 format!("`{text}` has bits set beyond its first {}", network.length),
                 Some(format!("write `{meant}` for that network, or `{address}` for the one address")),
@@ -134,15 +135,15 @@ impl Network {
         Ok(network.canonical())
     }
 
-    /// Whether an address is in it; an IPv4 address may be written as one of IPv6.
+    /// Returns true if the network contains the address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
-            && Self { address, length: self.length }.first() == bits(self.address)
+            && Self { address, length: self.length }.first_bits() == bits(self.address)
     }
 
-    /// The first address in it, and the first one after it.
+    /// Returns the first address of the network, and the first address after the network.
     pub(crate) fn borders(&self) -> impl Iterator<Item = IpAddr> {
         let longest = if self.address.is_ipv4() { 32u32 } else { 128 };
         let size = 1u128.checked_shl(longest.saturating_sub(u32::from(self.length)));
@@ -152,7 +153,7 @@ impl Network {
         std::iter::once(self.address).chain(after)
     }
 
-    /// An IPv4 network that was written as one of IPv6 is the same network.
+    /// Turns an IPv4-mapped IPv6 network into the IPv4 network.
     fn canonical(self) -> Self {
         match (self.address, self.address.to_canonical()) {
             (IpAddr::V6(_), IpAddr::V4(address)) if self.length >= 96 => {
@@ -162,7 +163,7 @@ impl Network {
         }
     }
 
-    fn first(&self) -> u128 {
+    fn first_bits(&self) -> u128 {
         let spare = (if self.address.is_ipv4() { 32u32 } else { 128 }).saturating_sub(u32::from(self.length));
         let mask = u128::MAX.checked_shl(spare).unwrap_or(0);
         bits(self.address) & mask
@@ -189,16 +190,16 @@ fn address_of(bits: u128, v4: bool) -> IpAddr {
     }
 }
 
-/// What a request that could be read in two ways counts as.
+/// The result of a condition that is doubtful, because two backends could read the request in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfDoubtful {
-    /// For a grant: as one that does not meet the condition.
+    /// For a grant: the condition is not met.
     Unmet,
-    /// For a deny: as one that does.
+    /// For a deny rule: the condition is met.
     Met,
 }
 
-/// One parameter of the query, present once, with one of these values.
+/// The condition that a parameter of the query is present exactly once, with one of these values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QueryCondition {
     pub(crate) name: Box<str>,
@@ -206,12 +207,12 @@ pub(crate) struct QueryCondition {
     pub(crate) values: Box<[Box<str>]>,
 }
 
-/// The value that a request gives to a parameter or a header.
+/// The value of a parameter or header in a request.
 enum FieldValue<'r> {
     Absent,
-    /// Once, and everybody reads this value.
+    /// Present once, and every backend reads this value.
     Single(Cow<'r, [u8]>),
-    /// Two programs may read it differently.
+    /// Two backends may read different values.
     Doubtful,
 }
 
@@ -219,7 +220,7 @@ impl FieldValue<'_> {
     fn meets(self, values: &[Box<str>], if_doubtful: IfDoubtful) -> bool {
         match self {
             Self::Absent => false,
-            Self::Single(value) => one_of(values, &value),
+            Self::Single(value) => matches_any(values, &value),
             Self::Doubtful => if_doubtful == IfDoubtful::Met,
         }
     }
@@ -231,7 +232,7 @@ impl QueryCondition {
     }
 
     fn read<'q>(&self, query: &'q str) -> FieldValue<'q> {
-        // Some backends end a parameter at `;`, so any of them may begin another one.
+        // Some backends end a parameter at `;`, so that another parameter may begin there.
         if has_semicolon(query) {
             return FieldValue::Doubtful;
         }
@@ -255,7 +256,7 @@ impl QueryCondition {
 }
 
 impl QueryCondition {
-    /// In words, what makes the condition doubtful.
+    /// Describes why the condition is doubtful for this query; `None` if it is not.
     pub(crate) fn doubt_reason(&self, query: &str) -> Option<String> {
         if has_semicolon(query) {
             return Some(format!(
@@ -281,7 +282,7 @@ impl QueryCondition {
         })
     }
 
-    /// True if the parameter is there once, with a comma in its value.
+    /// Returns true if the parameter is present once, with a comma in its value.
     fn has_comma(&self, query: &str) -> bool {
         let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let mut own =
@@ -295,25 +296,26 @@ fn has_semicolon(query: &str) -> bool {
     query.contains(';') || query.as_bytes().windows(3).any(|escape| escape.eq_ignore_ascii_case(b"%3b"))
 }
 
-/// True if some backend takes two decoded names for the same parameter. Some do not know case; PHP trims a name and takes
-/// a space, a dot and an unclosed `[` for `_`; PHP, Rack and Express make a list or a map of what has brackets.
+/// Returns true if some backend reads two decoded names as the same parameter. Some backends ignore case. PHP trims a name,
+/// and replaces a space, a dot and an unclosed `[` by `_`. PHP, Rack and Express make a list or a map of a name with
+/// brackets.
 pub(crate) fn is_same_parameter(one: &[u8], other: &[u8]) -> bool {
     if one == other {
         return true;
     }
-    let (one, other) = (caseless(trimmed(one)), caseless(trimmed(other)));
-    outside_brackets(&one) == outside_brackets(&other) || of_php(&one).eq(of_php(&other))
+    let (one, other) = (without_case(without_margin(one)), without_case(without_margin(other)));
+    base_name(&one) == base_name(&other) || php_name(&one).eq(php_name(&other))
 }
 
-/// Without the space around it, and without a `?` before it: some take a second `?` for the query's beginning.
-fn trimmed(name: &[u8]) -> &[u8] {
+/// Removes the space around a name, and each `?` before it: some backends read a second `?` as the start of the query.
+fn without_margin(name: &[u8]) -> &[u8] {
     let start = name.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == b'?').count();
     name.get(start..).unwrap_or_default().trim_ascii_end()
 }
 
-fn caseless(name: &[u8]) -> Cow<'_, [u8]> {
+fn without_case(name: &[u8]) -> Cow<'_, [u8]> {
     if !name.is_ascii() {
-        // Both, because there are letters that only one of them changes.
+        // Both conversions are needed: some letters change only in one of them.
         let text = String::from_utf8_lossy(name).to_uppercase().to_lowercase();
         return Cow::Owned(text.into_bytes());
     }
@@ -323,7 +325,7 @@ fn caseless(name: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-fn outside_brackets(name: &[u8]) -> &[u8] {
+fn base_name(name: &[u8]) -> &[u8] {
     let is_bracket = |byte: &u8| matches!(byte, b'[' | b']');
     let start = name.iter().take_while(|byte| is_bracket(byte)).count();
     let name = name.get(start..).unwrap_or_default();
@@ -331,11 +333,11 @@ fn outside_brackets(name: &[u8]) -> &[u8] {
     name.get(..end).unwrap_or_default()
 }
 
-fn of_php(name: &[u8]) -> impl Iterator<Item = u8> {
+fn php_name(name: &[u8]) -> impl Iterator<Item = u8> {
     name.iter().map(|byte| if matches!(byte, b' ' | b'.' | b'[') { b'_' } else { *byte })
 }
 
-/// One header, present once, with one of these values.
+/// The condition that a header is present exactly once, with one of these values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HeaderCondition {
     pub(crate) name: HeaderName,
@@ -344,13 +346,13 @@ pub(crate) struct HeaderCondition {
 }
 
 impl HeaderCondition {
-    /// `None` stands for headers that are not known, of which nothing is certain.
+    /// Returns true if the condition is met. Headers that are not known (`None`) make the condition doubtful.
     pub(crate) fn holds(&self, headers: Option<&HeaderMap>, if_doubtful: IfDoubtful) -> bool {
         let value = headers.map_or(FieldValue::Doubtful, |headers| self.read(headers));
         value.meets(&self.values, if_doubtful)
     }
 
-    /// In words, what makes the condition doubtful.
+    /// Describes why the condition is doubtful for these headers; `None` if it is not.
     pub(crate) fn doubt_reason(&self, headers: &HeaderMap) -> Option<String> {
         let name = &self.name;
         let mut others = headers.keys().filter(|other| *other != name);
@@ -381,7 +383,7 @@ impl HeaderCondition {
                 continue;
             }
             let value = value.as_bytes();
-            // HTTP/2 carries spaces around a value, which whoever reads HTTP/1.1 takes off.
+            // HTTP/2 can carry spaces around a value. Parsers of HTTP/1.1 remove them.
             let is_one = !value.contains(&b',') && value.trim_ascii() == value;
             found = match found {
                 FieldValue::Absent if is_one && *name == self.name => {
@@ -394,11 +396,11 @@ impl HeaderCondition {
     }
 }
 
-fn one_of(values: &[Box<str>], value: &[u8]) -> bool {
+fn matches_any(values: &[Box<str>], value: &[u8]) -> bool {
     values.iter().any(|allowed| &**allowed == "*" || allowed.as_bytes() == value)
 }
 
-/// Decodes a part of a query as forms are encoded; `None` for a `%` that starts no escape.
+/// Decodes a name or value of a query (`application/x-www-form-urlencoded`). Returns `None` for a `%` that starts no escape.
 fn decode(text: &str) -> Option<Cow<'_, [u8]>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text.as_bytes()));
@@ -529,7 +531,7 @@ mod tests {
             assert!(!named.holds(Some(&query), IfDoubtful::Unmet), "{query}");
             assert!(named.holds(Some(other), IfDoubtful::Met), "{other}");
         }
-        // Letters that have the same capital.
+        // These names differ only in letters that have the same capital.
         let named = QueryCondition { name: "gr\u{f6}\u{df}e".into(), values: Box::new(["1".into()]) };
         assert!(named.holds(Some("GR%C3%96SSE=2"), IfDoubtful::Met));
     }

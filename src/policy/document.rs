@@ -1,5 +1,5 @@
-//! The shape of a policy file: from a YAML document to entries whose parts are understood one by one, and whose names
-//! are not yet looked up. Every mistake is noted, and reading goes on.
+//! The shape of a policy file: the step from a YAML document to entries whose parts are parsed, and whose names are not yet
+//! looked up. Reading continues after a mistake, so that all mistakes are reported at once.
 
 mod cases;
 mod conditions;
@@ -20,14 +20,14 @@ use super::route::Route;
 use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::document::{self, Budget, Kind, Node, Reader};
 
-/// A text with its place: a name, or a reference to one.
+/// A text with its place in a file: a name, or a reference to a name.
 #[derive(Clone, Debug)]
 pub(crate) struct LocatedText {
     pub(crate) text: Box<str>,
     pub(crate) place: Place,
 }
 
-/// What the files say together.
+/// The entries of all files of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     pub(crate) permissions: Vec<PermissionEntry>,
@@ -63,7 +63,7 @@ pub(crate) struct ClientEntry {
 #[derive(Clone, Debug)]
 pub(crate) struct DenyEntry {
     pub(crate) name: LocatedText,
-    /// `None` for every client.
+    /// Client entries that the rule applies to; `None` for every client.
     pub(crate) clients: Option<Vec<LocatedText>>,
     pub(crate) permissions: Vec<LocatedText>,
     pub(crate) routes: Vec<Route>,
@@ -72,7 +72,7 @@ pub(crate) struct DenyEntry {
 }
 
 impl Document {
-    /// Adds what a file says.
+    /// Reads a file and adds its entries.
     pub(crate) fn read(&mut self, source: &Arc<Source>, diagnostics: &mut Vec<Diagnostic>) {
         let node = match document::parse(source, Budget::POLICY) {
             Ok(Some(node)) => node,
@@ -128,7 +128,7 @@ impl Document {
 
     fn permissions(&mut self, node: &Node<'_>, reader: &mut Reader<'_>) {
         for (_, key, value) in reader.entries(node, "`permissions`").unwrap_or_default() {
-            let Some(name) = declared(key, reader) else { continue };
+            let Some(name) = declared_name(key, reader) else { continue };
             let routes = routes(value, reader);
             self.permissions.push(PermissionEntry { name, routes });
         }
@@ -136,14 +136,14 @@ impl Document {
 
     fn roles(&mut self, node: &Node<'_>, reader: &mut Reader<'_>) {
         for (_, key, value) in reader.entries(node, "`roles`").unwrap_or_default() {
-            let Some(name) = declared(key, reader) else { continue };
-            let members = words(value, reader);
+            let Some(name) = declared_name(key, reader) else { continue };
+            let members = references(value, reader);
             self.roles.push(RoleEntry { name, members });
         }
     }
 }
 
-/// Whether a source is one of the files beside a policy that hold its tests.
+/// Returns true if the name of a file says that the file holds only the tests of a policy.
 fn is_test_file(source: &Source) -> bool {
     let name = source.name();
     name.ends_with("_test.yaml") || name.ends_with("_test.yml")
@@ -152,10 +152,10 @@ fn is_test_file(source: &Source) -> bool {
 fn client(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientEntry> {
     let keys = ["name", "match", "roles", "permissions", "when", "limits", "priority"];
     let fields = reader.fields(node, "a client entry", &keys)?;
-    let name = fields.required("name", reader).and_then(|node| declared(node, reader));
+    let name = fields.required("name", reader).and_then(|node| declared_name(node, reader));
     let alternatives = fields.required("match", reader).map(|node| alternatives(node, reader));
-    let roles = fields.optional("roles").map(|node| words(node, reader)).unwrap_or_default();
-    let permissions = fields.optional("permissions").map(|node| words(node, reader)).unwrap_or_default();
+    let roles = fields.optional("roles").map(|node| references(node, reader)).unwrap_or_default();
+    let permissions = fields.optional("permissions").map(|node| references(node, reader)).unwrap_or_default();
     let when = fields.optional("when").and_then(|node| when::read(node, reader));
     let when_place = fields.optional("when").map(|node| reader.place(node));
     let mut limits = fields.optional("limits").map(|node| limits(node, reader)).unwrap_or_default();
@@ -175,13 +175,13 @@ fn client(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ClientEntry> {
 fn deny(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<DenyEntry> {
     let keys = ["name", "clients", "permissions", "routes", "when"];
     let fields = reader.fields(node, "a deny rule", &keys)?;
-    let name = fields.required("name", reader).and_then(|node| declared(node, reader));
+    let name = fields.required("name", reader).and_then(|node| declared_name(node, reader));
     let clients = fields.optional("clients").map(|node| {
-        let named = words(node, reader);
-        not_empty(node, reader, "leave `clients` out to mean every client");
+        let named = references(node, reader);
+        reject_empty(node, reader, "leave `clients` out to mean every client");
         named
     });
-    let permissions = fields.optional("permissions").map(|node| words(node, reader));
+    let permissions = fields.optional("permissions").map(|node| references(node, reader));
     let routes = fields.optional("routes").map(|node| routes(node, reader));
     if permissions.is_none() && routes.is_none() {
         let place = reader.place(node);
@@ -197,8 +197,8 @@ fn deny(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<DenyEntry> {
     Some(DenyEntry { name: name?, clients, permissions, routes, when, when_place })
 }
 
-/// The name of a new entry. A `*` in it would be taken for a pattern where it is used.
-fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<LocatedText> {
+/// Reads the name of a new entry. A name cannot have `*`, because a reference with `*` is a pattern of names.
+fn declared_name(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<LocatedText> {
     let text = reader.name(node)?;
     let odd = text.chars().find(|c| !c.is_alphanumeric() && !matches!(c, ':' | '-' | '_' | '.' | '/'));
     if let Some(odd) = odd {
@@ -209,8 +209,8 @@ fn declared(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<LocatedText> {
     Some(LocatedText { text: text.into(), place: reader.place(node) })
 }
 
-/// References to names.
-fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
+/// Reads references to names.
+fn references(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     let items = reader.one_or_more(node);
     let mut words = Vec::with_capacity(items.len());
     for item in items {
@@ -221,7 +221,7 @@ fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     words
 }
 
-fn not_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
+fn reject_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
     if matches!(node.kind(), Kind::List(items) if items.is_empty()) {
         reader.error(
             Code::EmptyList,
@@ -233,7 +233,7 @@ fn not_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
 }
 
 fn values(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Box<str>]> {
-    not_empty(node, reader, "write at least one value, or `\"*\"` for any");
+    reject_empty(node, reader, "write at least one value, or `\"*\"` for any");
     let mut values = Vec::new();
     for item in reader.one_or_more(node) {
         values.extend(reader.text(item).map(Box::from));
@@ -269,13 +269,13 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
     limits
 }
 
-/// Notes what is wrong with a text that has its own syntax, under the very characters where it can be said.
+/// Reports a syntax error in a text, at the characters that are wrong if their place in the file is known.
 fn report(error: SyntaxError, code: Code, node: &Node<'_>, reader: &mut Reader<'_>) {
     let whole = reader.place(node);
     let written = whole.source.slice(whole.span);
     let quote = usize::from(written.starts_with(['"', '\'']));
     let inner = written.get(quote..written.len().saturating_sub(quote)).unwrap_or_default();
-    // Where quoting changed the text, its offsets are not those of the file.
+    // Escapes in a quoted text shift offsets, so that the whole text is underlined then.
     let span = match Some(inner) == node.text() {
         true => {
             let start = whole.span.start() + quote;

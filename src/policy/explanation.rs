@@ -1,12 +1,12 @@
-//! A decision with everything that speaks for and against it, as programs read it: for `policy explain --format json` and for
-//! the admin API.
+//! A decision with its reasons as JSON, for `policy explain --format json` and for the admin API.
 
 use serde_json::{Value, json};
 
 use super::trace::{Evaluation, Finding, file_and_line};
 use super::{Granted, Verdict, deciding_rule};
 
-/// The decision, the rule that made it, and what granted, forbade or nearly granted the request. Stable.
+/// Returns the decision, the deciding rule, and the entries that granted, denied or nearly granted the request. The shape
+/// is stable: programs read it.
 pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> Value {
     let rule = deciding_rule(verdict);
     let findings = |findings: Vec<Finding<'_>>| -> Vec<Value> { findings.iter().map(finding).collect() };

@@ -1,12 +1,12 @@
-//! A fast hash for keys that the policy's author chose. Requests only look keys up, so nobody can fill a table with
-//! colliding ones from outside.
+//! A fast hash function for keys that the author of a policy chose. Requests look keys up but never insert keys, so that a
+//! client cannot fill a table with colliding keys (hash flooding).
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Builds [`Words`] hashers.
+/// The builder of [`Words`] hashers, for `HashMap`.
 pub(super) type Fast = BuildHasherDefault<Words>;
 
-/// Takes eight bytes at a time: rotate, mix in, multiply (the compiler's own table hash).
+/// A hasher that takes eight bytes at a time: rotate, xor, multiply (FxHash, the hash function of the Rust compiler).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Words(u64);
 
@@ -46,7 +46,7 @@ impl Hasher for Words {
     }
 
     fn finish(&self) -> u64 {
-        // The table takes its bucket from the low bits, and multiplication leaves those the weakest.
+        // `HashMap` takes the bucket from the low bits, which are the weakest after a multiplication.
         self.0 ^ (self.0 >> 32)
     }
 }

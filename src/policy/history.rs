@@ -214,7 +214,7 @@ mod tests {
         assert!(parse_record(&line("CN=a", ("GET", "/x"), "unauthenticated")).is_none());
         assert!(
             parse_record(&line("CN=a", ("GET", "/cut…"), "denied")).is_none(),
-            "nobody knows what was asked"
+            "the path of a record that was cut short is not known"
         );
         let read = parse_record(&line("CN=a\\,b,O=Shop", ("GET", "/x"), "unavailable")).unwrap();
         assert!(read.allowed);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_counted_and_the_rest_is_not_told() {
+    fn only_changed_decisions_are_listed() {
         let text = "version: 1
 permissions: { read: [\"GET /events/**\"] }
 clients: [{ name: a, match: { common_name: a }, permissions: [read] }]

@@ -1,7 +1,7 @@
-//! Hosts that requests name, and patterns of hosts (`hosts:` of a route).
+//! Hosts of requests, and patterns of hosts (`hosts` of a route).
 //!
-//! The host of a request is its authority, which `Host` and `:authority` carry alike. Case, and a dot at the end, mean
-//! nothing (RFC 9110 §4.2.3); a port that is left out is 443, because clients speak HTTPS here.
+//! The host of a request is its authority, from `Host` in HTTP/1.1 and from `:authority` in HTTP/2. Case, and a dot at the
+//! end, have no meaning (RFC 9110 §4.2.3). The default port is 443, because clients speak HTTPS to the proxy.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,14 +11,14 @@ use super::condition::IfDoubtful;
 use super::pattern::{Pattern, SyntaxError};
 use crate::identity::Attribute;
 
-/// The host that a request names, as far as it is known.
+/// The host of a request, as far as the host is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host<'a> {
-    /// Host and port, as they were sent.
+    /// The host and port, as the client sent them.
     Named(&'a str),
-    /// None at all, as HTTP/1.0 allows: the backend may take any host for it, so every condition is doubtful.
+    /// The request names no host, as HTTP/1.0 allows. The backend may assume any host, so that every condition is doubtful.
     Absent,
-    /// Not kept, as in audit records: no condition on it holds.
+    /// The host is not recorded, as in audit records. No condition on the host holds.
     Unrecorded,
 }
 
@@ -28,14 +28,14 @@ impl<'a> From<Option<&'a str>> for Host<'a> {
     }
 }
 
-/// The port of a host that names none.
+/// The port of a host that is sent without a port.
 pub(super) const DEFAULT_PORT: u16 = 443;
 
-/// A host of a route: a name, whose labels may have wildcards, or an IPv6 address; with its port or with any.
+/// A host of a route: a name whose labels may have wildcards, or an IPv6 address, each with or without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPattern {
     pub(super) name: Name,
-    /// `None` for any port.
+    /// Port that the request must name; `None` for any port.
     pub(super) port: Option<u16>,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Name {
     Address(Ipv6Addr),
 }
 
-/// True if a host meets a condition; no patterns are no condition.
+/// Returns true if the host meets the condition. An empty list of patterns is no condition, and always holds.
 pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, if_doubtful: IfDoubtful) -> bool {
     if hosts.is_empty() {
         return true;
@@ -61,7 +61,7 @@ pub(crate) fn holds(hosts: &[HostPattern], host: Host<'_>, if_doubtful: IfDoubtf
     }
 }
 
-/// A host in its one form.
+/// The host of a request, in canonical form.
 struct Authority<'a> {
     name: Cow<'a, str>,
     address: Option<Ipv6Addr>,
@@ -69,7 +69,7 @@ struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// `None` where two programs could take it for two hosts.
+    /// Reads the authority of a request. Returns `None` if two programs could read the text as two different hosts.
     fn read(text: &'a str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix('[') {
             let (address, after) = rest.split_once(']')?;
@@ -81,7 +81,7 @@ impl<'a> Authority<'a> {
             None => (text, DEFAULT_PORT),
         };
         let name = name.strip_suffix('.').unwrap_or(name);
-        // Some frameworks take `.shop.example` for all hosts below it, and some cut every dot at the end.
+        // Some frameworks read `.shop.example` as all hosts below `shop.example`, and some remove every dot at the end.
         if name.split('.').any(str::is_empty) {
             return None;
         }
@@ -133,7 +133,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The mistake of a text that is no host at all: a URL, a path, a capture, another alphabet.
+/// Returns the mistake of a text that is not a host at all: a URL, a path, a capture, or letters outside of ASCII.
 fn no_host(text: &str) -> Option<SyntaxError> {
     let wrong = |message: String| SyntaxError::new(0, text.len(), message);
     if let Some((_, rest)) = text.split_once("://") {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_compared_in_their_one_form() {
+    fn hosts_are_compared_in_canonical_form() {
         let all = ["shop.example", "*.Shop.Example:8443", "[2001:DB8::1]", "10.0.0.1:443"];
         for host in [
             "shop.example",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_says_so_and_what_to_write() {
+    fn a_text_that_is_not_a_host_is_refused_with_help() {
         for (text, help) in [
             ("https://shop.example/x", "write `shop.example`"),
             ("shop.example/x", "write `shop.example` here, and the path in `route`"),

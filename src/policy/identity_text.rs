@@ -1,5 +1,5 @@
-//! Identities that a person writes down instead of proving: `common_name=order-producer,organization=Shop`; and, for an entry
-//! of a policy, a certificate that it would mean.
+//! Identities as text for the tools, `common_name=order-producer,organization=Shop`, which no certificate proves; and
+//! example attributes that a client entry matches.
 
 use super::check::Client;
 use super::diff::certificate_for;
@@ -7,7 +7,10 @@ use super::matching::canonical_value;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::identity::{Attribute, Identity};
 
-/// Who `k=v,k=v` is. A comma inside a value is written `\,`.
+/// Reads an identity from `key=value,key=value`. `\,` stands for a comma inside a value.
+///
+/// # Errors
+/// A diagnostic for a part that is no pair, or whose key is no attribute.
 pub(crate) fn parse_identity(text: &str) -> Result<Identity, Diagnostic> {
     let mut attributes = Vec::new();
     for pair in split(text) {
@@ -43,12 +46,12 @@ fn split(text: &str) -> Vec<String> {
     parts
 }
 
-/// What a certificate could say that a client entry means, by the first alternative for which one can be thought of.
+/// Returns attributes that the client entry matches, from its first alternative for which an example can be built.
 pub(crate) fn example_attributes(client: &Client) -> Option<Vec<(Attribute, String)>> {
     client.entry.alternatives.iter().find_map(certificate_for)
 }
 
-/// As [`parse_identity`] reads it.
+/// Writes attributes in the form that [`parse_identity`] reads.
 pub(crate) fn format_attributes(attributes: &[(Attribute, String)]) -> String {
     let pairs = attributes.iter().map(|(key, value)| format!("{key}={}", value.replace(',', "\\,")));
     pairs.collect::<Vec<_>>().join(",")
@@ -60,7 +63,7 @@ mod tests {
     use crate::diagnostic::Source;
 
     #[test]
-    fn an_entry_s_example_is_meant_by_it_and_can_be_written_down() {
+    fn the_example_of_an_entry_matches_the_entry_and_survives_writing_and_reading() {
         let policy = r#"version: 1
 permissions: { p: [GET /] }
 clients:
@@ -73,8 +76,8 @@ clients:
         for client in &model.clients {
             let example = example_attributes(client).unwrap();
             let identity = parse_identity(&format_attributes(&example)).unwrap();
-            let is_meant = client.entry.alternatives.iter().any(|alternative| alternative.holds(&identity));
-            assert!(is_meant, "{}: {example:?}", client.entry.name.text);
+            let matches = client.entry.alternatives.iter().any(|alternative| alternative.holds(&identity));
+            assert!(matches, "{}: {example:?}", client.entry.name.text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a `match` means: alternatives of tests, each over the values of one attribute.
+//! The `match` of a client entry: alternatives, each with tests on the attributes of the certificate.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,24 +9,24 @@ use super::route::Variable;
 use crate::diagnostic::Place;
 use crate::identity::{Attribute, Identity};
 
-/// One mapping of a `match`: all of its tests must hold. None at all is `any: true`.
+/// One mapping of a `match`. All tests must hold; `any: true` is an alternative without tests.
 #[derive(Clone, Debug)]
 pub(crate) struct Alternative {
     pub(crate) tests: Box<[AttributeTest]>,
     pub(crate) place: Place,
 }
 
-/// One key of a mapping: one of the values must fit.
+/// The test of one key of a mapping: one value of the attribute must match one of the values of the key.
 #[derive(Clone, Debug)]
 pub(crate) struct AttributeTest {
     pub(crate) attribute: Attribute,
-    /// Sorted, so that a list of a thousand names costs no more than a few comparisons.
+    /// Values without wildcards, sorted: a list of a thousand names costs about ten comparisons.
     pub(crate) exact: Box<[Box<str>]>,
     pub(crate) patterns: Box<[Pattern]>,
     pub(crate) networks: Box<[Network]>,
 }
 
-/// One value of a key.
+/// One value of a key, parsed.
 #[derive(Clone, Debug)]
 pub(crate) enum Matcher {
     Exact(Box<str>),
@@ -65,7 +65,7 @@ impl AttributeTest {
             .is_ok_and(|address| self.networks.iter().any(|network| network.contains(address)))
     }
 
-    /// The captures that are bound whichever of its values fits.
+    /// Returns the captures that are bound no matter which of the values matches.
     pub(crate) fn captures(&self) -> HashSet<&str> {
         if !self.exact.is_empty() || !self.networks.is_empty() {
             return HashSet::new();
@@ -81,21 +81,21 @@ impl Alternative {
         self.tests.iter().all(|test| test.holds(identity))
     }
 
-    /// The captures that are bound whenever it holds.
+    /// Returns the captures that are bound whenever the alternative holds.
     pub(crate) fn captures(&self) -> HashSet<&str> {
         self.tests.iter().flat_map(AttributeTest::captures).collect()
     }
 }
 
-/// The values of an attribute that a rule may go by: a certificate with several common names has none, because nobody
-/// could say which of them its authority meant.
+/// Returns the values of an attribute that rules may use. A certificate with several common names has no usable common
+/// name, because it is not known which of these the certificate authority checked.
 pub(crate) fn values(identity: &Identity, attribute: Attribute) -> impl Iterator<Item = &str> {
     let single = (attribute == Attribute::CommonName).then(|| identity.single(attribute));
     let several = single.is_none().then(|| identity.values(attribute));
     single.flatten().into_iter().chain(several.into_iter().flatten())
 }
 
-/// A value as an identity spells it, for values that a person writes down instead of a certificate.
+/// Returns a value in the spelling that identities use, for values that a person wrote instead of a certificate.
 pub(crate) fn canonical_value(attribute: Attribute, value: &str) -> String {
     match attribute {
         Attribute::Dns => value.strip_suffix('.').unwrap_or(value).to_ascii_lowercase(),
@@ -112,7 +112,8 @@ pub(crate) fn canonical_value(attribute: Attribute, value: &str) -> String {
     }
 }
 
-/// What `{client.NAME}` stands for: only if everything that matched agrees on one text, and that text can be a segment.
+/// Returns the text that `{client.NAME}` stands for. `None` if two matching patterns capture different texts, if a capture is
+/// ambiguous, or if the text cannot stand as a segment of a path.
 pub(crate) fn bind(
     alternatives: &[Alternative],
     identity: &Identity,
@@ -144,7 +145,7 @@ fn bind_capture(alternatives: &[Alternative], identity: &Identity, name: &str) -
     bound.map(Box::from)
 }
 
-/// Whether a text can stand as one segment of a path without changing what the path means.
+/// Returns true if a text can stand as one segment of a path without changing the structure of the path (path traversal).
 pub(super) fn is_segment(text: &str) -> bool {
     !text.is_empty()
         && text != "."

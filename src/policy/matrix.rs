@@ -271,7 +271,7 @@ deny:
 "#;
 
     #[test]
-    fn each_cell_says_what_the_grants_and_the_denies_leave() {
+    fn each_cell_combines_grants_and_deny_rules() {
         let (model, _) = super::super::model(&[Source::new("p.yaml", POLICY)]).unwrap();
         let matrix = Matrix::of(model);
         let row = |client: usize| -> Vec<(String, &str)> {
@@ -300,7 +300,7 @@ deny:
     }
 
     #[test]
-    fn a_cell_says_under_which_conditions_a_deny_takes_it() {
+    fn a_cell_lists_the_conditions_of_its_deny_rules() {
         let policy = r#"version: 1
 permissions: { read: [GET /events/**], own: ["GET /t/{client.common_name}"] }
 clients: [{ name: all, match: { any: true }, permissions: [read, own] }]

@@ -1,29 +1,30 @@
-//! From a verdict to the leave to go on. Here a [`Permit`] is made, and nowhere else: of a grant, or, under `mode: audit`,
-//! of a denial that is only recorded.
+//! The step from a verdict to a [`Permit`]. Only this module makes permits: for a granted request, or, under `mode: audit`,
+//! for a denied request whose denial is only recorded.
 
 use super::{Denied, Question, Verdict};
 
-/// What becomes of what a policy denies (`mode`).
+/// The treatment of requests that the policy denies (`mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It is refused.
+    /// Denied requests are refused.
     #[default]
     Enforce,
-    /// It is recorded, and let pass.
+    /// Denials are recorded, and the requests are forwarded.
     Audit,
 }
 
-/// The leave to go to the backend, as far as the policy has a say in it.
+/// The permission of the policy to forward one request. Admission takes a permit, so that no request is admitted that the
+/// policy did not judge.
 #[derive(Clone, Copy, Debug)]
 pub struct Permit {
     upgrade: bool,
 }
 
 impl Mode {
-    /// All of them, with the words that operators write.
+    /// All modes, each with the word that operators write.
     pub const ALL: [(&'static str, Self); 2] = [("enforce", Self::Enforce), ("audit", Self::Audit)];
 
-    /// The word that operators write.
+    /// Returns the word that operators write.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,11 +33,11 @@ impl Mode {
         }
     }
 
-    /// What a verdict comes to. What is let pass on trial has all that it asked for, so that clients go on as they did
-    /// before there was a policy.
+    /// Turns a verdict into a permit. Under `mode: audit` a denied request is permitted with the switch of protocols that it
+    /// asks for, so that clients work as they did before there was a policy.
     ///
     /// # Errors
-    /// The denial, where it is enforced.
+    /// The denial, under `mode: enforce`.
     pub fn permit(self, verdict: Verdict, question: &Question<'_>) -> Result<Permit, Denied> {
         match (verdict, self) {
             (Ok(granted), _) => Ok(Permit { upgrade: granted.upgrade() }),
@@ -47,7 +48,7 @@ impl Mode {
 }
 
 impl Permit {
-    /// Whether the switch to the protocol that was asked for is permitted too.
+    /// Returns true if the requested switch of protocols is permitted too.
     #[must_use]
     pub const fn upgrade(&self) -> bool {
         self.upgrade

@@ -1,10 +1,11 @@
-//! Patterns over the values of a certificate: `*` within a component, `**` across them, `{name}` to capture.
+//! Patterns of the values in a certificate: `*` matches within one component, `**` across components, and `{name}` matches as
+//! `*` does and captures.
 
 use std::fmt;
 
 use crate::identity::Attribute;
 
-/// A pattern, ready to be held against values of one attribute.
+/// A pattern of the values of one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     pieces: Box<[Piece]>,
@@ -14,22 +15,23 @@ pub(crate) struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     Literal(Box<str>),
-    /// Any run of characters within a component.
+    /// `*`: any run of characters within a component.
     Star,
-    /// Any run of characters.
+    /// `**`: any run of characters.
     DoubleStar,
-    /// Like [`Piece::Star`], and what it stands for gets this name.
+    /// `{name}`: any run of characters within a component, captured under this name.
     Capture(Box<str>),
 }
 
-/// How an attribute's values fall into components.
+/// The rules by which the values of an attribute are divided into components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ValueSyntax {
-    /// What a `*` does not cross.
+    /// Separator of components, which `*` does not match.
     pub(super) separator: Option<u8>,
-    /// What no wildcard matches: a wildcard certificate is not all that it would expand to.
+    /// Character that no wildcard matches. For DNS names this is `*`: the name `*.corp` in a certificate is not treated as one
+    /// of the names below `corp`.
     pub(super) forbidden: Option<u8>,
-    /// Whether a backslash makes the next character part of the value, as in RFC 4514 names.
+    /// True if a backslash takes the meaning of a separator from the next character (RFC 4514).
     pub(super) escapes: bool,
     ignores_case: bool,
 }
@@ -49,7 +51,7 @@ impl ValueSyntax {
     }
 }
 
-/// What is wrong with a pattern: which bytes of its text, what, and what to do.
+/// A mistake in a text with its own syntax: the range of bytes, the message and the help.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     pub(crate) start: usize,
@@ -70,7 +72,7 @@ impl SyntaxError {
 }
 
 impl Pattern {
-    /// Reads a pattern for values of that attribute.
+    /// Reads a pattern for the values of an attribute.
     pub(crate) fn parse(attribute: Attribute, text: &str) -> Result<Self, SyntaxError> {
         let style = ValueSyntax::of(attribute);
         let mut pieces: Vec<Piece> = Vec::new();
@@ -88,12 +90,12 @@ impl Pattern {
         Ok(Self { pieces: pieces.into(), style })
     }
 
-    /// Its texts and wildcards, first to last.
+    /// Returns the literal texts and wildcards of the pattern, in order.
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    /// The same pattern with this text where it captures the name.
+    /// Returns the pattern with the capture `name` replaced by a literal text.
     pub(super) fn with_capture(&self, name: &str, text: &str) -> Self {
         let fill = |piece: &Piece| match piece {
             Piece::Capture(capture) if **capture == *name => Piece::Literal(text.into()),
@@ -102,7 +104,7 @@ impl Pattern {
         Self { pieces: self.pieces.iter().map(fill).collect(), style: self.style }
     }
 
-    /// The one value that it matches, if it has no wildcard.
+    /// Returns the only value that the pattern matches, if the pattern has no wildcard.
     pub(crate) fn exact(&self) -> Option<&str> {
         match &*self.pieces {
             [] => Some(""),
@@ -111,7 +113,7 @@ impl Pattern {
         }
     }
 
-    /// The names that it captures.
+    /// Returns the names of the captures.
     pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Capture(name) => Some(&**name),
@@ -119,27 +121,28 @@ impl Pattern {
         })
     }
 
-    /// What every value that it matches starts with.
+    /// Returns the text that every matching value starts with.
     pub(crate) fn prefix(&self) -> &str {
         literal(self.pieces.first())
     }
 
-    /// What every value that it matches ends with.
+    /// Returns the text that every matching value ends with.
     pub(crate) fn suffix(&self) -> &str {
         literal(self.pieces.last())
     }
 
-    /// Whether the value is one of those that it stands for.
+    /// Returns true if the whole value matches the pattern.
     pub(crate) fn matches(&self, value: &str) -> bool {
         if let Some(exact) = self.exact() {
             return exact == value;
         }
-        self.could_match(value) && Table::of(self, value).is_match()
+        self.could_match(value) && MatchTable::of(self, value).is_match()
     }
 
-    /// What each capture stands for in a value that matches: `None` where it could stand for several texts.
+    /// Returns the text of each capture in a value that matches. The text is `None` if the capture could stand for several
+    /// texts: an ambiguous capture must not decide which paths a client may use.
     pub(crate) fn bind<'p, 'v>(&'p self, value: &'v str) -> Vec<(&'p str, Option<&'v str>)> {
-        let table = Table::of(self, value);
+        let table = MatchTable::of(self, value);
         let captures = self.pieces.iter().enumerate().filter_map(|(index, piece)| match piece {
             Piece::Capture(name) => Some((index, &**name)),
             _ => None,
@@ -170,7 +173,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The name of a capture or variable: small letters, digits, `_` and `-`.
+/// Returns true if a text can name a capture or variable: lower-case letters, digits, `_` and `-`.
 pub(crate) fn is_capture_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
@@ -230,28 +233,29 @@ fn capture(rest: &str, at: usize) -> Result<(Piece, usize), SyntaxError> {
     Ok((Piece::Capture(name.into()), close + 1))
 }
 
-/// Which positions of a value each piece can start and end at, in readings of the whole value.
-struct Table {
-    /// For each piece, whether it can start at a position given what stands before.
+/// The positions of a value at which each piece can start and end. The table is filled in time proportional to the length
+/// of the value times the number of pieces, so that no pattern needs exponential time.
+struct MatchTable {
+    /// For each piece, the positions at which the pieces before can end.
     starts: Vec<Vec<bool>>,
-    /// For each piece, whether the rest of the pattern matches from a position on.
+    /// For each piece, the positions from which the rest of the pattern matches the rest of the value.
     ends: Vec<Vec<bool>>,
-    /// Positions from which a wildcard may begin or go on, and whether it may take what stands there.
+    /// For each position, the bytes that wildcards may take there.
     steps: Vec<Step>,
     captures: Vec<bool>,
 }
 
 #[derive(Clone, Copy)]
 struct Step {
-    /// Whether a character (or an escaped pair) starts here.
+    /// True if a character, or an escaped pair of characters, starts here.
     boundary: bool,
-    /// Whether a `*` may take the byte here.
+    /// True if `*` may take the byte here.
     star: bool,
-    /// Whether a `**` may.
+    /// True if `**` may take the byte here.
     double_star: bool,
 }
 
-impl Table {
+impl MatchTable {
     fn of(pattern: &Pattern, value: &str) -> Self {
         let steps = steps(value.as_bytes(), pattern.style);
         let length = steps.len();
@@ -276,7 +280,7 @@ impl Table {
         self.starts.last().and_then(|ends| ends.last()).copied().unwrap_or(false)
     }
 
-    /// Where a wildcard piece stands, if there is only one way to read the whole value.
+    /// Returns the range that a wildcard piece takes, if only one range lets the whole value match.
     fn only_reading(&self, piece: usize) -> Option<(usize, usize)> {
         let across = self.captures.get(piece).copied().unwrap_or(false);
         let (starts, after) = (self.starts.get(piece)?, self.ends.get(piece + 1)?);
@@ -307,7 +311,7 @@ fn at(positions: &[bool], position: usize) -> bool {
     positions.get(position).copied().unwrap_or(false)
 }
 
-/// One step for each byte, and a last one that takes nothing.
+/// Returns one step for each byte, and a last step at which no wildcard takes anything.
 fn steps(value: &[u8], style: ValueSyntax) -> Vec<Step> {
     let mut escaped = false;
     let mut steps = Vec::with_capacity(value.len() + 1);

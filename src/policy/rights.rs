@@ -1,4 +1,5 @@
-//! What an identity may do: which entries of the policy mean it, found without asking all of them, and what they give.
+//! The rights of an identity: the client entries and deny rules that match the identity, and the permissions of these. An
+//! index finds the entries, so that the cost does not grow with the number of entries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use super::trie::{Entry, RouteConditions, Trie};
 use super::{Limits, Priority, Question, Rule};
 use crate::identity::{Attribute, Identity};
 
-/// What one identity may do under one policy.
+/// The rights of one identity under one policy.
 #[derive(Clone, Debug)]
 pub struct Rights {
     pub(super) grants: BoundRules,
-    /// The deny rules that name it; those for everyone are the policy's.
+    /// Deny rules that apply to this identity. The policy itself has the deny rules that apply to all clients alike.
     pub(super) denies: BoundRules,
     clients: Box<[Arc<Rule>]>,
     limits: Limits,
@@ -25,32 +26,32 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The names of the client entries that the identity matches, in the order of the files.
+    /// Returns the names of the client entries that the identity matches, in the order of the files.
     #[must_use]
     pub fn clients(&self) -> Vec<&str> {
         self.clients.iter().map(|rule| rule.name()).collect()
     }
 
-    /// The limits of all these entries together: of each kind the strictest.
+    /// Returns the strictest of each limit of these entries.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// The bytes that they take beside the policy, about.
+    /// Returns the approximate memory of the rights in bytes, without what they share with the policy.
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.grants.footprint() + self.denies.footprint() + size_of_val(&*self.clients)
     }
 
-    /// Whether others have a priority that these entries do not give.
+    /// Returns true if other client entries have a higher priority than these.
     #[must_use]
     pub const fn is_outranked(&self) -> bool {
         self.is_outranked
     }
 }
 
-/// A client entry, ready to be held against identities.
+/// A compiled client entry.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) rule: Arc<Rule>,
@@ -58,13 +59,13 @@ pub(super) struct Client {
     pub(super) sets: Box<[PermissionSet]>,
     pub(super) when: Option<Arc<When>>,
     pub(super) limits: Limits,
-    /// The `{client.NAME}`s of all its routes.
+    /// Variables (`{client.NAME}`) that the routes of the entry use.
     pub(super) variables: Box<[Variable]>,
-    /// The deny rules that name it.
+    /// Numbers of the deny rules that name the entry.
     pub(super) denies: Box<[u32]>,
 }
 
-/// A deny rule.
+/// A compiled deny rule.
 #[derive(Debug)]
 pub(super) struct Deny {
     pub(super) rule: Arc<Rule>,
@@ -73,29 +74,29 @@ pub(super) struct Deny {
     pub(super) variables: Box<[Variable]>,
 }
 
-/// Sets of permissions with who holds them.
+/// Rules bound to one identity, found by permission.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BoundRules {
-    /// Permission and number of holder, sorted: all small sets in one.
+    /// Pairs of a permission and the index of a rule that has the permission, sorted. All small sets are copied into this list.
     flat: Box<[(u32, u32)]>,
-    /// Large sets stay shared, and are searched one by one.
+    /// Large sets, each with the index of its rule. These sets stay shared with the policy.
     large: Box<[(PermissionSet, u32)]>,
     holders: Box<[BoundRule]>,
 }
 
-/// Under which rule, and when, permissions are held.
+/// A client entry or deny rule as it applies to one identity.
 #[derive(Clone, Debug)]
 pub(super) struct BoundRule {
     pub(super) rule: Arc<Rule>,
     when: Option<Arc<When>>,
-    /// What `{client.NAME}`s stand for; one that is missing could not be bound.
+    /// Values of the variables (`{client.NAME}`). A variable that is missing could not be bound.
     bindings: Box<[(Variable, Box<str>)]>,
 }
 
-/// Sets of at most this size are copied out; copying larger ones for each identity would cost too much memory.
+/// The largest set of permissions that is copied for each identity. Copies of larger sets would cost too much memory.
 const SMALL: usize = 256;
 
-/// Up to here comparing one by one is faster than a binary search.
+/// The longest list for which comparing one by one is faster than a binary search.
 const SHORT: usize = 8;
 
 impl BoundRules {
@@ -109,7 +110,8 @@ impl BoundRules {
         self.holders.is_empty()
     }
 
-    /// Hands the entries that are held, with their holders, to `hit` until it is content; the shorter list leads.
+    /// Calls `hit` with each entry and each rule that has the entry's permission, until `hit` returns true. Returns true if a
+    /// call did. The loop runs over the shorter of the two lists.
     pub(super) fn any<'h>(
         &'h self,
         entries: &[Entry],
@@ -166,7 +168,7 @@ impl BoundRules {
         *self = Self { flat: flat.into(), large: large.into(), holders: holders.into() };
     }
 
-    /// What these deny rules forbid whomever they are held against.
+    /// Builds the rules of deny rules that use no variables, so that they apply to every identity alike.
     pub(super) fn of_denies<'d>(denies: impl Iterator<Item = &'d Deny>) -> Self {
         let mut holdings = Self::default();
         holdings
@@ -176,7 +178,8 @@ impl BoundRules {
 }
 
 impl BoundRule {
-    /// Whether the route really means the request, as far as the walk down its path could not tell.
+    /// Returns true if the rule applies to the request: the walk down the path has found the entry, and this checks the method,
+    /// `when` and the conditions of the route.
     pub(super) fn covers(
         &self,
         trie: &Trie,
@@ -209,16 +212,16 @@ impl Deny {
     }
 }
 
-/// All client entries of a policy, found by what a certificate says.
+/// All client entries of a policy, with an index by attributes.
 #[derive(Debug)]
 pub(super) struct Clients {
     clients: Box<[Client]>,
-    /// The deny rules that name clients, or use what a certificate says.
+    /// Deny rules that name client entries or use variables.
     denies: Box<[Deny]>,
-    /// Those of them that are for everyone.
+    /// Indexes of those deny rules that apply to every client.
     for_everyone: Box<[u32]>,
     index: Index,
-    /// The highest that any of them gives.
+    /// Highest priority of any client entry.
     priority: Priority,
 }
 
@@ -243,7 +246,7 @@ impl Clients {
         self.clients.iter().any(|client| client.sets.iter().any(|set| !set.is_empty()))
     }
 
-    /// Works out what an identity may do.
+    /// Computes the rights of an identity.
     pub(super) fn rights(&self, identity: &Identity) -> Rights {
         let candidates = self.index.candidates(identity).into_iter();
         let matching: Vec<&Client> = candidates
@@ -298,23 +301,24 @@ fn bindings(
     bound.collect()
 }
 
-/// Finds client entries by one telling test of each of their alternatives, so that an identity is held against few.
+/// The index of client entries. Each alternative is indexed by its most selective test, so that an identity is compared with
+/// few entries.
 #[derive(Debug, Default)]
 struct Index {
     exact: Keyed,
-    /// By what the values of a pattern start with, and end with.
+    /// Entries by the text that the values of a pattern start with, and end with.
     prefixes: Keyed,
     suffixes: Keyed,
-    /// The lengths of prefixes and suffixes that occur.
+    /// Lengths of the prefixes and suffixes that occur, ascending.
     prefix_lengths: Box<[usize]>,
     suffix_lengths: Box<[usize]>,
-    /// Those with no telling test: `any: true`, networks, patterns without a beginning and an end.
-    always: Vec<u32>,
+    /// Entries with an alternative that has no key: `any: true`, networks, patterns that start and end with a wildcard.
+    unindexed: Vec<u32>,
 }
 
 type Keyed = HashMap<Attribute, HashMap<Box<str>, Vec<u32>, Fast>, Fast>;
 
-/// Under which key of which table an alternative is found.
+/// The table and key under which an alternative is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Exact(Attribute, Box<str>),
@@ -330,9 +334,10 @@ impl Index {
                 client.alternatives.iter().map(move |alternative| (number, alternative))
             })
         };
-        // How many alternatives share a key says how telling it is.
+        // A key is selective if few alternatives share the key.
         let mut shared: HashMap<Key, usize, Fast> = HashMap::default();
-        for key in alternatives().flat_map(|(_, alternative)| &alternative.tests).flat_map(choices).flatten()
+        for key in
+            alternatives().flat_map(|(_, alternative)| &alternative.tests).flat_map(value_keys).flatten()
         {
             *shared.entry(key).or_default() += 1;
         }
@@ -340,10 +345,10 @@ impl Index {
         let mut index = Self::default();
         for (number, alternative) in alternatives() {
             let client = u32::try_from(number).unwrap_or(u32::MAX);
-            let telling = alternative.tests.iter().filter_map(|test| most_telling(test, shared));
-            match telling.min_by_key(|keys| keys.iter().map(shared).sum::<usize>()) {
+            let selective = alternative.tests.iter().filter_map(|test| most_selective(test, shared));
+            match selective.min_by_key(|keys| keys.iter().map(shared).sum::<usize>()) {
                 Some(keys) => keys.into_iter().for_each(|key| index.insert(key, client)),
-                None => index.always.push(client),
+                None => index.unindexed.push(client),
             }
         }
         index.prefix_lengths = lengths(&index.prefixes);
@@ -360,9 +365,9 @@ impl Index {
         table.entry(attribute).or_default().entry(text).or_default().push(client);
     }
 
-    /// Every client that could match, and few that do not; sorted.
+    /// Returns, in order, every client entry that could match, and few that do not.
     fn candidates(&self, identity: &Identity) -> Vec<u32> {
-        let mut found = self.always.clone();
+        let mut found = self.unindexed.clone();
         for attribute in Attribute::ALL {
             for value in values(identity, attribute) {
                 let mut look = |table: &Keyed, part: &str| {
@@ -388,8 +393,8 @@ impl Index {
     }
 }
 
-/// For each value of a test, the keys under which an identity that has it can be found.
-fn choices(test: &AttributeTest) -> impl Iterator<Item = Vec<Key>> {
+/// Returns, for each value of a test, the keys under which an identity with that value can be found.
+fn value_keys(test: &AttributeTest) -> impl Iterator<Item = Vec<Key>> {
     let attribute = test.attribute;
     let exact = test.exact.iter().map(move |text| vec![Key::Exact(attribute, text.clone())]);
     let patterns = test.patterns.iter().map(move |pattern| {
@@ -400,9 +405,9 @@ fn choices(test: &AttributeTest) -> impl Iterator<Item = Vec<Key>> {
     exact.chain(patterns).chain(test.networks.iter().map(|_| Vec::new()))
 }
 
-/// Keys under which every identity that meets the test is found; `None` if a value of it has no key.
-fn most_telling(test: &AttributeTest, shared: impl Fn(&Key) -> usize) -> Option<Vec<Key>> {
-    choices(test).map(|keys| keys.into_iter().min_by_key(&shared)).collect()
+/// Returns the most selective keys under which every identity that meets the test is found; `None` if a value has no key.
+fn most_selective(test: &AttributeTest, shared: impl Fn(&Key) -> usize) -> Option<Vec<Key>> {
+    value_keys(test).map(|keys| keys.into_iter().min_by_key(&shared)).collect()
 }
 
 fn lengths(table: &Keyed) -> Box<[usize]> {

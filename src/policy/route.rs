@@ -1,4 +1,4 @@
-//! Routes: `METHODS PATH`, as an author writes them.
+//! Routes, as an author writes them: `METHODS PATH`, with conditions.
 
 use std::fmt;
 
@@ -10,31 +10,30 @@ use super::pattern::{SyntaxError, is_capture_name};
 use crate::diagnostic::Place;
 use crate::identity::Attribute;
 
-/// Methods, a path pattern and conditions.
+/// A route of a permission or deny rule: methods, a pattern of paths and conditions.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// As its author wrote it.
+    /// Text of the route, as its author wrote it.
     pub(crate) text: Box<str>,
     pub(crate) place: Place,
     pub(crate) methods: Methods,
     pub(crate) path: Path,
-    /// One of which the request must name; empty for any.
+    /// Hosts, of which the request must name one; empty for any host.
     pub(crate) hosts: Box<[HostPattern]>,
     pub(crate) query: Box<[QueryCondition]>,
     pub(crate) headers: Box<[HeaderCondition]>,
-    /// Whether it also permits the switch to WebSocket.
+    /// True if the route also permits the switch to WebSocket (`upgrade: websocket`).
     pub(crate) upgrade: bool,
 }
 
-/// Which methods a route is for: a bit for each well-known one, and the others by name. `HEAD` is there wherever `GET`
-/// is.
+/// The methods of a route: a bit for each well-known method, and the other methods by name. `GET` implies `HEAD`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Methods {
     Any,
     Listed { known: u16, others: Box<[Method]> },
 }
 
-/// The methods that have a bit, in its order.
+/// The well-known methods, in the order of their bits.
 pub(crate) const KNOWN_METHODS: [Method; 9] = [
     Method::GET,
     Method::POST,
@@ -47,9 +46,10 @@ pub(crate) const KNOWN_METHODS: [Method; 9] = [
     Method::TRACE,
 ];
 
-/// The bit of a well-known method.
+/// Returns the bit of a well-known method.
 pub(crate) fn method_bit(method: &Method) -> Option<u16> {
-    // The order is that of `KNOWN_METHODS`; a match on constants is what the decision can afford.
+    // The order is the order of `KNOWN_METHODS`. A match on constants is faster than a search in the list, and every decision
+    // runs it.
     Some(match *method {
         Method::GET => 1,
         Method::POST => 1 << 1,
@@ -68,35 +68,35 @@ pub(crate) fn method_bit(method: &Method) -> Option<u16> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Path {
     pub(crate) segments: Box<[Segment]>,
-    /// Whether a last `**` lets any number of segments follow.
+    /// True if the path ends with `**`, which matches any number of further segments.
     pub(crate) rest: bool,
 }
 
 /// The pattern of one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Segment {
-    /// These bytes.
+    /// Exactly these bytes, percent-decoded.
     Literal(Box<[u8]>),
-    /// Texts with any run of bytes between them.
+    /// A segment with `*`.
     Glob(Glob),
     /// Any segment that is not empty.
     Any,
-    /// What the client's certificate gives to a name.
+    /// `{client.NAME}`: the value that the client's certificate gives to the name.
     Client(Variable),
 }
 
-/// A name in `{client.NAME}`.
+/// The name in `{client.NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Variable {
     Attribute(Attribute),
     Capture(Box<str>),
 }
 
-/// Texts with any run of bytes between each two: `*.txt` is the empty text and `.txt`.
+/// A pattern of one segment: literal parts with any bytes between each two. `*.txt` has an empty part and `.txt`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Glob(Box<[Box<[u8]>]>);
 
-/// Deeper paths than this are refused in a policy; the walk recurses once for each segment.
+/// The most segments of a route's path. The walk recurses once for each segment, so that this limit bounds the stack.
 const MAX_SEGMENTS: usize = 100;
 
 /// Reads `METHODS PATH`.
@@ -123,7 +123,7 @@ fn without_space(text: &str) -> SyntaxError {
     }
 }
 
-/// The remedy for a host, or a whole URL, where a path is expected.
+/// Returns the help for a host, or a whole URL, where a path is expected.
 fn host_before(text: &str) -> Option<String> {
     let (is_url, rest) = match text.split_once("://") {
         Some((_, rest)) => (true, rest),
@@ -273,7 +273,7 @@ fn parse_braces(text: &str, start: usize, end: usize) -> Result<Segment, SyntaxE
     })
 }
 
-/// Decodes percent-escapes once, as requests are decoded; `%2A` is how a literal `*` is written.
+/// Decodes percent-escapes once, as the paths of requests are decoded. `%2A` stands for a literal `*`.
 fn decode(text: &str, start: usize, end: usize) -> Result<Box<[u8]>, SyntaxError> {
     let wrong = |message: String| SyntaxError::new(start, end, message);
     let mut bytes = text.bytes();
@@ -301,7 +301,7 @@ fn decode(text: &str, start: usize, end: usize) -> Result<Box<[u8]>, SyntaxError
 }
 
 impl Glob {
-    /// What every segment that it matches starts with.
+    /// Returns the bytes that every matching segment starts with.
     pub(crate) fn prefix(&self) -> &[u8] {
         self.0.first().map(|part| &**part).unwrap_or_default()
     }
@@ -329,7 +329,7 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 impl Methods {
-    /// The methods by name; none for any.
+    /// Returns the methods by name; an empty list if the route is for any method.
     pub(crate) fn named(&self) -> Vec<Method> {
         let Self::Listed { known: bits, others } = self else { return Vec::new() };
         let known =
@@ -348,7 +348,7 @@ impl Methods {
 }
 
 impl Route {
-    /// The captures that it uses.
+    /// Returns the names of the captures that the route uses.
     pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
         self.path.segments.iter().filter_map(|segment| match segment {
             Segment::Client(Variable::Capture(name)) => Some(&**name),

@@ -1,12 +1,12 @@
-//! The JSON Schema of policy files, by which editors complete and explain every key.
+//! The JSON Schema of policy files, with which editors complete and explain every key.
 //!
-//! `policies/policy.schema.json` is what [`schema`] gives; a test holds the two equal.
+//! `policies/policy.schema.json` is the output of [`schema`]; a test compares the two.
 
 use serde_json::{Map, Value, json};
 
 use crate::identity::Attribute;
 
-/// The schema, draft 2020-12.
+/// Returns the schema (JSON Schema draft 2020-12).
 pub(crate) fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -19,17 +19,17 @@ pub(crate) fn schema() -> Value {
             "version": { "const": 1, "description": "The version of the policy language.", "examples": [1] },
             "permissions": permissions(),
             "roles": roles(),
-            "clients": shown(
+            "clients": with_help(
                 &json!({ "type": "array", "items": client() }),
                 "Who: which certificates get which roles and permissions.",
                 &json!([{ "name": "order-service", "match": { "uri": "spiffe://shop.example/ns/orders/sa/*" }, "roles": ["producer"] }]),
             ),
-            "deny": shown(
+            "deny": with_help(
                 &json!({ "type": "array", "items": deny() }),
                 "What is forbidden whatever is granted.",
                 &json!([{ "name": "publishing-freeze", "permissions": ["events:publish"], "when": { "days": ["sat", "sun"] } }]),
             ),
-            "tests": shown(
+            "tests": with_help(
                 &json!({ "type": "array", "items": { "anyOf": [test(), matrix()] } }),
                 "Questions with their expected answers, asked by `sidegate policy test`.",
                 &json!([{ "name": "readers only read", "client": { "common_name": "reader" }, "request": "POST /events", "expect": "deny" }]),
@@ -74,29 +74,29 @@ fn client() -> Value {
         "required": ["name", "match"],
         "additionalProperties": false,
         "properties": {
-            "name": shown(&name(), "How audit records and tests name this entry.", &json!("order-service")),
-            "match": shown(
+            "name": with_help(&name(), "How audit records and tests name this entry.", &json!("order-service")),
+            "match": with_help(
                 &one_or_more(&json!({ "$ref": "#/$defs/match" })),
                 "What the certificate says. All keys of one mapping must hold; a list of mappings means any of them.",
                 &json!({ "organization": "Tenants", "common_name": "{tenant}-reader" }),
             ),
-            "roles": shown(&references(), "The roles that these clients have.", &json!(["producer"])),
-            "permissions": shown(&references(), "The permissions that they have besides.", &json!(["events:*"])),
-            "when": window(),
-            "priority": shown(
+            "roles": with_help(&references(), "The roles that these clients have.", &json!(["producer"])),
+            "permissions": with_help(&references(), "The permissions that they have besides.", &json!(["events:*"])),
+            "when": when_key(),
+            "priority": with_help(
                 &json!({ "enum": ["normal", "high"] }),
                 "`high`: a part of what there is is kept for these clients, and they come first where others wait.",
                 &json!("high"),
             ),
-            "limits": shown(
+            "limits": with_help(
                 &json!({
                     "type": "object",
                     "additionalProperties": false,
                     "properties": {
-                        "requests_per_second": shown(&number, "Requests in a second, in the long run.", &json!(200)),
-                        "burst": shown(&number, "Requests at once; as many as in a second where nothing is said.", &json!(400)),
-                        "connections": shown(&number, "Connections at once.", &json!(20)),
-                        "in_flight": shown(&number, "Requests at once that the backend works on or that wait for it, over all connections.", &json!(50)),
+                        "requests_per_second": with_help(&number, "Requests in a second, in the long run.", &json!(200)),
+                        "burst": with_help(&number, "Requests at once; as many as in a second where nothing is said.", &json!(400)),
+                        "connections": with_help(&number, "Connections at once.", &json!(20)),
+                        "in_flight": with_help(&number, "Requests at once that the backend works on or that wait for it, over all connections.", &json!(50)),
                     },
                 }),
                 "How much of the service each of these clients may take.",
@@ -113,11 +113,11 @@ fn deny() -> Value {
         "anyOf": [{ "required": ["permissions"] }, { "required": ["routes"] }],
         "additionalProperties": false,
         "properties": {
-            "name": shown(&name(), "How audit records and tests name this rule.", &json!("publishing-freeze")),
-            "clients": shown(&references(), "The client entries that it means; left out: every client.", &json!(["order-*"])),
-            "permissions": shown(&references(), "The permissions that it takes away.", &json!(["events:publish"])),
-            "routes": shown(&json!({ "$ref": "#/$defs/routes" }), "The routes that it forbids.", &json!(["DELETE /**"])),
-            "when": window(),
+            "name": with_help(&name(), "How audit records and tests name this rule.", &json!("publishing-freeze")),
+            "clients": with_help(&references(), "The client entries that it means; left out: every client.", &json!(["order-*"])),
+            "permissions": with_help(&references(), "The permissions that it takes away.", &json!(["events:publish"])),
+            "routes": with_help(&json!({ "$ref": "#/$defs/routes" }), "The routes that it forbids.", &json!(["DELETE /**"])),
+            "when": when_key(),
         },
     })
 }
@@ -139,25 +139,25 @@ fn route() -> Value {
                 "additionalProperties": false,
                 "properties": {
                     "route": text,
-                    "hosts": shown(&one_or_more(&host()), "Hosts that the request may name, in every protocol and without case. `*` matches within a label, `**` across labels; a host without a port means any port.", &json!(["shop.example", "*.shop.example:8443"])),
-                    "query": shown(&values, "Parameters that must be there exactly once, with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
-                    "headers": shown(&values, "Headers that must be there exactly once, with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
-                    "upgrade": shown(&json!({ "const": "websocket" }), "Also permits the switch to WebSocket, after which no request is judged any more.", &json!("websocket")),
+                    "hosts": with_help(&one_or_more(&host()), "Hosts that the request may name, in every protocol and without case. `*` matches within a label, `**` across labels; a host without a port means any port.", &json!(["shop.example", "*.shop.example:8443"])),
+                    "query": with_help(&values, "Parameters that must be there exactly once, with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
+                    "headers": with_help(&values, "Headers that must be there exactly once, with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
+                    "upgrade": with_help(&json!({ "const": "websocket" }), "Also permits the switch to WebSocket, after which no request is judged any more.", &json!("websocket")),
                 },
             },
         ],
     })
 }
 
-/// A host of a route: a name with or without wildcards, or an IPv6 address, and perhaps a port.
+/// Returns the schema of a host: a name with or without wildcards, or an IPv6 address, each with or without a port.
 fn host() -> Value {
     json!({ "type": "string", "pattern": "^([A-Za-z0-9._~*-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$" })
 }
 
-/// `when`, as it stands in an entry.
-fn window() -> Value {
+/// Returns the schema of the key `when` of an entry.
+fn when_key() -> Value {
     let example = json!({ "source": ["10.0.0.0/8"], "until": "2027-01-01T00:00:00Z" });
-    shown(
+    with_help(
         &json!({ "$ref": "#/$defs/when" }),
         "When and from where it holds; everything in it must hold.",
         &example,
@@ -173,58 +173,58 @@ fn when() -> Value {
         "description": "When and from where it holds; everything in it must hold.",
         "additionalProperties": false,
         "properties": {
-            "source": shown(&one_or_more(&text), "Networks of the client's address.", &json!(["10.0.0.0/8"])),
-            "from": shown(&instant, "The instant from which on it holds.", &json!("2026-12-24T00:00:00Z")),
-            "until": shown(&instant, "The first instant at which it is over.", &json!("2027-01-01T00:00:00Z")),
-            "days": shown(&one_or_more(&text), "Days of the week: `mon`, `tue`, …, or runs such as `mon-fri`.", &json!(["mon-fri"])),
-            "hours": shown(&one_or_more(&text), "Windows of these days. One that ends before it starts goes on into the next day.", &json!(["08:00-18:00"])),
-            "zone": shown(&text, "The time zone of `days` and `hours`; `UTC` where nothing is said.", &json!("Europe/Berlin")),
+            "source": with_help(&one_or_more(&text), "Networks of the client's address.", &json!(["10.0.0.0/8"])),
+            "from": with_help(&instant, "The instant from which on it holds.", &json!("2026-12-24T00:00:00Z")),
+            "until": with_help(&instant, "The first instant at which it is over.", &json!("2027-01-01T00:00:00Z")),
+            "days": with_help(&one_or_more(&text), "Days of the week: `mon`, `tue`, …, or runs such as `mon-fri`.", &json!(["mon-fri"])),
+            "hours": with_help(&one_or_more(&text), "Windows of these days. One that ends before it starts goes on into the next day.", &json!(["08:00-18:00"])),
+            "zone": with_help(&text, "The time zone of `days` and `hours`; `UTC` where nothing is said.", &json!("Europe/Berlin")),
         },
     })
 }
 
 fn alternative() -> Value {
-    let any = shown(&json!({ "const": true }), "Every client with a valid certificate.", &json!(true));
+    let any = with_help(&json!({ "const": true }), "Every client with a valid certificate.", &json!(true));
     let mut properties = Map::from_iter([("any".to_owned(), any)]);
-    properties.extend(of_certificate());
+    properties.extend(attribute_properties());
     json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": properties })
 }
 
 fn test() -> Value {
-    let mut properties = circumstances();
+    let mut properties = common_keys();
     let mut add = |key: &str, value: Value| drop(properties.insert(key.to_owned(), value));
     let text = json!({ "type": "string" });
     let who = json!({ "organization": "Shop", "common_name": "reader" });
     let answers = json!({ "enum": ["allow", "deny"] });
-    add("client", shown(&attributes(), "Who asks, by what the certificate says.", &who));
+    add("client", with_help(&attributes(), "Who asks, by what the certificate says.", &who));
     add(
         "certificate",
-        shown(&text, "Who asks, by a certificate's file, relative to this one.", &json!("reader.pem")),
+        with_help(&text, "Who asks, by a certificate's file, relative to this one.", &json!("reader.pem")),
     );
-    add("request", shown(&one_or_more(&text), "METHOD /path?query.", &json!("GET /events?after=17")));
-    add("expect", shown(&answers, "The answer.", &json!("deny")));
+    add("request", with_help(&one_or_more(&text), "METHOD /path?query.", &json!("GET /events?after=17")));
+    add("expect", with_help(&answers, "The answer.", &json!("deny")));
     add(
         "because",
-        shown(&text, "The client entry or deny rule that must have decided.", &json!("order-service")),
+        with_help(&text, "The client entry or deny rule that must have decided.", &json!("order-service")),
     );
     json!({ "type": "object", "required": ["name", "request", "expect"], "additionalProperties": false, "properties": properties })
 }
 
 fn matrix() -> Value {
-    let mut properties = circumstances();
+    let mut properties = common_keys();
     let mut add = |key: &str, value: Value| drop(properties.insert(key.to_owned(), value));
     let texts = one_or_more(&json!({ "type": "string" }));
     let who = json!({ "acme": { "common_name": "acme-reader" } });
     let clients = json!({ "type": "object", "additionalProperties": attributes() });
     let allow = json!({ "type": "object", "additionalProperties": texts });
-    add("clients", shown(&clients, "Clients by a name that this test gives them.", &who));
+    add("clients", with_help(&clients, "Clients by a name that this test gives them.", &who));
     add(
         "requests",
-        shown(&texts, "Requests, each asked by each client.", &json!(["GET /events", "POST /events"])),
+        with_help(&texts, "Requests, each asked by each client.", &json!(["GET /events", "POST /events"])),
     );
     add(
         "allow",
-        shown(
+        with_help(
             &allow,
             "For each client the requests that must be allowed, `*` for all; all others must be denied.",
             &json!({ "acme": ["GET /events"] }),
@@ -233,26 +233,26 @@ fn matrix() -> Value {
     json!({ "type": "object", "required": ["name", "clients", "requests", "allow"], "additionalProperties": false, "properties": properties })
 }
 
-/// What both kinds of tests can say.
-fn circumstances() -> Map<String, Value> {
+/// Returns the keys that single tests and matrices have in common.
+fn common_keys() -> Map<String, Value> {
     let text = json!({ "type": "string" });
     let headers = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/values" } });
     let instant = json!({ "type": "string", "format": "date-time" });
     let websocket = json!({ "const": "websocket" });
     let properties = [
-        ("name", shown(&text, "What the test shows, in words.", &json!("readers only read"))),
+        ("name", with_help(&text, "What the test shows, in words.", &json!("readers only read"))),
         (
             "host",
-            shown(
+            with_help(
                 &text,
                 "The host that the request names; none where nothing is said.",
                 &json!("shop.example"),
             ),
         ),
-        ("headers", shown(&headers, "Headers of the request.", &json!({ "X-Mode": "batch" }))),
+        ("headers", with_help(&headers, "Headers of the request.", &json!({ "X-Mode": "batch" }))),
         (
             "upgrade",
-            shown(
+            with_help(
                 &websocket,
                 "The switch that the request asks for; it must be permitted too.",
                 &json!("websocket"),
@@ -260,11 +260,15 @@ fn circumstances() -> Map<String, Value> {
         ),
         (
             "at",
-            shown(&instant, "When it is asked; now where nothing is said.", &json!("2026-11-15T12:00:00Z")),
+            with_help(
+                &instant,
+                "When it is asked; now where nothing is said.",
+                &json!("2026-11-15T12:00:00Z"),
+            ),
         ),
         (
             "source",
-            shown(
+            with_help(
                 &text,
                 "The address that it is asked from; 192.0.2.1 where nothing is said.",
                 &json!("10.1.2.3"),
@@ -274,17 +278,17 @@ fn circumstances() -> Map<String, Value> {
     properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// What a client of a test says of itself.
+/// Returns the schema of the attributes of a test's client.
 fn attributes() -> Value {
-    let properties: Map<String, Value> = of_certificate().collect();
+    let properties: Map<String, Value> = attribute_properties().collect();
     json!({ "type": "object", "additionalProperties": false, "properties": properties })
 }
 
-fn of_certificate() -> impl Iterator<Item = (String, Value)> {
+fn attribute_properties() -> impl Iterator<Item = (String, Value)> {
     Attribute::ALL.into_iter().map(|attribute| {
         let (meaning, example) = meaning(attribute);
         let values = json!({ "$ref": "#/$defs/values" });
-        (attribute.name().to_owned(), shown(&values, meaning, &json!(example)))
+        (attribute.name().to_owned(), with_help(&values, meaning, &json!(example)))
     })
 }
 
@@ -300,8 +304,8 @@ fn one_or_more(item: &Value) -> Value {
     json!({ "anyOf": [item, { "type": "array", "minItems": 1, "items": item }] })
 }
 
-/// The same, with what it means and an example, which editors show.
-fn shown(schema: &Value, description: &str, example: &Value) -> Value {
+/// Returns a schema with a description and an example, which editors show.
+fn with_help(schema: &Value, description: &str, example: &Value) -> Value {
     let mut schema = schema.clone();
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("description".to_owned(), json!(description));
@@ -310,7 +314,7 @@ fn shown(schema: &Value, description: &str, example: &Value) -> Value {
     schema
 }
 
-/// What an attribute is, for authors, and an example of it.
+/// Returns the meaning of an attribute and an example.
 const fn meaning(attribute: Attribute) -> (&'static str, &'static str) {
     match attribute {
         Attribute::Subject => ("The whole subject, as RFC 4514 writes it.", "CN=order-producer,O=Shop"),
@@ -358,7 +362,7 @@ mod tests {
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == current, "{path} is out of date; run the tests with UPDATE_SNAPSHOTS=1");
     }
-    /// Calls back with each property that any object of the schema has.
+    /// Calls `seen` with each property of each object in the schema.
     fn properties(value: &Value, seen: &mut impl FnMut(&str, &Value)) {
         let Some(object) = value.as_object() else {
             return value.as_array().into_iter().flatten().for_each(|item| properties(item, seen));

@@ -1,5 +1,5 @@
-//! A policy that is judged beside the one in force, to see on live traffic where the two differ. Nothing that it says
-//! reaches a client.
+//! The shadow policy: a second policy that judges live traffic beside the active policy, so that operators see where the two
+//! differ. The decisions of the shadow policy have no effect on clients.
 
 use std::sync::Arc;
 
@@ -11,27 +11,28 @@ use super::{Policy, Question, Rights, Rule, Verdict};
 /// A second policy (`shadow_policies`).
 #[derive(Debug)]
 pub struct Shadow {
-    /// What it says.
+    /// The compiled shadow policy.
     pub policy: Arc<Policy>,
-    /// Since when it is judged beside the very policy that is in force. What is counted begins anew with either.
+    /// Time since which this shadow policy is compared with this active policy. The counts of differences start again when
+    /// either policy changes.
     pub since: Timestamp,
 }
 
-/// What the shadow policy would change about a request.
+/// The direction in which the shadow policy differs from the active policy about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// It allows more: the request, or the switch of protocols that it asks for.
+    /// The shadow policy allows more: the request, or the switch of protocols that the request asks for.
     NewlyAllowed,
-    /// It allows less.
+    /// The shadow policy allows less.
     NewlyDenied,
 }
 
 impl Change {
-    /// All of them.
+    /// All directions.
     pub const ALL: [Self; 2] = [Self::NewlyAllowed, Self::NewlyDenied];
 
-    /// The label `change`.
+    /// Returns the value of the metric label `change`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,24 +42,24 @@ impl Change {
     }
 }
 
-/// Two policies that decide differently about one request.
+/// A request about which the active and the shadow policy decide differently.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// What the shadow policy would change.
+    /// Direction of the difference.
     pub change: Change,
-    /// The entry that decides under the policy in force, if one does.
+    /// Entry that decides under the active policy; `None` if no client entry grants the request.
     pub active: Option<Arc<Rule>>,
-    /// The entry that decides under the shadow policy, if one does.
+    /// Entry that decides under the shadow policy; `None` if no client entry grants the request.
     pub shadow: Option<Arc<Rule>>,
-    /// Whether the policy in force allows the request.
+    /// True if the active policy allows the request.
     pub active_allows: bool,
-    /// Whether the shadow policy allows it.
+    /// True if the shadow policy allows the request.
     pub shadow_allows: bool,
 }
 
 impl Difference {
-    /// The entry that makes the difference: the one that decides under the shadow policy, or, where nothing there grants the
-    /// request, the one that grants it now.
+    /// Returns the name of the entry that makes the difference: the entry that decides under the shadow policy, or, if no entry
+    /// of the shadow policy decides, the entry that grants the request under the active policy.
     #[must_use]
     pub fn rule(&self) -> &str {
         self.shadow.as_ref().or(self.active.as_ref()).map_or("", |rule| rule.name())
@@ -66,7 +67,7 @@ impl Difference {
 }
 
 impl Shadow {
-    /// Where it differs from a verdict of the policy in force. The rights must be its own.
+    /// Compares the shadow policy with a verdict of the active policy. The rights must come from the shadow policy.
     #[must_use]
     pub fn difference(
         &self,
@@ -91,12 +92,12 @@ impl Shadow {
     }
 }
 
-/// Nothing, the request, or the request with its switch of protocols.
+/// Returns a rank of what a verdict allows: 0 for nothing, 1 for the request, 2 for the request and its switch of protocols.
 fn extent(verdict: &Verdict) -> u8 {
     verdict.as_ref().map_or(0, |granted| 1 + u8::from(granted.upgrade()))
 }
 
-/// The entry that decided.
+/// Returns the entry that decided, if an entry did.
 #[must_use]
 pub const fn deciding_rule(verdict: &Verdict) -> Option<&Arc<Rule>> {
     match verdict {

@@ -44,10 +44,10 @@ pub(crate) fn suggest(events: impl Iterator<Item = PastDecision>) -> String {
         let _ = writeln!(entries, "    permissions: [\"{name}:seen\"]");
     }
     if permissions.is_empty() {
-        return "# Nothing was seen, so nothing is allowed.\nversion: 1\n".to_owned();
+        return "# No requests were recorded, so nothing is allowed.\nversion: 1\n".to_owned();
     }
     format!(
-        "# Learned from what clients did. Read it before you use it: it allows what was seen, wanted or not.\n\
+        "# Learned from recorded requests. Read it before use: it allows everything that was recorded, also what should not be allowed.\n\
          version: 1\n\npermissions:\n{permissions}\nclients:\n{entries}"
     )
 }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_allows_what_was_seen_and_passes_check() {
+    fn the_policy_allows_recorded_requests_and_passes_check() {
         let lines = lines();
         let events = || lines.iter().filter_map(|line| parse_record(line));
         let text = suggest(events());
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_a_websocket_may_become_one() {
+    fn a_recorded_websocket_is_suggested_as_one() {
         let line = |status: u16| {
             serde_json::json!({
                 "time": "2026-11-24T12:00:00Z", "client": "CN=reader,O=Shop", "method": "GET", "path": format!("/{status}"),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_comes_an_empty_policy() {
+    fn no_records_give_an_empty_policy() {
         let text = suggest(std::iter::empty());
         assert!(Policy::compile(&[Source::new("s.yaml", text)]).unwrap().0.allows_nothing());
     }

@@ -1,4 +1,4 @@
-//! What the language promises, one promise a test.
+//! The promises of the policy language, one promise a test.
 
 mod agreement;
 mod robustness;
@@ -11,7 +11,8 @@ use super::*;
 use crate::diagnostic::Code;
 use crate::identity::Attribute;
 
-/// So many generated cases, or `CASES`, from a seed that is shown when a test fails; `SEED` gives the same ones again.
+/// Returns a configuration with `number` generated cases, or `CASES` of the environment. The seed is printed; with
+/// `SEED` a run repeats the same cases.
 fn cases(number: u32) -> ProptestConfig {
     let given = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = given("SEED").unwrap_or_else(|| {
@@ -25,7 +26,7 @@ fn cases(number: u32) -> ProptestConfig {
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 
-/// A policy of one file.
+/// Returns a policy of one file.
 fn policy(text: &str) -> Policy {
     match Policy::compile(&[Source::new("p.yaml", text)]) {
         Ok((policy, _)) => policy,
@@ -33,7 +34,7 @@ fn policy(text: &str) -> Policy {
     }
 }
 
-/// The messages of a policy that does not load, each with line and column.
+/// Returns the messages of a policy that does not load, each with line and column.
 fn problems(text: &str) -> Vec<String> {
     let diagnostics = Policy::compile(&[Source::new("p.yaml", text)]).err().unwrap_or_default();
     let shown = diagnostics.iter().map(|d| match &d.place {
@@ -43,8 +44,8 @@ fn problems(text: &str) -> Vec<String> {
     shown.collect()
 }
 
-/// Who, from `k=v,…`.
-fn who(text: &str) -> Identity {
+/// Returns an identity from `k=v,…`.
+fn identity_of(text: &str) -> Identity {
     let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap();
         (Attribute::from_name(key).unwrap(), value.to_owned())
@@ -52,8 +53,8 @@ fn who(text: &str) -> Identity {
     Identity::from_attributes(pairs)
 }
 
-/// A request with everything that it can have.
-struct Asked {
+/// A request with all parts that a policy can read.
+struct TestRequest {
     request: String,
     headers: HeaderMap,
     source: &'static str,
@@ -62,9 +63,9 @@ struct Asked {
     host: Option<&'static str>,
 }
 
-fn ask(request: &str) -> Asked {
+fn test_request(request: &str) -> TestRequest {
     let request = request.to_owned();
-    Asked {
+    TestRequest {
         request,
         host: Some("shop.example"),
         headers: HeaderMap::new(),
@@ -74,11 +75,11 @@ fn ask(request: &str) -> Asked {
     }
 }
 
-impl Asked {
-    fn of(&self, policy: &Policy, who: &Identity) -> Result<Granted, Denied> {
+impl TestRequest {
+    fn decide(&self, policy: &Policy, identity: &Identity) -> Result<Granted, Denied> {
         let target: Target = self.request.parse().unwrap();
         policy.authorize(
-            &policy.rights(who),
+            &policy.rights(identity),
             &Question {
                 target: &target,
                 host: self.host.into(),
@@ -102,7 +103,7 @@ impl Asked {
 }
 
 fn allows(policy: &Policy, client: &str, request: &str) -> bool {
-    ask(request).of(policy, &who(client)).is_ok()
+    test_request(request).decide(policy, &identity_of(client)).is_ok()
 }
 
 const EVENTS: &str = r#"
@@ -184,13 +185,13 @@ fn grants_reach_through_roles_and_nothing_else_is_allowed() {
 #[test]
 fn the_entry_that_grants_is_named() {
     let p = policy(EVENTS);
-    let permit = ask("POST /events").of(&p, &who(ORDERS)).unwrap();
+    let permit = test_request("POST /events").decide(&p, &identity_of(ORDERS)).unwrap();
     assert_eq!(
         (&*permit.rule().name, &*permit.rule().file, permit.rule().line),
         ("order-service", "p.yaml", 21)
     );
-    assert!(ask("PUT /events").of(&p, &who(ORDERS)).unwrap_err().rule().is_none());
-    let rights = p.rights(&who(ORDERS));
+    assert!(test_request("PUT /events").decide(&p, &identity_of(ORDERS)).unwrap_err().rule().is_none());
+    let rights = p.rights(&identity_of(ORDERS));
     assert_eq!(rights.clients(), ["order-service", "everyone"]);
     assert_eq!(rights.limits().connections, Some(20));
 }
@@ -198,8 +199,9 @@ fn the_entry_that_grants_is_named() {
 #[test]
 fn a_capture_opens_only_its_own_segment() {
     let p = policy(EVENTS);
-    let from =
-        |source, request: &str, client: &str| Asked { source, ..ask(request) }.of(&p, &who(client)).is_ok();
+    let from = |source, request: &str, client: &str| {
+        TestRequest { source, ..test_request(request) }.decide(&p, &identity_of(client)).is_ok()
+    };
     assert!(from("10.1.2.3", "GET /tenants/acme/events/1/2", ACME));
     assert!(from("10.1.2.3", "GET /tenants/acme/events", ACME));
     assert!(!from("10.1.2.3", "GET /tenants/globex/events", ACME));
@@ -216,7 +218,9 @@ fn a_capture_opens_only_its_own_segment() {
 fn a_grant_ends_when_it_says() {
     let p = policy(EVENTS);
     let at = |now: &str| {
-        Asked { now: now.into(), source: "10.0.0.1", ..ask("GET /events") }.of(&p, &who(ACME)).is_ok()
+        TestRequest { now: now.into(), source: "10.0.0.1", ..test_request("GET /events") }
+            .decide(&p, &identity_of(ACME))
+            .is_ok()
     };
     assert!(at("2026-12-31T23:59:59Z") && !at("2027-01-01T00:00:00Z"));
 }
@@ -224,12 +228,17 @@ fn a_grant_ends_when_it_says() {
 #[test]
 fn a_deny_beats_every_grant_while_it_holds() {
     let p = policy(EVENTS);
-    let at = |now: &str| Asked { now: now.into(), ..ask("POST /events") }.of(&p, &who(ORDERS));
+    let at = |now: &str| {
+        TestRequest { now: now.into(), ..test_request("POST /events") }.decide(&p, &identity_of(ORDERS))
+    };
     assert!(at("2026-12-23T23:59:59Z").is_ok() && at("2026-12-27T00:00:00Z").is_ok());
     let denied = at("2026-12-25T00:00:00Z").unwrap_err();
     assert_eq!(&*denied.rule().unwrap().name, "freeze");
-    let operator = Asked { now: "2026-12-25T00:00:00Z".into(), ..ask("POST /events") };
-    assert!(operator.of(&p, &who("organizational_unit=ops")).is_ok(), "the freeze names another client");
+    let operator = TestRequest { now: "2026-12-25T00:00:00Z".into(), ..test_request("POST /events") };
+    assert!(
+        operator.decide(&p, &identity_of("organizational_unit=ops")).is_ok(),
+        "the freeze names another client"
+    );
 }
 
 #[test]
@@ -244,7 +253,7 @@ deny: [{ name: d, routes: [{ route: GET /b, hosts: [x.example] }] }]
 "#,
     );
     let allows = |request: &str, host: Option<&'static str>| {
-        ask(request).host(host).of(&policy, &who("common_name=c")).is_ok()
+        test_request(request).host(host).decide(&policy, &identity_of("common_name=c")).is_ok()
     };
     for host in ["x.example", "X.Example.:1", "y.example"] {
         assert!(allows("GET /a", Some(host)), "{host}");
@@ -273,26 +282,31 @@ fn conditions_on_query_and_headers_fail_closed() {
     ] {
         assert!(!allows(&p, ops, &format!("GET /reports/x{query}")), "{query}");
     }
-    let raw = || ask("GET /raw/a.txt");
-    assert!(raw().header("x-mode", "batch").of(&p, &who(ops)).is_ok());
-    assert!(raw().of(&p, &who(ops)).is_err());
-    assert!(raw().header("x-mode", "batch").header("x-mode", "batch").of(&p, &who(ops)).is_err());
-    assert!(raw().header("x-mode", "batch,live").of(&p, &who(ops)).is_err());
+    let raw = || test_request("GET /raw/a.txt");
+    assert!(raw().header("x-mode", "batch").decide(&p, &identity_of(ops)).is_ok());
+    assert!(raw().decide(&p, &identity_of(ops)).is_err());
+    assert!(raw().header("x-mode", "batch").header("x-mode", "batch").decide(&p, &identity_of(ops)).is_err());
+    assert!(raw().header("x-mode", "batch,live").decide(&p, &identity_of(ops)).is_err());
 }
 
 #[test]
 fn only_a_route_that_says_so_permits_the_switch() {
     let p = policy(EVENTS);
-    let switch =
-        |request: &str| Asked { upgrade: Some("WebSocket"), ..ask(request) }.of(&p, &who(ORDERS)).unwrap();
+    let switch = |request: &str| {
+        TestRequest { upgrade: Some("WebSocket"), ..test_request(request) }
+            .decide(&p, &identity_of(ORDERS))
+            .unwrap()
+    };
     assert!(switch("GET /live").upgrade());
     assert!(!switch("GET /events").upgrade());
-    assert!(!ask("GET /live").of(&p, &who(ORDERS)).unwrap().upgrade());
-    let other = Asked { upgrade: Some("h2c"), ..ask("GET /live") }.of(&p, &who(ORDERS)).unwrap();
+    assert!(!test_request("GET /live").decide(&p, &identity_of(ORDERS)).unwrap().upgrade());
+    let other = TestRequest { upgrade: Some("h2c"), ..test_request("GET /live") }
+        .decide(&p, &identity_of(ORDERS))
+        .unwrap();
     assert!(!other.upgrade());
 }
 
-/// Case 51: each pattern stands alone.
+/// Each pattern matches on its own.
 #[test]
 fn alternatives_and_lists_mean_any_of_them() {
     let p = policy(EVENTS);
@@ -308,7 +322,6 @@ fn alternatives_and_lists_mean_any_of_them() {
     }
 }
 
-/// Cases 52 and 54.
 #[test]
 fn an_empty_policy_denies_everything() {
     for text in ["", "# nothing\n", "version: 1\n", "version: 1\npermissions: { a: [GET /] }\n"] {
@@ -361,12 +374,12 @@ clients:
     match: { common_name: [] }
   - name: d
     match: {}
-    roles: nobody
+    roles: unknown
 deny:
   - { name: d, clients: [], permissions: [a] }
   - { name: e, clients: [f] }
 tests:
-  - { name: t, client: { cn: x }, request: GET, expect: maybe, because: nobody }
+  - { name: t, client: { cn: x }, request: GET, expect: maybe, because: unknown }
 "#
         .replace("[GET /t/{client.tenant}]", "[\"GET /t/{client.tenant}\"]")
         .as_str(),
@@ -387,7 +400,7 @@ tests:
         "13:13 unknown role `R`",
         "13:16 unknown role `a2`",
         "14:23 unknown permission `r`",
-        "19:12 unknown role `nobody`",
+        "19:12 unknown role `unknown`",
         "22:26 unknown client entry `f`",
         "11:11 `c` does not capture `tenant`, which one of its routes needs",
     ];

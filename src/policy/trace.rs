@@ -1,5 +1,6 @@
-//! A policy read as its author reads it, entry by entry: every grant and deny that means a request, and what nearly
-//! did. Slow and plain; the proxy decides by [`Policy`](super::Policy), and tests hold the two against each other.
+//! The evaluation of a request entry by entry on the checked model: all grants and deny rules that apply, and the grants that
+//! nearly apply, for tools. This code is slow and simple. The proxy decides by [`Policy`](super::Policy), and tests compare
+//! the two.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -16,7 +17,7 @@ use super::route::{Path, Route, Segment, Variable};
 use crate::diagnostic::Place;
 use crate::identity::{Attribute, Identity};
 
-/// One question to a model.
+/// One request of one identity, evaluated on a model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evaluation<'m, 'q> {
     pub(crate) model: &'m Model,
@@ -24,30 +25,30 @@ pub(crate) struct Evaluation<'m, 'q> {
     pub(crate) question: &'q Question<'q>,
 }
 
-/// An entry that means the request, and through what.
+/// An entry that applies to the request, and the route by which it does.
 #[derive(Clone, Debug)]
 pub(crate) struct Finding<'m> {
-    /// The client entry or deny rule.
+    /// Name of the client entry or deny rule.
     pub(crate) entry: &'m LocatedText,
-    /// The permission whose route it is; the deny rule itself where the route is its own.
+    /// Name of the permission with the route; the name of the deny rule if the route stands in the deny rule itself.
     pub(crate) permission: &'m LocatedText,
-    /// The roles by which a client entry comes to it, outermost first.
+    /// Roles through which the client entry has the permission, outermost first.
     pub(crate) roles: Vec<&'m str>,
     pub(crate) route: &'m Route,
 }
 
-/// An entry that has a fitting route but does not mean the request.
+/// A client entry with a route for the path and method, which does not grant the request because a condition fails.
 #[derive(Clone, Debug)]
 pub(crate) struct NearMiss<'m> {
     pub(crate) entry: &'m LocatedText,
     pub(crate) permission: &'m LocatedText,
     pub(crate) route: &'m Route,
-    /// The first condition that fails.
+    /// Description of the first condition that fails.
     pub(crate) because: String,
 }
 
 impl<'m, 'q> Evaluation<'m, 'q> {
-    /// Everything that grants the request.
+    /// Returns all client entries and routes that grant the request.
     pub(crate) fn grants(self) -> Vec<Finding<'m>> {
         let meant =
             self.model.clients.iter().filter(|client| self.matches_identity(&client.entry.alternatives));
@@ -55,18 +56,18 @@ impl<'m, 'q> Evaluation<'m, 'q> {
         meant.flat_map(|client| self.granted_by(client)).collect()
     }
 
-    /// Everything that forbids it.
+    /// Returns all deny rules and routes that forbid the request.
     pub(crate) fn denies(self) -> Vec<Finding<'m>> {
         let denies = self.model.denies.iter().filter(|deny| self.is_in_force(deny.entry.when.as_ref()));
         denies.flat_map(|deny| self.denied_by(deny)).collect()
     }
 
-    /// The client entries that mean the identity.
+    /// Returns the client entries that match the identity.
     pub(crate) fn clients(self) -> impl Iterator<Item = &'m Client> + use<'m, 'q> {
         self.model.clients.iter().filter(move |client| self.matches_identity(&client.entry.alternatives))
     }
 
-    /// The entries whose routes fit the path and method, with the first thing that stands against each.
+    /// Returns the client entries with a route for the path and method, each with the first condition that fails.
     pub(crate) fn near_misses(self) -> Vec<NearMiss<'m>> {
         let mut misses = Vec::new();
         for client in &self.model.clients {
@@ -87,7 +88,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
         misses
     }
 
-    /// The routes whose path fits, whatever their methods.
+    /// Returns the routes whose path matches, with any method.
     pub(crate) fn routes_of_path(self) -> Vec<&'m Route> {
         self.all_routes().filter(|route| self.fits_path(&route.path, |_| None, IfDoubtful::Met)).collect()
     }
@@ -153,7 +154,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             && route.headers.iter().all(|condition| condition.holds(self.question.headers, if_doubtful))
     }
 
-    /// Whether a route's method and path fit, whatever else it asks.
+    /// Returns true if the method and path of a route match, without its conditions.
     pub(crate) fn fits_shape(self, route: &Route) -> bool {
         route.methods.contains(self.question.target.method())
             && self.fits_path(&route.path, |_| None, IfDoubtful::Met)
@@ -183,7 +184,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             })
     }
 
-    /// The first condition of a grant that fails, although the route's path and method fit.
+    /// Describes the first condition of a grant that fails, for a route whose path and method match.
     fn failing_condition(self, client: &Client, route: &Route) -> Option<String> {
         let entry = &client.entry;
         if !self.matches_identity(&entry.alternatives) {
@@ -198,7 +199,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             .or_else(|| self.failing_route_condition(route))
     }
 
-    /// What the certificate says otherwise, in the alternative that comes closest.
+    /// Describes the first test that fails, in the alternative with the fewest failing tests.
     fn failing_match(self, alternatives: &[Alternative]) -> Option<String> {
         let failing = |alternative: &'_ Alternative| {
             alternative.tests.iter().filter(|test| !test.holds(self.identity)).count()
@@ -282,7 +283,7 @@ fn either(values: impl Iterator<Item = impl Display>) -> String {
     values.join(" or ")
 }
 
-/// What a certificate says instead of what a test asks for.
+/// Describes how the certificate differs from the values that a test asks for.
 fn describe_mismatch(test: &AttributeTest, identity: &Identity) -> String {
     let attribute = test.attribute;
     let wanted = test.describe_expected();
@@ -298,7 +299,7 @@ fn describe_mismatch(test: &AttributeTest, identity: &Identity) -> String {
 }
 
 impl AttributeTest {
-    /// What it asks for, in words: the first few of its values.
+    /// Describes the values that the test asks for: the first three.
     pub(crate) fn describe_expected(&self) -> String {
         let exact = self.exact.iter().map(ToString::to_string);
         let patterns = self.patterns.iter().map(ToString::to_string);
@@ -313,7 +314,7 @@ impl AttributeTest {
 }
 
 impl Model {
-    /// The roles by which a client entry comes to a permission; none where it is given directly.
+    /// Returns the roles through which a client entry has a permission; none if the entry lists the permission itself.
     pub(crate) fn role_path(&self, client: &Client, permission: u32) -> Vec<&str> {
         let mut open: Vec<(u32, Vec<u32>)> = client.roles.iter().map(|role| (*role, vec![*role])).collect();
         let mut seen: HashSet<u32> = client.roles.iter().copied().collect();
@@ -342,7 +343,7 @@ impl Model {
 }
 
 impl Finding<'_> {
-    /// In words: through which roles to which route.
+    /// Describes the roles, the permission and the route of the finding.
     pub(crate) fn describe(&self) -> String {
         let mut words = String::new();
         for role in &self.roles {
@@ -355,7 +356,7 @@ impl Finding<'_> {
     }
 }
 
-/// `file:line` of a place.
+/// Returns `file:line` of a place.
 pub(crate) fn file_and_line(place: &Place) -> String {
     format!("{}:{}", place.source.name(), place.position().line)
 }

@@ -156,7 +156,7 @@ pub(crate) fn trace_lines(evaluation: Evaluation<'_, '_>) -> Vec<String> {
             format!("`{}` is granted to `{}`, but {}", miss.permission.text, miss.entry.text, miss.because)
         }));
         if misses.len() > MOST_MISSES {
-            lines.push(format!("and {} more entries whose routes fit", misses.len() - MOST_MISSES));
+            lines.push(format!("and {} more entries with a route that fits", misses.len() - MOST_MISSES));
         }
         if misses.is_empty() {
             lines.extend(no_route(evaluation));
@@ -173,7 +173,7 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     let target = evaluation.question.target;
     let of_path = evaluation.routes_of_path();
     if of_path.iter().any(|route| route.methods.contains(target.method())) {
-        return vec!["a route fits, but no client entry is given it".to_owned()];
+        return vec!["a route fits, but no client entry grants it".to_owned()];
     }
     if let Some(route) = of_path.first() {
         let route = format!("`{}` ({})", route.text, super::trace::file_and_line(&route.place));

@@ -1,4 +1,5 @@
-//! All routes of a policy in one tree over path segments, walked once for each request.
+//! The tree of all routes of a policy, by the segments of their paths. Each decision walks the tree once, so that the cost of
+//! a decision does not grow with the number of routes.
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -11,7 +12,7 @@ use super::host::HostPattern;
 use super::route::{Glob, KNOWN_METHODS, Methods, Route, Segment, Variable, method_bit};
 use crate::target::Segments;
 
-/// The tree. What a policy says of a path is where the path ends, and on the way at every `**`.
+/// The tree of routes. The entries for a path stand at the node where the path ends, and at each `**` on the way there.
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Box<[Node]>,
@@ -20,7 +21,7 @@ pub(super) struct Trie {
     methods: MethodBits,
 }
 
-/// A route of a permission, where its path ends.
+/// A route of a permission, at the node where the route's path ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) permission: u32,
@@ -28,10 +29,10 @@ pub(super) struct Entry {
     methods: u64,
 }
 
-/// What a route asks beyond its methods and the shape of its path; most ask nothing.
+/// The conditions of a route beyond its methods and the shape of its path. Most routes have none.
 #[derive(Debug, Default)]
 pub(super) struct RouteConditions {
-    /// Segments, by number, that must be what the client's certificate gives to a name.
+    /// Segments, by index, that must equal the value of a variable (`{client.NAME}`).
     pub(super) variables: Box<[(usize, Variable)]>,
     pub(super) hosts: Box<[HostPattern]>,
     pub(super) query: Box<[QueryCondition]>,
@@ -39,18 +40,18 @@ pub(super) struct RouteConditions {
     pub(super) upgrade: bool,
 }
 
-/// Marks an entry without a [`RouteConditions`].
+/// The index of an entry without [`RouteConditions`].
 const NO_CONDITIONS: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 struct Node {
     literals: Literals,
     globs: Option<Box<Globs>>,
-    /// The child for any segment that is not empty; 0, the root, is nobody's child.
+    /// Child for any segment that is not empty; 0 for none, because node 0 is the root, which is no node's child.
     any: u32,
-    /// Entries of routes that end here.
+    /// Entries of routes whose path ends here.
     ends: Range<u32>,
-    /// Entries of routes that end here with `**`.
+    /// Entries of routes whose path ends here with `**`.
     rest: Range<u32>,
 }
 
@@ -60,29 +61,30 @@ enum Literals {
     Many(HashMap<Box<[u8]>, u32, Fast>),
 }
 
-/// Beyond this, comparing one by one costs more than a hash.
+/// The most literals that are compared one by one. With more, a hash table is faster.
 const FEW: usize = 6;
 
-/// Patterns within a segment, found by how they start.
+/// The segments with `*` below a node, found by the bytes that they start with.
 #[derive(Debug, Default)]
 struct Globs {
-    /// The lengths of the prefixes that occur.
+    /// Lengths of the prefixes that occur, ascending.
     lengths: Box<[usize]>,
     by_prefix: HashMap<Box<[u8]>, Vec<(Glob, u32)>, Fast>,
 }
 
 impl Trie {
-    /// The entry's conditions, if its route has one.
+    /// Returns the conditions of an entry's route, if the route has any.
     pub(super) fn conditions(&self, entry: &Entry) -> Option<&RouteConditions> {
         self.conditions.get(entry.conditions as usize)
     }
 
-    /// The bit that stands for a method.
+    /// Returns the bit that stands for a method.
     pub(super) fn bit(&self, method: &Method) -> u64 {
         self.methods.bit(method)
     }
 
-    /// Visits, for every way in which the routes read the path, the entries that stand there, sorted by permission.
+    /// Visits the entries of every node that matches the path, until `visit` breaks. The entries of one node are sorted by
+    /// permission.
     pub(super) fn walk<'t, B>(
         &'t self,
         segments: Segments<'_>,
@@ -169,14 +171,14 @@ impl Globs {
     }
 }
 
-/// A bit for each method that some route names, and one for all the others.
+/// The bits of methods: one for each method that a route names, and one for all other methods.
 #[derive(Debug, Default)]
 struct MethodBits {
-    /// Methods beyond the well-known nine.
+    /// Methods that routes name beyond the nine well-known methods, in the order of their bits.
     others: Vec<Method>,
 }
 
-/// The bit of methods that no route names; only `*` has it.
+/// The bit of all methods that no route names. Only routes for `*` have this bit.
 const OTHER: u64 = 1 << 63;
 
 impl MethodBits {
@@ -204,10 +206,10 @@ impl MethodBits {
     }
 }
 
-/// How many methods beyond the well-known ones the routes of one policy may name.
+/// The most methods beyond the well-known ones that the routes of one policy may name: each has a bit of a `u64`.
 pub(super) const MAX_OTHER_METHODS: usize = 50;
 
-/// A tree that still grows.
+/// A tree under construction.
 #[derive(Debug)]
 pub(super) struct TrieBuilder {
     nodes: Vec<NodeBuilder>,
@@ -229,7 +231,7 @@ impl TrieBuilder {
         Self { nodes: vec![NodeBuilder::default()], conditions: Vec::new(), methods: MethodBits::default() }
     }
 
-    /// Adds a route of a permission.
+    /// Adds a route of the permission with this number.
     pub(super) fn add(&mut self, permission: u32, route: &Route) {
         let mut at = 0;
         for segment in &route.path.segments {

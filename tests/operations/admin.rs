@@ -1,4 +1,4 @@
-//! The second listener: what operators and their tools read, and nobody else (DESIGN §8).
+//! The admin listener answers operators and their tools (DESIGN §8).
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::support::http1::Wire;
 use crate::support::{Backend, Proxy, Setup};
 
 #[test]
-fn it_says_that_the_process_lives_and_is_ready() {
+fn probes_say_that_the_process_lives_and_is_ready() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     assert_eq!(proxy.admin.get("/livez").status, 200);
@@ -19,7 +19,7 @@ fn it_says_that_the_process_lives_and_is_ready() {
 }
 
 #[test]
-fn status_is_json() {
+fn the_status_is_json() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let status = proxy.admin.status();
@@ -68,20 +68,20 @@ fn metrics_are_well_formed() {
 }
 
 #[test]
-fn nothing_of_it_is_on_the_main_port() {
+fn no_path_of_the_admin_listener_is_on_the_main_port() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = proxy.connect();
     for path in ["/livez", "/readyz", "/metrics", "/status", "/connections"] {
-        // The policy lets this client do everything: it is the backend that answers.
+        // The policy permits everything to this client, so the backend answers.
         assert_eq!(connection.get(path).unwrap().text(), "ok", "{path}");
     }
     assert_eq!(backend.received().len(), 5);
 }
 
-/// The kubelet probes by the pod's address; what says more than health and counts stays on loopback.
+/// The kubelet probes by the address of the pod. Everything that reveals more than health and counts stays on loopback.
 #[test]
-fn bound_to_more_than_loopback_it_serves_probes_and_metrics_alone() {
+fn a_listener_beyond_loopback_serves_only_probes_and_metrics() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("admin.listen", "0.0.0.0:0").start();
     let address = SocketAddr::from(([127, 0, 0, 1], proxy.admin.address.port()));
@@ -105,7 +105,7 @@ fn each_decision_leaves_one_record() {
 
     proxy.connect().post("/events", "x").unwrap();
     let record = proxy.process.audit_where("the permit", |record| record["method"] == "POST");
-    // By the keys of `match`: what `policy replay` and `policy suggest` learn from.
+    // The identity has the keys of `match`, which `policy replay` and `policy suggest` read.
     assert_eq!(record["identity"]["common_name"], serde_json::json!(["order-producer"]), "{record}");
     assert_eq!(
         record["identity"]["uri"],

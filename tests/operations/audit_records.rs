@@ -1,5 +1,5 @@
-//! One record per decision, in a form that stays: as `deploy/audit.schema.json` says, whole through every rotation, with every
-//! refusal in it, and without what is a secret (DESIGN §8).
+//! Each decision leaves one audit record. Records follow `deploy/audit.schema.json`, are complete across rotations, contain every
+//! refusal, and contain no secret (DESIGN §8).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ fn get(proxy: &Proxy, path: &str) {
     assert_eq!(proxy.connect().get(path).unwrap().status, 200);
 }
 
-/// Ends it and gives what it recorded.
+/// Stops the proxy, and returns its records.
 fn records(mut proxy: Proxy) -> Vec<Value> {
     proxy.process.signal("INT");
     assert_eq!(proxy.process.exit().code(), Some(0));
@@ -36,8 +36,8 @@ fn parsed(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Requests of all kinds, in front of a policy, a shadow policy and a backend.
-fn of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
+/// Returns the records of requests of all kinds, under a policy and a shadow policy.
+fn records_of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
     let setup = Setup::new(backend)
         .set("mode", mode)
         .set("shadow_policies", "next.yaml")
@@ -52,7 +52,7 @@ fn of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
         for line in ["GET /events?a=b HTTP/1.1", "GET /a//b HTTP/1.1", "nonsense"] {
             let mut connection = client.connect(proxy.address).unwrap();
             connection.ask(&format!("{line}\r\nHost: localhost\r\n\r\n")).unwrap();
-            // The first to get a slot keeps it.
+            // The first client with a slot keeps it.
             held.push(connection);
         }
     }
@@ -63,18 +63,18 @@ fn of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_record_is_as_the_schema_says() {
+fn every_record_follows_the_schema() {
     let (schema, backend) = (schema(), Backend::ok());
     let mut seen = BTreeSet::new();
-    let mut all = of_every_kind("enforce", &backend.url());
-    all.extend(of_every_kind("audit", &backend.url()));
+    let mut all = records_of_every_kind("enforce", &backend.url());
+    all.extend(records_of_every_kind("audit", &backend.url()));
     for record in &all {
         assert_eq!(violations(&schema, record), Vec::<String>::new(), "{record}");
         seen.insert(record["decision"].as_str().unwrap());
     }
     assert_eq!(seen, Decision::all().map(Decision::outcome).collect(), "a decision of every kind was tried");
 
-    // What the schema says is asked for: a record without a field, with another one, or with one of another kind is none.
+    // The schema is strict: a field less, a field more, or a value of another type is a violation.
     let full = all.iter().find(|record| record["shadow"].is_object() && record["rule"].is_object()).unwrap();
     for field in full.as_object().unwrap().keys() {
         let (mut without, mut other) = (full.clone(), full.clone());
@@ -91,7 +91,7 @@ fn every_record_is_as_the_schema_says() {
 }
 
 #[test]
-fn the_schema_and_the_program_know_the_same_words() {
+fn the_schema_and_the_documentation_have_the_values_of_the_program() {
     let schema = schema();
     let words = |field: &str| -> BTreeSet<String> {
         let words = schema["properties"][field]["enum"].as_array().unwrap();
@@ -110,7 +110,7 @@ fn the_schema_and_the_program_know_the_same_words() {
 }
 
 #[test]
-fn of_what_is_allowed_a_share_is_kept_and_every_refusal() {
+fn sampling_keeps_a_share_of_the_permits_and_every_refusal() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("log.audit_sample", 0.5).start();
     let mut allowed = proxy.connect();
@@ -119,7 +119,7 @@ fn of_what_is_allowed_a_share_is_kept_and_every_refusal() {
         assert_eq!(allowed.get("/events").unwrap().status, 200);
         assert_eq!(denied.get("/events").unwrap().status, 403);
     }
-    // It changes without a restart.
+    // The share changes without a restart.
     proxy.setup.config["log"] = json!({ "audit_sample": 0 });
     proxy.setup.write();
     assert_eq!(proxy.admin.reload()["needs_restart"], json!([]));
@@ -127,7 +127,7 @@ fn of_what_is_allowed_a_share_is_kept_and_every_refusal() {
 
     let ids = backend.received().into_iter().map(|request| request.header("x-request-id")[0].to_owned());
     let ids: Vec<_> = ids.take(40).collect();
-    // The first 16 digits, as a number, are below the half of all such numbers: the first of them is below 8.
+    // A record is kept if the first 16 digits of its id are below the half of all such numbers: the first digit is below 8.
     let expected: BTreeSet<_> = ids.iter().filter(|id| *id.as_str() < *"8").cloned().collect();
     let records = records(proxy);
     let of = |decision: &str| records.iter().filter(|it| it["decision"] == decision).collect::<Vec<_>>();
@@ -172,7 +172,7 @@ fn no_record_is_lost_or_torn_when_its_file_is_renamed() {
 }
 
 #[test]
-fn where_there_can_be_no_new_file_the_old_one_goes_on() {
+fn records_go_to_the_old_file_if_no_new_one_can_be_made() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("log.audit", "logs/audit.log");
     let (folder, moved) = (setup.path("logs"), setup.path("moved"));
@@ -193,9 +193,9 @@ fn where_there_can_be_no_new_file_the_old_one_goes_on() {
     eventually("both records", || paths(&moved.join("audit.log")), both);
 }
 
-/// Whoever writes records to no file is not ended by a signal that means files.
+/// SIGUSR1 asks for new files. Without a file, the signal has no effect; its default action would end the process.
 #[test]
-fn the_signal_ends_nothing_where_records_go_to_standard_output() {
+fn sigusr1_does_not_end_a_process_that_writes_to_standard_output() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     proxy.process.signal("USR1");
@@ -204,7 +204,7 @@ fn the_signal_ends_nothing_where_records_go_to_standard_output() {
 }
 
 #[test]
-fn queries_are_told_only_where_that_is_asked_for() {
+fn records_have_queries_only_if_configured() {
     let backend = Backend::ok();
     let mut proxy = Proxy::in_front_of(&backend.url());
     get(&proxy, "/events?token=secret");
@@ -216,9 +216,9 @@ fn queries_are_told_only_where_that_is_asked_for() {
     assert_eq!(queries, [Value::Null, json!("token=secret")]);
 }
 
-/// What a client chooses is cut, and never a line of its own.
+/// A client chooses its path and names. Long ones are cut, and none can add a line to the records.
 #[test]
-fn a_record_is_one_line_of_bounded_length_whatever_a_client_says() {
+fn a_record_is_one_line_of_limited_length_whatever_a_client_sends() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("log.audit_query", true).start();
     let name = "two\nlines \"quoted\" \u{1b}[2J and \\";

@@ -1,5 +1,5 @@
-//! A configuration that cannot be obeyed whole is not obeyed in part: every mistake is named with its place and a
-//! remedy, and the process ends with 2. Nothing fails open (DESIGN §6).
+//! A configuration with mistakes is not applied in part: every mistake is reported with its place and a remedy, and the process ends
+//! with exit code 2. Nothing fails open (DESIGN §6).
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use crate::support::{Backend, Proxy, Setup};
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// It ended with 2, and said all of this.
+/// Asserts that the program ended with exit code 2, and that its messages have all these parts.
 #[track_caller]
 fn assert_refused(finished: &ProgramOutput, parts: &[&str]) {
     assert_eq!(finished.code, Some(2), "{finished:?}");
@@ -25,18 +25,18 @@ fn assert_refused(finished: &ProgramOutput, parts: &[&str]) {
 }
 
 #[test]
-fn a_usual_one_is_accepted() {
+fn a_usual_configuration_is_accepted() {
     let backend = Backend::ok();
     Proxy::in_front_of(&backend.url());
 }
 
 #[test]
-fn no_file() {
+fn a_missing_configuration_is_refused() {
     assert_refused(&run(&["run", "--config", "/nowhere/sidegate.yaml"]), &["/nowhere/sidegate.yaml"]);
 }
 
 #[test]
-fn no_ca() {
+fn a_missing_client_ca_is_refused() {
     let mut setup = Setup::new(NOWHERE);
     setup.config["tls"].as_object_mut().unwrap().remove("client_ca");
     assert_refused(&setup.run(), &["client_ca"]);
@@ -44,7 +44,7 @@ fn no_ca() {
 
 /// Case 29.
 #[test]
-fn a_ca_that_is_not_there_is_empty_or_is_none() {
+fn a_client_ca_that_is_missing_empty_or_no_certificate_is_refused() {
     let setup = Setup::new(NOWHERE).set("tls.client_ca", "missing.crt");
     assert_refused(&setup.run(), &["missing.crt", "sidegate.yaml"]);
     let setup = Setup::new(NOWHERE);
@@ -59,14 +59,14 @@ fn a_ca_that_is_not_there_is_empty_or_is_none() {
 
 /// Case 29.
 #[test]
-fn a_key_that_does_not_fit_the_certificate() {
+fn a_key_that_does_not_fit_the_certificate_is_refused() {
     let setup = Setup::new(NOWHERE);
     setup.pki.producer.write(setup.folder.path(), "other").unwrap();
     assert_refused(&setup.set("tls.key", "other.key").run(), &["other.key"]);
 }
 
 #[test]
-fn a_key_or_a_certificate_that_is_none() {
+fn an_empty_key_and_an_empty_certificate_are_refused() {
     let setup = Setup::new(NOWHERE);
     fs::write(setup.path("server.key"), "").unwrap();
     fs::write(setup.path("server.crt"), "").unwrap();
@@ -74,11 +74,11 @@ fn a_key_or_a_certificate_that_is_none() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read() {
+fn a_file_that_cannot_be_read_is_refused() {
     let setup = Setup::new(NOWHERE);
     fs::set_permissions(setup.path("server.key"), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(setup.path("server.key")).is_ok() {
-        // Root reads everything; a folder in the file's place is what even root cannot read.
+        // Root can read every file, but not a folder in the place of a file.
         fs::remove_file(setup.path("server.key")).unwrap();
         fs::create_dir(setup.path("server.key")).unwrap();
     }
@@ -86,7 +86,7 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
-fn a_port_that_is_in_use() {
+fn a_port_in_use_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let backend = Backend::ok();
@@ -95,7 +95,7 @@ fn a_port_that_is_in_use() {
 }
 
 #[test]
-fn no_policy() {
+fn a_missing_policy_is_refused() {
     let mut setup = Setup::new(NOWHERE);
     setup.config.as_object_mut().unwrap().remove("policies");
     assert_refused(&setup.run(), &["policies"]);
@@ -113,7 +113,7 @@ fn an_empty_policy_denies_everything_and_says_so() {
 }
 
 #[test]
-fn a_bad_policy_is_shown_with_its_place_and_a_suggestion() {
+fn a_mistake_in_a_policy_is_shown_with_its_place_and_a_suggestion() {
     let setup = Setup::new(NOWHERE).policy(
         "version: 1\npermissions:\n  read: [GET /events]\nroles:\n  writer: [read]\nclients:\n  - name: a\n    match: { common_name: a }\n    roles: [writter]\n",
     );
@@ -164,7 +164,7 @@ fn values_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn text_that_is_no_yaml_is_shown_with_its_place() {
+fn text_that_is_not_yaml_is_shown_with_its_file() {
     let setup = Setup::new(NOWHERE);
     let file = setup.write();
     for text in ["listen: [", "", "- a\n- list\n", "listen: 127.0.0.1:0\nlisten: 127.0.0.1:0\n", "\u{0}"] {
@@ -174,7 +174,7 @@ fn text_that_is_no_yaml_is_shown_with_its_place() {
 }
 
 #[test]
-fn a_backend_that_is_down_at_the_start_is_a_504_and_no_mistake() {
+fn a_backend_that_is_down_at_the_start_is_a_504_and_not_a_mistake() {
     let backend = RefusingPort::new();
     let proxy = Proxy::in_front_of(&backend.url());
     let answer = proxy.connect().get("/events").unwrap();
@@ -182,7 +182,7 @@ fn a_backend_that_is_down_at_the_start_is_a_504_and_no_mistake() {
 }
 
 #[test]
-fn the_command_line_is_held_to_the_same() {
+fn mistakes_on_the_command_line_are_refused() {
     for arguments in
         [&["run"][..], &["run", "--config"], &["walk"], &[], &["run", "--config", "a", "--surprise"]]
     {

@@ -1,4 +1,5 @@
-//! What is made from the definition of the command line is what shells and `man` take, and the version says what was built.
+//! Manual pages and completions are generated from the definition of the command line, and work in `man` and in shells. The version
+//! names the commit.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,7 @@ use crate::support::proxy::run;
 use crate::support::tools::is_missing;
 use crate::support::{Backend, Proxy};
 
-/// Standard output of a command that ends well.
+/// Returns the standard output of a command that succeeds.
 #[track_caller]
 fn printed(arguments: &[&str]) -> String {
     let finished = run(arguments);
@@ -16,9 +17,9 @@ fn printed(arguments: &[&str]) -> String {
     finished.stdout
 }
 
-/// What a tool of the machine says of a file, where it is well.
+/// Returns the output of a tool that succeeds.
 #[track_caller]
-fn judged(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -45,7 +46,7 @@ fn the_version_names_a_commit() {
 }
 
 #[test]
-fn every_command_has_a_manual_page_that_man_takes() {
+fn every_command_has_a_manual_page_that_man_can_show() {
     let folder = tempfile::tempdir().unwrap();
     printed(&["man", "--to", folder.path().to_str().unwrap()]);
     let files =
@@ -60,7 +61,7 @@ fn every_command_has_a_manual_page_that_man_takes() {
         let text = fs::read_to_string(folder.path().join(name)).unwrap();
         let command = name.strip_suffix(".1").unwrap();
         assert!(text.contains(&format!(".TH {command} 1")), "{name}: {text}");
-        // A page refers to pages that are there.
+        // A page refers only to existing pages.
         let referred = text.split_whitespace().filter_map(|word| word.strip_suffix("(1)"));
         for page in referred.map(|word| word.replace("\\-", "-")) {
             assert!(files.contains(&format!("{page}.1")), "{name} refers to {page}");
@@ -72,13 +73,13 @@ fn every_command_has_a_manual_page_that_man_takes() {
     for name in &files {
         let mut man = Command::new("man");
         man.args(["--warnings", "--local-file", "--encoding", "utf8"]).arg(folder.path().join(name));
-        let page = judged(man.env("LC_ALL", "C.UTF-8").env("MANWIDTH", "100").env("MANROFFOPT", "-ww"));
+        let page = output_of(man.env("LC_ALL", "C.UTF-8").env("MANWIDTH", "100").env("MANROFFOPT", "-ww"));
         assert!(page.contains("SYNOPSIS") && page.contains("EXIT STATUS"), "{name}: {page}");
     }
 }
 
 #[test]
-fn one_page_is_printed_by_the_command_s_name() {
+fn the_manual_page_of_one_command_is_printed_by_its_name() {
     let page = printed(&["man", "policy", "who-can"]);
     assert!(page.contains(".TH sidegate-policy-who-can 1"), "{page}");
     let finished = run(&["man", "policy", "chek"]);
@@ -87,13 +88,13 @@ fn one_page_is_printed_by_the_command_s_name() {
 }
 
 #[test]
-fn shells_take_the_completions() {
+fn shells_can_read_the_completions() {
     let folder = tempfile::tempdir().unwrap();
     for (shell, arguments) in [("bash", &["-n"][..]), ("zsh", &["-n"]), ("fish", &["--no-execute"])] {
         let file = folder.path().join(shell);
         fs::write(&file, printed(&["completions", shell])).unwrap();
         if !is_missing(shell, Command::new(shell).arg("--version")) {
-            judged(Command::new(shell).args(arguments).arg(file));
+            output_of(Command::new(shell).args(arguments).arg(file));
         }
     }
     for shell in ["elvish", "powershell"] {
@@ -101,7 +102,6 @@ fn shells_take_the_completions() {
     }
 }
 
-/// They are not only well formed: they complete.
 #[test]
 fn shells_complete_commands_and_options() {
     let folder = tempfile::tempdir().unwrap();
@@ -111,11 +111,11 @@ fn shells_complete_commands_and_options() {
     }
     if !is_missing("bash", Command::new("bash").arg("--version")) {
         let complete = r#". "$0"; COMP_WORDS=(sidegate policy ch); COMP_CWORD=2; _sidegate sidegate ch policy; echo "${COMPREPLY[@]}""#;
-        assert_eq!(judged(Command::new("bash").args(["-c", complete]).arg(file("bash"))).trim(), "check");
+        assert_eq!(output_of(Command::new("bash").args(["-c", complete]).arg(file("bash"))).trim(), "check");
     }
     if !is_missing("fish", Command::new("fish").arg("--version")) {
         let complete = r#"source $argv[1]; complete --do-complete "sidegate policy ch""#;
-        let completed = judged(Command::new("fish").args(["-c", complete]).arg(file("fish")));
+        let completed = output_of(Command::new("fish").args(["-c", complete]).arg(file("fish")));
         assert!(completed.starts_with("check\t"), "{completed}");
     }
 }

@@ -1,4 +1,5 @@
-//! The configuration is obeyed: files and folders, flags and variables over the file, and where records go (DESIGN §6).
+//! The configuration is applied: files and folders, flags and variables over the file, and the destination of audit records
+//! (DESIGN §6).
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -40,8 +41,8 @@ fn relative_paths_are_relative_to_the_file() {
     assert_eq!(verdict(&proxy), "200");
 }
 
-/// Kubernetes mounts a folder whose files are links through `..data`, which is a link to the folder of this version.
-fn mount(folder: &Path, files: &[(&str, &str)]) {
+/// Writes a folder as Kubernetes mounts it: the files are links through `..data`, a link to the folder of one version.
+fn write_mounted(folder: &Path, files: &[(&str, &str)]) {
     let version = folder.join("..2026_11_24_03_00_00.1");
     fs::create_dir_all(&version).unwrap();
     symlink(version.file_name().unwrap(), folder.join("..data")).unwrap();
@@ -52,14 +53,14 @@ fn mount(folder: &Path, files: &[(&str, &str)]) {
 }
 
 #[test]
-fn volumes_as_kubernetes_mounts_them_are_folders_like_any_other() {
+fn volumes_of_kubernetes_are_read_like_other_folders() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("policies", "policies/").set("tls.client_ca", "client-ca/");
-    mount(&setup.path("policies"), &[("policy.yaml", POLICY)]);
+    write_mounted(&setup.path("policies"), &[("policy.yaml", POLICY)]);
     let second = Authority::root("second").unwrap();
     let (first_pem, second_pem) =
         (pem("CERTIFICATE", setup.pki.ca.certificate()), pem("CERTIFICATE", second.certificate()));
-    mount(&setup.path("client-ca"), &[("ca.crt", &first_pem), ("second.pem", &second_pem)]);
+    write_mounted(&setup.path("client-ca"), &[("ca.crt", &first_pem), ("second.pem", &second_pem)]);
     let proxy = setup.start();
     assert_eq!(verdict(&proxy), "200");
     let credential = second.issue(&producer()).unwrap();
@@ -68,7 +69,7 @@ fn volumes_as_kubernetes_mounts_them_are_folders_like_any_other() {
 }
 
 #[test]
-fn records_go_where_they_are_told_to() {
+fn audit_records_go_to_the_configured_destination() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("log.audit", "audit.jsonl").start();
     assert_eq!(verdict(&proxy), "200");
@@ -85,7 +86,7 @@ fn records_go_where_they_are_told_to() {
 }
 
 #[test]
-fn every_record_is_one_line_whatever_is_asked() {
+fn every_audit_record_is_one_line_whatever_a_client_sends() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "100ms").start();
     let mut connection = proxy.connect();
@@ -98,5 +99,5 @@ fn every_record_is_one_line_whatever_is_asked() {
     let output = proxy.process.rest_of_output();
     let records: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.len(), 4, "{output}");
-    assert!(!output.contains("hunter2"), "queries hold secrets: {output}");
+    assert!(!output.contains("hunter2"), "queries may hold secrets: {output}");
 }

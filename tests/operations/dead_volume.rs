@@ -1,4 +1,4 @@
-//! A volume that does not answer holds up only the parts on it: everything else is still followed, and an operator is told
+//! A volume that does not answer delays only the parts on it: all other parts are still followed, and the operator is told
 //! (DESIGN §2.2).
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::proxy::{POLICY, command, program};
 use crate::support::tools::{is_missing, script};
 use crate::support::{Backend, Proxy, Setup, eventually};
 
-/// A library that makes `open` wait; `None` where none can be built, or the program would not load it.
+/// Builds a library that makes `open` wait; `None` if it cannot be built, or the program cannot load it.
 fn volume(folder: &Path) -> Option<PathBuf> {
     if is_missing("c++", Command::new("c++").arg("--version")) {
         return None;
@@ -29,8 +29,8 @@ fn volume(folder: &Path) -> Option<PathBuf> {
     Some(library)
 }
 
-/// The policy is on the volume, everything else beside it.
-fn on_volume(backend: &Backend) -> Setup {
+/// A setup with the policy on the volume, and everything else beside it.
+fn setup_with_volume(backend: &Backend) -> Setup {
     let setup = Setup::new(&backend.url()).set("policies", "volume/").set("tls.crl", "ca.crl");
     fs::create_dir(setup.path("volume")).unwrap();
     fs::write(setup.path("volume/policy.yaml"), POLICY).unwrap();
@@ -47,9 +47,9 @@ fn verdict(proxy: &Proxy) -> String {
 }
 
 #[test]
-fn a_volume_that_does_not_answer_holds_up_its_own_part_alone_and_is_told() {
+fn a_volume_that_does_not_answer_delays_only_its_own_part_and_is_reported() {
     let backend = Backend::ok();
-    let setup = on_volume(&backend);
+    let setup = setup_with_volume(&backend);
     let dead = setup.path("dead");
     let Some(library) = volume(setup.folder.path()) else { return };
     let mut proxy = setup.start_with(|command| {
@@ -65,7 +65,7 @@ fn a_volume_that_does_not_answer_holds_up_its_own_part_alone_and_is_told() {
         line["part"] == "policies" && line["message"].as_str().unwrap().starts_with("reading does not come")
     });
 
-    // Another part is followed, by itself and when somebody asks, and the answer does not wait for the volume.
+    // Another part is still followed, by itself and on request. The answer does not wait for the volume.
     fs::write(proxy.setup.path("ca.crl"), crl).unwrap();
     eventually("the CRL", || verdict(&proxy), |verdict| verdict == "401 invalid_certificate");
     fs::write(proxy.setup.path("ca.crl"), proxy.pki().ca.crl(&[], |_| {}).unwrap()).unwrap();
@@ -78,7 +78,7 @@ fn a_volume_that_does_not_answer_holds_up_its_own_part_alone_and_is_told() {
         (&attempt["parts"]["policies"], &attempt["parts"]["client_trust"]),
         (&json!("hanging"), &json!("applied"))
     );
-    assert_eq!(verdict(&proxy), "200", "the policy is the one before");
+    assert_eq!(verdict(&proxy), "200", "the last policy stays in force");
 
     let metrics = proxy.admin.metrics();
     let success = |part| metrics.labelled("sidegate_reload_success", &[("part", part)]);
@@ -88,14 +88,14 @@ fn a_volume_that_does_not_answer_holds_up_its_own_part_alone_and_is_told() {
     let headlines = proxy.admin.get("/api/now").json()["headlines"].to_string();
     assert!(headlines.contains("the files of `policies` cannot be read"), "{headlines}");
 
-    // When it answers, what was written there comes into force.
+    // Once the volume answers, the new policy comes into force.
     fs::remove_file(&dead).unwrap();
     eventually("the policy", || verdict(&proxy), |verdict| verdict == "403 insufficient_permissions");
     eventually("the part", || part(&proxy, "policies"), |part| part["state"] == "applied");
     eventually("the age of the last look", age, |age| *age <= 3.0);
     proxy.admin.reload();
 
-    // A stop waits for no volume.
+    // The shutdown does not wait for the volume.
     fs::write(&dead, "").unwrap();
     eventually("the part", || part(&proxy, "policies"), |part| part["state"] == "hanging");
     proxy.process.signal("INT");
@@ -103,26 +103,32 @@ fn a_volume_that_does_not_answer_holds_up_its_own_part_alone_and_is_told() {
 }
 
 #[test]
-fn a_start_from_a_volume_that_does_not_answer_ends_with_its_part() {
+fn a_start_from_a_volume_that_does_not_answer_ends_and_names_the_part() {
     let backend = Backend::ok();
-    let setup = on_volume(&backend);
+    let setup = setup_with_volume(&backend);
     let Some(library) = volume(setup.folder.path()) else { return };
     fs::write(setup.path("dead"), "").unwrap();
     fs::write(setup.path("server.crt"), "").unwrap();
     let config = setup.write();
-    let ends = |verb: &str| {
+    let assert_ends = |verb: &str| {
         let mut sidegate = command(&[verb, "--config", config.to_str().unwrap()]);
         sidegate.env("LD_PRELOAD", &library).env("DEAD_VOLUME", setup.path("dead"));
         let start = Instant::now();
         let output = sidegate.output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{verb}: {told}");
-        assert!(told.contains("reading the files of `policies` does not come to an end"), "{verb}: {told}");
-        assert!(told.contains("there is no certificate in"), "the other parts are told as well: {told}");
+        let messages = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb}: {messages}");
+        assert!(
+            messages.contains("reading the files of `policies` does not come to an end"),
+            "{verb}: {messages}"
+        );
+        assert!(
+            messages.contains("there is no certificate in"),
+            "the other parts are reported as well: {messages}"
+        );
         assert!(start.elapsed() < Duration::from_secs(20), "{verb}: {:?}", start.elapsed());
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| ends("run"));
-        scope.spawn(|| ends("doctor"));
+        scope.spawn(|| assert_ends("run"));
+        scope.spawn(|| assert_ends("doctor"));
     });
 }

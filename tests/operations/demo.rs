@@ -1,4 +1,4 @@
-//! `sidegate demo`: each line that it prints, pasted, gives what the text beside it says.
+//! `sidegate demo` prints lines for a shell, and each line has the result that the text beside it announces.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use crate::support::is_missing;
 use crate::support::proxy::{Process, run};
 
-/// A demo that has said all its lines.
+/// A running demo that has printed all its lines.
 struct Demo {
     process: Process,
-    /// What each line says, and the line.
+    /// The text beside each line, and the line.
     lines: Vec<(String, String)>,
     folder: PathBuf,
 }
@@ -23,8 +23,8 @@ impl Demo {
         let mut lines = Vec::new();
         loop {
             let line = process.line();
-            if let Some(says) = line.strip_prefix("# ") {
-                lines.push((says.to_owned(), process.line()));
+            if let Some(text) = line.strip_prefix("# ") {
+                lines.push((text.to_owned(), process.line()));
             } else if let Some(rest) = line.trim().strip_prefix("files") {
                 folder = rest.split_whitespace().next().map(PathBuf::from);
             } else if line.contains("Ctrl-C") {
@@ -41,7 +41,7 @@ impl Demo {
 }
 
 #[test]
-fn every_line_gives_what_it_says() {
+fn every_line_has_the_announced_result() {
     if is_missing("curl", Command::new("curl").arg("--version")) {
         return;
     }
@@ -49,27 +49,27 @@ fn every_line_gives_what_it_says() {
         let mut demo = Demo::start(&["--max-connections", slots]);
         let lines = demo.lines.clone();
         assert!(lines.len() >= 15, "{lines:?}");
-        for (says, line) in &lines {
-            if says.contains("Ctrl-C") {
+        for (text, line) in &lines {
+            if text.contains("Ctrl-C") {
                 assert_follows(line);
             } else if line.starts_with("kill ") {
                 sh(line);
                 demo.process.line_with("the backend is ");
             } else {
-                assert_gives(says, &sh(line));
+                assert_result(text, &sh(line));
             }
         }
         let folder = demo.folder.clone();
         assert!(folder.exists());
         demo.stop();
-        assert!(!folder.exists(), "a temporary folder goes with the demo");
+        assert!(!folder.exists(), "the temporary folder is removed");
     }
 }
 
 #[test]
-fn its_lines_show_every_refusal_that_a_new_user_should_see() {
+fn the_lines_of_the_demo_show_every_refusal() {
     let demo = Demo::start(&["--max-connections", "1"]);
-    let all: String = demo.lines.iter().map(|(says, _)| says.as_str()).collect::<Vec<_>>().join("\n");
+    let all: String = demo.lines.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join("\n");
     for said in [
         "201",
         "401 not_authenticated",
@@ -98,8 +98,8 @@ fn a_given_folder_stays_and_can_be_used_by_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a demo");
     let demo = Demo::start(&["--dir", path.to_str().unwrap()]);
-    let (says, line) = demo.lines[0].clone();
-    assert_gives(&says, &sh(&line));
+    let (text, line) = demo.lines[0].clone();
+    assert_result(&text, &sh(&line));
     demo.stop();
     for file in ["ca.crt", "producer.key", "sidegate.yaml", "policies/events.yaml"] {
         assert!(path.join(file).exists(), "{file}");
@@ -108,7 +108,7 @@ fn a_given_folder_stays_and_can_be_used_by_run() {
 }
 
 #[test]
-fn a_folder_with_somebody_s_own_files_is_left_alone() {
+fn a_folder_with_other_files_is_left_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("ca.crt"), "mine").unwrap();
     let finished = run(&["demo", "--dir", folder.path().to_str().unwrap()]);
@@ -118,7 +118,7 @@ fn a_folder_with_somebody_s_own_files_is_left_alone() {
 }
 
 #[test]
-fn given_ports_are_used_and_a_taken_one_is_said() {
+fn given_ports_are_used_and_a_port_in_use_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for option in ["--port", "--admin-port", "--backend-port"] {
@@ -132,7 +132,7 @@ fn given_ports_are_used_and_a_taken_one_is_said() {
     demo.stop();
 }
 
-/// Runs a line as a shell would, and returns everything that it printed.
+/// Runs a line in a shell, and returns its whole output.
 #[track_caller]
 fn sh(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output().unwrap();
@@ -142,28 +142,28 @@ fn sh(line: &str) -> String {
     text
 }
 
-/// `says` ends with what comes of it: `…: 401 invalid_certificate`.
+/// Asserts the result that the text announces at its end: `…: 401 invalid_certificate`.
 #[track_caller]
-fn assert_gives(says: &str, output: &str) {
-    let mut expected = says.rsplit("? ").next().unwrap().rsplit(": ").next().unwrap().split_whitespace();
+fn assert_result(text: &str, output: &str) {
+    let mut expected = text.rsplit("? ").next().unwrap().rsplit(": ").next().unwrap().split_whitespace();
     let status =
-        expected.find(|word| word.parse::<u16>().is_ok()).unwrap_or_else(|| panic!("no status: {says}"));
+        expected.find(|word| word.parse::<u16>().is_ok()).unwrap_or_else(|| panic!("no status: {text}"));
     let is_there =
         output.lines().any(|line| line.starts_with("HTTP/") && line.contains(&format!(" {status}")));
-    assert!(is_there, "{says}\n{output}");
+    assert!(is_there, "{text}\n{output}");
     if let Some(reason) = expected.next().filter(|word| word.contains('_')) {
-        assert!(output.contains(&format!("\"reason\":\"{reason}\"")), "{says}\n{output}");
+        assert!(output.contains(&format!("\"reason\":\"{reason}\"")), "{text}\n{output}");
     }
 }
 
-/// The stream shows an event that was published before; then it goes on until it is stopped.
+/// Asserts that the stream shows an event that was published before, and goes on until it is stopped.
 fn assert_follows(line: &str) {
     let mut curl =
         Command::new("sh").args(["-c", &format!("exec {line}")]).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(curl.stdout.take().unwrap()).lines();
     let seen: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.starts_with("data: ")).collect();
     assert!(seen[0].contains(" 200"), "{seen:?}");
-    assert!(curl.try_wait().unwrap().is_none(), "it follows until it is stopped");
+    assert!(curl.try_wait().unwrap().is_none(), "the stream goes on until it is stopped");
     curl.kill().unwrap();
     curl.wait().unwrap();
 }

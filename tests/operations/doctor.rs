@@ -1,4 +1,4 @@
-//! `sidegate doctor` sees what is wrong, or about to be, before clients do.
+//! `sidegate doctor` finds mistakes and coming problems before clients do.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -14,8 +14,8 @@ use crate::support::certificates::DAY;
 use crate::support::proxy::{ProgramOutput, policy_of_two, program, run};
 use crate::support::{Backend, Setup};
 
-/// Few enough connections for any machine's limit of descriptors.
-fn modest(backend: &str) -> Setup {
+/// A setup with few connections, so that the descriptors of any machine are enough.
+fn small_setup(backend: &str) -> Setup {
     Setup::new(backend)
         .set("limits.max_connections", 50)
         .set("limits.lobby.max_connections", 50)
@@ -31,14 +31,15 @@ fn doctor(setup: &Setup, more: &[&str]) -> ProgramOutput {
 fn assert_attention(setup: &Setup, more: &[&str], check: &str, part: &str) {
     let finished = doctor(setup, more);
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let such = |line: &str| line.starts_with("attention") && line.contains(check) && line.contains(part);
-    assert!(finished.stdout.lines().any(such), "`{check} … {part}`: {}", finished.stdout);
+    let is_expected =
+        |line: &str| line.starts_with("attention") && line.contains(check) && line.contains(part);
+    assert!(finished.stdout.lines().any(is_expected), "`{check} … {part}`: {}", finished.stdout);
 }
 
 #[test]
-fn all_is_well_with_a_usual_installation() {
+fn a_usual_installation_has_no_finding() {
     let backend = Backend::ok();
-    let setup = modest(&backend.url()).set("tls.crl", "ca.crl");
+    let setup = small_setup(&backend.url()).set("tls.crl", "ca.crl");
     fs::write(setup.path("ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
     let finished = doctor(&setup, &[]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
@@ -54,16 +55,16 @@ fn all_is_well_with_a_usual_installation() {
 }
 
 #[test]
-fn what_the_proxy_would_not_start_with() {
-    let finished = doctor(&modest("http://127.0.0.1:9").set("tls.client_ca", "missing.crt"), &[]);
+fn mistakes_with_which_the_proxy_would_not_start_are_errors() {
+    let finished = doctor(&small_setup("http://127.0.0.1:9").set("tls.client_ca", "missing.crt"), &[]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("missing.crt") && finished.stdout.is_empty(), "{finished:?}");
 }
 
 #[test]
-fn what_expires_soon_or_has_expired() {
+fn certificates_and_crls_that_expire_soon_or_have_expired_are_found() {
     let backend = Backend::ok();
-    let setup = modest(&backend.url()).set("tls.crl", "ca.crl");
+    let setup = small_setup(&backend.url()).set("tls.crl", "ca.crl");
     fs::write(setup.path("ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
     let at = |days: u32| {
         let then = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + DAY * days;
@@ -77,9 +78,9 @@ fn what_expires_soon_or_has_expired() {
 }
 
 #[test]
-fn a_server_certificate_that_clients_may_not_take() {
+fn a_server_certificate_that_clients_may_refuse_is_found() {
     let backend = Backend::ok();
-    let setup = modest(&backend.url());
+    let setup = small_setup(&backend.url());
     let (below, other) = (setup.pki.ca.intermediate("below").unwrap(), Authority::root("other").unwrap());
     let mut server = below.issue(&Leaf::server().unwrap()).unwrap();
     server.write(setup.folder.path(), "server").unwrap();
@@ -92,9 +93,9 @@ fn a_server_certificate_that_clients_may_not_take() {
 }
 
 #[test]
-fn an_authority_without_a_crl() {
+fn an_authority_without_a_crl_is_found() {
     let backend = Backend::ok();
-    let setup = modest(&backend.url()).set("tls.crl", "ca.crl");
+    let setup = small_setup(&backend.url()).set("tls.crl", "ca.crl");
     fs::write(setup.path("ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
     let both = [setup.pki.ca.certificate(), Authority::root("second").unwrap().certificate()]
         .map(|ca| pem("CERTIFICATE", ca));
@@ -103,21 +104,21 @@ fn an_authority_without_a_crl() {
 }
 
 #[test]
-fn a_backend_that_is_down_or_stands_open_to_others() {
-    assert_attention(&modest("http://127.0.0.1:9"), &[], "backend", "cannot be reached");
-    // No packet is sent: the kernel only says which address it would send it from.
+fn a_backend_that_is_down_or_reachable_by_others_is_found() {
+    assert_attention(&small_setup("http://127.0.0.1:9"), &[], "backend", "cannot be reached");
+    // Connecting a UDP socket sends no packet. The kernel only chooses the local address.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     let outside = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
     if outside.is_ok_and(|address| !address.ip().is_loopback()) {
         let open = TcpListener::bind("0.0.0.0:0").unwrap();
         let url = format!("http://127.0.0.1:{}", open.local_addr().unwrap().port());
-        assert_attention(&modest(&url), &[], "around", "as well");
+        assert_attention(&small_setup(&url), &[], "around", "as well");
     }
 }
 
 #[test]
-fn a_socket_that_everybody_may_open() {
-    let setup = modest("unix:app.sock");
+fn a_socket_that_every_user_may_open_is_found() {
+    let setup = small_setup("unix:app.sock");
     let _listener = UnixListener::bind(setup.path("app.sock")).unwrap();
     fs::set_permissions(setup.path("app.sock"), fs::Permissions::from_mode(0o660)).unwrap();
     assert_eq!(doctor(&setup, &[]).code, Some(0));
@@ -126,22 +127,22 @@ fn a_socket_that_everybody_may_open() {
 }
 
 #[test]
-fn fewer_descriptors_than_the_bounds_need() {
+fn too_few_descriptors_for_the_limits_are_found() {
     let backend = Backend::ok();
-    let file = modest(&backend.url()).set("limits.max_connections", 500);
+    let file = small_setup(&backend.url()).set("limits.max_connections", 500);
     let config = file.write();
     let script = format!("ulimit -n 256; exec {} doctor --config {}", program().display(), config.display());
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("256 descriptors may be open, and 698 are needed"), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("256 descriptors may be open, and 698 are needed"), "{text}");
 }
 
-/// Everything that one client may open at once, against what is in flight, with numbers and a remedy.
+/// The finding compares the requests that one client may open with the places in flight, and has a remedy.
 #[test]
-fn one_client_that_can_have_everything_in_flight() {
+fn a_client_that_can_take_all_places_in_flight_is_found() {
     let backend = Backend::ok();
-    let few = || modest(&backend.url()).set("backend.max_in_flight", 9);
+    let few = || small_setup(&backend.url()).set("backend.max_in_flight", 9);
     let all = "all 9 requests in flight: 250 streams on each of 50 connections";
     assert_attention(&few(), &[], "in flight", all);
     let help = doctor(&few(), &[]).stdout;
@@ -151,7 +152,7 @@ fn one_client_that_can_have_everything_in_flight() {
     );
     let per_client = few().set("limits.max_connections_per_client", 2);
     assert_attention(&per_client, &[], "in flight", "250 streams on each of 2 connections");
-    let off = modest(&backend.url()).set("backend.reserved_for_others", 0);
+    let off = small_setup(&backend.url()).set("backend.reserved_for_others", 0);
     assert_attention(&off, &[], "in flight", "all 20 requests");
     assert!(doctor(&off, &[]).stdout.contains("set `backend.reserved_for_others: 10`"));
 
@@ -166,7 +167,7 @@ fn one_client_that_can_have_everything_in_flight() {
     for fine in [
         bounded("limits: { in_flight: 8 }", "limits: { in_flight: 1 }"),
         few().set("limits.max_connections_per_client", 1).set("limits.http.max_streams", 8),
-        modest(&backend.url()),
+        small_setup(&backend.url()),
     ] {
         let finished = doctor(&fine, &[]);
         assert_eq!(finished.code, Some(0), "{finished:?}");

@@ -25,7 +25,7 @@ fn every_key_of_the_configuration_is_documented_as_it_is() {
     assert_eq!(documented("keys"), rows);
 }
 
-/// The rows of the table with that mark.
+/// Returns the rows of the table with this mark.
 fn documented(mark: &str) -> Vec<&'static str> {
     let (_, after) = OPERATORS.split_once(&format!("<!-- {mark}:")).expect("the table");
     let (table, _) = after.split_once(&format!("<!-- /{mark} -->")).expect("the end of the table");
@@ -81,7 +81,7 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     let documented: BTreeMap<_, _> = rows.iter().map(|row| (quoted(row[1])[0].to_owned(), row[2])).collect();
     assert_eq!(documented, served);
     for row in rows {
-        // What has not happened yet has no series to show its labels.
+        // A metric of something that has not happened has no series, so its labels are not compared.
         let start = format!("{}{{", quoted(row[1])[0]);
         if let Some(labels) = text.lines().find_map(|line| line.strip_prefix(&start)?.split_once('}')) {
             let names: Vec<_> =
@@ -91,14 +91,14 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     }
 }
 
-/// The texts in backticks.
+/// Returns the texts in backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// Every example is refused, and passes with its setting alone, as the bytes that it is.
+/// Every example is refused, and passes unchanged with its setting alone.
 #[test]
-fn what_is_refused_and_what_would_allow_it_is_documented_as_it_is() {
+fn refused_requests_and_the_settings_that_allow_them_are_documented() {
     let (_, after) = OPERATORS.split_once("<!-- refused:").expect("the table of what is refused");
     let (table, _) = after.split_once("<!-- /refused -->").expect("the end of that table");
     let mut settings = Vec::new();

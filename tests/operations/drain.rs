@@ -1,4 +1,4 @@
-//! `sidegate drain` is SIGTERM from inside of a container: the proxy beside it finishes what is open, and ends.
+//! `sidegate drain` is SIGTERM from inside of a container: the proxy beside it finishes its open requests and ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{Backend, Setup, eventually};
 
-/// The program under a name of its own, so that the proxies of other tests are not proxies of this program.
+/// Copies the program, so that the proxies of other tests are not proxies of this program.
 fn program() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = folder.path().join("sidegate");
@@ -38,16 +38,16 @@ fn the_proxy_of_the_same_program_drains_and_ends() {
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     let ready = eventually("not ready", || proxy.admin.get("/readyz").status, |status| *status == 503);
     assert_eq!(ready, 503);
-    // What is open is still served, and asked to end.
+    // Open connections are still served, and asked to end.
     assert_eq!(open.get("/events").unwrap().verdict(), "200");
     assert_eq!(proxy.process.exit().code(), Some(0));
     let mut client = others.producer().connect(others.address).unwrap();
-    assert_eq!(client.get("/events").unwrap().verdict(), "200", "somebody else's proxy drains");
+    assert_eq!(client.get("/events").unwrap().verdict(), "200", "the proxy of another program drains");
     others.process.signal("KILL");
 }
 
 #[test]
-fn without_exactly_one_proxy_nothing_is_asked() {
+fn drain_signals_nothing_unless_there_is_exactly_one_proxy() {
     let (_folder, program) = program();
     let none = drain(&program, &[]);
     let said = String::from_utf8(none.stderr).unwrap();

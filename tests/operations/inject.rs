@@ -1,5 +1,5 @@
-//! `sidegate inject` puts the sidecar into manifests of all shapes, changes nothing else of them, changes nothing a second time,
-//! and refuses what cannot be done. The manifests of `tests/operations/inject/` have the shapes of well-known projects' own.
+//! `sidegate inject` adds the sidecar to manifests of all shapes, changes nothing else, changes nothing the second time, and refuses
+//! manifests that it cannot inject. The manifests of `tests/operations/inject/` have the shapes of those of well-known projects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::manifests::assert_valid;
 use crate::support::proxy::{ProgramOutput, command};
 
-/// Each manifest, and how it is injected.
+/// The manifests, each with the flags for it.
 const MANIFESTS: [(&str, &str); 15] = [
     ("podinfo.yaml", "--port http"),
     ("argocd.yaml", "--workload deployment/argocd-server --port 8080"),
@@ -32,7 +32,7 @@ const MANIFESTS: [(&str, &str); 15] = [
     ("prometheus.yaml", "--port web --loopback --health-path /-/ready --backend-url h2c://127.0.0.1:9090"),
 ];
 
-/// What is refused, and how it was asked for.
+/// The manifests that are refused, each with the flags for it.
 const REFUSED: [(&str, &str); 18] = [
     ("host_network", ""),
     ("by_hand", ""),
@@ -65,7 +65,7 @@ fn inject(folder: &Path, file: &str, flags: &str) -> ProgramOutput {
     ProgramOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Where the committed text and the answer differ; written anew with `UPDATE_SNAPSHOTS=1`.
+/// Returns whether the committed text and the answer differ. `UPDATE_SNAPSHOTS=1` writes the text anew.
 fn differs(file: &Path, answer: &str) -> bool {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(file, answer).unwrap();
@@ -86,12 +86,12 @@ fn every_manifest_gets_its_sidecar_as_committed() {
     let written = |folder: &Path| {
         fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count()
     };
-    assert_eq!(written(&folder()), MANIFESTS.len(), "a manifest that nobody injects");
-    assert_eq!(written(&after), 2 * MANIFESTS.len(), "a result of no manifest");
+    assert_eq!(written(&folder()), MANIFESTS.len(), "a manifest is not injected by a test");
+    assert_eq!(written(&after), 2 * MANIFESTS.len(), "a result has no manifest");
 }
 
 #[test]
-fn a_second_time_changes_nothing() {
+fn injecting_twice_changes_nothing_the_second_time() {
     let again = tempfile::tempdir().unwrap();
     for (name, flags) in MANIFESTS {
         let once = fs::read_to_string(folder().join("after").join(name)).unwrap();
@@ -102,10 +102,10 @@ fn a_second_time_changes_nothing() {
     }
 }
 
-/// The lines of a text that another one has not, in an alignment that keeps as many as can be.
-fn lost<'t>(before: &'t str, after: &str) -> Vec<&'t str> {
+/// Returns the lines of a text that another text lacks, in the alignment that keeps most lines.
+fn removed_lines<'t>(before: &'t str, after: &str) -> Vec<&'t str> {
     let (before, after): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
-    // How many lines can be kept from here on.
+    // The number of lines that can be kept from each pair of positions on.
     let mut kept = vec![vec![0; after.len() + 1]; before.len() + 1];
     for (i, line) in before.iter().enumerate().rev() {
         for (j, other) in after.iter().enumerate().rev() {
@@ -127,7 +127,7 @@ fn lost<'t>(before: &'t str, after: &str) -> Vec<&'t str> {
     lost
 }
 
-/// Line by line: what is lost is a port, a probe's handler, or a line with the one value that was changed.
+/// Only lines of a port, of the handler of a probe, or with the one changed value are removed.
 #[test]
 fn nothing_else_of_a_manifest_changes() {
     const PARTS: [&str; 13] = [
@@ -145,13 +145,13 @@ fn nothing_else_of_a_manifest_changes() {
         "# Asks for nothing",
         "containers",
     ];
-    // Of the last one, only the `-` is gone that stood before its neighbour.
+    // Of the last one, only the `-` before its neighbour is removed.
     const WHOLE: [&str; 4] =
         ["lifecycle: {}", "env: []", "value: :5000   # everywhere", "image: example.com/registry:3"];
     for (name, _) in MANIFESTS {
         let before = fs::read_to_string(folder().join(name)).unwrap();
         let after = fs::read_to_string(folder().join("after").join(name)).unwrap();
-        let lost = lost(&before, &after);
+        let lost = removed_lines(&before, &after);
         for line in &lost {
             let is_meant =
                 WHOLE.contains(line) || PARTS.iter().any(|part| line.contains(part)) || *line == "}";
@@ -162,12 +162,12 @@ fn nothing_else_of_a_manifest_changes() {
 }
 
 #[test]
-fn the_results_are_what_kubernetes_accepts() {
+fn kubernetes_accepts_the_results() {
     assert_valid(&[folder(), folder().join("after")]);
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_with_its_reason() {
+fn a_manifest_that_cannot_be_injected_is_refused_with_the_reason() {
     let folder = folder().join("refused");
     for (name, flags) in REFUSED {
         let finished = inject(&folder, &format!("{name}.yaml"), flags);
@@ -175,7 +175,11 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
         let committed = folder.join(name).with_extension("stderr");
         assert!(!differs(&committed, &finished.stderr), "{name} is refused with\n{}", finished.stderr);
     }
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2 * REFUSED.len(), "a manifest that nobody injects");
+    assert_eq!(
+        fs::read_dir(&folder).unwrap().count(),
+        2 * REFUSED.len(),
+        "a manifest is not injected by a test"
+    );
 }
 
 #[test]

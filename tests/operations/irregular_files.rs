@@ -1,5 +1,5 @@
-//! Regular files alone are read, and no more than a bound of each: a FIFO, a device or a file without an end stops neither a
-//! start nor a reload (DESIGN §2.2). Users of tools may still give them pipes.
+//! Only regular files are read, and only up to a limit: a FIFO, a device or a file without an end blocks neither the start nor a reload
+//! (DESIGN §2.2). Users of tools may still give them pipes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,14 +12,14 @@ use crate::support::tools::is_missing;
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// Puts a FIFO without a writer there.
-fn fifo(path: &Path) {
+/// Makes a FIFO without a writer.
+fn make_fifo(path: &Path) {
     let _ = fs::remove_file(path);
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Puts a link to a device without an end there.
-fn device(path: &Path) {
+/// Makes a link to a device without an end.
+fn link_to_device(path: &Path) {
     let _ = fs::remove_file(path);
     symlink("/dev/zero", path).unwrap();
 }
@@ -49,7 +49,7 @@ fn everything() -> Setup {
     setup
 }
 
-/// Files that are named, and names in folders that are read.
+/// Files that the configuration names, and files in folders that it names.
 const READ: [&str; 12] = [
     "sidegate.yaml",
     "server.crt",
@@ -68,8 +68,8 @@ const READ: [&str; 12] = [
 #[test]
 fn a_fifo_or_a_device_in_place_of_any_file_ends_the_start_with_its_name() {
     let replacements = [
-        (fifo as fn(&Path), "it is a FIFO (named pipe) and no regular file"),
-        (device, "it is a device and no regular file"),
+        (make_fifo as fn(&Path), "it is a FIFO (named pipe) and no regular file"),
+        (link_to_device, "it is a device and no regular file"),
     ];
     for (replace, expected) in replacements {
         for name in READ {
@@ -91,10 +91,10 @@ fn a_fifo_or_a_device_in_place_of_any_file_ends_the_start_with_its_name() {
 }
 
 #[test]
-fn a_file_without_an_end_is_read_up_to_its_bound() {
+fn a_huge_file_is_read_up_to_the_limit() {
     let setup = everything();
     for (name, megabytes) in [("policies/another.yaml", 65), ("sidegate.yaml", 2)] {
-        // A hole: the length alone.
+        // The file is sparse: it has a length, and no blocks.
         let file = fs::File::create(setup.path(name)).unwrap();
         file.set_len(megabytes << 20).unwrap();
         let finished = run(&["run", "--config", setup.path("sidegate.yaml").to_str().unwrap()]);
@@ -105,7 +105,7 @@ fn a_file_without_an_end_is_read_up_to_its_bound() {
 
 /// `sidegate policy check <(generate)`.
 #[test]
-fn who_gives_a_pipe_to_a_tool_is_answered() {
+fn tools_read_the_pipes_that_a_user_gives_them() {
     if is_missing("bash", Command::new("bash").arg("--version")) {
         return;
     }
@@ -128,11 +128,11 @@ fn who_gives_a_pipe_to_a_tool_is_answered() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("is larger than 64 MiB"));
 }
 
-/// A FIFO in a folder was named by nobody, so a tool does not wait for it either.
+/// The user did not name a FIFO in a folder, so a tool does not wait for it.
 #[test]
-fn a_fifo_in_a_folder_is_no_pipe_of_a_user() {
+fn tools_do_not_wait_for_a_fifo_in_a_folder() {
     let setup = everything();
-    fifo(&setup.path("policies/another.yaml"));
+    make_fifo(&setup.path("policies/another.yaml"));
     let folder = setup.path("policies");
     let output = command(&["policy", "check", folder.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

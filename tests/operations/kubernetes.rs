@@ -1,4 +1,4 @@
-//! `deploy/kubernetes/` builds, is what Kubernetes accepts, and is what the program itself can run with.
+//! The manifests of `deploy/kubernetes/` build, Kubernetes accepts them, and the program runs with them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +24,8 @@ fn text<'n>(node: &'n Node<'_>, path: &[&str]) -> &'n str {
     node.find(path).and_then(Node::text).unwrap_or_else(|| panic!("nothing at {path:?}"))
 }
 
-/// Gives each built example to a test: its name, its objects by kind and name.
-fn in_each(test: impl Fn(&str, &BTreeMap<String, &Node<'_>>)) {
+/// Calls a test with each built example: its name, and its objects by kind and name.
+fn for_each_example(test: impl Fn(&str, &BTreeMap<String, &Node<'_>>)) {
     for name in EXAMPLES {
         let Some(stream) = built(&folder("examples").join(name)) else { return };
         let source = Source::new(name, stream);
@@ -62,7 +62,7 @@ fn the_component_is_the_sidecar_that_inject_writes() {
 }
 
 #[test]
-fn the_examples_are_what_kubernetes_accepts() {
+fn kubernetes_accepts_the_examples() {
     let streams = tempfile::tempdir().unwrap();
     for name in EXAMPLES {
         let Some(stream) = built(&folder("examples").join(name)) else { return };
@@ -71,9 +71,9 @@ fn the_examples_are_what_kubernetes_accepts() {
     assert_valid(&[streams.path().to_owned()]);
 }
 
-/// A check that lets everything pass would show nothing.
+/// A check that accepts everything would prove nothing.
 #[test]
-fn the_check_sees_flaws() {
+fn the_check_refuses_flawed_manifests() {
     let python = installed("venv/bin/python");
     let mut probe = std::process::Command::new(&python);
     if is_missing("kubernetes-validate", probe.args(["-c", "import kubernetes_validate"])) {
@@ -99,16 +99,17 @@ fn the_check_sees_flaws() {
     }
 }
 
-/// The configuration and policy of the ConfigMaps, with the variables of the container: a client does what its role allows.
+/// The program runs with the configuration and policy of the ConfigMaps and the variables of the container. A client may do what
+/// its role permits.
 #[test]
-fn the_program_runs_with_what_the_examples_configure() {
-    in_each(|name, objects| {
+fn the_program_runs_with_the_configuration_of_the_examples() {
+    for_each_example(|name, objects| {
         let backend = Backend::ok();
         let policy = text(objects["ConfigMap/sidegate-policies"], &["data", "policy.yaml"]);
         let setup = Setup::new(&backend.url()).policy(policy);
         let file = setup.path("mounted.yaml");
         fs::write(&file, text(objects["ConfigMap/sidegate"], &["data", "sidegate.yaml"])).unwrap();
-        // What is mounted in a pod, and which ports are free, is this test's own.
+        // The test sets the mounted files and free ports itself.
         let own = BTreeMap::from([
             ("SIDEGATE_LISTEN", "127.0.0.1:0".to_owned()),
             ("SIDEGATE_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
@@ -131,7 +132,7 @@ fn the_program_runs_with_what_the_examples_configure() {
 }
 
 #[test]
-fn the_policies_of_the_examples_are_as_their_authors_check_them() {
+fn the_policies_of_the_examples_pass_policy_check() {
     for name in EXAMPLES {
         let policy = folder("examples").join(name).join("policy.yaml");
         let policy = policy.to_str().unwrap();
@@ -145,10 +146,10 @@ fn the_policies_of_the_examples_are_as_their_authors_check_them() {
     }
 }
 
-/// The "restricted" level of the Pod Security Standards, for each container.
+/// Each container fulfils the "restricted" level of the Pod Security Standards.
 #[test]
 fn every_container_is_restricted() {
-    in_each(|name, objects| {
+    for_each_example(|name, objects| {
         let all = ["initContainers", "containers"].map(|list| pod(objects).find(&[list]).unwrap().items());
         for container in all.into_iter().flatten() {
             let said = |path: &[&str]| text(container, &[&["securityContext"], path].concat());
@@ -162,10 +163,10 @@ fn every_container_is_restricted() {
     });
 }
 
-/// Open requests have `drain_timeout` to end: so long the backend stays, and then has the time that Kubernetes usually gives.
+/// Open requests may take `drain_timeout` to end. The backend stays for as long, and then has the usual time of Kubernetes.
 #[test]
-fn the_backend_outlives_what_is_open() {
-    in_each(|name, objects| {
+fn the_backend_outlives_open_requests() {
+    for_each_example(|name, objects| {
         let drain = duration(&environment(objects)["SIDEGATE_DRAIN_TIMEOUT"]).unwrap();
         let backend = &pod(objects).find(&["containers"]).unwrap().items()[0];
         let seconds = |node, path: &[&str]| Duration::from_secs(text(node, path).parse().unwrap());
@@ -193,10 +194,10 @@ fn the_backend_outlives_what_is_open() {
     });
 }
 
-/// The bound of deploy/README.md, "Memory", is within the container's limit.
+/// The upper bound of deploy/README.md, "Memory", is within the limit of the container.
 #[test]
-fn the_memory_limit_holds_what_the_configuration_allows() {
-    in_each(|name, objects| {
+fn the_memory_limit_is_enough_for_the_configuration() {
+    for_each_example(|name, objects| {
         let file =
             Source::new("sidegate.yaml", text(objects["ConfigMap/sidegate"], &["data", "sidegate.yaml"]));
         let roots = parse_all(&file, Budget::CONFIGURATION).unwrap();
@@ -214,9 +215,8 @@ fn the_memory_limit_holds_what_the_configuration_allows() {
     });
 }
 
-/// What asks for a metric asks for one that there is.
 #[test]
-fn autoscaling_goes_by_metrics_that_exist() {
+fn autoscaling_uses_metrics_that_exist() {
     let (rule, scaler) =
         ("autoscaling/prometheus-adapter.yaml", "autoscaling/horizontal-pod-autoscaler.yaml");
     let [rule, scaler] = [rule, scaler].map(|file| fs::read_to_string(folder(file)).unwrap());

@@ -1,5 +1,5 @@
-//! What Sidegate adds to a request and what the backend takes for it are told apart, for every request that the backend
-//! answered and for no other (DESIGN §8).
+//! Two metrics separate the time that Sidegate adds to a request from the time of the backend. They count exactly the requests that
+//! the backend answered (DESIGN §8).
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,14 +12,14 @@ use crate::support::{Backend, Setup};
 
 const ADDED: &str = "sidegate_added_latency_seconds";
 const BACKEND: &str = "sidegate_backend_latency_seconds";
-/// For so long the backend thinks about each request.
+/// Time that the backend takes for each request.
 const THOUGHT: Duration = Duration::from_millis(80);
 
-fn slow() -> Backend {
+fn slow_backend() -> Backend {
     slow_behind(Arc::default())
 }
 
-/// The same, that only begins to think when nobody holds the gate.
+/// A slow backend whose work begins once the test releases the gate.
 fn slow_behind(gate: Arc<Mutex<()>>) -> Backend {
     Backend::scripted(move |connection| {
         while connection.request()?.is_some() {
@@ -40,7 +40,7 @@ fn sum(metrics: &Metrics, name: &str) -> f64 {
 }
 
 #[test]
-fn the_queue_is_added_and_the_backend_s_thought_is_not() {
+fn the_queue_counts_as_added_time_and_the_work_of_the_backend_does_not() {
     let gate = Arc::new(Mutex::new(()));
     let backend = slow_behind(Arc::clone(&gate));
     let proxy = Setup::new(&backend.url())
@@ -65,13 +65,13 @@ fn the_queue_is_added_and_the_backend_s_thought_is_not() {
     }
     let queued = proxy.admin.metrics();
     assert_eq!((count(&queued, ADDED), count(&queued, BACKEND)), (3.0, 3.0));
-    // The second of the two waited for the first one's answer, at least since the backend began to think about it.
+    // The second request waited for the first answer, at least since the backend began its work on the first.
     assert!(sum(&queued, ADDED) - sum(&alone, ADDED) >= THOUGHT.as_secs_f64(), "{queued:?}");
     assert!(sum(&queued, BACKEND) - sum(&alone, BACKEND) >= 2.0 * THOUGHT.as_secs_f64(), "{queued:?}");
 }
 
 #[test]
-fn what_the_backend_did_not_answer_is_in_neither() {
+fn requests_that_the_backend_did_not_answer_count_in_neither() {
     let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).set("backend.response_timeout", "100ms").start();
     for client in [proxy.anonymous(), proxy.consumer(), proxy.producer()] {
@@ -83,8 +83,8 @@ fn what_the_backend_did_not_answer_is_in_neither() {
 }
 
 #[test]
-fn buckets_hold_those_of_the_smaller_ones_and_are_the_same_for_both() {
-    let backend = slow();
+fn buckets_are_cumulative_and_the_same_for_both_metrics() {
+    let backend = slow_backend();
     let proxy = Setup::new(&backend.url()).set("workers", 2).start();
     for _ in 0..3 {
         proxy.connect().get("/events").unwrap();

@@ -1,5 +1,5 @@
-//! Files are put in force by parts: a mistake in one part keeps no other from coming into force, and each part has its own
-//! last good state (DESIGN §2.2).
+//! Files are applied by parts: a mistake in one part does not keep another from coming into force, and each part keeps its own last
+//! good state (DESIGN §2.2).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -50,8 +50,8 @@ fn part(proxy: &Proxy, name: &str) -> Value {
     proxy.admin.status()["reload"]["parts"][name].clone()
 }
 
-/// The parts whose last state on disk is not in force, by the metric.
-fn failing(proxy: &Proxy) -> Vec<&'static str> {
+/// Returns the parts whose files are not in force, according to the metric.
+fn failing_parts(proxy: &Proxy) -> Vec<&'static str> {
     let metrics = proxy.admin.metrics();
     let value = |part: &str| metrics.labelled("sidegate_reload_success", &[("part", part)]);
     PARTS.into_iter().filter(|part| value(part) < 1.0).collect()
@@ -64,7 +64,7 @@ fn rewrite(proxy: &Proxy, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn a_broken_policy_keeps_no_crl_no_certificate_and_no_authority_from_coming_into_force() {
+fn a_new_crl_certificate_and_authority_come_into_force_beside_a_broken_policy() {
     let backend = Backend::ok();
     let (mut proxy, second) = proxy(&backend);
     let of_second = second.issue(&producer().unwrap()).unwrap();
@@ -74,7 +74,7 @@ fn a_broken_policy_keeps_no_crl_no_certificate_and_no_authority_from_coming_into
     fs::write(proxy.setup.path("policy.yaml"), POLICY.replace("[little]", "[littel]")).unwrap();
     let refused = eventually("the refusal", || part(&proxy, "policies"), |part| part["state"] == "refused");
     assert_eq!(refused["diagnostics"][0]["help"], "did you mean `little`?");
-    assert_eq!(failing(&proxy), ["policies"]);
+    assert_eq!(failing_parts(&proxy), ["policies"]);
 
     let start = Instant::now();
     write_crl(&proxy.setup, &[&proxy.pki().producer]);
@@ -86,14 +86,14 @@ fn a_broken_policy_keeps_no_crl_no_certificate_and_no_authority_from_coming_into
     next.write(proxy.setup.folder.path(), "server").unwrap();
     let shown = || proxy.anonymous().connect(proxy.address).unwrap().server();
     eventually("the certificate", shown, |shown| *shown == *next.chain[0]);
-    assert_eq!(failing(&proxy), ["policies"]);
+    assert_eq!(failing_parts(&proxy), ["policies"]);
     proxy.process.log_where("the refusal", |line| {
         line["part"] == "policies" && line["message"].as_str().unwrap().starts_with("not reloaded")
     });
     proxy.process.log_where("the reload", |line| line["parts"] == "client_trust");
 }
 
-/// A part that is broken, and what is told of it.
+/// The parts, each with a file and broken content for it.
 const BROKEN: [(&str, &str, &str); 5] = [
     ("configuration", "sidegate.yaml", "listen: nowhere"),
     ("server_certificates", "server.crt", "no certificate"),
@@ -103,7 +103,7 @@ const BROKEN: [(&str, &str, &str); 5] = [
 ];
 
 #[test]
-fn each_part_is_refused_alone_and_all_others_come_into_force() {
+fn only_the_broken_part_is_refused_and_all_others_come_into_force() {
     let backend = Backend::ok();
     for (broken, file, text) in BROKEN {
         let (proxy, _) = proxy(&backend);
@@ -124,7 +124,7 @@ fn each_part_is_refused_alone_and_all_others_come_into_force() {
         }
         let told = attempt["diagnostics"].as_array().unwrap();
         assert!(!told.is_empty() && told.iter().all(|problem| problem["part"] == broken), "{attempt:#}");
-        assert_eq!(failing(&proxy), [broken]);
+        assert_eq!(failing_parts(&proxy), [broken]);
         let is_in_force = |part: &str| part != broken;
         let consumer = proxy.consumer().connect(proxy.address).unwrap().get("/readable").unwrap().verdict();
         let expected = match (is_in_force("client_trust"), is_in_force("policies")) {
@@ -144,11 +144,11 @@ fn each_part_is_refused_alone_and_all_others_come_into_force() {
 }
 
 #[test]
-fn what_a_broken_configuration_named_before_is_still_followed() {
+fn the_files_of_the_last_good_configuration_are_still_followed() {
     let backend = Backend::ok();
     let (proxy, _) = proxy(&backend);
     fs::write(proxy.setup.path("sidegate.yaml"), "policies: elsewhere.yaml\nlisten: nowhere\n").unwrap();
-    eventually("the refusal", || failing(&proxy), |failing| *failing == ["configuration"]);
+    eventually("the refusal", || failing_parts(&proxy), |failing| *failing == ["configuration"]);
     fs::write(proxy.setup.path("policy.yaml"), "version: 1\n# nothing\n").unwrap();
     eventually("the policy", || verdict(&proxy), |verdict| verdict == "403 insufficient_permissions");
     fs::remove_file(proxy.setup.path("sidegate.yaml")).unwrap();
@@ -157,7 +157,7 @@ fn what_a_broken_configuration_named_before_is_still_followed() {
     eventually("the CRL", || verdict(&proxy), |verdict| verdict == "401 invalid_certificate");
 }
 
-/// A configuration comes into force with its paths; what cannot be read there yet stays what it was, as a whole.
+/// A configuration comes into force with its paths. A part that cannot be read at its new path keeps its whole last state.
 #[test]
 fn a_configuration_that_names_a_broken_file_leaves_that_part_as_it_was_until_it_is_mended() {
     let backend = Backend::ok();
@@ -169,12 +169,12 @@ fn a_configuration_that_names_a_broken_file_leaves_that_part_as_it_was_until_it_
         config["tls"]["crl"] = json!("elsewhere.crl");
         config["limits"]["max_connections"] = json!(7);
     });
-    eventually("the refusal", || failing(&proxy), |failing| *failing == ["client_trust", "policies"]);
+    eventually("the refusal", || failing_parts(&proxy), |failing| *failing == ["client_trust", "policies"]);
     assert!((proxy.admin.metrics().value("sidegate_slots_limit") - 7.0).abs() < 0.1);
-    assert_eq!(verdict(&proxy), "401 invalid_certificate", "it is revoked as before");
+    assert_eq!(verdict(&proxy), "401 invalid_certificate", "the certificate is still revoked");
     let consumer = || proxy.consumer().connect(proxy.address).unwrap().get("/readable").unwrap().verdict();
-    assert_eq!(consumer(), "200", "the policy is the one before");
-    // The old paths are followed no more.
+    assert_eq!(consumer(), "200", "the last policy stays in force");
+    // The old paths are no longer followed.
     fs::write(proxy.setup.path("policy.yaml"), "version: 1\n# nothing\n").unwrap();
     proxy.admin.refused_reload();
     assert_eq!(consumer(), "200");
@@ -182,11 +182,11 @@ fn a_configuration_that_names_a_broken_file_leaves_that_part_as_it_was_until_it_
     eventually("the CRL", || verdict(&proxy), |verdict| verdict == "200");
     fs::write(proxy.setup.path("elsewhere.yaml"), "version: 1\n").unwrap();
     eventually("the policy", consumer, |verdict| verdict == "403 insufficient_permissions");
-    assert!(failing(&proxy).is_empty());
+    assert!(failing_parts(&proxy).is_empty());
 }
 
 #[test]
-fn a_token_that_is_newly_asked_for_and_cannot_be_read_is_known_to_nobody() {
+fn a_new_token_that_cannot_be_read_lets_no_client_in() {
     let backend = Backend::ok();
     let (mut proxy, _) = proxy(&backend);
     rewrite(&proxy, |config| config["admin"]["token_file"] = json!("token"));
@@ -199,14 +199,14 @@ fn a_token_that_is_newly_asked_for_and_cannot_be_read_is_known_to_nobody() {
     fs::write(proxy.setup.path("token"), TOKEN).unwrap();
     eventually("the token", || asked(TOKEN), |status| *status == 200);
     assert_eq!(asked("another-token-of-16"), 401);
-    // A mistake leaves the last good one.
+    // After a mistake the last good token stays in force.
     fs::write(proxy.setup.path("token"), "short").unwrap();
-    eventually("the refusal", || failing(&proxy), |failing| *failing == ["admin_token"]);
+    eventually("the refusal", || failing_parts(&proxy), |failing| *failing == ["admin_token"]);
     assert_eq!(asked(TOKEN), 200);
 }
 
 #[test]
-fn a_refusal_is_said_again_when_what_is_refused_changes() {
+fn a_refused_part_is_reported_again_when_its_files_change() {
     let backend = Backend::ok();
     let (mut proxy, _) = proxy(&backend);
     let broken = POLICY.replace("[everything]", "[everythin]");

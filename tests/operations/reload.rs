@@ -1,4 +1,4 @@
-//! What changes on disk is put in force whole, or not at all; a mistake leaves what was there running and says so
+//! Changed files are applied as a whole or not at all. After a mistake the running state stays, and the mistake is reported
 //! (DESIGN §4, §6).
 
 use std::fs;
@@ -27,7 +27,7 @@ fn assert_becomes(proxy: &Proxy, expected: &str) {
 const DENIED: &str = "403 insufficient_permissions";
 
 #[test]
-fn a_file_that_is_written_or_replaced_is_seen_by_itself() {
+fn a_file_that_is_written_or_replaced_is_noticed() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let policy = proxy.setup.path("policy.yaml");
@@ -44,8 +44,8 @@ fn a_file_that_is_written_or_replaced_is_seen_by_itself() {
     assert_eq!((&status["reload"]["applied"], &status["generation"]), (&json!(2), &json!(3)));
 }
 
-/// As Kubernetes writes a new version of a volume: a folder beside the old one, then the link `..data` by a rename.
-fn mount_version(folder: &Path, version: &str, policy: &str) {
+/// Writes a new version of a volume as Kubernetes does: a folder beside the old one, then the link `..data` by a rename.
+fn write_volume(folder: &Path, version: &str, policy: &str) {
     let target = folder.join(format!("..{version}"));
     fs::create_dir_all(&target).unwrap();
     fs::write(target.join("policy.yaml"), policy).unwrap();
@@ -58,13 +58,13 @@ fn mount_version(folder: &Path, version: &str, policy: &str) {
 }
 
 #[test]
-fn a_mounted_volume_that_swaps_its_link_is_seen_by_itself() {
+fn a_volume_of_kubernetes_that_swaps_its_link_is_noticed() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("policies", "policies/");
-    mount_version(&setup.path("policies"), "1", POLICY);
+    write_volume(&setup.path("policies"), "1", POLICY);
     let proxy = setup.start();
     assert_becomes(&proxy, "200");
-    mount_version(&proxy.setup.path("policies"), "2", NOTHING);
+    write_volume(&proxy.setup.path("policies"), "2", NOTHING);
     fs::remove_dir_all(proxy.setup.path("policies").join("..1")).unwrap();
     assert_becomes(&proxy, DENIED);
 }
@@ -92,12 +92,12 @@ fn a_signal_and_a_request_reload_at_once_and_a_web_page_does_not() {
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     assert_eq!(proxy.admin.post("/reload", "Origin: http://evil.example\r\n").status, 403);
     assert_eq!(proxy.admin.status()["generation"], 3);
-    // What has not changed is read again all the same.
+    // A request reads the files again even if they have not changed.
     assert_eq!(proxy.admin.reload()["generation"], 4);
 }
 
 #[test]
-fn a_mistake_leaves_what_was_there_and_is_said_once() {
+fn after_a_mistake_the_running_state_stays_and_the_mistake_is_reported_once() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "100ms").start();
     let policy = proxy.setup.path("policy.yaml");
@@ -166,7 +166,7 @@ fn every_kind_of_mistake_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_cannot_change_while_it_runs_says_so_and_the_rest_changes() {
+fn settings_that_need_a_restart_are_named_and_the_others_change() {
     let backend = Backend::ok();
     let mut proxy = Proxy::in_front_of(&backend.url());
     let rewrite = |proxy: &Proxy, change: &dyn Fn(&mut Value)| {
@@ -197,7 +197,7 @@ fn what_cannot_change_while_it_runs_says_so_and_the_rest_changes() {
 }
 
 #[test]
-fn limits_change_for_connections_that_are_open() {
+fn new_limits_hold_for_open_connections() {
     let backend = Backend::never_answering();
     let mut setup = Setup::new(&backend.url());
     setup.config["backend"]["response_timeout"] = json!("60s");
@@ -216,7 +216,7 @@ fn limits_change_for_connections_that_are_open() {
 }
 
 #[test]
-fn slots_that_are_taken_stay_when_there_are_fewer() {
+fn slots_in_use_stay_when_the_limit_becomes_lower() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.max_connections", 2).start();
     let ask = || {
@@ -242,9 +242,10 @@ fn slots_that_are_taken_stay_when_there_are_fewer() {
     assert_eq!(ask().1, "200");
 }
 
-/// The first half grants everything, the second takes some of it away: whoever read the half alone would let all in.
+/// The first half of the file grants everything, and the second half denies some of it. The first half alone would let
+/// every request in.
 #[test]
-fn a_file_that_is_half_written_is_never_in_force() {
+fn a_half_written_file_never_comes_into_force() {
     let backend = Backend::ok();
     let denies = "deny:\n  - name: secret\n    routes: [\"* /secret\"]\n";
     let proxy = Setup::new(&backend.url()).policy(&format!("{POLICY}{denies}")).start();
@@ -259,7 +260,7 @@ fn a_file_that_is_half_written_is_never_in_force() {
                 }
             }
         });
-        // Always with another comment, so that it is another file each time.
+        // Each version has another comment, so that the content changes.
         for round in 0.. {
             let mut file = fs::File::create(proxy.setup.path("policy.yaml")).unwrap();
             file.write_all(POLICY.as_bytes()).unwrap();
@@ -269,7 +270,7 @@ fn a_file_that_is_half_written_is_never_in_force() {
             if applied >= 2 {
                 break;
             }
-            // Now and then it stays as it is for long enough to be believed.
+            // Now and then the file stays unchanged for long enough to be applied.
             if round % 200 == 199 {
                 let is_more = |now: &Value| now["reload"]["applied"].as_u64().unwrap() > applied;
                 eventually("a reload", || proxy.admin.status(), is_more);
@@ -280,14 +281,14 @@ fn a_file_that_is_half_written_is_never_in_force() {
     assert_eq!(proxy.admin.status()["reload"]["refused"], 0);
 }
 
-/// Whoever writes in place begins with an empty file, and an empty policy denies everything.
+/// A program that writes in place begins with an empty file, and an empty policy denies everything.
 #[test]
-fn a_file_that_is_empty_is_not_believed_at_once() {
+fn an_empty_file_is_not_applied_at_once() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let policy = proxy.setup.path("policy.yaml");
     fs::write(&policy, "").unwrap();
-    // What else changes does not wait for it.
+    // Other changed files do not wait for the empty one.
     let mut config = proxy.setup.config.clone();
     config["limits"]["max_connections"] = json!(7);
     fs::write(proxy.setup.path("sidegate.yaml"), config.to_string()).unwrap();
@@ -301,7 +302,7 @@ fn a_file_that_is_empty_is_not_believed_at_once() {
     let applied = || proxy.admin.status()["reload"]["parts"]["policies"]["applied"].clone();
     eventually("the policy", applied, |applied| *applied == 1);
     assert_eq!(verdict(&proxy), "200");
-    // It lasts when somebody says so.
+    // A request for a reload applies the empty file at once.
     fs::write(&policy, "").unwrap();
     proxy.admin.reload();
     assert_eq!(verdict(&proxy), DENIED);

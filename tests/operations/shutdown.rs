@@ -1,4 +1,4 @@
-//! The end: what runs is finished, nothing new begins, and the exit code says that all went well (DESIGN §8).
+//! The shutdown: open requests are finished, no new ones begin, and the exit code is 0 (DESIGN §8).
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use crate::support::http1::Wire;
 use crate::support::http2::request;
 use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, eventually};
 
-/// A backend that answers `/slow` when the test says so.
+/// A backend that answers `/slow` after a message of the test.
 fn backend_with_a_slow_answer() -> (Backend, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let backend = Backend::scripted(move |connection| {
         while let Some(request) = connection.request()? {
             if request.start_line().contains("/slow") {
-                // Without a word from the test within the deadline, the test has failed elsewhere.
+                // If no message comes within the deadline, the test has failed elsewhere.
                 let _ = wait.lock().unwrap().recv_timeout(DEADLINE);
             }
             connection.wire.send(OK)?;
@@ -30,7 +30,7 @@ fn wait_until_draining(proxy: &Proxy) {
 }
 
 #[test]
-fn an_idle_server_ends_at_once_with_0() {
+fn an_idle_server_ends_at_once_with_exit_code_0() {
     for signal in ["TERM", "INT"] {
         let backend = Backend::ok();
         let mut proxy = Proxy::in_front_of(&backend.url());
@@ -45,7 +45,7 @@ fn an_idle_server_ends_at_once_with_0() {
 }
 
 #[test]
-fn a_request_in_progress_is_finished_and_its_connection_closed() {
+fn an_open_request_is_finished_and_its_connection_is_closed() {
     let (backend, go) = backend_with_a_slow_answer();
     let mut proxy = Proxy::in_front_of(&backend.url());
     let mut busy = proxy.connect();
@@ -60,7 +60,7 @@ fn a_request_in_progress_is_finished_and_its_connection_closed() {
 }
 
 #[test]
-fn http2_is_told_to_go_away_and_its_streams_are_finished() {
+fn an_http2_connection_gets_goaway_and_its_streams_are_finished() {
     let (backend, go) = backend_with_a_slow_answer();
     let mut proxy = Proxy::in_front_of(&backend.url());
     let connection = proxy.http2();
@@ -75,7 +75,7 @@ fn http2_is_told_to_go_away_and_its_streams_are_finished() {
 }
 
 #[test]
-fn new_connections_are_refused_in_the_end() {
+fn new_connections_are_refused_after_the_grace() {
     let (backend, go) = backend_with_a_slow_answer();
     let mut proxy = Proxy::in_front_of(&backend.url());
     let mut busy = proxy.connect();
@@ -91,7 +91,7 @@ fn new_connections_are_refused_in_the_end() {
 }
 
 #[test]
-fn who_never_finishes_is_cut_after_the_drain_timeout() {
+fn a_request_that_never_ends_is_cut_after_the_drain_timeout() {
     let backend = Backend::streaming();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "300ms").start();
     let mut stream = proxy.connect();
@@ -120,7 +120,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn those_who_only_knock_do_not_hold_up_the_end() {
+fn connections_without_a_slot_do_not_delay_the_end() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("drain_timeout", "60s").start();
     let _silent = Wire::plain(proxy.address).unwrap();
@@ -129,7 +129,7 @@ fn those_who_only_knock_do_not_hold_up_the_end() {
     let mut stranger = Client::anonymous(proxy.pki()).connect(proxy.address).unwrap();
     assert_eq!(stranger.get("/").unwrap().status, 401);
     let start = Instant::now();
-    // By hand, so without the grace that only an orchestrator needs.
+    // SIGINT comes from a person and has no grace, which only orchestrators need.
     proxy.process.signal("INT");
     assert_eq!(proxy.process.exit().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());

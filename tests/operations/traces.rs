@@ -1,5 +1,5 @@
-//! A trace passes through: what a client began goes on at the backend, and the spans of what happened here go to a collector, which may
-//! be away (DESIGN §5, §8).
+//! The trace of a client is passed on to the backend, and the spans of Sidegate go to a collector. A collector that is not available
+//! delays nothing (DESIGN §5, §8).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,9 +18,9 @@ use crate::support::{Backend, Proxy, Setup, eventually};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
 
-/// What the backend is told of a client's trace where nothing is exported.
+/// Without an export of traces.
 #[test]
-fn a_trace_passes_as_it_came_and_what_is_none_begins_anew() {
+fn a_valid_trace_is_passed_on_unchanged_and_an_invalid_one_is_replaced() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).start();
     let mut connection = proxy.connect();
@@ -59,7 +59,7 @@ fn ask(connection: &mut Tls, path: &str, traceparent: &str) -> u16 {
     connection.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{trace}\r\n")).unwrap().status
 }
 
-/// What a collector got, as it decodes it: spans of OTLP in JSON.
+/// Returns the spans that a collector received, as OTLP in JSON.
 fn spans(collector: &Backend) -> Vec<Value> {
     let mut spans = Vec::new();
     for request in collector.received() {
@@ -93,14 +93,14 @@ fn attribute<'s>(span: &'s Value, key: &str) -> &'s Value {
     found.map_or(&Value::Null, |attribute| attribute["value"].as_object().unwrap().values().next().unwrap())
 }
 
-/// Its beginning and its end, by the civil clock.
+/// Returns the start and the end of a span, by the wall clock.
 fn times(span: &Value) -> (u64, u64) {
     let at = |key: &str| span[key].as_str().unwrap().parse().unwrap();
     (at("startTimeUnixNano"), at("endTimeUnixNano"))
 }
 
 #[test]
-fn a_request_has_spans_of_its_handshake_its_decision_and_the_backend_in_its_client_s_trace() {
+fn the_trace_of_a_client_gets_spans_of_the_handshake_the_decision_and_the_backend() {
     let (backend, collector) = (Backend::ok(), Backend::ok());
     let proxy = traced(&backend.url(), &collector.url()).start();
     let mut connection = proxy.connect();
@@ -131,18 +131,18 @@ fn a_request_has_spans_of_its_handshake_its_decision_and_the_backend_in_its_clie
         (&"allowed".into(), &"producer".into())
     );
     assert!(!named.values().any(|span| span.to_string().contains("secret")), "{named:?}");
-    // What the backend does is a child of the span that waits for it.
+    // The spans of the backend become children of the span that waits for it.
     let told = backend.received()[0].header("traceparent")[0].to_owned();
     assert_eq!(told, format!("00-{TRACE}-{}-01", work["spanId"].as_str().unwrap()));
 
-    // A connection shakes hands once.
+    // A connection has one handshake.
     collector.clear_records();
     assert_eq!(ask(&mut connection, "/events", &format!("00-{TRACE}-{SPAN}-01")), 200);
     assert!(!wait_for(&collector, 3).contains_key("handshake"));
 }
 
 #[test]
-fn who_began_a_trace_says_whether_it_is_recorded_and_for_others_a_share_is() {
+fn the_trace_of_a_client_says_if_it_is_recorded_and_other_traces_are_sampled() {
     for (sample, root) in [(1, "01"), (0, "00")] {
         let (backend, collector) = (Backend::ok(), Backend::ok());
         let proxy = traced(&backend.url(), &collector.url()).set("tracing.sample", sample).start();
@@ -151,7 +151,7 @@ fn who_began_a_trace_says_whether_it_is_recorded_and_for_others_a_share_is() {
         assert_eq!(ask(&mut connection, "/unrecorded", &not_recorded), 200);
         assert_eq!(ask(&mut connection, "/root", ""), 200);
         assert_eq!(ask(&mut connection, "/recorded", &format!("00-{TRACE}-{SPAN}-01")), 200);
-        // Everything goes in order, so that what comes before the last would be there.
+        // Spans arrive in order, so an earlier span would have arrived before the last.
         let is_there =
             |spans: &Vec<Value>| spans.iter().any(|span| attribute(span, "url.path") == "/recorded");
         let spans = eventually("the last one", || spans(&collector), is_there);
@@ -166,7 +166,7 @@ fn who_began_a_trace_says_whether_it_is_recorded_and_for_others_a_share_is() {
 }
 
 #[test]
-fn refusals_are_traced_too_and_the_backend_s_failure_is_its_span_s() {
+fn refusals_are_traced_and_a_failure_of_the_backend_is_in_its_span() {
     let (refusing, collector) = (RefusingPort::new(), Backend::ok());
     let proxy = traced(&refusing.url(), &collector.url()).start();
     let parent = format!("00-{TRACE}-{SPAN}-01");
@@ -187,9 +187,9 @@ fn refusals_are_traced_too_and_the_backend_s_failure_is_its_span_s() {
     }
 }
 
-/// No request waits for a collector, and what it does not get is counted.
+/// No request waits for a collector, and lost spans are counted.
 #[test]
-fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
+fn without_its_collector_only_spans_are_lost() {
     let (backend, refusing) = (Backend::ok(), RefusingPort::new());
     let mut proxy = traced(&backend.url(), &refusing.url()).start();
     let mut connection = proxy.connect();
@@ -201,9 +201,9 @@ fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
     proxy.admin.wait_for("sidegate_spans_dropped_total", 7.0);
 }
 
-/// Nor for a collector that takes nothing: the queue is bounded.
+/// No request waits for a collector that reads nothing, because the queue is bounded.
 #[test]
-fn what_does_not_fit_into_the_queue_is_dropped_and_counted() {
+fn spans_that_do_not_fit_into_the_queue_are_dropped_and_counted() {
     let (tracer, mut outbox) = Tracer::new(Share::ALL);
     let (ids, headers) = (RequestIds::new(), HeaderMap::new());
     let (time, started) = (Timestamp::now(), Instant::now());
@@ -217,13 +217,13 @@ fn what_does_not_fit_into_the_queue_is_dropped_and_counted() {
     let batches = std::iter::from_fn(|| outbox.rest());
     let sent: usize =
         batches.map(|batch| String::from_utf8(batch.body).unwrap().matches("\"GET\"").count()).sum();
-    // A request without the backend's part has two spans; its name is in it once more as an attribute.
+    // A request without a span of the backend has two spans. Its name is in it once more, as an attribute.
     assert_eq!(sent / 2, 4096);
     assert_eq!(tracer.dropped(), 2 * (5000 - 4096));
 }
 
 #[test]
-fn what_was_traced_last_is_sent_before_the_process_ends() {
+fn the_last_spans_are_sent_before_the_process_ends() {
     let (backend, collector) = (Backend::ok(), Backend::ok());
     let mut proxy: Proxy = traced(&backend.url(), &collector.url()).start();
     let mut connection = proxy.connect();

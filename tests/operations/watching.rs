@@ -1,4 +1,4 @@
-//! What operators watch by (alerts, records, the dashboard, the runbook) speaks of what the program has, and leaves nothing of it out.
+//! Alerts, recording rules, the dashboard and the runbook use only metrics and reasons that the program has, and cover all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::tools::is_missing;
 use crate::support::{Backend, Proxy};
 
 const RUNBOOK: &str = include_str!("../../deploy/RUNBOOK.md");
-/// Where the documentation of the crate has it.
+/// The address of the runbook in the documentation of the crate.
 const RUNBOOK_URL: &str = "https://docs.rs/sidegate/latest/sidegate/runbook/index.html#";
 
 fn deploy(name: &str) -> PathBuf {
@@ -31,19 +31,19 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_else(|| panic!("no `{key}` in {value}"))
 }
 
-/// Every rule for Prometheus.
+/// Returns every rule for Prometheus.
 fn rules() -> Vec<Value> {
     let rules = yaml("prometheus/sidegate.rules.yaml");
     list(&rules, "groups").flat_map(|group| list(group, "rules")).cloned().collect()
 }
 
-/// The alerts by their names.
+/// Returns the alerts by name.
 fn alerts() -> BTreeMap<String, Value> {
     let alerts = rules().into_iter().filter(|rule| rule["alert"].is_string());
     alerts.map(|rule| (text(&rule, "alert").to_owned(), rule)).collect()
 }
 
-/// The queries of the dashboard, with what Grafana puts in for its variables.
+/// Returns the queries of the dashboard, with values for the variables of Grafana.
 fn dashboard() -> Vec<String> {
     let dashboard = fs::read_to_string(deploy("grafana/sidegate.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
@@ -54,10 +54,10 @@ fn dashboard() -> Vec<String> {
         .collect()
 }
 
-/// Series of the running program: each name with the labels and values that it was seen with.
+/// Series of the running program: the names, each with its labels and their values.
 type Series = BTreeMap<String, BTreeSet<(String, String)>>;
 
-/// What is served, by the name of each series. A family without a sample yet counts by its `# TYPE`.
+/// Returns the served series by name. A family without a sample yet counts by its `# TYPE`.
 fn served() -> (Series, BTreeSet<String>) {
     let proxy = Proxy::in_front_of(&Backend::ok().url());
     proxy.connect().get("/events").unwrap();
@@ -82,7 +82,7 @@ fn served() -> (Series, BTreeSet<String>) {
     (series, families)
 }
 
-/// `{a="b",c="d"} 1` as pairs. No value that is used here has a quote or a comma in it.
+/// Returns `{a="b",c="d"} 1` as pairs. No value in these tests contains a quote or a comma.
 fn labels(text: &str) -> Vec<(String, String)> {
     let inside = text.strip_prefix('{').and_then(|text| text.split_once('}'));
     let pairs = inside.map_or("", |(inside, _)| inside).split(',');
@@ -96,7 +96,7 @@ fn labels(text: &str) -> Vec<(String, String)> {
     pairs.filter_map(pair).collect()
 }
 
-/// The names of series in a query, each with the labels that it asks for.
+/// Returns the names of the series in a query, each with the labels that the query selects.
 fn selectors(query: &str) -> Vec<(String, Vec<(String, String)>)> {
     let places = query.match_indices("sidegate").filter(|(at, _)| {
         let before = query[..*at].chars().last();
@@ -159,14 +159,14 @@ fn every_metric_is_on_the_dashboard() {
     }
 }
 
-/// Prometheus's own tool: it loads them, each alert fires and is silent as its test says, and it takes the dashboard's queries.
+/// `promtool` loads the rules, runs the test of each alert, and parses the queries of the dashboard.
 #[test]
-fn prometheus_takes_the_rules_and_the_queries_of_the_dashboard() {
+fn prometheus_accepts_the_rules_and_the_queries_of_the_dashboard() {
     if is_missing("promtool", Command::new("promtool").arg("--version")) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // As records, for the tool to parse; of one name, they must differ by a label.
+    // The queries are written as recording rules, for the tool to parse. Rules of one name must differ by a label.
     let record = |(number, query): (usize, &String)| json!({ "record": "dashboard", "expr": query, "labels": { "query": number.to_string() } });
     let queries: Vec<_> = dashboard().iter().enumerate().map(record).collect();
     let file = folder.path().join("dashboard.yaml");
@@ -185,7 +185,7 @@ fn prometheus_takes_the_rules_and_the_queries_of_the_dashboard() {
 }
 
 #[test]
-fn every_alert_says_what_it_means_links_to_its_section_and_has_a_test() {
+fn every_alert_has_a_description_a_link_to_its_section_and_a_test() {
     let mut tested = BTreeMap::<String, (bool, bool)>::new();
     for file in ["prometheus/sidegate.tests.yaml", "prometheus/sidegate.tests.weeks.yaml"] {
         let tests = yaml(file);
@@ -212,7 +212,7 @@ fn every_alert_says_what_it_means_links_to_its_section_and_has_a_test() {
     assert_eq!(tested.keys().collect::<Vec<_>>(), alerts.keys().collect::<Vec<_>>());
 }
 
-/// The headings of a section of the runbook.
+/// Returns the headings of a section of the runbook.
 fn sections(of: &str) -> BTreeSet<String> {
     let (_, after) =
         RUNBOOK.split_once(&format!("\n## {of}\n")).unwrap_or_else(|| panic!("no section `{of}`"));

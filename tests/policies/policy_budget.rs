@@ -77,12 +77,12 @@ fn files() -> Vec<(&'static str, String, &'static str)> {
                 "  r#: \"*#\"\n",
                 "",
             ),
-            "the patterns over names mean too many names",
+            "the patterns match too many names",
         ),
         (
             "roles of everything",
             filled("version: 1\npermissions: { p: GET /a }\nroles:\n", "  r#: \"*\"\n", ""),
-            "the patterns over names mean too many names",
+            "the patterns match too many names",
         ),
         (
             "a chain of roles",

@@ -1,8 +1,7 @@
-//! The servers that people have: through Sidegate each answers what it answers by itself.
+//! Common servers give the same answers through Sidegate as directly.
 //!
-//! The same requests go to the server directly and through Sidegate, by HTTP/1.1 and by HTTP/2; `traffic.rs` says what
-//! may differ, and why. `.ci/tools` installs the servers. Where one is missing, its test fails in CI and says elsewhere
-//! that it was skipped.
+//! The same requests go to the server directly and through Sidegate, over HTTP/1.1 and HTTP/2; `traffic.rs` says what may differ, and
+//! why. `.ci/tools` installs the servers. If a server is missing, its test fails in CI and is skipped elsewhere.
 
 mod servers;
 mod traffic;
@@ -23,21 +22,21 @@ fn large() -> Bytes {
     (0..4 * 1024 * 1024_u32).map(|n| (n / 3 % 253) as u8).collect()
 }
 
-/// What every application is asked.
-fn application(server: Option<Server>) -> Option<(Server, Proxy)> {
+/// Sends the requests for every kind of application.
+fn assert_application(server: Option<Server>) -> Option<(Server, Proxy)> {
     let server = server?;
     let proxy = in_front_of(&server);
     let ways = Ways { server: &server, proxy: &proxy };
-    the_target_is_read_alike(&ways);
-    the_request_arrives_whole(&ways);
-    the_answer_arrives_whole(&ways);
-    old_clients_are_served(&ways);
-    connections_are_kept(&ways);
+    assert_target_is_read_alike(&ways);
+    assert_requests_arrive_whole(&ways);
+    assert_answers_arrive_whole(&ways);
+    assert_http_1_0_is_served(&ways);
+    assert_connections_are_kept(&ways);
     Some((server, proxy))
 }
 
 /// The path that the application decodes is the one that was judged.
-fn the_target_is_read_alike(ways: &Ways<'_>) {
+fn assert_target_is_read_alike(ways: &Ways<'_>) {
     for (target, path, query) in [
         ("/echo/plain", "/echo/plain", ""),
         ("/echo/plain/", "/echo/plain/", ""),
@@ -60,7 +59,7 @@ fn the_target_is_read_alike(ways: &Ways<'_>) {
     }
 }
 
-fn the_request_arrives_whole(ways: &Ways<'_>) {
+fn assert_requests_arrive_whole(ways: &Ways<'_>) {
     let form = Bytes::from_static(b"name=J%C3%BCrgen&x=1");
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
         ways.compare(&Ask::new(method, "/echo/method"));
@@ -92,7 +91,7 @@ fn the_request_arrives_whole(ways: &Ways<'_>) {
     );
 }
 
-fn the_answer_arrives_whole(ways: &Ways<'_>) {
+fn assert_answers_arrive_whole(ways: &Ways<'_>) {
     for target in ["/old", "/cookies", "/gzip", "/entity", "/empty", "/download", "/stream", "/missing"] {
         let answer = ways.compare(&Ask::get(target));
         ways.compare(&Ask::new("HEAD", target));
@@ -113,25 +112,22 @@ fn the_answer_arrives_whole(ways: &Ways<'_>) {
     assert_eq!((early.status, early.text().as_str()), (413, "too large"));
 }
 
-/// HTTP/1.0 knows neither chunks nor interim answers, and need not name a host.
-fn old_clients_are_served(ways: &Ways<'_>) {
+/// HTTP/1.0 has neither chunks nor interim answers, and requests without `Host`.
+fn assert_http_1_0_is_served(ways: &Ways<'_>) {
     for target in ["/entity", "/stream", "/missing", "/download"] {
         for more in ["Host: localhost\r\n", "", "Connection: keep-alive\r\n"] {
             let request = format!("GET {target} HTTP/1.0\r\n{more}\r\n");
             let direct = ways.server.connect().unwrap().ask(&request).unwrap();
             let through = ways.proxy.producer().connect(ways.proxy.address).unwrap().ask(&request).unwrap();
-            let lawful = [(
-                "content-length",
-                "the server may know it when it is asked by HTTP/1.1, or not tell it then",
-            )];
+            let lawful = [("content-length", "a server may give a length in one version of HTTP only")];
             Ask::get(target).assert_same(&format!("HTTP/1.0 {more}"), &direct, &through, &lawful);
             assert_eq!(through.header("transfer-encoding"), None, "{target}");
         }
     }
 }
 
-/// One after the other on a kept connection, and all at once.
-fn connections_are_kept(ways: &Ways<'_>) {
+/// Sends requests one after the other on one connection, and then all at once.
+fn assert_connections_are_kept(ways: &Ways<'_>) {
     let asks: Vec<_> = ["/echo/1", "/cookies", "/missing", "/stream", "/echo/2", "/empty", "/entity"]
         .map(Ask::get)
         .into_iter()
@@ -150,72 +146,72 @@ fn connections_are_kept(ways: &Ways<'_>) {
     }
 }
 
-/// The server's own page for an application that breaks.
-fn failures_are_passed_on(ways: &Ways<'_>) {
+/// The page of the server for an application that fails is passed on.
+fn assert_failures_are_passed_on(ways: &Ways<'_>) {
     assert_eq!(ways.compare(&Ask::get("/fail")).status, 500);
 }
 
 #[test]
-fn python_wsgi() {
-    let Some((server, proxy)) = application(servers::gunicorn()) else { return };
-    failures_are_passed_on(&Ways { server: &server, proxy: &proxy });
+fn a_wsgi_application_of_python_answers_the_same() {
+    let Some((server, proxy)) = assert_application(servers::gunicorn()) else { return };
+    assert_failures_are_passed_on(&Ways { server: &server, proxy: &proxy });
 }
 
 #[test]
-fn python_asgi() {
-    let Some((server, proxy)) = application(servers::uvicorn()) else { return };
-    failures_are_passed_on(&Ways { server: &server, proxy: &proxy });
+fn an_asgi_application_of_python_answers_the_same() {
+    let Some((server, proxy)) = assert_application(servers::uvicorn()) else { return };
+    assert_failures_are_passed_on(&Ways { server: &server, proxy: &proxy });
 }
 
 #[test]
-fn java() {
-    let Some((server, proxy)) = application(servers::java()) else { return };
-    // It hangs up on an application that breaks, and says nothing.
+fn an_application_of_java_answers_the_same() {
+    let Some((server, proxy)) = assert_application(servers::java()) else { return };
+    // The server of the JDK closes the connection without an answer when the application fails.
     assert!(Ask::get("/fail").send(&mut server.connect().unwrap()).is_err());
     let answer = proxy.connect().get("/fail").unwrap();
     assert_eq!(answer.verdict(), "504 backend_unavailable");
 }
 
 #[test]
-fn node_express() {
-    let Some((server, proxy)) = application(servers::express()) else { return };
+fn an_application_of_express_answers_the_same() {
+    let Some((server, proxy)) = assert_application(servers::express()) else { return };
     let ways = Ways { server: &server, proxy: &proxy };
-    failures_are_passed_on(&ways);
+    assert_failures_are_passed_on(&ways);
     let trailers = ways.compare(&Ask::get("/trailers").header("te", "trailers"));
     assert_eq!(trailers.trailers, [("x-checksum".to_owned(), "17".to_owned())]);
     ways.compare(&Ask::get("/hints"));
     let hints = Ask::get("/hints").send(&mut proxy.connect()).unwrap();
     assert_eq!(hints.informational, [103]);
-    files(&ways);
+    assert_files(&ways);
 }
 
 #[test]
-fn nginx_files() {
+fn nginx_serves_the_same_files() {
     let Some(server) = servers::nginx() else { return };
     let proxy = in_front_of(&server);
     let ways = Ways { server: &server, proxy: &proxy };
-    files(&ways);
+    assert_files(&ways);
     let packed = ways.compare(&Ask::get("/packed/events.json").header("accept-encoding", "gzip"));
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
-    // nginx sees by `Via` that a proxy asks, and does not compress for one unless `gzip_proxied` says so.
+    // For a request with `Via`, nginx does not compress unless `gzip_proxied` says so.
     let plain = Ask::get("/events.json").header("accept-encoding", "gzip");
     let through = plain.send(&mut proxy.connect()).unwrap();
     assert_eq!((through.status, through.header("content-encoding")), (200, None));
 }
 
 #[test]
-fn apache_files() {
+fn apache_serves_the_same_files() {
     let Some(server) = servers::apache() else { return };
     let proxy = in_front_of(&server);
     let ways = Ways { server: &server, proxy: &proxy };
-    files(&ways);
+    assert_files(&ways);
     let packed = ways.compare(&Ask::get("/events.json").header("accept-encoding", "gzip"));
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
     ways.compare(&Ask::new("PUT", "/events.json").body(Body::Expected(Bytes::from_static(b"x"))));
 }
 
-/// What every server of files is asked.
-fn files(ways: &Ways<'_>) {
+/// Sends the requests for every server of files.
+fn assert_files(ways: &Ways<'_>) {
     for target in [
         "/",
         "/events.json",
@@ -257,7 +253,7 @@ fn files(ways: &Ways<'_>) {
         ("events=0-1", 0),
     ] {
         let answer = ways.compare(&Ask::get("/large.bin").header("range", range));
-        // Of nonsense servers think differently.
+        // Servers answer invalid ranges in different ways.
         assert!(status == 0 || answer.status == status || range.contains(','), "{range}: {}", answer.status);
         ways.compare(&Ask::get("/large.bin").header("range", range).header("if-range", validator("etag")));
         ways.compare(&Ask::get("/large.bin").header("range", range).header("if-range", "\"another\""));
@@ -268,19 +264,19 @@ fn files(ways: &Ways<'_>) {
     server.assert_same("HTTP/1.1", &direct, &through, &[]);
 }
 
-/// A client in Python, asked to reach something with files of a credential or without; says what it printed.
-fn client(file: &str, modules: &str, arguments: &[String]) -> String {
+/// Runs a client in Python, and returns its output.
+fn run_client(file: &str, modules: &str, arguments: &[String]) -> String {
     let mut command = servers::python(file, modules).unwrap();
     let output = command.arg(script("traffic/real_backends").join(file)).args(arguments).output().unwrap();
-    let (said, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{file}: {said}\n{log}");
-    said.into_owned()
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{file}: {text}\n{log}");
+    text.into_owned()
 }
 
-/// A place behind Sidegate, and what a client of that name shows there.
-fn arguments_of(proxy: &Proxy, place: String, credential: Option<(&str, &Credential)>) -> Vec<String> {
+/// Returns the arguments of a client: an address, the authority, and the files of the credential.
+fn arguments_of(proxy: &Proxy, address: String, credential: Option<(&str, &Credential)>) -> Vec<String> {
     let file = |name: String| proxy.setup.path(&name).to_str().unwrap().to_owned();
-    let mut arguments = vec![place, file("client-ca.crt".to_owned())];
+    let mut arguments = vec![address, file("client-ca.crt".to_owned())];
     if let Some((name, credential)) = credential {
         credential.write(proxy.setup.folder.path(), name).unwrap();
         arguments.extend([file(format!("{name}.crt")), file(format!("{name}.key"))]);
@@ -289,9 +285,9 @@ fn arguments_of(proxy: &Proxy, place: String, credential: Option<(&str, &Credent
 }
 
 #[test]
-fn grpc() {
+fn a_grpc_server_answers_the_same() {
     let Some(server) = servers::python_script("grpc_server.py", "import grpc") else { return };
-    let call = |arguments: &[String]| client("grpc_client.py", "import grpc", arguments);
+    let call = |arguments: &[String]| run_client("grpc_client.py", "import grpc", arguments);
     let proxy = Setup::new(&server.url().replace("http:", "h2c:")).start();
     let through = |shown| call(&arguments_of(&proxy, proxy.address.to_string(), shown));
 
@@ -302,15 +298,18 @@ fn grpc() {
         "giving_up b'given up'",
         "giving_up DEADLINE_EXCEEDED",
     ] {
-        assert!(direct.lines().any(|said| said == line), "{line}\n{direct}");
+        assert!(direct.lines().any(|output| output == line), "{line}\n{direct}");
     }
     let producer = Some(("producer", &proxy.pki().producer));
     assert_eq!(through(producer), direct);
 
-    // Refusals, as gRPC's clients must read them, every kind of call with the reason.
-    let assert_all = |code: &str, detail: &str, said: &str| {
-        assert!(said.lines().count() >= 5 && said.lines().all(|line| line.contains(code)), "{code}: {said}");
-        assert!(said.contains(detail), "{detail}: {said}");
+    // Every kind of call gets a refusal as a status of gRPC, with the reason.
+    let assert_all = |code: &str, detail: &str, output: &str| {
+        assert!(
+            output.lines().count() >= 5 && output.lines().all(|line| line.contains(code)),
+            "{code}: {output}"
+        );
+        assert!(output.contains(detail), "{detail}: {output}");
     };
     assert_all("UNAUTHENTICATED", "needs a client certificate", &through(None));
     let consumer = through(Some(("consumer", &proxy.pki().consumer)));
@@ -329,7 +328,7 @@ clients:
     permissions: [live]
 "#;
 
-fn websocket(server: Option<Server>) {
+fn assert_websocket_works(server: Option<Server>) {
     let Some(server) = server else { return };
     let module = "import websockets";
     if servers::python("websocket_client.py", module).is_none() {
@@ -338,16 +337,16 @@ fn websocket(server: Option<Server>) {
     let proxy = Setup::new(&server.url()).policy(LIVE).start();
     let through = |path: &str, shown| {
         let url = format!("wss://localhost:{}{path}", proxy.address.port());
-        client("websocket_client.py", module, &arguments_of(&proxy, url, shown))
+        run_client("websocket_client.py", module, &arguments_of(&proxy, url, shown))
     };
-    let direct = client("websocket_client.py", module, &[format!("ws://{}/live", server.address())]);
+    let direct = run_client("websocket_client.py", module, &[format!("ws://{}/live", server.address())]);
     for line in [
         "the server closed first: 4000 as you like True",
         "the client closed first: 4001 enough",
         "pong",
         "abc",
     ] {
-        assert!(direct.lines().any(|said| said == line), "{line}\n{direct}");
+        assert!(direct.lines().any(|output| output == line), "{line}\n{direct}");
     }
     let producer = Some(("producer", &proxy.pki().producer));
     assert_eq!(through("/live", producer), direct);
@@ -357,11 +356,11 @@ fn websocket(server: Option<Server>) {
 }
 
 #[test]
-fn websocket_of_python() {
-    websocket(servers::python_script("websocket_server.py", "import websockets"));
+fn a_websocket_server_of_python_answers_the_same() {
+    assert_websocket_works(servers::python_script("websocket_server.py", "import websockets"));
 }
 
 #[test]
-fn websocket_of_node() {
-    websocket(servers::node_script("websocket_server.mjs", "ws"));
+fn a_websocket_server_of_node_answers_the_same() {
+    assert_websocket_works(servers::node_script("websocket_server.mjs", "ws"));
 }

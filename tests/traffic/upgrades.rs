@@ -1,4 +1,4 @@
-//! WebSocket: a switch of protocols passes where a route permits it, and nowhere else (DESIGN §4, §5).
+//! WebSocket: a connection switches to another protocol only if a route permits the switch (DESIGN §4, §5).
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ const ASK: &str = "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: keep-ali
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// Agrees to switch and gives back every byte; after the client's end it says goodbye, then ends too.
+/// Switches the protocol and echoes every byte. After the end of the client it sends a farewell and ends too.
 fn echo(connection: &mut BackendConnection) -> io::Result<()> {
     if connection.request()?.is_none() {
         return Ok(());
@@ -40,7 +40,7 @@ fn setup(backend: &Backend) -> Setup {
     Setup::new(&backend.url()).policy(POLICY)
 }
 
-fn switched(proxy: &Proxy) -> Tls {
+fn connect_and_switch(proxy: &Proxy) -> Tls {
     let mut connection = proxy.connect();
     connection.send(ASK).unwrap();
     let head = connection.read_until(b"\r\n\r\n").unwrap();
@@ -54,12 +54,12 @@ fn switched(proxy: &Proxy) -> Tls {
     connection
 }
 
-/// A client that has a WebSocket before there is a policy has it on trial too.
+/// A client that used a WebSocket before there was a policy can use it while a policy is tried.
 #[test]
-fn on_trial_it_passes_without_a_route_and_is_learned() {
+fn in_audit_mode_a_switch_passes_without_a_route_and_a_rule_for_it_is_suggested() {
     let backend = Backend::scripted(echo);
     let mut proxy = Setup::new(&backend.url()).policy("version: 1\n").set("mode", "audit").start();
-    let mut connection = switched(&proxy);
+    let mut connection = connect_and_switch(&proxy);
     connection.send("hello").unwrap();
     assert_eq!(connection.read_exactly(5).unwrap(), b"hello");
     drop(connection);
@@ -67,15 +67,15 @@ fn on_trial_it_passes_without_a_route_and_is_learned() {
     assert_eq!((&record["status"], &record["decision"]), (&101.into(), &"denied".into()), "{record}");
     let records = proxy.setup.path("audit.log");
     std::fs::write(&records, record.to_string()).unwrap();
-    let learned = crate::support::proxy::run(&["policy", "suggest", records.to_str().unwrap()]);
-    assert!(learned.stdout.contains("{ route: \"GET /live\", upgrade: websocket }"), "{learned:?}");
+    let suggested = crate::support::proxy::run(&["policy", "suggest", records.to_str().unwrap()]);
+    assert!(suggested.stdout.contains("{ route: \"GET /live\", upgrade: websocket }"), "{suggested:?}");
 }
 
 #[test]
-fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
+fn bytes_pass_both_ways_and_each_side_can_close_first() {
     let backend = Backend::scripted(echo);
     let mut proxy = setup(&backend).start();
-    let mut connection = switched(&proxy);
+    let mut connection = connect_and_switch(&proxy);
     let seen = backend.wait_for(1).remove(0);
     assert_eq!(seen.start_line(), "GET /live HTTP/1.1");
     assert_eq!(seen.header("upgrade"), ["websocket"]);
@@ -87,10 +87,10 @@ fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
         connection.send(message).unwrap();
         assert_eq!(connection.read_exactly(message.len()).unwrap(), message);
     }
-    assert_eq!(proxy.admin.status()["in_flight"], 1, "it is work of the backend for as long as it lasts");
+    assert_eq!(proxy.admin.status()["in_flight"], 1, "a switched connection holds a place in flight");
     connection.stream.conn.send_close_notify();
     connection.stream.flush().unwrap();
-    assert_eq!(connection.read_exactly(7).unwrap(), b"goodbye", "half of it may be closed");
+    assert_eq!(connection.read_exactly(7).unwrap(), b"goodbye", "the other direction goes on");
     eventually("the end", || proxy.admin.status()["in_flight"].clone(), |used| *used == 0);
     eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
     let record = proxy.process.audit_where("the switch", |record| record["path"] == "/live");
@@ -98,11 +98,11 @@ fn bytes_pass_both_ways_and_each_side_closes_when_it_likes() {
     assert!(record["bytes"].as_u64().unwrap() > 600_000, "{record}");
 }
 
-/// A close is passed on as what it is: one direction has ended, the other goes on.
+/// The end of one direction is passed on as such, and the other direction goes on.
 #[test]
-fn a_backend_that_closes_first_still_hears_the_client() {
-    let (heard, hears) = std::sync::mpsc::channel();
-    let heard = std::sync::Mutex::new(heard);
+fn a_backend_that_closes_first_still_gets_the_bytes_of_the_client() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let backend = Backend::scripted(move |connection| {
         if connection.request()?.is_none() {
             return Ok(());
@@ -110,29 +110,29 @@ fn a_backend_that_closes_first_still_hears_the_client() {
         connection.wire.send(format!("{AGREED}goodbye"))?;
         connection.wire.stream.stream.shutdown(std::net::Shutdown::Write)?;
         let rest = connection.wire.read_to_end()?;
-        let _ = heard.lock().unwrap().send(rest);
+        let _ = sender.lock().unwrap().send(rest);
         Ok(())
     });
     let proxy = setup(&backend).start();
-    let mut connection = switched(&proxy);
+    let mut connection = connect_and_switch(&proxy);
     assert_eq!(connection.read_to_end().unwrap(), b"goodbye");
-    let last_words = vec![b'x'; 100_000];
-    connection.send(&last_words).unwrap();
+    let last_bytes = vec![b'x'; 100_000];
+    connection.send(&last_bytes).unwrap();
     connection.stream.conn.send_close_notify();
     connection.stream.flush().unwrap();
-    assert_eq!(hears.recv_timeout(crate::support::DEADLINE).unwrap(), last_words);
+    assert_eq!(receiver.recv_timeout(crate::support::DEADLINE).unwrap(), last_bytes);
     eventually("the slot", || proxy.admin.status()["slots_used"].clone(), |used| *used == 0);
 }
 
 /// Case 69.
 #[test]
-fn what_is_said_before_the_agreement_waits_for_it() {
+fn bytes_that_a_client_sends_before_the_switch_arrive_after_it() {
     let backend = Backend::scripted(|connection| {
         connection.head()?;
         connection.wire.send(AGREED)?;
         connection.wire.send("first")?;
-        let said = connection.wire.read_exactly(5)?;
-        connection.wire.send(&said)
+        let early = connection.wire.read_exactly(5)?;
+        connection.wire.send(&early)
     });
     let proxy = setup(&backend).start();
     let mut connection = proxy.connect();
@@ -142,7 +142,7 @@ fn what_is_said_before_the_agreement_waits_for_it() {
 }
 
 #[test]
-fn bytes_after_a_switch_that_was_declined_are_a_request_that_is_judged() {
+fn bytes_after_a_declined_switch_are_judged_as_a_request() {
     let backend = Backend::ok();
     let proxy = setup(&backend).start();
     let mut connection = proxy.connect();
@@ -152,10 +152,9 @@ fn bytes_after_a_switch_that_was_declined_are_a_request_that_is_judged() {
     assert_eq!(backend.received().len(), 1);
 }
 
-/// Whatever asks, and is not what a route permits, is forwarded as if it had not asked, or not at all.
-/// Case 69.
+/// Case 69. A request for a switch that its route does not permit is forwarded without `Upgrade`, or is refused.
 #[test]
-fn nothing_else_switches() {
+fn a_switch_that_the_route_does_not_permit_never_happens() {
     let host = "HTTP/1.1\r\nHost: localhost\r\n";
     for (request, status) in [
         // A route that does not permit the switch.
@@ -169,7 +168,7 @@ fn nothing_else_switches() {
         ),
         // `Upgrade` is not named by `Connection`.
         (format!("GET /live {host}Upgrade: websocket\r\n\r\n"), 200),
-        // With a body, of which one side would read the new protocol.
+        // A request with a body, which one side would read as the new protocol.
         (
             format!(
                 "GET /live {host}Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx"
@@ -178,7 +177,7 @@ fn nothing_else_switches() {
         ),
         // Another method.
         (format!("POST /live {host}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), 403),
-        // HTTP/1.0 knows no switch.
+        // HTTP/1.0 has no switch of protocols.
         (
             "GET /live HTTP/1.0\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
                 .into(),
@@ -198,7 +197,7 @@ fn nothing_else_switches() {
 
 /// Case 72.
 #[test]
-fn a_switch_that_nobody_asked_for_or_to_something_else_is_no_answer() {
+fn a_switch_without_a_request_or_to_another_protocol_is_an_error_of_the_backend() {
     for (request, agreed) in [
         ("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", AGREED.to_owned()),
         (ASK, AGREED.replace("websocket", "h2c")),
@@ -224,10 +223,10 @@ fn strangers_and_clients_without_permission_switch_nothing() {
 }
 
 #[test]
-fn one_that_says_nothing_ends_after_its_time() {
+fn a_silent_switched_connection_ends_after_its_timeout() {
     let backend = Backend::scripted(echo);
     let proxy = setup(&backend).set("limits.upgrade_idle_timeout", "300ms").start();
-    let mut connection = switched(&proxy);
+    let mut connection = connect_and_switch(&proxy);
     connection.send("x").unwrap();
     assert_eq!(connection.read_exactly(1).unwrap(), b"x");
     assert!(connection.is_closed());
@@ -235,16 +234,16 @@ fn one_that_says_nothing_ends_after_its_time() {
 }
 
 #[test]
-fn one_that_goes_on_ends_with_the_drain_timeout() {
+fn a_switched_connection_ends_with_the_drain_timeout() {
     let backend = Backend::scripted(echo);
     let mut proxy = setup(&backend).set("drain_timeout", "500ms").start();
-    let mut connection = switched(&proxy);
+    let mut connection = connect_and_switch(&proxy);
     proxy.process.signal("TERM");
     assert!(connection.is_closed());
     assert_eq!(proxy.process.exit().code(), Some(0));
 }
 
-/// A request for another protocol, which is not switched to, is followed by requests as any other is: lines end in CRLF.
+/// After a switch that did not happen, the connection still has HTTP/1.1, so every line of a head must end in CRLF.
 #[test]
 fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() {
     let backend = Backend::ok();
@@ -293,7 +292,7 @@ fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() 
                 assert_eq!(answer.verdict(), "400 ambiguous_request", "{what}, pipelined: {pipelined}");
                 assert!(connection.is_closed(), "{what}");
                 let expected = usize::from(status == 200);
-                assert_eq!(backend.received().len(), expected, "{what}: the backend got the second one");
+                assert_eq!(backend.received().len(), expected, "{what}: the backend got the second request");
             }
         }
         let mut connection = proxy.connect();
@@ -305,9 +304,9 @@ fn lines_that_end_in_lf_alone_are_refused_behind_a_switch_that_did_not_happen() 
     }
 }
 
-/// What a client says of the new protocol before it knows the answer is kept for it, whatever bytes it is made of.
+/// The client may send bytes of the new protocol before the answer. They need not look like HTTP.
 #[test]
-fn what_is_said_ahead_of_the_agreement_arrives_as_it_is() {
+fn bytes_that_a_client_sends_ahead_of_the_switch_arrive_unchanged() {
     let backend = Backend::scripted(echo);
     let proxy = setup(&backend).start();
     let ahead = "a\nb\n\n\0".repeat(5000);

@@ -1,4 +1,4 @@
-//! The backend: whether it can be reached, and whether others can reach it around the sidecar.
+//! The backend: whether the proxy can reach it, and whether others can reach it without the proxy.
 
 use std::fs;
 use std::io;
@@ -39,7 +39,7 @@ fn reach(host: &str, addresses: &[SocketAddr], patience: Duration) -> Finding {
     Finding::wrong(
         REACHABLE,
         message,
-        "start it, or mend `backend.url`; permitted requests get 504 until then",
+        "start the backend, or correct `backend.url`; permitted requests get 504 until then",
     )
 }
 
@@ -49,12 +49,12 @@ fn reach_socket(path: &Path) -> Finding {
         Err(error) => Finding::wrong(
             REACHABLE,
             format!("`{}` cannot be reached: {error}", path.display()),
-            "start it, or mend `backend.url`; permitted requests get 504 until then",
+            "start the backend, or correct `backend.url`; permitted requests get 504 until then",
         ),
     }
 }
 
-/// Whoever may write to a socket may connect to it.
+/// Every user with the right to write to a socket can connect to it.
 fn around_socket(path: &Path) -> Finding {
     let anybody = fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o002 != 0);
     if anybody {
@@ -62,13 +62,13 @@ fn around_socket(path: &Path) -> Finding {
         return Finding::wrong(
             AROUND,
             message,
-            "take the right to write from others, or keep it in a folder of its own",
+            "remove the right to write from others, or move the socket to a folder that others cannot enter",
         );
     }
-    Finding::fine(AROUND, "only those who may open the socket reach the backend without the sidecar")
+    Finding::fine(AROUND, "only users who may open the socket reach the backend without the sidecar")
 }
 
-/// A backend on this machine is tried at the machine's other addresses, where no sidecar stands before it.
+/// Tries a backend on this machine at the machine's other addresses, where no proxy stands before it.
 fn around(config: &Config, addresses: &[SocketAddr], port: u16, patience: Duration) -> Finding {
     if !addresses.iter().any(|address| address.ip().is_loopback()) {
         return Finding::fine(
@@ -91,7 +91,7 @@ fn around(config: &Config, addresses: &[SocketAddr], port: u16, patience: Durati
     Finding::wrong(
         AROUND,
         message,
-        "bind it to 127.0.0.1 or to a Unix socket: who reaches it there needs no certificate",
+        "bind it to 127.0.0.1 or to a Unix socket: a client that reaches it there needs no certificate",
     )
 }
 
@@ -99,7 +99,7 @@ fn covers(listen: IpAddr, address: IpAddr) -> bool {
     listen.is_unspecified() || listen == address
 }
 
-/// The addresses of this machine that others can reach, from what the Linux kernel says.
+/// Returns the addresses of this machine that others can reach, from the tables of the Linux kernel.
 fn own_addresses() -> Vec<IpAddr> {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let mut addresses = version_4(&read("/proc/net/fib_trie"));
@@ -109,7 +109,7 @@ fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// Each local address stands as `|-- ADDRESS`, with `/32 host LOCAL` below it.
+/// Each local address is on a line `|-- ADDRESS`, with `/32 host LOCAL` below it.
 fn version_4(trie: &str) -> Vec<IpAddr> {
     let mut last = None;
     let mut found = Vec::new();
@@ -123,7 +123,7 @@ fn version_4(trie: &str) -> Vec<IpAddr> {
     found
 }
 
-/// Link-local ones are left out: they need an interface beside them.
+/// Link-local addresses are left out, because a connection to them must name an interface.
 fn version_6(interfaces: &str) -> Vec<IpAddr> {
     let digits = interfaces.lines().filter_map(|line| line.split_whitespace().next());
     let addresses = digits.filter_map(|digits| u128::from_str_radix(digits, 16).ok()).map(Ipv6Addr::from);

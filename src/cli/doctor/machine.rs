@@ -1,4 +1,4 @@
-//! The machine: descriptors for the bounds that are configured, and a clock that can be believed.
+//! The machine: the limit of descriptors, and the clock.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,7 +27,8 @@ fn open_files(config: &Config, limit: usize) -> Finding {
     }
 }
 
-/// Nothing here asks another machine; but what was just issued is not from the future.
+/// Checks the clock without another machine: a certificate that was issued in the future shows that the clock is
+/// behind.
 fn clock(live: &Live, now: Timestamp) -> Finding {
     let mut issued = live.expiries().filter(|expiry| expiry.kind != ExpiryKind::Ca);
     let ahead =
@@ -35,9 +36,12 @@ fn clock(live: &Live, now: Timestamp) -> Finding {
     match ahead {
         Some(expiry) => Finding::wrong(
             "clock",
-            format!("it is {now} here, and `{}` was issued at {}", expiry.file, expiry.from),
-            "let this machine's clock be set by NTP: certificates expire too late by a clock that is behind",
+            format!("the clock says {now}, but `{}` was issued at {}", expiry.file, expiry.from),
+            "set the clock of this machine by NTP: with a clock that is behind, certificates expire too late",
         ),
-        None => Finding::fine("clock", format!("it is {now}; nothing was issued after that")),
+        None => Finding::fine(
+            "clock",
+            format!("the clock says {now}; no certificate or CRL was issued after that"),
+        ),
     }
 }

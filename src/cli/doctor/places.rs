@@ -1,4 +1,4 @@
-//! Places in flight: whether one client can take them all by what it may open.
+//! Places in flight: whether one client can take all of them.
 
 use super::Finding;
 use crate::config::Config;
@@ -6,7 +6,7 @@ use crate::live::Live;
 use crate::policy::Limits;
 
 const IN_FLIGHT: &str = "in flight";
-/// Entries that are named; of more the number is enough.
+/// The number of client entries that a message names. For the rest it gives their number.
 const NAMED: usize = 3;
 
 pub(super) fn look(config: &Config, live: &Live) -> Finding {
@@ -16,11 +16,11 @@ pub(super) fn look(config: &Config, live: &Live) -> Finding {
         let message = format!("one client holds at most {} of {most} requests in flight", most - kept);
         return Finding::fine(IN_FLIGHT, message);
     }
-    let unbounded: Vec<Reach> = live
+    let unbounded: Vec<ClientCapacity> = live
         .policy
         .limits()
-        .map(|(name, limits)| Reach::of(name, limits, config))
-        .filter(|reach| reach.requests() >= most)
+        .map(|(name, limits)| ClientCapacity::of(name, limits, config))
+        .filter(|capacity| capacity.requests() >= most)
         .collect();
     match unbounded.as_slice() {
         [] => Finding::fine(IN_FLIGHT, format!("no client can have all {most} requests in flight")),
@@ -28,15 +28,15 @@ pub(super) fn look(config: &Config, live: &Live) -> Finding {
     }
 }
 
-/// Bounds of what one client of an entry may open at once.
-struct Reach<'p> {
+/// The bounds of what one client of an entry may open at once.
+struct ClientCapacity<'p> {
     name: &'p str,
     streams: usize,
     connections: usize,
     in_flight: usize,
 }
 
-impl<'p> Reach<'p> {
+impl<'p> ClientCapacity<'p> {
     fn of(name: &'p str, limits: Limits, config: &Config) -> Self {
         let number = |limit: Option<u32>| limit.and_then(|limit| usize::try_from(limit).ok());
         let per_client = Some(config.limits.max_connections_per_client).filter(|bound| *bound > 0);
@@ -53,8 +53,9 @@ impl<'p> Reach<'p> {
         self.streams.saturating_mul(self.connections).min(self.in_flight)
     }
 
-    fn message(&self, all: &[Reach<'_>], most: usize) -> String {
-        let names: Vec<String> = all.iter().take(NAMED).map(|reach| format!("`{}`", reach.name)).collect();
+    fn message(&self, all: &[ClientCapacity<'_>], most: usize) -> String {
+        let names: Vec<String> =
+            all.iter().take(NAMED).map(|capacity| format!("`{}`", capacity.name)).collect();
         let more = match all.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -67,7 +68,7 @@ impl<'p> Reach<'p> {
     }
 }
 
-fn help(config: &Config, first: &Reach<'_>) -> String {
+fn help(config: &Config, first: &ClientCapacity<'_>) -> String {
     let most = config.max_in_flight;
     let bound = match most {
         1 => String::new(),

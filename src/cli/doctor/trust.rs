@@ -1,4 +1,4 @@
-//! Certificates and CRLs: how long they last, and whether clients will take the server's.
+//! Certificates and CRLs: their dates, and whether clients will accept the server's certificate.
 
 use std::path::Path;
 
@@ -29,12 +29,12 @@ fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
     };
     let Expiry { name, file, from, until, .. } = expiry;
     if now < *from {
-        // A CRL is issued now and then by a clock that is a little ahead.
+        // A CRL may come from a machine whose clock is a little ahead.
         let a_little =
             expiry.kind == ExpiryKind::Crl && from.duration_since(now) < SignedDuration::from_mins(5);
         if !a_little {
             let message = format!("`{name}` (`{file}`) is not valid before {from}");
-            return Finding::wrong(check, message, "wait until then, or mend this machine's clock");
+            return Finding::wrong(check, message, "wait until then, or correct the clock of this machine");
         }
     }
     match expiry.warning(now) {
@@ -43,7 +43,7 @@ fn of_expiry(expiry: &Expiry, now: Timestamp) -> Finding {
     }
 }
 
-/// What clients need: names to compare, and each certificate with its issuer after it.
+/// Checks what clients need: names to compare, and each certificate followed by its issuer.
 fn server_chain(path: &Path) -> Option<Finding> {
     let file = path.display();
     let bytes = files::read(path, LARGEST_CERTIFICATE, AcceptedKinds::Regular).ok()?;
@@ -66,6 +66,6 @@ fn server_chain(path: &Path) -> Option<Finding> {
     Some(Finding::wrong(
         "certificate",
         message,
-        "put the server's own certificate first, then its issuer, and so on; clients may not find the way otherwise",
+        "put the server's own certificate first, then its issuer, and so on; otherwise clients may not be able to check it",
     ))
 }

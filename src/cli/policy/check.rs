@@ -7,36 +7,36 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{FINE, NEGATIVE, Output, instant, load_with_tests};
+use super::{NEGATIVE_ANSWER, Output, SUCCESS, instant, load_with_tests};
 use crate::cli::BAD_INPUT;
 use crate::diagnostic::Diagnostic;
 use crate::policy::Model;
 use crate::policy::lint::lint;
 
-/// Show every problem of a policy, and what in it deserves a second look
+/// Show all errors and warnings of a policy
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Policy files, or folders of them
+    /// Policy files, or folders of policy files
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Exit with 1 if there are warnings
     #[arg(long)]
     strict: bool,
-    /// How problems are printed
+    /// Form of the problems
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// The time as of which `until` is over [default: now]
+    /// Time at which an `until` counts as past [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs: one object with all problems
+    /// JSON for programs: one object with all problems
     Json,
-    /// For GitHub Actions: annotations beside the lines
+    /// Annotations for GitHub Actions
     Github,
 }
 
@@ -61,8 +61,8 @@ impl Check {
         }
         Ok(match model {
             None => BAD_INPUT,
-            Some(_) if self.strict && !problems.is_empty() => NEGATIVE,
-            Some(_) => FINE,
+            Some(_) if self.strict && !problems.is_empty() => NEGATIVE_ANSWER,
+            Some(_) => SUCCESS,
         })
     }
 }
@@ -89,7 +89,7 @@ fn human(problems: &[Diagnostic], model: Option<&Model>, output: &mut Output<'_>
     }
 }
 
-/// `1 role`, `2 roles`, `no roles`.
+/// Returns the number with its noun: `1 role`, `2 roles`, `no roles`.
 fn count(number: usize, what: &str) -> String {
     let plural = match what.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),

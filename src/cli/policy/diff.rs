@@ -7,45 +7,45 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{FINE, NEGATIVE, Output, instant, load};
+use super::{NEGATIVE_ANSWER, Output, SUCCESS, instant, load};
 use crate::policy::Limits;
 use crate::policy::diff::{
     ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, UndecidedRoute, diff,
 };
 use crate::policy::trace::file_and_line;
 
-/// Say what a change of policy newly allows and newly denies, with an example of each
+/// Show what a change of policy newly allows and newly denies, with an example of each
 ///
-/// The answer is exact: both policies are compared in what they mean, not line by line and not by trying requests.
-/// Exits with 0 if they allow the same and with 1 if anything differs.
+/// The answer is exact: the meanings of both policies are compared, not their lines, and not by sample requests. Exits
+/// with 0 if both policies allow the same requests and with 1 if they differ.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// The policy before the change: a file, or a folder of files
+    /// Policy before the change: a file, or a folder of files
     old: PathBuf,
-    /// The policy after it
+    /// Policy after the change: a file, or a folder of files
     new: PathBuf,
-    /// How the answer is printed
+    /// Form of the answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// The time that examples prefer [default: now]
+    /// Time of the examples, unless a condition needs another [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs
+    /// JSON for programs
     Json,
-    /// For a comment on a pull request
+    /// Markdown for a comment on a pull request
     Markdown,
 }
 
-/// What one direction of a change is called.
+/// The words for one direction of a change.
 struct Direction {
     title: &'static str,
-    /// What a client may or could do, and when it could not.
+    /// The verb of an example, and the contrast to the other policy.
     can: &'static str,
     contrast: &'static str,
     denied: &'static str,
@@ -86,7 +86,7 @@ impl Diff {
             Format::Markdown => markdown(&difference),
         };
         output.out.write_all(text.as_bytes())?;
-        Ok(if difference.is_none() { FINE } else { NEGATIVE })
+        Ok(if difference.is_none() { SUCCESS } else { NEGATIVE_ANSWER })
     }
 }
 
@@ -206,14 +206,14 @@ fn limits_json(limits: Limits) -> Value {
         "requests_per_second": limits.requests_per_second, "burst": limits.burst,
         "connections": limits.connections, "priority": limits.priority.name(),
     });
-    // Only where it is said: what readers of this output knew before stays as it was.
+    // The field is present only if the limit is set, so that the output for other policies stays as it was.
     if let (Some(in_flight), Some(fields)) = (limits.in_flight, json.as_object_mut()) {
         fields.insert("in_flight".to_owned(), in_flight.into());
     }
     json
 }
 
-/// `POST /events`, of a route the part that changed.
+/// Returns the methods that changed and the path, such as `POST /events`.
 fn requests(change: &RouteChange<'_>) -> String {
     let path = change.route.text.split_once(' ').map(|(_, path)| path.trim()).unwrap_or_default();
     let switch = if change.websocket_only { ", switching to WebSocket" } else { "" };

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::{
-    FINE, Format, NEGATIVE, Output, address, identity_of_certificate, instant, load, parse_identity,
+    Format, NEGATIVE_ANSWER, Output, SUCCESS, address, identity_of_certificate, instant, load, parse_identity,
 };
 use crate::client_headers;
 use crate::diagnostic::{Code, Diagnostic, printable};
@@ -20,49 +20,49 @@ use crate::policy::trial::trace_lines;
 use crate::policy::{Denied, Granted, Model, Policy, Question};
 use crate::target::{Target, is_host};
 
-/// Say how a request is decided, and by which rules
+/// Show how a request is decided, and by which rules
 ///
-/// Exits with 0 if it is allowed and with 1 if it is denied.
+/// Exits with 0 if the request is allowed and with 1 if it is denied.
 #[derive(Debug, Args)]
 pub struct Explain {
     /// Policy files or folders, then the method and the path of the request
     #[arg(required = true, value_name = "PATH> <METHOD> <TARGET")]
     words: Vec<String>,
-    /// Who asks: a certificate's file
+    /// Client: a file with its certificate
     #[arg(long, value_name = "FILE", required_unless_present = "client", conflicts_with = "client")]
     cert: Option<PathBuf>,
-    /// Who asks: what the certificate says, as `common_name=order-producer,organization=Shop`
+    /// Client: values of its certificate, as `common_name=order-producer,organization=Shop`
     #[arg(long, value_name = "K=V,…")]
     client: Option<String>,
-    /// The address that it is asked from
+    /// Source address of the request
     #[arg(long, value_name = "IP")]
     source: Option<IpAddr>,
-    /// When it is asked [default: now]
+    /// Time of the request [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
-    /// The host that the request names, as `shop.example` or `shop.example:8443`
+    /// Host of the request, as `shop.example` or `shop.example:8443`
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// A header of the request; may be repeated
+    /// Header of the request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The protocol that the request asks to switch to
+    /// Protocol that the request asks to switch to
     #[arg(long, value_name = "PROTOCOL")]
     upgrade: Option<String>,
-    /// How the answer is printed
+    /// Form of the answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
 
 impl Explain {
     pub(super) fn run(self, output: &mut Output<'_>) -> io::Result<u8> {
-        match self.asked() {
-            Ok(asked) => asked.answer(self.format, output),
+        match self.request_to_explain() {
+            Ok(request_to_explain) => request_to_explain.answer(self.format, output),
             Err(problems) => output.bad_input(&problems),
         }
     }
 
-    fn asked(&self) -> Result<Asked, Vec<Diagnostic>> {
+    fn request_to_explain(&self) -> Result<ExplainedRequest, Vec<Diagnostic>> {
         let (paths, target) = request(&self.words).map_err(|problem| vec![problem])?;
         let identity = match (&self.cert, &self.client) {
             (Some(file), _) => identity_of_certificate(file),
@@ -70,11 +70,11 @@ impl Explain {
         };
         let identity = identity.map_err(|problem| vec![problem])?;
         let mut headers = headers(&self.headers).map_err(|problem| vec![problem])?;
-        // Headers that the proxy strips are not judged here either.
+        // The proxy strips these headers before it decides, so the command does too.
         client_headers::strip(&mut headers, &[], client_headers::Sender::Client);
         let host = self.host.as_deref().map(host).transpose().map_err(|problem| vec![problem])?;
         let model = load(&paths)?;
-        Ok(Asked {
+        Ok(ExplainedRequest {
             policy: Policy::of(model.clone()),
             model,
             identity,
@@ -88,7 +88,7 @@ impl Explain {
     }
 }
 
-/// Policy paths, and the request that stands after them.
+/// Parses the paths of policies and the request after them.
 pub(super) fn request(words: &[String]) -> Result<(Vec<PathBuf>, Target), Diagnostic> {
     let [paths @ .., method, target] = words else {
         return Err(Diagnostic::error(Code::BadRequest, "a policy, a method and a path are needed"));
@@ -134,7 +134,7 @@ fn headers(written: &[String]) -> Result<HeaderMap, Diagnostic> {
     Ok(headers)
 }
 
-struct Asked {
+struct ExplainedRequest {
     model: Model,
     policy: Policy,
     identity: Identity,
@@ -146,7 +146,7 @@ struct Asked {
     upgrade: Option<String>,
 }
 
-impl Asked {
+impl ExplainedRequest {
     fn answer(&self, format: Format, output: &mut Output<'_>) -> io::Result<u8> {
         let question = Question {
             target: &self.target,
@@ -162,7 +162,7 @@ impl Asked {
             Format::Human => human(&verdict, evaluation, output)?,
             Format::Json => writeln!(output.out, "{:#}", explanation(&verdict, evaluation))?,
         }
-        Ok(if verdict.is_ok() { FINE } else { NEGATIVE })
+        Ok(if verdict.is_ok() { SUCCESS } else { NEGATIVE_ANSWER })
     }
 }
 
@@ -201,7 +201,7 @@ fn human(
         false => writeln!(out, "  the client matches {}", printable(&clients.join(", ")))?,
     }
     for fact in trace_lines(evaluation) {
-        // What a certificate says is a stranger's text.
+        // The values of a certificate are text from outside, so control characters are escaped.
         writeln!(out, "  {}", printable(&fact))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `sidegate policy replay` and `sidegate policy suggest`: what audit records have to say to a policy.
+//! `sidegate policy replay` and `sidegate policy suggest`: commands that read audit records.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{FINE, Format, NEGATIVE, Output, load};
+use super::{Format, NEGATIVE_ANSWER, Output, SUCCESS, load};
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::policy::Policy;
 use crate::policy::history::{ChangedDecision, PastDecision, parse_record, replay};
@@ -15,31 +15,32 @@ use crate::policy::suggest::suggest;
 
 /// Show the recorded decisions that a policy would make otherwise
 ///
-/// Queries and headers are not recorded, so a route with conditions on them counts as not met. Exits with 1 if a decision
-/// changes.
+/// Queries and headers are not recorded, so the conditions of a route on them count as not met. Exits with 1 if a
+/// decision changes.
 #[derive(Debug, Args)]
 pub struct Replay {
     /// Audit records: files with a JSON object on each line; `-` is standard input
     #[arg(required = true, value_name = "AUDIT")]
     records: Vec<PathBuf>,
-    /// The policy to try: a file or a folder; may be repeated
+    /// Policy to try: a file or a folder; may be repeated
     #[arg(long = "policy", required = true, value_name = "PATH")]
     policies: Vec<PathBuf>,
-    /// How the answer is printed
+    /// Form of the answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
 
-/// Write a first policy from what clients were seen to do
+/// Write a first policy from recorded requests
 ///
-/// Each route carries how often it was seen, and when last. It allows what was seen, wanted or not: read it before use. Of a
-/// proxy in `mode: audit` that is also what it let pass because nothing grants it; what a deny rule forbids is left out.
+/// Each route has a comment with the number and the time of its requests. The policy allows everything that was
+/// recorded, also what should not be allowed: read it before use. From a proxy in `mode: audit` this includes requests
+/// that no grant allows; requests that a deny rule forbids are left out.
 #[derive(Debug, Args)]
 pub struct Suggest {
     /// Audit records: files with a JSON object on each line; `-` is standard input
     #[arg(required = true, value_name = "AUDIT")]
     records: Vec<PathBuf>,
-    /// Learn from what was denied too: for the records of a proxy that ran with an empty policy
+    /// Include denied requests: for the records of a proxy that ran with an empty policy
     #[arg(long)]
     with_denied: bool,
 }
@@ -59,7 +60,7 @@ impl Replay {
                 writeln!(output.out, "{:#}", json!({ "same": same, "changes": changes }))?;
             }
         }
-        Ok(if changes.is_empty() { FINE } else { NEGATIVE })
+        Ok(if changes.is_empty() { SUCCESS } else { NEGATIVE_ANSWER })
     }
 }
 
@@ -72,7 +73,7 @@ impl Suggest {
         let events =
             events.into_iter().filter(|event| event.allowed || event.passed_by_audit || self.with_denied);
         write!(output.out, "{}", suggest(events))?;
-        Ok(FINE)
+        Ok(SUCCESS)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use clap::Args;
 
-use super::{FINE, Output};
+use super::{Output, SUCCESS};
 use crate::policy::schema::schema;
 
 /// Print the JSON Schema of policies, for editors
@@ -14,6 +14,6 @@ pub struct Schema {}
 impl Schema {
     pub(super) fn run(self, output: &mut Output<'_>) -> io::Result<u8> {
         writeln!(output.out, "{:#}", schema())?;
-        Ok(FINE)
+        Ok(SUCCESS)
     }
 }

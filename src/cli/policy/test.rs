@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{FINE, NEGATIVE, Output, identity_of_certificate_file, instant, load_with_tests};
+use super::{NEGATIVE_ANSWER, Output, SUCCESS, identity_of_certificate_file, instant, load_with_tests};
 use crate::diagnostic::printable;
 use crate::policy::Policy;
 use crate::policy::trace::file_and_line;
@@ -15,33 +15,33 @@ use crate::policy::trial::{self, Coverage, Trial};
 
 /// Run the tests of a policy
 ///
-/// Exits with 1 if a test fails, or if less is covered than asked for.
+/// Exits with 1 if a test fails, or if the coverage is lower than required.
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Policy files, or folders of them; `*_test.yaml` beside them are read too
+    /// Policy files, or folders of policy files; `*_test.yaml` beside them are read too
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// List the grants, denies and routes that no test comes to
+    /// List the grants, deny rules and routes that no test reaches
     #[arg(long)]
     coverage: bool,
-    /// Fail if fewer percent of grants, denies and routes are covered
+    /// Fail if the tests reach fewer percent of the grants, deny rules and routes
     #[arg(long, value_name = "PERCENT")]
     min_coverage: Option<usize>,
-    /// How results are printed
+    /// Form of the results
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// The time of tests that name none [default: now]
+    /// Time of tests without `at` [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs
+    /// JSON for programs
     Json,
-    /// For build servers: JUnit's XML
+    /// JUnit XML for build servers
     Junit,
 }
 
@@ -69,7 +69,7 @@ impl Test {
         }
         let failed = trials.iter().any(|trial| trial.outcome.is_err());
         let uncovered = self.min_coverage.is_some_and(|least| coverage.percent() < least);
-        Ok(if failed || uncovered { NEGATIVE } else { FINE })
+        Ok(if failed || uncovered { NEGATIVE_ANSWER } else { SUCCESS })
     }
 
     fn human(
@@ -89,7 +89,7 @@ impl Test {
             )?;
             writeln!(out, "  {}: {}", printable(&case.request.text), printable(&failure.message))?;
             for fact in &failure.trace {
-                // What a certificate says is a stranger's text.
+                // The values of a certificate are text from outside, so control characters are escaped.
                 writeln!(out, "    {}", printable(fact))?;
             }
         }
@@ -99,7 +99,7 @@ impl Test {
             for (kind, left) in coverage.all().filter(|(_, covered)| !covered.is_reached) {
                 writeln!(
                     out,
-                    "  no test comes to the {kind} `{}` ({})",
+                    "  no test reaches the {kind} `{}` ({})",
                     left.name,
                     file_and_line(left.place)
                 )?;

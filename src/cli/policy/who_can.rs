@@ -6,12 +6,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::explain::request;
-use super::{FINE, Format, NEGATIVE, Output, load};
+use super::{Format, NEGATIVE_ANSWER, Output, SUCCESS, load};
 use crate::diagnostic::printable;
 use crate::policy::trace::file_and_line;
 use crate::policy::who_can::{Access, who_can};
 
-/// List the clients that may make a request
+/// List the client entries that may make a request
 ///
 /// Exits with 0 if there are any and with 1 if there are none.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct WhoCan {
     /// Policy files or folders, then the method and the path of the request
     #[arg(required = true, value_name = "PATH> <METHOD> <TARGET")]
     words: Vec<String>,
-    /// How the access is printed
+    /// Form of the answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
@@ -40,7 +40,7 @@ impl WhoCan {
                 writeln!(output.out, "{:#}", json!({ "clients": accesses }))?;
             }
         }
-        Ok(if accesses.iter().any(|access| !access.always_denied) { FINE } else { NEGATIVE })
+        Ok(if accesses.iter().any(|access| !access.always_denied) { SUCCESS } else { NEGATIVE_ANSWER })
     }
 }
 

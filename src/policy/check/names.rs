@@ -124,7 +124,7 @@ impl Names {
                     )
                     .at(role.name.place.clone())
                     .related(permission.name.place.clone(), "the permission is declared here")
-                    .help("give one of them another name; a role's list may name either kind"),
+                    .help("rename one of the two, because a role's list may name both kinds"),
                 );
             }
         }
@@ -275,7 +275,9 @@ fn look_up(
                 (Some(_), "role") => {
                     Some(format!("`{}` is a permission; write it under `permissions`", word.text))
                 }
-                (Some(_), _) => Some(format!("`{}` is a role; only permissions can stand here", word.text)),
+                (Some(_), _) => {
+                    Some(format!("`{}` is a role, but this list takes only permissions", word.text))
+                }
                 (None, _) => suggestions.suggest(&word.text, kind.names()),
             };
             diagnostics.push(unknown(what, word, help, owner));
@@ -324,7 +326,7 @@ pub(super) fn index<'w>(
                 )
                 .at(word.place.clone())
                 .related(first.place.clone(), "first declared here")
-                .help("give one of them another name, or make them one"),
+                .help("rename one of the two, or join them"),
             ),
             None => drop(found.insert(word.text.clone(), (number, word))),
         }

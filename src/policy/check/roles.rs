@@ -58,9 +58,9 @@ fn cycle(roles: &[RoleEntry], circle: &[usize]) -> Option<Diagnostic> {
         Diagnostic::error(Code::RoleCycle, format!("the role `{}` contains itself", first.name.text))
             .at(first.name.place.clone())
             .label(chain.join(" → "))
-            .help("take one of them out of the other's list");
+            .help("remove one of these roles from the list of the other");
     for role in rest.iter().take(3) {
-        diagnostic = diagnostic.related(role.name.place.clone(), "by way of this role");
+        diagnostic = diagnostic.related(role.name.place.clone(), "through this role");
     }
     Some(diagnostic)
 }

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_text_of_a_difference_is_found_or_there_is_none() {
+    fn the_shortest_text_of_a_difference_is_found_or_none_exists() {
         use Attribute::{CommonName, Dns, Subject, Uri};
         assert_eq!(find(CommonName, &["a*"], &["ab*"]).as_deref(), Some("a"));
         assert_eq!(find(CommonName, &["ab*"], &["a*"]), None);

@@ -175,7 +175,7 @@ mod tests {
 
     /// The outcomes that the search finds are those of the conditions themselves.
     #[test]
-    fn what_is_said_is_met_as_the_proxy_meets_it() {
+    fn found_queries_meet_the_conditions_as_the_engine_does() {
         let q = condition("q");
         for (wanted, if_doubtful, expected) in [
             (true, IfDoubtful::Unmet, Some(vec![("q".to_owned(), Occurrence::Once("1".to_owned()))])),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_one_to_some_backend_are_looked_at_together() {
+    fn names_that_a_backend_may_treat_as_equal_are_chosen_together() {
         let (q, capital) = (condition("q"), condition("Q"));
         assert_eq!(query(&[(&q, IfDoubtful::Unmet, true), (&capital, IfDoubtful::Unmet, true)]), Ok(None));
         let one = query(&[(&q, IfDoubtful::Unmet, true), (&capital, IfDoubtful::Met, true)]);

@@ -1,4 +1,4 @@
-//! `tests:` as they are written: one question at a time, or a matrix of clients and requests.
+//! The `tests` of a policy: single requests, or matrices of clients and requests.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,29 +14,29 @@ use crate::document::{Fields, Kind, Node, Reader};
 use crate::identity::Attribute;
 use crate::target::is_host;
 
-/// One question with its expected answer.
+/// One request with its expected decision.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: LocatedText,
     pub(crate) client: TestClient,
     /// `METHOD /path?query`.
     pub(crate) request: LocatedText,
-    /// The host that the request names.
+    /// Host that the request names, if any.
     pub(crate) host: Option<Box<str>>,
     pub(crate) headers: HeaderMap,
     pub(crate) upgrade: bool,
     pub(crate) at: Option<Timestamp>,
     pub(crate) source: Option<IpAddr>,
     pub(crate) expect: Expectation,
-    /// The entry that must have decided.
+    /// Entry that must have decided, if the test says so.
     pub(crate) because: Option<LocatedText>,
 }
 
-/// Who asks.
+/// The client of a test.
 #[derive(Clone, Debug)]
 pub(crate) enum TestClient {
     Attributes(Vec<(Attribute, String)>),
-    /// A certificate's file, relative to the policy's.
+    /// The path of a certificate, relative to the file of the policy.
     Certificate(LocatedText),
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Expectation {
     Deny,
 }
 
-/// Reads one entry of `tests:` into its questions.
+/// Reads one entry of `tests`, and adds its cases.
 pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     let is_matrix = matches!(node.kind(), Kind::Map(entries) if entries.iter().any(|(key, _)| key.text() == Some("clients")));
     match is_matrix {
@@ -55,8 +55,8 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Cas
     }
 }
 
-/// What a single question and a matrix have in common.
-struct Circumstances {
+/// The keys that a single test and a matrix have in common.
+struct CommonKeys {
     name: LocatedText,
     host: Option<Box<str>>,
     headers: HeaderMap,
@@ -65,7 +65,7 @@ struct Circumstances {
     source: Option<IpAddr>,
 }
 
-fn circumstances(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Circumstances> {
+fn common_keys(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<CommonKeys> {
     let name = fields.required("name", reader);
     let name = name.and_then(|node| {
         reader.name(node).map(|text| LocatedText { text: text.into(), place: reader.place(node) })
@@ -75,7 +75,7 @@ fn circumstances(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Cir
     let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
     let at = fields.optional("at").and_then(|node| reader.instant(node));
     let source = fields.optional("source").and_then(|node| address(node, reader));
-    Some(Circumstances { name: name?, host, headers, upgrade: upgrade.unwrap_or(false), at, source })
+    Some(CommonKeys { name: name?, host, headers, upgrade: upgrade.unwrap_or(false), at, source })
 }
 
 fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
@@ -93,8 +93,8 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
         "because",
     ];
     let Some(fields) = reader.fields(node, "a test", &keys) else { return };
-    let circumstances = circumstances(&fields, reader);
-    let client = asker(&fields, node, reader);
+    let common_keys = common_keys(&fields, reader);
+    let client = test_client(&fields, node, reader);
     let requests: Vec<LocatedText> =
         fields.required("request", reader).map(|node| requests(node, reader)).unwrap_or_default();
     let choices = [("allow", Expectation::Allow), ("deny", Expectation::Deny)];
@@ -102,8 +102,8 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     let because = fields.optional("because").and_then(|node| {
         reader.name(node).map(|text| LocatedText { text: text.into(), place: reader.place(node) })
     });
-    let (Some(common), Some(client), Some(expect)) = (circumstances, client, expect) else { return };
-    if !is_room(cases, requests.len(), node, reader) {
+    let (Some(common), Some(client), Some(expect)) = (common_keys, client, expect) else { return };
+    if !check_case_count(cases, requests.len(), node, reader) {
         return;
     }
     cases.extend(
@@ -114,7 +114,7 @@ fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
 fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     let keys = ["name", "clients", "requests", "host", "headers", "upgrade", "at", "source", "allow"];
     let Some(fields) = reader.fields(node, "a test matrix", &keys) else { return };
-    let common = circumstances(&fields, reader);
+    let common = common_keys(&fields, reader);
     let mut clients = Vec::new();
     let named = fields
         .optional("clients")
@@ -136,7 +136,7 @@ fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
         allowed.insert(name, allowed_requests(value, &requests, reader));
     }
     let Some(common) = common else { return };
-    if !is_room(cases, clients.len().saturating_mul(requests.len()), node, reader) {
+    if !check_case_count(cases, clients.len().saturating_mul(requests.len()), node, reader) {
         return;
     }
     for (name, client) in &clients {
@@ -152,21 +152,22 @@ fn matrix(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {
     }
 }
 
-/// So many questions may be asked in all; a matrix of two long lists is more than anybody means.
+/// The most cases of all tests together. A matrix of two long lists would otherwise need unbounded memory.
 const MAX_CASES: usize = 100_000;
 
-fn is_room(cases: &[Case], more: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
-    let is_room = cases.len().saturating_add(more) <= MAX_CASES;
-    if !is_room {
+/// Returns true if the cases and `more` stay within the limit. Reports an error otherwise.
+fn check_case_count(cases: &[Case], more: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+    let fits = cases.len().saturating_add(more) <= MAX_CASES;
+    if !fits {
         let message = format!("the tests ask more than {MAX_CASES} questions");
         reader.error(Code::TooLarge, node, message, Some("list fewer clients or requests".to_owned()));
     }
-    is_room
+    fits
 }
 
 fn allowed_requests(node: &Node<'_>, requests: &[LocatedText], reader: &mut Reader<'_>) -> HashSet<Box<str>> {
     let known: HashSet<&str> = requests.iter().map(|request| &*request.text).collect();
-    let listed = words(node, reader);
+    let listed = references(node, reader);
     for word in listed.iter().filter(|word| &*word.text != "*" && !known.contains(&*word.text)) {
         let help = reader
             .did_you_mean(&word.text, requests.iter().map(|request| &*request.text))
@@ -177,7 +178,7 @@ fn allowed_requests(node: &Node<'_>, requests: &[LocatedText], reader: &mut Read
     listed.into_iter().map(|word| word.text).collect()
 }
 
-impl Circumstances {
+impl CommonKeys {
     fn case(
         &self,
         client: TestClient,
@@ -202,7 +203,7 @@ impl Circumstances {
     }
 }
 
-fn asker(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TestClient> {
+fn test_client(fields: &Fields<'_, '_>, node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TestClient> {
     match (fields.optional("client"), fields.optional("certificate")) {
         (Some(client), None) => attributes(client, reader),
         (None, Some(file)) => {
@@ -236,8 +237,8 @@ fn attributes(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TestClient> {
 }
 
 fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
-    super::not_empty(node, reader, "write at least one request, such as `GET /events`");
-    let written = words(node, reader);
+    super::reject_empty(node, reader, "write at least one request, such as `GET /events`");
+    let written = references(node, reader);
     for word in &written {
         if let Err(flaw) = word.text.parse::<crate::target::Target>() {
             let message = format!("`{}` is no request that the proxy would judge: {flaw}", word.text);
@@ -250,11 +251,11 @@ fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     written
 }
 
-fn words(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
-    super::words(node, reader)
+fn references(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
+    super::references(node, reader)
 }
 
-/// The host of a request, as clients send it: no pattern.
+/// Reads the host of a request, as clients send it. Patterns are refused.
 fn host(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Box<str>> {
     let text = reader.name(node)?;
     if !is_host(text) {
@@ -298,8 +299,8 @@ fn address(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<IpAddr> {
     address
 }
 
-/// Where a case stands, for reports.
 impl Case {
+    /// Returns the place of the case's request, for reports.
     pub(crate) fn place(&self) -> &Place {
         &self.request.place
     }

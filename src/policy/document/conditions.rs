@@ -1,22 +1,22 @@
-//! Mistakes in conditions on headers and parameters that make a condition hold for no request at all.
+//! Checks of conditions on headers and parameters: a condition that no request can meet is a mistake of the author.
 
 use super::super::condition::is_same_parameter;
 use crate::client_headers::folds_to;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Kind, Node, Reader};
 
-/// Name, key and value of an entry of a mapping.
+/// The name, key node and value node of an entry of a mapping.
 type Entry<'n, 's> = (&'n str, &'n Node<'s>, &'n Node<'s>);
 
-/// A message and its remedy.
+/// A message and its help.
 type Flaw = (String, String);
 
-/// Reports values that no header has.
+/// Reports values that no header can have.
 pub(super) fn check_header(name: &str, value: &Node<'_>, reader: &mut Reader<'_>) {
     report_values(value, Code::BadHeader, reader, |text| flaw_in_header(name, text));
 }
 
-/// Reports names and values that no parameter of a query has.
+/// Reports names and values that no parameter of a query can have.
 pub(super) fn check_parameter((name, key, value): Entry<'_, '_>, reader: &mut Reader<'_>) {
     if let Some((message, help)) = flaw_in_name(name) {
         reader.error(Code::BadParameter, key, message, Some(help));
@@ -29,19 +29,19 @@ pub(super) fn check_parameter((name, key, value): Entry<'_, '_>, reader: &mut Re
     report_values(value, Code::BadParameter, reader, |text| flaw_in_parameter(name, text));
 }
 
-/// Reports headers that backends take for one.
+/// Reports headers that some backends read as the same header.
 pub(super) fn report_twin_headers(entries: &[Entry<'_, '_>], reader: &mut Reader<'_>) {
     report_twins(entries, (Code::BadHeader, "header"), reader, folds_to);
 }
 
-/// Reports parameters that backends take for one.
+/// Reports parameters that some backends read as the same parameter.
 pub(super) fn report_twin_parameters(entries: &[Entry<'_, '_>], reader: &mut Reader<'_>) {
     let is_same = |one: &str, other: &str| is_same_parameter(one.as_bytes(), other.as_bytes());
     report_twins(entries, (Code::BadParameter, "parameter"), reader, is_same);
 }
 
-/// The remedy for a header and its value in one text, as YAML reads `X-Mode:batch`.
-pub(super) fn meant_by_header(text: &str) -> Option<String> {
+/// Returns the help for a header and its value in one text: YAML reads `X-Mode:batch`, without a space, as one text.
+pub(super) fn header_help(text: &str) -> Option<String> {
     let (name, value) = text.split_once(':')?;
     let (name, value) = (name.trim_end(), value.trim_start());
     http::HeaderName::from_bytes(name.as_bytes()).ok()?;
@@ -54,8 +54,8 @@ pub(super) fn meant_by_header(text: &str) -> Option<String> {
     })
 }
 
-/// The remedy for a query as a text.
-pub(super) fn meant_by_query(text: &str) -> Option<String> {
+/// Returns the help for a query that is written as one text.
+pub(super) fn query_help(text: &str) -> Option<String> {
     let pairs = text.trim_start_matches('?').split('&').map(|pair| {
         let (name, value) = pair.split_once('=').or_else(|| pair.split_once(':'))?;
         (!name.is_empty()).then(|| format!("{}: [{}]", name.trim(), value.trim()))
@@ -64,7 +64,7 @@ pub(super) fn meant_by_query(text: &str) -> Option<String> {
     Some(format!("write `query: {{ {} }}`", pairs?.join(", ")))
 }
 
-/// Names that are compared with each other; more of them are no mapping that somebody wrote.
+/// The most names that are compared with each other, because the time grows with the square of their number.
 const MAX_COMPARED: usize = 100;
 
 fn report_twins(
@@ -170,7 +170,7 @@ mod tests {
         condition.holds(Some(&format!("{}={}", escaped(name), escaped(value))), IfDoubtful::Unmet)
     }
 
-    /// Every text of one or two characters: what is refused is never met, and what is accepted can be.
+    /// For every text of one or two characters: a refused text is never met, and an accepted text can be met.
     #[test]
     fn just_the_values_that_are_never_met_are_refused() {
         let characters: Vec<String> =

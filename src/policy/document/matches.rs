@@ -1,16 +1,16 @@
-//! `match:` as it is written: what a certificate must say, key by key.
+//! The `match` of a client entry: what a certificate must say, key by key.
 
 use super::super::condition::Network;
 use super::super::matching::{Alternative, AttributeTest, Matcher};
 use super::super::pattern::{Pattern, SyntaxError};
-use super::{not_empty, report};
+use super::{reject_empty, report};
 use crate::diagnostic::Code;
 use crate::document::{Kind, Node, Reader};
 use crate::identity::Attribute;
 
-/// One mapping of what a certificate must say, or a list of them.
+/// Reads one mapping, or a list of mappings.
 pub(super) fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
-    not_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
+    reject_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
     if matches!(node.kind(), Kind::Null) {
         let help = "write what a certificate must say, or `any: true` for every client".to_owned();
         reader.wrong_type(node, "`match` is a mapping or a list of them", Some(help));
@@ -65,7 +65,7 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
     Some(Alternative { tests: tests.into(), place })
 }
 
-/// Notes a key that is no attribute; the abbreviations of certificate tools are known.
+/// Reports a key that is not an attribute. The help knows the abbreviations of certificate tools, such as `CN`.
 pub(super) fn unknown_attribute(
     name: &str,
     key: &Node<'_>,
@@ -92,7 +92,7 @@ pub(super) fn unknown_attribute(
 }
 
 fn test(attribute: Attribute, node: &Node<'_>, reader: &mut Reader<'_>) -> AttributeTest {
-    not_empty(node, reader, "write at least one value, or leave the key out");
+    reject_empty(node, reader, "write at least one value, or leave the key out");
     let mut matchers = Vec::new();
     for item in reader.one_or_more(node) {
         let Some(text) = reader.name(item) else { continue };
@@ -130,7 +130,7 @@ fn pattern(attribute: Attribute, text: &str) -> Result<Matcher, SyntaxError> {
     })
 }
 
-/// Small letters, no colons, and no leading zeros in a serial number: as identities spell them.
+/// Reads a hexadecimal number in the spelling of identities: lower case, no colons, no leading zeros in a serial number.
 fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, SyntaxError> {
     let digits: String =
         text.chars().filter(|c| !matches!(c, ':' | ' ')).collect::<String>().to_ascii_lowercase();
@@ -150,7 +150,7 @@ fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, SyntaxError
     Ok(digits.into())
 }
 
-/// A pattern that no SPIFFE id can match is a mistake of writing.
+/// Reports a pattern that no SPIFFE id can match (SPIFFE-ID §2).
 fn spiffe(text: &str) -> Result<(), SyntaxError> {
     let Some(id) = text.strip_prefix("spiffe://") else { return Ok(()) };
     let domain = id.split('/').next().unwrap_or_default();

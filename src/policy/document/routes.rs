@@ -1,18 +1,18 @@
-//! Routes as they are written, short or with conditions.
+//! Routes, in the short form `METHODS PATH` or in the long form with conditions.
 
 use http::HeaderName;
 
 use super::super::condition::{HeaderCondition, QueryCondition};
 use super::super::host::HostPattern;
 use super::super::route::{self, Route};
-use super::{conditions, not_empty, report, values};
+use super::{conditions, reject_empty, report, values};
 use crate::client_headers::{self, RemovalReason};
 use crate::diagnostic::Code;
 use crate::document::{Kind, Node, Reader};
 
-/// One route, or a list of them.
+/// Reads one route, or a list of routes.
 pub(super) fn routes(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Route> {
-    not_empty(node, reader, "write at least one route, such as `GET /events`");
+    reject_empty(node, reader, "write at least one route, such as `GET /events`");
     let items = reader.one_or_more(node);
     let mut routes = Vec::with_capacity(items.len());
     for item in items {
@@ -55,7 +55,11 @@ fn long_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
 }
 
 fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
-    not_empty(node, reader, "write at least one host, such as `shop.example`, or leave `hosts` out for any");
+    reject_empty(
+        node,
+        reader,
+        "write at least one host, such as `shop.example`, or leave `hosts` out for any",
+    );
     let mut hosts = Vec::new();
     for item in reader.one_or_more(node) {
         let Some(text) = reader.name(item) else { continue };
@@ -68,7 +72,7 @@ fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
 }
 
 fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
-    if let Some(help) = node.text().and_then(conditions::meant_by_query) {
+    if let Some(help) = node.text().and_then(conditions::query_help) {
         let expected = "`query` is a mapping of parameters to values";
         reader.wrong_type(node, expected, Some(help));
         return Box::default();
@@ -84,7 +88,7 @@ fn query(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[QueryCondition]> {
 }
 
 fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
-    if let Some(help) = node.text().and_then(conditions::meant_by_header) {
+    if let Some(help) = node.text().and_then(conditions::header_help) {
         let expected = "`headers` is a mapping of names to values";
         reader.wrong_type(node, expected, Some(help));
         return Box::default();
@@ -93,12 +97,12 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
     conditions::report_twin_headers(&entries, reader);
     let mut read = Vec::with_capacity(entries.len());
     for (name, key, value) in entries {
-        if let Some(help) = conditions::meant_by_header(name) {
+        if let Some(help) = conditions::header_help(name) {
             reader.error(Code::BadHeader, key, format!("`{name}` is not the name of a header"), Some(help));
             continue;
         }
         let values = values(value, reader);
-        if let Some((message, help)) = never_judged(name) {
+        if let Some((message, help)) = unusable_header(name) {
             reader.error(Code::BadHeader, key, message, Some(help.to_owned()));
             continue;
         }
@@ -115,9 +119,9 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
 
 const USE_HOSTS: &str = "use `hosts`, which is judged alike in every protocol: `hosts: [shop.example]`";
 
-/// A message and a help for a header that never reaches the backend as the client sent it, so that a condition on it
-/// would never hold, or would hold for another value than the backend gets.
-pub(super) fn never_judged(name: &str) -> Option<(String, &'static str)> {
+/// Returns a message and a help for a header that never reaches the backend as the client sent the header. A condition on
+/// such a header would never hold, or would judge another value than the backend gets.
+pub(super) fn unusable_header(name: &str) -> Option<(String, &'static str)> {
     if name == ":authority" {
         let message = "no decision is ever made by `:authority`, by which HTTP/2 alone names the host";
         return Some((message.to_owned(), USE_HOSTS));

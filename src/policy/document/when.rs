@@ -1,10 +1,10 @@
-//! `when:` as it is written.
+//! The `when` of an entry: networks, instants and windows of the week.
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::super::condition::{Hours, Network, Week, When};
-use super::not_empty;
+use super::reject_empty;
 use crate::diagnostic::Code;
 use crate::document::{Fields, Node, Reader};
 
@@ -27,7 +27,7 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
 }
 
 fn networks(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Network]> {
-    not_empty(node, reader, "leave `source` out to mean every address");
+    reject_empty(node, reader, "leave `source` out to mean every address");
     let mut networks = Vec::new();
     for item in reader.one_or_more(node) {
         let Some(text) = reader.name(item) else { continue };
@@ -70,7 +70,7 @@ fn time_zone(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TimeZone> {
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 fn read_days(node: &Node<'_>, reader: &mut Reader<'_>) -> [bool; 7] {
-    not_empty(node, reader, "leave `days` out to mean every day");
+    reject_empty(node, reader, "leave `days` out to mean every day");
     let mut days = [false; 7];
     for item in reader.one_or_more(node) {
         let Some(text) = reader.name(item) else { continue };
@@ -97,7 +97,7 @@ fn day(text: &str) -> Option<usize> {
 }
 
 fn read_hours(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Hours]> {
-    not_empty(node, reader, "leave `hours` out to mean the whole day");
+    reject_empty(node, reader, "leave `hours` out to mean the whole day");
     let mut windows = Vec::new();
     for item in reader.one_or_more(node) {
         let Some(text) = reader.name(item) else { continue };
@@ -128,7 +128,7 @@ fn window(text: &str) -> Option<Hours> {
     (until != Some(from)).then_some(Hours { from, until })
 }
 
-/// A window whose hours lack a digit or their minutes, as it should be written.
+/// Returns the correct form of a window whose hours lack a digit or the minutes.
 fn padded(text: &str) -> Option<String> {
     let side = |side: &str| {
         let (hour, minute) = side.trim().split_once(':').unwrap_or((side.trim(), "00"));

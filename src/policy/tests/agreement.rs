@@ -1,10 +1,11 @@
-//! The compiled policy, the plain reading of it, and a third evaluator that shares no code with either, held against
-//! each other on generated policies, identities and requests. And: order never matters.
+//! Three evaluators, compared on generated policies, identities and requests: the compiled policy, the evaluation that
+//! explains decisions, and a third one that shares no code with either. Each policy is also compiled in another order,
+//! which must change nothing.
 
 mod difference;
-mod opinion;
+mod evaluator;
 mod who_can;
-mod written;
+mod generated;
 
 use std::cell::Cell;
 
@@ -13,10 +14,10 @@ use proptest::test_runner::TestRunner;
 
 use super::super::trace::Evaluation;
 use super::*;
-use written::{Call, Written, call, identity, written};
+use generated::{GeneratedPolicy, GeneratedRequest, call, generated_policy, identity};
 
-/// A call as the policy is asked.
-struct Put {
+/// A generated request in the form that the engine takes.
+struct EngineRequest {
     target: Target,
     host: Option<&'static str>,
     headers: HeaderMap,
@@ -25,8 +26,8 @@ struct Put {
     upgrade: Option<&'static str>,
 }
 
-impl Put {
-    fn of(call: &Call) -> Self {
+impl EngineRequest {
+    fn of(call: &GeneratedRequest) -> Self {
         let path: String = call.segments.iter().map(|segment| format!("/{segment}")).collect();
         let path = if path.is_empty() { "/" } else { &path };
         let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
@@ -58,14 +59,14 @@ impl Put {
     }
 }
 
-/// Allowed or not, and whether with the switch.
+/// True if the request is allowed, and true if the switch of protocols is allowed too.
 type Answer = (bool, bool);
 
 fn answer(verdict: &Result<Granted, Denied>) -> Answer {
     (verdict.is_ok(), verdict.as_ref().is_ok_and(Granted::upgrade))
 }
 
-/// What the plain reading says. The rule that decided must be one that it finds, too.
+/// Returns the result of the evaluation that explains decisions. The rule that decided must be among its findings.
 fn plain(evaluation: Evaluation<'_, '_>, verdict: &Result<Granted, Denied>) -> Answer {
     let (grants, denies) = (evaluation.grants(), evaluation.denies());
     let rule = match verdict {
@@ -80,22 +81,26 @@ fn plain(evaluation: Evaluation<'_, '_>, verdict: &Result<Granted, Denied>) -> A
     (allowed, allowed && asked && grants.iter().any(|finding| finding.route.upgrade))
 }
 
-/// Questions that were put to all three, at least; each run of the tests asks that many.
+/// The number of questions that each run puts to all three evaluators, at least.
 const QUESTIONS: usize = 100_000;
 
 #[test]
 fn three_evaluators_agree_in_any_order() {
     let asked = Cell::new(0);
-    let strategy =
-        (written(), 1..u64::MAX, prop::collection::vec(identity(), 5), prop::collection::vec(call(), 10));
-    let run = TestRunner::new(cases(3_500)).run(&strategy, |(written, order, identities, calls)| {
-        let sources = written.yaml().map(|text| Source::new("p.yaml", text));
+    let strategy = (
+        generated_policy(),
+        1..u64::MAX,
+        prop::collection::vec(identity(), 5),
+        prop::collection::vec(call(), 10),
+    );
+    let run = TestRunner::new(cases(3_500)).run(&strategy, |(generated, order, identities, calls)| {
+        let sources = generated.yaml().map(|text| Source::new("p.yaml", text));
         let Ok((model, _)) = super::super::model(&sources) else {
-            // A capture that is used and not captured; tests of diagnostics see to those.
+            // A route uses a capture that no entry has. The tests of diagnostics cover that.
             return Ok(());
         };
         let policy = Policy::compile(&sources).unwrap().0;
-        let other = written.yaml_in_order(order).map(|text| Source::new("p.yaml", text));
+        let other = generated.yaml_in_order(order).map(|text| Source::new("p.yaml", text));
         let other = match Policy::compile(&other) {
             Ok((policy, _)) => policy,
             Err(problems) => panic!("only in another order: {}\n{}", problems[0], other[0].text()),
@@ -104,20 +109,20 @@ fn three_evaluators_agree_in_any_order() {
             let identity = Identity::from_attributes(attributes.iter().cloned());
             let (rights, other_rights) = (policy.rights(&identity), other.rights(&identity));
             for call in &calls {
-                let put = Put::of(call);
+                let put = EngineRequest::of(call);
                 let question = put.question();
                 let verdict = policy.authorize(&rights, &question);
                 let evaluation = Evaluation { model: &model, identity: &identity, question: &question };
                 let plain = plain(evaluation, &verdict);
                 let in_other_order = answer(&other.authorize(&other_rights, &question));
-                let third = (written.allows(attributes, call), written.allows_switch(attributes, call));
+                let third = (generated.allows(attributes, call), generated.allows_switch(attributes, call));
                 prop_assert_eq!(
                     (answer(&verdict), plain, in_other_order),
                     (third, third, third),
                     "{:?} {:?}\n{}",
                     attributes,
                     call,
-                    written.yaml().concat()
+                    generated.yaml().concat()
                 );
                 asked.set(asked.get() + 1);
             }

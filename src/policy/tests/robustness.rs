@@ -1,4 +1,4 @@
-//! Whatever a file says, checking it ends with a policy or with diagnostics that can be shown, and never in a crash.
+//! The check of any text ends with a policy or with diagnostics that can be shown, and never with a panic.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -14,7 +14,7 @@ const SHIPPED: [&str; 6] = [
     include_str!("../../../policies/examples/read-only.yaml"),
 ];
 
-/// Pieces of text that mean something to YAML or to the language.
+/// Texts with a meaning in YAML or in the policy language.
 const PIECES: [&str; 40] = [
     "{",
     "}",
@@ -58,16 +58,16 @@ const PIECES: [&str; 40] = [
     "deny:",
 ];
 
-/// Checks a text, shows everything that is said of it, and decides something if it is a policy.
-fn survives(text: &str) {
+/// Checks a text, shows all diagnostics, and makes decisions if the text is a policy.
+fn check_and_show(text: &str) {
     let source = Source::new("p.yaml", text);
     match super::super::model(std::slice::from_ref(&source)) {
         Ok((model, _)) => {
             let lints = lint::lint(&model, Timestamp::UNIX_EPOCH);
             lints.iter().for_each(shown);
             let policy = Policy::of(model);
-            let _ = ask("GET /events/1?x=1").of(&policy, &who(ACME));
-            let _ = ask("POST /").of(&policy, &who(ORDERS));
+            let _ = test_request("GET /events/1?x=1").decide(&policy, &identity_of(ACME));
+            let _ = test_request("POST /").decide(&policy, &identity_of(ORDERS));
         }
         Err(problems) => {
             assert!(problems.iter().any(Diagnostic::is_error));
@@ -86,7 +86,7 @@ proptest! {
     #![proptest_config(cases(600))]
 
     #[test]
-    fn a_policy_that_was_mutilated(
+    fn edited_policies_never_panic(
         shipped in prop::sample::select(SHIPPED.to_vec()),
         edits in prop::collection::vec((any::<Index>(), 0usize..12, prop::sample::select(PIECES.to_vec())), 1..6),
     ) {
@@ -96,29 +96,28 @@ proptest! {
             let end = (at + removed).min(text.len());
             text.splice(at..end, piece.chars());
         }
-        survives(&text.into_iter().collect::<String>());
+        check_and_show(&text.into_iter().collect::<String>());
     }
 
     #[test]
-    fn a_heap_of_pieces(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..60)) {
-        survives(&pieces.concat());
-        survives(&format!("version: 1\npermissions:\n  p: [\"{}\"]\n", pieces.concat().replace(['"', '\\', '\n'], "")));
-        survives(&format!("version: 1\nclients:\n  - {{ name: a, match: {{ uri: \"{}\" }} }}\n", pieces.concat().replace(['"', '\\', '\n'], "")));
+    fn random_pieces_never_panic(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..60)) {
+        check_and_show(&pieces.concat());
+        check_and_show(&format!("version: 1\npermissions:\n  p: [\"{}\"]\n", pieces.concat().replace(['"', '\\', '\n'], "")));
+        check_and_show(&format!("version: 1\nclients:\n  - {{ name: a, match: {{ uri: \"{}\" }} }}\n", pieces.concat().replace(['"', '\\', '\n'], "")));
     }
 
     #[test]
-    fn any_text_at_all(text in ".{0,300}") {
-        survives(&text);
+    fn random_texts_never_panic(text in ".{0,300}") {
+        check_and_show(&text);
     }
 }
 
-/// Case 53.
 #[test]
 fn half_of_a_file_is_never_half_of_a_policy() {
-    // A file that is still being written: every beginning of it is checked, and none of them panics.
+    // An editor may be in the middle of writing a file. Every beginning of a file is checked, and none causes a panic.
     for shipped in SHIPPED {
         for (end, _) in shipped.char_indices().step_by(7) {
-            survives(shipped.get(..end).unwrap());
+            check_and_show(shipped.get(..end).unwrap());
         }
     }
 }

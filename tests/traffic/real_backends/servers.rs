@@ -1,5 +1,4 @@
-//! Servers that other people wrote, each started with an application or a folder of files, on a port or a socket that
-//! nobody else can take.
+//! Common servers, each started with an application or a folder of files, on a port or a socket of its own.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,53 +18,53 @@ use crate::support::proxy::Process;
 use crate::support::tools::{node, script};
 use crate::support::{DEADLINE, installed, is_missing};
 
-/// A running server; it and all its processes end when this is dropped.
+/// A running server. The server and all its processes end when this is dropped.
 pub struct Server {
-    place: Place,
+    address: Address,
     process: Process,
     _folder: TempDir,
-    /// The port of a server that cannot say which one the kernel gave it; bound, and never listening.
+    /// The reserved port of a server that cannot report a port of the kernel's choice. The socket is bound and never listens.
     _reserved: Option<Socket>,
 }
 
-/// Where it listens.
+/// The address of a server.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Address {
     Port(SocketAddr),
     Socket(PathBuf),
 }
 
-/// Whatever a request can be sent on.
+/// A stream on which a request can be sent.
 pub trait Stream: Read + Write {}
 
 impl<S: Read + Write> Stream for S {}
 
 impl Server {
-    /// For `backend.url`.
+    /// Returns the value for `backend.url`.
     pub fn url(&self) -> String {
-        match &self.place {
-            Place::Port(address) => format!("http://{address}"),
-            Place::Socket(path) => format!("unix:{}", path.display()),
+        match &self.address {
+            Address::Port(address) => format!("http://{address}"),
+            Address::Socket(path) => format!("unix:{}", path.display()),
         }
     }
 
     pub fn address(&self) -> SocketAddr {
-        match &self.place {
-            Place::Port(address) => *address,
-            Place::Socket(path) => panic!("{} is no port", path.display()),
+        match &self.address {
+            Address::Port(address) => *address,
+            Address::Socket(path) => panic!("{} is no port", path.display()),
         }
     }
 
-    /// A connection to the server itself.
+    /// Connects to the server directly.
     pub fn connect(&self) -> io::Result<Wire<Box<dyn Stream>>> {
-        Ok(Wire::new(match &self.place {
-            Place::Port(address) => {
+        Ok(Wire::new(match &self.address {
+            Address::Port(address) => {
                 let stream = TcpStream::connect_timeout(address, DEADLINE)?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(DEADLINE))?;
                 Box::new(stream)
             }
-            Place::Socket(path) => {
+            Address::Socket(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_read_timeout(Some(DEADLINE))?;
                 Box::new(stream)
@@ -73,14 +72,14 @@ impl Server {
         }))
     }
 
-    /// Starts a program of its own process group and waits until it says, in a line with this part, where it listens.
+    /// Starts a program in its own process group, and waits for the line of its log that has `listening` and its address.
     fn start(mut command: Command, folder: TempDir, listening: &str) -> Self {
         let mut process = Process::start(command.process_group(0));
         let line = process.log_with(listening);
         let address = line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no address in `{line}`"));
         let port: String = address.chars().take_while(char::is_ascii_digit).collect();
-        let place = Place::Port(([127, 0, 0, 1], port.parse().unwrap()).into());
-        Self { place, process, _folder: folder, _reserved: None }
+        let address = Address::Port(([127, 0, 0, 1], port.parse().unwrap()).into());
+        Self { address, process, _folder: folder, _reserved: None }
     }
 }
 
@@ -101,11 +100,11 @@ pub fn nginx() -> Option<Server> {
     let mut command = Command::new(program);
     command.current_dir(folder.path()).arg("-p").arg(folder.path());
     command.arg("-c").arg(script("traffic/real_backends/nginx.conf"));
-    // Without this the first words, before the configuration is read, go to a file that only root can write.
+    // Without `-e`, the messages before the configuration is read go to a file that only root can write.
     let mut process = Process::start(command.args(["-e", "stderr"]).process_group(0));
     process.log_with("using the \"epoll\" event method");
-    let place = Place::Socket(folder.path().join("nginx.sock"));
-    Some(Server { place, process, _folder: folder, _reserved: None })
+    let address = Address::Socket(folder.path().join("nginx.sock"));
+    Some(Server { address, process, _folder: folder, _reserved: None })
 }
 
 /// Apache with static files.
@@ -121,7 +120,7 @@ pub fn apache() -> Option<Server> {
     command.env("FOLDER", folder.path()).env("PORT", address.port().to_string());
     let mut process = Process::start(command.process_group(0));
     process.log_with("resuming normal operations");
-    Some(Server { place: Place::Port(address), process, _folder: folder, _reserved: Some(reserved) })
+    Some(Server { address: Address::Port(address), process, _folder: folder, _reserved: Some(reserved) })
 }
 
 /// A WSGI application.
@@ -148,7 +147,7 @@ pub fn express() -> Option<Server> {
     Some(Server::start(command, folder, "listening on"))
 }
 
-/// An application on what the JDK has of its own.
+/// An application on the HTTP server of the JDK.
 pub fn java() -> Option<Server> {
     if is_missing("java", Command::new("javac").arg("-version")) {
         return None;
@@ -158,39 +157,39 @@ pub fn java() -> Option<Server> {
     Some(Server::start(command, tempfile::tempdir().unwrap(), "listening on"))
 }
 
-/// A Python script of this folder that serves, and says where.
+/// A Python script of this folder that serves and prints its address.
 pub fn python_script(name: &str, modules: &str) -> Option<Server> {
     let mut command = python(name, modules)?;
     command.arg(script("traffic/real_backends").join(name));
     Some(Server::start(command, tempfile::tempdir().unwrap(), "listening on"))
 }
 
-/// A script of Node's in this folder that serves with a module, and says where.
+/// A script for Node in this folder that serves with a module and prints its address.
 pub fn node_script(name: &str, module: &str) -> Option<Server> {
     let mut command = node(module)?;
     command.arg(script("traffic/real_backends").join(name));
     Some(Server::start(command, tempfile::tempdir().unwrap(), "listening on"))
 }
 
-/// The Python that has these modules.
+/// Returns the Python that has these modules; `None` if they are not installed.
 pub fn python(name: &str, modules: &str) -> Option<Command> {
     let python = installed("venv/bin/python");
     if is_missing(name, Command::new(&python).args(["-c", modules])) {
         return None;
     }
     let mut command = Command::new(python);
-    // Nothing is left beside the scripts, and what is said is said at once.
+    // Python writes no compiled files beside the scripts, and does not buffer its output.
     command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
     Some(command)
 }
 
-/// Where Debian has it; the `PATH` of a user may not.
+/// Returns the path of a daemon on Debian, which the `PATH` of a user may not have.
 fn daemon(name: &str) -> PathBuf {
     let path = Path::new("/usr/sbin").join(name);
     if path.exists() { path } else { name.into() }
 }
 
-/// A port that the kernel picked, and that only a server which reuses addresses can listen on as long as this lives.
+/// Reserves a port that the kernel chose. As long as the socket lives, only a server that reuses addresses can listen on the port.
 fn reserved() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -198,7 +197,7 @@ fn reserved() -> Socket {
     socket
 }
 
-/// A folder with a `site` in it that servers of static files share, readable for whichever user they run as.
+/// A folder with the `site` of all servers of static files, readable for every user.
 fn site() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -218,7 +217,7 @@ fn site() -> TempDir {
         let file = site.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, content).unwrap();
-        // Apache calls the version of a file that was just written a weak one, and a second later a strong one.
+        // Apache gives a file a weak ETag until a second after it was written.
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
         File::options().append(true).open(file).unwrap().set_modified(long_ago).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The same request, sent to a server itself and through Sidegate in either version of HTTP, and what may differ.
+//! The same request is sent directly and through Sidegate, and the answers are compared. The tables say what may differ, and why.
 
 use std::io::{self, Read, Write};
 
@@ -11,28 +11,29 @@ use crate::support::http1::Wire;
 use crate::support::http2::Http2;
 use crate::support::{Answer, Proxy};
 
-/// What of an answer belongs to the connection it came over, or to the moment.
-const OF_THE_HOP: [(&str, &str); 4] = [
+/// Headers of an answer that belong to its connection or to its time.
+const CONNECTION_HEADERS: [(&str, &str); 4] = [
     ("connection", "belongs to one connection (RFC 9110 §7.6.1)"),
     ("keep-alive", "belongs to one connection"),
-    ("transfer-encoding", "framing is made anew, and HTTP/2 has its own"),
-    ("date", "the clock went on"),
+    ("transfer-encoding", "the proxy frames the body anew, and HTTP/2 has its own framing"),
+    ("date", "the time went on"),
 ];
 
-/// What of an answer is another where it tells of the request: there is more to tell.
-const OF_AN_ECHO: [(&str, &str); 2] = [("content-length", "of a longer echo"), ("etag", "of another echo")];
+/// Headers that differ in an echo, because the forwarded request has more headers.
+const ECHO_HEADERS: [(&str, &str); 2] =
+    [("content-length", "the echo is longer"), ("etag", "the echo differs")];
 
-/// What of a request is another when it was forwarded, beside what Sidegate says of the client.
-const MADE_ANEW: [(&str, &str); 5] = [
+/// Headers of a request that Sidegate replaces when it forwards the request.
+const REPLACED_HEADERS: [(&str, &str); 5] = [
     ("connection", "belongs to one connection"),
-    ("transfer-encoding", "framing is made anew"),
-    ("content-length", "framing is made anew: a body in HTTP/2 may have no length"),
+    ("transfer-encoding", "the proxy frames the body anew"),
+    ("content-length", "the proxy frames the body anew: a body in HTTP/2 may have no length"),
     ("expect", "is answered by Sidegate, which asks for the body when the server takes it"),
-    ("te", "belongs to one connection; only `trailers` goes on"),
+    ("te", "belongs to one connection; only `trailers` is forwarded"),
 ];
 
-/// What Sidegate says of the client and of the request (DESIGN §5).
-const SAID: [&str; 8] = [
+/// Headers that Sidegate adds (DESIGN §5).
+const ADDED_HEADERS: [&str; 8] = [
     "client-cert",
     "forwarded",
     "traceparent",
@@ -58,9 +59,9 @@ pub enum Body {
     None,
     Whole(Bytes),
     Chunked(Bytes),
-    /// Sent only when the server has asked for it (`Expect: 100-continue`).
+    /// A body that is sent when the server asks for it (`Expect: 100-continue`).
     Expected(Bytes),
-    /// A length is told, and nothing of it sent: the answer comes before the request has ended.
+    /// A length without a body: the answer comes before the request has ended.
     Announced(usize),
 }
 
@@ -83,26 +84,26 @@ impl Ask {
         self
     }
 
-    /// Holds the answer that came through Sidegate against the one of the server itself: status, headers, body and
-    /// trailers are the same, save what is named.
+    /// Asserts that the answer through Sidegate has the status, headers, body and trailers of the direct answer, except for
+    /// `lawful` headers.
     #[track_caller]
     pub fn assert_same(&self, way: &str, direct: &Answer, through: &Answer, lawful: &[(&str, &str)]) {
         let what = format!("{way} {} {} {:?}", self.method, self.target, self.headers);
-        let lawful = [lawful, if self.target.starts_with("/echo/") { &OF_AN_ECHO } else { &[] }].concat();
+        let lawful = [lawful, if self.target.starts_with("/echo/") { &ECHO_HEADERS } else { &[] }].concat();
         assert_eq!(through.status, direct.status, "{what}:\n{through:?}");
         assert_eq!(headers_of(through, &lawful), headers_of(direct, &lawful), "{what}");
         assert_eq!(through.trailers, direct.trailers, "{what}");
         if let (Some(mut expected), Some(mut got)) = (request_of(direct), request_of(through)) {
-            tell_apart(&what, &mut expected, &mut got);
+            remove_expected_differences(&what, &mut expected, &mut got);
             assert_eq!(got, expected, "{what}: the server was asked something else");
         } else if body_of(through) != body_of(direct) {
-            // Megabytes of difference help nobody.
+            // The bodies may have megabytes, so only their lengths are shown.
             let (direct, through) = (direct.body.len(), through.body.len());
             panic!("{what}: {direct} bytes direct, {through} bytes through, not the same");
         }
     }
 
-    /// Its head in HTTP/1.
+    /// Returns the head in HTTP/1.
     pub fn head(&self, version: &str) -> String {
         let mut head = format!("{} {} {version}\r\nHost: localhost\r\n", self.method, self.target);
         for (name, value) in &self.headers {
@@ -120,14 +121,14 @@ impl Ask {
         head + "\r\n"
     }
 
-    /// Sends it and reads the answer.
+    /// Sends the request over HTTP/1.1, and reads the answer.
     pub fn send(&self, wire: &mut Wire<impl Read + Write>) -> io::Result<Answer> {
         wire.send(self.head("HTTP/1.1"))?;
         match &self.body {
             Body::None | Body::Announced(_) => {}
             Body::Whole(body) => wire.send(body)?,
             Body::Chunked(body) => {
-                // Chunks as a client cuts them, not as a server would like them.
+                // The size of the chunks fits no buffer of a server.
                 for chunk in body.chunks(10_007) {
                     wire.send(format!("{:x}\r\n", chunk.len()))?;
                     wire.send([chunk, b"\r\n"].concat())?;
@@ -143,7 +144,7 @@ impl Ask {
         wire.answer_to(self.method)
     }
 
-    /// The same in HTTP/2.
+    /// Sends the request over HTTP/2, and reads the answer.
     pub fn send_http2(&self, connection: &Http2) -> io::Result<Answer> {
         let mut request =
             Request::builder().method(self.method).uri(format!("https://localhost{}", self.target));
@@ -168,20 +169,20 @@ impl Ask {
     }
 }
 
-/// The ways that a request can take to a server.
+/// The ways of a request to a server: directly and through Sidegate.
 pub struct Ways<'a> {
     pub server: &'a Server,
     pub proxy: &'a Proxy,
 }
 
 impl Ways<'_> {
-    /// Sends a request on each way, and holds the answers against each other.
+    /// Sends a request on each way, and compares the answers.
     #[track_caller]
     pub fn compare(&self, ask: &Ask) -> Answer {
         self.compare_except(ask, &[])
     }
 
-    /// The same where more headers may differ, each for a reason.
+    /// Compares the answers, except for more headers that may differ, each for a reason.
     #[track_caller]
     pub fn compare_except(&self, ask: &Ask, lawful: &[(&str, &str)]) -> Answer {
         let what = format!("{} {} {:?}", ask.method, ask.target, ask.headers);
@@ -200,18 +201,18 @@ impl Ways<'_> {
     }
 }
 
-/// An echo tells what reached the application: the client's own headers, and beside them only what Sidegate says.
-fn tell_apart(what: &str, direct: &mut Value, through: &mut Value) {
-    for name in SAID {
+/// Asserts that the forwarded request has the headers that Sidegate adds, and removes the headers that may differ.
+fn remove_expected_differences(what: &str, direct: &mut Value, through: &mut Value) {
+    for name in ADDED_HEADERS {
         assert!(through["headers"].as_object_mut().unwrap().remove(name).is_some(), "{what}: no {name}");
     }
-    for (name, _) in MADE_ANEW {
+    for (name, _) in REPLACED_HEADERS {
         direct["headers"].as_object_mut().unwrap().remove(name);
         through["headers"].as_object_mut().unwrap().remove(name);
     }
 }
 
-/// The body of an echo.
+/// Returns the body of an echo; `None` for other answers.
 fn request_of(answer: &Answer) -> Option<Value> {
     let echo: Value = serde_json::from_slice(&answer.body).ok()?;
     echo.get("sha256").is_some().then_some(echo)
@@ -219,7 +220,7 @@ fn request_of(answer: &Answer) -> Option<Value> {
 
 fn headers_of(answer: &Answer, lawful: &[(&str, &str)]) -> Vec<(String, String)> {
     let boundary = boundary_of(answer);
-    let compared = |name: &str| !OF_THE_HOP.iter().chain(lawful).any(|(except, _)| *except == name);
+    let compared = |name: &str| !CONNECTION_HEADERS.iter().chain(lawful).any(|(except, _)| *except == name);
     let mut headers: Vec<_> = answer.headers.iter().filter(|(name, _)| compared(name)).cloned().collect();
     for (_, value) in &mut headers {
         *value = value.replace(&boundary, "BOUNDARY");
@@ -235,10 +236,10 @@ fn body_of(answer: &Answer) -> Vec<u8> {
     }
 }
 
-/// What no header holds.
+/// A value that no header can have.
 const NO_BOUNDARY: &str = "\r\n";
 
-/// Each answer of several parts has a boundary of its own.
+/// Returns the boundary of a multipart answer, which differs in every answer.
 fn boundary_of(answer: &Answer) -> String {
     let content_type = answer.headers.iter().find(|(name, _)| name == "content-type");
     let boundary = content_type.and_then(|(_, value)| value.split_once("boundary="));

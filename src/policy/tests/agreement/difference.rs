@@ -1,33 +1,34 @@
-//! `policy diff` held against brute force: what it says has changed differs by the evaluator that shares no code with it,
-//! and where it says nothing changed no request of a small world differs.
+//! `policy diff` compared with brute force: a reported difference is confirmed by an evaluator that shares no code with
+//! the comparison, and if none is reported, no request of a small space differs.
 
 use std::collections::BTreeSet;
 
 use proptest::test_runner::TestCaseError;
 
 use super::super::super::diff::{ExampleRequest, PolicyDifference, RouteChange, diff};
-use super::written::{
-    HOSTS, MODES, QUERIES, Window, WrittenClient, WrittenDeny, WrittenRoute, client, deny, route, window,
+use super::generated::{
+    GeneratedClient, GeneratedDeny, GeneratedRoute, HOSTS, MODES, QUERIES, Window, client, deny, route,
+    window,
 };
 use super::*;
 
-/// One edit of a policy. Numbers are taken modulo what there is.
+/// One edit of a policy. Numbers are taken modulo the number of items.
 #[derive(Clone, Debug)]
 enum Edit {
-    /// Changes of writing only.
-    TurnRoutes(usize),
-    TurnClients,
-    SplitClient(usize),
+    /// Edits that change only the spelling.
+    ReverseRoutes(usize),
+    ReverseClients,
+    DuplicateClient(usize),
     RepeatRoute(usize),
-    /// Changes that may mean something.
-    AddRoute(usize, WrittenRoute),
-    ReplaceRoute(usize, WrittenRoute),
+    /// Edits that may change the meaning.
+    AddRoute(usize, GeneratedRoute),
+    ReplaceRoute(usize, GeneratedRoute),
     RemoveRoute(usize),
     Give(usize, usize),
     Withdraw(usize),
-    Whom(usize, WrittenClient),
+    ReplaceMatch(usize, GeneratedClient),
     When(usize, Window),
-    AddDeny(WrittenDeny),
+    AddDeny(GeneratedDeny),
     RemoveDeny(usize),
     DenyWhen(usize, Window),
 }
@@ -35,16 +36,16 @@ enum Edit {
 fn edit() -> impl Strategy<Value = Edit> {
     let n = || 0usize..12;
     prop_oneof![
-        n().prop_map(Edit::TurnRoutes),
-        Just(Edit::TurnClients),
-        n().prop_map(Edit::SplitClient),
+        n().prop_map(Edit::ReverseRoutes),
+        Just(Edit::ReverseClients),
+        n().prop_map(Edit::DuplicateClient),
         n().prop_map(Edit::RepeatRoute),
         (n(), route()).prop_map(|(at, route)| Edit::AddRoute(at, route)),
         (n(), route()).prop_map(|(at, route)| Edit::ReplaceRoute(at, route)),
         n().prop_map(Edit::RemoveRoute),
         (n(), n()).prop_map(|(client, permission)| Edit::Give(client, permission)),
         n().prop_map(Edit::Withdraw),
-        (n(), client(1, 1)).prop_map(|(at, client)| Edit::Whom(at, client)),
+        (n(), client(1, 1)).prop_map(|(at, client)| Edit::ReplaceMatch(at, client)),
         (n(), window()).prop_map(|(at, when)| Edit::When(at, when)),
         deny(1, 1).prop_map(Edit::AddDeny),
         n().prop_map(Edit::RemoveDeny),
@@ -58,73 +59,74 @@ fn one<T>(all: &mut [T], at: usize) -> Option<&mut T> {
 }
 
 impl Edit {
-    fn apply(self, written: &mut Written) {
+    fn apply(self, generated: &mut GeneratedPolicy) {
         match self {
-            Self::TurnRoutes(at) => {
-                if let Some(routes) = one(&mut written.permissions, at) {
+            Self::ReverseRoutes(at) => {
+                if let Some(routes) = one(&mut generated.permissions, at) {
                     routes.reverse();
                 }
             }
-            Self::TurnClients if written.denies.iter().all(|deny| deny.clients.is_none()) => {
-                written.clients.reverse();
+            Self::ReverseClients if generated.denies.iter().all(|deny| deny.clients.is_none()) => {
+                generated.clients.reverse();
             }
-            Self::TurnClients => {}
-            Self::SplitClient(at) => {
-                if let Some(client) = one(&mut written.clients, at).cloned() {
-                    written.clients.push(client);
+            Self::ReverseClients => {}
+            Self::DuplicateClient(at) => {
+                if let Some(client) = one(&mut generated.clients, at).cloned() {
+                    generated.clients.push(client);
                 }
             }
             Self::RepeatRoute(at) => {
-                if let Some(routes) = one(&mut written.permissions, at) {
+                if let Some(routes) = one(&mut generated.permissions, at) {
                     routes.extend(routes.first().cloned());
                 }
             }
             Self::AddRoute(at, route) => {
-                if let Some(routes) = one(&mut written.permissions, at) {
+                if let Some(routes) = one(&mut generated.permissions, at) {
                     routes.push(route);
                 }
             }
             Self::ReplaceRoute(at, new) => {
-                if let Some(route) = one(&mut written.permissions, at).and_then(|routes| one(routes, at / 3))
+                if let Some(route) =
+                    one(&mut generated.permissions, at).and_then(|routes| one(routes, at / 3))
                 {
                     *route = new;
                 }
             }
             Self::RemoveRoute(at) => {
-                if let Some(routes) = one(&mut written.permissions, at).filter(|routes| routes.len() > 1) {
+                if let Some(routes) = one(&mut generated.permissions, at).filter(|routes| routes.len() > 1) {
                     routes.pop();
                 }
             }
             Self::Give(at, permission) => {
-                let permission = permission % written.permissions.len();
-                if let Some(client) = one(&mut written.clients, at) {
+                let permission = permission % generated.permissions.len();
+                if let Some(client) = one(&mut generated.clients, at) {
                     client.permissions.push(permission);
                 }
             }
             Self::Withdraw(at) => {
-                if let Some(client) = one(&mut written.clients, at) {
+                if let Some(client) = one(&mut generated.clients, at) {
                     client.permissions.pop();
                     client.roles.pop();
                 }
             }
-            Self::Whom(at, other) => {
-                if let Some(client) = one(&mut written.clients, at) {
+            Self::ReplaceMatch(at, other) => {
+                if let Some(client) = one(&mut generated.clients, at) {
                     client.alternatives = other.alternatives;
                 }
             }
             Self::When(at, when) => {
-                if let Some(client) = one(&mut written.clients, at) {
+                if let Some(client) = one(&mut generated.clients, at) {
                     client.when = when;
                 }
             }
-            Self::AddDeny(deny) => written.denies.push(deny),
+            Self::AddDeny(deny) => generated.denies.push(deny),
             Self::RemoveDeny(at) => {
-                if !written.denies.is_empty() {
-                    written.denies.remove(at % written.denies.len());
+                if !generated.denies.is_empty() {
+                    generated.denies.remove(at % generated.denies.len());
                 }
             }
             Self::DenyWhen(at, when) => {
-                if let Some(deny) = one(&mut written.denies, at) {
+                if let Some(deny) = one(&mut generated.denies, at) {
                     deny.when = when;
                 }
             }
@@ -132,26 +134,26 @@ impl Edit {
     }
 }
 
-/// A policy of a size that brute force can see all of.
-fn small() -> impl Strategy<Value = Written> {
-    written().prop_map(|mut written| {
-        let own = written.permissions.iter_mut().flatten();
-        for route in own.chain(written.denies.iter_mut().flat_map(|deny| &mut deny.routes)) {
+/// Returns policies that are small enough for brute force.
+fn small() -> impl Strategy<Value = GeneratedPolicy> {
+    generated_policy().prop_map(|mut generated| {
+        let own = generated.permissions.iter_mut().flatten();
+        for route in own.chain(generated.denies.iter_mut().flat_map(|deny| &mut deny.routes)) {
             route.segments.truncate(2);
         }
-        written
+        generated
     })
 }
 
-/// What the two policies name, so that the world is no larger than it must be.
-struct World {
+/// The identities and requests that two policies can distinguish.
+struct RequestSpace {
     identities: Vec<Vec<(Attribute, String)>>,
-    calls: Vec<Call>,
+    calls: Vec<GeneratedRequest>,
 }
 
-impl World {
-    fn of(both: [&Written; 2]) -> Self {
-        let texts = both.map(|written| written.yaml().concat()).concat();
+impl RequestSpace {
+    fn of(both: [&GeneratedPolicy; 2]) -> Self {
+        let texts = both.map(|generated| generated.yaml().concat()).concat();
         let names = |key: &str| texts.contains(&format!("{key}:"));
         let weekly = texts.contains("days:") || texts.contains("hours:");
         let hours: &[i64] = match (weekly, texts.contains("when:")) {
@@ -159,7 +161,8 @@ impl World {
             (false, true) => &[0, 72, 143, 144],
             (false, false) => &[0],
         };
-        // Everything that one kind of condition tells apart; of several kinds a part, or the world would be too large.
+        // If one kind of condition occurs, the space has everything that it distinguishes. If several kinds occur, the
+        // space has a part of it, because it would be too large otherwise.
         let kinds = ["headers:", "hosts:", "query:"].into_iter().filter(|kind| texts.contains(kind)).count();
         let (modes, hosts, queries) = match kinds {
             0 | 1 => (&MODES[1..7], &HOSTS[..7], &QUERIES[..8]),
@@ -178,7 +181,7 @@ impl World {
                 for query in queries {
                     for hour in hours {
                         for inside in if texts.contains("source") { &[true, false][..] } else { &[true] } {
-                            calls.extend(said().map(|(modes, host)| Call {
+                            calls.extend(said().map(|(modes, host)| GeneratedRequest {
                                 method,
                                 segments: segments.clone(),
                                 query,
@@ -218,14 +221,15 @@ impl World {
                 identities.extend(names.iter().map(|host| [&**common, organization, host].concat()));
             }
         }
-        // Of those whom no entry and no capture tells apart, one is enough.
+        // One identity is enough of those that no entry and no capture distinguishes.
         let mut known = BTreeSet::new();
-        identities.retain(|identity| known.insert(both.map(|written| written.sees(identity))));
+        identities
+            .retain(|identity| known.insert(both.map(|generated| generated.observed_attributes(identity))));
         Self { identities, calls }
     }
 }
 
-/// One hour for each way in which the windows of the week and the bounds of time hold together.
+/// One hour for each combination of weekly windows and bounds of time.
 const HOURS: [i64; 12] = [0, 10, 30, 50, 71, 73, 76, 80, 100, 120, 150, 168];
 
 fn paths() -> Vec<Vec<&'static str>> {
@@ -238,27 +242,27 @@ fn paths() -> Vec<Vec<&'static str>> {
     paths
 }
 
-fn models(both: [&Written; 2]) -> Option<[Model; 2]> {
-    let [old, new] = both.map(|written| {
-        let sources = written.yaml().map(|text| Source::new("p.yaml", text));
+fn models(both: [&GeneratedPolicy; 2]) -> Option<[Model; 2]> {
+    let [old, new] = both.map(|generated| {
+        let sources = generated.yaml().map(|text| Source::new("p.yaml", text));
         super::super::super::model(&sources).ok().map(|(model, _)| model)
     });
     Some([old?, new?])
 }
 
-/// What comparing every request of a world shows.
+/// The result of the comparison of all requests of a space.
 struct Compared {
-    /// Whether one is allowed in the second policy only.
+    /// True if a request is allowed in the second policy only.
     allowed: bool,
-    /// Whether one is allowed in the first policy only.
+    /// True if a request is allowed in the first policy only.
     denied: bool,
     requests: usize,
 }
 
-fn brute_force(both: [&Written; 2], models: &[Model; 2]) -> Compared {
-    let world = World::of(both);
+fn brute_force(both: [&GeneratedPolicy; 2], models: &[Model; 2]) -> Compared {
+    let world = RequestSpace::of(both);
     let policies = models.each_ref().map(|model| Policy::of(model.clone()));
-    let calls: Vec<Put> = world.calls.iter().map(Put::of).collect();
+    let calls: Vec<EngineRequest> = world.calls.iter().map(EngineRequest::of).collect();
     let (mut allowed, mut denied) = (false, false);
     for attributes in &world.identities {
         let identity = Identity::from_attributes(attributes.iter().cloned());
@@ -273,8 +277,8 @@ fn brute_force(both: [&Written; 2], models: &[Model; 2]) -> Compared {
     Compared { allowed, denied, requests: world.identities.len() * calls.len() }
 }
 
-/// An example as the third evaluator reads requests.
-fn call(request: &ExampleRequest) -> Call {
+/// Returns an example in the form that the third evaluator reads.
+fn call(request: &ExampleRequest) -> GeneratedRequest {
     let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
     let target = request.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -282,7 +286,7 @@ fn call(request: &ExampleRequest) -> Call {
     let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let modes: Vec<_> =
         request.headers().into_iter().map(|(name, value)| (leak(name), leak(value))).collect();
-    Call {
+    GeneratedRequest {
         method: leak(request.method.as_str()),
         segments: if path == "/" { Vec::new() } else { segments },
         query: leak(query),
@@ -294,12 +298,15 @@ fn call(request: &ExampleRequest) -> Call {
     }
 }
 
-/// Whether every example tells the two apart, in the direction that it is an example of.
-fn examples_differ(both: [&Written; 2], difference: &PolicyDifference<'_>) -> Result<(), TestCaseError> {
+/// Checks that the two policies decide every example differently, in the reported direction.
+fn examples_differ(
+    both: [&GeneratedPolicy; 2],
+    difference: &PolicyDifference<'_>,
+) -> Result<(), TestCaseError> {
     for (changes, expected) in [(&difference.allowed, (false, true)), (&difference.denied, (true, false))] {
         for change in changes.iter().filter(|change| !change.websocket_only) {
             let call = call(&change.example);
-            let [old, new] = both.map(|written| written.allows(&change.example.attributes, &call));
+            let [old, new] = both.map(|generated| generated.allows(&change.example.attributes, &call));
             prop_assert_eq!((old, new), expected, "{:?}", change);
             prop_assert!(change.route.methods.contains(&change.example.method));
         }
@@ -340,5 +347,5 @@ fn a_difference_is_found_exactly_where_there_is_one() {
     assert!(undecided * 10 <= pairs, "{undecided} of {pairs} were not decided: that proves too little");
 }
 
-/// As many pairs as keep the whole within some seconds; brute force is the slow part.
+/// The number of pairs. Brute force takes most of the time; this many pairs take some seconds.
 const PAIRS: u32 = 40;

@@ -90,7 +90,7 @@ fn is_private_der(bytes: &[u8]) -> bool {
 }
 
 /// Whether a text in place of a path is more likely a key: no file has such a name.
-pub(super) fn looks_like_key(text: &str) -> bool {
+pub(crate) fn looks_like_key(text: &str) -> bool {
     const LONGEST_NAME: usize = 255;
     let is_long = |run: &&str| run.len() >= MIN_KEY;
     text.split('/').any(|name| name.len() > LONGEST_NAME) || runs(text).filter(is_long).any(looks_like_base64)

@@ -1,4 +1,4 @@
-//! Policies as a generator thinks of them, and how they are written out, in any order.
+//! Generated policies, identities and requests, and the YAML of a policy in any order.
 
 use std::collections::BTreeSet;
 
@@ -7,24 +7,24 @@ use proptest::sample::select;
 
 use crate::identity::Attribute;
 
-/// A policy as the generator thinks of it; written out as YAML, and judged as it is.
+/// A generated policy. It is written as YAML for the engine, and the third evaluator reads it as it is.
 #[derive(Clone, Debug)]
-pub(super) struct Written {
-    pub(super) permissions: Vec<Vec<WrittenRoute>>,
+pub(super) struct GeneratedPolicy {
+    pub(super) permissions: Vec<Vec<GeneratedRoute>>,
     pub(super) roles: Vec<Vec<Member>>,
-    pub(super) clients: Vec<WrittenClient>,
-    pub(super) denies: Vec<WrittenDeny>,
+    pub(super) clients: Vec<GeneratedClient>,
+    pub(super) denies: Vec<GeneratedDeny>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct WrittenRoute {
+pub(super) struct GeneratedRoute {
     pub(super) methods: &'static str,
     pub(super) segments: Vec<&'static str>,
     pub(super) rest: bool,
     pub(super) hosts: Option<Vec<&'static str>>,
-    /// A parameter and the values that it may have.
+    /// A parameter and its permitted values.
     pub(super) query: Option<(&'static str, Vec<&'static str>)>,
-    /// A header and the values that it may have.
+    /// A header and its permitted values.
     pub(super) header: Option<(&'static str, Vec<&'static str>)>,
     pub(super) upgrade: bool,
 }
@@ -37,7 +37,7 @@ pub(super) enum Member {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct WrittenClient {
+pub(super) struct GeneratedClient {
     pub(super) alternatives: Vec<Vec<(Attribute, Vec<&'static str>)>>,
     pub(super) roles: Vec<usize>,
     pub(super) permissions: Vec<usize>,
@@ -45,14 +45,14 @@ pub(super) struct WrittenClient {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct WrittenDeny {
+pub(super) struct GeneratedDeny {
     pub(super) clients: Option<Vec<usize>>,
     pub(super) permissions: Vec<usize>,
-    pub(super) routes: Vec<WrittenRoute>,
+    pub(super) routes: Vec<GeneratedRoute>,
     pub(super) when: Window,
 }
 
-/// Bounds of time, in days, windows of the week, and whether only one network is meant.
+/// The conditions on time, in days, the weekly windows, and true if only one network is permitted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     pub(super) from: Option<i64>,
@@ -73,20 +73,20 @@ pub(super) enum Week {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(super) struct GeneratedRequest {
     pub(super) method: &'static str,
     pub(super) segments: Vec<&'static str>,
     pub(super) query: &'static str,
-    /// Headers, by name and value.
+    /// The headers, by name and value.
     pub(super) modes: &'static [(&'static str, &'static str)],
     pub(super) host: Option<&'static str>,
-    /// The hour since the beginning of 2026, a Thursday, in UTC.
+    /// The hour since the beginning of 2026 in UTC. The year begins on a Thursday.
     pub(super) hour: i64,
     pub(super) inside: bool,
     pub(super) upgrade: bool,
 }
 
-pub(super) fn route() -> impl Strategy<Value = WrittenRoute> {
+pub(super) fn route() -> impl Strategy<Value = GeneratedRoute> {
     let segment = select(vec!["a", "b", "A", "{x}", "*", "a*", "*b", "{client.t}", "{client.common_name}"]);
     let query = prop_oneof![
         6 => Just(None),
@@ -111,7 +111,7 @@ pub(super) fn route() -> impl Strategy<Value = WrittenRoute> {
     ];
     let path = (prop::collection::vec(segment, 0..4), any::<bool>());
     (methods, path, hosts, query, header, prop::bool::weighted(0.2)).prop_map(
-        |(methods, (segments, rest), hosts, query, header, upgrade)| WrittenRoute {
+        |(methods, (segments, rest), hosts, query, header, upgrade)| GeneratedRoute {
             methods,
             segments,
             rest,
@@ -139,7 +139,7 @@ pub(super) fn window() -> impl Strategy<Value = Window> {
     })
 }
 
-pub(super) fn client(roles: usize, permissions: usize) -> impl Strategy<Value = WrittenClient> {
+pub(super) fn client(roles: usize, permissions: usize) -> impl Strategy<Value = GeneratedClient> {
     let names = select(vec!["a", "b", "{t}-r", "{t}", "*", "{t}-{u}", "a*", "b-r"]);
     let hosts = select(vec!["*.x", "{t}.x", "a.x", "**.x", "{t}.*", "A.X"]);
     let test = prop_oneof![
@@ -155,22 +155,22 @@ pub(super) fn client(roles: usize, permissions: usize) -> impl Strategy<Value = 
     });
     let held = |count: usize| prop::collection::vec(0..count, 0..3);
     (prop::collection::vec(alternative, 1..3), held(roles), held(permissions), window()).prop_map(
-        |(alternatives, roles, permissions, when)| WrittenClient { alternatives, roles, permissions, when },
+        |(alternatives, roles, permissions, when)| GeneratedClient { alternatives, roles, permissions, when },
     )
 }
 
-pub(super) fn deny(clients: usize, permissions: usize) -> impl Strategy<Value = WrittenDeny> {
+pub(super) fn deny(clients: usize, permissions: usize) -> impl Strategy<Value = GeneratedDeny> {
     let clients = prop::option::of(prop::collection::vec(0..clients, 1..3));
     (clients, prop::collection::vec(0..permissions, 0..2), prop::collection::vec(route(), 0..2), window())
         .prop_map(|(clients, mut permissions, routes, when)| {
             if permissions.is_empty() && routes.is_empty() {
                 permissions.push(0);
             }
-            WrittenDeny { clients, permissions, routes, when }
+            GeneratedDeny { clients, permissions, routes, when }
         })
 }
 
-pub(super) fn written() -> impl Strategy<Value = Written> {
+pub(super) fn generated_policy() -> impl Strategy<Value = GeneratedPolicy> {
     (1usize..4, 1usize..4, 1usize..4).prop_flat_map(|(permissions, roles, clients)| {
         let member = move |role: usize| {
             let own = prop_oneof![
@@ -185,7 +185,7 @@ pub(super) fn written() -> impl Strategy<Value = Written> {
         let all_permissions = prop::collection::vec(prop::collection::vec(route(), 1..3), permissions);
         let denies = prop::collection::vec(deny(clients, permissions), 0..3);
         (all_permissions, all_roles, all_clients, denies)
-            .prop_map(|(permissions, roles, clients, denies)| Written { permissions, roles, clients, denies })
+            .prop_map(|(permissions, roles, clients, denies)| GeneratedPolicy { permissions, roles, clients, denies })
     })
 }
 
@@ -204,7 +204,7 @@ pub(super) fn identity() -> impl Strategy<Value = Vec<(Attribute, String)>> {
         })
 }
 
-/// Headers of requests about `x-mode`, in every spelling.
+/// Headers for the condition on `x-mode`, in every spelling.
 pub(super) const MODES: [&[(&str, &str)]; 10] = [
     &[],
     &[],
@@ -218,7 +218,7 @@ pub(super) const MODES: [&[(&str, &str)]; 10] = [
     &[("x.mode", "batch"), ("x-other", "live")],
 ];
 
-/// Hosts that requests name, in every spelling; at first one of each kind that routes tell apart.
+/// Hosts of requests, in every spelling. The first ones have one of each kind that routes distinguish.
 pub(super) const HOSTS: [Option<&str>; 13] = [
     None,
     Some("a.x"),
@@ -235,7 +235,7 @@ pub(super) const HOSTS: [Option<&str>; 13] = [
     Some("a..x"),
 ];
 
-/// Queries in every spelling; at first one of each kind that routes tell apart.
+/// Queries in every spelling. The first ones have one of each kind that routes distinguish.
 pub(super) const QUERIES: [&str; 20] = [
     "",
     "q=1",
@@ -259,7 +259,7 @@ pub(super) const QUERIES: [&str; 20] = [
     "qq=1&q=2",
 ];
 
-pub(super) fn call() -> impl Strategy<Value = Call> {
+pub(super) fn call() -> impl Strategy<Value = GeneratedRequest> {
     let segment = select(vec!["a", "b", "A", "ab", "a-a", "a-r", "x"]);
     let query = select(QUERIES.to_vec());
     (
@@ -276,16 +276,16 @@ pub(super) fn call() -> impl Strategy<Value = Call> {
             if slash && !segments.is_empty() {
                 segments.push("");
             }
-            Call { method, segments, query, modes, host, hour, inside, upgrade }
+            GeneratedRequest { method, segments, query, modes, host, hour, inside, upgrade }
         })
 }
 
-/// A random order, and a random file, for everything that is written; 0 leaves all as it is.
+/// A random order, and a random file for each entry. The seed 0 leaves everything in its order.
 struct Order(u64);
 
 impl Order {
     fn next(&mut self, below: usize) -> usize {
-        // Xorshift: 0 stays 0.
+        // Xorshift: the state 0 stays 0.
         for shift in [13i32, -7, 17] {
             self.0 ^= if shift > 0 { self.0 << shift } else { self.0 >> -shift };
         }
@@ -306,20 +306,20 @@ impl Order {
         format!("[{}]", self.shuffled(items).join(", "))
     }
 
-    /// A mapping of these keys; those without a value are left out.
+    /// Returns a mapping of the keys that have a value.
     fn map<const N: usize>(&mut self, pairs: [(&str, Option<String>); N]) -> String {
         let pairs = pairs.into_iter().filter_map(|(key, value)| Some(format!("{key}: {}", value?))).collect();
         format!("{{ {} }}", self.shuffled(pairs).join(", "))
     }
 }
 
-impl Written {
-    /// As three files, in the order of thinking.
+impl GeneratedPolicy {
+    /// Returns the policy as three files, in the generated order.
     pub(super) fn yaml(&self) -> [String; 3] {
         self.ordered(Order(0))
     }
 
-    /// As three files, in another order of files, sections, entries, keys and values.
+    /// Returns the policy as three files, in another order of files, sections, entries, keys and values.
     pub(super) fn yaml_in_order(&self, order: u64) -> [String; 3] {
         self.ordered(Order(order))
     }
@@ -346,7 +346,7 @@ impl Written {
     }
 
     fn permissions(&self, order: &mut Order) -> Vec<String> {
-        let permission = |(number, routes): (usize, &Vec<WrittenRoute>)| {
+        let permission = |(number, routes): (usize, &Vec<GeneratedRoute>)| {
             let routes: Vec<String> = routes.iter().map(|route| route.yaml(order)).collect();
             format!("  p{number}: {}\n", order.list(routes))
         };
@@ -366,7 +366,7 @@ impl Written {
     }
 
     fn clients(&self, order: &mut Order) -> Vec<String> {
-        let client = |(number, client): (usize, &WrittenClient)| {
+        let client = |(number, client): (usize, &GeneratedClient)| {
             let alternatives: Vec<String> =
                 client.alternatives.iter().map(|tests| alternative(tests, order)).collect();
             let map = [
@@ -382,7 +382,7 @@ impl Written {
     }
 
     fn denies(&self, order: &mut Order) -> Vec<String> {
-        let deny = |(number, deny): (usize, &WrittenDeny)| {
+        let deny = |(number, deny): (usize, &GeneratedDeny)| {
             let routes: Vec<String> = deny.routes.iter().map(|route| route.yaml(order)).collect();
             let map = [
                 ("name", Some(format!("d{number}"))),
@@ -414,7 +414,7 @@ fn alternative(tests: &[(Attribute, Vec<&str>)], order: &mut Order) -> String {
     format!("{{ {} }}", order.shuffled(tests).join(", "))
 }
 
-impl WrittenRoute {
+impl GeneratedRoute {
     fn yaml(&self, order: &mut Order) -> String {
         let rest = if self.rest { "/**" } else { "" };
         let slash = if self.segments.is_empty() && !self.rest { "/" } else { "" };

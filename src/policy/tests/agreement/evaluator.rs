@@ -1,12 +1,12 @@
-//! The third opinion: what a written policy allows, by a reading that shares no code with the policy's own.
+//! The third evaluator: it decides by a generated policy, and shares no code with the engine.
 
 use std::collections::BTreeSet;
 
-use super::written::*;
+use super::generated::*;
 use crate::identity::Attribute;
 
-impl Written {
-    fn permissions_of(&self, client: &WrittenClient) -> BTreeSet<usize> {
+impl GeneratedPolicy {
+    fn permissions_of(&self, client: &GeneratedClient) -> BTreeSet<usize> {
         let mut found: BTreeSet<usize> = client.permissions.iter().copied().collect();
         let mut open = client.roles.clone();
         while let Some(role) = open.pop() {
@@ -21,18 +21,21 @@ impl Written {
         found
     }
 
-    /// Whether the request is let through.
-    pub(super) fn allows(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
+    /// Returns true if the request is allowed.
+    pub(super) fn allows(&self, identity: &[(Attribute, String)], call: &GeneratedRequest) -> bool {
         !self.forbids(identity, call) && self.grants(identity, call, |_| true)
     }
 
-    /// Whether it is let through, and may switch to WebSocket too.
-    pub(super) fn allows_switch(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
+    /// Returns true if the request and the switch to WebSocket are allowed.
+    pub(super) fn allows_switch(&self, identity: &[(Attribute, String)], call: &GeneratedRequest) -> bool {
         call.upgrade && !self.forbids(identity, call) && self.grants(identity, call, |route| route.upgrade)
     }
 
-    /// All that this policy sees of a client: which entries mean it, and what is captured from it.
-    pub(super) fn sees(&self, identity: &[(Attribute, String)]) -> Vec<(bool, [Option<String>; 2])> {
+    /// Returns all that the policy reads from a certificate: which entries match it, and the values of the captures.
+    pub(super) fn observed_attributes(
+        &self,
+        identity: &[(Attribute, String)],
+    ) -> Vec<(bool, [Option<String>; 2])> {
         let seen = |alternatives: &[Alternative<'_>]| {
             ["t", "common_name"].map(|name| bound(alternatives, identity, name))
         };
@@ -40,7 +43,7 @@ impl Written {
         clients.chain([(true, seen(&[]))]).collect()
     }
 
-    fn forbids(&self, identity: &[(Attribute, String)], call: &Call) -> bool {
+    fn forbids(&self, identity: &[(Attribute, String)], call: &GeneratedRequest) -> bool {
         self.denies.iter().filter(|deny| deny.when.holds(call)).any(|deny| {
             let means = |alternatives: &[Alternative]| {
                 let bound = |name: &str| bound(alternatives, identity, name);
@@ -55,8 +58,8 @@ impl Written {
     fn grants(
         &self,
         identity: &[(Attribute, String)],
-        call: &Call,
-        counts: impl Fn(&WrittenRoute) -> bool,
+        call: &GeneratedRequest,
+        counts: impl Fn(&GeneratedRoute) -> bool,
     ) -> bool {
         let mut clients = self.clients.iter();
         clients.any(|client| {
@@ -67,29 +70,37 @@ impl Written {
         })
     }
 
-    /// The routes that a client entry is given.
-    pub(super) fn given(&self, client: &WrittenClient) -> impl Iterator<Item = &WrittenRoute> {
+    /// Returns the routes of a client entry.
+    pub(super) fn given(&self, client: &GeneratedClient) -> impl Iterator<Item = &GeneratedRoute> {
         self.permissions_of(client).into_iter().flat_map(|permission| &self.permissions[permission])
     }
 
-    /// The routes that a deny rule means.
-    pub(super) fn routes_of<'w>(&'w self, deny: &'w WrittenDeny) -> impl Iterator<Item = &'w WrittenRoute> {
+    /// Returns the routes of a deny rule.
+    pub(super) fn routes_of<'w>(
+        &'w self,
+        deny: &'w GeneratedDeny,
+    ) -> impl Iterator<Item = &'w GeneratedRoute> {
         let taken = deny.permissions.iter().flat_map(|permission| &self.permissions[*permission]);
         taken.chain(&deny.routes)
     }
 }
 
-/// What one alternative of a `match` asks.
+/// One alternative of a `match`.
 type Alternative<'w> = Vec<(Attribute, Vec<&'w str>)>;
 
-impl WrittenRoute {
-    /// Whether method and path fit, for some certificate and whatever else is asked.
-    pub(super) fn fits_shape(&self, call: &Call) -> bool {
+impl GeneratedRoute {
+    /// Returns true if method and path fit for some certificate, without the other conditions.
+    pub(super) fn fits_shape(&self, call: &GeneratedRequest) -> bool {
         let bare = Self { hosts: None, query: None, header: None, ..self.clone() };
         bare.means(call, true, &|_| None)
     }
 
-    pub(super) fn means(&self, call: &Call, deny: bool, bound: &dyn Fn(&str) -> Option<String>) -> bool {
+    pub(super) fn means(
+        &self,
+        call: &GeneratedRequest,
+        deny: bool,
+        bound: &dyn Fn(&str) -> Option<String>,
+    ) -> bool {
         let methods: Vec<&str> = self.methods.split('|').collect();
         let method = methods.contains(&"*")
             || methods.contains(&call.method)
@@ -129,8 +140,8 @@ impl WrittenRoute {
     }
 }
 
-/// True if what a request says of a name meets a condition, given what it says in this spelling, and whether it says
-/// something in another one.
+/// Returns true if a condition is met by the values of the name, given whether a name with another spelling has a
+/// value.
 fn is_met(values: &[&str], exact: &[String], others: bool, deny: bool) -> bool {
     match exact {
         [] if !others => false,
@@ -141,7 +152,7 @@ fn is_met(values: &[&str], exact: &[String], others: bool, deny: bool) -> bool {
     }
 }
 
-/// The values of a parameter, and whether another one has a name that some backend takes for the same.
+/// Returns the values of a parameter, and true if another parameter has a name that some backend treats as the same.
 fn parameters(query: &str, name: &str) -> (Vec<String>, bool) {
     let plain = |text: &str| {
         let text = text.replace('+', " ").replace("%20", " ").replace("%5B", "[").replace("%5D", "]");
@@ -163,12 +174,12 @@ fn has_semicolon(query: &str) -> bool {
     query.to_lowercase().replace("%3b", ";").contains(';')
 }
 
-/// The name that CGI gives to a header.
+/// Returns the name that CGI gives to a header.
 fn variable(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
-/// A host without what means nothing, and its port; `None` where it could be two.
+/// Returns the name in one spelling, and the port; `None` if the host is doubtful.
 fn one_form(host: &str) -> Option<(String, String)> {
     let host = host.to_lowercase();
     let (name, port) = match host.rsplit_once(':') {
@@ -194,7 +205,7 @@ fn is_of(pattern: &str, (name, port): &(String, String)) -> bool {
     is_name && own.is_none_or(|own| own == port)
 }
 
-impl WrittenClient {
+impl GeneratedClient {
     pub(super) fn is(&self, identity: &[(Attribute, String)]) -> bool {
         self.alternatives.iter().any(|alternative| holds(alternative, identity))
     }
@@ -214,7 +225,7 @@ fn values_of(attribute: Attribute, identity: &[(Attribute, String)]) -> BTreeSet
     if attribute == Attribute::CommonName && values.len() > 1 { BTreeSet::new() } else { values }
 }
 
-/// All readings of a value by a pattern, each with what `{t}` stands for.
+/// Returns all ways in which a pattern matches a value, each with the text of `{t}`.
 fn fits(attribute: Attribute, pattern: &str, value: &str) -> Vec<Option<String>> {
     let (pattern, separator) = match attribute {
         Attribute::Dns => (pattern.to_lowercase(), Some('.')),
@@ -268,10 +279,10 @@ fn bound(alternatives: &[Alternative<'_>], identity: &[(Attribute, String)], nam
 }
 
 impl Window {
-    pub(super) fn holds(self, call: &Call) -> bool {
+    pub(super) fn holds(self, call: &GeneratedRequest) -> bool {
         let hours = |day: i64| day * 24;
         let (day, hour) = (call.hour.div_euclid(24), call.hour.rem_euclid(24));
-        // The year began on a Thursday.
+        // The first of January 2026 is a Thursday.
         let weekday = |day: i64| (day + 3).rem_euclid(7);
         let week = match self.week {
             Week::Always => true,

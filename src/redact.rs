@@ -1,0 +1,38 @@
+//! Secrets in texts: messages and quoted lines are shown without them.
+
+mod material;
+
+use std::borrow::Cow;
+
+pub(crate) use material::looks_like_key;
+
+/// Whether a text has a private key in it, as it is or in base64.
+#[must_use]
+pub fn has_private_key(text: &str) -> bool {
+    has_label(text)
+        || without_nuls(text).is_some_and(|text| text.contains("PRIVATE KEY"))
+        || material::has_encoded_key(text)
+}
+
+fn has_label(text: &str) -> bool {
+    text.contains("PRIVATE KEY") && (text.contains("BEGIN") || text.contains("END"))
+}
+
+/// A message without the secret that it repeats.
+#[must_use]
+pub fn redact_secrets(text: &str) -> Cow<'_, str> {
+    material::redact(text)
+}
+
+/// Whether a line of a source may hold a part of a secret: by itself, or as the end or the start of a key in the lines beside it.
+#[must_use]
+pub fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
+    let is_part_of_key =
+        || material::is_base64_line(line) && beside.into_iter().any(material::is_secret_line);
+    material::is_secret_line(line) || is_part_of_key()
+}
+
+/// UTF-16 that is read as UTF-8 has a NUL beside every letter.
+pub(crate) fn without_nuls(text: &str) -> Option<String> {
+    text.contains('\0').then(|| text.replace('\0', ""))
+}
