@@ -44,9 +44,9 @@ impl Overrides {
 impl Args for Overrides {
     fn augment_args(command: Command) -> Command {
         KEYS.iter().fold(command, |command, key| {
-            let help = match key.default {
-                "" => key.help.to_owned(),
-                default => format!("{} [default of {}: {default}]", key.help, key.path),
+            let help = match key.default() {
+                None => key.help.to_owned(),
+                Some(default) => format!("{} [default of {}: {default}]", key.help, key.path),
             };
             let arg = Arg::new(key.path)
                 .long(key.flag())
@@ -123,7 +123,7 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
         if let Some(warning) = descriptors::limit().and_then(|limit| descriptors::shortage(&config, limit)) {
             tracing::warn!(code = warning.code.name(), help = warning.help.as_deref(), "{}", warning.message);
         }
-        if config.mode() == Mode::Audit {
+        if config.mode == Mode::Audit {
             tracing::warn!("mode: audit: no policy is enforced, requests that would be denied are forwarded and recorded");
         }
         announce(&app, &config);

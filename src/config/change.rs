@@ -1,9 +1,10 @@
-//! What of a configuration can change while a server runs, and what cannot.
+//! The parts of a configuration that change only at the next start. The table of keys names the same keys, and a test holds
+//! both equal.
 
 use super::Config;
 
 impl Config {
-    /// Leaves what a running server cannot change as it is there, and names the keys that would have changed.
+    /// Takes over what a running server cannot change, and returns the keys whose new values wait for the next start.
     pub fn keep_until_restart(&mut self, running: &Self) -> Vec<&'static str> {
         let mut kept = Vec::new();
         keep("listen", &mut self.listen, &running.listen, &mut kept);
@@ -25,7 +26,7 @@ impl Config {
             kept.push("backend.url");
         }
         if kept.len() > before {
-            // The authorities of one backend say nothing of another.
+            // Authorities that are trusted for one backend must not be trusted for another.
             self.backend_tls.clone_from(&running.backend_tls);
         }
         kept.dedup();

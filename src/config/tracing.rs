@@ -1,40 +1,40 @@
-//! `tracing`: where traces go.
+//! The keys below `tracing`: the destination of traces.
 
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use super::{Draft, Section};
+use super::draft::Input;
+use super::keys::TracingSection;
 use crate::diagnostic::Code;
-use crate::document::{Node, Reader};
+use crate::document::Node;
 use crate::forward::{Collector, Location};
 use crate::telemetry::Share;
 
-/// Traces, as they are asked for.
+/// The settings of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracing {
-    /// Where they go.
+    /// The collector that traces are sent to.
     pub to: Collector,
-    /// The share of those that begin here.
+    /// The share of exported traces among those that begin here.
     pub sample: Share,
 }
 
-/// Where collectors listen for OTLP by HTTP.
+/// The port on which collectors listen for OTLP by HTTP.
 const PORT: u16 = 4318;
 
-impl Draft<'_> {
-    pub(super) fn tracing(&mut self, section: &Section<'_>) -> Option<Tracing> {
-        let sample = self.share(section, "sample");
-        let to = self.read(section, "otlp", collector)?.value;
-        Some(Tracing { to, sample })
-    }
+/// The settings of traces; `None` if there is no collector.
+pub(super) fn settings(section: TracingSection) -> Option<Tracing> {
+    Some(Tracing { to: section.otlp?.value, sample: section.sample })
 }
 
-fn collector(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Collector> {
-    let text = reader.text(node)?;
+/// Reads `tracing.otlp`.
+pub(super) fn collector(input: &mut Input<'_>, node: &Node<'_>) -> Option<Collector> {
+    let text = input.reader.text(node)?;
     let collector = of_url(text);
     if collector.is_none() {
         let help = "write it as `http://127.0.0.1:4318`: OTLP by HTTP, without TLS, to a collector beside this process";
-        reader.error(Code::BadUrl, node, format!("`{text}` is no URL of a collector"), Some(help.to_owned()));
+        let message = format!("`{text}` is not a URL of a collector");
+        input.reader.error(Code::BadUrl, node, message, Some(help.to_owned()));
     }
     collector
 }

@@ -157,7 +157,7 @@ impl Pieces {
             generation,
             policy: Arc::clone(&policies.policy),
             sources: Arc::clone(&policies.sources),
-            mode: config.mode(),
+            mode: config.mode,
             shadow_policy: self.shadow_policy.clone(),
             trust: Arc::clone(self.trust.as_ref()?),
             tls: server.tls.clone(),
@@ -229,10 +229,10 @@ fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -
 
 /// What `mode: audit` means is said wherever warnings are.
 fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
-    let named = config.mode.as_ref().filter(|mode| mode.value == Mode::Audit)?;
+    let place = config.mode_place.clone().filter(|_| config.mode == Mode::Audit)?;
     let message = "`mode: audit` enforces no policy: every client with a valid certificate may do everything";
     let help = "learn from the audit records what clients need (`sidegate policy suggest`), then set `mode: enforce`";
-    Some(Diagnostic::warning(Code::AuditMode, message).at(named.place.clone()).help(help))
+    Some(Diagnostic::warning(Code::AuditMode, message).at(place).help(help))
 }
 
 /// Our certificates and keys. Where no file of them has changed, it is the same as before, and so are its tickets.

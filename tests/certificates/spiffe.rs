@@ -81,7 +81,7 @@ fn a_pin_that_pins_nothing_or_two_domains_is_a_mistake() {
         }
     };
     refused("client-ca.cert", "shop.example", &["did you mean `client-ca.crt`?", "sidegate.yaml:"]);
-    refused("client-ca.crt", "Shop.Example", &["`Shop.Example` is no SPIFFE trust domain"]);
+    refused("client-ca.crt", "Shop.Example", &["`Shop.Example` is not a SPIFFE trust domain"]);
 
     let setup = Setup::new("http://127.0.0.1:9")
         .set("tls.client_ca", "ca/")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sidegate::config::KEYS;
+use sidegate::config::{Effect, KEYS, Key, Presence};
 use sidegate::diagnostic::Code;
 use sidegate::target::{AllowedForms, PathForm, Target, TargetRules};
 
@@ -14,14 +14,16 @@ const OPERATORS: &str = include_str!("../../deploy/README.md");
 
 #[test]
 fn every_key_of_the_configuration_is_documented_as_it_is() {
-    let rows: Vec<String> = KEYS
-        .iter()
-        .map(|key| {
-            let default =
-                if key.default.is_empty() { "–".to_owned() } else { format!("`{}`", key.default) };
-            format!("| `{}` | {default} | {} |", key.path, key.help)
-        })
-        .collect();
+    let row = |key: &Key| {
+        let default = match key.presence {
+            Presence::Default(text) => format!("`{text}`"),
+            Presence::Required => "required".to_owned(),
+            Presence::Optional => "–".to_owned(),
+        };
+        let restart = if key.effect == Effect::AtStart { "yes" } else { "" };
+        format!("| `{}` | {default} | {restart} | {} |", key.path, key.help)
+    };
+    let rows: Vec<String> = KEYS.iter().map(row).collect();
     assert_eq!(documented("keys"), rows);
 }
 
