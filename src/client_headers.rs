@@ -1,8 +1,8 @@
-//! Headers of a client that never reach the backend as the client sent them: one list, by which the proxy strips
-//! requests before a policy is asked, and the check of policies refuses conditions that could never hold. Pure.
+//! Headers that never reach the backend as the client sent them. The proxy strips them before the policy judges a request, and the
+//! check of policies refuses conditions on them, which could never hold. Pure.
 //!
-//! Names are compared folded. CGI, WSGI, PHP and Rack hand a header over as a variable, in which case and every
-//! character that is no letter and no digit are lost: `X_Remote.User` is `X-Remote-User` to them.
+//! Names are compared folded. CGI, WSGI, PHP and Rack turn a header into a variable, which has no case and no special characters:
+//! they take `X_Remote.User` for `X-Remote-User`, so a client could set an identity header under another spelling.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// Reason for which a header never reaches the backend as the client sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalReason {
-    /// Belongs to one connection (RFC 9110 §7.6.1).
+    /// The header belongs to one connection (RFC 9110 §7.6.1).
     Connection,
-    /// Frames the message, and is made anew.
+    /// The header frames the message; Sidegate sets a new one.
     Framing,
-    /// Names the host, which the request line or `:authority` may name as well.
+    /// The header names the host, which the request line or `:authority` may name as well.
     Host,
-    /// Says who the client is, to some server or framework.
+    /// The header names the client to some server or framework.
     Identity,
-    /// Rewrites the request, in some server or framework.
+    /// The header rewrites the request in some server or framework.
     Override,
-    /// Said by proxies of their own peers.
+    /// The header is set by proxies and names their own peers.
     Proxies,
-    /// Set by Sidegate itself.
+    /// Sidegate sets the header itself.
     Set,
 }
 
@@ -36,13 +36,13 @@ pub enum Sender {
     TrustedProxy,
 }
 
-/// A name, or the beginning of a family of names if it ends in `*`, and why it is removed.
+/// A name, or the prefix of a family of names if it ends in `*`, with the reason for its removal.
 type Listed = (&'static str, RemovalReason);
 
 use RemovalReason::{Identity, Override, Proxies, Set};
 
-/// Families and names of identity and rewriting headers, by their first letter, so that most names are compared with
-/// nothing. Their origins are in the table of `deploy/README.md`.
+/// Families and names of identity and rewriting headers, grouped by first letter, so that most names need no comparison. The table
+/// in `deploy/README.md` has their origins.
 const OF_C: &[Listed] = &[
     ("cf-access-*", Identity),
     ("cf-cert-*", Identity),
@@ -74,7 +74,7 @@ const OF_S: &[Listed] = &[
 const OF_T: &[Listed] = &[("tailscale-*", Identity), ("true-client-ip", Proxies)];
 const OF_W: &[Listed] = &[("wl-proxy-*", Identity)];
 
-/// Names that begin with `X-`, by the letter that follows.
+/// Names that begin with `X-`, grouped by the next letter.
 const OF_X_A: &[Listed] = &[
     ("x-accel-*", Override),
     ("x-amzn-mtls-*", Identity),
@@ -134,19 +134,19 @@ const OF_X_T: &[Listed] = &[("x-tailscale-*", Identity)];
 const OF_X_V: &[Listed] = &[("x-vouch-*", Identity)];
 const OF_X_W: &[Listed] = &[("x-webauth-*", Identity)];
 
-/// Names that frame or route a message. In another spelling they mean nothing here, and what they say to those who
-/// fold names.
+/// Names that frame or route a message. Another spelling has no meaning for Sidegate, but a backend that folds names would use it
+/// (request smuggling).
 const FRAMING: [(&str, RemovalReason); 3] = [
     ("content-length", RemovalReason::Framing),
     ("host", RemovalReason::Host),
     ("transfer-encoding", RemovalReason::Connection),
 ];
 
-/// Names that are in the backend's request, but are not, or not for sure, what the client sent.
+/// Names of headers in the backend's request whose value may differ from what the client sent.
 const MADE_ANEW: [Listed; 4] =
     [("expect", RemovalReason::Framing), ("traceparent", Set), ("tracestate", Set), ("via", Set)];
 
-/// Names by which a trusted proxy says of whom it speaks, in this spelling only.
+/// Names by which a trusted proxy names its client, in this spelling only.
 const OF_PROXIES: [&str; 10] = [
     "cf-connecting-ip",
     "client-ip",
@@ -177,8 +177,8 @@ fn is_hop_by_hop(name: &str) -> bool {
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
-/// The reason for which a header of that name, in any spelling, never reaches the backend as the client sent it; `None` if
-/// the header does reach it.
+/// Returns the reason for which a header with this name, in any spelling, never reaches the backend as the client sent it; `None`
+/// if the header passes.
 #[must_use]
 pub fn removal_reason(name: &str) -> Option<RemovalReason> {
     let name = name.to_ascii_lowercase();
@@ -190,7 +190,7 @@ pub fn removal_reason(name: &str) -> Option<RemovalReason> {
     listed.or_else(|| listed_as(&name)).map(|(_, removal_reason)| *removal_reason)
 }
 
-/// Families and names that are removed, as they are listed: for the documentation and for tests.
+/// Returns the families and names that are removed, for tests.
 pub fn listed_names() -> impl Iterator<Item = &'static str> {
     (b'a'..=b'z').flat_map(|first| {
         let then = (b'a'..=b'z').filter(move |_| first == b'x');
@@ -235,12 +235,12 @@ const fn of_x(then: u8) -> &'static [Listed] {
     }
 }
 
-/// The entry of the list that means a name, which is in small letters.
+/// Returns the entry that matches a name in lower case.
 fn listed_as(name: &str) -> Option<&'static Listed> {
     group(name.as_bytes()).iter().find(|(listed, _)| matches_listed(listed, name))
 }
 
-/// True if a listed name is this name, or the family that it begins holds this name.
+/// Returns true if an entry is this name, or is a family that includes this name.
 fn matches_listed(listed: &str, name: &str) -> bool {
     match listed.strip_suffix('*') {
         Some(family) => name.get(..family.len()).is_some_and(|start| folds_to(start, family)),
@@ -248,31 +248,31 @@ fn matches_listed(listed: &str, name: &str) -> bool {
     }
 }
 
-/// True if two names are one variable to programs that fold names.
+/// Returns true if two names are the same variable for programs that fold names.
 #[must_use]
 pub fn folds_to(name: &str, other: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| fold(a) == fold(b))
 }
 
-/// A header that a configuration removes beside the listed ones: a name, or a family of names that ends in `*`.
+/// Pattern for further headers that a configuration removes: a name, or a family of names that ends in `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StripPattern(Box<str>);
 
-/// Names that are removed beside the listed ones, shared by all requests.
+/// Patterns of the configuration, shared by all requests.
 pub type StripPatterns = Arc<[StripPattern]>;
 
 impl StripPattern {
-    /// The header itself, in every spelling.
+    /// Makes a pattern for one header, in every spelling.
     #[must_use]
     pub fn of(name: &HeaderName) -> Self {
         Self(name.as_str().into())
     }
 
-    /// Reads a name, or a family such as `X-Acme-*`.
+    /// Parses a name, or a family such as `X-Acme-*`.
     ///
     /// # Errors
-    /// The mistake, and its remedy.
+    /// The mistake and its remedy.
     pub fn parse(text: &str) -> Result<Self, (String, String)> {
         let (name, is_family) = match text.strip_suffix('*') {
             Some(family) => (family, true),
@@ -283,7 +283,7 @@ impl StripPattern {
                 "write the name of a header, or a family of them that ends in `*`: `X-Acme-User`, `X-Acme-*`";
             return Err((format!("`{text}` is not the name of a header"), help.to_owned()));
         };
-        // The parser of names takes a star for a letter, as RFC 9110 §5.6.2 has it.
+        // The parser of names accepts a star, because a star is a token character (RFC 9110 §5.6.2).
         if name.contains('*') {
             let help = "a `*` stands for any end, and only at the end".to_owned();
             return Err((format!("`{text}` has a `*` that is not its end"), help));
@@ -299,14 +299,14 @@ impl StripPattern {
         }
     }
 
-    /// True if a header of that name is removed.
+    /// Returns true if the pattern removes a header with this name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         matches_listed(&self.0, name)
     }
 
-    /// A header that must not be removed, and that it means: one without which a message is not the same, or one that
-    /// Sidegate sets, unless it is of a wider family.
+    /// Returns a header that the pattern matches and that must not be removed: a header that changes the meaning of the message, or
+    /// one that Sidegate sets. A family may include headers that Sidegate sets.
     fn needed(&self) -> Option<&'static str> {
         const OF_MESSAGES: [&str; 5] = ["host", "content-length", "content-type", "expect", "trailer"];
         const OF_SIDEGATE: [&str; 10] = [
@@ -327,7 +327,7 @@ impl StripPattern {
     }
 }
 
-/// True for a header that frames, routes or authenticates a message, so that it cannot carry an identity beside that.
+/// Returns true for a header that frames, routes or describes a message: a configuration must not use it for an identity.
 #[must_use]
 pub fn is_reserved(name: &HeaderName) -> bool {
     const OTHERS: [HeaderName; 7] = [
@@ -342,21 +342,23 @@ pub fn is_reserved(name: &HeaderName) -> bool {
     is_hop_by_hop(name.as_str()) || OTHERS.contains(name)
 }
 
-/// Removes everything that a client may not say. Most requests hold nothing of it, and cost one look at each name.
+/// Removes all headers that this sender may not set. Most requests have none of them, so the common cost is one comparison for each
+/// name.
 pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], sender: Sender) {
     let is_removed = |name: &HeaderName| {
         is_hop_by_hop(name.as_str())
             || matches!(name.as_str(), "content-length" | "expect")
             || is_protected_from(name, own, sender)
     };
-    // Framing is made anew from the body; only an empty one has none, and some backends insist on its length.
+    // New framing is set from the body. An empty body has none, but some backends require a length, so `0` is kept.
     if remove(headers, is_removed).is_some_and(|length| length == "0") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     join(headers, &header::COOKIE, b"; ");
 }
 
-/// Removes these, and what `Connection` names if it is among them. Gives back the length of the body, if that was.
+/// Removes the selected headers, and the headers that `Connection` names if `Connection` is selected. Returns `Content-Length` if
+/// it was removed.
 fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
     if found.contains(&header::CONNECTION) {
@@ -385,8 +387,8 @@ fn is_protected(name: &str) -> bool {
     is_framing || listed_as(name).is_some()
 }
 
-/// The names that a client may not set in trailers either, with those that frame, route or authenticate a message, or
-/// say how to read it (RFC 9110 §6.5.1).
+/// Removes all trailers that a client may not set: the stripped headers, and those that frame, route, authenticate or describe a
+/// message (RFC 9110 §6.5.1).
 pub fn strip_trailers(trailers: &mut HeaderMap, own: &[StripPattern]) {
     const OTHERS: [&str; 13] = [
         "authorization",
@@ -410,7 +412,7 @@ pub fn strip_trailers(trailers: &mut HeaderMap, own: &[StripPattern]) {
     });
 }
 
-/// Removes what belongs to one connection only, and whatever `Connection` names.
+/// Removes the headers of one connection, and the headers that `Connection` names.
 pub fn strip_connection(headers: &mut HeaderMap) {
     remove(headers, |name| is_hop_by_hop(name.as_str()));
 }
@@ -421,14 +423,14 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok()).collect()
 }
 
-/// Makes one field of several. HTTP/2 may cut a cookie, HTTP/1.1 knows only one (RFC 9113 §8.2.3).
+/// Joins the fields with one name to one field. HTTP/2 may split a cookie, and HTTP/1.1 allows only one (RFC 9113 §8.2.3).
 pub fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
     let mut values = headers.get_all(name).iter();
     if values.next().is_none() || values.next().is_none() {
         return;
     }
     let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    // Values that were valid stay so when they are joined.
+    // The join of valid values is a valid value.
     if let Ok(joined) = HeaderValue::from_bytes(&values.join(separator)) {
         headers.insert(name.clone(), joined);
     }
@@ -494,7 +496,7 @@ mod tests {
         );
     }
 
-    /// A name in another group than that of its letters would never be found.
+    /// An entry in the wrong group would never be found.
     #[test]
     fn every_listed_name_is_removed_and_refused_in_conditions() {
         assert!(listed_names().count() > 60, "{}", listed_names().count());
@@ -547,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_takes_away_what_it_names_and_itself() {
+    fn connection_and_the_headers_that_it_names_are_removed() {
         let lines = [
             ("Connection", "close, X-Tracking"),
             ("connection", "Keep-Alive"),
@@ -567,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_a_configuration_are_headers_that_nothing_needs() {
+    fn patterns_that_match_necessary_headers_are_refused() {
         for good in ["X-Acme-User", "x_acme_*", "Authorization", "X-*"] {
             assert!(StripPattern::parse(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! Everything at once on this machine: a throw-away PKI, an embedded events backend, the shipped policy and the proxy.
+//! Demo: a throw-away PKI, an embedded events backend, the shipped policy and the proxy in one process.
 
 pub mod events;
 pub mod walkthrough;
@@ -16,25 +16,25 @@ use crate::app::{self, App};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::reload::Origin;
 
-/// What can be chosen.
+/// Options of the demo.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the files go, and stay; left out, a temporary folder that goes with the demo.
+    /// Folder for the files, which stay there; `None` for a temporary folder, which is removed at the end.
     pub folder: Option<PathBuf>,
-    /// The proxy's port; 0 for a free one.
+    /// Port of the proxy; 0 for a free port.
     pub port: u16,
-    /// The admin listener's port; 0 for a free one.
+    /// Port of the admin listener; 0 for a free port.
     pub admin_port: u16,
-    /// The backend's port; 0 for a free one.
+    /// Port of the backend; 0 for a free port.
     pub backend_port: u16,
-    /// How many connections the proxy admits.
+    /// Maximum number of connections that the proxy admits.
     pub max_connections: usize,
 }
 
-/// Runs until it is asked to end, and says on `out` what there is to try.
+/// Runs the demo until a signal ends it, and writes the steps to try to `out`.
 ///
 /// # Errors
-/// A port, a folder or a file that cannot be had.
+/// A port, a folder or a file cannot be used.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>> {
     let environment = Environment::prepare(options).map_err(failed)?;
     // The files of the demo are read as `sidegate run` reads them.
@@ -43,7 +43,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let app = App::start(loaded, Some(log.dropped())).map_err(failed)?;
-        // Before a line says how to send them: a signal that nobody expects ends the process.
+        // The handlers are set before the steps are shown, because a signal without a handler ends the process.
         let toggle = signal(SignalKind::user_defined1()).map_err(failed)?;
         let (stop, abort) = app::signals().map_err(failed)?;
         announce(&app, &environment, options, out).map_err(failed)?;
@@ -54,7 +54,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), Vec<Diagnostic>
     })
 }
 
-/// Stops and starts the backend as often as it is asked to; ends when nobody can read what it says.
+/// Stops or starts the backend at each signal. Ends with an error when `out` cannot be written.
 async fn toggle_backend_on_signal(
     mut toggle: Signal,
     mut environment: Environment,
@@ -76,7 +76,7 @@ fn announce(app: &App, environment: &Environment, options: &Options, out: &mut d
         max_connections: options.max_connections,
         process: std::process::id(),
     };
-    let fate = if environment.is_temporary() { " (removed at the end)" } else { "" };
+    let removal_note = if environment.is_temporary() { " (removed at the end)" } else { "" };
     writeln!(out, "Sidegate stands in front of an events backend that has no authorization of its own.\n")?;
     writeln!(
         out,
@@ -86,7 +86,7 @@ fn announce(app: &App, environment: &Environment, options: &Options, out: &mut d
     )?;
     writeln!(out, "  backend  http://{}", environment.backend())?;
     writeln!(out, "  admin    http://{admin}")?;
-    writeln!(out, "  files    {}{fate}", walkthrough.folder.display())?;
+    writeln!(out, "  files    {}{removal_note}", walkthrough.folder.display())?;
     writeln!(out, "\nPaste these lines into another terminal, in this order:\n")?;
     for line in walkthrough.steps() {
         writeln!(out, "{line}")?;

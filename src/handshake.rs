@@ -1,5 +1,5 @@
-//! TLS, under a deadline: a socket becomes a [`TlsConnection`] stream with the chain that the client presented. Nobody is
-//! judged here; TLS never fails for want of a good certificate (DESIGN §2.1).
+//! TLS, under a deadline: a socket becomes a [`TlsConnection`] stream with the chain that the client presented. The
+//! certificate is not judged here: TLS never fails because of a certificate that is missing or not valid (DESIGN §2.1).
 
 mod certificates;
 pub mod pieces;
@@ -31,25 +31,25 @@ use certificates::Certificates;
 
 pub use stream::Stream;
 
-/// A connection on which TLS is done.
+/// A connection after its handshake.
 pub struct TlsConnection {
-    /// The stream, which carries HTTP from here on.
+    /// Stream that carries HTTP.
     pub stream: Stream,
-    /// What the client presented, leaf first; empty where it presented nothing. Not judged.
+    /// Presented chain, leaf first; empty if the client presented no certificate. The chain is not judged.
     pub chain: Vec<CertificateDer<'static>>,
     /// Which HTTP was agreed on (ALPN).
     pub protocol: Protocol,
-    /// Whether the session was resumed from a ticket.
+    /// True if the session was resumed from a ticket.
     pub resumed: bool,
 }
 
-/// Why a connection never became a secured one.
+/// Reason for which a handshake failed.
 pub enum HandshakeError {
-    /// The client speaks plain HTTP; the socket is handed back so that it can be told.
+    /// The client speaks plain HTTP. The socket is returned so that the client gets an answer.
     PlainHttp(TcpStream),
-    /// The handshake failed: no HTTP client, a failed proof of possession, a protocol violation.
+    /// The handshake failed: the peer is not an HTTP client, lacks the key of its certificate, or violates the protocol.
     Failed(io::Error),
-    /// The handshake took longer than it may.
+    /// The handshake did not end within its time limit.
     TimedOut,
 }
 
@@ -63,10 +63,10 @@ impl fmt::Debug for HandshakeError {
     }
 }
 
-/// Runs the handshake of one connection.
+/// Runs the handshake of one connection within a time limit.
 ///
 /// # Errors
-/// Why there is no secured connection.
+/// The reason for which the handshake failed.
 pub async fn accept(
     socket: TcpStream,
     config: &Arc<ServerConfig>,
@@ -96,10 +96,10 @@ impl TlsConnection {
     }
 }
 
-/// The server's side of TLS, with its certificates: the first is for clients that ask for none of their names.
+/// Makes the TLS configuration of the server. The first certificate is for clients that ask for none of the names.
 ///
-/// Sessions are resumed by stateless tickets, one per connection: nothing is kept for a stranger. A ticket brings
-/// back the chain, never a verdict, so a ticket made under another trust bundle is no way around this one.
+/// Sessions are resumed from stateless tickets, one per connection, so that the server keeps no memory for unknown clients. A
+/// ticket contains the chain and no verdict, so a ticket from before a change of the trust bundle does not circumvent the change.
 ///
 /// # Errors
 /// The provider cannot be used.
@@ -113,19 +113,19 @@ pub fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, ru
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(BoundedTickets(aws_lc_rs::Ticketer::new()?));
     config.send_tls13_tickets = 1;
-    // A 0.5-RTT or 0-RTT byte would be answered before the client has proven anything.
+    // Data in 0-RTT or 0.5-RTT would be processed before the client has proven possession of its key.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
     Ok(config)
 }
 
-/// Tickets of sessions that fit into one. A ticket holds the client's chain, and its length is told in 16 bits: of a longer one
-/// the client would get a message that it cannot read, and never its answer. Without a ticket the next handshake is a whole one.
+/// Ticket producer that makes no ticket for a large session. A ticket contains the chain of the client, and its length has 16
+/// bits: a longer ticket would be a malformed message that ends the connection. Without a ticket the next handshake is a full one.
 #[derive(Debug)]
 struct BoundedTickets(Arc<dyn ProducesTickets>);
 
 impl BoundedTickets {
-    /// A client sends its ticket within its first message, which may have 64 KiB together with all else that it says.
+    /// Maximum length of a session in bytes. A client sends its ticket in its first message, which may have 64 KiB in total.
     const LARGEST_SESSION: usize = 48 * 1024;
 }
 
@@ -147,16 +147,16 @@ impl ProducesTickets for BoundedTickets {
     }
 }
 
-/// Whether a server certificate has a name that clients can ask for.
+/// Returns true if a server certificate has a name that clients can ask for.
 #[must_use]
 pub fn has_name(leaf: &CertificateDer<'_>) -> bool {
     !certificates::names_of(leaf).is_empty()
 }
 
-/// A server certificate with its key.
+/// Combines a server certificate with its key.
 ///
 /// # Errors
-/// A key that does not fit the certificate, or one that the provider cannot use.
+/// The key does not fit the certificate, or the provider cannot use the key.
 pub fn certified_key(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -164,9 +164,9 @@ pub fn certified_key(
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
 }
 
-/// Asks for a certificate and takes any, or none. The proof of possession is always checked, except for a leaf that
-/// no bundle and no clock could ever make valid: its client could give no proof that we can check, and never
-/// becomes an identity.
+/// Verifier that requests a certificate and accepts any certificate or none. The proof of possession is always checked, except for
+/// a leaf that can never become valid (an unreadable one, for example): its proof cannot be checked, and it never becomes an
+/// identity.
 #[derive(Debug)]
 struct OptionalClientAuth {
     algorithms: WebPkiSupportedAlgorithms,
@@ -178,7 +178,7 @@ impl OptionalClientAuth {
     }
 }
 
-/// Turns a failed proof into a passed one only where there will never be an identity to protect.
+/// Accepts a failed proof only for a leaf that can never become an identity.
 fn proof_or_permanent_flaw(
     proof: Result<HandshakeSignatureValid, rustls::Error>,
     leaf: &CertificateDer<'_>,
@@ -198,7 +198,7 @@ impl ClientCertVerifier for OptionalClientAuth {
         false
     }
 
-    /// None: a client with a certificate of another authority must send it, to be told what is wrong with it.
+    /// Returns no names, so that a client sends a certificate of another authority as well and learns its flaw from the answer.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -241,17 +241,17 @@ impl ClientCertVerifier for OptionalClientAuth {
     }
 }
 
-/// What the first byte of a connection is.
+/// Kind of the first byte of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FirstByte {
     Unseen,
-    /// A TLS record, or anything else that TLS itself answers.
+    /// A TLS record, or another byte that TLS itself answers.
     Tls,
-    /// A capital letter: the method of a plain HTTP request.
+    /// A capital letter, which begins the method of a plain HTTP request.
     Letter,
 }
 
-/// A socket whose first byte is looked at on its way to TLS, so that plain HTTP can be answered as such.
+/// Socket that inspects the first byte before TLS reads it, so that plain HTTP gets an answer in plain HTTP.
 #[derive(Debug)]
 pub struct SniffedSocket {
     socket: TcpStream,
@@ -259,12 +259,12 @@ pub struct SniffedSocket {
     written: WriteProgress,
 }
 
-/// Progress of the socket with the bytes that were written to it.
+/// Progress of the writes to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteProgress {
-    /// Bytes that the socket has taken since the start, wrapping.
+    /// Number of bytes that the socket has accepted since the start, wrapping.
     pub taken: u64,
-    /// State after the last write: the socket had no room for all of it, because the peer does not read.
+    /// True if the socket had no room for the last write, because the peer does not read.
     pub is_full: bool,
 }
 
@@ -322,7 +322,7 @@ impl AsyncWrite for SniffedSocket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // Of one buffer a plain write costs the kernel less.
+        // A plain write of one buffer costs the kernel less.
         let write = match bufs {
             [one] => Pin::new(&mut self.socket).poll_write(cx, one),
             bufs => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),

@@ -1,4 +1,4 @@
-//! Secrets in texts: messages and quoted lines are shown without them.
+//! Removal of secrets from messages and quoted lines.
 
 mod material;
 
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 pub(crate) use material::looks_like_key;
 
-/// Whether a text has a private key in it, as it is or in base64.
+/// Returns true if a text contains a private key, in PEM or in base64.
 #[must_use]
 pub fn has_private_key(text: &str) -> bool {
     has_label(text)
@@ -18,13 +18,14 @@ fn has_label(text: &str) -> bool {
     text.contains("PRIVATE KEY") && (text.contains("BEGIN") || text.contains("END"))
 }
 
-/// A message without the secret that it repeats.
+/// Returns a message without the secret that it quotes.
 #[must_use]
 pub fn redact_secrets(text: &str) -> Cow<'_, str> {
     material::redact(text)
 }
 
-/// Whether a line of a source may hold a part of a secret: by itself, or as the end or the start of a key in the lines beside it.
+/// Returns true if a line of a source may contain a part of a secret. `beside` are the lines before and after: the first and the
+/// last line of a key may look harmless alone.
 #[must_use]
 pub fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
     let is_part_of_key =
@@ -32,7 +33,7 @@ pub fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
     material::is_secret_line(line) || is_part_of_key()
 }
 
-/// UTF-16 that is read as UTF-8 has a NUL beside every letter.
+/// Returns the text without NULs. A file in UTF-16 that is read as UTF-8 has a NUL beside every letter.
 pub(crate) fn without_nuls(text: &str) -> Option<String> {
     text.contains('\0').then(|| text.replace('\0', ""))
 }

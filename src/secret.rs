@@ -1,5 +1,5 @@
-//! Content of files that nobody but their owner may read: a private key, a token. The bytes go into a key or a digest and nowhere
-//! else; nothing prints them.
+//! Secrets: the content of files with a private key or a token, and the search for secrets in other texts. The bytes of a secret
+//! become a key or a digest and are never printed.
 
 use std::fmt;
 
@@ -27,13 +27,13 @@ impl From<Vec<u8>> for Secret {
 }
 
 impl Secret {
-    /// Whether the file has nothing in it.
+    /// Returns true if the file is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The private key of a PEM file.
+    /// Returns the private key of a PEM file.
     ///
     /// # Errors
     /// PemFlaw of the file, by line and kind.
@@ -41,20 +41,20 @@ impl Secret {
         pem::private_key(&self.0)
     }
 
-    /// The token of a file.
+    /// Returns the token of a file.
     ///
     /// # Errors
-    /// Why it is none.
+    /// The reason for which the content is not a token.
     pub fn token(&self) -> Result<Token, &'static str> {
         Token::read(&self.0)
     }
 }
 
-/// A shorter word may be a typing mistake, and is no secret that is worth anything.
+/// Minimum length of a token: a shorter word is more likely a typing mistake.
 const MIN_TOKEN: usize = 16;
-/// Lines of base64 are usually 64 characters long, and the last one of a key may be shorter.
+/// Minimum length of a line of base64. Most lines have 64 characters; the last line of a key may be shorter.
 const MIN_LINE: usize = 40;
-/// The first word of a YAML document is a key with its colon; nothing in base64 has one.
+/// Minimum length of a first word of base64. The first word of a YAML document is a key with a colon, which is not base64.
 const MIN_WORD: usize = 24;
 
 /// Refuses a key in place of the path of its file: the messages about a file name its path.
@@ -94,7 +94,7 @@ pub fn refuse_secret_document(source: &Source) -> Result<(), Diagnostic> {
     if lines_of_base64(source.text()) > 1 { Err(no_yaml(source)) } else { refuse_secret_manifest(source) }
 }
 
-/// Refuses the same where lines of base64 are usual: manifests have Secrets in them.
+/// Refuses a key or a token as [`refuse_secret_document`] does, but allows lines of base64: Kubernetes manifests contain Secrets.
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.

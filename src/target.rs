@@ -1,8 +1,8 @@
-//! The target of a request: method, path and query made canonical, or refused. Pure.
+//! Target of a request: method, path and query. An ambiguous target is refused. Pure.
 //!
-//! What is judged here is what is forwarded: a [`Target`] keeps the very bytes of the path and query that it was
-//! parsed from, and everything that two parsers could read differently is refused (DESIGN §5). `http::Uri` is a
-//! container and no validator (it accepts `\`, broken escapes and raw UTF-8), so each byte is looked at here.
+//! A [`Target`] keeps the exact bytes of its path and query, so the backend gets what the policy judged. A target that two parsers
+//! could read in two ways is refused (DESIGN §5). `http::Uri` accepts `\`, broken escapes and raw UTF-8, so each byte is checked
+//! here.
 
 mod path;
 
@@ -13,24 +13,24 @@ use http::{HeaderMap, Method, Uri, Version, header};
 
 use path::{ByteKind, byte_kind, parse_escape};
 
-/// What a target may be (`paths.allow`, `limits.http.max_target_bytes`).
+/// Rules for targets (`paths.allow`, `limits.http.max_target_bytes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetRules {
-    /// A longer path and query are refused before anything else is done with them.
+    /// Maximum length of path and query in bytes. The length is checked first.
     pub max_length: usize,
-    /// What is let through although others may read it differently.
+    /// Forms of paths that are accepted although they are ambiguous.
     pub allowed: AllowedForms,
 }
 
 impl TargetRules {
-    /// Nothing that has two readings: what holds where nobody configured anything, as in a policy's tests.
+    /// No ambiguous form is accepted: the default, and the rules for the tests of a policy.
     pub const STRICT: Self = Self { max_length: 16 * 1024, allowed: AllowedForms::NONE };
-    /// Whatever any configuration could have let through: for what was judged before, as in audit records.
+    /// Every form is accepted that some configuration accepts: for audit records, whose targets were judged before.
     pub const LENIENT: Self = Self { max_length: usize::MAX, allowed: AllowedForms::ALL };
 }
 
-/// A form of path that two parsers read differently and that a legacy backend may need all the same. It has one
-/// reading here: that of a plain byte, or of a segment without a byte.
+/// Form of a path that is ambiguous, but that a legacy backend may need. If it is accepted, it is read as a plain byte of its
+/// segment, or as an empty segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PathForm {
@@ -49,7 +49,7 @@ pub enum PathForm {
 }
 
 impl PathForm {
-    /// All of them, as `paths.allow` names them.
+    /// All forms with their names in `paths.allow`.
     pub const ALL: [(&'static str, Self); 6] = [
         ("encoded_slash", Self::EncodedSlash),
         ("backslash", Self::Backslash),
@@ -65,12 +65,12 @@ impl PathForm {
 pub struct AllowedForms(u8);
 
 impl AllowedForms {
-    /// None of them.
+    /// No form.
     pub const NONE: Self = Self(0);
-    /// All of them.
+    /// All forms.
     pub const ALL: Self = Self(u8::MAX);
 
-    /// These and one more.
+    /// Returns the set with one more form.
     #[must_use]
     pub const fn with(self, form: PathForm) -> Self {
         Self(self.0 | form as u8)
@@ -81,19 +81,19 @@ impl AllowedForms {
     }
 }
 
-/// A method, a path and a query that have one reading only.
+/// A method, a path and a query that are not ambiguous.
 #[derive(Clone, Debug)]
 pub struct Target {
     method: Method,
     path_and_query: PathAndQuery,
-    /// The segments after percent-decoding; `None` where the path has no escape and its own bytes serve.
+    /// Segments after percent-decoding; `None` if the path has no escape.
     decoded: Option<Decoded>,
 }
 
 /// Segments after percent-decoding.
 type Decoded = Box<[Box<[u8]>]>;
 
-/// What makes a request ambiguous. The text is for the (authenticated) client.
+/// Reason for which a request is ambiguous. The text is sent to the client, which is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ambiguity {
     /// The path and query are longer than `limits.http.max_target_bytes`.
@@ -166,10 +166,10 @@ impl fmt::Display for Ambiguity {
 }
 
 impl Target {
-    /// Reads the target of a request whose method, URI and host have one reading only.
+    /// Reads the target of a request.
     ///
     /// # Errors
-    /// What two parsers could read differently.
+    /// The reason for which the target is ambiguous.
     pub fn parse(method: &Method, uri: &Uri, rules: TargetRules) -> Result<Self, Ambiguity> {
         check_method(method)?;
         if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP) {
@@ -182,7 +182,7 @@ impl Target {
     /// Reads `METHOD /path?query`, as policy tests, the command line and audit records write it.
     ///
     /// # Errors
-    /// What two parsers could read differently.
+    /// The reason for which the target is ambiguous.
     pub fn from_text(text: &str, rules: TargetRules) -> Result<Self, Ambiguity> {
         let (method, target) = text.trim().split_once(' ').ok_or(Ambiguity::NoPath)?;
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| Ambiguity::InvalidMethod)?;
@@ -203,7 +203,7 @@ impl Target {
         if path_and_query.as_str().len() > rules.max_length {
             return Err(Ambiguity::TooLong);
         }
-        // `?a` reads as `/` with a query here, and is no target (RFC 9112 §3.2, RFC 9113 §8.3.1).
+        // `PathAndQuery` reads `?a` as `/?a`, but `?a` is not a valid target (RFC 9112 §3.2, RFC 9113 §8.3.1).
         if path_and_query.as_str().starts_with('?') {
             return Err(Ambiguity::NoPath);
         }
@@ -219,37 +219,37 @@ impl Target {
         Ok(Self { method, path_and_query, decoded })
     }
 
-    /// The request's method.
+    /// Returns the method.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The path as it was sent and will be forwarded.
+    /// Returns the path as it was sent and is forwarded.
     #[must_use]
     pub fn path(&self) -> &str {
         self.path_and_query.path()
     }
 
-    /// The query as it was sent and will be forwarded, without its `?`.
+    /// Returns the query as it was sent and is forwarded, without its `?`.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.path_and_query.query()
     }
 
-    /// Path and query, byte for byte as they were judged: what the backend gets.
+    /// Returns path and query, byte for byte as they were sent, judged and forwarded.
     #[must_use]
     pub fn path_and_query(&self) -> &PathAndQuery {
         &self.path_and_query
     }
 
-    /// The target in origin-form, as the backend gets it: no scheme, no host.
+    /// Returns the target in origin-form, without scheme and host, as the backend gets it.
     #[must_use]
     pub fn into_uri(self) -> Uri {
         Uri::from(self.path_and_query)
     }
 
-    /// The path's segments, decoded once. `/` has none; a trailing slash makes a last, empty one.
+    /// Returns the segments of the path, decoded once. `/` has no segment; a trailing slash makes a last, empty segment.
     pub fn segments(&self) -> Segments<'_> {
         match &self.decoded {
             Some(decoded) => Segments::Decoded(decoded.iter()),
@@ -261,21 +261,21 @@ impl Target {
 impl std::str::FromStr for Target {
     type Err = Ambiguity;
 
-    /// Reads `METHOD /path?query` by the strict rules: those of a configuration are not known where a policy is written.
+    /// Reads `METHOD /path?query` by the strict rules. A policy must not depend on the rules of a configuration.
     fn from_str(text: &str) -> Result<Self, Ambiguity> {
         Self::from_text(text, TargetRules::STRICT)
     }
 }
 
-/// The decoded segments of a path, first to last.
+/// Decoded segments of a path, first to last.
 #[derive(Clone, Debug)]
 pub enum Segments<'a> {
-    /// The path's own bytes, cut at the slashes.
+    /// The bytes of the path, split at the slashes.
     Raw {
-        /// What is left of the path, without its leading slash.
+        /// Rest of the path, without its leading slash.
         rest: Option<&'a str>,
     },
-    /// Segments that had to be decoded.
+    /// Segments of a path with escapes.
     Decoded(std::slice::Iter<'a, Box<[u8]>>),
 }
 
@@ -298,8 +298,8 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// Framing is made anew, so a body whose chunks hold anything but itself would lose the name of what it is coded in; and
-/// `chunked` twice has no meaning at all (RFC 9112 §6.1). The parser looks at the last coding alone.
+/// Checks `Transfer-Encoding`. Sidegate sets new framing, so another coding of the body would lose its name, and a repeated
+/// `chunked` has no meaning (RFC 9112 §6.1). The HTTP parser checks the last coding alone.
 ///
 /// # Errors
 /// A coding other than `chunked`, or more than one.
@@ -309,10 +309,10 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Ambiguity> {
     (is_plain && codings.next().is_none()).then_some(()).ok_or(Ambiguity::InvalidFraming)
 }
 
-/// The one host of a request: what the backend gets as `Host`, and what two names of it must agree on.
+/// Returns the host of a request, which the backend gets as `Host`.
 ///
 /// # Errors
-/// No host (HTTP/1.0 may do without), several, a malformed one, or two that differ.
+/// The host is missing (except in HTTP/1.0), repeated or malformed, or `Host` and the target differ.
 pub fn host<'a>(
     version: Version,
     uri: &'a Uri,
@@ -341,7 +341,7 @@ pub fn host<'a>(
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name or an address, no user, no zone, nothing encoded.
+/// Returns true for `uri-host [ ":" port ]` (RFC 9110 §7.2): a name or an address, without user, zone and escapes.
 #[must_use]
 pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
@@ -368,7 +368,7 @@ pub fn is_host(text: &str) -> bool {
         })
 }
 
-/// Methods know case (RFC 9110 §9.1), legacy backends do not: only what both read alike passes.
+/// Checks that a method is in capital letters. Methods are case-sensitive (RFC 9110 §9.1), but legacy backends fold case.
 fn check_method(method: &Method) -> Result<(), Ambiguity> {
     let good = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let text = method.as_str().as_bytes();
@@ -376,7 +376,7 @@ fn check_method(method: &Method) -> Result<(), Ambiguity> {
     (starts_well && text.iter().all(|byte| good(*byte))).then_some(()).ok_or(Ambiguity::InvalidMethod)
 }
 
-/// A query is no part of the path's rules; it must still be one line of URI bytes with whole escapes.
+/// Checks a query. The rules for paths do not apply, but a query must consist of URI bytes and complete escapes.
 fn check_query(query: &str) -> Result<(), Ambiguity> {
     let mut rest = query.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_decoded_once_and_forwarded_as_they_came() {
+    fn segments_are_decoded_once_and_forwarded_unchanged() {
         assert_eq!(parse("/"), Ok(vec![]));
         assert_eq!(parse("/events"), Ok(vec!["events".into()]));
         assert_eq!(parse("/events/"), Ok(vec!["events".into(), String::new()]));
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_two_ways_is_refused() {
+    fn ambiguous_targets_are_refused() {
         use Ambiguity::*;
         for (text, expected) in [
             ("//", EmptySegment),
@@ -446,7 +446,7 @@ mod tests {
 
     /// `http` writes a slash before a lone query, which HTTP/2's `:path` can be.
     #[test]
-    fn a_query_is_no_path() {
+    fn a_query_without_a_path_is_refused() {
         let uri = Uri::from(PathAndQuery::from_static("?a=1"));
         assert_eq!(Target::parse(&Method::GET, &uri, TargetRules::STRICT).err(), Some(Ambiguity::NoPath));
     }
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
+    fn valid_hosts_are_accepted_and_others_refused() {
         for good in ["a", "a.example:443", "10.0.0.1:80", "[::1]", "[::1]:8443"] {
             assert!(is_host(good), "{good}");
         }

@@ -1,5 +1,5 @@
-//! A bearer token: the secret by which whoever asks shows that they may (`admin.token_file`). What is kept of it is a
-//! digest, so it can be printed by nothing.
+//! Bearer token that authorizes a request to the admin listener (`admin.token_file`). Only the digest is kept, so no log line and
+//! no dump can contain the token.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time;
 
 use crate::digest::{Digest, sha256};
 
-/// Shorter ones can be tried out.
+/// Minimum length: a shorter token can be guessed.
 const MIN_LENGTH: usize = 16;
 const MAX_LENGTH: usize = 4_096;
 
@@ -22,10 +22,10 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads what a file holds: one token, with or without a line's end.
+    /// Reads the content of a file: one token, with or without a line break at its end.
     ///
     /// # Errors
-    /// Why it is none.
+    /// The reason for which the content is not a token.
     pub fn read(bytes: &[u8]) -> Result<Self, &'static str> {
         let token = bytes.trim_ascii();
         if token.len() < MIN_LENGTH {
@@ -40,19 +40,19 @@ impl Token {
         Ok(Self(sha256(token)))
     }
 
-    /// A token that nobody has: no text is known whose SHA-256 is zero.
+    /// Returns a token that no text matches: no text with a SHA-256 of zeros is known.
     #[must_use]
     pub const fn unmatchable() -> Self {
         Self([0; 32])
     }
 
-    /// Whether that is it. Takes as long for one wrong text as for another.
+    /// Returns true if the text is this token. The comparison takes constant time (timing attacks).
     #[must_use]
     pub fn matches(&self, shown: &[u8]) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &sha256(shown)).is_ok()
     }
 
-    /// Whether an `Authorization` header shows it.
+    /// Returns true if an `Authorization` header contains this token.
     #[must_use]
     pub fn authorizes(&self, authorization: &[u8]) -> bool {
         let (scheme, shown) = authorization.split_at_checked(7).unwrap_or_default();
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_very_token_opens() {
+    fn only_the_exact_token_authorizes() {
         let token = Token::read(b"0123456789abcdef\n").unwrap();
         assert!(token.matches(b"0123456789abcdef"));
         assert!(
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_guessed_or_not_be_sent_is_none() {
+    fn tokens_that_can_be_guessed_or_cannot_be_sent_are_refused() {
         let long = "x".repeat(5_000);
         for wrong in ["", "\n", "short", "with a space in it, long", "ümlaute sind lang genug", &long] {
             assert!(Token::read(wrong.as_bytes()).is_err(), "{wrong}");

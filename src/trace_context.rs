@@ -1,13 +1,13 @@
-//! Which trace a request belongs to: W3C Trace Context, `traceparent`.
+//! Trace of a request: the headers `traceparent` and `tracestate` of W3C Trace Context. Section numbers are those of that document.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header that says it.
+/// Header with the trace and the span.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What belongs to it; of no use without.
+/// Header with data of vendors; it has no meaning without `traceparent`.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// A place in a trace: the trace, a span of it, and whether it is recorded.
+/// Context of a request: its trace, the current span, and whether the trace is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     trace: [u8; 32],
@@ -15,11 +15,11 @@ pub struct TraceContext {
     flags: [u8; 2],
 }
 
-/// The name of a span: 16 lower-case hexadecimal digits.
+/// Identifier of a span: 16 lower-case hexadecimal digits.
 pub type SpanId = [u8; 16];
 
 impl TraceContext {
-    /// What the headers say. Two that say it say nothing, and neither does what is none (§4.3).
+    /// Reads `traceparent`; `None` if the header is missing, repeated or malformed (§4.3).
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut all = headers.get_all(TRACEPARENT).iter();
@@ -27,7 +27,7 @@ impl TraceContext {
         Self::parse(only.as_bytes())
     }
 
-    /// A trace that begins with a request carries its id, so that logs and traces find each other.
+    /// Starts a trace. Its identifier is the id of the request, so that logs and traces can be joined.
     #[must_use]
     pub fn begin(request_id: &str, sampled: bool) -> Option<Self> {
         let trace = *request_id.as_bytes().first_chunk::<32>()?;
@@ -35,7 +35,7 @@ impl TraceContext {
         Some(Self { trace, span, flags: if sampled { *b"01" } else { *b"00" } })
     }
 
-    /// `00-<trace>-<span>-<flags>` (§3.2). Of a later version what is known of this one is read (§3.2.4).
+    /// Parses `00-<trace>-<span>-<flags>` (§3.2). Of a later version the fields of this version are read (§3.2.4).
     fn parse(value: &[u8]) -> Option<Self> {
         let (version, rest) = value.split_first_chunk::<2>()?;
         let (trace, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<32>()?;
@@ -48,37 +48,37 @@ impl TraceContext {
             .then_some(Self { trace: *trace, span: *span, flags: *flags })
     }
 
-    /// The same trace, at another span.
+    /// Returns the same trace at another span.
     #[must_use]
     pub const fn at(self, span: SpanId) -> Self {
         Self { span, ..self }
     }
 
-    /// Its digits.
+    /// Returns the digits of the trace identifier.
     #[must_use]
     pub fn trace(&self) -> &str {
         digits(&self.trace)
     }
 
-    /// The span.
+    /// Returns the span.
     #[must_use]
     pub const fn span_id(&self) -> SpanId {
         self.span
     }
 
-    /// The span's digits.
+    /// Returns the digits of the span identifier.
     #[must_use]
     pub fn span(&self) -> &str {
         digits(&self.span)
     }
 
-    /// Whether whoever began it records it.
+    /// Returns true if the sender may have recorded the trace.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         matches!(self.flags[1], b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f')
     }
 
-    /// As a header.
+    /// Returns the value of `traceparent`.
     #[must_use]
     pub fn header(&self) -> Option<HeaderValue> {
         let text = [&b"00-"[..], &self.trace, b"-", &self.span, b"-", &self.flags].concat();
@@ -90,7 +90,7 @@ fn is_hexadecimal(part: &[u8]) -> bool {
     part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Only ever made of hexadecimal digits.
+/// Identifiers consist of hexadecimal digits, so the default is never used.
 fn digits(part: &[u8]) -> &str {
     std::str::from_utf8(part).unwrap_or_default()
 }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_one_is_read_and_written_as_it_was() {
+    fn a_valid_header_is_read_and_written_unchanged() {
         for flags in ["00", "01", "03"] {
             let text = format!("00-{TRACE}-b7ad6b7169203331-{flags}");
             let read = of(std::slice::from_ref(&text)).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_says_nothing() {
+    fn malformed_and_repeated_headers_are_ignored() {
         let (zeros, span) = ("0".repeat(32), "b7ad6b7169203331");
         let upper = TRACE.to_uppercase();
         for text in [

@@ -138,7 +138,7 @@ mod tests {
         );
         // One entry's burst is its rate, because it says nothing else.
         let both = under(&admission, &["requests_per_second: 100, burst: 200", "requests_per_second: 2"]);
-        assert_eq!((0..10).filter(|_| both.ask().is_ok()).count(), 2);
+        assert_eq!((0..10).filter(|_| both.count_request().is_ok()).count(), 2);
     }
 
     #[test]
@@ -167,11 +167,11 @@ mod tests {
     fn another_policy_with_the_same_limits_goes_on_counting_and_one_with_others_starts_anew() {
         let admission = admission(0);
         let before = under(&admission, &["requests_per_second: 1, burst: 3"]);
-        assert_eq!((0..5).filter(|_| before.ask().is_ok()).count(), 3);
+        assert_eq!((0..5).filter(|_| before.count_request().is_ok()).count(), 3);
         drop(before);
         let same = under(&admission, &["connections: 7", "requests_per_second: 1, burst: 3"]);
-        assert!(same.ask().is_err(), "its rate did not change");
-        assert!(under(&admission, &["requests_per_second: 1, burst: 4"]).ask().is_ok());
-        assert!(under(&admission, &["connections: 1"]).ask().is_ok());
+        assert!(same.count_request().is_err(), "its rate did not change");
+        assert!(under(&admission, &["requests_per_second: 1, burst: 4"]).count_request().is_ok());
+        assert!(under(&admission, &["connections: 1"]).count_request().is_ok());
     }
 }

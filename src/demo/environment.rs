@@ -1,4 +1,4 @@
-//! What stands ready before the proxy starts: the folder with its files, and the backend.
+//! Environment of the demo's proxy: the folder with its files, and the backend.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -9,23 +9,23 @@ use std::path::{Path, PathBuf};
 use super::events::Backend;
 use super::{Options, pki};
 
-/// The policy that is shipped for the events backend.
+/// Shipped policy for the events backend.
 const POLICY: &str = include_str!("../../policies/events.yaml");
 
-/// The first line of the configuration that the demo writes: what says that a folder is the demo's own.
+/// First line of the configuration that the demo writes. It marks a folder as the demo's own.
 const MARK: &str = "# Written by `sidegate demo`;";
 
-/// The folder and the backend; both go with it, the folder only when nobody asked for it by name.
+/// Folder and backend of the demo. When dropped, the backend stops and a temporary folder is removed.
 #[derive(Debug)]
 pub(super) struct Environment {
     folder: Folder,
-    /// `None` while it is stopped.
+    /// Running backend; `None` while it is stopped.
     backend: Option<Backend>,
     backend_address: SocketAddr,
 }
 
 impl Environment {
-    /// Makes the folder, starts the backend and writes every file.
+    /// Makes the folder, starts the backend and writes all files.
     pub(super) fn prepare(options: &Options) -> io::Result<Self> {
         let folder = Folder::make(options.folder.as_deref())?;
         let address = loopback(options.backend_port);
@@ -50,12 +50,12 @@ impl Environment {
         self.backend_address
     }
 
-    /// The file that `sidegate run --config` takes as well.
+    /// Returns the path of the configuration, which `sidegate run --config` can read as well.
     pub(super) fn configuration(&self) -> PathBuf {
         self.folder().join("sidegate.yaml")
     }
 
-    /// Stops the backend, or starts it again on its port; says what it did.
+    /// Stops the backend, or starts it again on its port. Returns a message for the user.
     pub(super) fn toggle_backend(&mut self) -> String {
         match self.backend.take() {
             Some(backend) => {
@@ -72,7 +72,7 @@ impl Environment {
         }
     }
 
-    /// A policy that is there already is somebody's work: a second run in the same folder keeps it.
+    /// Writes the policy if the folder has none: the user may have changed the policy of an earlier run.
     fn write_policy(&self) -> io::Result<()> {
         let file = self.folder().join("policies").join("events.yaml");
         fs::create_dir_all(self.folder().join("policies"))?;
@@ -109,7 +109,7 @@ drain_timeout: 1s
     }
 }
 
-/// A folder that goes when it was nobody's choice.
+/// Folder of the demo, removed when dropped if it is temporary.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
@@ -129,7 +129,7 @@ impl Folder {
             .map_err(|error| with_context(error, &format!("use the folder {}", path.display())))
     }
 
-    /// Ours alone, and new: private keys go there, and `/tmp` is everybody's.
+    /// Makes a new folder that only this user can read: it holds private keys, and every user can write to `/tmp`.
     fn temporary() -> io::Result<Self> {
         let parent = std::env::temp_dir();
         let process = std::process::id();
@@ -144,7 +144,7 @@ impl Folder {
     }
 }
 
-/// Certificates and keys are overwritten in a folder of the demo's own, and nowhere else.
+/// Checks that the folder is empty or was made by the demo, because certificates and keys in it are overwritten.
 fn check_is_own_folder(folder: PathBuf) -> io::Result<PathBuf> {
     let is_ours = fs::read_to_string(folder.join("sidegate.yaml")).is_ok_and(|text| text.starts_with(MARK));
     if is_ours || fs::read_dir(&folder)?.next().is_none() {
@@ -156,7 +156,7 @@ fn check_is_own_folder(folder: PathBuf) -> io::Result<PathBuf> {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.is_temporary {
-            // Whatever cannot be removed is a throw-away PKI in a temporary folder.
+            // An error is ignored: the files are a throw-away PKI in a temporary folder.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

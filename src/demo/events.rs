@@ -1,4 +1,4 @@
-//! The embedded events backend: a service without any authorization of its own, as one stands behind the sidecar.
+//! Embedded events backend: a service without authorization of its own, such as a sidecar protects.
 //!
 //! `POST /events` publishes, `GET /events?after=ID&limit=N` and `GET /events/{id}` read, and `GET /events/stream`
 //! follows as server-sent events. It keeps the last events in memory, within bounds, and forgets them when it stops.
@@ -31,16 +31,16 @@ use tokio::task::LocalSet;
 use self::store::Store;
 use self::stream::Subscription;
 
-/// The longest event that is taken.
+/// Maximum length of an event in bytes.
 pub const MAX_EVENT: usize = 64 * 1024;
-/// The most events that one answer lists.
+/// Maximum number of events in one answer.
 pub const MAX_LISTED: usize = 1000;
-/// Open connections; the next one waits in the kernel's queue.
+/// Maximum number of open connections; further ones wait in the queue of the kernel.
 const MAX_CONNECTIONS: usize = 1024;
 const LISTED: usize = 100;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running backend on a thread of its own; stops when dropped.
+/// Running backend on a thread of its own. It stops when dropped.
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
@@ -49,10 +49,10 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts it; with port 0 the kernel picks one. It accepts connections from the moment this returns.
+    /// Starts a backend that accepts connections when this function returns. With port 0 the kernel chooses the port.
     ///
     /// # Errors
-    /// When the address cannot be bound, or no thread started.
+    /// The address cannot be bound, or the thread cannot be started.
     pub fn start(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -70,13 +70,13 @@ impl Backend {
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address of the listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Closes its socket and every connection, and returns when that is done.
+    /// Closes the listener and every connection, and returns when they are closed.
     pub fn stop(self) {
         drop(self);
     }
@@ -86,7 +86,7 @@ impl Drop for Backend {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Only a panic on that thread makes this an error, and there is nothing left to stop then.
+            // Only a panic of the thread causes an error, and then the backend is stopped anyway.
             let _ = thread.join();
         }
     }
@@ -108,7 +108,7 @@ async fn accept_connections(listener: TcpListener) {
                     drop(place);
                 });
             }
-            // Out of descriptors, most likely: give the open connections a moment to end.
+            // The process is probably out of descriptors, so the next attempt waits for connections to end.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -120,7 +120,7 @@ async fn serve_connection(stream: TcpStream, store: Rc<RefCell<Store>>) {
         let store = Rc::clone(&store);
         async move { Ok::<_, Infallible>(answer(request, &store).await) }
     });
-    // A connection that breaks is the client's affair.
+    // An error ends this connection only.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -227,7 +227,7 @@ fn json_answer(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// A number of the query; `None` when it is there and is no number.
+/// Returns a number in the query, or the default if the name is missing; `None` if the value is not a number.
 fn number(query: &str, name: &str, otherwise: u64) -> Option<u64> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     value.map_or(Some(otherwise), |text| text.parse().ok())

@@ -1,6 +1,6 @@
-//! A throw-away PKI: a small builder for authorities and leaf certificates, and the set of files that the demo shows.
+//! Throw-away PKI: a builder for authorities and leaf certificates, and the files of the demo.
 //!
-//! The tests build everything else they need with it: [`Leaf::with`] reaches every field of a certificate.
+//! The tests use the builder as well: [`Leaf::with`] can change every field of a certificate.
 
 use std::fs;
 use std::io::{self, Write};
@@ -23,16 +23,16 @@ use crate::identity::{Attribute, Identity};
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The demo's CRL.
+/// File name of the CRL in use.
 pub const CRL: &str = "ca.crl";
-/// It as it is at the start.
+/// File name of a CRL without entries.
 pub const NONE_REVOKED: &str = "none-revoked.crl";
-/// It with the consumer in it.
+/// File name of a CRL that revokes the consumer.
 pub const CONSUMER_REVOKED: &str = "consumer-revoked.crl";
 
 /// Writes the demo's certificates and keys into a folder, as `NAME.crt` and `NAME.key`: `ca`, `server`, `producer`,
 /// `consumer`, `expired` (the producer's names, yesterday) and `stranger` (the producer's names, by another authority).
-/// Beside them CRLs: [`CRL`], which is in use, and what to put in its place, [`NONE_REVOKED`] and [`CONSUMER_REVOKED`].
+/// Beside them CRLs: [`CRL`], which is in use, and its replacements [`NONE_REVOKED`] and [`CONSUMER_REVOKED`].
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -47,7 +47,7 @@ pub fn write_demo(folder: &Path) -> io::Result<()> {
     reader.write(folder, "consumer")?;
     let revoked: Vec<_> = reader.chain.iter().take(1).collect();
     for (name, revoked) in [(CRL, &[][..]), (NONE_REVOKED, &[]), (CONSUMER_REVOKED, &revoked)] {
-        // For as long as its authority: a demo may run for longer than a day.
+        // The CRL is valid as long as its authority, because a demo may run for longer than a day.
         let crl = authority.crl(revoked, |params| params.next_update = (now + 60 * DAY).into())?;
         fs::write(folder.join(name), crl)?;
     }
@@ -71,7 +71,7 @@ pub fn consumer() -> io::Result<Leaf> {
     Leaf::client("Shop", "report-consumer").uri("spiffe://shop.example/ns/reports/sa/consumer")
 }
 
-/// What a certificate is going to say, before an authority signs it.
+/// Content of a leaf certificate before it is signed.
 #[derive(Clone, Debug)]
 pub struct Leaf {
     params: CertificateParams,
@@ -79,7 +79,7 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// A client: its names in the order O, CN; for client authentication; valid from an hour ago for a month.
+    /// Makes a client certificate with the names O and CN, for client authentication, valid from an hour ago for 30 days.
     #[must_use]
     pub fn client(organization: &str, common_name: &str) -> Self {
         let mut params = lasting(SystemTime::now() - HOUR, SystemTime::now() + 30 * DAY);
@@ -91,7 +91,7 @@ impl Leaf {
         Self { params, algorithm: &PKCS_ECDSA_P256_SHA256 }
     }
 
-    /// A server on this machine: `localhost`, `127.0.0.1` and `::1`.
+    /// Makes a server certificate for `localhost`, `127.0.0.1` and `::1`.
     ///
     /// # Errors
     /// Never in practice: its names are fixed.
@@ -116,7 +116,7 @@ impl Leaf {
         Ok(self)
     }
 
-    /// Sets the first and the last instant of its validity.
+    /// Sets the first and the last instant of the validity.
     #[must_use]
     pub fn valid(self, from: SystemTime, until: SystemTime) -> Self {
         self.with(|params| {
@@ -125,21 +125,21 @@ impl Leaf {
         })
     }
 
-    /// Sets the kind of key; P-256 when left out.
+    /// Sets the kind of key; the default is P-256.
     #[must_use]
     pub fn key(mut self, algorithm: &'static SignatureAlgorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// Changes anything else that a certificate can say.
+    /// Changes any other field.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         change(&mut self.params);
         self
     }
 
-    /// Signs it with its own key.
+    /// Signs the certificate with its own key.
     ///
     /// # Errors
     /// When the key or the certificate cannot be made.
@@ -155,12 +155,12 @@ impl Leaf {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    /// What a leaf has to present beside itself: the authorities between it and the root.
+    /// Certificates between a leaf and the root, which a client presents with its leaf.
     intermediates: Vec<CertificateDer<'static>>,
 }
 
 impl Authority {
-    /// A self-signed authority.
+    /// Makes a self-signed authority.
     ///
     /// # Errors
     /// When the key or the certificate cannot be made.
@@ -170,7 +170,7 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate, intermediates: Vec::new() })
     }
 
-    /// An authority below this one; what it issues presents it too.
+    /// Makes an authority below this one. Its certificate is part of the chains that it issues.
     ///
     /// # Errors
     /// When the key or the certificate cannot be made.
@@ -178,7 +178,7 @@ impl Authority {
         self.intermediate_of(authority(common_name))
     }
 
-    /// An authority below this one that says something of its own.
+    /// Makes an authority below this one with these parameters.
     ///
     /// # Errors
     /// When the key or the certificate cannot be made.
@@ -208,7 +208,7 @@ impl Authority {
         Ok(leaf.params.signed_by(key, &self.issuer).map_err(io::Error::other)?.into())
     }
 
-    /// A CRL that lists these certificates, an hour old and good for a day; `change` reaches everything else that it says.
+    /// Makes a CRL that lists these certificates, one hour old and valid for a day. `change` can change every other field.
     ///
     /// # Errors
     /// When a certificate cannot be read, or the CRL cannot be made.
@@ -230,19 +230,19 @@ impl Authority {
         Ok(params.signed_by(&self.issuer).map_err(io::Error::other)?.der().to_vec())
     }
 
-    /// Its own certificate.
+    /// Returns the certificate of the authority.
     #[must_use]
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// The key it signs with, and the name it signs under.
+    /// Returns the key and the name of the authority.
     #[must_use]
     pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
     }
 
-    /// Itself, as something that can be written down or (wrongly) presented.
+    /// Returns the certificate and key of the authority, to write them to files or to present them wrongly.
     #[must_use]
     pub fn as_credential(&self) -> Credential {
         Credential::new(vec![self.certificate.clone()], self.issuer.key())
@@ -265,7 +265,7 @@ fn entry(certificate: &CertificateDer<'_>) -> io::Result<RevokedCertParams> {
     })
 }
 
-/// The parameters of an authority's certificate: it may sign certificates and CRLs, for three months.
+/// Returns parameters of an authority's certificate, which may sign certificates and CRLs for 90 days.
 #[must_use]
 pub fn authority(common_name: &str) -> CertificateParams {
     let mut params = lasting(SystemTime::now() - 30 * DAY, SystemTime::now() + 60 * DAY);
@@ -275,12 +275,12 @@ pub fn authority(common_name: &str) -> CertificateParams {
     params
 }
 
-/// A certificate, what has to be presented beside it, and its key.
+/// A certificate chain with its key.
 #[derive(Debug)]
 pub struct Credential {
-    /// Leaf first.
+    /// Certificates, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's private key.
+    /// Private key of the leaf.
     pub key: PrivateKeyDer<'static>,
 }
 
@@ -306,7 +306,7 @@ impl Clone for Credential {
     }
 }
 
-/// The text form of some DER.
+/// Returns the PEM form of DER.
 #[must_use]
 pub fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
@@ -320,7 +320,7 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     lines + &format!("\n-----END {label}-----\n")
 }
 
-/// Born with its mode: a key that is made private after it was written was readable for a moment.
+/// Writes a file that only its owner can read. The mode is set at creation, so that the key is never readable by others.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demo_s_keys_are_their_owner_s_alone_and_a_second_run_replaces_them() {
+    fn only_the_owner_can_read_the_keys_and_a_second_run_replaces_them() {
         let folder = tempfile::tempdir().unwrap();
         write_demo(folder.path()).unwrap();
         let first = fs::read(folder.path().join("producer.key")).unwrap();

@@ -1,4 +1,4 @@
-//! What to try: lines to paste, and what each of them gives.
+//! Steps of the demo: commands to paste into a shell, each with its result.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,30 +6,30 @@ use std::path::{Path, PathBuf};
 
 use super::pki;
 
-/// The most connections that the line about a full server holds open; above that it would take too many.
+/// Maximum number of slots that the step about a full server fills; more would need too many connections.
 const MAX_HELD_SLOTS: usize = 64;
 
-/// Everything that the lines are about.
+/// Addresses and files that the steps use.
 #[derive(Clone, Debug)]
 pub struct Walkthrough {
-    /// The folder with certificates and keys.
+    /// Folder with certificates and keys.
     pub folder: PathBuf,
-    /// Where the proxy listens.
+    /// Address of the proxy.
     pub listen: SocketAddr,
-    /// Where its admin listener is.
+    /// Address of the admin listener.
     pub admin: SocketAddr,
-    /// How many connections it admits.
+    /// Maximum number of connections that the proxy admits.
     pub max_connections: usize,
-    /// The demo's own process.
+    /// Process id of the demo.
     pub process: u32,
 }
 
-/// One thing to try.
+/// A command to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What it does, and what it gives.
+    /// Action and result.
     pub description: String,
-    /// The line itself.
+    /// Command for a shell.
     pub command: String,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Step {
 }
 
 impl Walkthrough {
-    /// All lines, in an order in which each gives what it says.
+    /// Returns all steps in the order in which their descriptions are true.
     #[must_use]
     pub fn steps(&self) -> Vec<Step> {
         let events = self.url("/events");
@@ -97,7 +97,7 @@ impl Walkthrough {
         format!("{} {}", self.curl(Some("consumer")), self.url("/events"))
     }
 
-    /// The proxy would see the change by itself; nobody likes to wait for two seconds.
+    /// Returns the steps about a revoked certificate. The proxy notices a changed CRL within two seconds; the reload avoids the wait.
     fn revoke(&self) -> [Step; 3] {
         let put = |crl| {
             let (crl, place) = (self.file(crl), self.file(pki::CRL));
@@ -165,7 +165,7 @@ fn step(description: &str, command: String) -> Step {
     Step { description: description.to_owned(), command }
 }
 
-/// A path as one word of a shell.
+/// Returns a path as one word of a shell.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain =
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_small_server_is_filled() {
+    fn the_step_about_a_full_server_is_left_out_for_many_slots() {
         let is_filled =
             |slots| scene("/d", slots).steps().iter().any(|line| line.description.contains("server_full"));
         assert!(is_filled(1) && is_filled(64) && !is_filled(65));

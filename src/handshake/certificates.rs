@@ -1,5 +1,5 @@
-//! The server's certificates, and which of them a client is shown: the first that is for the name that it asks for (SNI,
-//! RFC 6066 §3) and has a key of a kind that it knows. What is asked of the client is the same whichever it is.
+//! Choice of the server certificate: the first certificate for the requested name (SNI, RFC 6066 §3) whose kind of key the client
+//! supports. The requirements on clients do not depend on the choice.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ pub(super) struct Certificates(Vec<Certificate>);
 
 #[derive(Debug)]
 struct Certificate {
-    /// Its DNS names, in lower case.
+    /// DNS names, in lower case.
     names: Box<[String]>,
     certified: Arc<CertifiedKey>,
 }
 
 impl Certificates {
-    /// The first is for clients that ask for none of their names, or for no name at all.
+    /// Takes the certificates in order. The first is for clients that ask for no name or for an unknown name.
     pub(super) fn new(all: Vec<CertifiedKey>) -> Self {
         Self(all.into_iter().map(Certificate::new).collect())
     }
@@ -34,7 +34,7 @@ impl Certificates {
         let in_order =
             named(Certificate::is_for).chain(named(Certificate::is_wildcard_for)).chain(self.0.iter());
         let usable = in_order.into_iter().find(|certificate| certificate.suits(schemes));
-        // Where none is usable the client is told so by TLS itself.
+        // If the client supports no key, TLS itself reports it, so any certificate will do.
         usable.or(self.0.first()).map(|certificate| Arc::clone(&certificate.certified))
     }
 }
@@ -49,7 +49,8 @@ impl Certificate {
         self.names.iter().any(|own| own == name)
     }
 
-    /// `*.shop.example` is for every name one label below `shop.example` (RFC 6125 §6.4.3).
+    /// Returns true if a wildcard covers the name: `*.shop.example` covers every name one label below `shop.example` (RFC 6125
+    /// §6.4.3).
     fn is_wildcard_for(&self, name: &str) -> bool {
         let Some((_, parent)) = name.split_once('.') else { return false };
         self.names.iter().any(|own| own.strip_prefix("*.") == Some(parent))
@@ -60,7 +61,7 @@ impl Certificate {
     }
 }
 
-/// The DNS names of a certificate, in lower case; none where it cannot be read.
+/// Returns the DNS names of a certificate, in lower case; none if the certificate cannot be read.
 pub(super) fn names_of(leaf: &CertificateDer<'_>) -> Box<[String]> {
     let identity = Identity::from_certificate(leaf).ok();
     let names = identity.iter().flat_map(|identity| identity.values(Attribute::Dns));
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_that_is_asked_for_decides_and_the_first_is_for_all_others() {
+    fn the_requested_name_decides_and_the_first_certificate_is_for_unknown_names() {
         let all = certificates(&[&["a.example"], &["*.b.example"], &["x.b.example", "c.example"]]);
         let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
         let chosen = |name: Option<&str>| {
@@ -111,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(chosen(name), expected, "{name:?}");
         }
-        // A kind of key that nobody has changes nothing.
+        // A client that supports none of the keys gets a certificate as well.
         assert!(all.choose(Some("c.example"), &[SignatureScheme::RSA_PKCS1_SHA256]).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! A stream on which TLS is done.
+//! Stream of a connection after its handshake.
 
 use std::io;
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use tokio_rustls::server::TlsStream;
 use super::pieces::{self, PIECE};
 use super::{SniffedSocket, WriteProgress};
 
-/// As many pieces as TLS takes at once, and no more than that: 64 KiB.
+/// Maximum number of pieces in one write: TLS accepts 64 KiB at once.
 const MAX_PIECES: usize = 64 * 1024 / PIECE;
 
-/// A stream on which TLS is done. On the heap once, and moved about as often as one likes.
+/// Stream of a connection after its handshake. TLS is on the heap, so that a move of the stream is cheap.
 #[derive(Debug)]
 pub struct Stream {
     tls: Box<TlsStream<SniffedSocket>>,
-    /// The last read found nothing, neither decrypted nor in the socket. HTTP looks again at every turn, and mostly in
-    /// vain: then TLS is not asked before the socket has something.
+    /// True if the last read found no data, neither decrypted nor in the socket. HTTP reads at every poll, mostly in vain, so TLS is
+    /// not called before the socket is readable.
     is_drained: bool,
-    /// Found behind what the last read has given.
+    /// Error that followed the data of the last read; the next read returns it.
     deferred_error: Option<io::Error>,
 }
 
@@ -30,20 +30,20 @@ impl Stream {
         Self { tls: Box::new(tls), is_drained: false, deferred_error: None }
     }
 
-    /// The socket beneath.
+    /// Returns the socket below TLS.
     pub fn socket_mut(&mut self) -> &mut TcpStream {
         let (sniffed, _) = self.tls.get_mut();
         &mut sniffed.socket
     }
 
-    /// Bytes that have left, and whether more wait because the socket is full. TLS keeps bytes of its own that the socket has
-    /// not taken, so its answers to writes do not tell.
+    /// Returns the progress of the writes to the socket. TLS buffers bytes that the socket has not accepted, so the results of writes
+    /// to TLS do not show the progress.
     pub fn write_progress(&self) -> WriteProgress {
         let (sniffed, _) = self.tls.get_ref();
         sniffed.written
     }
 
-    /// What one record holds, or the rest of it; nothing at the end.
+    /// Reads from one record, and returns the number of bytes; 0 at the end of the stream.
     fn poll_record(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         if self.is_drained {
             let (sniffed, _) = self.tls.get_ref();
@@ -70,7 +70,7 @@ impl AsyncRead for Stream {
             return Poll::Ready(Err(error));
         }
         let mut taken = ready!(self.poll_record(cx, buf))?;
-        // Where there is a large record, there are more.
+        // More records usually follow a large record.
         while taken > PIECE && buf.remaining() > 0 {
             taken = match self.poll_record(cx, buf) {
                 Poll::Ready(Ok(taken)) => taken,

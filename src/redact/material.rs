@@ -1,4 +1,4 @@
-//! Evidence of key material in a text: long runs of base64 that no word and no path is like, what they decode to, and the private
+//! Detection of key material in a text: long runs of base64 that are unlike words and paths, their decoded content, and the private
 //! members of a JWK.
 
 use std::borrow::Cow;
@@ -7,24 +7,24 @@ use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// A shorter run may be a word. Lines of base64 are usually 64 characters long.
+/// Minimum length of a run of base64; a shorter run may be a word. Lines of base64 are usually 64 characters long.
 const MIN_RUN: usize = 40;
-/// No private key has fewer characters; a name may have more than [`MIN_RUN`].
+/// Minimum length of a private key; a name may have more than [`MIN_RUN`].
 const MIN_KEY: usize = 64;
-/// The start of a private key is told by so many characters.
+/// Number of characters that are decoded to recognize the start of a private key.
 const START_LENGTH: usize = 48;
-/// The start of a key of a small curve is told by fewer.
+/// Number of characters that are decoded if the run is shorter, as for keys of small curves.
 const MIN_START: usize = 32;
 /// Labels in the first lines of PEM files of keys.
 const LABELS: [&str; 2] = ["PRIVATE", "EC PARAMETERS"];
 /// Members of a JWK that are secret (RFC 7518 §6).
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "k", "p", "q", "dp", "dq", "qi"];
-/// A shorter value of such a member protects nothing.
+/// Minimum length of the value of a private member.
 const MIN_MEMBER: usize = 16;
-/// The words in place of a text that may be a secret.
+/// Replacement for a text that may be a secret.
 const HIDDEN: &str = "(not shown: it may be a secret)";
 
-/// Runs of characters of both alphabets of base64.
+/// Returns the runs of characters of the two base64 alphabets.
 fn runs(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character| !is_base64(character))
 }
@@ -33,8 +33,8 @@ const fn is_base64(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '-' | '_')
 }
 
-/// Whether a run is of bytes and not of words: both cases and digits in no order. Hexadecimal digits are no evidence, because
-/// digests of images and fingerprints are public.
+/// Returns true if a run looks like encoded bytes and not like words: it mixes both cases and digits. A run of hexadecimal digits
+/// does not count, because digests of images and fingerprints are public.
 fn looks_like_base64(run: &str) -> bool {
     let has = |class: fn(&u8) -> bool| run.bytes().any(|byte| class(&byte));
     run.len() >= MIN_RUN
@@ -45,7 +45,8 @@ fn looks_like_base64(run: &str) -> bool {
         && count_class_changes(run) * 4 >= run.len()
 }
 
-/// The number of places at which small letters, capitals and digits follow one another: half of all in random base64, few in words.
+/// Returns the number of changes between small letters, capitals and digits. Random base64 changes at about half of its positions,
+/// words at few.
 fn count_class_changes(run: &str) -> usize {
     let class = |byte: u8| match byte {
         b'a'..=b'z' => Some(0),
@@ -58,7 +59,7 @@ fn count_class_changes(run: &str) -> usize {
     pairs.filter(|(one, next)| one != next).count()
 }
 
-/// Whether a text has a private key in base64 in it: of PEM or of DER.
+/// Returns true if a text contains a private key in base64, of PEM or of DER.
 pub(super) fn has_encoded_key(text: &str) -> bool {
     runs(text).filter(|run| run.len() >= MIN_START).any(|run| {
         let decoded = decode_start(run);
@@ -67,7 +68,7 @@ pub(super) fn has_encoded_key(text: &str) -> bool {
     })
 }
 
-/// The bytes of the first characters, which tell what it is.
+/// Decodes the first characters of a run.
 fn decode_start(run: &str) -> Vec<u8> {
     let start = run.get(..START_LENGTH).or_else(|| run.get(..MIN_START)).unwrap_or_default();
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -75,8 +76,8 @@ fn decode_start(run: &str) -> Vec<u8> {
     GeneralPurpose::new(alphabet, config).decode(start).unwrap_or_default()
 }
 
-/// PKCS#1, SEC 1, PKCS#8 and PKCS#12 begin with a sequence and a small version; an encrypted PKCS#8 key with an identifier of PKCS#5
-/// or PKCS#12.
+/// Returns true for the start of a private key in DER. PKCS#1, SEC 1, PKCS#8 and PKCS#12 begin with a sequence and a small version,
+/// and an encrypted PKCS#8 key begins with an identifier of PKCS#5 or PKCS#12.
 fn is_private_der(bytes: &[u8]) -> bool {
     let content = |bytes: &[u8]| -> Option<Vec<u8>> {
         let (&[0x30, length], rest) = bytes.split_first_chunk()? else { return None };
@@ -89,19 +90,19 @@ fn is_private_der(bytes: &[u8]) -> bool {
     matches!(inner.as_slice(), [0x02, 0x01, 0..=3, ..]) || is_encrypted
 }
 
-/// Whether a text in place of a path is more likely a key: no file has such a name.
+/// Returns true if a text in place of a path is more likely a key.
 pub(crate) fn looks_like_key(text: &str) -> bool {
     const LONGEST_NAME: usize = 255;
     let is_long = |run: &&str| run.len() >= MIN_KEY;
     text.split('/').any(|name| name.len() > LONGEST_NAME) || runs(text).filter(is_long).any(looks_like_base64)
 }
 
-/// Whether a line may hold a part of a secret.
+/// Returns true if a line may contain a part of a secret.
 pub(super) fn is_secret_line(line: &str) -> bool {
     super::has_label(line) || runs(line).any(looks_like_base64) || has_private_member(line)
 }
 
-/// Whether a line is one word of base64, as the last line of a key is.
+/// Returns true if a line is one word of base64, as the last line of a key.
 pub(super) fn is_base64_line(line: &str) -> bool {
     let word = line.trim().trim_end_matches('=');
     !word.is_empty() && word.chars().all(is_base64)
@@ -121,7 +122,7 @@ fn has_private_member(line: &str) -> bool {
     })
 }
 
-/// A message without the secret that it repeats: from there to the end of what it quotes.
+/// Replaces a secret in a message, from its start to the end of the quotation.
 pub(super) fn redact(text: &str) -> Cow<'_, str> {
     let mut start = 0;
     for piece in text.split_inclusive(|character| !is_base64(character)) {
@@ -145,7 +146,7 @@ mod tests {
         rcgen::KeyPair::generate().unwrap().serialize_der()
     }
 
-    /// Digests, fingerprints, names and paths, which people want to see.
+    /// Digests, fingerprints, names and paths, which must stay readable.
     const PUBLIC: [&str; 9] = [
         "image: registry.example/app@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "fingerprint: 9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08",
@@ -159,7 +160,7 @@ mod tests {
     ];
 
     #[test]
-    fn public_texts_are_no_evidence() {
+    fn public_texts_are_not_taken_for_secrets() {
         for text in PUBLIC {
             assert!(!is_secret_line(text) && !looks_like_key(text) && !has_encoded_key(text), "{text}");
             assert_eq!(redact(text), text);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_in_base64_are_told_however_they_were_encoded() {
+    fn keys_are_detected_in_every_encoding() {
         for _ in 0..200 {
             let der = key();
             let pem = crate::demo::pki::pem("PRIVATE KEY", &der);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_member_of_a_jwk_is_told() {
+    fn a_private_member_of_a_jwk_is_detected() {
         for line in
             [r#"value: {"kty":"EC","d":"aaaaaaaaaaaaaaaaaaaa"}"#, r#""{\"d\" : \"aaaaaaaaaaaaaaaaaaaa\"}""#]
         {

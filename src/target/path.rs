@@ -1,13 +1,13 @@
-//! The path of a target: every byte looked at once, decoded only where there is an escape.
+//! Path of a target: every byte is checked once, and only a path with escapes is decoded.
 //!
-//! What a setting lets through is still held against the readings that others may have of it: a path that is a way
-//! up, or the start of a host, in any of them stays refused.
+//! An accepted ambiguous form is still checked under the readings of other parsers: a path that any of them could read with a dot
+//! segment or as an authority stays refused (path traversal).
 
 use std::str;
 
 use super::{AllowedForms, Ambiguity, Decoded, PathForm};
 
-/// What a byte may be in a path.
+/// Kind of a byte in a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByteKind {
     Plain,
@@ -19,7 +19,7 @@ pub(super) enum ByteKind {
     Invalid,
 }
 
-/// unreserved / sub-delims / ":" / "@" of RFC 3986 §3.3 are plain; the rest has a meaning, or none.
+/// Returns the kind of a byte. The unreserved characters, sub-delims, ":" and "@" of RFC 3986 §3.3 are plain.
 pub(super) const fn byte_kind(byte: u8) -> ByteKind {
     match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => ByteKind::Plain,
@@ -33,7 +33,7 @@ pub(super) const fn byte_kind(byte: u8) -> ByteKind {
     }
 }
 
-/// The decoded segments, or nothing where the path's own bytes serve.
+/// Returns the decoded segments; `None` if the path has no escape.
 pub(super) fn read(path: &str, allowed: AllowedForms) -> Result<Option<Decoded>, Ambiguity> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
@@ -75,7 +75,7 @@ pub(super) fn read(path: &str, allowed: AllowedForms) -> Result<Option<Decoded>,
     Ok(None)
 }
 
-/// Whether a segment is the path's first, and whether it is its last.
+/// Position of a segment in its path.
 #[derive(Clone, Copy)]
 struct Position {
     is_first: bool,
@@ -101,18 +101,18 @@ fn segments(path: &str) -> impl Iterator<Item = (&str, Position)> {
 fn decode_segment(segment: &str, at: Position, allowed: AllowedForms) -> Result<Box<[u8]>, Ambiguity> {
     let decoded = decode(segment.as_bytes(), Level::First, allowed)?;
     check_segment(&decoded, at, allowed)?;
-    // Who decodes a second time gets a path that must be no worse.
+    // A backend may decode a second time, so the result is checked as well.
     if allowed.has(PathForm::DoubleEncoding) && decoded.contains(&b'%') {
         check_segment(&decode(&decoded, Level::Second, allowed)?, at, allowed)?;
     }
     Ok(decoded.into_boxed_slice())
 }
 
-/// How often an escape was decoded already.
+/// Number of the decoding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     First,
-    /// A `%` that starts no escape is a `%`: it was written as `%25`.
+    /// A `%` that starts no escape is a literal `%`: it was written as `%25`.
     Second,
 }
 
@@ -134,7 +134,7 @@ fn decode(segment: &[u8], level: Level, allowed: AllowedForms) -> Result<Vec<u8>
         out.push(decoded);
         rest = after;
     }
-    // Looked for in what came out: each of its three bytes may have been written as an escape of its own.
+    // The decoded bytes are searched, because each byte of a second escape may itself have been written as an escape.
     let encoded_again =
         || out.windows(3).any(|bytes| matches!(bytes, [b'%', digits @ ..] if parse_escape(digits).is_ok()));
     if (level == Level::Second || !allowed.has(PathForm::DoubleEncoding)) && encoded_again() {
@@ -153,12 +153,12 @@ fn check_decoded(byte: u8, allowed: AllowedForms) -> Result<(), Ambiguity> {
 }
 
 fn check_segment(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<(), Ambiguity> {
-    // An encoded `;` is a parameter to those who decode before they cut.
+    // An encoded `;` begins a parameter for parsers that decode before they split.
     if !allowed.has(PathForm::Semicolon) && segment.contains(&b';') {
         return Err(Ambiguity::Semicolon);
     }
     match str::from_utf8(segment) {
-        // C1 controls, as UTF-8 writes them.
+        // C1 control characters, encoded as UTF-8.
         Ok(text) if text.chars().any(char::is_control) => return Err(Ambiguity::ControlCharacter),
         Ok(_) => {}
         Err(_) if !allowed.has(PathForm::NonUtf8) || is_overlong(segment) => return Err(Ambiguity::NotUtf8),
@@ -170,14 +170,14 @@ fn check_segment(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<
     check_pieces(segment, at, allowed)
 }
 
-/// Old decoders read `%C0%AF` as a slash: two or more bytes for what has one.
+/// Returns true for an overlong encoding: old decoders read `%C0%AF` as a slash.
 fn is_overlong(segment: &[u8]) -> bool {
     segment
         .windows(2)
         .any(|pair| matches!(pair, [0xc0 | 0xc1, 0x80..=0xbf] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]))
 }
 
-/// A segment as those read it who cut it at the slashes that it holds, and end a piece at its `;`.
+/// Checks a segment under the reading of parsers that split it at decoded slashes and cut each piece at its `;`.
 fn check_pieces(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<(), Ambiguity> {
     let mut pieces = segment.split(|byte| matches!(byte, b'/' | b'\\')).peekable();
     let mut start = at.is_first;
@@ -186,7 +186,7 @@ fn check_pieces(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<(
         let end = at.is_last && pieces.peek().is_none();
         match name {
             b"." | b".." => return Err(Ambiguity::DotSegment),
-            // `//host` at the start is an authority to a parser of URLs, whatever is allowed.
+            // URL parsers read `//host` at the start as an authority, so it is refused under every setting.
             b"" if !end && (start || !allowed.has(PathForm::EmptySegments)) => {
                 return Err(Ambiguity::EmptySegment);
             }
@@ -196,7 +196,7 @@ fn check_pieces(segment: &[u8], at: Position, allowed: AllowedForms) -> Result<(
     Ok(())
 }
 
-/// The byte that two hexadecimal digits stand for, and what follows them.
+/// Returns the byte of two hexadecimal digits, and the rest.
 pub(super) fn parse_escape(bytes: &[u8]) -> Result<(u8, &[u8]), Ambiguity> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let [high, low, rest @ ..] = bytes else { return Err(Ambiguity::BrokenEscape) };
@@ -218,11 +218,11 @@ mod tests {
         Ok(target.segments().map(<[u8]>::to_vec).collect())
     }
 
-    /// A path, the settings, and its segments.
+    /// A path, the accepted forms, and the segments.
     type Case = (&'static str, &'static [PathForm], &'static [&'static [u8]]);
 
     #[test]
-    fn what_a_setting_lets_through_is_a_byte_of_its_segment() {
+    fn an_accepted_form_is_a_byte_of_its_segment() {
         use PathForm::*;
         let cases: [Case; 14] = [
             ("/a%2Fb/c", &[EncodedSlash], &[b"a/b", b"c"]),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_lets_through_no_way_up_no_authority_no_control_and_nothing_else() {
+    fn an_accepted_form_allows_no_dot_segment_no_authority_no_control_character_and_no_other_form() {
         use Ambiguity::{
             ControlCharacter, DotSegment, DoubleEncoding as Twice, EmptySegment, EncodedSlash as Slash,
             InvalidByte, NotUtf8,

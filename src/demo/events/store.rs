@@ -1,4 +1,4 @@
-//! The last events, in memory, within bounds.
+//! Store of the last events in memory, bounded in number and bytes.
 
 use std::collections::VecDeque;
 
@@ -7,23 +7,23 @@ use serde_json::{Value, json};
 
 use super::stream::{Followers, Subscription};
 
-/// How many events are kept,
+/// Maximum number of events.
 const MAX_EVENTS: usize = 10_000;
-/// and how many bytes of them.
+/// Maximum number of bytes of all events.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The events, oldest first, each as the JSON text in which it is read; ids are consecutive.
+/// Events as JSON texts, oldest first. The ids are consecutive.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     events: VecDeque<Bytes>,
-    /// The id of the last event ever published.
+    /// Id of the last published event.
     last: u64,
     bytes: usize,
     followers: Followers,
 }
 
 impl Store {
-    /// Keeps an event, tells whoever follows, and returns its id.
+    /// Stores an event, sends it to the followers, and returns its id.
     pub(super) fn publish(&mut self, body: &[u8]) -> u64 {
         self.last += 1;
         let event = Bytes::from(render(self.last, body));
@@ -39,14 +39,14 @@ impl Store {
         self.events.get(usize::try_from(place).ok()?)
     }
 
-    /// The events that came after one, with their ids.
+    /// Returns the events after this id, with their ids.
     pub(super) fn after(&self, id: u64) -> impl Iterator<Item = (u64, &Bytes)> {
         let first = self.first();
         let skipped = id.saturating_add(1).saturating_sub(first);
         (first..).zip(&self.events).skip(usize::try_from(skipped).unwrap_or(usize::MAX))
     }
 
-    /// Follows from now on, or from the event after `seen`.
+    /// Subscribes to new events, and to the events after `seen` if it is given.
     pub(super) fn subscribe(&mut self, seen: Option<u64>) -> Subscription {
         let missed = seen.map(|id| self.after(id).map(|(id, event)| (id, event.clone())).collect());
         self.followers.subscribe(missed.unwrap_or_default())
@@ -64,7 +64,7 @@ impl Store {
     }
 }
 
-/// JSON as it is; other text as a string; anything else as the text that is left of it.
+/// Returns an event as JSON. A body that is not JSON becomes a string, without invalid UTF-8.
 fn render(id: u64, body: &[u8]) -> String {
     let data = serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()));

@@ -1,4 +1,4 @@
-//! Those who follow the events as they come.
+//! Streams of events (server-sent events).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,9 +11,9 @@ use hyper::body::{Body, Frame};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, Interval, interval_at};
 
-/// How many events a follower may lag behind before it is dropped: nobody waits for a slow reader.
+/// Maximum number of events that a follower may lag behind. A slower follower is dropped, so that it does not delay others.
 const MAX_LAG: usize = 256;
-/// A comment after a silence keeps what is between from taking the stream for dead.
+/// Interval of comments in an idle stream, so that proxies in between do not close it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct Followers {
 impl Followers {
     pub(super) fn send(&mut self, id: u64, event: &Bytes) {
         let message = render(id, event);
-        // Who is gone or too slow loses its queue, and with it its stream.
+        // A follower that left or is too slow loses its queue, which ends its stream.
         self.queues.retain(|queue| queue.try_send(message.clone()).is_ok());
     }
 
@@ -41,7 +41,7 @@ impl Followers {
     }
 }
 
-/// The body of a stream: a greeting at once (so that the reader knows it is open), what was missed, then what comes.
+/// Body of a stream: a comment that shows that the stream is open, then missed events, then new events.
 #[derive(Debug)]
 pub(super) struct Subscription {
     greeting: Option<Bytes>,
@@ -79,7 +79,7 @@ fn frame(bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
     Poll::Ready(Some(Ok(Frame::data(bytes))))
 }
 
-/// JSON text has no line break of its own, so one `data:` line holds it.
+/// Returns the message of an event. JSON text has no line break, so one `data:` line suffices.
 fn render(id: u64, event: &Bytes) -> Bytes {
     let mut message = format!("id: {id}\ndata: ").into_bytes();
     message.extend_from_slice(event);
