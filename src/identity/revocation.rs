@@ -269,11 +269,14 @@ impl CrlScope {
     }
 
     fn includes(&self, certificate: &X509Certificate<'_>, role: CertificateKind) -> bool {
-        if self.authorities_only && role == CertificateKind::Leaf || self.leaves_only && role == CertificateKind::Authority {
+        if self.authorities_only && role == CertificateKind::Leaf
+            || self.leaves_only && role == CertificateKind::Authority
+        {
             return false;
         }
         // A certificate without distribution points is in every scope of its issuer, as in webpki.
-        distribution_points(certificate).is_none_or(|points| points.iter().any(|point| self.has_uri_of(point)))
+        distribution_points(certificate)
+            .is_none_or(|points| points.iter().any(|point| self.has_uri_of(point)))
     }
 
     fn has_uri_of(&self, point: &CRLDistributionPoint<'_>) -> bool {

@@ -9,7 +9,7 @@ use super::build::{TrustFile, TrustSources};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::names::distinguished_name;
 use crate::identity::paths::subject_key_id;
-use crate::identity::revocation::{IgnoredCrl, Crl, CrlFlaw, MissingCrl, Revocation, UnverifiedCrl};
+use crate::identity::revocation::{Crl, CrlFlaw, IgnoredCrl, MissingCrl, Revocation, UnverifiedCrl};
 use crate::identity::signature::{SignatureFlaw, Signed};
 use crate::pem;
 
@@ -291,7 +291,8 @@ fn check_client_ca(
     found: &mut Vec<Diagnostic>,
 ) {
     let of_its_issuer = |list: &&Crl| *list.issuer_der == *issuer.certificate.issuer().as_raw();
-    let revoking = revocation.lists.iter().filter(of_its_issuer).find(|list| list.revokes(&issuer.certificate));
+    let revoking =
+        revocation.lists.iter().filter(of_its_issuer).find(|list| list.revokes(&issuer.certificate));
     if let Some(list) = revoking {
         authority.is_revoked = true;
         let message = format!(
