@@ -1,4 +1,4 @@
-//! Wires everything once: configuration → snapshot → workers, listener, admin. Owns the end as well.
+//! The process: it wires configuration, snapshot, workers, listener and admin listener together, and ends them in order.
 
 mod export;
 pub mod descriptors;
@@ -33,29 +33,29 @@ use crate::{admin, telemetry};
 
 pub use signals::signals;
 
-/// A server whose ports are bound and which is not yet serving.
+/// A server whose ports are bound and which does not serve yet.
 #[derive(Debug)]
 pub struct App {
     running: Arc<Running>,
     listener: std::net::TcpListener,
     admin: Option<std::net::TcpListener>,
     departures: Arc<Notify>,
-    /// SIGHUP and SIGUSR1, heard from before the ports are bound: one that nobody expects would end the process.
+    /// SIGHUP and SIGUSR1, received from before the ports are bound: without a handler they would end the process.
     hangups: Signal,
     rotations: Signal,
     audit: Option<Audit>,
     export: Option<export::Export>,
-    /// The backend, where it is asked whether it is well.
+    /// The backend and its health check, if one is configured.
     checked: Option<(Backend, Check)>,
     _audit: Option<WorkerGuard>,
 }
 
-/// What cannot be done at start, with what to do about it.
+/// The reason why the process cannot start, with its remedy.
 #[derive(Debug)]
 pub struct StartError {
-    /// What was tried.
+    /// The action that failed.
     pub what: String,
-    /// What came of it.
+    /// The error of the operating system.
     pub error: io::Error,
 }
 
@@ -67,20 +67,20 @@ impl std::fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// How a server is asked to end.
+/// The way in which a server is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// By somebody at a keyboard: no grace, just drain.
+    /// By a person at a keyboard: the port closes at once.
     Interrupt,
     /// By an orchestrator, which may still send new connections for a moment.
     Terminate,
 }
 
 impl App {
-    /// Binds the ports and starts the workers. To be called in a runtime.
+    /// Binds the ports and starts the workers. It must be called in a runtime.
     ///
     /// # Errors
-    /// A port, a thread or the audit file that cannot be had.
+    /// A port, a thread or the audit file is not available.
     pub fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
         let failed = |what: String| move |error| StartError { what, error };
         let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals".to_owned()))?;
@@ -155,7 +155,7 @@ impl App {
     /// The address of the main port.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The operating system does not tell the address.
     pub fn listen_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -166,11 +166,11 @@ impl App {
         self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Serves until `stop` says how to end, and then until what runs has finished or `drain_timeout` is over; an
-    /// `abort` ends that at once.
+    /// Serves until `stop` resolves, and then until requests in progress have finished or `drain_timeout` is over; `abort`
+    /// ends that at once.
     ///
     /// # Errors
-    /// A port that cannot be watched.
+    /// A port cannot be watched.
     pub async fn serve(
         self,
         stop: impl Future<Output = Stop>,
@@ -231,7 +231,8 @@ impl App {
     }
 }
 
-/// Puts a snapshot in force: for whatever comes from now on, and for what goes on, which is judged again by it at once.
+/// Returns the function that puts a snapshot in force, for later requests and for requests in progress, which are judged
+/// again at once.
 fn swap(shared: &Shared, workers: &Arc<[WorkerHandle]>) -> Swap {
     let (live, admission) = (Arc::clone(&shared.live), Arc::clone(&shared.admission));
     let (workers, audit) = (Arc::clone(workers), shared.audit.clone());
@@ -243,11 +244,11 @@ fn swap(shared: &Shared, workers: &Arc<[WorkerHandle]>) -> Swap {
     })
 }
 
-/// How often it is looked whether something is about to expire.
+/// Time between two warnings about what expires.
 const EXPIRY_WARNINGS: Duration = Duration::from_secs(60 * 60);
 
-/// Says every hour what has expired or is about to, and which parts on disk are not in force. The first time is said when
-/// it happens.
+/// Warns every hour of what has expired or is about to, and of parts on disk that are not in force. The first warning is
+/// given when the fact is found.
 async fn warn_ahead(running: Arc<Running>) -> Infallible {
     loop {
         tokio::time::sleep(EXPIRY_WARNINGS).await;
@@ -262,7 +263,7 @@ async fn warn_ahead(running: Arc<Running>) -> Infallible {
     }
 }
 
-/// Why nothing is accepted any more.
+/// The reason why no connection is accepted any more.
 async fn closed(door: &mut JoinSet<io::Result<Infallible>>) -> io::Error {
     match door.join_next().await {
         Some(Ok(Err(failed))) => failed,
@@ -272,8 +273,8 @@ async fn closed(door: &mut JoinSet<io::Result<Infallible>>) -> io::Error {
     }
 }
 
-/// For how long new connections are still accepted after an orchestrator's signal: whoever routes to us learns of it
-/// with a delay, and a refused connection is an error that nobody deserves.
+/// Time for which new connections are still accepted after an orchestrator's signal: load balancers learn of it with a delay,
+/// and a refused connection would be an error for a client.
 fn grace(drain_timeout: Duration) -> Duration {
     (drain_timeout / 5).min(Duration::from_secs(5))
 }
@@ -288,7 +289,7 @@ async fn all_departed(running: &Running, departures: &Notify) {
     }
 }
 
-/// Starts the process's log as configured.
+/// Starts the log of the process as configured.
 #[must_use]
 pub fn start_log(config: &Config) -> telemetry::Log {
     telemetry::Log::start(config.log_level, config.log_format)

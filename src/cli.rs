@@ -125,7 +125,8 @@ impl Cli {
 }
 
 fn key_in_arguments() -> ExitCode {
-    let problem = Diagnostic::error(Code::Secret, "the command line contains a private key and is not shown");
+    let problem =
+        Diagnostic::error(Code::Secret, "the command line has a private key in it and is not shown");
     report(&[
         problem.help("give the key's file name instead; other users of this machine can read command lines")
     ]);

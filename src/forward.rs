@@ -1,23 +1,21 @@
-//! Forwarding: an admitted request goes to the backend byte for byte, over a connection that nobody else uses
-//! meanwhile, and its answer comes back as it is.
+//! Forwarding: an admitted request goes to the backend byte for byte, and its answer comes back as it is.
 //!
-//! An HTTP/1.1 connection to the backend is driven by the task of the request that uses it, not by a task of its own: a
-//! request costs no hand-over between tasks, and an idle connection costs none at all. An HTTP/2 connection carries
-//! many requests, and has its own task.
+//! An HTTP/1.1 connection to the backend carries one exchange at a time and is driven by the task of that request: a request costs no hand-over
+//! between tasks, and an idle connection has no task. An HTTP/2 connection carries many exchanges and has a task of its own.
 
-mod ahead;
-mod bell;
+mod abandoned;
 mod breaker;
 mod delivery;
 pub mod discard;
 mod exchange;
 pub mod headers;
 mod health;
-mod linger;
 mod link;
 mod multiplex;
 mod pool;
+mod read_ahead;
 mod socket;
+mod task_waker;
 mod tunnel;
 
 use std::io;
@@ -39,42 +37,42 @@ use crate::from_files::FromFiles;
 use crate::protocol::Protocol;
 use crate::refusal::BackendFault;
 
-use ahead::ReadAhead;
-pub use ahead::Streams;
+pub use abandoned::ClientAbort;
+use abandoned::Work;
 pub use breaker::BreakerRules;
 pub use delivery::{Collector, deliver};
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};
-pub use linger::ClientAbort;
-use linger::Work;
 use link::{Link, Sent};
-use multiplex::{Multiplex, Seat};
+use multiplex::{Multiplex, OpenStream};
 use pool::Pool;
+use read_ahead::ReadAhead;
+pub use read_ahead::Streams;
 pub use socket::{Location, client_config};
 use socket::{NoSocket, Socket};
 pub use tunnel::{Joined, Tunnel};
 
-/// Where the backend is, what it speaks, and how long it may take.
+/// The backend: its location, its protocol, its time limits.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it is.
+    /// The address.
     pub location: Location,
-    /// Which HTTP it speaks.
+    /// The version of HTTP that the backend speaks.
     pub protocol: Protocol,
-    /// `Host` for requests that name none (HTTP/1.0).
+    /// The `Host` of requests that name none (HTTP/1.0).
     pub authority: String,
-    /// How long it may take.
+    /// The time limits.
     pub timeouts: Timeouts,
     /// Notice that the backend gets when a client takes its request back.
     pub client_abort: ClientAbort,
-    /// When it counts as down.
+    /// The rules by which the backend counts as down.
     pub breaker: BreakerRules,
-    /// How it is asked whether it is well, if it is.
+    /// The health check, if one is configured.
     pub check: Option<Check>,
 }
 
-/// How long the backend may take, and the client on the way to it.
+/// Time limits of exchanges with the backend.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// Time to make a connection, TLS included.
@@ -104,16 +102,16 @@ impl Terms {
     }
 }
 
-/// One worker's way to the backend: its own connections, kept alive between requests.
+/// One worker's connections to the backend, kept alive between requests.
 #[derive(Debug)]
 pub struct Backend {
     settings: Settings,
-    /// Replaced when the backend is trusted by other certificates: what was made by those before is used to its end, and
-    /// not again.
+    /// The connections. They are replaced when the TLS files change: connections made with earlier files finish their exchanges and are not used
+    /// again.
     connections: ArcSwap<Connections>,
-    /// What all workers know of it.
+    /// The backend's health, as all workers know it.
     health: Arc<Health>,
-    /// Bytes of its answers that wait for clients to read them.
+    /// Bytes of answers that were read ahead and wait for their clients.
     unread: Arc<ReadAhead>,
 }
 
@@ -139,42 +137,42 @@ impl Connections {
         Self { kind, tls: terms.tls_digest() }
     }
 
-    /// Sends nothing more on shared connections on which requests wait and nothing was answered since then. (One of its
-    /// own ends with its exchange.)
-    fn leave_silent(&self, since: Instant) {
+    /// Sends nothing more on shared connections on which requests wait and nothing was answered since that instant. (A connection of HTTP/1.1
+    /// ends with its exchange.)
+    fn retire_silent(&self, since: Instant) {
         if let Kind::Shared(multiplex) = &self.kind {
-            multiplex.leave_silent(since);
+            multiplex.retire_silent(since);
         }
     }
 }
 
-/// What the backend did with a request.
+/// The backend's response to a request.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly every request has the large one, and a box would cost it an allocation"
 )]
 pub enum Outcome {
-    /// It answered.
+    /// An answer.
     Answered(Response<Answer>),
-    /// It agreed to switch to the protocol that was asked for.
+    /// An agreement to switch to the requested protocol.
     Switched(Response<()>, Box<Tunnel>),
 }
 
-/// When the backend was asked, and when the headers of its answer were there.
+/// The instants of an exchange with the backend.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// From here on the backend was waited for, and a connection to it where there was none.
+    /// The start of the exchange, including the time to make a connection if there was none.
     pub asked: Instant,
-    /// Up to here.
+    /// The arrival of the answer's headers.
     pub answered: Instant,
 }
 
-/// Why a request has no answer of the backend.
+/// The reason why a request has no answer of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// By the backend's fault.
+    /// A fault of the backend.
     Fault(BackendFault),
-    /// It was not asked: it could not be reached several times in a row. After this time one request tries again.
+    /// The request was not sent, because the backend could not be reached several times in a row. After this time one request tries again.
     Paused(Duration),
     /// The client stopped sending its body.
     ClientStalled,
@@ -187,18 +185,18 @@ impl From<BackendFault> for NoAnswer {
 }
 
 impl Backend {
-    /// No connection is made before the first request.
+    /// Returns a backend without connections. The first request makes one.
     #[must_use]
     pub fn new(settings: Settings, terms: &Terms, health: Arc<Health>) -> Self {
         let connections = ArcSwap::from_pointee(Connections::none_yet(settings.protocol, terms));
         Self { settings, connections, health, unread: Arc::default() }
     }
 
-    /// Sends an admitted request. Only [`Admitted`] opens this door. The guards are held until the backend's work for it has
-    /// ended, also where the client is gone before. `own` are names that its trailers may not have beside the listed ones.
+    /// Sends an admitted request. The guards of `admitted` are held until the backend's work for the request has ended, even if the client has
+    /// left before. `own` are names that the trailers may not have, beside the listed ones.
     ///
     /// # Errors
-    /// What the backend or the client did instead.
+    /// The reason why there is no answer.
     pub async fn send(
         &self,
         terms: &Terms,
@@ -221,7 +219,7 @@ impl Backend {
         let mut exchange = pin!(self.answer_of(terms, request, work));
         let mut now = asked;
         loop {
-            // Whoever is waited for has its own time, from the last byte that moved.
+            // The side that is waited for, client or backend, has its own time limit, from the last byte that moved.
             let (waits_for_client, moved_last) = match &upload {
                 Some(upload) => (upload.waits_for_client(), upload.moved_last()),
                 None => (false, asked),
@@ -234,10 +232,10 @@ impl Backend {
                 if waits_for_client {
                     return Err(NoAnswer::ClientStalled);
                 }
-                self.connections.load().leave_silent(moved_last);
+                self.connections.load().retire_silent(moved_last);
                 return Err(NoAnswer::Fault(BackendFault::ResponseTimeout));
             }
-            // Who is waited for may change meanwhile.
+            // The other side may be waited for meanwhile.
             let look = if other > now && upload.is_some() { ends.min(other) } else { ends };
             let answered = timeout_at(look, &mut exchange).await;
             now = Instant::now();
@@ -250,8 +248,8 @@ impl Backend {
         }
     }
 
-    /// A stale connection is no fault of the backend: as long as nothing was sent on it, the request goes out on the
-    /// next one, in the end on a new one.
+    /// Sends a request until a connection takes it. A stale connection is no fault of the backend: as long as nothing was sent on it, the request
+    /// goes out on the next one, in the end on a new one.
     async fn answer_of(
         &self,
         terms: &Terms,
@@ -271,8 +269,8 @@ impl Backend {
                     (sent.map(|link| Carrier::Own(link, Arc::clone(pool))), is_new)
                 }
                 Kind::Shared(multiplex) => {
-                    let (seat, is_new) = self.seat(terms, multiplex).await?;
-                    (multiplex::send(seat, request, work).await.map(Carrier::Shared), is_new)
+                    let (stream, is_new) = self.stream(terms, multiplex).await?;
+                    (multiplex::send(stream, request, work).await.map(Carrier::Shared), is_new)
                 }
             };
             match sent {
@@ -287,11 +285,11 @@ impl Backend {
         }
     }
 
-    /// A connection that nobody else uses meanwhile. Tells also whether it is a new one.
+    /// Takes an idle connection of HTTP/1.1, or makes one. The second value is `true` if the connection is new.
     async fn link(&self, terms: &Terms, pool: &Pool) -> Result<(Link, bool), BackendFault> {
         match pool.take() {
             Some(link) => Ok((link, false)),
-            // On the heap: most requests find a connection, and need not carry what it takes to make one.
+            // The future is on the heap: most requests find a connection, and need not carry the memory to make one.
             None => Ok((Box::pin(self.connect_alone(terms)).await?, true)),
         }
     }
@@ -303,10 +301,10 @@ impl Backend {
         Ok(Link::new(sender, connection))
     }
 
-    /// A seat on a connection that others use as well. Tells also whether that is a new one.
-    async fn seat(&self, terms: &Terms, multiplex: &Multiplex) -> Result<(Seat, bool), BackendFault> {
+    /// Opens a stream on a connection of HTTP/2, or on a new one. The second value is `true` if the connection is new.
+    async fn stream(&self, terms: &Terms, multiplex: &Multiplex) -> Result<(OpenStream, bool), BackendFault> {
         match multiplex.take() {
-            Some(seat) => Ok((seat, false)),
+            Some(stream) => Ok((stream, false)),
             None => Box::pin(self.connect_shared(terms, multiplex)).await,
         }
     }
@@ -315,16 +313,16 @@ impl Backend {
         &self,
         terms: &Terms,
         multiplex: &Multiplex,
-    ) -> Result<(Seat, bool), BackendFault> {
+    ) -> Result<(OpenStream, bool), BackendFault> {
         let turn = timeout(terms.timeouts.connect, multiplex.turn_to_dial());
         let _turn = turn.await.map_err(|_| BackendFault::ConnectTimeout)?;
         match multiplex.take() {
-            Some(seat) => Ok((seat, false)),
+            Some(stream) => Ok((stream, false)),
             None => Ok((multiplex.open(self.dial(terms).await?).await?, true)),
         }
     }
 
-    /// A socket, TLS included; whether there is one is noted for all workers.
+    /// Makes a socket, TLS included, and notes the result for all workers.
     async fn dial(&self, terms: &Terms) -> Result<Socket, BackendFault> {
         let location = &self.settings.location;
         let tls = terms.tls.as_ref().map(|tls| &tls.value);
@@ -344,7 +342,7 @@ impl Backend {
         &self.settings.authority
     }
 
-    /// Drops connections that have been idle for too long or were closed by the backend; to be called now and then.
+    /// Drops connections that have been idle for too long or were closed by the backend; to be called at regular intervals.
     pub fn sweep(&self, terms: &Terms) {
         match &self.trusted(terms).kind {
             Kind::Own(pool) => pool.sweep(),
@@ -352,7 +350,7 @@ impl Backend {
         }
     }
 
-    /// The connections, none of which was made by other certificates than those of now.
+    /// The connections, all made with the TLS files in force.
     fn trusted(&self, terms: &Terms) -> Arc<Connections> {
         let connections = self.connections.load_full();
         if connections.tls.is_none() {

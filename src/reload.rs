@@ -1,13 +1,13 @@
-//! Look, read, check, build, swap: everything that a running server was started with is looked at again and again, and
-//! what has changed is put in force, part by part, each as one whole. A mistake in a part leaves what was there of it running,
-//! says so, and keeps no other part from coming into force.
+//! Reloads: all files are read again and again, and content that has changed is checked, built and put in force, part by
+//! part, each as one whole. A mistake in a part leaves the last good content of that part in force, is reported, and keeps no
+//! other part from coming into force.
 //!
-//! What is compared is what the files hold, not when they were written: a mounted volume swaps a link, an editor
-//! replaces the file, a rotation writes it in place. What has just changed is looked at twice before it is believed,
-//! because whoever writes in place may be in the middle of it.
+//! Content is compared, not time stamps: a mounted volume swaps a link, an editor replaces the file, a rotation writes it in
+//! place. Content that has just changed must be the same in the next look before it is believed, because a program may still
+//! be writing.
 //!
-//! A configuration comes into force with the paths that it names. A part whose new files cannot be used stays what it was as a
-//! whole, together with the settings that it was made with.
+//! A configuration comes into force together with the files that it newly names. A part whose new files cannot be used stays
+//! as it was, together with the settings with which it was made.
 
 mod contents;
 pub mod files;
@@ -45,16 +45,16 @@ use watch::{Seen, Watch};
 pub use history::{Attempt, History, Outcome, PartStatus, Summary, Trigger};
 pub use part::{Part, PerPart};
 
-/// How often everything is looked at.
+/// Time between two looks at all files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// For so long what has changed must stay as it is before it is believed.
+/// Time for which changed content must stay the same before it is believed.
 const SETTLE: Duration = Duration::from_millis(400);
-/// Longest time for the first read that hangs in a look.
+/// Time limit for the first read in a look that hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same at the start, where nothing is in force yet.
+/// Time limit for the first read that hangs at the start, where nothing is in force yet.
 const PATIENCE_AT_START: Duration = Duration::from_secs(10);
 
-/// Where a configuration comes from: its file, and what was given beside it.
+/// The origin of a configuration: its file, and the values given beside it.
 #[derive(Clone, Debug)]
 pub struct Origin {
     file: PathBuf,
@@ -64,23 +64,23 @@ pub struct Origin {
 /// A configuration with everything that it names, ready to start with.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the configuration says.
+    /// The configuration.
     pub config: Config,
     /// The first snapshot.
     pub live: Live,
-    /// What is valid and probably not meant, or about to expire.
+    /// Warnings about valid content: probably not meant, or about to expire.
     pub warnings: Vec<Diagnostic>,
-    /// What it was all read from.
+    /// The content that everything was made of.
     pub read: Read,
 }
 
-/// What a server was started with, to tell what changes from then on.
+/// The content with which a server was started, to find later changes.
 pub struct Read {
     origin: Origin,
     readers: Readers,
     pieces: Pieces,
     watches: PerPart<Watch>,
-    /// Diagnostics of each part at the start: warnings, and mistakes in a shadow policy, which are no reason not to start.
+    /// Diagnostics of each part at the start: warnings, and mistakes in a shadow policy, which do not prevent the start.
     told: PerPart<Vec<Diagnostic>>,
 }
 
@@ -91,7 +91,7 @@ impl std::fmt::Debug for Read {
 }
 
 impl Origin {
-    /// A configuration file; overrides win over it.
+    /// Returns the origin of a configuration file; overrides take precedence over it.
     #[must_use]
     pub fn new(file: impl Into<PathBuf>, overrides: &[Override]) -> Self {
         Self { file: file.into(), overrides: overrides.to_vec() }
@@ -110,7 +110,7 @@ impl Origin {
         read.load(config, configuration)
     }
 
-    /// The configuration's file; `None` while reading it hangs.
+    /// Reads the configuration's file; `None` while the read hangs.
     fn read(&self, readers: &mut Readers) -> Option<Reading> {
         let (file, settings) = (self.file.clone(), [0; 32]);
         readers.read(Part::Configuration, settings, move || {
@@ -140,7 +140,7 @@ fn read_source(file: &Path) -> Result<Arc<Source>, Diagnostic> {
     Ok(source)
 }
 
-/// Reads the files that the configuration names for a part; `None` while that hangs.
+/// Reads the files that the configuration names for a part; `None` while the read hangs.
 fn read_part(readers: &mut Readers, part: Part, config: &Arc<Config>) -> Option<Reading> {
     let config = Arc::clone(config);
     readers.read(part, settings_of(part, &config), move || Reading::of(part, &config))
@@ -185,22 +185,23 @@ impl Read {
     }
 }
 
-/// The problem of a part whose read has not come back.
+/// The problem of a part whose read hangs.
 fn hanging(part: Part) -> Diagnostic {
     let message = format!("reading the files of `{}` does not come to an end", part.name());
     let help = "see whether the volume that they are on answers (`ls` there)";
     Diagnostic::error(Code::Hanging, message).help(help)
 }
 
-/// Puts a snapshot in force, with the limits that do not stand in it.
+/// Puts a snapshot in force, with the limits that are not in it.
 pub type Swap = Box<dyn Fn(Live, &Config) + Send>;
 
-/// Looks, and puts in force what it finds, on a thread of its own: no request waits for a file.
+/// The reloader: it looks at the files and puts their content in force, on a thread of its own, so that no request waits for
+/// a file.
 pub struct Reloader {
     origin: Origin,
     readers: Readers,
     watches: PerPart<Watch>,
-    /// What is in force.
+    /// The configuration in force.
     config: Arc<Config>,
     pieces: Pieces,
     needs_restart: Vec<&'static str>,
@@ -226,13 +227,13 @@ struct Ask {
 }
 
 impl Asker {
-    /// Has everything read and put in force, changed or not, and does not wait for it.
+    /// Requests that everything is read and put in force, changed or not, and does not wait.
     pub fn ask(&self, trigger: Trigger) {
         // Without a reloader there is nothing to reload.
         let _ = self.0.send(Ask { trigger, reply: None });
     }
 
-    /// Has everything read and put in force, changed or not; tells what came of it, or nothing where the server ends.
+    /// Has everything read and put in force, changed or not. Returns the result, or `None` if the server ends.
     pub async fn ask_and_wait(&self, trigger: Trigger) -> Option<Attempt> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Ask { trigger, reply: Some(reply) }).ok()?;
@@ -244,9 +245,9 @@ impl Asker {
 struct Look {
     trigger: Trigger,
     moment: Moment,
-    /// The configuration that is in force after this look, if the one on disk makes sense.
+    /// The configuration that is in force after this look, if the one on disk is valid.
     config: Arc<Config>,
-    /// Why the configuration on disk makes no sense.
+    /// The problems of the configuration on disk, if it is not valid.
     mistakes: Vec<Diagnostic>,
     needs_restart: Vec<&'static str>,
     readings: PerPart<Option<Reading>>,
@@ -255,7 +256,8 @@ struct Look {
 }
 
 impl Reloader {
-    /// Goes on from what a server was started with. `live` is what it judges by, and `swap` changes that.
+    /// Returns a reloader that goes on from the content with which the server was started. `swap` puts a snapshot in force in
+    /// `live`.
     pub fn new(
         read: Read,
         config: Config,
@@ -269,10 +271,10 @@ impl Reloader {
         Self { origin, readers, watches, config, pieces, needs_restart, live, swap, history }
     }
 
-    /// Starts its thread, which goes on until the last asker is dropped.
+    /// Starts the thread, which runs until the last asker is dropped.
     ///
     /// # Errors
-    /// There can be no further thread.
+    /// No further thread can be started.
     pub fn start(self) -> std::io::Result<Asker> {
         let (asker, asks) = mpsc::channel();
         std::thread::Builder::new().name("reload".to_owned()).spawn(move || self.run(&asks))?;
@@ -292,13 +294,13 @@ impl Reloader {
             pause = if is_changing { SETTLE } else { LOOK_EVERY };
             let attempt = self.judge(look);
             if let Some((reply, attempt)) = reply.zip(attempt) {
-                // Who does not wait any more need not know.
+                // A caller that has stopped waiting gets no answer.
                 drop(reply.send(attempt));
             }
         }
     }
 
-    /// Reads every part, as the configuration on disk names it if that makes sense.
+    /// Reads every part, as the configuration on disk names it if that is valid.
     fn look(&mut self, trigger: Trigger) -> Look {
         let is_forced = trigger != Trigger::Change;
         self.readers.begin(PATIENCE, if is_forced { Late::IsDropped } else { Late::Counts });
@@ -319,7 +321,8 @@ impl Reloader {
         Look { trigger, moment, config, mistakes, needs_restart, readings, seen, pieces }
     }
 
-    /// The configuration on disk, with what of it needs a restart; the one in force, with the mistakes, where it makes no sense.
+    /// The configuration on disk, with the changes that need a restart; the one in force, with the problems, if that on disk
+    /// is not valid.
     fn next_config(&self, reading: Option<&Reading>) -> (Arc<Config>, Vec<&'static str>, Vec<Diagnostic>) {
         let in_force = || (Arc::clone(&self.config), self.needs_restart.clone());
         let watch = self.watches.of(Part::Configuration);
@@ -339,7 +342,7 @@ impl Reloader {
         }
     }
 
-    /// Judges the parts that are due, and puts in force together what is good of them.
+    /// Judges the parts that are due, and puts the good ones in force together.
     fn judge(&mut self, mut look: Look) -> Option<Attempt> {
         let moved = self.moved(&look);
         // A configuration waits for the files that it newly names, so that both come into force at once.
@@ -371,7 +374,7 @@ impl Reloader {
         Some(self.history.add(&verdicts))
     }
 
-    /// Parts for which the configuration on disk says something else than the one in force.
+    /// Parts for which the configuration on disk has other settings than the one in force.
     fn moved(&self, look: &Look) -> Vec<Part> {
         if Arc::ptr_eq(&look.config, &self.config) {
             return Vec::new();
@@ -387,7 +390,7 @@ impl Reloader {
         }
     }
 
-    /// Outcome of a part; `None` where nothing is to be decided yet.
+    /// The outcome of a part; `None` if nothing is to be decided yet.
     fn verdict(&mut self, part: Part, look: &mut Look) -> Option<Verdict> {
         let is_forced = look.trigger != Trigger::Change;
         let watch = self.watches.of_mut(part);
@@ -420,7 +423,7 @@ impl Reloader {
             Err(problems) if !is_forced && is_rotation(&problems) && watch.waits_for_rotation() => None,
             Err(problems) => {
                 watch.refused(of);
-                // How many mistakes a shadow policy has is told by the snapshot.
+                // The number of mistakes in a shadow policy is in the snapshot.
                 Some(verdict(Outcome::Refused, of, problems, !part.is_essential()))
             }
         }
@@ -432,7 +435,7 @@ fn unsettled() -> Diagnostic {
         .help("write files under another name first, then rename them: that is seen as one change")
 }
 
-/// Whether a key and its certificate are being replaced one after the other.
+/// `true` if a key and its certificate are being replaced one after the other.
 fn is_rotation(problems: &[Diagnostic]) -> bool {
     problems.iter().all(|problem| problem.code == Code::KeyMismatch)
 }
@@ -446,7 +449,7 @@ mod tests {
 
     const POLICY: &str = "version: 1\npermissions: { all: ['* /**'] }\nclients: [{ name: all, match: { any: true }, permissions: [all] }]\n";
 
-    /// A reloader that no thread runs, in a folder of its own.
+    /// A reloader without a thread, in a folder of its own.
     fn reloader(folder: &Path) -> Reloader {
         let ca = Authority::root("ca").unwrap();
         ca.issue(&Leaf::server().unwrap()).unwrap().write(folder, "server").unwrap();
@@ -471,7 +474,7 @@ mod tests {
         reloader.judge(look)
     }
 
-    /// Pieces of two snapshots that are the very same: policy, trust, TLS, shadow policy.
+    /// Pieces of two snapshots that are identical: policy, trust, TLS, shadow policy.
     fn shared(before: &Live, after: &Live) -> [bool; 4] {
         let shadow = |live: &Live| Arc::clone(&live.shadow().unwrap().policy);
         [
@@ -515,7 +518,7 @@ mod tests {
         assert_eq!(shared(&before, &reloader.live.load()), [true; 4]);
     }
 
-    /// The shadow policy is the same, and what it is compared with is another.
+    /// The shadow policy is the same, and the policy that it is compared with is another.
     #[test]
     fn what_differs_is_counted_anew_under_another_policy() {
         let folder = tempfile::tempdir().unwrap();
@@ -529,7 +532,7 @@ mod tests {
         assert!(since(&reloader) > first);
     }
 
-    /// A permission that moves from one file to another by a new configuration is never in both, nor in none.
+    /// A permission that a new configuration moves from one file to another is never in both, nor in none.
     #[test]
     fn a_configuration_and_the_files_that_it_newly_names_come_into_force_at_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -541,7 +544,7 @@ mod tests {
             text.replace("policies: policy.yaml", "policies: elsewhere.yaml\nlimits: { max_connections: 7 }");
         fs::write(path("sidegate.yaml"), text).unwrap();
         assert!(look(&mut reloader, Trigger::Change).is_none(), "it is looked at twice");
-        // The policy is written in the middle of that: both wait.
+        // The policy is written in the meantime: both wait.
         fs::write(path("elsewhere.yaml"), "version: 1\n# more\n").unwrap();
         assert!(look(&mut reloader, Trigger::Change).is_none());
         assert_eq!(reloader.config.limits.max_connections, 1000);

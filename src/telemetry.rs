@@ -1,7 +1,7 @@
-//! What can be seen from outside: counters, audit records, request ids, the process's own log.
+//! Telemetry: counters, audit records, request ids, traces, the log of the process.
 //!
-//! Each worker counts for itself, in memory that no other worker writes; the counts are added up when somebody asks.
-//! Lines leave the data path through bounded channels: what does not fit is dropped and counted, nothing waits.
+//! Each worker counts in memory of its own; the counts are added up when they are read. Lines leave the data path through
+//! bounded channels: a line that does not fit is dropped and counted, and no request waits.
 
 mod audit;
 mod history;
@@ -35,22 +35,22 @@ pub use share::Share;
 pub use traces::{Batch, Outbox, Trace, Tracer};
 pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
 
-/// What was decided about a request: it was forwarded, or refused for a reason.
+/// The decision about a request: forwarded, or refused for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Permitted, admitted and answered by the backend.
+    /// The request was permitted, admitted and answered by the backend.
     Forwarded,
-    /// Answered by Sidegate itself.
+    /// The request was answered by Sidegate itself.
     Refused(Reason),
 }
 
 impl Decision {
-    /// All of them.
+    /// All decisions.
     pub fn all() -> impl Iterator<Item = Self> {
         std::iter::once(Self::Forwarded).chain(Reason::ALL.into_iter().map(Self::Refused))
     }
 
-    /// The label `outcome` of metrics, and `decision` of audit records.
+    /// The value of the label `outcome` in metrics, and of `decision` in audit records.
     #[must_use]
     pub const fn outcome(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ impl Decision {
         }
     }
 
-    /// The label `reason`.
+    /// The value of the label `reason`.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl Decision {
         }
     }
 
-    /// What was done, in audit records.
+    /// The value of `done` in audit records.
     #[must_use]
     pub const fn done(self) -> &'static str {
         match self {
@@ -88,20 +88,20 @@ impl Decision {
     }
 }
 
-/// How a handshake ended.
+/// The end of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// A full one.
+    /// A full handshake.
     Full,
-    /// Resumed from a ticket.
+    /// A handshake resumed from a ticket.
     Resumed,
-    /// It failed: a protocol violation or a failed proof of possession.
+    /// A failure: a protocol violation or a failed proof of possession.
     Failed,
-    /// It took too long.
+    /// The handshake took too long.
     TimedOut,
-    /// There was none: plain HTTP.
+    /// Plain HTTP came in place of a handshake.
     PlainHttp,
-    /// It was ended for a newer connection, or because the process ends.
+    /// The connection was closed for a newer one, or because the process ends.
     GaveWay,
 }
 
@@ -110,7 +110,7 @@ impl Handshake {
     pub const ALL: [Self; 6] =
         [Self::Full, Self::Resumed, Self::Failed, Self::TimedOut, Self::PlainHttp, Self::GaveWay];
 
-    /// The label `result`.
+    /// The value of the label `result`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -124,50 +124,50 @@ impl Handshake {
     }
 }
 
-/// A request that may be traced.
+/// A request at its beginning, for its trace.
 #[derive(Debug)]
 pub struct Begun<'a> {
-    /// When it came,
+    /// The time at which the request came, by the civil clock.
     pub time: Timestamp,
-    /// by the clock that never jumps.
+    /// The same instant by the monotonic clock.
     pub started: Instant,
-    /// Its id.
+    /// The request id.
     pub id: RequestId,
-    /// Its method.
+    /// The method.
     pub method: &'a Method,
-    /// Its path.
+    /// The path.
     pub path: &'a str,
-    /// Its headers, which say whose trace it belongs to.
+    /// The headers, which may name the trace that the request belongs to.
     pub headers: &'a HeaderMap,
     /// The peer.
     pub source: SocketAddr,
 }
 
-/// What became of it.
+/// The end of a request, for its trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    /// What was decided.
+    /// The decision of the policy.
     pub decision: Decision,
-    /// What was done.
+    /// The decision as it was carried out.
     pub done: Decision,
-    /// The status that was answered.
+    /// The status of the answer.
     pub status: u16,
-    /// When the backend was asked, and when it answered.
+    /// The instants at which the exchange with the backend began and its answer's headers came.
     pub asked: Option<(Instant, Instant)>,
 }
 
 /// The handshake of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Handshaken {
-    /// When it began.
+    /// The start of the handshake.
     pub began: Instant,
-    /// When it was done.
+    /// The end of the handshake.
     pub ended: Instant,
-    /// Whether a session was resumed.
+    /// The session was resumed.
     pub resumed: bool,
 }
 
-/// All faults, with the label `result` of each.
+/// All results of exchanges with the backend, with the value of the label `result` for each.
 pub(crate) const BACKEND_RESULTS: [(Option<BackendFault>, &str); 7] = [
     (None, "answered"),
     (Some(BackendFault::Unreachable), "unreachable"),
@@ -190,7 +190,7 @@ const fn backend_index(fault: Option<BackendFault>) -> usize {
     }
 }
 
-/// How many decisions there are to count: forwarded, and each reason.
+/// Number of decisions that are counted: forwarded, and each reason.
 pub const DECISIONS: usize = 1 + Reason::ALL.len();
 
 /// The counters of one worker.
@@ -199,39 +199,39 @@ pub struct Counters {
     decisions: [AtomicU64; DECISIONS],
     backend: [AtomicU64; 7],
     handshakes: [AtomicU64; 6],
-    /// What was added to requests that the backend answered.
+    /// Time that Sidegate added to requests that the backend answered.
     pub added: Histogram,
-    /// How long the backend took for the headers of its answers.
+    /// Time that the backend took for the headers of its answers.
     pub waited: Histogram,
 }
 
 impl Counters {
-    /// A request was decided.
+    /// Counts a decision.
     pub fn decided(&self, decision: Decision) {
         count(&self.decisions, decision.index());
     }
 
-    /// The backend answered, or did not.
+    /// Counts an exchange with the backend, by its fault if it had one.
     pub fn asked_backend(&self, fault: Option<BackendFault>) {
         count(&self.backend, backend_index(fault));
     }
 
-    /// A handshake ended.
+    /// Counts a handshake.
     pub fn count_handshake(&self, result: Handshake) {
         count(&self.handshakes, result as usize);
     }
 
-    /// How often that was decided.
+    /// Number of these decisions.
     pub fn decisions(&self, decision: Decision) -> u64 {
         read(&self.decisions, decision.index())
     }
 
-    /// How often the backend did that.
+    /// Number of exchanges with the backend with this result.
     pub fn backend(&self, fault: Option<BackendFault>) -> u64 {
         read(&self.backend, backend_index(fault))
     }
 
-    /// How many handshakes ended so.
+    /// Number of handshakes with this result.
     pub fn handshakes(&self, result: Handshake) -> u64 {
         read(&self.handshakes, result as usize)
     }

@@ -54,12 +54,15 @@ mod certificates {
 /// What operators run, configure, read and watch.
 mod operations {
     mod admin;
+    mod admin_access;
     mod admin_api;
     mod admin_crowds;
+    mod admin_schema;
     mod audit_records;
     mod bad_configuration;
     mod command_line;
     mod configuration;
+    mod damaged_keys;
     mod dead_volume;
     mod demo;
     mod doctor;
@@ -67,13 +70,16 @@ mod operations {
     mod drain;
     mod inject;
     mod irregular_files;
+    mod key_files;
+    mod keys_in_place_of_paths;
     mod kubernetes;
     mod map;
     mod latencies;
     mod parts;
+    mod playground;
     mod release_profile;
     mod reload;
-    mod secrets;
+    mod secrets_of_clients;
     mod shutdown;
     mod traces;
     mod watching;

@@ -1,4 +1,4 @@
-//! What one client may take of the service: worked out once with its rights, and shared by its connections.
+//! The limits of one client, made once with its rights and shared by its connections.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::rates::Rate;
 use crate::identity::{ClientKey, Identity};
 use crate::policy::{Priority, Rights};
 
-/// The limits of one client. Its requests take no lock for it, and write no memory of other clients.
+/// The limits of one client. Its requests take no lock for them, and write no memory of other clients.
 #[derive(Debug)]
 pub struct Allowance {
-    /// Requests that it has in flight, whoever else counts them: other connections, workers and certificates of this client.
+    /// The client's requests in flight, over all its connections, workers and certificates.
     pub(super) load: Arc<ClientLoad>,
-    /// Connections with a slot.
+    /// Most connections with a slot; `None`: no limit.
     pub(super) connections: Option<usize>,
     rate: Option<Arc<Rate>>,
     pub(super) terms: Terms,
@@ -33,7 +33,7 @@ impl Reserve {
         Self(percent)
     }
 
-    /// How many of so many places are left to be taken: a part of one is one, but never the last.
+    /// Number of places that may be taken, of so many. A fraction of a place is rounded up, but the last place is never kept.
     pub(super) fn limit(self, places: usize) -> usize {
         let reserved = places.saturating_mul(self.0).div_ceil(100);
         places - reserved.min(places.saturating_sub(1))
@@ -41,24 +41,24 @@ impl Reserve {
 }
 
 impl Allowance {
-    /// The key of the client whose limits these are.
+    /// The key of the client that has these limits.
     #[must_use]
     pub fn client(&self) -> ClientKey {
         *self.load.client()
     }
 
-    /// Counts a request.
+    /// Counts a request against the client's rate.
     ///
     /// # Errors
-    /// It comes too early, by that much.
+    /// The request comes too early, by that time.
     pub(super) fn count_request(&self) -> Result<(), Duration> {
         self.rate.as_ref().map_or(Ok(()), |rate| rate.ask(self.load.client()))
     }
 }
 
 impl Admission {
-    /// What a client may take by its policy's limits and those of the configuration, each the strictest. Where no entry of the
-    /// policy has high priority, nothing is kept for it.
+    /// Returns the limits of a client: the strictest of those of its policy entries and of the configuration. If no entry of
+    /// the policy has high priority, nothing is kept for high priority.
     #[must_use]
     pub fn allowance(&self, identity: &Identity, rights: &Rights) -> Allowance {
         let limits = rights.limits();
@@ -108,7 +108,7 @@ mod tests {
         })
     }
 
-    /// What the client `CN=x` may take under a policy whose entries have these limits.
+    /// The limits of the client `CN=x` under a policy whose entries have these limits.
     fn under(admission: &Admission, limits: &[&str]) -> Allowance {
         let entry = |limits| format!("match: {{ any: true }}, limits: {{ {limits} }}");
         of_entries(admission, &limits.iter().map(entry).collect::<Vec<_>>())
@@ -136,7 +136,7 @@ mod tests {
                 .in_flight,
             Some(4)
         );
-        // One entry's burst is its rate, because it says nothing else.
+        // The burst of an entry is its rate, unless the entry says otherwise.
         let both = under(&admission, &["requests_per_second: 100, burst: 200", "requests_per_second: 2"]);
         assert_eq!((0..10).filter(|_| both.count_request().is_ok()).count(), 2);
     }

@@ -1,6 +1,6 @@
-//! The requests in flight, and the short queue of those that wait for a place among them: first come, first served, those of
-//! high priority before the others. The last places are taken only by clients that hold none, so that no client keeps all
-//! others out, whatever it asks for and however slowly.
+//! The requests in flight, and the short queue of requests that wait for a place among them: first come, first served,
+//! requests of high priority before the others. The last places are taken only by clients that hold none, so that no client
+//! keeps all others out, whatever it sends and however slowly.
 //!
 //! A request costs two counters, and no lock, while the queue is empty.
 
@@ -20,47 +20,47 @@ use super::{Places, part};
 use crate::identity::ClientKey;
 use crate::policy::Priority;
 
-/// The queue's bounds.
+/// Bounds of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
-    /// Requests that may wait; 0: none.
+    /// Most requests that may wait; 0: none.
     pub length: usize,
-    /// How long each may wait; nothing: not at all.
+    /// Longest time that each may wait; zero: not at all.
     pub timeout: Duration,
 }
 
-/// The requests in flight, and those that wait.
+/// The requests in flight, and the requests that wait.
 #[derive(Debug)]
 pub struct InFlight {
     places: Places,
-    /// Places whose requests were reset at the backend.
+    /// Number of places whose requests were reset at the backend.
     cancelled: AtomicUsize,
     queue: ArcSwap<Queue>,
-    /// Percent of the places and of the queue that only clients with nothing there may take.
+    /// Percentage of the places, and of the queue, that only clients without any may take.
     for_others: AtomicUsize,
-    /// Written only while somebody waits.
+    /// Number of requests that wait; written only while one waits.
     waiting: AtomicUsize,
     line: Mutex<Line>,
     loads: Loads,
 }
 
-/// Terms on which a client takes places in flight.
+/// The terms on which a client takes places in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub(super) priority: Priority,
-    /// Part of all places that this client leaves to clients of high priority.
+    /// The part of all places that this client leaves to clients of high priority.
     pub(super) reserve: Reserve,
-    /// Part of all places that clients of high priority have for themselves, whether or not this one is one of them.
+    /// The part of all places that only clients of high priority may take, whether or not this client is one of them.
     pub(super) high: Reserve,
-    /// Requests of this client in flight and in the queue; none: as many as there is room for.
+    /// Most requests of this client in flight and in the queue; `None`: no limit of its own.
     pub(super) in_flight: Option<usize>,
 }
 
-/// Share of the places that requests may hold which were reset at the backend: one in eight. Such a place is held back from
-/// other clients for a time that is only a guess.
+/// One in so many places may be held by requests that were reset at the backend. Such a place is kept from other clients for
+/// a time that is only a guess.
 const CANCELLED: usize = 8;
 
-/// Requests that wait, by priority.
+/// The requests that wait, by priority.
 #[derive(Debug, Default)]
 struct Line {
     next: u64,
@@ -68,12 +68,12 @@ struct Line {
     normal: Waiters,
 }
 
-/// Requests of one priority that wait, by the order of arrival.
+/// The requests of one priority that wait, in the order of arrival.
 #[derive(Debug, Default)]
 struct Waiters {
     by_number: BTreeMap<u64, Waiter>,
     of_client: HashMap<ClientKey, BTreeSet<u64>>,
-    /// The earliest request of each client: a search for a client that holds nothing need not look at all requests.
+    /// The earliest request of each client, so that a search for a client that holds nothing need not look at all requests.
     firsts: BTreeSet<u64>,
 }
 
@@ -84,30 +84,30 @@ struct Waiter {
     call: oneshot::Sender<InFlightPlace>,
 }
 
-/// A place among the requests in flight. Once it is dropped, it is the place of whoever waits first.
+/// A place in flight. Dropping it gives the place to the request that waits first.
 #[derive(Debug)]
 pub(super) struct InFlightPlace {
     load: Arc<ClientLoad>,
     is_cancelled: bool,
 }
 
-/// A place, or the wait for one.
+/// A place, or a place in the queue.
 #[derive(Debug)]
 pub(super) enum Turn {
     Now(InFlightPlace),
     Later(QueuePlace),
 }
 
-/// Why there is neither.
+/// The reason why a request gets neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueueRefusal {
-    /// The client has as many requests as it may have.
+    /// The client has as many requests as its limit allows.
     ClientAtLimit,
     /// The places and the queue are full.
     Full,
 }
 
-/// A place in the queue; whoever drops it has left.
+/// A place in the queue. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(super) struct QueuePlace {
     load: Arc<ClientLoad>,
@@ -129,7 +129,7 @@ impl InFlight {
         })
     }
 
-    /// Changes the bounds. Who waits already has its time; places that are free by this are given to those first.
+    /// Changes the bounds. Requests that wait keep their time limit; places that become free are given to them first.
     pub(super) fn set_limits(&self, most: usize, queue: Queue, for_others: usize) {
         self.places.set_limit(most);
         self.for_others.store(for_others, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl InFlight {
         self.serve_queue();
     }
 
-    /// The places, to be counted.
+    /// The places, for statistics.
     pub fn places(&self) -> &Places {
         &self.places
     }
@@ -147,32 +147,32 @@ impl InFlight {
         self.places.used().saturating_sub(self.cancelled.load(Ordering::Relaxed))
     }
 
-    /// How many wait just now.
+    /// Number of requests that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The load of this client, shared by all who ask for it.
+    /// The load of this client, shared by all callers.
     pub(super) fn load_of(self: &Arc<Self>, client: ClientKey) -> Arc<ClientLoad> {
         self.loads.of(client, self)
     }
 
-    /// Forgets clients that nobody knows any more.
+    /// Forgets clients that are not in use any more.
     pub(super) fn sweep(&self) {
         self.loads.sweep();
     }
 
-    /// How long somebody may wait, if there is a queue.
+    /// The longest time that a request may wait; zero if there is no queue.
     pub(super) fn patience(&self) -> Duration {
         let queue = self.queue.load();
         if queue.length == 0 { Duration::ZERO } else { queue.timeout }
     }
 
-    /// A place that is free, or else one in the queue, if that is not full.
+    /// Takes a free place, or else a place in the queue if the queue is not full.
     pub(super) fn enter(load: &Arc<ClientLoad>, terms: Terms) -> Result<Turn, QueueRefusal> {
         let in_flight = &load.in_flight;
         let before = load.begin(terms.in_flight).ok_or(QueueRefusal::ClientAtLimit)?;
-        // Nobody overtakes those who wait.
+        // A new request overtakes none that waits.
         if in_flight.waiting.load(Ordering::SeqCst) == 0
             && in_flight.places.take(in_flight.limit(terms, before.held()))
         {
@@ -181,7 +181,7 @@ impl InFlight {
         in_flight.line_up(load, terms).ok_or(QueueRefusal::Full)
     }
 
-    /// Number of places up to which a client may take one more, by how many it holds already.
+    /// Number of places up to which a client may take one more, by the number that it holds already.
     fn limit(&self, terms: Terms, held: usize) -> usize {
         let places = self.places.limit();
         let open = terms.reserve.limit(places);
@@ -192,12 +192,13 @@ impl InFlight {
         if others == 0 {
             return open;
         }
-        // A client of high priority that took all but what is kept for others would leave none that a normal one may take.
+        // A client of high priority that took all but the places kept for others would leave none that a client of normal
+        // priority may take.
         let own = terms.high.limit(places).saturating_sub(others).max(1);
         if held < own { open.saturating_sub(others).max(1) } else { 0 }
     }
 
-    /// The part of so many that only clients may take that have nothing there. Rounded down: of few places none is kept.
+    /// Number of places that only clients without any may take, rounded down: of few places none is kept.
     fn kept_for_others(&self, places: usize) -> usize {
         part(places, self.for_others.load(Ordering::Relaxed))
     }
@@ -205,8 +206,8 @@ impl InFlight {
     /// The slow path of [`Self::enter`], for a request that is already counted as one with a place.
     fn line_up(&self, load: &Arc<ClientLoad>, terms: Terms) -> Option<Turn> {
         let mut line = self.line();
-        // Said before the places are looked at: of a place that is given back meanwhile and somebody who comes, one sees
-        // the other.
+        // The count is raised before the places are looked at: of a place that is given back and a request that comes at the
+        // same time, one sees the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let held = load.counts().held().saturating_sub(1);
         if line.overtakes_nobody(terms.priority, held) && self.places.take(self.limit(terms, held)) {
@@ -234,10 +235,10 @@ impl InFlight {
         terms.reserve.limit(length).saturating_sub(others)
     }
 
-    /// Gives places that are free to those who wait first.
+    /// Gives free places to the requests that wait first.
     fn serve_queue(&self) {
         while let Some(waiter) = self.next() {
-            // Who leaves in this very moment drops its place, and that calls the next.
+            // A request that leaves at this moment drops its place, which serves the next one.
             let _ = waiter.call.send(InFlightPlace::of(&waiter.load));
         }
     }
@@ -255,7 +256,8 @@ impl InFlight {
         waiter
     }
 
-    /// The first of these requests; the first of a client that holds none, if all free places are kept for such clients.
+    /// The first of these requests; or the first of a client that holds no place, if all free places are kept for such
+    /// clients.
     fn next_of(&self, waiters: &mut Waiters) -> Option<Waiter> {
         let first = *waiters.by_number.first_key_value()?.0;
         if self.takes_for(waiters, first) {
@@ -266,7 +268,7 @@ impl InFlight {
         if self.takes_for(waiters, other) { waiters.remove(other) } else { None }
     }
 
-    /// A place for one of the requests that wait, if one is free that its client may have.
+    /// Takes a place for a request that waits, if one is free that its client may have.
     fn takes_for(&self, waiters: &Waiters, number: u64) -> bool {
         let Some(waiter) = waiters.by_number.get(&number) else { return false };
         let before = waiter.load.move_to_place();
@@ -302,8 +304,8 @@ impl Line {
         self.high.by_number.len() + self.normal.by_number.len()
     }
 
-    /// `true` if a newcomer that holds so many places would overtake nobody. A client that holds none is not held up by clients
-    /// that hold some: they do not wait for the places that are kept for it.
+    /// `true` if a new request of a client that holds so many places would overtake none. A client that holds none does not
+    /// wait for clients that hold some: they may not take the places that are kept for it.
     fn overtakes_nobody(&self, priority: Priority, held: usize) -> bool {
         let before = |waiters: &Waiters| match held {
             0 => waiters.has_client_that_holds_none(),
@@ -375,13 +377,13 @@ impl Drop for InFlightPlace {
 }
 
 impl QueuePlace {
-    /// Waits for its turn, for no longer than anybody may.
+    /// Waits for a place, for no longer than the queue allows.
     pub(super) async fn turn(mut self) -> Option<InFlightPlace> {
         if let Ok(served) = timeout(self.load.in_flight.patience(), &mut self.served).await {
             return served.ok();
         }
         self.leave();
-        // It may have been served while it left.
+        // A place may have been given while the request left the queue.
         self.served.try_recv().ok()
     }
 
@@ -393,7 +395,7 @@ impl QueuePlace {
 impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.leave();
-        // A first who leaves without its place may have been all that the next one waited for.
+        // The next request may have waited only for the first one, which leaves without a place.
         if self.load.in_flight.waiting.load(Ordering::SeqCst) > 0 {
             self.load.in_flight.serve_queue();
         }
@@ -448,13 +450,13 @@ mod tests {
     }
 
     #[test]
-    fn first_come_first_served() {
+    fn waiting_requests_are_served_in_order_of_arrival() {
         let in_flight = InFlight::new(1, QUEUE, 10);
         let first = now(normal(&in_flight));
         let mut waiting: Vec<QueuePlace> = (0..4).map(|_| later(normal(&in_flight))).collect();
         assert!(normal(&in_flight).is_none(), "the queue is full");
         assert_eq!(in_flight.waiting(), 4);
-        // The second goes away, and is not waited for.
+        // The second request leaves the queue.
         drop(waiting.remove(1));
         let mut holder = first;
         for mut next in waiting {
@@ -469,12 +471,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_called_and_gone_passes_its_place_on() {
+    fn a_request_that_is_gone_passes_its_place_on() {
         let in_flight = InFlight::new(1, QUEUE, 10);
         let first = now(normal(&in_flight));
         let (gone, mut next) = (later(normal(&in_flight)), later(normal(&in_flight)));
         drop(first);
-        // Called, and dropped before it knew.
+        // The request is dropped after it was given a place, before it knew.
         drop(gone);
         assert!(served(&mut next).is_some());
         assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
@@ -503,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_queue_nobody_waits() {
+    fn no_request_waits_without_a_queue() {
         for queue in [Queue { length: 0, ..QUEUE }, Queue { timeout: Duration::ZERO, ..QUEUE }] {
             let in_flight = InFlight::new(1, queue, 10);
             let _first = now(normal(&in_flight));
@@ -512,9 +514,9 @@ mod tests {
         }
     }
 
-    /// Many threads, few places: never more than there are, none lost, and nobody forgotten in the queue.
+    /// Many threads, few places: never more are taken than there are, none is lost, and every request in the queue is served.
     #[test]
-    fn any_interleaving_keeps_the_places_and_calls_everybody() {
+    fn any_interleaving_keeps_the_number_of_places_and_serves_every_request() {
         let in_flight = InFlight::new(2, Queue { length: 100, timeout: Duration::from_secs(3600) }, 50);
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -527,7 +529,7 @@ mod tests {
                         let client = format!("CN={}", thread / 2);
                         let held = match asks(in_flight, &client, terms).unwrap() {
                             Turn::Now(place) => Some(place),
-                            // Some give up after a look.
+                            // Some requests give up after one poll.
                             Turn::Later(waiting) if round % 7 == 0 => {
                                 let mut turn = pin!(waiting.turn());
                                 let _enter = runtime.enter();
@@ -570,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_none_is_called_before_those_who_hold_some_where_only_kept_places_are_free() {
+    fn kept_places_go_to_clients_that_hold_none() {
         let in_flight = InFlight::new(10, QUEUE, 10);
         let mut held: Vec<InFlightPlace> = (0..9).map(|_| now(normal(&in_flight))).collect();
         let other = now(asks(&in_flight, "CN=other", NORMAL));
@@ -590,9 +592,9 @@ mod tests {
         assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
     }
 
-    /// A client that has ended what it had is one that holds none, also where its next request waits already.
+    /// A client whose requests have ended holds no place, also if its next request waits already.
     #[test]
-    fn who_waits_and_has_nothing_any_more_may_take_what_is_kept() {
+    fn a_waiting_client_whose_requests_have_ended_may_take_a_kept_place() {
         let in_flight = InFlight::new(10, QUEUE, 10);
         let own = now(asks(&in_flight, "CN=own", NORMAL));
         let _held: Vec<InFlightPlace> = (0..8).map(|_| now(normal(&in_flight))).collect();
@@ -604,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_of_high_priority_leaves_places_that_normal_ones_may_take() {
+    fn a_client_of_high_priority_leaves_places_for_normal_clients() {
         let (in_flight, part) = (InFlight::new(40, QUEUE, 10), Reserve::of(10));
         let high = Terms { high: part, ..HIGH };
         let _held: Vec<InFlightPlace> = (0..32).map(|_| now(asks(&in_flight, "CN=high", high))).collect();
@@ -619,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_the_queue_is_kept_for_who_has_nothing_there() {
+    fn a_part_of_the_queue_is_kept_for_clients_without_requests() {
         let in_flight = InFlight::new(1, Queue { length: 10, ..QUEUE }, 10);
         let _held = now(normal(&in_flight));
         let _waiting: Vec<QueuePlace> = (0..9).map(|_| later(normal(&in_flight))).collect();
@@ -629,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_no_more_requests_than_its_bound_and_is_told_so_at_once() {
+    fn a_client_at_its_limit_is_refused_at_once() {
         let in_flight = InFlight::new(2, QUEUE, 0);
         let bound = Terms { in_flight: Some(3), ..NORMAL };
         let ask = |client: &str| InFlight::enter(&load(&in_flight, client), bound);
@@ -645,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bounds_hold_from_now_on_and_call_those_who_wait() {
+    fn new_bounds_hold_at_once_and_serve_waiting_requests() {
         let in_flight = InFlight::new(10, QUEUE, 50);
         let _held: Vec<InFlightPlace> = (0..5).map(|_| now(normal(&in_flight))).collect();
         let mut waiting = later(normal(&in_flight));

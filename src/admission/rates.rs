@@ -1,5 +1,5 @@
-//! How often clients ask: for each rate that a policy gives, one limiter of all clients that have it. It outlives the
-//! policy: a client whose rate stays the same goes on where it was, and one with another rate starts anew.
+//! Rates of clients: for each rate of a policy, one limiter for all clients that have this rate. A limiter outlives the
+//! policy: a client whose rate stays the same keeps its state, and a client with another rate starts anew.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -13,14 +13,14 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::identity::ClientKey;
 
-/// With more clients than this on one rate, those at rest are forgotten at once: a limiter must not be what fills the memory.
+/// Most clients of one rate; beyond them, clients at rest are forgotten at once: a limiter itself must not fill the memory.
 const MANY_CLIENTS: usize = 65_536;
 
-/// All rates that are in use.
+/// All rates in use.
 #[derive(Debug, Default)]
 pub(super) struct Rates(Mutex<Known>);
 
-/// By how many a second, and how many at once.
+/// The rates, by requests per second and burst.
 type Known = HashMap<(NonZeroU32, NonZeroU32), Arc<Rate>>;
 
 /// One rate, and how far each of its clients has used it.
@@ -28,7 +28,7 @@ type Known = HashMap<(NonZeroU32, NonZeroU32), Arc<Rate>>;
 pub(super) struct Rate(RateLimiter<ClientKey, HashMapStateStore<ClientKey>, DefaultClock>);
 
 impl Rates {
-    /// The limiter of the clients that may ask so often in the long run, and so often at once.
+    /// The limiter for clients that may send so many requests per second, and so many at once.
     pub(super) fn of(&self, per_second: NonZeroU32, burst: NonZeroU32) -> Arc<Rate> {
         let mut rates = self.rates();
         let rate = rates.entry((per_second, burst)).or_insert_with(|| {
@@ -41,7 +41,7 @@ impl Rates {
         Arc::clone(rate)
     }
 
-    /// Forgets clients that have their whole rate again, and rates that nobody has any more.
+    /// Forgets clients at rest, and rates that are not in use any more.
     pub(super) fn sweep(&self) {
         let mut rates = self.rates();
         rates.retain(|_, rate| {
@@ -60,7 +60,7 @@ impl Rate {
     /// Counts a request of this client.
     ///
     /// # Errors
-    /// It comes too early, by that much.
+    /// The request comes too early, by that time.
     pub(super) fn ask(&self, client: &ClientKey) -> Result<(), Duration> {
         self.0.check_key(client).map_err(|early| early.wait_time_from(self.0.clock().now()))
     }
@@ -113,7 +113,7 @@ mod tests {
         let slow = rates.of(number(1), number(1));
         assert!(slow.ask(&client("CN=one")).is_ok());
         drop((quick, slow));
-        // The quick one is at rest after a microsecond; governor keeps it for as long again.
+        // The faster client is at rest after a microsecond; governor keeps its state for as long again.
         let start = std::time::Instant::now();
         while rates.rates().len() > 1 {
             rates.sweep();

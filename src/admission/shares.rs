@@ -1,5 +1,5 @@
-//! How many connections with a slot each client has, of those whose number is bounded. Counted by who the client is, not
-//! by what its policy says: the count is true also right after its bound has changed.
+//! The number of connections with a slot of each client that has a limit. The count is by client, not by policy, so that it
+//! is true also right after the limit has changed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,11 +9,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::identity::ClientKey;
 
-/// The connections of clients that have a bound.
+/// The connections of clients that have a limit.
 #[derive(Debug, Default)]
 pub(super) struct Shares(Mutex<HashMap<ClientKey, usize>>);
 
-/// One connection's place in its client's share; given back when it is dropped.
+/// One connection's place in its client's share. Dropping it gives the place back.
 #[derive(Debug)]
 pub(super) struct Share {
     shares: Arc<Shares>,
@@ -21,7 +21,7 @@ pub(super) struct Share {
 }
 
 impl Shares {
-    /// One more connection of this client, where it has fewer than its bound.
+    /// Counts one more connection of this client, if it has fewer than its limit.
     pub(super) fn take(self: &Arc<Self>, client: ClientKey, bound: usize) -> Option<Share> {
         let mut counts = self.counts();
         let count = counts.get(&client).copied().unwrap_or_default();
@@ -32,7 +32,7 @@ impl Shares {
         Some(Share { shares: Arc::clone(self), client })
     }
 
-    /// Gives back memory that a crowd needed once.
+    /// Gives back memory after many clients have left.
     pub(super) fn sweep(&self) {
         self.counts().shrink_to_fit();
     }

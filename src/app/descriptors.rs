@@ -1,27 +1,27 @@
-//! File descriptors: how many the configured bounds need, and how many this process may have open.
+//! File descriptors: the number that the configured limits need, and the number that this process may open.
 
 use std::fs;
 
 use crate::config::Config;
 use crate::diagnostic::{Code, Diagnostic};
 
-/// What the process needs beside its connections: files, listeners, event loops, the admin listener's connections.
+/// Descriptors beside those of connections: files, listeners, event loops, the admin listener's connections.
 const SPARE: usize = 128;
 
-/// How many are needed when all bounds are reached: each client connection is one, and each request in flight one more.
+/// Number of descriptors when all limits are reached: one for each client connection, and one for each request in flight.
 #[must_use]
 pub fn needed(config: &Config) -> usize {
     let connections = config.limits.max_connections.saturating_add(config.limits.lobby.max_connections);
     connections.saturating_add(config.max_in_flight).saturating_add(SPARE)
 }
 
-/// How many may be open; nothing where there is no limit, or none that can be read.
+/// Number of descriptors that this process may open; `None` without a limit, or if it cannot be read.
 #[must_use]
 pub fn limit() -> Option<usize> {
     soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
-/// What is wrong where so many may be open.
+/// Returns a warning if so many descriptors are too few.
 #[must_use]
 pub fn shortage(config: &Config, limit: usize) -> Option<Diagnostic> {
     let needed = needed(config);
@@ -33,7 +33,7 @@ pub fn shortage(config: &Config, limit: usize) -> Option<Diagnostic> {
     (needed > limit).then(|| Diagnostic::warning(Code::Descriptors, message).help(help))
 }
 
-/// From `Max open files  1024  1048576  files`.
+/// Parses `Max open files  1024  1048576  files`.
 fn soft_limit(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

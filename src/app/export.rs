@@ -1,4 +1,4 @@
-//! The way out of traces: from the queue that requests fill to the collector, on a task of its own.
+//! The export of traces: from the queue that requests fill to the collector, on a task of its own.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::config::Tracing;
 use crate::forward::{Collector, deliver};
 use crate::telemetry::{Batch, Outbox, Tracer};
 
-/// Where OTLP by HTTP is listened for.
+/// The path of OTLP over HTTP.
 const PATH: &str = "/v1/traces";
-/// So often a batch is tried,
+/// Number of times that a batch is sent.
 const TRIES: u32 = 3;
-/// with this between the first and the second, and twice as long before the third.
+/// Pause between the first and the second time; the pause before the third is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a collector may take for one.
+/// Time limit for one answer of the collector.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a process that ends waits for what is left.
+/// Time that the end of the process waits for the remaining spans.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// An exporter that does not run yet.
+/// An exporter that is not running yet.
 #[derive(Debug)]
 pub(super) struct Export {
     outbox: Outbox,
@@ -31,13 +31,13 @@ pub(super) struct Export {
     reached: bool,
 }
 
-/// One that runs.
+/// A running exporter.
 pub(super) struct Exporting {
     stop: Sender<Infallible>,
     task: JoinHandle<()>,
 }
 
-/// Begins traces where the configuration names a collector.
+/// Begins traces if the configuration names a collector.
 pub(super) fn begin(tracing: Option<&Tracing>) -> Option<(Tracer, Export)> {
     let Tracing { to, sample } = tracing?;
     let (tracer, outbox) = Tracer::new(*sample);
@@ -65,7 +65,8 @@ impl Export {
         }
     }
 
-    /// A collector that is away for a moment is tried again; meanwhile the queue fills, and what does not fit is counted.
+    /// Sends a batch, again if the collector is away for a moment; meanwhile the queue fills, and spans that do not fit are
+    /// counted.
     async fn send(&mut self, batch: Batch, tries: u32) {
         let body = Bytes::copy_from_slice(&batch.body);
         for number in 0..tries {
@@ -88,7 +89,7 @@ impl Export {
         }
     }
 
-    /// Said once.
+    /// Logs a failure once, until the collector is reached again.
     fn is_not_reached(&mut self, error: &str) {
         if std::mem::replace(&mut self.reached, false) {
             tracing::warn!(collector = %self.to.location, error, "the collector of traces cannot be reached; spans are dropped, and counted");
@@ -97,7 +98,7 @@ impl Export {
 }
 
 impl Exporting {
-    /// Sends what is left, and ends.
+    /// Sends the remaining spans, and ends.
     pub(super) async fn finish(self) {
         drop(self.stop);
         let _ = timeout(FAREWELL, self.task).await;

@@ -1,4 +1,4 @@
-//! Signals: what each asks for, and who hears it.
+//! Signals and their handlers.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use super::Stop;
 use crate::reload::{Asker, Trigger};
 use crate::telemetry::Audit;
 
-/// Two signals: how the first one asks to end, and the second, which ends at once.
+/// Returns two futures: the first signal to end, which says in what way, and the second, which ends the process at once.
 ///
 /// # Errors
-/// The process cannot listen to signals.
+/// The process cannot receive signals.
 pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (mut terminate_again, mut interrupt_again) =
@@ -34,7 +34,7 @@ pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output =
     Ok((stop, abort))
 }
 
-/// SIGHUP: everything is read anew, and the file of audit records opened anew.
+/// Handles SIGHUP: everything is read anew, and the file of audit records is opened anew.
 pub(super) async fn reload_at(mut hangups: Signal, reloads: Asker, audit: Option<Audit>) {
     while hangups.recv().await.is_some() {
         reopen(audit.as_ref());
@@ -42,14 +42,14 @@ pub(super) async fn reload_at(mut hangups: Signal, reloads: Asker, audit: Option
     }
 }
 
-/// SIGUSR1: the file of audit records is opened anew.
+/// Handles SIGUSR1: the file of audit records is opened anew.
 pub(super) async fn reopen_at(mut rotations: Signal, audit: Option<Audit>) {
     while rotations.recv().await.is_some() {
         reopen(audit.as_ref());
     }
 }
 
-/// Opens the file of audit records anew, which was renamed.
+/// Opens the file of audit records anew, after it was renamed.
 fn reopen(audit: Option<&Audit>) {
     match audit.and_then(Audit::reopen) {
         Some(Ok(())) => tracing::info!("the file of audit records was opened anew"),

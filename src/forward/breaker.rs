@@ -1,7 +1,7 @@
-//! A circuit breaker: when one connection after the other cannot be made, requests are not made to wait for the next
-//! failure. After a pause one of them tries again; the pauses grow until one gets through.
+//! The circuit breaker: when one connection after the other cannot be made, requests do not wait for the next failure. After a pause one request
+//! tries again; the pauses grow until a connection is made.
 //!
-//! One for all workers. While all is well a request reads one number that nobody writes.
+//! All workers share one breaker. While the backend can be reached, a request reads one number that no thread writes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,43 +9,43 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// When it opens, and how it tries again (`backend.breaker`).
+/// The rules by which the breaker opens and tries again (`backend.breaker`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerRules {
-    /// Connections in a row that could not be made; 0: it never opens.
+    /// Failed connections in a row that open the breaker; 0: it never opens.
     pub failures: u32,
-    /// How long the first pause lasts, at most.
+    /// Longest first pause.
     pub pause: Duration,
-    /// How long any pause lasts, at most.
+    /// Longest pause of all.
     pub max_pause: Duration,
 }
 
-/// The breaker.
+/// The circuit breaker of the backend.
 #[derive(Debug)]
 pub(super) struct Breaker {
     rules: BreakerRules,
-    /// Connections that could not be made since the last success.
+    /// Number of failed connections since the last success.
     failures: AtomicU32,
     openings: AtomicU64,
-    /// Looked at only while it is open.
+    /// The present pause; read only while the breaker is open.
     pause: Mutex<Pause>,
 }
 
 #[derive(Debug)]
 struct Pause {
     until: Instant,
-    /// How long the next one lasts, at most.
+    /// Longest duration of the next pause.
     next: Duration,
 }
 
-/// What a success or a failure changed.
+/// The change by a success or a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Nothing.
+    /// No change.
     None,
     /// The first failure after a success.
     Fails,
-    /// It opened.
+    /// The breaker has opened.
     Opens,
     /// The first success after a failure.
     Recovers,
@@ -61,26 +61,26 @@ impl Breaker {
         }
     }
 
-    /// Whether requests are kept back.
+    /// `true` while requests are kept back.
     pub(super) fn is_open(&self) -> bool {
         self.rules.failures > 0 && self.failures() >= self.rules.failures
     }
 
-    /// Whether the last connection could not be made.
+    /// `true` if the last connection could not be made.
     pub(super) fn is_failing(&self) -> bool {
         self.failures() > 0
     }
 
-    /// How often it has opened.
+    /// Number of times that the breaker has opened.
     pub(super) fn openings(&self) -> u64 {
         self.openings.load(Ordering::Relaxed)
     }
 
-    /// Lets a request through: each while it is closed, one after each pause while it is open. What becomes of that one is
-    /// not waited for; whoever tries and vanishes holds up nobody.
+    /// Lets a request through: every request while the breaker is closed, one after each pause while it is open. The result of that one is not
+    /// waited for, so that a request that is taken back delays no other.
     ///
     /// # Errors
-    /// How long the pause still is.
+    /// The rest of the pause.
     pub(super) fn pass(&self, now: Instant) -> Result<(), Duration> {
         if !self.is_open() {
             return Ok(());
@@ -93,7 +93,7 @@ impl Breaker {
         Ok(())
     }
 
-    /// A connection was made, or a request answered.
+    /// Notes that a connection was made, or a request answered.
     pub(super) fn succeeded(&self) -> Turn {
         if self.failures() == 0 || self.failures.swap(0, Ordering::Relaxed) == 0 {
             return Turn::None;
@@ -101,7 +101,7 @@ impl Breaker {
         Turn::Recovers
     }
 
-    /// A connection could not be made.
+    /// Notes that a connection could not be made.
     pub(super) fn failed(&self, now: Instant) -> Turn {
         let more = |failures: u32| Some(failures.saturating_add(1));
         let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).unwrap_or(0);
@@ -121,7 +121,7 @@ impl Breaker {
 }
 
 impl Pause {
-    /// Somewhere in the second half of its length, so that sidecars that failed together do not come back together.
+    /// Begins a pause, which ends at random in the second half of its length, so that sidecars that failed together do not try again together.
     fn begin(&mut self, now: Instant, longest: Duration) {
         let length = self.next.min(longest);
         let mut random = [0];
@@ -143,7 +143,7 @@ mod tests {
     };
 
     #[test]
-    fn it_opens_after_failures_in_a_row() {
+    fn the_breaker_opens_after_failures_in_a_row() {
         let now = Instant::now();
         let breaker = Breaker::new(RULES, now);
         assert_eq!(breaker.succeeded(), Turn::None);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_number_it_never_opens() {
+    fn the_breaker_never_opens_without_a_number_of_failures() {
         let now = Instant::now();
         let breaker = Breaker::new(BreakerRules { failures: 0, ..RULES }, now);
         for _ in 0..100 {

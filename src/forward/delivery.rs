@@ -1,4 +1,4 @@
-//! Delivering to somebody who is not the backend: a collector of traces.
+//! Delivery to a collector of traces, by the HTTP client that requests to the backend use.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -8,19 +8,19 @@ use hyper_util::rt::TokioIo;
 
 use super::Location;
 
-/// Where traces go.
+/// A collector of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
-    /// Where it is.
+    /// The address.
     pub location: Location,
-    /// What it is called in `Host`.
+    /// The value of `Host`.
     pub authority: String,
 }
 
-/// Sends a document in JSON, on a connection of its own.
+/// Sends a JSON document on a connection of its own.
 ///
 /// # Errors
-/// Why there is no answer.
+/// The reason why there is no answer.
 pub async fn deliver(to: &Collector, path: &'static str, body: Bytes) -> Result<StatusCode, String> {
     let socket = to.location.dial(None).await.map_err(|none| none.error.to_string())?;
     let posted = async {

@@ -1,11 +1,11 @@
-//! One exchange with the backend: a request's body out, its answer's back.
+//! One exchange with the backend: the body of the request, and the body of the answer.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,28 +15,29 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::ahead::{self, Lent, ReadAhead};
-use super::linger::{self, Stage, Work};
+use super::abandoned::{self, Stage, Work};
 use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
+use super::read_ahead::{self, ReadAhead, SharedReading};
 use super::{discard, headers};
+use crate::atomic_instant::AtomicInstant;
 use crate::client_headers::StripPatterns;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Taken only when it is dropped.
+    /// The client's body; `None` only while this value is dropped.
     body: Option<Incoming>,
-    /// Whether it comes on a stream of HTTP/2.
+    /// The body comes on a stream of HTTP/2.
     by_stream: bool,
     upload: Option<Arc<Upload>>,
-    /// Names that its trailers may not have beside the listed ones.
+    /// Names that the trailers may not have, beside the listed ones.
     own: Option<StripPatterns>,
 }
 
 impl Outgoing {
-    /// Of a request that came in that version of HTTP.
+    /// Returns the body of a request that came in that version of HTTP.
     pub(super) fn new(
         body: Incoming,
         version: Version,
@@ -47,15 +48,15 @@ impl Outgoing {
     }
 }
 
-/// Why a body breaks off.
+/// The reason why a body breaks off.
 #[derive(Debug)]
 pub enum BrokenOff {
-    /// Its connection or its framing did, or its stream was reset with an error.
+    /// The connection or the framing failed, or the stream was reset with an error.
     Http(hyper::Error),
-    /// Its stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a
-    /// reset after the end), and half a body would pass for a whole one.
+    /// The stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a reset after the end), so
+    /// that half a body would pass for a whole one.
     Reset,
-    /// Nothing came of it for too long.
+    /// Nothing of the body came for too long.
     Silent,
 }
 
@@ -71,7 +72,7 @@ impl fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-/// The next part of a body, which is over only where it has come to its end.
+/// Polls for the next part of a body. `None` means that the body has come to its end.
 pub(super) fn poll_whole(
     body: &mut Incoming,
     by_stream: bool,
@@ -83,37 +84,42 @@ pub(super) fn poll_whole(
     }
 }
 
-/// The backend answered early, or not at all: what it did not read, nobody does.
+/// The backend answered early, or not at all: the rest of the body is discarded.
 impl Drop for Outgoing {
     fn drop(&mut self) {
         self.body.take().into_iter().for_each(discard::in_background);
     }
 }
 
-/// How an upload moves: as long as it does, the backend is not late with its answer.
+/// The progress of an upload: as long as it moves, the backend is not late with its answer.
 #[derive(Debug)]
 pub(super) struct Upload {
     start: Instant,
-    /// Milliseconds from the start to the last byte that moved.
-    moved: AtomicU64,
+    /// The last byte that moved.
+    moved: AtomicInstant,
     /// The backend would take more, and the client has not sent it yet.
     waits: AtomicBool,
     /// The whole body was passed on.
     sent: AtomicBool,
-    /// The client left in the middle of it.
+    /// The client left in the middle of the upload.
     broken: AtomicBool,
 }
 
 impl Upload {
-    /// Of a request that has a body.
+    /// Returns the upload of a request, if the request has a body.
     pub(super) fn of(body: &Incoming, start: Instant) -> Option<Arc<Self>> {
-        let upload =
-            || Self { start, moved: 0.into(), waits: false.into(), sent: false.into(), broken: false.into() };
+        let upload = || Self {
+            start,
+            moved: AtomicInstant::unset(),
+            waits: false.into(),
+            sent: false.into(),
+            broken: false.into(),
+        };
         (!body.is_end_stream()).then(|| Arc::new(upload()))
     }
 
     pub(super) fn moved_last(&self) -> Instant {
-        self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+        self.moved.get(self.start).unwrap_or(self.start)
     }
 
     pub(super) fn waits_for_client(&self) -> bool {
@@ -128,9 +134,8 @@ impl Upload {
         self.sent.load(Ordering::Relaxed)
     }
 
-    fn moves(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(now, Ordering::Relaxed);
+    fn note_progress(&self) {
+        self.moved.set_now(self.start);
     }
 }
 
@@ -149,7 +154,7 @@ impl Body for Outgoing {
         if let Some(upload) = &self.upload {
             upload.waits.store(frame.is_pending(), Ordering::Relaxed);
             if frame.is_ready() {
-                upload.moves();
+                upload.note_progress();
                 upload.sent.store(is_sent, Ordering::Relaxed);
                 upload.broken.store(matches!(frame, Poll::Ready(Some(Err(_)))), Ordering::Relaxed);
             }
@@ -171,28 +176,28 @@ impl Body for Outgoing {
     }
 }
 
-/// How an answer comes.
+/// The carrier of an answer.
 #[derive(Debug)]
 pub(super) enum Carrier {
-    /// Over a connection that nobody else uses meanwhile, and that goes back to the pool if it can be used again.
+    /// A connection of HTTP/1.1, which goes back to the pool if it can be used again.
     Own(Link, Arc<Pool>),
-    /// On a stream of a connection that has a driver of its own.
+    /// A stream of HTTP/2, whose connection has a task of its own.
     Shared(#[expect(dead_code, reason = "held for what its drop gives back")] Stream),
-    /// All of it is here.
+    /// None any more: the whole answer was read.
     Done,
 }
 
-/// The body of the backend's answer: read by whoever asks for it, and by the task of its stream beside that once it is lent.
+/// The body of the backend's answer. hyper reads it, and so does the task of its stream once the answer is shared with that task.
 #[derive(Debug)]
 pub struct Answer {
-    own: Option<Reading>,
-    lent: Option<Lent>,
+    own: Option<AnswerReader>,
+    shared: Option<SharedReading>,
 }
 
-/// An answer that is being read. It drives the connection that it comes over, if that is its own, and holds what the
-/// backend's work for it holds until its end, however that comes.
+/// The reader of an answer. It drives the connection of HTTP/1.1 on which the answer comes, and holds the guards of the backend's work until the
+/// answer ends, however it ends.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct AnswerReader {
     body: Incoming,
     carrier: Carrier,
     silence: Silence,
@@ -210,13 +215,13 @@ pub(super) struct Reading {
     awaited: bool,
 }
 
-/// How long the backend may say nothing in the middle of an answer.
+/// The time for which the backend may send nothing in the middle of an answer.
 #[derive(Debug)]
 pub(super) struct Silence {
     pub(super) limit: Duration,
-    /// What the client sends meanwhile is no silence: the backend may want all of it first.
+    /// The upload, if any. While it moves there is no silence: the backend may want the whole upload first.
     pub(super) upload: Option<Arc<Upload>>,
-    /// Runs while it says nothing; most answers are there at once, and never need it.
+    /// The timer, which runs while the backend is silent; most answers come at once and never need it.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -225,12 +230,12 @@ impl Silence {
         Self { limit, upload, timer: None }
     }
 
-    /// Something was said.
+    /// Ends the silence.
     fn ends(&mut self) {
         self.timer = None;
     }
 
-    /// Whether it has lasted for too long. The task that asks is woken when it has.
+    /// `true` if the silence has lasted for too long. The task that asks is woken when it has.
     fn poll_too_long(&mut self, cx: &mut Context<'_>) -> bool {
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
@@ -251,19 +256,19 @@ impl Answer {
         work: Work,
         unread: Arc<ReadAhead>,
     ) -> Self {
-        Self { own: Some(Reading::new(body, carrier, silence, work, unread)), lent: None }
+        Self { own: Some(AnswerReader::new(body, carrier, silence, work, unread)), shared: None }
     }
 
-    /// Has the stream's task read the rest ahead: for an answer of which no part can be passed on now.
+    /// Has the stream's task read the rest of the answer ahead, because no part can be passed on now.
     pub fn read_ahead(&mut self) {
-        if self.lent.is_none() {
-            self.lent = ahead::lend(&mut self.own);
+        if self.shared.is_none() {
+            self.shared = read_ahead::lend(&mut self.own);
         }
     }
 
-    fn look<T>(&self, at: impl FnOnce(&Reading) -> T) -> Option<T> {
-        match &self.lent {
-            Some(lent) => Some(at(&lent.reading())),
+    fn look<T>(&self, at: impl FnOnce(&AnswerReader) -> T) -> Option<T> {
+        match &self.shared {
+            Some(shared) => Some(at(&shared.reading())),
             None => self.own.as_ref().map(at),
         }
     }
@@ -277,28 +282,28 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if let Some(lent) = &self.lent {
-            return lent.reading().poll_next(cx);
+        if let Some(shared) = &self.shared {
+            return shared.reading().poll_next(cx);
         }
         let Some(own) = &mut self.own else { return Poll::Ready(None) };
         let part = own.poll_first(cx);
         if matches!(part, Poll::Ready(Some(Ok(_)))) && own.end.is_none() {
             // The client may take no more for now; then the rest is read by the stream's task.
-            self.lent = ahead::lend(&mut self.own);
+            self.shared = read_ahead::lend(&mut self.own);
         }
         part
     }
 
     fn is_end_stream(&self) -> bool {
-        self.look(Reading::is_end_stream).unwrap_or(true)
+        self.look(AnswerReader::is_end_stream).unwrap_or(true)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.look(Reading::size_hint).unwrap_or_default()
+        self.look(AnswerReader::size_hint).unwrap_or_default()
     }
 }
 
-impl Reading {
+impl AnswerReader {
     fn new(body: Incoming, carrier: Carrier, silence: Silence, work: Work, unread: Arc<ReadAhead>) -> Self {
         let mut reading = Self {
             body,
@@ -319,8 +324,8 @@ impl Reading {
         reading
     }
 
-    /// The next part, before the answer is lent. An answer of unknown length may have its end right behind its first part: the
-    /// end is looked for, so that a small answer is whole at once and costs no allocation.
+    /// Polls for the next part before the answer is shared. An answer of unknown length may end right behind its first part: the end is looked for,
+    /// so that a small answer is whole at once and costs no allocation.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let is_first = self.in_hand == 0;
         let part = self.poll_next(cx);
@@ -334,7 +339,7 @@ impl Reading {
         part
     }
 
-    /// The next part, for the client.
+    /// Polls for the next part, for the client.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.unread.give_back(std::mem::take(&mut self.in_hand));
         if let Some(frame) = self.ahead.pop_front() {
@@ -356,7 +361,7 @@ impl Reading {
         part
     }
 
-    /// The next part, kept until the client asks for it.
+    /// Reads the next part and keeps it until the client asks for it.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.poll_part(cx)) {
             Some(Ok(frame)) => {
@@ -379,10 +384,10 @@ impl Reading {
 
     /// `true` if more may be read ahead.
     pub(super) fn has_room(&self) -> bool {
-        self.end.is_none() && self.bytes_ahead < ahead::MOST && self.unread.has_room()
+        self.end.is_none() && self.bytes_ahead < read_ahead::MOST && self.unread.has_room()
     }
 
-    /// The next part as the backend sends it; at the end, or after an error, its connection is released.
+    /// Polls for the next part as the backend sends it. At the end, or after an error, the connection is released.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let mut part = self.poll_carrier(cx);
         if part.is_ready() {
@@ -400,7 +405,7 @@ impl Reading {
                 }
             }
             Poll::Ready(None) => self.ends(),
-            // A broken answer ends its connection with it.
+            // A connection with a broken answer is not used again.
             Poll::Ready(Some(Err(_))) => {
                 self.carrier = Carrier::Done;
                 self.end = Some(Ok(()));
@@ -415,7 +420,7 @@ impl Reading {
         let Carrier::Own(link, _) = &mut self.carrier else {
             return poll_whole(&mut self.body, by_stream, cx);
         };
-        // What is here first: looking for more costs more than that.
+        // Parts that were read already come first: polling the connection costs more.
         let here = link.poll_here(&mut self.body);
         if here.is_ready() {
             return here;
@@ -424,7 +429,7 @@ impl Reading {
         link.poll_here(&mut self.body)
     }
 
-    /// The backend has done its part. Its connection is given back, if both sides of it are at rest then.
+    /// Notes the end of the backend's answer. The connection goes back to the pool if both of its halves are at rest.
     fn ends(&mut self) {
         self.end = Some(Ok(()));
         if let Carrier::Own(mut link, pool) = std::mem::replace(&mut self.carrier, Carrier::Done)
@@ -434,8 +439,8 @@ impl Reading {
         }
     }
 
-    /// The place in flight is given back at the end of the backend's answer. If too many bytes wait for their clients already,
-    /// the place is kept until this client has taken everything: memory stays bounded by the number of places.
+    /// Gives the place in flight back at the end of the backend's answer. If too many bytes wait for their clients already, the place is kept until
+    /// this client has read everything: memory stays bounded by the number of places.
     fn settle(&mut self) {
         if self.end.is_some() && self.unread.has_room() {
             self.work = None;
@@ -454,13 +459,13 @@ impl Reading {
     }
 }
 
-impl Drop for Reading {
+impl Drop for AnswerReader {
     fn drop(&mut self) {
         self.unread.give_back(self.in_hand + self.bytes_ahead);
         if let (Carrier::Own(link, _), Some(work)) =
             (std::mem::replace(&mut self.carrier, Carrier::Done), self.work.take())
         {
-            linger::abandon(link, work, Stage::Answering);
+            abandoned::abandon(link, work, Stage::Answering);
         }
     }
 }

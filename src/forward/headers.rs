@@ -1,6 +1,5 @@
-//! Headers of a request on their way to the backend: everything is stripped that the client may not say, the policy
-//! judges what is left, and then what Sidegate says itself is set. In this order, always: nothing that a client names
-//! takes away what was judged, or what is set.
+//! Headers of a request on their way to the backend: headers that the client may not send are stripped, the policy judges the rest, and then
+//! Sidegate sets its own. The order is always this one, so that no header of a client removes what was judged or what is set.
 
 mod identity;
 
@@ -30,7 +29,7 @@ fn value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok()
 }
 
-/// What is the same for all requests of one connection.
+/// The headers that are the same for all requests of one connection.
 #[derive(Debug)]
 pub struct ConnectionHeaders {
     peer: IpAddr,
@@ -40,7 +39,7 @@ pub struct ConnectionHeaders {
 }
 
 impl ConnectionHeaders {
-    /// The headers that name the peer.
+    /// Returns the headers that name the peer.
     #[must_use]
     pub fn of(peer: IpAddr) -> Self {
         let peer = peer.to_canonical();
@@ -53,33 +52,33 @@ impl ConnectionHeaders {
         Self { peer, forwarded_for, forwarded }
     }
 
-    /// The address that they name.
+    /// The peer's address.
     #[must_use]
     pub const fn peer(&self) -> IpAddr {
         self.peer
     }
 }
 
-/// What is said of one request.
+/// The values that Sidegate sets for one request.
 #[derive(Debug)]
 pub struct Said<'a> {
-    /// Who the client is.
+    /// The identity headers of the client.
     pub identity: &'a IdentityHeaders,
-    /// Whence it came.
+    /// The headers of the connection.
     pub connection: &'a ConnectionHeaders,
-    /// The one host of the request, or the backend's own where it named none.
+    /// The host of the request, or the backend's own if the request names none.
     pub host: &'a str,
     /// The request's id, 32 hexadecimal digits.
     pub request_id: &'a str,
-    /// Where in its trace it is, if it is traced here. What others trace passes as it came.
+    /// The trace context, if the request is traced here. Trace headers of others pass unchanged.
     pub trace: Option<TraceContext>,
 }
 
-/// The user's own identity headers, each with the attribute that it carries. The client's are stripped on every route,
-/// also where the certificate gives them no value.
+/// The configured identity headers, each with the attribute that it carries. The client's headers of these names are always stripped, also if
+/// the certificate has no such attribute.
 pub type Custom = [(HeaderName, Attribute)];
 
-/// Things that a client said of its connection and that survive the stripping of its headers.
+/// Wishes of the client about its connection, which are read before its headers are stripped.
 #[derive(Clone, Copy, Debug)]
 pub struct Wishes {
     takes_trailers: bool,
@@ -101,7 +100,7 @@ pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], sender: Se
     wishes
 }
 
-/// Sets what Sidegate says; to be called after everything was stripped and judged.
+/// Sets Sidegate's own headers; to be called after the client's were stripped and judged.
 pub fn set<B>(request: &mut Request<B>, wishes: Wishes, said: &Said<'_>) {
     let version = request.version();
     let headers = request.headers_mut();
@@ -111,7 +110,7 @@ pub fn set<B>(request: &mut Request<B>, wishes: Wishes, said: &Said<'_>) {
     }
     headers.reserve(8 + said.identity.0.len());
     if let Some(host) = host(headers, said.host) {
-        // Where something is left of them, a trusted proxy said it.
+        // A value that was not stripped comes from a trusted proxy.
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("https"));
@@ -134,7 +133,7 @@ pub fn set<B>(request: &mut Request<B>, wishes: Wishes, said: &Said<'_>) {
     }
 }
 
-/// Has `Host` say the one host of the request, which it mostly does already.
+/// Sets `Host` to the host of the request, which it mostly is already.
 fn host(headers: &mut HeaderMap, host: &str) -> Option<HeaderValue> {
     if let Some(said) = headers.get(header::HOST).filter(|said| said.as_bytes() == host.as_bytes()) {
         return Some(said.clone());
@@ -144,8 +143,8 @@ fn host(headers: &mut HeaderMap, host: &str) -> Option<HeaderValue> {
     Some(host)
 }
 
-/// Has a body of unknown length sent in chunks whatever the method is. Without being told, hyper takes a GET or HEAD for
-/// one without a body, and what the client sent would be lost.
+/// Has a body of unknown length sent in chunks, whatever the method is. Otherwise hyper takes a GET or HEAD for one without a body, and the body
+/// would be lost.
 pub(super) fn frame_unknown_length<B: http_body::Body>(request: &mut Request<B>) {
     let body = request.body();
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -156,8 +155,8 @@ pub(super) fn frame_unknown_length<B: http_body::Body>(request: &mut Request<B>)
 /// The one protocol that a request may ask to switch to.
 pub const WEBSOCKET: &str = "websocket";
 
-/// The protocol that a request asks to switch to. Only an HTTP/1.1 GET that has nothing else to say can ask: what
-/// follows it would be read as the new protocol by one side, and as a body by the other.
+/// The protocol that a request asks to switch to. Only an HTTP/1.1 GET without a body can ask: a body would be read as the new protocol by one
+/// side, and as a body by the other.
 fn switch_asked<B: Body>(request: &Request<B>) -> Option<&'static str> {
     let headers = request.headers();
     let asks = headers.contains_key(header::UPGRADE)
@@ -168,7 +167,7 @@ fn switch_asked<B: Body>(request: &Request<B>) -> Option<&'static str> {
     asks.then_some(WEBSOCKET)
 }
 
-/// Whether `Connection` and `Upgrade` say that WebSocket is to be spoken.
+/// `true` if `Connection` and `Upgrade` say that the connection switches to WebSocket.
 pub(super) fn agrees_to_switch(headers: &HeaderMap) -> bool {
     let says = |name: HeaderName, token: &str| {
         let values = headers.get_all(name).into_iter();
@@ -178,15 +177,14 @@ pub(super) fn agrees_to_switch(headers: &HeaderMap) -> bool {
     says(header::UPGRADE, WEBSOCKET) && says(header::CONNECTION, "upgrade")
 }
 
-/// Says that WebSocket is to be spoken; to be called after everything was stripped.
+/// Sets `Connection` and `Upgrade` for a switch to WebSocket; to be called after stripping.
 pub fn switch(headers: &mut HeaderMap) {
     headers.remove(header::TE);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
 }
 
-/// Makes a request that was rewritten for HTTP/1.1 one of HTTP/2: `Host` becomes `:authority`, and what concerns a
-/// connection is not said.
+/// Turns a request that was prepared for HTTP/1.1 into one of HTTP/2: `Host` becomes `:authority`, and headers about the connection are removed.
 pub(super) fn fit_http2<B>(request: &mut Request<B>, scheme: Scheme) {
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
@@ -195,7 +193,7 @@ pub(super) fn fit_http2<B>(request: &mut Request<B>, scheme: Scheme) {
     let host = headers.remove(header::HOST);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    // Without an authority there is no scheme either; a host that was read as one always is one.
+    // Without an authority there is no scheme either; a host that was accepted is always a valid authority.
     parts.scheme = parts.authority.is_some().then_some(scheme);
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
@@ -210,14 +208,14 @@ fn via(version: Version) -> HeaderValue {
     })
 }
 
-/// Whether the client takes trailers. They pass, so the backend may know (gRPC servers insist).
+/// `true` if the client accepts trailers. The backend is told, because gRPC servers insist on it.
 fn takes_trailers(headers: &HeaderMap) -> bool {
     let mut values =
         headers.get_all(header::TE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     values.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// RFC 7239; a host with a port, or an IPv6 address, needs its quotes.
+/// The element of `Forwarded` (RFC 7239). A host with a port, or an IPv6 address, needs its quotes.
 fn forwarded(said: &Said<'_>) -> String {
     let start = &said.connection.forwarded;
     let host = said.host;
@@ -229,7 +227,7 @@ fn forwarded(said: &Said<'_>) -> String {
     out
 }
 
-/// Adds to a list of the proxies before us, in one field: some backends read the first one only, some the last.
+/// Adds to a list of the proxies before us, in one field: some backends read only the first field, some only the last.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     match headers.entry(&name) {
         Entry::Vacant(place) => {
@@ -242,7 +240,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     }
 }
 
-/// Names that are stripped of trailers beside the listed ones, for a request that may have trailers.
+/// Returns the names that are stripped from trailers beside the listed ones, for a request that may have trailers.
 pub fn own_of_trailers<B: Body>(request: &Request<B>, own: &StripPatterns) -> Option<StripPatterns> {
     (!own.is_empty() && !request.body().is_end_stream()).then(|| Arc::clone(own))
 }

@@ -1,5 +1,5 @@
-//! What is known of the backend's health, one for all workers: whether it can be reached, which every request tells, and
-//! whether it says itself that it is well, where it is asked.
+//! The backend's health, shared by all workers: whether the backend can be reached, which every request shows, and the result of its health
+//! check, if one is configured.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,12 +19,12 @@ use super::breaker::{Breaker, Turn};
 use super::{Backend, BreakerRules, Location, Settings, Socket, Terms};
 use crate::protocol::Protocol;
 
-/// How the backend is asked whether it is well (`backend.health`).
+/// The health check of the backend (`backend.health`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What is asked for, by GET.
+    /// The target of the GET request.
     pub path: PathAndQuery,
-    /// How often, and how long it may take to answer.
+    /// The interval of the checks, and the time limit of each.
     pub interval: Duration,
 }
 
@@ -32,38 +32,38 @@ pub struct Check {
 #[derive(Debug)]
 pub struct Health {
     breaker: Breaker,
-    /// Whether a connection was ever tried.
+    /// A connection was tried at least once.
     tried: AtomicBool,
-    /// What the last check came to.
+    /// The result of the last check.
     checked: AtomicU8,
     is_checked: bool,
 }
 
-/// How the backend is, in one word.
+/// The condition of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nobody has asked yet.
+    /// No connection was tried yet.
     Untried,
-    /// It can be reached, and says that it is well where it is asked.
+    /// The backend can be reached, and its health check, if any, succeeds.
     Up,
     /// The last connection could not be made.
     Failing,
-    /// So many could not be made that requests are kept back.
+    /// So many connections could not be made that requests are kept back.
     Down,
-    /// It can be reached, and does not answer its health check as one that is well.
+    /// The backend can be reached, and its health check fails.
     Unwell,
 }
 
-/// What a check came to, so far.
+/// Results of the health check: none yet, success, failure.
 const UNKNOWN: u8 = 0;
 const YES: u8 = 1;
 const NO: u8 = 2;
 
 impl Condition {
-    /// All of them.
+    /// All conditions.
     pub const ALL: [Self; 5] = [Self::Untried, Self::Up, Self::Failing, Self::Down, Self::Unwell];
 
-    /// The word.
+    /// The name in metrics and on the page.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Condition {
 }
 
 impl Health {
-    /// Nothing is known yet.
+    /// Returns the health of a backend that was not tried yet.
     #[must_use]
     pub fn new(rules: BreakerRules, check: Option<&Check>) -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Health {
         }
     }
 
-    /// How the backend is.
+    /// The condition of the backend.
     #[must_use]
     pub fn condition(&self) -> Condition {
         let checked = self.checked.load(Ordering::Relaxed);
@@ -105,8 +105,8 @@ impl Health {
         }
     }
 
-    /// Whether to send clients here, as far as the backend is concerned. One that nobody has asked yet is worth a try, unless
-    /// it is going to be asked anyway.
+    /// `true` if clients are to be sent here, as far as the backend is concerned. A backend that was not tried yet counts as serving, unless a
+    /// health check is going to try it.
     #[must_use]
     pub fn serves(&self) -> bool {
         match self.condition() {
@@ -116,7 +116,7 @@ impl Health {
         }
     }
 
-    /// How often requests began to be kept back.
+    /// Number of times that requests began to be kept back.
     #[must_use]
     pub fn openings(&self) -> u64 {
         self.breaker.openings()
@@ -126,20 +126,20 @@ impl Health {
         self.breaker.pass(now)
     }
 
-    /// A connection was made, or a request answered on one.
+    /// Notes that a connection was made, or a request answered.
     pub(super) fn reached(&self, backend: &Location) {
         if self.breaker.succeeded() == Turn::Recovers {
             tracing::info!(%backend, "the backend can be reached again");
         }
     }
 
-    /// A connection was made.
+    /// Notes that a connection was made.
     pub(super) fn connected(&self, backend: &Location) {
         self.tried.store(true, Ordering::Relaxed);
         self.reached(backend);
     }
 
-    /// A connection could not be made. Said once, and once more when requests are kept back from now on.
+    /// Notes that a connection could not be made. The log says so once, and once more when requests begin to be kept back.
     pub(super) fn not_connected(&self, backend: &Location, error: &io::Error) {
         self.tried.store(true, Ordering::Relaxed);
         match self.breaker.failed(Instant::now()) {
@@ -169,8 +169,8 @@ impl Health {
     }
 }
 
-/// Asks the backend now and then, on a connection of its own each time. Where it could not be reached for a while and can be
-/// now, requests get through at once.
+/// Checks the backend at regular intervals, each time on a connection of its own. If the backend can be reached again, requests get through at
+/// once.
 pub async fn watch(backend: Backend, check: Check, terms: impl Fn() -> Arc<Terms>) -> Infallible {
     let mut ticks = interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,7 +196,7 @@ async fn ask_http1(backend: &Backend, socket: Socket, path: &PathAndQuery) -> hy
     let request = question(Uri::from(path.clone()), Some(&backend.settings.authority));
     tokio::select! {
         answer = sender.send_request(request) => Ok(answer?.status()),
-        // It ends before its answer only by an error, which the answer tells as well.
+        // The connection ends before the answer only by an error, which the answer carries as well.
         Err(error) = connection => Err(error),
     }
 }

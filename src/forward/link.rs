@@ -1,4 +1,4 @@
-//! A connection to the backend that one exchange uses at a time, and drives.
+//! A connection of HTTP/1.1 to the backend, which one exchange at a time uses and drives.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,26 +15,26 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::coop::unconstrained;
 
-use super::bell::Bell;
+use super::abandoned::{self, Stage, Work};
 use super::exchange::{BrokenOff, Outgoing, poll_whole};
-use super::linger::{self, Stage, Work};
 use super::socket::Socket;
+use super::task_waker::TaskWaker;
 use crate::refusal::BackendFault;
 
 fn has_two_framings(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
-/// A connection to the backend, with hyper's two ends of it.
+/// A connection to the backend, with hyper's two halves of it.
 pub(super) struct Link {
     sender: SendRequest<Outgoing>,
     wire: Box<Wire>,
-    bell: Bell,
-    /// HTTP has come to its end on it.
+    waker: TaskWaker,
+    /// HTTP has ended on the connection.
     over: bool,
 }
 
-/// The end of a connection that moves bytes.
+/// The half of a connection that moves bytes.
 type Wire = Connection<TokioIo<Socket>, Outgoing>;
 
 impl fmt::Debug for Link {
@@ -43,12 +43,12 @@ impl fmt::Debug for Link {
     }
 }
 
-/// What hyper says of a request that it was given.
-pub(super) type Tried = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+/// hyper's result of sending a request.
+pub(super) type SendResult = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
 
-/// What became of a request.
+/// The fate of a request that was given to a connection.
 pub(super) enum Sent<C> {
-    /// By this connection.
+    /// An answer came, on this connection.
     Answered(Response<Incoming>, C, Work),
     /// The connection was closed before a byte of the request was written: it can go out on another.
     Returned(Request<Outgoing>, Work),
@@ -56,9 +56,9 @@ pub(super) enum Sent<C> {
 }
 
 impl<C> Sent<C> {
-    pub(super) fn of(answer: Tried, connection: C, work: Work) -> Self {
+    pub(super) fn of(answer: SendResult, connection: C, work: Work) -> Self {
         match answer {
-            // Two framings: whoever reads the other one finds another answer in it (RFC 9112 §6.3).
+            // An answer with two framings: a parser that follows the other framing finds another answer in it (RFC 9112 §6.3).
             Ok(response) if has_two_framings(response.headers()) => Self::Failed(BackendFault::NotHttp),
             Ok(response) => Self::Answered(response, connection, work),
             Err(error) => Self::failed(error, work),
@@ -84,27 +84,27 @@ impl<C> Sent<C> {
 
 impl Link {
     pub(super) fn new(sender: SendRequest<Outgoing>, connection: Wire) -> Self {
-        Self { sender, wire: Box::new(connection), bell: Bell::new(), over: false }
+        Self { sender, wire: Box::new(connection), waker: TaskWaker::new(), over: false }
     }
 
-    /// Sends a request and drives the connection until its answer's headers are there.
+    /// Sends a request and drives the connection until the headers of the answer have come.
     pub(super) fn send(mut self, request: Request<Outgoing>, work: Work) -> impl Future<Output = Sent<Self>> {
         let answer = self.sender.try_send_request(request);
         Unanswered(Some((self, work))).answered(answer)
     }
 
-    /// Whether it can take a request now. A connection at rest is looked at, not waited for.
+    /// `true` if the connection can take a request now. An idle connection is polled once, not waited for.
     pub(super) fn is_open(&mut self) -> bool {
         self.look();
         !self.over && self.sender.is_ready()
     }
 
-    /// The socket, for what the backend may still say to a client that is gone.
+    /// Returns the socket of an exchange whose client has left.
     pub(super) fn into_abandoned(self) -> Socket {
         self.wire.into_parts().io.into_inner()
     }
 
-    /// The socket, once the backend has agreed to speak something else than HTTP on it, and what it has already said.
+    /// Returns the socket once the backend has agreed to switch protocols, and the bytes that were read behind its agreement.
     pub(super) fn into_socket(mut self) -> Option<(Socket, Bytes)> {
         self.look();
         self.over.then(|| {
@@ -113,51 +113,51 @@ impl Link {
         })
     }
 
-    /// Moves it on. Its errors reach the exchange by the other end, as errors of the answer or of its body.
+    /// Polls the connection for the task of its exchange. Errors reach the exchange through the other half, as errors of the answer or its body.
     pub(super) fn drive(&mut self, cx: &Context<'_>) {
-        self.bell.wakes(cx.waker());
+        self.waker.set_task(cx.waker());
         self.advance();
     }
 
-    /// Moves it on as far as it goes now.
+    /// Polls the connection without a task to wake.
     fn look(&mut self) {
-        self.bell.wakes_nobody();
+        self.waker.clear_task();
         self.advance();
     }
 
     fn advance(&mut self) {
-        self.over = self.over || self.wire.poll_without_shutdown(&mut self.bell.context()).is_ready();
+        self.over = self.over || self.wire.poll_without_shutdown(&mut self.waker.context()).is_ready();
     }
 
-    /// What is here of an answer's body. Only driving brings more.
+    /// Returns what was read of an answer's body. Only `drive` reads more.
     pub(super) fn poll_here(&self, body: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.bell.muffled(|| poll_whole(body, false, &mut Context::from_waker(Waker::noop())))
+        self.waker.without_waking(|| poll_whole(body, false, &mut Context::from_waker(Waker::noop())))
     }
 }
 
-/// A request that was sent and has no answer yet. Its work is not over where nobody waits for it any more.
+/// A request that was sent and has no answer yet. Dropping it abandons the exchange: the backend may still work on it.
 struct Unanswered(Option<(Link, Work)>);
 
 impl Unanswered {
-    async fn answered(mut self, answer: impl Future<Output = Tried>) -> Sent<Link> {
-        // Nothing waits for its turn here: what it asks is there or not.
+    async fn answered(mut self, answer: impl Future<Output = SendResult>) -> Sent<Link> {
+        // tokio's budget would only delay this future: it is polled again as soon as the connection has read.
         let mut answer = pin!(unconstrained(answer));
         let answered = poll_fn(|cx| {
-            // The connection first: what it reads is what the answer waits for, and nothing else brings it.
+            // The connection is polled first: the answer waits for what it reads.
             let is_over = self.0.as_mut().is_none_or(|(link, _)| {
                 link.drive(cx);
                 link.over
             });
             match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                // The connection was closed while nobody used it.
+                // The connection was closed while it was idle.
                 Poll::Pending if is_over => Poll::Ready(None),
                 answer => answer.map(Some),
             }
         })
         .await;
         let Some((link, work)) = self.0.take() else { return Sent::Failed(BackendFault::Terminated) };
-        if work.is_left() && !matches!(answered, Some(Ok(_))) {
-            linger::abandon(link, work, Stage::Unanswered);
+        if work.is_abandoned() && !matches!(answered, Some(Ok(_))) {
+            abandoned::abandon(link, work, Stage::Unanswered);
             return Sent::Failed(BackendFault::Terminated);
         }
         match answered {
@@ -177,7 +177,7 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if let Some((link, work)) = self.0.take() {
-            linger::abandon(link, work, Stage::Unanswered);
+            abandoned::abandon(link, work, Stage::Unanswered);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections to a backend that speaks HTTP/2: each carries many exchanges, and is driven by a task of its own.
+//! Connections to a backend that speaks HTTP/2: each carries many exchanges and is driven by a task of its own.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -14,83 +14,86 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+use super::abandoned::{self, Work};
 use super::exchange::Outgoing;
-use super::linger::{self, Work};
-use super::link::{Sent, Tried};
+use super::link::{SendResult, Sent};
 use super::socket::Socket;
 use crate::refusal::BackendFault;
 
-/// Exchanges on one connection before another is made; the backend may want fewer.
+/// Most exchanges on one connection before another is made; the backend may allow fewer.
 const STREAMS: usize = 100;
-/// What the backend may send ahead on a stream, and on the connection.
+/// Bytes that the backend may send ahead on a stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes that the backend may send ahead on a connection.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Bytes of an answer's header list.
+/// Most bytes of an answer's header list.
 const HEADER_LIST: u32 = 64 * 1024;
-/// A backend that was taken away without a word is noticed while somebody waits for it.
+/// Time between pings. A backend that has vanished without closing is noticed by them while requests wait.
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// Time for the answer to a ping.
 const PING_WITHIN: Duration = Duration::from_secs(10);
-/// A connection that carries nothing is closed after this time.
+/// Time after which a connection without exchanges is closed.
 const IDLE_FOR: Duration = Duration::from_secs(55);
 
 /// One worker's connections to an HTTP/2 backend.
 #[derive(Debug, Default)]
 pub(super) struct Multiplex {
-    lines: Mutex<Vec<Line>>,
-    /// Held while a connection is made, so that a crowd of requests makes one and not a crowd of them.
+    connections: Mutex<Vec<SharedConnection>>,
+    /// Held while a connection is made, so that many requests at once make one connection and not many.
     dialing: tokio::sync::Mutex<()>,
 }
 
-/// One connection.
-struct Line {
+/// One connection, shared by many exchanges.
+struct SharedConnection {
     sender: SendRequest<Outgoing>,
     load: Arc<Load>,
     used: Instant,
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for SharedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("load", &self.load).finish_non_exhaustive()
+        f.debug_struct("SharedConnection").field("load", &self.load).finish_non_exhaustive()
     }
 }
 
 #[derive(Debug)]
 struct Load {
     streams: AtomicUsize,
-    /// As many as the backend takes at once.
+    /// Most streams that the backend allows at once.
     most: AtomicUsize,
     opened: Instant,
     /// Milliseconds from then to the last answer's head, plus one; 0 before the first.
-    heard: AtomicU64,
+    last_answer: AtomicU64,
 }
 
 impl Load {
-    fn has_heard_since(&self, since: Instant) -> bool {
-        let heard = self.heard.load(Ordering::Relaxed).checked_sub(1);
-        heard.is_some_and(|heard| self.opened + Duration::from_millis(heard) > since)
+    fn has_answered_since(&self, since: Instant) -> bool {
+        let last_answer = self.last_answer.load(Ordering::Relaxed).checked_sub(1);
+        last_answer.is_some_and(|last_answer| self.opened + Duration::from_millis(last_answer) > since)
     }
 }
 
-/// One exchange's part of a connection.
+/// One exchange's stream on a connection.
 #[derive(Debug)]
 pub(super) struct Stream(Arc<Load>);
 
 impl Stream {
-    /// An answer came, or a fault in its place.
-    pub(super) fn hears(&self) {
+    /// Notes that an answer has come, or a fault in its place.
+    pub(super) fn note_answer(&self) {
         let now = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.heard.store(now.saturating_add(1), Ordering::Relaxed);
+        self.0.last_answer.store(now.saturating_add(1), Ordering::Relaxed);
     }
 }
 
-/// A request that was sent and has no answer yet. On the heap: it outlives whoever waits for it.
-struct Unanswered(Option<(Waited, Stream, Work)>);
+/// A request that was sent and has no answer yet. Dropping it abandons the exchange. The pending answer is on the heap, because it can outlive its
+/// waiting task.
+struct Unanswered(Option<(PendingAnswer, Stream, Work)>);
 
-type Waited = Pin<Box<dyn Future<Output = Tried> + Send>>;
+type PendingAnswer = Pin<Box<dyn Future<Output = SendResult> + Send>>;
 
 /// Sends a request and waits for its answer's headers.
 pub(super) fn send(
-    (mut sender, stream): Seat,
+    (mut sender, stream): OpenStream,
     request: Request<Outgoing>,
     work: Work,
 ) -> impl Future<Output = Sent<Stream>> {
@@ -108,7 +111,7 @@ impl Unanswered {
         let (Some(answered), Some((_, stream, work))) = (answered, self.0.take()) else {
             return Sent::Failed(BackendFault::Terminated);
         };
-        stream.hears();
+        stream.note_answer();
         Sent::of(answered, stream, work)
     }
 }
@@ -116,7 +119,7 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if let Some((answer, stream, work)) = self.0.take() {
-            linger::abandon_stream(answer, stream, work);
+            abandoned::abandon_stream(answer, stream, work);
         }
     }
 }
@@ -127,24 +130,24 @@ impl Drop for Stream {
     }
 }
 
-/// A connection with room for one more exchange.
-pub(super) type Seat = (SendRequest<Outgoing>, Stream);
+/// A connection with a stream for one more exchange.
+pub(super) type OpenStream = (SendRequest<Outgoing>, Stream);
 
 impl Multiplex {
-    /// A connection that is there and has room.
-    pub(super) fn take(&self) -> Option<Seat> {
-        let mut lines = self.lines();
-        lines.retain(|line| !line.sender.is_closed());
-        lines.iter_mut().find_map(Line::take)
+    /// Opens a stream on a connection that has room.
+    pub(super) fn take(&self) -> Option<OpenStream> {
+        let mut connections = self.connections();
+        connections.retain(|line| !line.sender.is_closed());
+        connections.iter_mut().find_map(SharedConnection::take)
     }
 
-    /// Waits for whoever makes a connection just now; then it is one's own turn to look, and to make one.
+    /// Waits while another request makes a connection. Then the caller looks for a connection again, and may make one.
     pub(super) async fn turn_to_dial(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.dialing.lock().await
     }
 
-    /// Speaks HTTP/2 on a new socket, and takes the first seat.
-    pub(super) async fn open(&self, socket: Socket) -> Result<Seat, BackendFault> {
+    /// Begins HTTP/2 on a new socket, and opens the first stream.
+    pub(super) async fn open(&self, socket: Socket) -> Result<OpenStream, BackendFault> {
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -159,45 +162,44 @@ impl Multiplex {
             streams: AtomicUsize::new(0),
             most: AtomicUsize::new(STREAMS),
             opened: Instant::now(),
-            heard: AtomicU64::new(0),
+            last_answer: AtomicU64::new(0),
         });
         tokio::spawn(drive(connection, Arc::clone(&load)));
-        let mut line = Line { sender, load, used: Instant::now() };
-        let seat = line.take().ok_or(BackendFault::Terminated)?;
-        self.lines().push(line);
-        Ok(seat)
+        let mut line = SharedConnection { sender, load, used: Instant::now() };
+        let stream = line.take().ok_or(BackendFault::Terminated)?;
+        self.connections().push(line);
+        Ok(stream)
     }
 
-    /// Lets go of connections that carry nothing for long; they end by that.
+    /// Closes connections that have been without exchanges for long.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        self.lines().retain(|line| {
+        self.connections().retain(|line| {
             let carries = line.load.streams.load(Ordering::Relaxed) > 0;
             !line.sender.is_closed() && (carries || now.duration_since(line.used) < IDLE_FOR)
         });
     }
 
-    /// Gives no more seats on connections that carry something and have answered nothing since then. What they carry goes
-    /// on; then they end.
-    pub(super) fn leave_silent(&self, since: Instant) {
-        self.lines().retain(|line| {
-            line.load.streams.load(Ordering::Relaxed) == 0 || line.load.has_heard_since(since)
+    /// Opens no more streams on connections whose exchanges have had no answer since that instant. Their exchanges go on; then they end.
+    pub(super) fn retire_silent(&self, since: Instant) {
+        self.connections().retain(|line| {
+            line.load.streams.load(Ordering::Relaxed) == 0 || line.load.has_answered_since(since)
         });
     }
 
     /// Connections that carry nothing just now.
     pub(super) fn idle(&self) -> usize {
-        self.lines().iter().filter(|line| line.load.streams.load(Ordering::Relaxed) == 0).count()
+        self.connections().iter().filter(|line| line.load.streams.load(Ordering::Relaxed) == 0).count()
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.lines.lock()
+    fn connections(&self) -> MutexGuard<'_, Vec<SharedConnection>> {
+        self.connections.lock()
     }
 }
 
-impl Line {
-    /// All seats of a worker are taken on its own thread: nobody takes one between the look and the taking.
-    fn take(&mut self) -> Option<Seat> {
+impl SharedConnection {
+    /// Opens a stream if there is room. All streams of a worker are opened on its own thread, so the room is not taken between check and use.
+    fn take(&mut self) -> Option<OpenStream> {
         let Load { streams, most, .. } = &*self.load;
         let has_room = streams.load(Ordering::Relaxed) < most.load(Ordering::Relaxed);
         if !has_room || !self.sender.is_ready() {

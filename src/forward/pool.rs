@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::link::Link;
 
-/// Shorter than the keep-alive of the usual backends (Node 5 s excepted, which closing connections are noticed for).
+/// Time after which an idle connection is closed. It is shorter than the keep-alive of the usual backends, but for Node.js with 5 s,
+/// whose closing is noticed.
 const IDLE_FOR: Duration = Duration::from_secs(55);
-/// More idle connections than this are closed instead of kept.
+/// Most idle connections that are kept.
 const MOST_IDLE: usize = 1024;
 
-/// The last used is used next: those that are not needed grow old and go.
+/// The idle connections. The connection used last is taken first, so that unneeded ones grow old and are closed.
 #[derive(Debug, Default)]
 pub(super) struct Pool(Mutex<Vec<Idle>>);
 
@@ -23,8 +24,7 @@ struct Idle {
 }
 
 impl Pool {
-    /// A connection that was open when it was last used. Whether it still is shows when it is used: then it gives back what
-    /// it cannot take.
+    /// Takes a connection that was open after its last use. If it has been closed since, it gives the request back that it cannot take.
     pub(super) fn take(&self) -> Option<Link> {
         self.idle().pop().map(|idle| idle.link)
     }

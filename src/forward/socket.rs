@@ -1,4 +1,4 @@
-//! Sockets to the backend: TCP, TLS over TCP, or a Unix socket, all alike once they are there.
+//! Sockets to the backend: TCP, TLS over TCP, or a Unix socket, all used alike once they are connected.
 
 use std::fmt;
 use std::io;
@@ -19,16 +19,16 @@ use tokio_rustls::client::TlsStream;
 use super::Protocol;
 use crate::refusal::BackendFault;
 
-/// Where the backend is.
+/// The address of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A host, by name or address, and a port.
     Tcp {
         /// Name or address; an IPv6 address without its brackets.
         host: String,
-        /// From 1.
+        /// The port, from 1.
         port: u16,
-        /// The name that its certificate must be for, where TLS is spoken.
+        /// The name that the certificate must be for; `None` without TLS.
         tls: Option<ServerName<'static>>,
     },
     /// A Unix socket.
@@ -45,7 +45,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// Our side of TLS: whom the backend's certificate must come from, and what we show it.
+/// Returns the client's side of TLS: the authorities of the backend's certificate, and our own certificate.
 ///
 /// # Errors
 /// A key that does not fit its certificate, or one that the provider cannot use.
@@ -68,7 +68,7 @@ pub fn client_config(
     Ok(config)
 }
 
-/// Why there is no socket: the fault, and what an operator may know of it.
+/// The reason why there is no socket: the fault, and the error for operators.
 #[derive(Debug)]
 pub(super) struct NoSocket {
     pub(super) fault: BackendFault,
@@ -76,7 +76,7 @@ pub(super) struct NoSocket {
 }
 
 impl Location {
-    /// `https` where TLS is spoken.
+    /// The URL scheme: `https` with TLS, else `http`.
     pub(super) fn scheme(&self) -> Scheme {
         match self {
             Self::Tcp { tls: Some(_), .. } => Scheme::HTTPS,
@@ -121,7 +121,7 @@ pub(super) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The same call on whichever it is.
+/// Calls the same method of whichever socket it is.
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {

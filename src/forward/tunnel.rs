@@ -1,4 +1,4 @@
-//! After a switch of protocols: bytes both ways, each side closing when it likes, until both have or nothing moves.
+//! A connection after a switch of protocols: bytes in both directions, until both sides have closed or nothing moves.
 
 use std::future::Future;
 use std::io;
@@ -12,14 +12,14 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::linger::Work;
+use super::abandoned::Work;
 use super::socket::Socket;
 
-/// The backend's side of a switched connection, with what the exchange holds that it began as.
+/// The backend's side of a switched connection, with the guards of the exchange with which it began.
 #[derive(Debug)]
 pub struct Tunnel {
     socket: Socket,
-    /// What the backend said right after its agreement.
+    /// Bytes that the backend sent right after its agreement.
     said: Bytes,
     work: Work,
 }
@@ -29,7 +29,7 @@ impl Tunnel {
         Self { socket, said, work }
     }
 
-    /// Joins the two sides. `said` is what the client said after its request; the backend gets it only now.
+    /// Joins the two sides. `said` are the bytes that the client sent after its request; the backend gets them only now.
     pub fn join<S>(self, client: S, said: Bytes, idle: Duration) -> Joined
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -51,27 +51,27 @@ impl Tunnel {
     }
 }
 
-/// Both sides of a switched connection; done when both have closed, one has broken, or nothing moved for too long.
+/// Both sides of a switched connection. The future ends when both have closed, one has failed, or nothing moved for too long.
 pub struct Joined {
     copying: Pin<Box<dyn Future<Output = io::Result<u64>> + Send>>,
     traffic: Arc<Traffic>,
     start: Instant,
     idle: Duration,
-    /// Looks now and then whether anything moved; a byte moves no timer.
+    /// The next check whether anything has moved; a byte resets no timer.
     look: Pin<Box<Sleep>>,
     _work: Work,
 }
 
-/// What moved, in both directions.
+/// The traffic in both directions.
 #[derive(Debug, Default)]
 struct Traffic {
     bytes: AtomicU64,
-    /// Milliseconds from the start.
+    /// Milliseconds from the start to the last byte.
     moved_last: AtomicU64,
 }
 
 impl Joined {
-    /// Bytes that moved so far, in both directions.
+    /// Number of bytes so far, in both directions.
     pub fn bytes(&self) -> u64 {
         self.traffic.bytes.load(Ordering::Relaxed)
     }
@@ -96,7 +96,7 @@ impl Future for Joined {
     }
 }
 
-/// One side: says first what was read before the switch, and notes what it reads.
+/// One side. It first gives the bytes that were read before the switch, and notes what it reads.
 struct Side<S> {
     stream: S,
     said: Bytes,

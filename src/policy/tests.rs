@@ -306,7 +306,7 @@ fn only_a_route_that_says_so_permits_the_switch() {
     assert!(!other.upgrade());
 }
 
-/// Each pattern matches on its own.
+/// Case 51: each pattern matches on its own.
 #[test]
 fn alternatives_and_lists_mean_any_of_them() {
     let p = policy(EVENTS);
@@ -322,6 +322,7 @@ fn alternatives_and_lists_mean_any_of_them() {
     }
 }
 
+/// Cases 52 and 54: an empty policy is not a grant to every client.
 #[test]
 fn an_empty_policy_denies_everything() {
     for text in ["", "# nothing\n", "version: 1\n", "version: 1\npermissions: { a: [GET /] }\n"] {

@@ -1,5 +1,5 @@
-//! Read: each part as it was in one look. What is put in force is built of these very bytes, so no part can be a mixture of
-//! what was there before and after.
+//! The content of each part in one look. What is put in force is built of exactly these bytes, so no part is a mixture of
+//! earlier and later content.
 
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
@@ -16,17 +16,17 @@ use crate::secret::Secret;
 
 use super::part::Part;
 
-/// What was found, or why it could not be read.
+/// The content of a file, or the reason why it could not be read.
 pub(super) type Held<T> = Result<T, Vec<Diagnostic>>;
 
-/// A certificate chain and its key, as they were found.
+/// The content of a certificate chain and its key.
 #[derive(Hash)]
 pub(super) struct KeyPairHeld {
     pub(super) certificate: Held<Vec<u8>>,
     pub(super) key: Held<Secret>,
 }
 
-/// Content of the files of one part.
+/// The content of the files of one part.
 pub(super) enum Material {
     Configuration(Held<Arc<Source>>),
     /// Each server certificate, in the order of the configuration.
@@ -41,20 +41,20 @@ pub(super) enum Material {
     AdminToken(Option<Held<Secret>>),
 }
 
-/// Files of TLS to the backend.
+/// The files of TLS to the backend.
 #[derive(Hash)]
 pub(super) struct BackendHeld {
     pub(super) ca: Held<Vec<TrustFile>>,
     pub(super) own: Option<KeyPairHeld>,
 }
 
-/// One part as it was in one look.
+/// One part in one look.
 pub(super) struct Reading {
-    /// Settings of the part when it was read.
+    /// The settings of the part when it was read.
     pub(super) settings: Digest,
-    /// The settings together with what the files held.
+    /// The digest of the settings and the content.
     pub(super) of: Digest,
-    /// A file of it is empty: a program that writes in place begins with that.
+    /// A file of the part is empty: a program that writes in place begins with that.
     pub(super) is_unfinished: bool,
     pub(super) material: Material,
 }
@@ -65,17 +65,17 @@ impl Reading {
         Self { settings, of, is_unfinished: material.has_empty_file(), material }
     }
 
-    /// Reads the files of a part that the configuration names.
+    /// Reads the files that the configuration names for a part.
     pub(super) fn of(part: Part, config: &Config) -> Self {
         Self::new(settings_of(part, config), Material::read(part, config))
     }
 }
 
-/// Settings of a part: its paths, and the rules by which its files are read.
+/// The settings of a part: its paths, and the rules by which its files are read.
 pub(super) fn settings_of(part: Part, config: &Config) -> Digest {
     let path = |located: &Located<PathBuf>| located.value.clone();
     let pair = |pair: &KeyPair| (path(&pair.certificate), path(&pair.key));
-    // Conditions on headers that the configuration takes off are refused.
+    // A policy with conditions on headers that the configuration strips is refused.
     let stripped = || format!("{:?}", config.identity_headers.stripped);
     match part {
         Part::Configuration => sha256_of_value(""),
@@ -117,7 +117,7 @@ impl Material {
     fn read(part: Part, config: &Config) -> Self {
         let trust = |path: &Located<PathBuf>, kind| trust_files::read(&path.value, kind, Some(&path.place));
         match part {
-            // The configuration is read where it is named: see `Origin`.
+            // The configuration itself is read by `Origin`.
             Part::Configuration => Self::Configuration(Err(Vec::new())),
             Part::ServerCertificates => {
                 Self::ServerCertificates(config.certificates.iter().map(KeyPairHeld::read).collect())
@@ -136,7 +136,7 @@ impl Material {
         }
     }
 
-    /// Whether any of it is a file with nothing in it.
+    /// `true` if a file of the part is empty.
     fn has_empty_file(&self) -> bool {
         let trust = |held: &Held<Vec<TrustFile>>| held.iter().flatten().any(|file| file.bytes.is_empty());
         let sources = |held: &Held<Vec<Arc<Source>>>| held.iter().flatten().any(|it| it.text().is_empty());

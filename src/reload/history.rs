@@ -1,4 +1,4 @@
-//! Outcomes of reloads, part by part: said in the log once, counted, and kept for `/status`.
+//! Outcomes of reloads, part by part: logged once, counted, and kept for `/status`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -12,14 +12,14 @@ use super::part::{Part, PerPart};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::digest::Digest;
 
-/// More attempts than this are not kept.
+/// Most attempts that are kept.
 const MOST_KEPT: usize = 20;
-/// More diagnostics of one attempt than this are not kept.
+/// Most diagnostics of one attempt that are kept.
 const MOST_DIAGNOSTICS: usize = 100;
-/// Of more problems than this the log gives the number.
+/// Most problems that are logged one by one; of further ones the log gives the number.
 const MOST_LOGGED: usize = 20;
 
-/// What a reload was begun by.
+/// The trigger of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
@@ -47,9 +47,9 @@ impl Trigger {
 pub enum Outcome {
     /// The content of the files is in force.
     Applied,
-    /// The content of the files has a mistake; the last good one is still in force.
+    /// The content of the files has a mistake; the last good content is still in force.
     Refused,
-    /// Reading does not come to an end; what was in force before still is.
+    /// A read hangs; the earlier content is still in force.
     Hanging,
 }
 
@@ -58,11 +58,11 @@ pub enum Outcome {
 pub(super) struct Verdict {
     pub(super) part: Part,
     pub(super) outcome: Outcome,
-    /// Digest of the content that was judged; `None` where reading hangs.
+    /// Digest of the judged content; `None` while the read hangs.
     pub(super) of: Digest,
-    /// Problems, or warnings about what is in force.
+    /// Problems, or warnings about the content in force.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Whether requests see something else from now on.
+    /// `true` if requests are judged differently from now on.
     pub(super) is_new: bool,
 }
 
@@ -78,13 +78,13 @@ pub(super) struct Verdicts {
 /// One reload.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {
-    /// When it was decided.
+    /// The time of the decision.
     pub at: Timestamp,
-    /// What it was begun by.
+    /// The trigger.
     pub trigger: Trigger,
-    /// The worst of what came of its parts, the shadow policies left out.
+    /// The worst outcome of its parts, the shadow policies left out.
     pub outcome: Outcome,
-    /// The snapshot that is in force after it.
+    /// The generation of the snapshot in force after it.
     pub generation: u64,
     /// Outcome of each part that was judged.
     pub parts: BTreeMap<Part, Outcome>,
@@ -95,7 +95,7 @@ pub struct Attempt {
     /// Digest of the content that was refused: the same mistake in other files is news.
     #[serde(skip)]
     refused: Vec<(Part, Digest)>,
-    /// Whether something else is in force after it.
+    /// `true` if another snapshot is in force after it.
     #[serde(skip)]
     has_news: bool,
 }
@@ -121,7 +121,7 @@ impl Attempt {
         }
     }
 
-    /// Whether it says the same as another: a mistake that is still there is no news.
+    /// `true` if another attempt reports the same: a mistake that persists is not logged again.
     fn repeats(&self, other: &Self) -> bool {
         !self.refused.is_empty() && !self.has_news && self.refused == other.refused
     }
@@ -139,7 +139,7 @@ fn json_of(part: Part, diagnostic: &Diagnostic) -> Value {
 impl Verdicts {
     fn log(&self) {
         let trigger = self.trigger.name();
-        // What was in force already, beside a mistake in another part, is no news.
+        // Warnings about content that was in force already are not reported with a mistake in another part.
         let is_good = self.of_parts.iter().all(|verdict| verdict.outcome == Outcome::Applied);
         let applied = self.of_parts.iter().filter(|verdict| verdict.outcome == Outcome::Applied);
         let applied = applied.filter(|verdict| is_good || verdict.is_new);
@@ -166,7 +166,7 @@ impl Verdict {
     }
 }
 
-/// Says in the log what is wrong with a part, up to a number.
+/// Logs the problems of a part, up to a number.
 fn log_first(part: Part, diagnostics: &[Diagnostic]) {
     diagnostics.iter().take(MOST_LOGGED).for_each(|diagnostic| log(part, diagnostic));
     let (part, problems) = (part.name(), diagnostics.len());
@@ -179,7 +179,7 @@ fn log_first(part: Part, diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Says in the log what is wrong with something, and where.
+/// Logs a problem and its place.
 fn log(part: Part, diagnostic: &Diagnostic) {
     let Diagnostic { severity, code, message, place, help, .. } = diagnostic;
     let place = place.as_ref().map(ToString::to_string);
@@ -190,7 +190,7 @@ fn log(part: Part, diagnostic: &Diagnostic) {
     }
 }
 
-/// What came of the reloads of a process.
+/// The outcomes of all reloads of a process.
 #[derive(Debug, Default)]
 pub struct History(Mutex<Past>);
 
@@ -205,7 +205,7 @@ struct Past {
     recent: VecDeque<Attempt>,
 }
 
-/// State of one part.
+/// The state of one part.
 #[derive(Debug)]
 struct PartPast {
     outcome: Outcome,
@@ -231,33 +231,33 @@ impl Default for PartPast {
     }
 }
 
-/// The history as `/status` tells it.
+/// The history as `/status` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Whether what is on disk is in force, of all parts but the shadow policies.
+    /// The content on disk is in force, for all parts but the shadow policies.
     pub success: bool,
-    /// When the last reload was decided, this way or the other.
+    /// The time of the last decision.
     pub decided_at: Option<Timestamp>,
-    /// When something was last put in force by a reload.
+    /// The time at which a reload last put something in force.
     pub applied_at: Option<Timestamp>,
-    /// Reloads that were put in force.
+    /// Number of reloads that were put in force.
     pub applied: u64,
-    /// Reloads of which a part was refused.
+    /// Number of reloads with a refused part.
     pub refused: u64,
-    /// Keys that were changed and stay as they are until the next start.
+    /// Keys that were changed and keep their values until the next start.
     pub needs_restart: Vec<&'static str>,
     /// Seconds since the end of the last look that read every part.
     pub look_age_seconds: u64,
     /// State of each part.
     pub parts: PerPart<PartStatus>,
-    /// The last ones, the newest first.
+    /// The last attempts, the newest first.
     pub recent: Vec<Attempt>,
 }
 
-/// State of one part, for `/status`.
+/// The state of one part, as `/status` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartStatus {
-    /// Whether what is on disk is in force.
+    /// The content on disk is in force.
     pub success: bool,
     /// Outcome of the content on disk; the last content that was applied is in force.
     pub state: Outcome,
@@ -269,7 +269,7 @@ pub struct PartStatus {
     pub applied: u64,
     /// Number of reloads that refused the part.
     pub refused: u64,
-    /// Seconds since it was last read.
+    /// Seconds since the part was last read.
     pub look_age_seconds: u64,
     /// Problems of the part, or warnings about it; the first hundred.
     pub diagnostics: Vec<Value>,
@@ -308,7 +308,7 @@ impl PartPast {
         }
     }
 
-    /// Notes whether the part was read in a look, and says it in the log where that has changed.
+    /// Notes whether the part was read in a look, and logs a change of that.
     fn looked(&mut self, part: Part, is_read: bool) {
         let was_hanging = std::mem::replace(&mut self.is_hanging, !is_read);
         if is_read {
@@ -327,7 +327,7 @@ impl PartPast {
 }
 
 impl History {
-    /// Notes a reload, and says it in the log unless it was said already.
+    /// Notes a reload, and logs it unless the same was logged already.
     pub(super) fn add(&self, verdicts: &Verdicts) -> Attempt {
         let at = Timestamp::now();
         let attempt = Attempt::of(verdicts, at);
@@ -353,8 +353,8 @@ impl History {
         attempt
     }
 
-    /// Notes how a part stands at the start, and says in the log what is to be said of it. Only a mistake in a shadow policy is
-    /// no reason not to start.
+    /// Notes the state of a part at the start, and logs its diagnostics. Only a mistake in a shadow policy does not prevent
+    /// the start.
     pub(super) fn begin(&self, part: Part, told: &[Diagnostic]) {
         log_first(part, told);
         let mut past = self.past();
@@ -370,7 +370,7 @@ impl History {
         self.past().parts.of_mut(part).looked(part, is_read);
     }
 
-    /// As it stands.
+    /// Returns the state for `/status`.
     pub fn summary(&self) -> Summary {
         let past = self.past();
         let parts = PerPart::from_fn(|part| past.parts.of(part).status());
@@ -390,7 +390,6 @@ impl History {
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
-        // Nothing panics while it is held; if it did, the numbers would still stand.
         self.0.lock()
     }
 }

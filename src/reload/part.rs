@@ -1,20 +1,20 @@
-//! Parts of what is read: each is checked, put in force and kept as one whole, whatever becomes of the others.
+//! Parts of the configuration. Each part is checked, put in force and kept as one whole, independent of the others.
 
 use serde::Serialize;
 
-/// One part of what a server is configured by.
+/// One part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// `sidegate.yaml`, but for the contents of the files that it names.
+    /// `sidegate.yaml`, without the content of the files that it names.
     Configuration,
     /// The server's certificates and their keys.
     ServerCertificates,
-    /// Client CAs, CRLs, trust domains, and what is asked of client certificates.
+    /// Client CAs, CRLs, trust domains, and the requirements on client certificates.
     ClientTrust,
     /// The policies in force.
     Policies,
-    /// The policies that are judged beside these.
+    /// The policies that are judged beside those in force.
     ShadowPolicies,
     /// CAs, certificate and key for TLS to the backend.
     BackendTls,
@@ -34,7 +34,7 @@ impl Part {
         Self::AdminToken,
     ];
 
-    /// The parts that the configuration names files for.
+    /// The parts for which the configuration names files.
     pub(super) fn of_files() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|part| *part != Self::Configuration)
     }
@@ -53,7 +53,7 @@ impl Part {
         }
     }
 
-    /// Whether requests depend on this part: a mistake in a shadow policy changes no answer.
+    /// `true` if requests depend on this part: a mistake in a shadow policy changes no answer.
     #[must_use]
     pub const fn is_essential(self) -> bool {
         !matches!(self, Self::ShadowPolicies)
@@ -99,7 +99,7 @@ impl<T> PerPart<T> {
         }
     }
 
-    /// The value of a part, to be changed.
+    /// The value of a part, mutable.
     pub const fn of_mut(&mut self, part: Part) -> &mut T {
         match part {
             Part::Configuration => &mut self.configuration,

@@ -1,5 +1,4 @@
-//! Policies on disk: a file, or a folder of them. The one place where policy files are read, for the proxy and for the
-//! tools alike.
+//! Policies on disk: a file, or a folder of files. The proxy and the tools read policy files only here.
 
 use std::fs;
 use std::io;
@@ -11,22 +10,22 @@ use crate::document::Budget;
 use crate::reload::files::{self, AcceptedKinds, ReadError};
 use crate::secret;
 
-/// Reads policies: files as they are named, and of each folder every `*.yaml` and `*.yml` directly in it, in the order
-/// of their names, but for `*_test.yaml` (which hold tests only). Files in folders are always regular ones.
+/// Reads policies: named files, and of each folder every `*.yaml` and `*.yml` directly in it, in the order of their names,
+/// without `*_test.yaml` (which hold tests only). Files in folders must be regular files.
 ///
 /// # Errors
-/// Every path that is not there or cannot be read, and every folder without a policy.
+/// Every path that does not exist or cannot be read, and every folder without a policy.
 pub fn read(paths: &[PathBuf], accept: AcceptedKinds) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
     collect(paths, accept, |path| !is_test(path))
 }
 
-/// Reads policies together with the test files beside them, for a tool: a path that is named may be a pipe.
+/// Reads policies together with the test files beside them, for a tool: a named path may be a pipe.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_with_tests(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, Vec<Diagnostic>> {
     let mut sources = collect(paths, AcceptedKinds::Streams, |_| true)?;
-    // A policy that is named alone has its tests in a file beside it.
+    // The tests of a single named policy are in a file beside it.
     for path in paths.iter().filter(|path| path.is_file() && !is_test(path)) {
         let beside = path.with_extension("").into_os_string();
         for ending in ["_test.yaml", "_test.yml"] {
@@ -85,7 +84,7 @@ fn files(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, Di
     Ok(files)
 }
 
-/// Whether a path of a folder is to be read. Hidden files are not: editors and volume mounts leave such.
+/// `true` if a file of a folder is to be read. Hidden files are not: editors and volume mounts make such files.
 fn is_policy(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Reads that are given up when they hang. `open` and `read` on a dead network volume block in the kernel for ever, and no
-//! thread can be ended in there; so each read has a bounded time, and a part whose read hangs holds up no other part.
+//! Reads with a time limit. `open` and `read` on a dead network volume block in the kernel for ever, and such a thread cannot
+//! be ended. Each read therefore has a time limit, and a part whose read hangs delays no other part.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
@@ -11,22 +11,22 @@ use crate::digest::Digest;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Worth of a read that was given up, when it comes back. Files that it read before it hung may have changed since, so
-/// it is good only where another look has to agree with it.
+/// The use of an abandoned read when it comes back. Files that it read before it hung may have changed since, so the content
+/// is good only if another look has to agree with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// The read counts as any other: the look after it has to agree.
+    /// The content counts like any other: the next look must agree.
     Counts,
-    /// Nothing: the part is read anew.
+    /// The content is not used: the part is read anew.
     IsDropped,
 }
 
-/// The thread that reads, and the reads that were given up. No more threads hang than there are parts: a part is read again
-/// only after its read has come back.
+/// The reading thread, and the abandoned reads. At most one thread per part hangs, because a part is read again only after
+/// its read has come back.
 pub(super) struct Readers {
-    /// Longest time for the first read that hangs in a look.
+    /// Time limit for the first read in a look that hangs.
     patience: Duration,
-    /// Longest time for the next one.
+    /// Time limit for further reads in that look.
     left: Duration,
     late: Late,
     thread: Option<Sender<Job>>,
@@ -38,14 +38,14 @@ impl Readers {
         Self { patience, left: patience, late: Late::IsDropped, thread: None, given_up: PerPart::default() }
     }
 
-    /// Begins a look at all parts. Once a read has hung in it, others of a dead volume are waited for much shorter.
+    /// Begins a look at all parts. Once a read has hung, the others of a dead volume get a much shorter time.
     pub(super) const fn begin(&mut self, patience: Duration, late: Late) {
         self.patience = patience;
         self.left = patience;
         self.late = late;
     }
 
-    /// Reads a part; `None` while that hangs. What a read that was given up gives later may count, so that a slow volume is
+    /// Reads a part; `None` while the read hangs. The content of an abandoned read may count later, so that a slow volume is
     /// seen in the end, unless the configuration names something else by then.
     pub(super) fn read(
         &mut self,
@@ -63,7 +63,7 @@ impl Readers {
             _ => *given_up = None,
         }
         let (sender, receiver) = mpsc::sync_channel(1);
-        // Nobody waits any more for what came too late and for another configuration.
+        // The content came too late, for a configuration that is not the same any more.
         self.submit(Box::new(move || drop(sender.send(read()))));
         match receiver.recv_timeout(self.left) {
             Ok(reading) => Some(reading),
@@ -109,7 +109,7 @@ mod tests {
         Reading { settings, of: [of; 32], is_unfinished: false, material: Material::AdminToken(None) }
     }
 
-    /// A part whose read waits until the test lets it go on.
+    /// A part whose read waits until the test lets it continue.
     fn hang(readers: &mut Readers, part: Part, of: u8) -> Sender<()> {
         let (release, released) = mpsc::channel();
         let hung = readers.read(part, SETTINGS, move || {

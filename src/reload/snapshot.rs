@@ -1,4 +1,4 @@
-//! Check and build: what was read of a part becomes one whole piece of a snapshot, or every problem with it.
+//! Checking and building: the content of a part becomes one whole piece of a snapshot, or the list of all its problems.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::secret::Secret;
 use crate::telemetry::Destination;
 use crate::token::Token;
 
-/// The snapshot that is being built, and the instant of it.
+/// The snapshot being built, and its time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) generation: u64,
     pub(super) now: Timestamp,
 }
 
-/// Everything that a snapshot is made of beside the configuration: of each part the last that was good. A part that has not
-/// changed is shared between snapshots and not built again.
+/// The pieces of a snapshot beside the configuration: the last good one of each part. A part that has not changed is shared
+/// between snapshots and not built again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pieces {
     server: Option<ServerSide>,
@@ -57,8 +57,8 @@ struct Policies {
 }
 
 impl Pieces {
-    /// Checks what was read of a part and takes it over as a whole, with the warnings about it. After a problem the piece is what
-    /// it was before. (Warnings of what expires are not among these: see [`Pieces::expiring`].)
+    /// Checks the content of a part and takes it over as a whole, with the warnings about it. After a problem the piece stays
+    /// as it was. (Warnings about expiry are not among these: see [`Pieces::expiring`].)
     ///
     /// # Errors
     /// Every problem of the part, each with its place.
@@ -101,7 +101,7 @@ impl Pieces {
         }
     }
 
-    /// The shadow policy is compared with this one from now on, and what differed from the last counts no more.
+    /// Compares the shadow policy with this policy from now on; earlier differences count no more.
     fn take_over_policies(
         &mut self,
         config: &Config,
@@ -116,7 +116,7 @@ impl Pieces {
         Ok(warnings)
     }
 
-    /// The policy that is tried beside the real one. A mistake leaves the last one and is counted.
+    /// Builds the shadow policy. A mistake leaves the last one in force and is counted.
     fn take_over_shadow(
         &mut self,
         config: &Config,
@@ -148,10 +148,11 @@ impl Pieces {
         told
     }
 
-    /// The snapshot; `None` while a piece is missing that no request can do without.
+    /// Returns the snapshot; `None` while a piece is missing without which no request can be served.
     pub(super) fn live(&self, config: &Config, generation: u64) -> Option<Live> {
         let (server, policies) = (self.server.as_ref()?, self.policies.as_ref()?);
-        // A token that is asked for and could not be read yet is known to nobody. Without one everybody would be let in.
+        // A configured token that could not be read yet must not be missing: every client of the admin listener would be let
+        // in.
         let unknown = config.admin_token.as_ref().map(|_| Token::unmatchable());
         Some(Live {
             generation,
@@ -179,7 +180,7 @@ impl Pieces {
         })
     }
 
-    /// Warnings of what has expired in a part or is about to.
+    /// Warnings about what has expired in a part, or is about to.
     pub(super) fn expiring(&self, part: Part, config: &Config, now: Timestamp) -> Vec<Diagnostic> {
         let placed = |warning: Diagnostic, file: &str| {
             let named = config.certificates.iter().map(|pair| &pair.certificate);
@@ -227,7 +228,7 @@ fn keep<T>(result: Result<T, Vec<Diagnostic>>, problems: &mut Vec<Diagnostic>) -
     result.map_err(|found| problems.extend(found)).ok()
 }
 
-/// What `mode: audit` means is said wherever warnings are.
+/// Adds the warning about `mode: audit`, wherever warnings are given.
 fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
     let place = config.mode_place.clone().filter(|_| config.mode == Mode::Audit)?;
     let message = "`mode: audit` enforces no policy: every client with a valid certificate may do everything";
@@ -235,7 +236,7 @@ fn enforces_nothing(config: &Config) -> Option<Diagnostic> {
     Some(Diagnostic::warning(Code::AuditMode, message).at(place).help(help))
 }
 
-/// Our certificates and keys. Where no file of them has changed, it is the same as before, and so are its tickets.
+/// Builds the server's side of TLS. If no file has changed, the earlier value is kept, and its tickets stay good.
 fn server_side(
     config: &Config,
     held: &[KeyPairHeld],
@@ -291,7 +292,7 @@ fn unusable(named: &KeyPair, error: &rustls::Error) -> Diagnostic {
     }
 }
 
-/// A further certificate is chosen by its names; without one nobody would ever see it.
+/// A further certificate is chosen by its names (SNI); without a name it would never be used.
 fn nameless<'c>(config: &'c Config, certified: &'c [CertifiedKey]) -> impl Iterator<Item = Diagnostic> + 'c {
     let further = config.certificates.iter().zip(certified).skip(1);
     let nameless = further.filter(|(_, certified)| !certified.cert.first().is_some_and(handshake::has_name));
@@ -314,7 +315,7 @@ fn server_expiries(config: &Config, held: &[KeyPairHeld]) -> Arc<[Expiry]> {
     expiries.collect()
 }
 
-/// Our side of TLS to the backend.
+/// Builds the client's side of TLS to the backend.
 fn client_side(
     settings: &BackendTls,
     held: BackendHeld,
@@ -377,8 +378,8 @@ fn not_authority(settings: &BackendTls, file: &str, error: &NotAuthority) -> Dia
     Diagnostic::error(Code::NoAuthority, message).at(settings.ca.place.clone()).help(help)
 }
 
-/// Self-signed certificates that the backend itself shows are trusted, because their operator named them. The holder of such a key
-/// could speak for the backend anyway, but no further name should come from it unnoticed.
+/// Self-signed certificates that the backend itself presents are trusted, because the operator named them. The holder of such
+/// a key could speak for the backend anyway, but no further name should be accepted from it unnoticed.
 fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
     let certificates = files.iter().flat_map(|file| {
         let all = pem::certificates(&file.bytes).unwrap_or_default();
@@ -397,7 +398,7 @@ fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
     doubts.map(warning).collect()
 }
 
-/// The client CAs and their CRLs.
+/// Builds the trust: client CAs and their CRLs.
 fn trust(
     config: &Config,
     authorities: Held<Vec<TrustFile>>,

@@ -1,5 +1,4 @@
-//! Trust on disk: client CAs and CRLs, each a file or a folder of them. The one place where they are read, for the proxy
-//! and for the tools alike.
+//! Trust on disk: client CAs and CRLs, each a file or a folder of files. The proxy and the tools read them only here.
 
 use std::fs;
 use std::io;
@@ -9,10 +8,10 @@ use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::identity::TrustFile;
 use crate::reload::files::{self, AcceptedKinds, ReadError};
 
-/// A larger file is none of ours: a CRL of a million entries has about 40 MiB.
+/// Largest file, in bytes: a CRL of a million entries has about 40 MiB.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// What is looked for in a folder.
+/// The kind of files that are looked for in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustFileKind {
     /// Certificates: `*.pem`, `*.crt`, `*.cer`.
@@ -32,8 +31,8 @@ impl TrustFileKind {
             }
             _ => false,
         };
-        // Kubernetes' `..data` links are not files of ours. A FIFO or a dangling link is one: left out without a word, it would
-        // take a CA away.
+        // Kubernetes' `..data` links are not looked at. A FIFO or a dangling link is an error: if it were left out silently,
+        // a CA would be missing.
         is_such && !name.starts_with('.') && !path.is_dir()
     }
 
@@ -51,10 +50,10 @@ impl TrustFileKind {
     }
 }
 
-/// The file itself, or those in a folder, in the order of their names.
+/// Returns the file itself, or those in a folder, in the order of their names.
 ///
 /// # Errors
-/// The folder cannot be read, or holds nothing of the kind.
+/// The folder cannot be read, or holds no file of the kind.
 pub fn list(path: &Path, kind: TrustFileKind) -> Result<Vec<PathBuf>, Diagnostic> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -71,8 +70,8 @@ pub fn list(path: &Path, kind: TrustFileKind) -> Result<Vec<PathBuf>, Diagnostic
     Ok(files)
 }
 
-/// Reads the file, or those in a folder. Problems and files know the place that named them; without one a user named the
-/// path to a tool, and it may be a pipe.
+/// Reads the file, or those in a folder. Problems and files carry the place that named them; without a place, the user of a
+/// tool named the path, and it may be a pipe.
 ///
 /// # Errors
 /// Every file that cannot be read.
@@ -97,10 +96,10 @@ pub fn read(
     if problems.is_empty() { Ok(read) } else { Err(problems) }
 }
 
-/// Reads one file. Problems know the place that named it.
+/// Reads one file. Problems carry the place that named it.
 ///
 /// # Errors
-/// It cannot be read, or is too large to be what it should be.
+/// The file cannot be read, or is too large.
 pub fn read_file(path: &Path, place: &Place) -> Result<Vec<u8>, Vec<Diagnostic>> {
     bytes_of(path, AcceptedKinds::Regular).map_err(|problem| vec![problem.at(place.clone())])
 }

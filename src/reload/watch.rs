@@ -1,36 +1,36 @@
-//! Change of a part: what was judged last, and whether what is seen now is to be believed yet.
+//! Changes of a part: the content that was judged last, and whether new content is believed yet.
 
 use std::time::{Duration, Instant};
 
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 
-/// Looks in a row at a part that changes each time, until that is a mistake of its own.
+/// Number of looks in a row with different content after which the change itself is reported as a mistake.
 const MOST_CHANGES: usize = 20;
-/// Time for which a key that does not fit its certificate, or an empty file, counts as one that is being replaced.
+/// Time for which a key that does not fit its certificate, or an empty file, counts as being replaced.
 const ROTATION: Duration = Duration::from_secs(10);
 
 /// One part in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The read has not come back.
+    /// The read hangs.
     Hangs,
     /// Digest of the content that was judged last.
     Same,
-    /// Something else than in the look before: a program may be in the middle of writing.
+    /// Other content than in the look before: a program may still be writing.
     Changing,
     /// To be judged now.
     Due,
-    /// Something else in every look.
+    /// Other content in every look.
     Unsettled,
 }
 
-/// State of a part from look to look.
+/// The state of a part from look to look.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     judged: Digest,
     in_force: Option<Digest>,
-    /// Warnings about what is in force, but for those of dates.
+    /// Warnings about the content in force, without those about dates.
     warnings: Vec<Diagnostic>,
     candidate: Option<Digest>,
     changes: usize,
@@ -38,15 +38,15 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Compares what a look gave (`None`: the read hangs) with the looks before. A forced look is believed at once: its user
-    /// says that everything is as it should be.
+    /// Compares the content of a look (`None`: the read hangs) with earlier looks. The content of a forced look is believed
+    /// at once: the user says that everything is in place.
     pub(super) fn observe(&mut self, of: Option<Digest>, is_forced: bool) -> Seen {
         let Some(of) = of else { return Seen::Hangs };
         if is_forced {
             return Seen::Due;
         }
         if of == self.judged {
-            // It may have been changed back.
+            // The content may have been changed back.
             self.forget_change();
             return Seen::Same;
         }
@@ -58,28 +58,28 @@ impl Watch {
         if self.changes > MOST_CHANGES { Seen::Unsettled } else { Seen::Changing }
     }
 
-    /// Whether what is in the middle of being replaced is still waited for.
+    /// `true` if content that is being replaced is still waited for.
     pub(super) fn waits_for_rotation(&mut self) -> bool {
         self.replaced_since.get_or_insert_with(Instant::now).elapsed() < ROTATION
     }
 
-    /// Whether that is in force already.
+    /// `true` if this content is in force already.
     pub(super) fn is_in_force(&self, of: Digest) -> bool {
         self.in_force == Some(of)
     }
 
-    /// Warnings about what is in force.
+    /// Warnings about the content in force.
     pub(super) fn warnings(&self) -> Vec<Diagnostic> {
         self.warnings.clone()
     }
 
-    /// Notes what was put in force.
+    /// Notes content that was put in force.
     pub(super) fn applied(&mut self, of: Digest, warnings: Vec<Diagnostic>) {
         self.refused(of);
         (self.in_force, self.warnings) = (Some(of), warnings);
     }
 
-    /// Notes what was judged and not put in force.
+    /// Notes content that was judged and refused.
     pub(super) fn refused(&mut self, of: Digest) {
         self.judged = of;
         self.forget_change();

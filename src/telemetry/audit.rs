@@ -19,30 +19,31 @@ use super::{Decision, RequestId, Share};
 use crate::identity::{Attribute, Identity};
 use crate::policy::{Change, Difference, Rule};
 
-/// Longer paths, queries and names are cut: a line is for reading, and a client must not choose its length.
+/// Longest path, query or name in a record, in bytes; the rest is cut. A line is for reading, and a client must not choose
+/// its length.
 const LONGEST: usize = 1024;
 
-/// Where audit records go (`log.audit`).
+/// The destination of audit records (`log.audit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// Standard output.
     Stdout,
-    /// Nowhere.
+    /// No destination.
     None,
-    /// Appended to a file.
+    /// A file, which is appended to.
     File(PathBuf),
 }
 
-/// Which records are kept, and what they tell.
+/// The records that are kept, and their content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
-    /// Of requests that were allowed (`log.audit_sample`). All others are kept.
+    /// The share of allowed requests that is recorded (`log.audit_sample`). All other requests are recorded.
     pub sample: Share,
-    /// Whether queries are told (`log.audit_query`).
+    /// Queries are recorded (`log.audit_query`).
     pub query: bool,
 }
 
-/// The writer of audit records. Cloned for each worker; never blocks.
+/// The writer of audit records. Workers have clones of it; it never blocks.
 #[derive(Clone, Debug)]
 pub struct Audit {
     writer: NonBlocking,
@@ -51,7 +52,7 @@ pub struct Audit {
     keeping: Arc<SharedKeeping>,
 }
 
-/// A file that others rename, after which it is opened anew.
+/// A file that other programs rename, after which it is opened anew.
 #[derive(Debug)]
 struct Rotated {
     path: PathBuf,
@@ -65,50 +66,50 @@ struct SharedKeeping {
     query: AtomicBool,
 }
 
-/// Records that may be on their way.
+/// Most records on their way to the writing thread.
 const ROOM: usize = 16_384;
 
-/// One decision, as it is written.
+/// The audit record of one decision.
 #[derive(Debug)]
 pub struct Record<'a> {
-    /// When the request came.
+    /// The time at which the request came.
     pub time: Timestamp,
-    /// Its id.
+    /// The request id.
     pub request_id: &'a str,
     /// The peer.
     pub source: SocketAddr,
-    /// Who the client is; nobody before it is authenticated.
+    /// The client's name; `None` if it is not authenticated.
     pub client: Option<&'a str>,
-    /// What its certificate says, as a policy's `match` would ask for it.
+    /// The identity in the certificate, by the keys of a policy's `match`.
     pub identity: Option<&'a Told>,
-    /// The names of the policy's entries that the client matches.
+    /// The client entries of the policy that match.
     pub grants: &'a [String],
     /// The method.
     pub method: &'a str,
-    /// The path, without its query: queries hold secrets.
+    /// The path, without the query: queries hold secrets.
     pub path: &'a str,
-    /// The query, where it is asked for.
+    /// The query, if queries are recorded.
     pub query: Option<&'a str>,
-    /// What was decided.
+    /// The decision of the policy.
     pub decision: Decision,
-    /// What was done: the same, except where `mode: audit` let pass what was denied.
+    /// The decision as it was carried out: the same, except for a denied request that `mode: audit` let pass.
     pub done: Decision,
     /// The rule that decided.
     pub rule: Option<&'a Rule>,
-    /// Where a shadow policy has decided otherwise.
+    /// The difference, if a shadow policy decides otherwise.
     pub difference: Option<&'a Difference>,
-    /// The status that was answered.
+    /// The status of the answer.
     pub status: u16,
-    /// Bytes of the answer's body.
+    /// Length of the answer's body, in bytes.
     pub bytes: u64,
-    /// From the request's headers to the end of the answer.
+    /// Time from the request's headers to the end of the answer.
     pub duration: Duration,
-    /// What Sidegate added to it, and what the backend took until its headers, where it answered.
+    /// Times of Sidegate and of the backend, if the backend answered.
     pub took: Option<Took>,
 }
 
 impl<'a> Record<'a> {
-    /// Of a refusal before there was a request.
+    /// Returns the record of a refusal before there was a request.
     #[must_use]
     pub const fn of_nothing_known(
         time: Timestamp,
@@ -139,36 +140,37 @@ impl<'a> Record<'a> {
     }
 }
 
-/// How long the two parts of a request took that the backend answered.
+/// The two parts of the time of a request that the backend answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Took {
-    /// Until it was sent on, and from the answer's headers until they were passed on.
+    /// Time of Sidegate: until the request was sent on, and from the answer's headers until they were passed on.
     pub added: Duration,
-    /// In between.
+    /// Time of the backend: in between.
     pub backend: Duration,
 }
 
-/// An identity as records tell it: lists of values by the keys of `match`. Written once a client, not once a record.
+/// An identity as records show it: lists of values by the keys of `match`. It is written once per client, not once per
+/// record.
 #[derive(Debug)]
 pub struct Told(Box<RawValue>);
 
-/// More values of one attribute, and more matching entries of a policy, are left out of records.
+/// Most values of one attribute, and most client entries, in a record; further ones are left out.
 const MOST_VALUES: usize = 16;
 
 impl Told {
-    /// The bytes that it takes.
+    /// The memory that the text takes, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.0.get().len()
     }
 
-    /// Everything that an identity says, within the bounds of a line.
+    /// Returns all attributes of an identity, within the bounds of a line.
     #[must_use]
     pub fn of(identity: &Identity) -> Self {
         let values = |attribute| identity.values(attribute).take(MOST_VALUES).map(cut).collect::<Vec<_>>();
         let attributes = Attribute::ALL.into_iter().map(|attribute| (attribute.name(), values(attribute)));
         let told: BTreeMap<_, _> = attributes.filter(|(_, values)| !values.is_empty()).collect();
-        // Lists of texts: nothing here can fail.
+        // Lists of texts cannot fail to serialize.
         Self(serde_json::value::to_raw_value(&told).unwrap_or_default())
     }
 }
@@ -204,7 +206,7 @@ struct Shadow<'a> {
 }
 
 impl Audit {
-    /// Opens the destination. The guard writes what is left when it is dropped.
+    /// Opens the destination. The guard writes the remaining records when it is dropped.
     ///
     /// # Errors
     /// The file cannot be opened for appending.
@@ -222,8 +224,8 @@ impl Audit {
         Ok(Some((Self { writer, dropped, file, keeping }, guard)))
     }
 
-    /// Opens the file anew, for what renames it. What was recorded before goes to its end in the old one; where there can be
-    /// no new one, the old one goes on. Nothing where records go to no file.
+    /// Opens the file anew, after another program has renamed it. Earlier records go to the old file to their end; if no new
+    /// file can be opened, the old one is kept. `None` if records go to no file.
     ///
     /// # Errors
     /// The file cannot be opened for appending.
@@ -232,24 +234,24 @@ impl Audit {
         Some(appended(&rotated.path).map(|file| rotated.next.give(file)))
     }
 
-    /// From now on these are kept.
+    /// Changes the records that are kept from now on.
     pub fn keep(&self, keeping: Keeping) {
         self.keeping.set(keeping);
     }
 
-    /// Whether queries are told.
+    /// `true` if queries are recorded.
     #[must_use]
     pub fn tells_queries(&self) -> bool {
         self.keeping.query.load(Ordering::Relaxed)
     }
 
-    /// Whether the record of a request is kept that was allowed.
+    /// `true` if the record of this allowed request is kept.
     #[must_use]
     pub fn keeps(&self, id: &RequestId) -> bool {
         Share::of_bits(self.keeping.sample.load(Ordering::Relaxed)).has(id)
     }
 
-    /// Records that nobody will read.
+    /// The counter of records that were dropped.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         self.dropped.clone()
@@ -260,7 +262,7 @@ impl Audit {
         let mut line = Vec::with_capacity(512);
         if serde_json::to_writer(&mut line, &Line::of(record)).is_ok() {
             line.push(b'\n');
-            // A full channel is counted by the channel.
+            // The channel itself counts a record for which it has no room.
             let _ = self.writer.clone().write_all(&line);
         }
     }
@@ -315,8 +317,8 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A path or a query as records keep it from the moment the request comes: a long one is not held in memory while its answer
-/// waits for a reader. [`CUT`] marks where the rest is left out.
+/// Cuts a path or a query as records keep it from the moment the request comes, so that a long one is not held in memory
+/// while its answer waits for the client. [`CUT`] marks the place where the rest is left out.
 pub fn shortened(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -325,10 +327,10 @@ pub fn shortened(text: &str) -> String {
     [start, CUT].concat()
 }
 
-/// The end of a path or a query that was cut. No request can have it there: a URI is ASCII.
+/// The mark at the end of a path or a query that was cut. No request can have it there: a URI is ASCII.
 const CUT: &str = "…";
 
-/// The start of a text that is longer than what one line should hold.
+/// Returns the start of a text that is longer than one line should hold.
 pub(super) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The last quarter of an hour, a sample a second, so that whoever looks now sees what led here. Its memory is fixed.
+//! The last quarter of an hour, one sample per second, for the page. The memory is fixed.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::{Counters, DECISIONS, Decision, Distribution};
 
-/// A sample a second, for fifteen minutes.
+/// Number of samples: one per second, for fifteen minutes.
 const MOST_SAMPLES: usize = 15 * 60;
 
-/// What is counted from the start on.
+/// Totals since the start of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     decisions: [u64; DECISIONS],
@@ -20,7 +20,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// What all workers have counted together.
+    /// The totals of all workers together.
     #[must_use]
     pub fn of<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Self {
         let mut totals = Self {
@@ -37,33 +37,33 @@ impl Totals {
     }
 }
 
-/// One second.
+/// The sample of one second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// Its end.
+    /// The end of the second.
     pub at: Timestamp,
     /// Connections with a slot.
     pub slots_used: u32,
-    /// Connections without.
+    /// Connections without a slot.
     pub lobby: u32,
-    /// Requests that the backend works on.
+    /// Requests that the backend is working on.
     pub in_flight: u32,
-    /// Requests that wait for that.
+    /// Requests that wait for a place in flight.
     pub queued: u32,
-    /// How often each was decided in it, in the order of [`Decision::all`].
+    /// Number of decisions in this second, in the order of [`Decision::all`].
     pub decisions: [u32; DECISIONS],
-    /// What Sidegate added to the requests of it that the backend answered.
+    /// Time that Sidegate added to requests that the backend answered in this second.
     pub added: Times,
-    /// How long the backend took for these.
+    /// Time that the backend took for these requests.
     pub backend: Times,
 }
 
-/// How long something took, in microseconds; nothing where it did not happen.
+/// Quantiles of a time, in microseconds; `None` if there was no request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
-    /// For half of all at most.
+    /// The median.
     pub p50: Option<u32>,
-    /// For all but one of a hundred at most.
+    /// The 99th percentile.
     pub p99: Option<u32>,
 }
 
@@ -78,7 +78,7 @@ impl Times {
 }
 
 impl Sample {
-    /// How often that was decided in it.
+    /// Number of these decisions in this second.
     #[must_use]
     pub fn decided(&self, which: Decision) -> u32 {
         let mut all = Decision::all().zip(self.decisions);
@@ -90,7 +90,7 @@ impl Sample {
 #[derive(Debug)]
 pub struct History {
     past: Mutex<Past>,
-    /// Counts the samples; whoever waits for the next one waits here.
+    /// The number of samples so far, for tasks that wait for the next one.
     ticks: watch::Sender<u64>,
 }
 
@@ -109,7 +109,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Adds a sample; what is counted in it is what has grown since the one before.
+    /// Adds a sample. Its counts are the growth of the totals since the sample before.
     pub fn add(&self, mut sample: Sample, totals: Totals) {
         {
             let mut past = self.past();
@@ -134,14 +134,14 @@ impl History {
         self.past().samples.iter().copied().collect()
     }
 
-    /// The last so many of them.
+    /// The last `count` samples, the oldest first.
     #[must_use]
     pub fn last(&self, count: usize) -> Vec<Sample> {
         let past = self.past();
         past.samples.iter().skip(past.samples.len().saturating_sub(count)).copied().collect()
     }
 
-    /// Whoever waits for samples.
+    /// Subscribes to the number of samples.
     #[must_use]
     pub fn ticks(&self) -> watch::Receiver<u64> {
         self.ticks.subscribe()

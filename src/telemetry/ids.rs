@@ -10,21 +10,21 @@ use crate::trace_context::SpanId;
 pub struct RequestId([u8; 32]);
 
 impl RequestId {
-    /// Its digits.
+    /// The digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only ever made of hexadecimal digits.
+        // An id is made of hexadecimal digits only.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Its two halves, each as good as an id of its own.
+    /// The two halves, each as good as an id of its own.
     #[must_use]
     pub fn halves(&self) -> [SpanId; 2] {
         let (first, second) = (self.0.first_chunk(), self.0.last_chunk());
         [first, second].map(|half| half.copied().unwrap_or_default())
     }
 
-    /// The first half of its digits, as a number: what shares of all requests are told by.
+    /// The first half of the digits, as a number: shares of all requests are chosen by it.
     #[must_use]
     pub fn number(&self) -> u64 {
         u64::from_str_radix(self.as_str().get(..16).unwrap_or_default(), 16).unwrap_or_default()
@@ -46,11 +46,11 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// A source that starts at random.
+    /// Returns a source with a random start.
     #[must_use]
     pub fn new() -> Self {
         let mut seed = [0; 16];
-        // Without randomness the ids are still unique within the process; a clock tells processes apart.
+        // Without randomness the ids are still unique within the process, and the clock tells processes apart.
         if aws_lc_rs::rand::fill(&mut seed).is_err() {
             seed = u128::to_ne_bytes(std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos()));
         }
@@ -60,7 +60,7 @@ impl RequestIds {
         Self { high, counter: AtomicU64::new(low) }
     }
 
-    /// The next id.
+    /// Returns the next id.
     pub fn next(&self) -> RequestId {
         let count = self.counter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         let (high, low) = (mix(self.high ^ count), mix(count));
@@ -78,8 +78,7 @@ impl Default for RequestIds {
     }
 }
 
-/// The eight digits of the lower half, all at once: each of its nibbles is spread to a byte, and those above nine go on
-/// at `a`.
+/// The eight digits of the lower half, all at once: each nibble is spread to a byte, and values above nine continue at `a`.
 const fn digits(value: u64) -> [u8; 8] {
     let spread = ((value << 16) & 0x0000_ffff_0000_0000) | (value & 0xffff);
     let spread = ((spread << 8) & 0x00ff_0000_00ff_0000) | (spread & 0x0000_00ff_0000_00ff);

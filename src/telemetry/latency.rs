@@ -1,9 +1,9 @@
-//! How long things take, in buckets. Each worker has its own, which it alone writes; they are added up when somebody asks.
+//! Latencies in buckets. Each worker writes its own; they are added up when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The buckets' upper bounds in nanoseconds: 50 µs to 10 s. What takes longer has a bucket of its own.
+/// The upper bounds of the buckets in nanoseconds: 50 µs to 10 s. Longer times have a bucket of their own.
 pub const BOUNDS: [u64; 17] = [
     50_000,
     100_000,
@@ -26,24 +26,24 @@ pub const BOUNDS: [u64; 17] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// How often something took how long.
+/// A histogram of times.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     nanoseconds: AtomicU64,
 }
 
-/// Histograms added up, as they stood at one moment.
+/// Histograms added up, as they were at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
-    /// How many there are in each bucket, those in smaller ones not counted.
+    /// Number of times in each bucket, without those in smaller buckets.
     pub buckets: [u64; BUCKETS],
-    /// How long all took together.
+    /// Sum of all times, in nanoseconds.
     pub nanoseconds: u64,
 }
 
 impl Histogram {
-    /// It took so long once more.
+    /// Counts a time.
     pub fn took(&self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let index = BOUNDS.partition_point(|bound| *bound < nanoseconds);
@@ -55,7 +55,7 @@ impl Histogram {
 }
 
 impl Distribution {
-    /// Of several workers.
+    /// Adds up the histograms of several workers.
     pub fn of<'h>(histograms: impl Iterator<Item = &'h Histogram>) -> Self {
         let mut sum = Self::default();
         for histogram in histograms {
@@ -67,7 +67,7 @@ impl Distribution {
         sum
     }
 
-    /// What has come since an earlier moment.
+    /// The growth since an earlier moment.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let mut grown = *self;
@@ -78,8 +78,8 @@ impl Distribution {
         grown
     }
 
-    /// The time within which that part of all was done (0.99 for all but one of a hundred), as closely as the buckets tell;
-    /// nothing where there is nothing.
+    /// The quantile (0.99: the time within which all but one of a hundred were done), as closely as the buckets tell; `None`
+    /// if there is no time.
     #[must_use]
     pub fn quantile(&self, part: f64) -> Option<Duration> {
         let count = self.count();
@@ -103,7 +103,7 @@ impl Distribution {
         Some(Duration::from_nanos(lower))
     }
 
-    /// How many there are.
+    /// Number of times.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

@@ -1,5 +1,5 @@
-//! Lines on their way out: through a bounded channel to a thread that writes them. What does not fit into the channel is
-//! dropped, what cannot be written is lost, and both are counted.
+//! Lines on their way out, through a bounded channel to a thread that writes them. A line that does not fit into the channel
+//! is dropped, a line that cannot be written is lost, and both are counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// Counts the lines that nobody will read.
+/// The counter of dropped and lost lines.
 #[derive(Clone, Debug)]
 pub struct Dropped {
-    /// For want of room in the channel.
+    /// Lines for which the channel had no room.
     channel: ErrorCounter,
-    /// For want of room on the disk, or of somebody at the other end.
+    /// Lines that could not be written: the disk was full, or the other end was closed.
     unwritten: Arc<AtomicU64>,
 }
 
 impl Dropped {
-    /// How many there are.
+    /// Number of these lines.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.channel.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
     }
 }
 
-/// Where lines go from the next one on: a file that was opened anew.
+/// The destination of the next line, if it has changed: a file that was opened anew.
 #[derive(Debug)]
 pub(super) struct Next<W>(Arc<Mutex<Option<W>>>);
 
@@ -34,7 +34,7 @@ impl<W> Next<W> {
         Self(Arc::default())
     }
 
-    /// The line that is being written is finished where it was begun.
+    /// Changes the destination. A line in progress is finished where it was begun.
     pub(super) fn give(&self, to: W) {
         *self.0.lock() = Some(to);
     }
@@ -50,7 +50,7 @@ impl<W> Clone for Next<W> {
     }
 }
 
-/// A writer that never waits for `to`, with room for so many lines.
+/// Returns a writer that never waits for `to`, with room for so many lines.
 pub(super) fn writer<W: Write + Send + 'static>(
     to: W,
     next: Next<W>,
@@ -65,12 +65,12 @@ pub(super) fn writer<W: Write + Send + 'static>(
     (writer, dropped, guard)
 }
 
-/// Writes whole lines, and goes on after those that it cannot.
+/// A writer of whole lines, which goes on after a line that it cannot write.
 struct Lines<W> {
     to: W,
     next: Next<W>,
     unwritten: Arc<AtomicU64>,
-    /// The last line was written in part: the next one must not go on where it ends.
+    /// The last line was written in part: the next line must begin on a line of its own.
     is_torn: bool,
 }
 
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Whoever reads it takes nothing.
+    /// A destination that takes nothing.
     struct Stuck(std::sync::mpsc::Receiver<()>);
 
     impl Write for Stuck {
@@ -155,7 +155,7 @@ mod tests {
         let (go, wait) = std::sync::mpsc::channel();
         let (mut writer, dropped, _guard) = writer(Stuck(wait), Next::none_yet(), 4, "stuck");
         (0..100).for_each(|_| writer.write_all(b"a line\n").unwrap());
-        // Four wait, and it may have taken one in hand.
+        // Four lines wait, and the thread may have taken one.
         assert!((95..=96).contains(&dropped.count()), "{dropped:?}");
         drop(go);
     }

@@ -1,4 +1,4 @@
-//! The process's own log: lines on standard error, never waited for.
+//! The log of the process: lines on standard error, for which nothing waits.
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -9,16 +9,16 @@ use super::lines::{self, Dropped, Next};
 /// The form of log lines (`log.format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For a person's eyes.
+    /// Text for people.
     Text,
 }
 
-/// Lines that may be on their way.
+/// Most lines on their way to the writing thread.
 const ROOM: usize = 16_384;
 
-/// The running log. What is still on its way is written when this is dropped.
+/// The running log. Dropping it writes the remaining lines.
 #[derive(Debug)]
 pub struct Log {
     dropped: Dropped,
@@ -26,7 +26,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the log of this process. A second one in the same process changes nothing.
+    /// Starts the log of this process. A second call in the same process changes nothing.
     #[must_use]
     pub fn start(level: LevelFilter, format: Format) -> Self {
         let (writer, dropped, guard) = lines::writer(std::io::stderr(), Next::none_yet(), ROOM, "log");
@@ -40,7 +40,7 @@ impl Log {
         Self { dropped, _writer: guard }
     }
 
-    /// Lines that nobody will read.
+    /// The counter of lines that were dropped.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         self.dropped.clone()

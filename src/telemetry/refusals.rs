@@ -1,6 +1,5 @@
-//! The last refusals, for the people who are asked why. Each worker keeps its own, in memory that no other worker
-//! touches and only a refusal writes; what is forwarded never comes here. An explanation is worked out when somebody asks
-//! for one, from what was kept.
+//! The last refusals, kept so that they can be explained. Each worker keeps its own, in memory that no other worker writes; a
+//! forwarded request costs nothing here. An explanation is made when it is asked for, from what was kept.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,65 +14,65 @@ use super::{RequestId, cut};
 use crate::policy::Rule;
 use crate::refusal::Reason;
 
-/// Of clients that are known, and of strangers: so many of each, so that a flood of the one kind does not wash away the
+/// Number of kept refusals to authenticated clients, and as many to others, so that a flood of one kind does not displace the
 /// other.
 const MOST_KEPT: usize = 1_000;
-/// Longer names are cut.
+/// Longest name that is kept, in bytes.
 const LONGEST_NAME: usize = 256;
-/// Longer queries are not kept, nor headers of more bytes: then the explanation is without them, and says so.
+/// Longest query, and most bytes of headers, that are kept. An explanation without them says so.
 const LONGEST_QUERY: usize = 1_024;
-/// A longer chain is not kept.
+/// Longest chain that is kept, in bytes.
 const LONGEST_CHAIN: usize = 8 * 1_024;
 
 /// A certificate chain, leaf first.
 pub type Chain = Arc<[CertificateDer<'static>]>;
 
-/// One refusal, with what it takes to explain it.
+/// One refusal, with all that its explanation needs.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// When it was refused.
+    /// The time of the refusal.
     pub time: Timestamp,
-    /// When it came: the instant by which it was judged.
+    /// The time at which the request came: the instant at which it was judged.
     pub judged_at: Timestamp,
-    /// The request's id, which its client was told.
+    /// The request id, which the client was told.
     pub request_id: RequestId,
     /// The peer.
     pub source: SocketAddr,
-    /// The snapshot that it was refused under.
+    /// The generation of the snapshot under which the request was refused.
     pub generation: u64,
-    /// Who asked, as far as that is known: of a stranger what its certificate says, which nobody vouches for.
+    /// The client's name; of a client that is not authenticated, the name in its certificate, which proves nothing.
     pub client: Option<Box<str>>,
-    /// The chain of a client that is known, unless it is long.
+    /// The chain of an authenticated client, unless it is long.
     pub chain: Option<Chain>,
-    /// What was asked.
+    /// A summary of the request.
     pub request: RequestSummary,
-    /// Why it was refused.
+    /// The reason of the refusal.
     pub reason: Reason,
-    /// What the client was told.
+    /// The `detail` that the client was told.
     pub detail: Box<str>,
-    /// The deny rule that forbade it.
+    /// The deny rule that denied the request.
     pub rule: Option<Arc<Rule>>,
 }
 
-/// A request, as far as it is kept.
+/// A summary of a request, for its explanation.
 #[derive(Clone, Debug, Default)]
 pub struct RequestSummary {
-    /// Its method; nothing where it was no HTTP.
+    /// The method; `None` if the bytes were no HTTP.
     pub method: Option<Method>,
-    /// Its path, cut where it is long.
+    /// The path, cut if it is long.
     pub path: Box<str>,
-    /// Its query. It may hold secrets: it serves to explain, and is shown to nobody.
+    /// The query. It may hold secrets: it serves to explain and is never shown.
     pub query: Option<Box<str>>,
-    /// The headers that the policy looks at, and no others.
+    /// The headers that the policy depends on, and no others.
     pub headers: HeaderMap,
-    /// The host that it names, where the policy looks at it.
+    /// The host that the request names, if the policy depends on it.
     pub host: Option<Box<str>>,
-    /// Something of it was too long to be kept.
+    /// A part of the request was too long to be kept.
     pub is_cut: bool,
 }
 
 impl RequestSummary {
-    /// What is kept of a request.
+    /// Returns the summary of a request.
     #[must_use]
     pub fn of(method: &Method, uri: &Uri, headers: HeaderMap, host: Option<&str>) -> Self {
         let path = cut(uri.path());
@@ -88,27 +87,27 @@ impl RequestSummary {
             path: path.into(),
             query: query.map(Box::from),
             headers: if size > LONGEST_QUERY { HeaderMap::new() } else { headers },
-            // A host that has one reading is no longer than a name of DNS and a port.
+            // A host that was accepted is no longer than a DNS name and a port.
             host: host.map(Box::from),
             is_cut,
         }
     }
 }
 
-/// A method, if it is short enough to be kept.
+/// Returns the method, if it is short enough to be kept.
 #[must_use]
 pub fn kept_method(method: &Method) -> Option<Method> {
     (method.as_str().len() <= LONGEST_NAME).then(|| method.clone())
 }
 
-/// A name as it is kept.
+/// Returns the name, cut if it is long.
 #[must_use]
 pub fn kept_name(mut name: String) -> Box<str> {
     name.truncate(name.floor_char_boundary(LONGEST_NAME));
     name.into()
 }
 
-/// A chain, if it is short enough to be kept.
+/// Returns the chain, if it is short enough to be kept.
 #[must_use]
 pub fn kept_chain(chain: &Chain) -> Option<Chain> {
     let size: usize = chain.iter().map(|certificate| certificate.len()).sum();
@@ -126,14 +125,14 @@ pub struct Refusals {
 struct Ring(Mutex<VecDeque<Arc<Refused>>>);
 
 impl Refusals {
-    /// Keeps one; the oldest of its kind makes room.
+    /// Keeps a refusal; the oldest of its kind makes room.
     pub fn keep(&self, refused: Refused) {
         let is_known = !matches!(refused.reason, Reason::NotAuthenticated | Reason::InvalidCertificate);
         let ring = if is_known { &self.of_clients } else { &self.of_strangers };
         ring.push(Arc::new(refused));
     }
 
-    /// All that are kept, in no particular order.
+    /// All kept refusals, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Refused>> {
         let mut all: Vec<_> = self.of_clients.kept().iter().cloned().collect();
@@ -150,7 +149,7 @@ impl Ring {
             kept.push_back(refused);
             oldest
         };
-        // Given back when nobody waits for the ring.
+        // The memory is freed outside of the lock.
         drop(oldest);
     }
 

@@ -1,16 +1,16 @@
-//! A share of all requests, the same ones wherever it is asked: by their ids.
+//! A share of all requests. Every sidecar chooses the same requests, by their ids.
 
 use super::RequestId;
 
-/// From none of them (0) to all of them (1).
+/// A share, from 0 (no request) to 1 (every request).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share(u64);
 
 impl Share {
-    /// Every request.
+    /// All requests.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// A share, if the number is one.
+    /// Returns the share, if the number is one.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -22,7 +22,8 @@ impl Share {
         (0.0..=1.0).contains(&number).then_some(Self((number * EVERYTHING) as u64))
     }
 
-    /// Whether a request belongs to it: the first 16 digits of its id, as a number, are below the share of all such numbers.
+    /// `true` if a request belongs to the share: the first 16 digits of its id, as a number, are below that share of all such
+    /// numbers.
     #[must_use]
     pub fn has(self, id: &RequestId) -> bool {
         self == Self::ALL || id.number() < self.0

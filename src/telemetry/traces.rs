@@ -1,8 +1,8 @@
-//! Traces (OpenTelemetry): of each request that is traced the spans of its handshake, its decision and the backend's work,
-//! handed over through a bounded queue, in batches of OTLP's JSON. What does not fit is dropped and counted.
+//! Traces (OpenTelemetry): for each traced request the spans of its handshake, its decision and the backend's work, handed
+//! over through a bounded queue, in batches of OTLP's JSON. Spans that do not fit are dropped and counted.
 //!
-//! JSON is one of the encodings of OTLP by HTTP, and the OpenTelemetry Collector takes it. By what is in the tree anyway it needs no
-//! further crate, no generated code, and no second HTTP client.
+//! JSON is one of the encodings of OTLP over HTTP, and the OpenTelemetry Collector takes it. It needs no further crate, no
+//! generated code, and no second HTTP client.
 
 mod otlp;
 
@@ -19,14 +19,14 @@ use super::{Begun, Decision, Ended, Handshaken, RequestIds, Share};
 use crate::refusal::Reason;
 use crate::trace_context::{SpanId, TraceContext};
 
-/// Requests that may wait to be sent.
+/// Most requests that wait to be sent.
 const ROOM: usize = 4096;
-/// Of so many a batch is full;
+/// Number of requests in a full batch.
 const MOST: usize = 512;
-/// and after this time it goes as it is.
+/// Time after which a batch is sent although it is not full.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Begins traces. Cloned for each worker; never blocks.
+/// The beginning of traces. Workers have clones of it; it never blocks.
 #[derive(Clone, Debug)]
 pub struct Tracer {
     sample: Share,
@@ -34,11 +34,11 @@ pub struct Tracer {
     dropped: Arc<AtomicU64>,
 }
 
-/// What is known of a traced request while it goes on.
+/// What is known of a traced request while it is in progress.
 #[derive(Debug)]
 pub struct Trace {
     tracer: Tracer,
-    /// Where in its trace the request is, and whose child that is.
+    /// The trace context of the request, and the parent span.
     context: TraceContext,
     parent: Option<SpanId>,
     decision: SpanId,
@@ -54,7 +54,7 @@ pub struct Trace {
     decided: Option<Instant>,
 }
 
-/// A traced request that is over.
+/// A traced request that has ended.
 #[derive(Debug)]
 struct Finished {
     trace: Trace,
@@ -62,7 +62,7 @@ struct Finished {
     at: Instant,
 }
 
-/// What was traced, on its way out.
+/// The queue of ended requests.
 #[derive(Debug)]
 pub struct Outbox {
     queue: Receiver<Box<Finished>>,
@@ -70,16 +70,17 @@ pub struct Outbox {
     dropped: Arc<AtomicU64>,
 }
 
-/// What goes out at once.
+/// A batch of spans.
 #[derive(Debug)]
 pub struct Batch {
-    /// As OTLP's JSON.
+    /// The body, as OTLP's JSON.
     pub body: Vec<u8>,
     spans: u64,
 }
 
 impl Tracer {
-    /// Of traces that begin here that share is recorded; of others those that whoever began them records.
+    /// Returns a tracer and its queue. Of traces that begin here that share is recorded; other traces are recorded if their
+    /// beginner records them.
     #[must_use]
     pub fn new(sample: Share) -> (Self, Outbox) {
         let (queue, outbox) = mpsc::channel(ROOM);
@@ -88,7 +89,8 @@ impl Tracer {
         (Self { sample, queue, dropped }, outbox)
     }
 
-    /// Begins with a request, if it is traced. The handshake of its connection is told with the first one.
+    /// Begins the trace of a request, if it is traced. The first traced request of a connection carries the span of the
+    /// handshake.
     pub fn begin(
         &self,
         begun: &Begun<'_>,
@@ -120,7 +122,7 @@ impl Tracer {
         }))
     }
 
-    /// Spans that nobody will see.
+    /// Number of spans that were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -128,24 +130,24 @@ impl Tracer {
 }
 
 impl Trace {
-    /// What the backend is told: its work is a child of the span that waits for it.
+    /// The trace context for the backend: its work is a child of the span that waits for it.
     #[must_use]
     pub fn onward(&self) -> TraceContext {
         self.context.at(self.backend)
     }
 
-    /// The client is known.
+    /// Notes the authenticated client.
     pub fn set_client(&mut self, client: &str) {
         self.client = Some(cut(client).to_owned());
     }
 
-    /// It is decided, by that rule if by one.
+    /// Notes the decision, and the rule that made it if there was one.
     pub fn set_rule(&mut self, rule: Option<&str>) {
         self.rule = rule.map(str::to_owned);
         self.decided = Some(Instant::now());
     }
 
-    /// It is over.
+    /// Ends the trace.
     pub fn end(self, ended: Ended) {
         let has_more = [ended.asked.is_some() || is_failure(ended.done), self.handshake.is_some()];
         let (tracer, spans) = (self.tracer.clone(), 2 + has_more.map(u64::from).iter().sum::<u64>());
@@ -156,13 +158,13 @@ impl Trace {
     }
 }
 
-/// Whether the backend was asked in vain.
+/// `true` if the exchange with the backend failed.
 const fn is_failure(done: Decision) -> bool {
     matches!(done, Decision::Refused(Reason::BackendUnavailable | Reason::BackendTimeout))
 }
 
 impl Outbox {
-    /// The next batch: what came within a moment. Nothing is lost where this is broken off.
+    /// Waits for the next batch: the requests that ended within a moment. Nothing is lost if the future is dropped.
     pub async fn batch(&mut self) -> Option<Batch> {
         if self.gathered.is_empty() {
             let first = self.queue.recv().await?;
@@ -178,7 +180,7 @@ impl Outbox {
         self.take()
     }
 
-    /// What is left when nothing more is waited for.
+    /// The remaining requests, without waiting.
     pub fn rest(&mut self) -> Option<Batch> {
         while self.gathered.len() < MOST
             && let Ok(next) = self.queue.try_recv()
@@ -188,7 +190,7 @@ impl Outbox {
         self.take()
     }
 
-    /// A batch could not be delivered.
+    /// Counts the spans of a batch that could not be delivered.
     pub fn lost(&self, batch: &Batch) {
         self.dropped.fetch_add(batch.spans, Ordering::Relaxed);
     }

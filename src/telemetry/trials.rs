@@ -1,5 +1,5 @@
-//! What trials on live traffic have shown: which rules would have denied what `mode: audit` let pass, and where a shadow
-//! policy differs. Only what is denied or different comes here; each worker has its own, and nobody waits for another.
+//! Results of trials on live traffic: the rules that would have denied what `mode: audit` let pass, and the differences of a
+//! shadow policy. Only denied or different requests are noted; each worker has its own memory.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,17 +10,17 @@ use serde::Serialize;
 use super::audit::cut;
 use crate::policy::{Change, Difference, Rule};
 
-/// Of more rules than this the rest is counted as one: policies change, and what a process remembers stays bounded.
+/// Most rules that are counted by name; others are counted as one: policies change, and memory stays bounded.
 const MOST_RULES: usize = 1000;
-/// The rest.
+/// The name under which other rules are counted.
 const OTHERS: &str = "(others)";
-/// So many differences are kept to be looked at.
+/// Number of differences that are kept.
 const MOST_RECENT: usize = 20;
 
-/// How often something happened, by the name of a rule.
+/// Counts by the name of a rule.
 pub type ByRule = BTreeMap<Box<str>, u64>;
 
-/// What the trials of one worker have shown.
+/// The results of the trials of one worker.
 #[derive(Debug, Default)]
 pub struct Trials(Mutex<Shown>);
 
@@ -31,7 +31,7 @@ struct Shown {
     current: Option<Current>,
 }
 
-/// What was shown since the two policies that are compared now are in force.
+/// The results since the two policies that are compared came into force.
 #[derive(Clone, Debug)]
 struct Current {
     since: Timestamp,
@@ -39,28 +39,28 @@ struct Current {
     recent: VecDeque<Differed>,
 }
 
-/// A request about which two policies differ, as `/status` tells it.
+/// A request about which two policies differ, as `/status` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Differed {
-    /// When it came.
+    /// The time at which the request came.
     pub time: Timestamp,
-    /// Its id.
+    /// The request id.
     pub request_id: Box<str>,
-    /// Who asked.
+    /// The client's name.
     pub client: Box<str>,
-    /// What was asked.
+    /// The method.
     pub method: Box<str>,
-    /// Its path.
+    /// The path.
     pub path: Box<str>,
-    /// What the shadow policy would change.
+    /// The change that the shadow policy would make.
     pub change: Change,
-    /// What the policy in force decided.
+    /// The decision of the policy in force.
     pub decision: Opinion,
-    /// What the shadow policy decided.
+    /// The decision of the shadow policy.
     pub shadow: Opinion,
 }
 
-/// What one policy decided.
+/// The decision of one policy.
 #[derive(Clone, Debug, Serialize)]
 pub struct Opinion {
     /// `allowed` or `denied`.
@@ -69,24 +69,24 @@ pub struct Opinion {
     pub rule: Option<Rule>,
 }
 
-/// Differences of one kind by one rule, as `/status` tells them.
+/// Differences of one kind by one rule, as `/status` shows them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counted {
-    /// What the shadow policy would change.
+    /// The change that the shadow policy would make.
     pub change: Change,
     /// The rule that makes the difference.
     pub rule: Box<str>,
-    /// How often.
+    /// Number of requests.
     pub count: u64,
 }
 
 impl Trials {
-    /// A request that the policy denies was let pass.
+    /// Notes a denied request that `mode: audit` let pass.
     pub fn let_pass(&self, rule: Option<&Rule>) {
         count(&mut self.shown().denials, rule.map_or("", Rule::name));
     }
 
-    /// Two policies differ, which have been compared since then.
+    /// Notes a difference between two policies, which have been compared since `since`.
     pub fn differ(&self, since: Timestamp, difference: &Difference, differed: Differed) {
         let (rule, index) = (difference.rule(), difference.change as usize);
         let shown = &mut *self.shown();
@@ -105,17 +105,18 @@ impl Trials {
         current.recent.truncate(MOST_RECENT);
     }
 
-    /// What `mode: audit` let pass, of several workers, by the deny rule; those that no grant allows have no name.
+    /// Counts of requests that `mode: audit` let pass, of several workers, by the deny rule; requests that no grant allows
+    /// have no rule.
     pub fn denials<'t>(all: impl Iterator<Item = &'t Self>) -> ByRule {
         sum(all.map(|trials| trials.shown().denials.clone()))
     }
 
-    /// How often two policies differed in that way, of several workers.
+    /// Counts of differences of this kind, of several workers, by rule.
     pub fn differences<'t>(all: impl Iterator<Item = &'t Self>, change: Change) -> ByRule {
         sum(all.filter_map(|trials| trials.shown().differences.get(change as usize).cloned()))
     }
 
-    /// What was shown since then, of several workers: counts by rule, and the last differences, the newest first.
+    /// The results since an instant, of several workers: counts by rule, and the last differences, the newest first.
     pub fn since<'t>(all: impl Iterator<Item = &'t Self>, since: Timestamp) -> (Vec<Counted>, Vec<Differed>) {
         let current = all.filter_map(|trials| trials.shown().current.clone());
         let (mut counts, mut recent) = (<[Vec<ByRule>; 2]>::default(), Vec::new());
@@ -134,13 +135,12 @@ impl Trials {
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
-        // Nothing panics while it is held; if it did, the numbers would still stand.
         self.0.lock()
     }
 }
 
 impl Differed {
-    /// Of a request, with its id and who asked.
+    /// Returns the difference of a request, with its id and its client.
     #[must_use]
     pub fn of(
         (time, request_id): (Timestamp, &str),
@@ -174,7 +174,7 @@ fn count(counts: &mut ByRule, rule: &str) {
     *counts.entry(rule.into()).or_default() += 1;
 }
 
-/// Each of them is bounded, and there are as many as workers.
+/// Each worker's memory is bounded, and there are as many as workers.
 fn sum(all: impl Iterator<Item = ByRule>) -> ByRule {
     let mut sum = ByRule::default();
     for (rule, times) in all.flatten() {

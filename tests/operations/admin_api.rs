@@ -1,20 +1,15 @@
-//! What operators ask the admin listener beyond health and counts: who may, and what they are told.
+//! The admin listener shows operators the refusals, the open connections, the permissions and the last minutes (DESIGN §8).
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use sidegate::demo::pki::{Credential, pem};
 
 use crate::support::admin::Admin;
 use crate::support::http1::Wire;
-use crate::support::schema::violations;
-use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, eventually};
+use crate::support::{Backend, DEADLINE, Proxy, Setup, eventually};
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-
-const POLICY: &str = r#"version: 1
+pub const POLICY: &str = r#"version: 1
 permissions:
   events:read:
     - GET /events
@@ -41,103 +36,23 @@ deny:
     routes: [{ route: POST /**, headers: { X-Mode: batch } }]
 "#;
 
-fn proxy(backend: &Backend) -> Proxy {
+pub fn proxy(backend: &Backend) -> Proxy {
     Setup::new(&backend.url()).policy(POLICY).start()
 }
 
-/// A question to the playground.
-fn explain(admin: Admin, question: &Value) -> Value {
+/// Asks the playground.
+pub fn explain(admin: Admin, question: &Value) -> Value {
     let answer = admin.ask("POST", "/api/explain", "", &question.to_string());
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
 }
 
-fn chain_of(credential: &Credential) -> String {
+pub fn chain_of(credential: &Credential) -> String {
     credential.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
 }
 
 #[test]
-fn a_listener_that_others_can_reach_wants_its_token_for_all_that_says_more_than_health() {
-    let backend = Backend::ok();
-    let setup = Setup::new(&backend.url()).set("admin.listen", "0.0.0.0:0").set("admin.token_file", "token");
-    fs::write(setup.path("token"), format!("{TOKEN}\n")).unwrap();
-    let proxy = setup.start();
-    let admin = Admin { address: SocketAddr::from(([127, 0, 0, 1], proxy.admin.address.port())) };
-    let asked = |path: &str, token: &str| {
-        let header = format!("Authorization: Bearer {token}\r\n");
-        admin.ask("GET", path, &header, "").status
-    };
-    for path in ["/livez", "/readyz", "/metrics"] {
-        assert_eq!(admin.get(path).status, 200, "{path}");
-    }
-    let guarded = ["/status", "/connections", "/api/now", "/api/refusals", "/api/policy", "/api/events"];
-    for path in guarded {
-        let refused = admin.get(path);
-        assert_eq!((refused.status, refused.header("www-authenticate").is_some()), (401, true), "{path}");
-        assert_eq!(asked(path, &TOKEN[1..]), 401, "{path}");
-    }
-    assert_eq!(
-        (asked("/status", TOKEN), asked("/connections", TOKEN), asked("/api/now", TOKEN)),
-        (200, 200, 200)
-    );
-    let reload = |token: &str| admin.post("/reload", &format!("Authorization: Bearer {token}\r\n")).status;
-    assert_eq!((admin.post("/reload", "").status, reload(TOKEN)), (401, 200));
-
-    // Another one is read by a reload, and from then on the old one is none.
-    let next = TOKEN.to_uppercase();
-    fs::write(proxy.setup.path("token"), &next).unwrap();
-    assert_eq!(reload(TOKEN), 200);
-    assert_eq!((asked("/status", TOKEN), asked("/status", &next)), (401, 200));
-    // One that could be guessed is refused, and the one before stays.
-    fs::write(proxy.setup.path("token"), "short").unwrap();
-    assert_eq!(reload(&next), 422);
-    assert_eq!(asked("/status", &next), 200);
-}
-
-#[test]
-fn a_token_that_is_none_keeps_it_from_starting() {
-    let setup = Setup::new("http://127.0.0.1:1").set("admin.token_file", "token");
-    for (token, said) in [("short", "fewer than 16"), ("with spaces that nobody can send", "spaces")] {
-        fs::write(setup.path("token"), token).unwrap();
-        let finished = setup.run();
-        assert_eq!(finished.code, Some(2));
-        assert!(
-            finished.stderr.contains(said) && finished.stderr.contains("token_file"),
-            "{}",
-            finished.stderr
-        );
-    }
-}
-
-/// What a browser of this machine can be made to ask by a page of a stranger's.
-#[test]
-fn pages_of_strangers_learn_nothing_and_have_nothing_done() {
-    let backend = Backend::ok();
-    let proxy = proxy(&backend);
-    let address = proxy.admin.address;
-    let ask = |request: &str, host: &str, headers: &str| {
-        let request = format!("{request} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: 0\r\n\r\n");
-        Wire::plain(address).and_then(|mut wire| wire.ask(&request)).unwrap().status
-    };
-    let own = address.to_string();
-    for path in ["/status", "/connections", "/api/policy"] {
-        let get = format!("GET {path}");
-        assert_eq!(ask(&get, &own, ""), 200);
-        assert_eq!(ask(&get, "rebound.evil.example", ""), 403, "{path}");
-        assert_eq!(ask(&get, &own, "Origin: https://evil.example\r\n"), 403, "{path}");
-        assert_eq!(ask(&get, &own, "Sec-Fetch-Site: cross-site\r\n"), 403, "{path}");
-    }
-    let same = format!("Origin: http://{own}\r\n");
-    assert_eq!(ask("POST /reload", &own, "Origin: https://evil.example\r\n"), 403);
-    assert_eq!(ask("POST /reload", "rebound.evil.example", ""), 403);
-    assert_eq!(ask("POST /reload", &own, &same), 403);
-    let session = proxy.admin.get("/api/session").json();
-    let page = session["page"].as_str().unwrap();
-    assert_eq!(ask("POST /reload", &own, &format!("{same}X-Sidegate-Page: {page}\r\n")), 200);
-}
-
-#[test]
-fn a_refusal_is_kept_and_explained_as_policy_explain_would() {
+fn a_refusal_is_kept_and_explained_as_by_policy_explain() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let mut consumer = proxy.consumer().connect(proxy.address).unwrap();
@@ -180,14 +95,14 @@ fn a_refusal_is_kept_and_explained_as_policy_explain_would() {
     assert_eq!(explained(&forbidden)["explanation"]["rule"]["name"], "publishing-freeze");
     assert!(explained(&invalid)["unexplained"].as_str().unwrap().contains("not authenticated"));
     assert_eq!(proxy.admin.get("/api/refusal?id=none").status, 404);
-    // What a client keeps secret is shown to nobody.
+    // Secrets of a client are not shown.
     for answer in [list.to_string(), explained(&by_query).to_string(), explained(&by_header).to_string()] {
         assert!(!answer.contains("s3cr3t"), "{answer}");
     }
 }
 
 #[test]
-fn open_connections_are_told_with_who_is_on_them() {
+fn open_connections_are_listed_with_their_clients() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let mut producer = proxy.connect();
@@ -219,7 +134,7 @@ fn open_connections_are_told_with_who_is_on_them() {
 }
 
 #[test]
-fn the_matrix_says_who_may_do_what_and_through_what() {
+fn the_matrix_shows_the_permissions_of_each_client_and_their_origin() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let matrix = proxy.admin.get("/api/matrix").json();
@@ -248,7 +163,7 @@ fn the_matrix_says_who_may_do_what_and_through_what() {
 }
 
 #[test]
-fn ten_thousand_clients_stay_usable() {
+fn the_matrix_of_ten_thousand_clients_has_pages_and_a_search() {
     let backend = Backend::ok();
     let mut policy = String::from("version: 1\npermissions: { read: [GET /events] }\nclients:\n");
     for number in 0..10_000 {
@@ -258,7 +173,7 @@ fn ten_thousand_clients_stay_usable() {
     }
     let proxy = Setup::new(&backend.url()).policy(&policy).start();
     let mut wire = Wire::plain(proxy.admin.address).unwrap();
-    // A debug build reads so much slowly, on a machine that is busy with other tests.
+    // A debug build on a busy machine answers slowly.
     wire.stream.set_read_timeout(Some(6 * DEADLINE)).unwrap();
     let page = wire.get("/api/matrix?offset=9900").unwrap();
     assert!(page.body.len() < 100_000, "{} bytes", page.body.len());
@@ -270,81 +185,7 @@ fn ten_thousand_clients_stay_usable() {
 }
 
 #[test]
-fn the_playground_asks_the_running_policy_and_judges_certificates_by_the_real_trust() {
-    let backend = Backend::ok();
-    let proxy = proxy(&backend);
-    let example = proxy.admin.get("/api/client?name=order-service").json();
-    let client = example["example"].as_str().unwrap();
-    assert!(client.contains("uri=spiffe://shop.example/ns/orders/sa/"), "{client}");
-    let question = json!({ "client": client, "method": "GET", "path": "/events/17" });
-    let said = explain(proxy.admin, &question);
-    assert_eq!(
-        (&said["explanation"]["decision"], &said["explanation"]["rule"]["name"]),
-        (&json!("allow"), &json!("order-service"))
-    );
-    assert!(said["explanation"]["grants"].to_string().contains("GET /events/{id}"), "{said}");
-
-    let pki = proxy.pki();
-    let judged = |credential: &Credential| {
-        let certificate = chain_of(credential);
-        explain(proxy.admin, &json!({ "certificate": certificate, "method": "POST", "path": "/events" }))
-    };
-    let valid = judged(&pki.producer);
-    assert_eq!(valid["certificate"]["valid"], true);
-    assert_eq!(valid["certificate"]["identity"]["common_name"], json!(["order-producer"]));
-    assert_eq!(valid["explanation"]["rule"]["name"], "publishing-freeze");
-    for (credential, word) in
-        [(pki.expired(), "expired"), (pki.unknown_ca(), "issue"), (pki.not_yet_valid(), "not valid before")]
-    {
-        let said = judged(&credential);
-        assert_eq!(said["certificate"]["valid"], false);
-        assert!(said["certificate"]["detail"].as_str().unwrap().contains(word), "{said}");
-    }
-    let later = json!({ "certificate": chain_of(&pki.producer), "at": "2999-01-01T00:00:00Z", "method": "GET", "path": "/events" });
-    assert_eq!(explain(proxy.admin, &later)["certificate"]["valid"], false);
-    let junk = explain(proxy.admin, &json!({ "certificate": "junk", "method": "GET", "path": "/" }));
-    assert_eq!((&junk["certificate"]["valid"], &junk["explanation"]), (&json!(false), &Value::Null));
-
-    for (wrong, said) in [
-        (json!({ "client": client, "method": "GET", "path": "/a/../b" }), "is never judged"),
-        (json!({ "client": "colour=red", "method": "GET", "path": "/" }), "unknown key `colour`"),
-    ] {
-        let answer = explain(proxy.admin, &wrong);
-        assert!(answer["unexplained"].as_str().unwrap().contains(said), "{answer}");
-    }
-    assert_eq!(proxy.admin.ask("POST", "/api/explain", "", "{\"who\":1}").status, 400);
-    assert_eq!(proxy.admin.get("/api/explain").status, 405);
-}
-
-#[test]
-fn a_policy_that_is_tried_out_is_checked_and_never_applied() {
-    let backend = Backend::ok();
-    let proxy = proxy(&backend);
-    let file = proxy.admin.get("/api/policy").json()["files"][0]["file"].as_str().unwrap().to_owned();
-    let client = "uri=spiffe://shop.example/ns/orders/sa/a";
-    let tried = |text: &str| {
-        let edited = json!({ &file: text });
-        explain(
-            proxy.admin,
-            &json!({ "client": client, "method": "POST", "path": "/events", "edited": edited }),
-        )
-    };
-    assert_eq!(tried(POLICY)["explanation"]["decision"], "deny");
-    let without = POLICY.split("deny:").next().unwrap();
-    assert_eq!(tried(without)["explanation"]["decision"], "allow");
-    let broken = tried(&without.replace("[producer]", "[producr]"));
-    assert_eq!((&broken["valid"], &broken["explanation"]), (&json!(false), &Value::Null));
-    let problem = &broken["problems"][0];
-    assert_eq!((&problem["code"], &problem["line"]), (&json!("unknown-role"), &json!(17)), "{problem}");
-    assert!(problem["help"].as_str().unwrap().contains("`producer`"), "{problem}");
-    // What runs is as it was.
-    let mut producer = proxy.connect();
-    assert_eq!(producer.post("/events", "").unwrap().status, 403);
-    assert_eq!(proxy.admin.status()["generation"], 1);
-}
-
-#[test]
-fn the_last_minutes_are_there_for_whoever_looks_now() {
+fn the_last_minutes_are_kept() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let mut producer = proxy.connect();
@@ -369,7 +210,7 @@ fn the_last_minutes_are_there_for_whoever_looks_now() {
 }
 
 #[test]
-fn events_tell_of_refusals_as_they_come() {
+fn events_show_refusals_as_they_happen() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let mut wire = Wire::plain(proxy.admin.address).unwrap();
@@ -382,16 +223,15 @@ fn events_tell_of_refusals_as_they_come() {
         serde_json::from_str::<Value>(data).unwrap()
     };
     assert_eq!(next()["refusals"], json!([]));
-    let answer =
-        Client::presenting(proxy.pki(), &proxy.pki().consumer).connect(proxy.address).unwrap().get("/events");
+    let answer = proxy.consumer().connect(proxy.address).unwrap().get("/events");
     let id = answer.unwrap().json()["request_id"].clone();
-    let told = std::iter::repeat_with(next).find(|event| event["refusals"] != json!([])).unwrap();
-    assert_eq!(told["refusals"][0]["request_id"], id);
+    let event = std::iter::repeat_with(next).find(|event| event["refusals"] != json!([])).unwrap();
+    assert_eq!(event["refusals"][0]["request_id"], id);
 }
 
-/// The places of probes are theirs, however many people look.
+/// Connections for probes are reserved.
 #[test]
-fn who_looks_takes_no_place_of_a_probe() {
+fn viewers_of_events_leave_connections_for_probes() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let listen = || {
@@ -405,76 +245,5 @@ fn who_looks_takes_no_place_of_a_probe() {
     assert_eq!((statuses.iter().filter(|status| **status == 200).count(), statuses[19]), (16, 503));
     assert_eq!(proxy.admin.get("/livez").status, 200);
     drop(listeners);
-    eventually("a place is free again", || listen().0, |status| *status == 200);
-}
-
-/// What of an answer is not as its definition says.
-fn wrong(schema: &Value, path: &str, answer: &Value) -> Vec<String> {
-    let mut schema = schema.clone();
-    schema["$ref"] = format!("#/$defs/{}", path.replace('/', "~1")).into();
-    violations(&schema, answer)
-}
-
-/// What is documented is what is answered, to the key.
-#[test]
-fn every_answer_is_as_its_schema_says() {
-    let schema: Value = serde_json::from_str(include_str!("../../deploy/admin-api.schema.json")).unwrap();
-    let backend = Backend::ok();
-    let setup = Setup::new(&backend.url()).policy(POLICY).set("shadow_policies", "next.yaml");
-    fs::write(setup.path("next.yaml"), POLICY.split("deny:").next().unwrap()).unwrap();
-    let proxy = setup.start();
-    let mut producer = proxy.connect();
-    producer.get("/events").unwrap();
-    producer.post("/events", "").unwrap();
-    proxy.client(&proxy.pki().expired()).connect(proxy.address).unwrap().get("/events").unwrap();
-    fs::write(proxy.setup.path("policy.yaml"), "version: 2").unwrap();
-    proxy.admin.refused_reload();
-    eventually("a sample", || proxy.admin.get("/api/now").json(), |now| now["sample"].is_object());
-    let refusals = proxy.admin.get("/api/refusals").json();
-    let id = |index: usize| refusals["refusals"][index]["request_id"].as_str().unwrap().to_owned();
-    let questions = [
-        "/api/now".to_owned(),
-        "/api/history".to_owned(),
-        "/api/refusals".to_owned(),
-        format!("/api/refusal?id={}", id(0)),
-        format!("/api/refusal?id={}", id(1)),
-        "/api/policy".to_owned(),
-        "/api/matrix".to_owned(),
-        "/api/grant?client=reports&permission=reports:export".to_owned(),
-        "/api/grant?client=order-service&permission=events:publish".to_owned(),
-        "/api/grant?client=reports&permission=events:read".to_owned(),
-        "/api/client?name=reports".to_owned(),
-        "/api/trust".to_owned(),
-        "/api/shadow".to_owned(),
-        "/connections".to_owned(),
-    ];
-    let mut answered: BTreeSet<&str> = BTreeSet::new();
-    for question in &questions {
-        let path = question.split('?').next().unwrap();
-        assert_eq!(
-            wrong(&schema, path, &proxy.admin.get(question).json()),
-            Vec::<String>::new(),
-            "{question}"
-        );
-        answered.insert(path);
-    }
-    let certificate = chain_of(&proxy.pki().producer);
-    let asked = [
-        json!({ "certificate": certificate, "method": "GET", "path": "/events" }),
-        json!({ "client": "common_name=a", "method": "GET", "path": "/events" }),
-        json!({ "edited": { (proxy.setup.path("policy.yaml").to_str().unwrap()): "version: 3" } }),
-    ];
-    for question in asked {
-        let answer = explain(proxy.admin, &question);
-        assert_eq!(wrong(&schema, "/api/explain", &answer), Vec::<String>::new(), "{question}: {answer}");
-    }
-    let mut wire = Wire::plain(proxy.admin.address).unwrap();
-    wire.send(format!("GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.admin.address)).unwrap();
-    wire.head().unwrap();
-    let event = String::from_utf8(wire.read_until(b"\n\n").unwrap()).unwrap();
-    let data = serde_json::from_str(event.split_once("data: ").unwrap().1).unwrap();
-    assert_eq!(wrong(&schema, "/api/events", &data), Vec::<String>::new());
-    answered.extend(["/api/explain", "/api/events"]);
-    let paths = schema["$defs"].as_object().unwrap().keys().filter(|name| name.starts_with('/'));
-    assert_eq!(paths.map(String::as_str).collect::<BTreeSet<_>>(), answered);
+    eventually("a connection is free again", || listen().0, |status| *status == 200);
 }

@@ -8,6 +8,7 @@ pub mod backend;
 pub mod backend_listeners;
 pub mod blocking;
 pub mod certificates;
+pub mod damaged_keys;
 pub mod frames;
 pub mod generated;
 pub mod golden;

@@ -5,7 +5,7 @@ use crate::support::http2::{request, wait};
 use crate::support::{Backend, Proxy};
 
 #[test]
-fn what_the_backend_answers_passes_untouched() {
+fn answers_of_the_backend_pass_unchanged() {
     for (status, phrase) in [
         (200, "OK"),
         (201, "Made It"),
@@ -47,7 +47,7 @@ fn what_the_backend_answers_passes_untouched() {
 }
 
 #[test]
-fn answers_without_a_body_have_none_and_head_keeps_its_length() {
+fn answers_without_a_body_pass_and_head_keeps_its_length() {
     let backend = Backend::scripted(|connection| {
         while let Some(request) = connection.request()? {
             connection.wire.send(match request.start_line() {
@@ -65,14 +65,18 @@ fn answers_without_a_body_have_none_and_head_keeps_its_length() {
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("12345")));
     assert_eq!(connection.get("/none").unwrap().status, 204);
     assert_eq!(connection.get("/same").unwrap().header("etag"), Some("\"a\""));
-    assert_eq!(connection.get("/events").unwrap().text(), "ok", "the connection is still in step");
+    assert_eq!(
+        connection.get("/events").unwrap().text(),
+        "ok",
+        "the next answer is that of the next request"
+    );
     let http2 = proxy.http2();
     let answer = http2.ask(request("HEAD", "/events", &[]), b"").unwrap();
     assert_eq!((answer.status, answer.header("content-length"), answer.body.len()), (200, Some("12345"), 0));
 }
 
 #[test]
-fn an_event_stream_is_passed_on_as_it_comes() {
+fn an_event_stream_passes_without_delay() {
     let backend = Backend::streaming();
     let proxy = Proxy::in_front_of(&backend.url());
     let mut http1 = proxy.connect();

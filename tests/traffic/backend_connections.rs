@@ -7,7 +7,7 @@ use crate::support::backend::OK;
 use crate::support::{Backend, Proxy, Setup};
 
 #[test]
-fn the_backend_s_connection_is_kept_and_a_stale_one_is_replaced() {
+fn a_connection_to_the_backend_is_kept_and_a_closed_one_is_replaced() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("workers", 1).start();
     let mut connection = proxy.connect();
@@ -21,18 +21,18 @@ fn the_backend_s_connection_is_kept_and_a_stale_one_is_replaced() {
     assert_eq!(backend.wait_for(4)[3].body, b"body");
 }
 
-/// What a backend says without being asked is nobody's answer, whether it comes with the answer before it or later, while
-/// the connection is idle: that connection is used no more, and what would have gone over it goes over another.
+/// A backend may send bytes that belong to no request: with an answer, or later while the connection is idle. That connection is
+/// not used again, and the next request goes over another one.
 #[test]
-fn what_nobody_asked_for_is_never_an_answer() {
+fn bytes_without_a_request_are_never_an_answer() {
     for at_once in [true, false] {
-        let (go, when) = std::sync::mpsc::channel::<()>();
-        let (told, done) = std::sync::mpsc::channel::<()>();
-        let turns = std::sync::Mutex::new(Some((when, told)));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (sent, done) = std::sync::mpsc::channel::<()>();
+        let turns = std::sync::Mutex::new(Some((wait, sent)));
         let backend = Backend::scripted(move |connection| {
             let first = turns.lock().unwrap().take();
             while connection.request()?.is_some() {
-                let Some((when, told)) = &first else {
+                let Some((wait, sent)) = &first else {
                     connection.wire.send(OK)?;
                     continue;
                 };
@@ -41,17 +41,17 @@ fn what_nobody_asked_for_is_never_an_answer() {
                     connection.wire.send([OK.as_bytes(), forged.as_bytes()].concat())?;
                 } else {
                     connection.wire.send(OK)?;
-                    when.recv().map_err(io::Error::other)?;
+                    wait.recv().map_err(io::Error::other)?;
                     connection.wire.send(forged)?;
                 }
-                told.send(()).map_err(io::Error::other)?;
+                sent.send(()).map_err(io::Error::other)?;
             }
             Ok(())
         });
         let proxy = Setup::new(&backend.url()).set("workers", 1).start();
         let mut connection = proxy.connect();
         assert_eq!(connection.get("/events").unwrap().text(), "ok");
-        // Where it came at once, the connection has already ended by it.
+        // If the bytes came at once, they have ended the connection already.
         let _ = go.send(());
         done.recv().unwrap();
         assert_eq!(connection.post("/events", "body").unwrap().text(), "ok", "at once: {at_once}");
@@ -75,7 +75,7 @@ fn bytes_after_an_answer_are_never_the_next_answer() {
     }
 }
 
-/// Something of it was sent, so nobody knows what the backend made of it: no second try.
+/// The backend may have acted on a request of which a part was sent, so the proxy does not try again.
 #[test]
 fn a_request_that_was_sent_is_never_sent_twice() {
     let backend = Backend::scripted(|connection| {

@@ -9,8 +9,8 @@ use crate::support::backend::OK;
 use crate::support::{Backend, Proxy, Setup};
 
 #[test]
-fn a_backend_that_takes_no_connection_in_time_is_a_504() {
-    // A queue of one, which is taken: the kernel drops what knocks after that.
+fn a_backend_that_accepts_no_connection_in_time_is_a_504() {
+    // The backlog has one place, which is taken. The kernel drops later attempts to connect.
     let queue = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     queue.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     queue.listen(0).unwrap();
@@ -67,7 +67,7 @@ fn a_backend_that_breaks_its_framing_is_a_504() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+fn an_incomplete_answer_is_incomplete_for_the_client() {
     for cut in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
@@ -79,8 +79,8 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
         });
         let proxy = Proxy::in_front_of(&backend.url());
         let http1 = proxy.connect().get("/events");
-        assert!(http1.is_err(), "a short answer must not look whole: {http1:?}");
+        assert!(http1.is_err(), "an incomplete answer must not look whole: {http1:?}");
         let http2 = proxy.http2().get("/events");
-        assert!(http2.is_err(), "a short answer must not look whole: {http2:?}");
+        assert!(http2.is_err(), "an incomplete answer must not look whole: {http2:?}");
     }
 }

@@ -38,7 +38,7 @@ fn bodies_arrive_whole_with_one_framing() {
 }
 
 #[test]
-fn two_framings_are_refused_or_read_by_the_chunks_and_the_connection_closes() {
+fn a_body_with_two_framings_is_refused_or_read_as_chunks_and_the_connection_closes() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = proxy.connect();
@@ -57,7 +57,7 @@ fn two_framings_are_refused_or_read_by_the_chunks_and_the_connection_closes() {
 
 /// Case 59.
 #[test]
-fn trailers_pass_in_both_directions_but_never_identity_in_them() {
+fn trailers_pass_in_both_directions_without_claims_of_identity() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
     let backend = Backend::answering(answer);
     let custom = json!({ "Who-Is-It": "common_name" });

@@ -7,7 +7,7 @@ use crate::support::proxy::forwarded;
 use crate::support::{Backend, Proxy, Setup};
 
 #[test]
-fn where_it_came_from_is_said_by_the_proxy_alone() {
+fn forwarding_headers_of_a_client_are_replaced() {
     let received = forwarded(
         "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: http\r\n\
          X-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nForwarded: for=6.6.6.6\r\n\r\n",
@@ -19,9 +19,9 @@ fn where_it_came_from_is_said_by_the_proxy_alone() {
     assert_eq!(received.header("x-request-id").len(), 1);
 }
 
-/// RFC 7239, RFC 9110 §7.6.3; a proxy before us has said `Via` too.
+/// RFC 7239 and RFC 9110 §7.6.3. A proxy in front of Sidegate has set `Via` as well.
 #[test]
-fn the_way_is_told_in_every_form_that_backends_know() {
+fn the_backend_gets_forwarded_x_forwarded_and_via() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for (request, version, before) in [
@@ -52,9 +52,9 @@ fn the_way_is_told_in_every_form_that_backends_know() {
     assert_eq!(backend.received().pop().unwrap().header("via"), ["2 sidegate"]);
 }
 
-/// W3C Trace Context: a good trace goes on, and of a bad one nothing is left. The request's id is ours, always.
+/// W3C Trace Context: a valid trace is forwarded, and an invalid one is replaced. The request id is always set by the proxy.
 #[test]
-fn a_trace_goes_on_and_a_request_has_an_id_of_ours() {
+fn a_valid_trace_is_forwarded_and_the_request_id_is_replaced() {
     let (backend, good) = (Backend::ok(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let mut proxy = Proxy::in_front_of(&backend.url());
     let mut ids = std::collections::BTreeSet::new();
@@ -76,7 +76,7 @@ fn a_trace_goes_on_and_a_request_has_an_id_of_ours() {
         assert_eq!(received.header("tracestate").len(), usize::from(goes_on), "{fields}");
         let [id] = received.header("x-request-id")[..] else { panic!("{}", received.head) };
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
-        // Logs and traces find each other.
+        // A new trace contains the request id, so that logs and traces can be joined.
         assert!(goes_on || trace.contains(id), "{trace} for {id}");
         proxy.process.audit_where("the request", |record| record["request_id"] == id);
         assert!(ids.insert(id.to_owned()), "{id} twice");
@@ -84,12 +84,13 @@ fn a_trace_goes_on_and_a_request_has_an_id_of_ours() {
     }
 }
 
-const OF_A_PROXY: &str = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 10.1.1.1\r\nX-Forwarded-Proto: http\r\n\
+/// Headers that a proxy in front of Sidegate sets.
+const PROXY_HEADERS: &str = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 10.1.1.1\r\nX-Forwarded-Proto: http\r\n\
      X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 80\r\nForwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n";
 
 /// Case 60.
 #[test]
-fn a_trusted_proxy_is_believed_whence_it_forwards_and_nothing_else() {
+fn a_trusted_proxy_may_set_forwarding_headers_and_no_identity() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url())
         .set("trusted_proxies", vec!["127.0.0.0/8"])
@@ -98,7 +99,10 @@ fn a_trusted_proxy_is_believed_whence_it_forwards_and_nothing_else() {
     let spoofed = "X-Forwarded-Client-Cert: spoofed\r\nX-Forwarded-Uri: spoofed\r\nX-Forwarded-Prefix: spoofed\r\n\
                    X-Forwarded-Path: spoofed\r\nX-Forwarded-User: spoofed\r\nX_Forwarded_For: spoofed\r\n\
                    x.real-ip: spoofed\r\nX-Envoy-Original-Path: spoofed\r\n";
-    proxy.connect().ask(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{OF_A_PROXY}{spoofed}\r\n")).unwrap();
+    proxy
+        .connect()
+        .ask(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{PROXY_HEADERS}{spoofed}\r\n"))
+        .unwrap();
     proxy.connect().get("/").unwrap();
     let received = backend.wait_for(2);
     let first = &received[0];
@@ -111,17 +115,21 @@ fn a_trusted_proxy_is_believed_whence_it_forwards_and_nothing_else() {
     assert_eq!(first.header("x-forwarded-user"), ["order-producer"]);
     assert!(!first.head.contains("spoofed"), "{}", first.head);
     let second = &received[1];
-    assert_eq!(second.header("x-forwarded-for"), ["127.0.0.1"], "nothing said, nothing believed");
+    assert_eq!(
+        second.header("x-forwarded-for"),
+        ["127.0.0.1"],
+        "without such headers, the address is that of the peer"
+    );
     assert_eq!(second.header("x-forwarded-proto"), ["https"]);
     assert_eq!(second.header("x-forwarded-host"), ["localhost"]);
 }
 
 #[test]
-fn a_proxy_elsewhere_is_not_believed_and_the_policy_knows_the_peer_alone() {
+fn an_untrusted_proxy_is_not_believed_and_the_policy_uses_the_address_of_the_peer() {
     let backend = Backend::ok();
     let policy = "version: 1\npermissions: { all: ['* /**'] }\nclients:\n  - name: everyone\n    match: { any: true }\n    \
                   permissions: [all]\n    when: { source: [127.0.0.0/8] }\n";
-    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{OF_A_PROXY}\r\n");
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{PROXY_HEADERS}\r\n");
     for (trusted, address) in [("10.0.0.0/8", "127.0.0.1"), ("127.0.0.1", "203.0.113.9, 10.1.1.1, 127.0.0.1")]
     {
         let setup = Setup::new(&backend.url()).policy(policy).set("trusted_proxies", vec![trusted]);

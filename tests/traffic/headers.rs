@@ -5,7 +5,7 @@ use crate::support::proxy::forwarded;
 use crate::support::{Backend, Proxy};
 
 #[test]
-fn headers_of_the_connection_end_here() {
+fn headers_of_the_client_s_connection_are_not_forwarded() {
     let received = forwarded(
         "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\n\
          Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\
@@ -21,7 +21,7 @@ fn headers_of_the_connection_end_here() {
 }
 
 #[test]
-fn the_backend_s_connection_headers_end_here_too() {
+fn headers_of_the_backend_s_connection_are_not_forwarded() {
     let backend = Backend::answering(
         "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok",
     );
@@ -35,7 +35,7 @@ fn the_backend_s_connection_headers_end_here_too() {
 }
 
 #[test]
-fn bytes_that_are_no_ascii_pass_in_the_values_of_headers() {
+fn bytes_beyond_ascii_pass_in_values_of_headers() {
     let backend =
         Backend::answering(b"HTTP/1.1 200 OK\r\nX-Down: caf\xe9\r\nContent-Length: 2\r\n\r\nok".to_vec());
     let proxy = Proxy::in_front_of(&backend.url());

@@ -10,7 +10,7 @@ use crate::support::proxy::forwarded;
 use crate::support::{Backend, Setup};
 
 #[test]
-fn no_header_that_carries_identity_is_believed_in_any_spelling() {
+fn headers_that_claim_identity_are_stripped_in_every_spelling() {
     let spoofed = [
         "X-Forwarded-Client-Cert",
         "x-forwarded-client-cert",
@@ -58,7 +58,7 @@ fn no_header_that_carries_identity_is_believed_in_any_spelling() {
 }
 
 #[test]
-fn identity_is_set_from_the_certificate_that_was_judged() {
+fn identity_headers_are_set_from_the_certificate() {
     let backend = Backend::ok();
     let custom =
         json!({ "X-Client-Name": "common_name", "X-Client-Mail": "email", "X-Team": "organization" });
@@ -75,7 +75,7 @@ fn identity_is_set_from_the_certificate_that_was_judged() {
 }
 
 #[test]
-fn identity_headers_that_are_off_are_stripped_all_the_same() {
+fn identity_headers_are_stripped_even_if_they_are_not_set() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("identity_headers.client_cert", false).start();
     let spoof = "Client-Cert: :AAAA:\r\nX-Forwarded-Client-Cert: Subject=\"CN=admin\"\r\n";
@@ -87,7 +87,7 @@ fn identity_headers_that_are_off_are_stripped_all_the_same() {
 
 /// RFC 9440 §2.3.
 #[test]
-fn the_rest_of_the_chain_is_told_where_it_is_asked_for() {
+fn the_chain_is_forwarded_if_configured() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("identity_headers.client_cert_chain", true);
     let intermediate = setup.pki.ca.intermediate("Between").unwrap();
@@ -97,14 +97,14 @@ fn the_rest_of_the_chain_is_told_where_it_is_asked_for() {
     proxy.client(&credential).connect(proxy.address).unwrap().ask(spoof).unwrap();
     proxy.connect().ask(spoof).unwrap();
     let received = backend.wait_for(2);
-    let told: Vec<_> =
+    let chain: Vec<_> =
         credential.chain[1..].iter().map(|der| format!(":{}:", STANDARD.encode(der))).collect();
-    assert_eq!(received[0].header("client-cert-chain"), [told.join(", ")]);
+    assert_eq!(received[0].header("client-cert-chain"), [chain.join(", ")]);
     assert!(received[1].header("client-cert-chain").is_empty(), "a leaf alone: {}", received[1].head);
 }
 
 #[test]
-fn envoy_s_form_of_identity_is_set_where_it_is_asked_for() {
+fn the_identity_header_of_envoy_is_set_if_configured() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("identity_headers.xfcc", true).start();
     let spoof = "X-Forwarded-Client-Cert: Subject=\"CN=admin\"\r\n";

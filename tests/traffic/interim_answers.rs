@@ -4,7 +4,7 @@ use crate::support::backend::OK;
 use crate::support::{Backend, Proxy};
 
 #[test]
-fn interim_answers_of_the_backend_pass_and_are_not_the_answer() {
+fn interim_answers_of_the_backend_pass_before_the_answer() {
     let backend = Backend::answering(format!(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-Own\r\nX-Own: 1\r\n\r\n{OK}"
     ));
@@ -20,7 +20,7 @@ fn interim_answers_of_the_backend_pass_and_are_not_the_answer() {
     assert_eq!(early, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
     assert_eq!(connection.answer_to("GET").unwrap().text(), "ok");
 
-    // Who would take it for the answer gets none.
+    // A client of HTTP/1.0 would take an interim answer for the answer, so it gets none.
     let answer = proxy.connect().ask("GET /events HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!((answer.informational.as_slice(), answer.text().as_str()), ([].as_slice(), "ok"));
     let connection = proxy.http2();
@@ -47,7 +47,7 @@ fn an_interim_answer_does_not_wait_for_the_answer() {
 }
 
 #[test]
-fn interim_answers_stay_in_order_where_requests_come_together() {
+fn interim_answers_stay_in_order_when_requests_are_pipelined() {
     let backend = Backend::answering(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"));
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = proxy.connect();
@@ -58,7 +58,7 @@ fn interim_answers_stay_in_order_where_requests_come_together() {
 }
 
 #[test]
-fn a_client_that_waits_for_leave_gets_it_or_its_refusal() {
+fn a_client_that_expects_100_continue_gets_it_or_a_refusal() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let expecting =

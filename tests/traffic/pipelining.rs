@@ -3,7 +3,7 @@
 use crate::support::{Backend, Proxy, Setup};
 
 #[test]
-fn requests_that_come_together_are_answered_in_their_order() {
+fn requests_that_are_sent_together_are_answered_in_their_order() {
     let backend = Backend::echoing();
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = proxy.connect();
@@ -16,7 +16,7 @@ fn requests_that_come_together_are_answered_in_their_order() {
     assert_eq!(answers[2].verdict(), "400 ambiguous_request");
 }
 
-/// More than a task may do in one turn of its runtime: whoever is cut off there is to be woken again.
+/// The requests are more than a task may do in one turn of the runtime. The task must be woken again to go on.
 #[test]
 fn hundreds_of_requests_sent_ahead_are_all_answered() {
     let backend = Backend::ok();

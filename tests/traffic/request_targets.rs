@@ -3,7 +3,7 @@
 use crate::support::proxy::forwarded;
 
 #[test]
-fn the_path_and_the_query_arrive_as_they_were_sent() {
+fn the_path_and_the_query_arrive_unchanged() {
     for target in [
         "/",
         "/events/",
@@ -21,7 +21,7 @@ fn the_path_and_the_query_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn a_fragment_is_cut_and_an_absolute_target_of_the_same_host_becomes_a_path() {
+fn a_fragment_is_removed_and_an_absolute_target_of_the_same_host_becomes_a_path() {
     let received = forwarded("GET /events#fragment HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(received.start_line(), "GET /events HTTP/1.1");
     let received = forwarded("GET https://localhost/events HTTP/1.1\r\nHost: localhost\r\n\r\n");

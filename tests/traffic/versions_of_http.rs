@@ -4,7 +4,7 @@ use crate::support::http2::request;
 use crate::support::{Backend, Proxy};
 
 #[test]
-fn http2_becomes_http1_with_its_host_and_one_cookie() {
+fn a_request_of_http2_becomes_one_of_http1_with_a_host_and_one_cookie() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let connection = proxy.http2();
@@ -19,7 +19,7 @@ fn http2_becomes_http1_with_its_host_and_one_cookie() {
 }
 
 #[test]
-fn http_1_0_is_served_too() {
+fn a_client_of_http_1_0_is_served() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let mut connection = proxy.connect();
@@ -32,7 +32,7 @@ fn http_1_0_is_served_too() {
 }
 
 #[test]
-fn a_backend_of_http_1_0_ends_its_answer_with_its_connection() {
+fn an_answer_of_a_backend_of_http_1_0_ends_with_its_connection() {
     let backend = Backend::scripted(|connection| {
         connection.request()?;
         connection.wire.send("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end")

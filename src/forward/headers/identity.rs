@@ -1,5 +1,5 @@
-//! How the backend is told who the client is. A certificate's issuer is not always careful with what it signs: no
-//! value may end its header, its line or its place in a list.
+//! The headers that tell the backend the client's identity. A certificate's issuer is not always careful about what it signs: no value may end
+//! its header, its line or its element of a list (header injection).
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::identity::{Attribute, Identity};
 
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
-/// Which headers tell the backend who the client is (`identity_headers`).
+/// The headers that tell the backend the client's identity (`identity_headers`).
 #[derive(Clone, Debug)]
 pub struct IdentitySettings {
     /// `Client-Cert` (RFC 9440).
@@ -24,24 +24,24 @@ pub struct IdentitySettings {
     pub client_cert_chain: bool,
     /// `X-Forwarded-Client-Cert` in Envoy's form.
     pub xfcc: bool,
-    /// Names of the user's own, each with the attribute that it carries.
+    /// Configured names, each with the attribute that it carries.
     pub custom: Arc<Custom>,
     /// Names that are stripped beside the listed ones: those of `custom` and of `strip`.
     pub stripped: StripPatterns,
 }
 
-/// The identity headers of one client, worked out once and shared by all its requests.
+/// The identity headers of one client, made once and shared by all its requests.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityHeaders(pub(super) Vec<(HeaderName, HeaderValue)>);
 
 impl IdentityHeaders {
-    /// The bytes that they take.
+    /// The memory that the headers take, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.0.iter().map(|header| size_of_val(header) + header.0.as_str().len() + header.1.len()).sum()
     }
 
-    /// What the settings say of this client. An attribute that the certificate does not give has no header.
+    /// Returns the headers of a client. An attribute that the certificate does not have gets no header.
     #[must_use]
     pub fn of(settings: &IdentitySettings, identity: &Identity, chain: &[CertificateDer<'_>]) -> Self {
         let mut headers = Vec::new();
@@ -75,8 +75,8 @@ fn byte_sequence(der: &[u8]) -> String {
     format!(":{}:", STANDARD.encode(der))
 }
 
-/// Text that cannot leave its header, its line or its place in a list: everything but visible ASCII, and `%` and `,`
-/// themselves, is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
+/// Encodes text so that it cannot leave its header, its line or its element of a list: everything but visible ASCII, and `%` and `,` themselves,
+/// is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
 fn one_token(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let last = text.len().saturating_sub(1);

@@ -87,7 +87,7 @@ enum Value<'a> {
     Truth(bool),
 }
 
-/// Nothing, or that it failed (2).
+/// The status of a span: unset, or error (2).
 #[derive(Serialize)]
 struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ fn number(key: &'static str, value: impl ToString) -> Attribute<'static> {
     Attribute { key, value: Value::Number(value.to_string()) }
 }
 
-/// Requests that are over, as one message.
+/// Writes ended requests as one message.
 pub(super) fn batch(finished: &[Finished]) -> Batch {
     let spans: Vec<Span<'_>> = finished.iter().flat_map(Finished::spans).collect();
     let count = spans.len() as u64;
@@ -118,7 +118,7 @@ pub(super) fn batch(finished: &[Finished]) -> Batch {
     let scope = Scope { name: "sidegate", version: version::VERSION };
     let request =
         Request { resource_spans: [ResourceSpans { resource, scope_spans: [ScopeSpans { scope, spans }] }] };
-    // Texts and numbers into memory: nothing here can fail.
+    // Texts and numbers cannot fail to serialize.
     Batch { body: serde_json::to_vec(&request).unwrap_or_default(), spans: count }
 }
 
@@ -130,7 +130,7 @@ impl Finished {
         spans
     }
 
-    /// The whole of it, from its headers to the end of its answer.
+    /// The span of the whole request, from its headers to the end of its answer.
     fn request(&self) -> Span<'_> {
         let Trace { context, parent, method, path, client, started, source, .. } = &self.trace;
         let mut attributes = vec![
@@ -148,7 +148,7 @@ impl Finished {
         span
     }
 
-    /// From its headers until it was known what becomes of it.
+    /// The span of the decision, from the headers until the decision was made.
     fn decision(&self) -> Span<'_> {
         let Trace { started, decided, decision, rule, .. } = &self.trace;
         let ended = &self.ended;
@@ -162,7 +162,8 @@ impl Finished {
         self.child("decision", Kind::Internal, decision, (*started, end), attributes)
     }
 
-    /// From sending it on until the headers of the backend's answer, or until it was known that there is none.
+    /// The span of the backend's work, from sending the request until the headers of the answer, or until it was known that
+    /// there is none.
     fn backend(&self) -> Option<Span<'_>> {
         let Trace { backend, decided, .. } = &self.trace;
         let failed = is_failure(self.ended.done);
@@ -178,7 +179,7 @@ impl Finished {
         Some(span)
     }
 
-    /// The connection's, before its first traced request.
+    /// The span of the connection's handshake, with its first traced request.
     fn handshake(&self) -> Option<Span<'_>> {
         let (id, handshake) = self.trace.handshake.as_ref()?;
         let attributes = vec![Attribute { key: "tls.resumed", value: Value::Truth(handshake.resumed) }];

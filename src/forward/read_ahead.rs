@@ -1,9 +1,8 @@
-//! Reading ahead: what the backend has answered is read while the client takes nothing, up to a bound, so that the place in
-//! flight and the connection to the backend are free once the backend has done its part.
+//! Reading ahead: an answer of the backend is read while the client takes nothing, up to a bound, so that the place in flight and the
+//! connection to the backend are free once the backend has done its part.
 //!
-//! HTTP/2 asks for the next part of an answer only while the client has opened a window for it. So a client that opens none
-//! would hold a place for each of its streams. The task of each stream therefore looks after the answer itself wherever hyper
-//! has left it waiting for the window.
+//! hyper asks for the next part of an answer only while an HTTP/2 client has opened a window for it. A client that opens none
+//! would hold a place for each of its streams. The task of each stream therefore reads the answer itself while hyper waits.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -14,13 +13,13 @@ use std::task::Context;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::exchange::Reading;
+use super::exchange::AnswerReader;
 
-/// Bytes that are read ahead of one answer.
+/// Most bytes that are read ahead of one answer.
 pub(super) const MOST: usize = 64 * 1024;
 
-/// Bytes of all answers of a worker that were read and wait for their clients. Where there is no room left, the next answers
-/// keep their places until they are taken.
+/// Most bytes of all answers of a worker that are read ahead. Beyond them, the next answers keep their places in flight until their clients
+/// have read them.
 const MOST_OF_WORKER: usize = 4 * 1024 * 1024;
 
 /// Bytes of answers that wait for their clients, counted per worker.
@@ -42,36 +41,36 @@ impl ReadAhead {
     }
 }
 
-/// An answer that two look after, both in the task of its stream: hyper, and whatever reads ahead of it.
+/// An answer that hyper and the reading ahead share, both in the task of the answer's stream.
 #[derive(Debug, Clone)]
-pub(super) struct Lent(Arc<Mutex<Reading>>);
+pub(super) struct SharedReading(Arc<Mutex<AnswerReader>>);
 
-impl Lent {
-    pub(super) fn reading(&self) -> MutexGuard<'_, Reading> {
+impl SharedReading {
+    pub(super) fn reading(&self) -> MutexGuard<'_, AnswerReader> {
         // Both owners belong to one task: the lock is always free.
         self.0.lock()
     }
 }
 
-/// The place where an answer finds out whether its stream's task reads ahead.
+/// State of the running task, by which an answer finds out whether the task reads ahead.
 enum Slot {
-    /// No task reads ahead: an HTTP/1.1 client's answer is asked for as long as there is room in a buffer.
+    /// The task does not read ahead: hyper asks for an HTTP/1.1 client's answer as long as there is room in a buffer.
     Closed,
     Open,
-    Filled(Lent),
+    Filled(SharedReading),
 }
 
 thread_local! {
     static SLOT: Cell<Slot> = const { Cell::new(Slot::Closed) };
 }
 
-/// The answer, shared with the running task, if that task is one of [`Streams`]; otherwise the answer stays where it is.
-pub(super) fn lend(own: &mut Option<Reading>) -> Option<Lent> {
+/// Shares the answer with the running task if that task is one of [`Streams`]; otherwise the answer stays where it is.
+pub(super) fn lend(own: &mut Option<AnswerReader>) -> Option<SharedReading> {
     match SLOT.replace(Slot::Closed) {
         Slot::Open => {
-            let lent = Lent(Arc::new(Mutex::new(own.take()?)));
-            SLOT.set(Slot::Filled(lent.clone()));
-            Some(lent)
+            let shared = SharedReading(Arc::new(Mutex::new(own.take()?)));
+            SLOT.set(Slot::Filled(shared.clone()));
+            Some(shared)
         }
         other => {
             SLOT.set(other);
@@ -100,30 +99,30 @@ async fn reading_ahead<F: Future>(stream: F) {
     poll_fn(|cx| {
         let polled = lending(&mut ahead, || stream.as_mut().poll(cx));
         if polled.is_pending()
-            && let Some(lent) = &ahead
+            && let Some(shared) = &ahead
         {
-            read_ahead(&mut lent.reading(), cx);
+            read_ahead(&mut shared.reading(), cx);
         }
         polled.map(drop)
     })
     .await;
 }
 
-/// The result of a poll; an answer that is lent during the poll is kept in `ahead`.
-fn lending<T>(ahead: &mut Option<Lent>, does: impl FnOnce() -> T) -> T {
+/// Polls; an answer that is shared during the poll is kept in `ahead`.
+fn lending<T>(ahead: &mut Option<SharedReading>, does: impl FnOnce() -> T) -> T {
     if ahead.is_some() {
         return does();
     }
     SLOT.set(Slot::Open);
     let done = does();
-    if let Slot::Filled(lent) = SLOT.replace(Slot::Closed) {
-        *ahead = Some(lent);
+    if let Slot::Filled(shared) = SLOT.replace(Slot::Closed) {
+        *ahead = Some(shared);
     }
     done
 }
 
-fn read_ahead(reading: &mut Reading, cx: &mut Context<'_>) {
-    // hyper waits for the backend by itself, and has said whom to wake.
+fn read_ahead(reading: &mut AnswerReader, cx: &mut Context<'_>) {
+    // hyper waits for the backend itself, and its waker is registered.
     if reading.is_awaited() {
         return;
     }

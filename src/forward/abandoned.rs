@@ -1,16 +1,13 @@
-//! Exchanges whose client is gone: the backend may go on working for nobody, so the place in flight stays taken until that is
-//! known to be over. Without this, a client that takes its requests back as fast as it sends them has the backend work on any
-//! number of them at once.
+//! Exchanges whose client has left. The backend may go on working, so the place in flight stays taken until that work is known to be over.
+//! Otherwise a client that takes its requests back as fast as it sends them would have the backend work on any number of them at once.
 //!
-//! A backend that speaks HTTP/1.1 is told by the end of our side of the connection, as if the client itself had gone: servers
-//! that notice this stop, and close; others go on to their answer, and close after it. A backend that speaks HTTP/2 could be
-//! told by a reset of the stream, but then nothing ever says when its work is over. So the reset is sent at once only for a
-//! small part of all places (each of which stays taken until `backend.response_timeout` is over); for the others it is sent
-//! once the answer begins.
+//! A backend that speaks HTTP/1.1 is told by the end of our side of the connection, as if the client itself had closed it: servers that notice
+//! this stop, and close; others go on to their answer, and close after it. A backend that speaks HTTP/2 could be told by a reset of the stream,
+//! but then nothing ever tells when its work is over. The reset is therefore sent at once only for a small part of all places (each of which
+//! stays taken until `backend.response_timeout` is over); for the others it is sent once the answer begins.
 //!
-//! Some servers (aiohttp, Node.js, Tornado) close at once while their handlers go on to the end
-//! (`findings/half-closed-clients.sh`). In front of those [`ClientAbort::Ignore`] tells the backend nothing, and takes only an
-//! answer for the end of the work.
+//! Some servers (aiohttp, Node.js, Tornado) close at once while their handlers go on to the end (`findings/half-closed-clients.sh`). In front of
+//! these, [`ClientAbort::Ignore`] tells the backend nothing, and takes only an answer for the end of the work.
 
 use std::future::Future;
 use std::io;
@@ -22,13 +19,12 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::exchange::Upload;
-use super::link::{Link, Tried};
+use super::link::{Link, SendResult};
 use super::multiplex::Stream;
 use super::socket::Socket;
 use crate::admission::Guards;
 
-/// Bytes that are read of an answer that nobody waits for. Then the connection is closed, which ends the work of a backend
-/// that goes on writing.
+/// Most bytes that are read of an answer without a client. Then the connection is closed, which ends the work of a backend that goes on writing.
 const ANSWER: usize = 64 * 1024;
 
 /// Notice that the backend gets when a client takes its request back (`backend.ignore_client_abort`, as nginx has it).
@@ -40,7 +36,7 @@ pub enum ClientAbort {
     Ignore,
 }
 
-/// The backend's work for one request: what it holds, and how long its answer may take.
+/// The backend's work for one request: the guards that it holds, and the time that its answer may take.
 #[derive(Debug)]
 pub(super) struct Work {
     guards: Guards,
@@ -60,7 +56,7 @@ impl Work {
         Self { guards, asked, upload, response, abort }
     }
 
-    /// Instant at which the answer has taken too long.
+    /// The instant at which the answer has taken too long.
     fn due(&self) -> Instant {
         self.upload.as_ref().map_or(self.asked, |upload| upload.moved_last()) + self.response
     }
@@ -70,22 +66,22 @@ impl Work {
         self.upload.as_ref().is_none_or(|upload| upload.is_sent())
     }
 
-    /// `true` if the client left in the middle of its upload. The connection to the backend has failed by that, and not by the
-    /// backend, which may work on what it has.
-    pub(super) fn is_left(&self) -> bool {
+    /// `true` if the client left in the middle of its upload. The connection to the backend has then failed because of the client, and the backend
+    /// may work on what it has received.
+    pub(super) fn is_abandoned(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.is_broken())
     }
 }
 
-/// Progress of an exchange when its client left.
+/// The progress of an exchange when its client left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Unanswered,
-    /// The backend is told by our end of the connection, and learns it at the latest by what it writes next.
+    /// The answer has begun. The backend learns of the end of our side at the latest when it writes next.
     Answering,
 }
 
-/// The place in flight is kept until the backend has closed the connection, has answered, or has had its time.
+/// Keeps the place in flight until the backend has closed the connection, has answered, or has had its time.
 pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
     let due = match stage {
         Stage::Unanswered => work.due(),
@@ -99,8 +95,8 @@ pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
             if must_answer && is_whole {
                 return until_answered(socket).await;
             }
-            // The rest of a request that was cut is not going to come, and only the end of our side says so. What a backend says
-            // to that, such as 400 for half a body, is no answer to the request.
+            // The rest of a cut request will not come, and only the end of our side says so. A response to that, such as 400 for half a body, is
+            // no answer to the request.
             let _ = until_closed(socket, stage).await;
             if must_answer {
                 sleep_until(due).await;
@@ -111,14 +107,14 @@ pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
     spawn_until(due, over, work);
 }
 
-/// The same for a stream of an HTTP/2 backend.
+/// Keeps the place in flight of a stream to an HTTP/2 backend in the same way.
 pub(super) fn abandon_stream(
-    answer: impl Future<Output = Tried> + Send + 'static,
+    answer: impl Future<Output = SendResult> + Send + 'static,
     stream: Stream,
     mut work: Work,
 ) {
     let due = work.due();
-    // The reset of a request that was never whole goes out by itself, with the end of the client's stream.
+    // A request that was never whole is reset by hyper, with the end of the client's stream.
     let is_cut = !work.is_sent();
     let is_cancelled = (is_cut || work.abort == ClientAbort::Tell) && work.guards.cancel();
     if is_cut || is_cancelled {
@@ -132,12 +128,12 @@ pub(super) fn abandon_stream(
     spawn_until(due, answered, work);
 }
 
-/// There are never more of these than places in flight. They end with their worker.
+/// Spawns a task that holds `work`. There are never more such tasks than places in flight. They end with their worker.
 fn spawn_until(due: Instant, over: impl Future<Output = ()> + Send + 'static, work: Work) {
     if due <= Instant::now() {
         return;
     }
-    // Outside of a runtime everything ends anyway.
+    // Outside of a runtime the connection has ended already.
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(async move {
             over.await;
@@ -146,7 +142,7 @@ fn spawn_until(due: Instant, over: impl Future<Output = ()> + Send + 'static, wo
     }
 }
 
-/// The wait for the backend to end its side, after ours was ended.
+/// Ends our side, and waits for the backend to end its own.
 async fn until_closed(mut socket: Socket, stage: Stage) -> io::Result<()> {
     socket.shutdown().await?;
     let mut buffer = [0; 2048];
