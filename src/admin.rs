@@ -1,5 +1,5 @@
-//! The second listener: probes, metrics, status, and the page with its API, for the people who run Sidegate. Never
-//! reachable through the main port; loopback unless it is told otherwise.
+//! The admin listener: probes, metrics, status, and the page with its API, for operators. It is never reachable through the
+//! main port, and bound to loopback unless configured otherwise.
 
 mod api;
 mod body;
@@ -42,30 +42,30 @@ use places::{Place, Places};
 pub use running::{Running, observe};
 pub use status::{Expires, ShadowStatus, Status};
 
-/// More bytes of a head are not read.
+/// Most bytes of a request's head.
 const LARGEST_HEAD: usize = 64 << 10;
-/// Connections that are accepted before others go on: many fewer than there are places.
+/// Number of connections that are accepted before other tasks run: many fewer than there are places.
 const AT_ONCE: usize = 8;
-/// Longest time for the answer to `POST /reload`. Reads that hang are given up sooner; a policy of the largest size takes
+/// Time limit for the answer to `POST /reload`. Reads that hang are abandoned sooner; a policy of the largest size takes
 /// seconds to compile.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The listener, as its connections see it.
+/// The admin listener, as its connections see it.
 #[derive(Debug)]
 struct Admin {
     running: Arc<Running>,
-    /// It can be reached from other machines.
+    /// The listener can be reached from other machines.
     exposed: bool,
-    /// What the page shows with what it has done; another one for each process.
+    /// The value that the page sends with its actions; each process has another one.
     page: String,
     events: Events,
     api: Api,
     places: Arc<Places>,
-    /// One answer at a time is written down on the thread that answers probes.
+    /// The turn to write an answer: one at a time on the thread that answers probes.
     thread: Semaphore,
 }
 
-/// Serves the admin listener until it is dropped.
+/// Serves the admin listener until the future is dropped.
 pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
     let admin = Arc::new(Admin {
         exposed: listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()),
@@ -82,7 +82,7 @@ pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
             Ok((socket, source)) => {
                 let place = admin.places.take(source.ip(), Instant::now());
                 tokio::spawn(converse(socket, Arc::clone(&admin), place));
-                // A question that is there already is read before newcomers can take its place.
+                // A request that has arrived is read before newer connections can take its place.
                 accepted = accepted.wrapping_add(1);
                 if accepted.is_multiple_of(AT_ONCE) {
                     tokio::task::yield_now().await;
@@ -99,16 +99,16 @@ async fn converse(socket: TcpStream, admin: Arc<Admin>, place: Place) {
         let (admin, exchange) = (Arc::clone(&admin), Arc::clone(&exchange));
         async move { Ok::<_, Infallible>(admin.attend(request, exchange).await) }
     });
-    // Events are small, and wanted now.
+    // Events are small, and should arrive at once.
     let _ = socket.set_nodelay(true);
     let mut http = http1::Builder::new();
-    // Time is kept by the exchange, which knows an idle connection from a head that comes byte by byte.
+    // The exchange has time limits of its own, which tell an idle connection from a head that comes byte by byte.
     http.timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true).max_buf_size(LARGEST_HEAD);
     let line = Line::new(socket, Arc::clone(&place.exchange));
     tokio::select! {
         biased;
         () = place.exchange.end() => {}
-        // A probe that hangs up is no news.
+        // A client that closes its connection is not logged.
         _ = http.serve_connection(TokioIo::new(line), service) => {}
     }
 }
@@ -116,9 +116,10 @@ async fn converse(socket: TcpStream, admin: Arc<Admin>, place: Place) {
 const NOTHING_HERE: &str = "nothing here; there is the page at /, /livez, /readyz, /metrics, /status, /connections, /api/ and POST /reload\n";
 
 impl Admin {
-    /// Answers, and has the exchange know what it is at.
+    /// Answers a request, and notes the phases of the exchange.
     async fn attend(&self, request: Request<Incoming>, exchange: Arc<Exchange>) -> Answer {
-        // Hundreds of questions may have come in one packet: connections take turns, so that nobody's first question waits behind them.
+        // Hundreds of requests may come in one packet: connections take turns, so that no connection's first request waits
+        // behind them.
         if exchange.has_answered() {
             tokio::task::yield_now().await;
         }
@@ -131,10 +132,10 @@ impl Admin {
         answer.map(|body| body.with(HandsOver::new(exchange)))
     }
 
-    /// Waits until it is this answer's turn to take the thread for a moment. Whoever asks for hundreds without reading any would otherwise
-    /// have them written in a row, and every probe wait behind them.
+    /// Waits for the turn to write an answer. Hundreds of requests at once would otherwise be answered in a row, and every
+    /// probe would wait behind them.
     async fn in_turn(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
+        // The semaphore is never closed.
         let turn = self.thread.acquire().await.ok();
         tokio::task::yield_now().await;
         turn
@@ -155,7 +156,7 @@ impl Admin {
         }
     }
 
-    /// What not everybody may have.
+    /// Answers requests that need the guard's consent.
     async fn guarded(&self, request: Request<Incoming>, is_reading: bool) -> Result<Answer, Barred> {
         let live = self.running.live();
         let guard = Guard { exposed: self.exposed, token: live.admin_token.as_ref(), page: &self.page };
@@ -184,7 +185,7 @@ impl Admin {
         }
     }
 
-    /// Reads everything anew; the answer is what came of it.
+    /// Reads everything anew, and answers with the result.
     async fn reload(&self, request: &Request<Incoming>, guard: Guard<'_>) -> Result<Answer, Barred> {
         guard.gives_state(request)?;
         if request.method() != Method::POST {
@@ -206,15 +207,15 @@ impl Admin {
     }
 }
 
-/// The answer while a reload goes on; what comes of it is in `/status`.
+/// The answer while a reload is still in progress; its result will be in `/status`.
 fn still_reloading(running: &Running) -> serde_json::Value {
     let parts = running.reloads().parts;
     let ages = PerPart::from_fn(|part| parts.of(part).look_age_seconds);
     serde_json::json!({ "error": "the reload still goes on; see `/status`", "look_age_seconds": ages })
 }
 
-/// Whether an answer takes more than a moment, or more memory than a connection has anyway. Probes, scrapes and the files of the page
-/// are answered whatever else is asked.
+/// `true` if an answer takes more than a moment, or much memory. Probes, metrics and the files of the page are answered at
+/// any load.
 fn needs_turn(path: &str) -> bool {
     path.starts_with("/api/") || matches!(path, "/status" | "/connections" | "/reload")
 }
@@ -229,7 +230,7 @@ fn read_only() -> Answer {
     not_allowed("GET, HEAD", "only GET is answered here\n")
 }
 
-/// The sidecar's own state, and the backend's beside it.
+/// The readiness of the sidecar, and the condition of the backend.
 fn readiness(running: &Running) -> Answer {
     let (status, own) = match (running.is_ready(), running.is_serving()) {
         (true, _) => (StatusCode::OK, "ok"),
@@ -254,7 +255,7 @@ fn metrics(running: &Running) -> Answer {
 /// Binds the admin port.
 ///
 /// # Errors
-/// The address is in use, not ours, or not allowed to us.
+/// The address is in use, does not belong to this machine, or is not permitted to this user.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     listener::bind(address)
 }

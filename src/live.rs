@@ -1,5 +1,5 @@
-//! The snapshot that requests are judged by: policy, trust, limits and how identities are told. Complete before it is
-//! visible, swapped in whole, and one and the same for the whole of a request.
+//! The snapshot by which requests are judged: policy, trust, limits and identity headers. It is complete before it is
+//! visible, replaced as a whole, and one and the same for each request.
 
 mod limits;
 mod timeouts;
@@ -26,71 +26,72 @@ pub use timeouts::Patience;
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]
 pub struct Live {
-    /// Counts the snapshots of this process, from 1. Whatever was worked out under another one is worked out again.
+    /// The number of the snapshot in this process, from 1. What was derived from another snapshot is derived anew.
     pub generation: u64,
-    /// What clients may do.
+    /// The policy in force.
     pub policy: Arc<Policy>,
-    /// The texts that it was compiled from.
+    /// The texts that the policy was compiled from.
     pub sources: Arc<[Arc<Source>]>,
-    /// What becomes of what it denies.
+    /// The treatment of denied requests.
     pub mode: Mode,
-    /// A policy that is tried beside it, if one is named.
+    /// The shadow policy, if one is configured.
     pub shadow_policy: Option<ShadowPolicy>,
-    /// Who says who they are.
+    /// The client CAs and CRLs.
     pub trust: Arc<Trust>,
     /// The server's side of TLS, for new connections.
     pub tls: FromFiles<ServerConfig>,
-    /// When the server's certificates expire.
+    /// The ends of validity of the server's certificates.
     pub server_expiries: Arc<[Expiry]>,
     /// The terms of requests to the backend.
     pub backend: Arc<forward::Terms>,
-    /// How long connections may do nothing.
+    /// Time limits of client connections.
     pub patience: Patience,
-    /// The bounds of HTTP itself.
+    /// The bounds of HTTP.
     pub limits: HttpLimits,
-    /// What may be asked for.
+    /// The rules for request targets.
     pub paths: target::TargetRules,
-    /// Proxies that are believed what they say of their own peers.
+    /// Networks of proxies that may name the clients that they forward for.
     pub trusted_proxies: Box<[Network]>,
-    /// How the backend is told who they are.
+    /// The headers that tell the backend the identity.
     pub identity_headers: IdentitySettings,
-    /// Names that are stripped of trailers beside the listed ones: the user's own, and those that the policy judges,
+    /// Names that are stripped from trailers beside the listed ones: configured names, and those that the policy judges,
     /// because some backends merge trailers into the headers.
     pub stripped_of_trailers: StripPatterns,
-    /// Whether audit records are kept, which tell who they are as well.
+    /// Audit records are kept, which show identities.
     pub keeps_records: bool,
-    /// What whoever asks the admin listener must show, where it is configured.
+    /// The token of the admin listener, if one is configured.
     pub admin_token: Option<Token>,
-    /// How long a stopping server waits for what runs.
+    /// Time that a stopping server waits for requests in progress.
     pub drain_timeout: Duration,
 }
 
-/// A policy that is tried beside the one in force (`shadow_policies`).
+/// A policy that is compared with the one in force (`shadow_policies`).
 #[derive(Clone, Debug)]
 pub struct ShadowPolicy {
-    /// How the configuration names it.
+    /// The path in the configuration.
     pub named: String,
-    /// What is judged. A mistake leaves what was there; at first that is nothing.
+    /// The policy. A mistake leaves the earlier one; `None` if there was none yet.
     pub shadow: Option<FromFiles<Shadow>>,
-    /// How many mistakes are in what was read last.
+    /// Number of mistakes in the files read last.
     pub problems: usize,
 }
 
 impl Live {
-    /// Whether a request may go to the backend, or go on there.
+    /// Permits a request to the backend, or its continuation there.
     ///
     /// # Errors
-    /// The denial that is in force.
+    /// The denial in force.
     pub fn permit(&self, rights: &Rights, question: &Question<'_>) -> Result<Permit, Denied> {
         self.mode.permit(self.policy.authorize(rights, question), question)
     }
 
-    /// The policy that is judged beside the one in force.
+    /// The shadow policy.
     pub fn shadow(&self) -> Option<&Shadow> {
         self.shadow_policy.as_ref()?.shadow.as_ref().map(|shadow| &*shadow.value)
     }
 
-    /// Where it differs from a verdict of the one in force. The rights are those that it gives to the client.
+    /// The difference between the shadow policy and a verdict of the policy in force. `rights` are those that the shadow
+    /// policy gives to the client.
     pub fn difference(
         &self,
         rights: Option<&Rights>,
@@ -101,7 +102,7 @@ impl Live {
         Some((shadow.since, shadow.difference(rights, question, verdict)?))
     }
 
-    /// Everything of it that expires: the server's certificates, client CAs, CRLs.
+    /// Everything that expires: the server's certificates, client CAs, CRLs.
     pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
         self.server_expiries.iter().cloned().chain(self.trust.expiries())
     }

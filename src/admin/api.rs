@@ -1,5 +1,5 @@
-//! The JSON behind the page (`deploy/admin-api.schema.json`), so that `curl` can do what the page does. What takes long is
-//! worked out one after the other on a thread of its own: no request that is being forwarded waits for it.
+//! The JSON API behind the page (`deploy/admin-api.schema.json`), so that `curl` can do what the page does. Long work is done
+//! one request after the other on a thread of its own: no forwarded request waits for it.
 
 mod explain;
 mod models;
@@ -24,22 +24,22 @@ use query::Query;
 pub(super) use present::now;
 pub(super) use refusals::refusal;
 
-/// A policy that is tried out is no longer than this.
+/// Longest policy that can be tried out, in bytes.
 const LARGEST_QUESTION: usize = 4 << 20;
-/// Questions that are read at once, at most 32 MiB.
+/// Most request bodies that are read at once, at most 32 MiB in all.
 const MOST_QUESTIONS: usize = 8;
 
-/// What answers.
+/// The API.
 #[derive(Debug)]
 pub(super) struct Api {
     desk: Arc<Desk>,
-    /// One answer at a time: whoever looks takes one core at most.
+    /// The turn to work out an answer: the API uses at most one core.
     turn: Semaphore,
-    /// Questions that are read at once: each may be of the largest size.
+    /// The turns to read a request body, each of which may have the largest size.
     bodies: Semaphore,
 }
 
-/// What answers are worked out from.
+/// The sources of answers.
 #[derive(Debug)]
 struct Desk {
     running: Arc<Running>,
@@ -48,7 +48,7 @@ struct Desk {
 
 type Endpoint = fn(&Desk, &Query) -> Answer;
 
-/// What there is to read.
+/// The resources that can be read.
 const ENDPOINTS: &[(&str, Endpoint)] = &[
     ("/connections", present::connections),
     ("/api/now", present::now_answer),
@@ -72,20 +72,20 @@ impl Api {
         }
     }
 
-    /// What is read at that path; nothing where there is nothing.
+    /// Returns the answer for a path; `None` if there is no such resource.
     pub(super) async fn read(&self, path: &str, query: Option<&str>) -> Option<Answer> {
         let (_, endpoint) = ENDPOINTS.iter().find(|(known, _)| *known == path)?;
         let query = Query::of(query);
         Some(self.work(move |desk| endpoint(desk, &query)).await)
     }
 
-    /// A question to the running policy, or to one that is tried out.
+    /// Answers a question to the running policy, or to one that is tried out.
     pub(super) async fn explain(&self, request: Request<Incoming>) -> Answer {
         if request.method() != Method::POST {
             return not_allowed("POST", "a question is asked by POST\n");
         }
         let read = async {
-            // Nobody closes it.
+            // The semaphore is never closed.
             let _turn = self.bodies.acquire().await;
             Limited::new(request.into_body(), LARGEST_QUESTION).collect().await
         };
@@ -102,7 +102,7 @@ impl Api {
     }
 
     async fn work(&self, work: impl FnOnce(&Desk) -> Answer + Send + 'static) -> Answer {
-        // Nobody closes it.
+        // The semaphore is never closed.
         let _turn = self.turn.acquire().await;
         let desk = Arc::clone(&self.desk);
         let done = tokio::task::spawn_blocking(move || work(&desk)).await;

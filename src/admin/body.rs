@@ -1,4 +1,4 @@
-//! What the admin listener answers with: a whole body, or events for as long as somebody listens.
+//! The answers of the admin listener: a whole body, or events for as long as a client listens.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::exchange::HandsOver;
 /// An answer.
 pub(super) type Answer = Response<Body>;
 
-/// The body of an answer, and what is told when hyper has taken all of it.
+/// The body of an answer, and a guard that is dropped when hyper has taken all of it.
 #[derive(Debug)]
 pub(super) struct Body {
     content: Content,
@@ -25,9 +25,9 @@ pub(super) struct Body {
 
 #[derive(Debug)]
 enum Content {
-    /// All of it.
+    /// A whole body.
     Whole(Full<Bytes>),
-    /// What comes, until nothing more can come.
+    /// Events, until no further one can come.
     Events(Receiver<Bytes>),
 }
 
@@ -36,12 +36,12 @@ impl Body {
         Self { content, _handed_over: None }
     }
 
-    /// Whether it goes on for as long as somebody listens.
+    /// `true` if the body goes on for as long as a client listens.
     pub(super) const fn is_events(&self) -> bool {
         matches!(self.content, Content::Events(_))
     }
 
-    /// The same, with whoever is to be told.
+    /// Returns the body with a guard that is dropped with it.
     pub(super) fn with(self, told: HandsOver) -> Self {
         Self { _handed_over: Some(told), ..self }
     }
@@ -75,12 +75,12 @@ impl HttpBody for Body {
     }
 }
 
-/// JSON as a program reads it, and a person too.
+/// An answer in JSON, indented for people.
 pub(super) fn json(status: StatusCode, what: &impl Serialize) -> Answer {
     written(status, serde_json::to_vec_pretty(what))
 }
 
-/// JSON that is long, and read by programs.
+/// An answer in JSON without indentation, for programs.
 pub(super) fn compact(what: &impl Serialize) -> Answer {
     written(StatusCode::OK, serde_json::to_vec(what))
 }
@@ -95,24 +95,24 @@ fn written(status: StatusCode, json: serde_json::Result<Vec<u8>>) -> Answer {
     }
 }
 
-/// A line of text.
+/// An answer of one line of text.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
-/// Only these methods are answered.
+/// An answer that only these methods are allowed.
 pub(super) fn not_allowed(methods: &'static str, why: &'static str) -> Answer {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     response
 }
 
-/// Bytes of a kind.
+/// An answer of that content type.
 pub(super) fn typed(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
     with_type(status, kind, Content::Whole(Full::new(body)))
 }
 
-/// Events, as they come.
+/// An answer of events.
 pub(super) fn events(receiver: Receiver<Bytes>) -> Answer {
     with_type(StatusCode::OK, "text/event-stream; charset=utf-8", Content::Events(receiver))
 }

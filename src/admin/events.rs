@@ -1,4 +1,4 @@
-//! Server-sent events: how things stand, once a second, for as long as somebody looks.
+//! Server-sent events: the present state once per second, for as long as a client listens.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::api;
 use super::body::{Answer, events, text};
 use crate::admin::Running;
 
-/// People who look at once; the listener's other places are for probes.
+/// Most clients that listen at once; the other places of the listener are for probes.
 const MOST_LISTENERS: usize = 16;
-/// Refusals that are told with one event.
+/// Most refusals in one event.
 const MOST_REFUSALS: usize = 200;
 
-/// Who listens.
+/// The clients that listen.
 #[derive(Debug)]
 pub(super) struct Events {
     places: Arc<Semaphore>,
@@ -30,7 +30,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// One more listener.
+    /// Adds a client.
     pub(super) fn listen(&self, running: Arc<Running>) -> Answer {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let mut full = text(StatusCode::SERVICE_UNAVAILABLE, "too many people are looking already\n");
@@ -46,14 +46,14 @@ impl Events {
     }
 }
 
-/// Tells until nobody listens any more.
+/// Sends events until no client listens any more.
 async fn tell(running: &Arc<Running>, listener: &mpsc::Sender<Bytes>) {
     let mut ticks = running.past().ticks();
     let mut told = Timestamp::now();
     loop {
         let (event, newest) = event(running, told);
         told = newest;
-        // Whoever reads slowly is waited for, and misses seconds.
+        // A client that reads slowly is waited for, and misses seconds.
         if listener.send(event).await.is_err() {
             return;
         }
@@ -65,7 +65,7 @@ async fn tell(running: &Arc<Running>, listener: &mpsc::Sender<Bytes>) {
     }
 }
 
-/// How things stand, with the refusals since then; and when the last of these was.
+/// The event: the present state, and the refusals since the last event. Returns also the time of the newest refusal.
 fn event(running: &Running, since: Timestamp) -> (Bytes, Timestamp) {
     let all = running.refusals();
     let newer: Vec<_> = all.iter().take_while(|refused| refused.time > since).collect();

@@ -1,5 +1,5 @@
-//! One connection of the admin listener as its places see it: what it is doing, since when, and until when it may. hyper bounds the
-//! time of a head alone; a body, an answer that nobody reads, and silence between questions are bounded here.
+//! One connection of the admin listener: its phase, since when, and its time limit. hyper limits the time of a head alone; a
+//! body, an unread answer, and silence between requests are limited here.
 
 use std::io;
 use std::pin::Pin;
@@ -13,27 +13,27 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
-/// Time for a whole question, head and body, from the connection's start or the question's first byte.
+/// Time limit for a whole request, head and body, from the start of the connection or the first byte of the request.
 pub(super) const QUESTION: Duration = Duration::from_secs(10);
-/// Time for a whole answer to be read.
+/// Time limit for an answer to be read.
 const ANSWER: Duration = Duration::from_secs(20);
-/// Time between two questions: more than scrapers usually leave.
+/// Time limit between two requests: longer than the interval of usual scrapers.
 const IDLE: Duration = Duration::from_secs(75);
-/// Longest time between two looks at a limit, which a new phase may have brought nearer.
+/// Longest time between two checks of a time limit, which a new phase may have shortened.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Phase of a connection.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// A question is waited for, or has come in part.
+    /// A request is waited for, or has come in part.
     Asking,
-    /// An answer was read, and no byte of the next question has come.
+    /// An answer was read, and no byte of the next request has come.
     Idle,
-    /// An answer is worked out.
+    /// An answer is being made.
     Working,
-    /// An answer is written.
+    /// An answer is being written.
     Answering,
-    /// Events are written for as long as somebody listens.
+    /// Events are being written, for as long as the client listens.
     Listening,
 }
 
@@ -41,17 +41,17 @@ pub(super) enum Phase {
 struct State {
     phase: Phase,
     since: Instant,
-    /// All of the answer is in hyper's hands.
+    /// hyper has taken all of the answer.
     is_handed_over: bool,
-    /// Since when the socket takes nothing more.
+    /// The instant since which the socket takes nothing more.
     stalled: Option<Instant>,
-    /// A question was answered before.
+    /// A request was answered before.
     has_answered: bool,
     /// The turn that the answer needs, until it was read.
     turn: Option<OwnedSemaphorePermit>,
 }
 
-/// One connection.
+/// The exchange of one connection.
 #[derive(Debug)]
 pub(super) struct Exchange {
     state: Mutex<State>,
@@ -71,18 +71,18 @@ impl Exchange {
         Self { state: Mutex::new(state), eviction: Notify::new() }
     }
 
-    /// Phase of the connection, and the instant at which it began.
+    /// The phase of the connection, and the instant at which it began.
     pub(super) fn phase(&self) -> (Phase, Instant) {
         let state = self.state();
         (state.phase, state.since)
     }
 
-    /// Whether this is not its first question.
+    /// `true` if this is not the first request.
     pub(super) fn has_answered(&self) -> bool {
         self.state().has_answered
     }
 
-    /// Begins to work out an answer.
+    /// Begins to make an answer.
     pub(super) fn work(&self, turn: Option<OwnedSemaphorePermit>) {
         let mut state = self.state();
         state.enter(Phase::Working);
@@ -99,18 +99,18 @@ impl Exchange {
         }
     }
 
-    /// Gives its turn to another if its answer only waits for a reader.
+    /// Gives the turn to another exchange if the answer only waits for its client.
     pub(super) fn give_up_turn(&self) -> Option<OwnedSemaphorePermit> {
         let mut state = self.state();
         if state.phase == Phase::Answering { state.turn.take() } else { None }
     }
 
-    /// Makes the connection end, to give its place to another.
+    /// Ends the connection, to give its place to another.
     pub(super) fn evict(&self) {
         self.eviction.notify_one();
     }
 
-    /// Ends when the connection has to: it was evicted, or took longer than it may.
+    /// Waits until the connection has to end: it was evicted, or exceeded a time limit.
     pub(super) async fn end(&self) {
         loop {
             let now = Instant::now();
@@ -173,7 +173,7 @@ impl State {
     }
 }
 
-/// A part of an answer's body: hyper drops the body when it has taken all of it.
+/// A guard in an answer's body: hyper drops the body when it has taken all of it.
 #[derive(Debug)]
 pub(super) struct HandsOver(Arc<Exchange>);
 
@@ -189,7 +189,7 @@ impl Drop for HandsOver {
     }
 }
 
-/// A socket that tells its exchange what passes.
+/// A socket that notes its reads and writes in the exchange.
 #[derive(Debug)]
 pub(super) struct Line {
     socket: TcpStream,

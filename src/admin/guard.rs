@@ -1,5 +1,5 @@
-//! Who may ask the admin listener for more than health and counts: whoever is on this machine, or shows the token. A browser
-//! on this machine runs the scripts of strangers as well, and these may not.
+//! The guard of the admin listener: only clients on this machine, or with the token, get more than health and counts. A
+//! browser on this machine runs scripts of other origins as well, and these get nothing.
 
 use std::net::IpAddr;
 
@@ -8,33 +8,33 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use super::body::{Answer, text};
 use crate::token::Token;
 
-/// The header by which the page shows that it is this server's own: no page of another origin can know its value, nor
-/// send it without being asked first.
+/// The header by which the page proves that it is this server's own: a page of another origin cannot know the value, nor send
+/// the header without a preflight (CORS).
 pub(super) const PAGE: HeaderName = HeaderName::from_static("x-sidegate-page");
 
-/// What the listener was told of who may ask.
+/// The facts by which the guard decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guard<'g> {
-    /// It can be reached from other machines.
+    /// The listener can be reached from other machines.
     pub(super) exposed: bool,
-    /// What is to be shown.
+    /// The token that is required.
     pub(super) token: Option<&'g Token>,
-    /// What the page shows with what it has done.
+    /// The value that the page sends with its actions.
     pub(super) page: &'g str,
 }
 
-/// Why somebody gets nothing.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Barred {
-    /// What only those may have who are on this machine.
+    /// Only clients on this machine may have this.
     Exposed,
-    /// The token is wanted.
+    /// The token is missing or wrong.
     WithoutToken,
-    /// It was asked for by a name that could be a stranger's.
+    /// The host is a name that an attacker could have pointed here (DNS rebinding).
     ByName,
-    /// A page of another origin asks.
+    /// The request comes from a page of another origin.
     Foreign,
-    /// A page asks for something to be done that is not this server's own.
+    /// The action comes from a page that is not this server's own.
     NotThePage,
 }
 
@@ -62,10 +62,10 @@ impl Barred {
 }
 
 impl Guard<'_> {
-    /// Whether the page itself is given out: nothing of it is a secret, and it asks for the token.
+    /// Permits the page itself: nothing in it is secret, and it asks for the token.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason of the refusal.
     pub(super) fn gives_page<B>(self, request: &Request<B>) -> Result<(), Barred> {
         match self.token {
             Some(_) => Ok(()),
@@ -74,10 +74,10 @@ impl Guard<'_> {
         }
     }
 
-    /// Whether everything else is.
+    /// Permits reading the state.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason of the refusal.
     pub(super) fn gives_state<B>(self, request: &Request<B>) -> Result<(), Barred> {
         if is_foreign(request.headers()) {
             return Err(Barred::Foreign);
@@ -88,10 +88,10 @@ impl Guard<'_> {
         if is_shown { Ok(()) } else { Err(Barred::WithoutToken) }
     }
 
-    /// Whether anything is done: whoever comes with an origin is a page, and must be this server's.
+    /// Permits an action. A request with an origin comes from a page, which must be this server's own.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason of the refusal.
     pub(super) fn does<B>(self, request: &Request<B>) -> Result<(), Barred> {
         self.gives_state(request)?;
         let headers = request.headers();
@@ -101,13 +101,13 @@ impl Guard<'_> {
     }
 }
 
-/// Whoever has a browser ask for a name of theirs that leads here (DNS rebinding) shows that name.
+/// Refuses host names that an attacker could have pointed here: a browser that follows such a name (DNS rebinding) sends it.
 fn is_local<B>(request: &Request<B>) -> Result<(), Barred> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if host.is_none_or(is_address) { Ok(()) } else { Err(Barred::ByName) }
 }
 
-/// Whether a `Host` is an address or this machine's own name, which lead nobody anywhere else.
+/// `true` if a `Host` is an address or this machine's own name, which cannot be pointed elsewhere.
 fn is_address(host: &str) -> bool {
     let without_port = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -118,14 +118,14 @@ fn is_address(host: &str) -> bool {
         || without_port.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// Whether a browser asks for a page of another origin.
+/// `true` if a browser sends the request for a page of another origin.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
     let by_site = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
     let ours = text(header::HOST).unwrap_or_default();
     let by_origin = text(header::ORIGIN).is_some_and(|origin| {
-        // Whatever ends TLS in front of this listener is of the same origin as the page.
+        // A proxy that ends TLS in front of this listener has the same origin as the page.
         let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         host.is_none_or(|host| !host.eq_ignore_ascii_case(ours))
     });

@@ -1,4 +1,4 @@
-//! What stands out, in words: what somebody who is woken at night should read first.
+//! The headlines of the page: what an operator should read first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use crate::refusal::Reason;
 use crate::reload::{Outcome, Part, PartStatus};
 use crate::telemetry::{Decision, Refused, Sample};
 
-/// How bad it is.
+/// The severity of a headline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// Requests fail, or are about to.
+    /// Requests fail, or are about to fail.
     Critical,
-    /// Somebody should look.
+    /// An operator should look.
     Warning,
-    /// Worth knowing.
+    /// Good to know.
     Notice,
-    /// All is well.
+    /// Everything works.
     Fine,
 }
 
-/// One thing that stands out.
+/// One headline.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Headline {
     pub(super) level: Level,
     pub(super) text: String,
-    /// Since when, where that is known.
+    /// The time since which it holds, if known.
     pub(super) since: Option<Timestamp>,
-    /// The view of the page that says more.
+    /// The view of the page with more about it.
     pub(super) view: &'static str,
 }
 
@@ -43,22 +43,22 @@ impl Headline {
     }
 }
 
-/// What is looked at.
+/// The facts that headlines are made of.
 #[derive(Debug)]
 pub(super) struct Sight<'s> {
     pub(super) status: &'s Status,
-    /// The last minute.
+    /// The samples of the last minute.
     pub(super) samples: &'s [Sample],
-    /// The newest first.
+    /// The refusals, the newest first.
     pub(super) refusals: &'s [Arc<Refused>],
     pub(super) now: Timestamp,
 }
 
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
-/// Seconds after which a look at the files has taken too long.
+/// Age of the last look at the files, in seconds, from which on the look counts as hanging.
 const LONGEST_LOOK: u64 = 60;
 
-/// What stands out of a running server, the worst first.
+/// The headlines of a running server, the worst first.
 pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     let mut all = Vec::new();
     all.extend(backend(sight.status));
@@ -110,7 +110,7 @@ fn slots(status: &Status) -> Option<Headline> {
     })
 }
 
-/// The refusals of the last minute: how many, and whom most of them are about.
+/// The refusals of the last minute: their number, and the client that most of them concern.
 fn refused(sight: &Sight<'_>) -> Option<Headline> {
     let total: u64 = sight.samples.iter().map(refused_in).sum();
     if total == 0 {
@@ -122,7 +122,7 @@ fn refused(sight: &Sight<'_>) -> Option<Headline> {
         groups.entry((refused.client.as_deref(), refused.reason)).or_default().push(refused);
     }
     let count = if total == 1 { "1 refusal".to_owned() } else { format!("{total} refusals") };
-    // A client that is known weighs more than strangers, of whom there are always some.
+    // An authenticated client weighs more than others, of which there are always some.
     let weight = |((client, reason), group): &(&(Option<&str>, Reason), &Vec<&Refused>)| {
         (client.is_some() && *reason != Reason::NotAuthenticated, group.len())
     };
@@ -141,7 +141,7 @@ fn refused_in(sample: &Sample) -> u64 {
     refused.map(|(_, count)| u64::from(count)).sum()
 }
 
-/// What happened to one client, by its newest refusal.
+/// The headline about one client, by its newest refusal.
 fn story(client: Option<&str>, group: &[&Refused]) -> String {
     let Some(newest) = group.first() else { return String::new() };
     let times = match group.len() {
@@ -161,13 +161,13 @@ fn story(client: Option<&str>, group: &[&Refused]) -> String {
     }
 }
 
-/// When it began, as far back as refusals are kept.
+/// The time of the first such refusal, as far back as refusals are kept.
 fn beginning(refusals: &[Arc<Refused>], (client, reason): (Option<&str>, Reason)) -> Option<Timestamp> {
     let same = |it: &&Arc<Refused>| it.client.as_deref() == client && it.reason == reason;
     refusals.iter().rev().find(same).map(|first| first.time)
 }
 
-/// Parts of what is on disk that are not in force. A part of which something is about to expire is as bad as what expires.
+/// Parts on disk that are not in force. If something of such a part is about to expire, the headline is as severe as that.
 fn reload(status: &Status, expiring: &[Expiry], now: Timestamp) -> Vec<Headline> {
     let failing = status.reload.parts.iter().filter(|(_, part)| !part.success);
     let headline = |(part, status): (Part, &PartStatus)| {
@@ -195,7 +195,7 @@ fn reload(status: &Status, expiring: &[Expiry], now: Timestamp) -> Vec<Headline>
     failing.map(headline).collect()
 }
 
-/// The part that something which expires belongs to.
+/// The part to which an expiring file belongs.
 const fn part_of(kind: ExpiryKind) -> Part {
     match kind {
         ExpiryKind::Server => Part::ServerCertificates,
@@ -203,7 +203,7 @@ const fn part_of(kind: ExpiryKind) -> Part {
     }
 }
 
-/// The watchdog of the thread that reads: its own look has to end, also where no part is known to hang.
+/// The watchdog of the reading thread: its own look must end, also if no part is known to hang.
 fn look(status: &Status) -> Option<Headline> {
     let age = status.reload.look_age_seconds;
     let is_explained = status.reload.parts.iter().any(|(_, part)| part.state == Outcome::Hanging);
@@ -213,7 +213,7 @@ fn look(status: &Status) -> Option<Headline> {
     })
 }
 
-/// What is tried on live traffic.
+/// Trials on live traffic.
 fn trial(status: &Status) -> Vec<Headline> {
     let mut all = Vec::new();
     if status.mode == "audit" {

@@ -1,4 +1,4 @@
-//! The Prometheus text format, and the only module that knows its crate.
+//! The metrics, in the OpenMetrics text format.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,10 +19,10 @@ use crate::identity::Expiry;
 use crate::policy::{Change, Mode};
 use crate::telemetry::{BACKEND_RESULTS, BUCKET_BOUNDS, Counters, Decision, Distribution, Handshake, Trials};
 
-/// All metrics, as they stand now, in the OpenMetrics text format.
+/// Returns all metrics in the OpenMetrics text format.
 ///
 /// # Errors
-/// Never in practice: text into memory.
+/// Writing text into memory does not fail in practice.
 pub(super) fn exposition(running: &Running) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("sidegate");
     registry.register_collector(Box::new(Snapshot::of(running)));
@@ -34,25 +34,26 @@ pub(super) fn exposition(running: &Running) -> Result<String, fmt::Error> {
 /// One value of a family, with its labels.
 type Sample = (Vec<(&'static str, Cow<'static, str>)>, u64);
 
-/// A family: its name, its help, its values.
+/// A family: its name, its help text, its values.
 type Family = (&'static str, &'static str, Vec<Sample>);
 
 #[derive(Debug)]
 struct Snapshot {
     counters: Vec<Family>,
     gauges: Vec<Family>,
-    /// Names without their unit, helps and distributions.
+    /// Names without their units, help texts and distributions.
     latencies: [(&'static str, &'static str, Distribution); 2],
-    /// Seconds until what is in a file expires, and how long before that a warning is due, by kind and file.
+    /// Seconds until the content of a file expires, and the time before that from which on a warning is due, by kind and
+    /// file.
     expiries: BTreeMap<(&'static str, String), (i64, i64)>,
 }
 
-/// One label.
+/// Returns one label.
 fn label(name: &'static str, value: impl Into<Cow<'static, str>>) -> Vec<(&'static str, Cow<'static, str>)> {
     vec![(name, value.into())]
 }
 
-/// A value without labels.
+/// Returns a value without labels.
 fn one(value: impl TryInto<u64>) -> Vec<Sample> {
     vec![(Vec::new(), value.try_into().unwrap_or(u64::MAX))]
 }
@@ -214,7 +215,7 @@ fn latencies(running: &Running) -> [(&'static str, &'static str, Distribution); 
     ]
 }
 
-/// Of several in one file the first to expire counts.
+/// The expiries by kind and file. If a file holds several, the earliest counts.
 fn expiries(all: &[Expiry], now: Timestamp) -> BTreeMap<(&'static str, String), (i64, i64)> {
     let mut expiries = BTreeMap::new();
     for expiry in all {

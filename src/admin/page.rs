@@ -1,5 +1,4 @@
-//! The page: files of `src/admin/page/`, inside the binary. Nothing of it comes from anywhere else, and nothing of it
-//! runs but what is here.
+//! The page: files of `src/admin/page/`, inside the program. The page loads and runs nothing else.
 
 use std::sync::LazyLock;
 
@@ -41,18 +40,18 @@ const ASSETS: &[Asset] = assets! {
     "/page/uplot.css" "uplot/uPlot.min.css" "text/css; charset=utf-8"
 };
 
-/// Only what is here, and no frame around it.
+/// The content security policy: only files of this page, and no frame around it.
 const CONTENT_SECURITY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
-/// The whole page as one name, so that no browser mixes the files of two versions.
+/// The entity tag of the whole page, so that no browser mixes the files of two versions.
 static ETAG: LazyLock<String> = LazyLock::new(|| {
     let digest = sha256_of_parts(ASSETS.iter().map(|asset| asset.content));
     let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{digits}\"")
 });
 
-/// The file of that path, or that it is the one the browser has.
+/// Returns the file of that path, or the answer that the browser has it already.
 pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
     let asset = ASSETS.iter().find(|asset| asset.path == path)?;
     let known = asked.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == ETAG.as_bytes());

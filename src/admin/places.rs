@@ -1,5 +1,5 @@
-//! Places of the admin listener. A newcomer always gets one, at the cost of whoever needs its own least: silent connections cannot keep
-//! a probe out, also where all come from one address, as on loopback.
+//! Places of the admin listener. A new connection always gets one, at the cost of the connection that needs its own least:
+//! silent connections cannot keep a probe out, also if all come from one address, as on loopback.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -13,14 +13,15 @@ use tokio::time::Instant;
 
 use super::exchange::{Exchange, Phase};
 
-/// Probes, scrapers and people are few.
+/// Number of places: probes, scrapers and people are few.
 pub(super) const MOST_CONNECTIONS: usize = 128;
-/// Answers that are worked out or written at once and need a turn; all other places can be given away at any time.
+/// Most answers that are being made or written and need a turn; all other places can be given away at any time.
 const MOST_ANSWERS: usize = 32;
-/// Time in which an honest client's question arrives after its connection. Until then a newcomer is not silent.
+/// Time in which an honest client's request arrives after its connection. Until then a new connection does not count as
+/// silent.
 const ARRIVAL: Duration = Duration::from_millis(250);
 
-/// Connections that have a place.
+/// The connections that have a place.
 #[derive(Debug)]
 pub(super) struct Places {
     taken: Mutex<Taken>,
@@ -39,7 +40,7 @@ struct Seat {
     exchange: Arc<Exchange>,
 }
 
-/// A place that was taken; it is given back when dropped.
+/// A place. Dropping it gives the place back.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -60,7 +61,7 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Takes a place for a newcomer, somebody else's if all are taken.
+    /// Takes a place for a new connection, from another connection if all are taken.
     pub(super) fn take(self: &Arc<Self>, source: IpAddr, now: Instant) -> Place {
         let exchange = Arc::new(Exchange::new(now));
         let mut taken = self.taken();
@@ -74,8 +75,8 @@ impl Places {
         Place { places: Arc::clone(self), number, exchange }
     }
 
-    /// A turn to have something answered that takes work or memory; nothing if too much is worked out already. An answer that waits
-    /// for its reader gives its turn, and its connection, to the newcomer.
+    /// Takes a turn to make an answer that needs work or memory; `None` if too many are being made already. An answer that
+    /// only waits for its client gives its turn, and its connection, to the new request.
     pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
         let free = Arc::clone(&self.answers).try_acquire_owned().ok();
         free.or_else(|| self.taken().reclaim())
@@ -98,7 +99,8 @@ impl Taken {
         Some(turn)
     }
 
-    /// The connection that does the least with its place; of alike ones, of the source that has the most, the one that does it the longest.
+    /// The connection that needs its place least; among equals, one of the source with the most, and of these the one that
+    /// has been so for the longest time.
     fn least_needed(&self, now: Instant) -> Option<u64> {
         let mut of_source: HashMap<IpAddr, usize> = HashMap::new();
         for seat in self.by_age.values() {
@@ -113,7 +115,7 @@ impl Taken {
     }
 }
 
-/// Need of a connection for its place.
+/// A connection's need for its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
     Silent,

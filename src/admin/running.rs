@@ -22,7 +22,7 @@ use crate::stop::Order;
 use crate::telemetry::{self, Counters, Dropped, Refused, Sample, Totals, Tracer, Trials};
 use crate::version;
 
-/// A server that runs, as the admin listener sees it.
+/// The running server.
 pub struct Running {
     pub(crate) workers: Arc<[WorkerHandle]>,
     pub(crate) admission: Arc<Admission>,
@@ -47,27 +47,27 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// Whether the readiness probe answers yes.
+    /// `true` if the readiness probe answers yes.
     pub fn is_ready(&self) -> bool {
         self.is_serving() && (self.health.serves() || !self.readiness_needs_backend)
     }
 
-    /// Whether the sidecar itself serves, whatever the backend does.
+    /// `true` if the sidecar itself serves, whatever the backend does.
     pub fn is_serving(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// What is known of the backend's health.
+    /// The backend's health.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// Connections without a slot that were closed for newer ones, by the bound.
+    /// Number of connections without a slot that were closed for newer ones because of this bound.
     pub fn evicted(&self, bound: Bound) -> u64 {
         self.admission.lobby.evicted(bound)
     }
 
-    /// What trials on live traffic have shown, of each worker.
+    /// The results of trials on live traffic, of each worker.
     pub fn trials(&self) -> impl Iterator<Item = &Trials> {
         self.workers.iter().map(|handle| &handle.services().trials)
     }
@@ -77,13 +77,13 @@ impl Running {
         self.workers.iter().map(|handle| &handle.services().counters)
     }
 
-    /// What expires of the snapshot that is in force.
+    /// What expires, in the snapshot in force.
     #[must_use]
     pub fn expiries(&self) -> Vec<Expiry> {
         self.live.load().expiries().collect()
     }
 
-    /// Reads everything anew and puts it in force; tells what came of it, or nothing where the server ends.
+    /// Reads everything anew and puts it in force. Returns the result, or `None` if the server ends.
     pub async fn reload(&self) -> Option<Attempt> {
         self.reloads.ask_and_wait(Trigger::Request).await
     }
@@ -107,7 +107,7 @@ impl Running {
         self.workers.iter().for_each(|handle| handle.order_all(order));
     }
 
-    /// How things stand.
+    /// Returns the status.
     pub fn status(&self) -> Status {
         let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
         let live = self.live.load();
@@ -172,13 +172,13 @@ impl Running {
         &self.past
     }
 
-    /// What came of reloads.
+    /// The outcomes of reloads.
     #[must_use]
     pub fn reloads(&self) -> Summary {
         self.history.summary()
     }
 
-    /// What expires of the snapshot in force, the first first.
+    /// What expires, in the snapshot in force, the earliest first.
     #[must_use]
     pub fn expiring(&self) -> Vec<Expiry> {
         let mut all = self.expiries();

@@ -14,37 +14,37 @@ pub struct Status {
     pub version: &'static str,
     /// The commit that it was built from.
     pub commit: &'static str,
-    /// Whether the readiness probe answers yes.
+    /// The readiness probe answers yes.
     pub ready: bool,
     /// Seconds since the start.
     pub uptime_seconds: u64,
-    /// Counts the snapshots of policy and trust that were put in force.
+    /// The generation of the snapshot in force: the number of snapshots so far.
     pub generation: u64,
-    /// What becomes of what the policy denies: `enforce` or `audit`.
+    /// The treatment of denied requests: `enforce` or `audit`.
     pub mode: &'static str,
-    /// The policy that is tried beside it, if one is.
+    /// The shadow policy, if one is configured.
     pub shadow: Option<ShadowStatus>,
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// Connection slots that are taken.
+    /// Connection slots in use.
     pub slots_used: usize,
-    /// Connection slots that there are.
+    /// Connection slots in total.
     pub slots_limit: usize,
     /// Connections without a slot.
     pub lobby: usize,
-    /// Those of them that are in their TLS handshake.
+    /// Connections in their TLS handshake.
     pub handshakes: usize,
     /// Requests that the backend is working on.
     pub in_flight: usize,
-    /// How many there may be.
+    /// Most requests that the backend may work on.
     pub in_flight_limit: usize,
-    /// Requests that wait for a place among them.
+    /// Requests that wait for a place in flight.
     pub queued: usize,
-    /// How the backend is: untried, up, failing, down or unwell.
+    /// The condition of the backend: untried, up, failing, down or unwell.
     pub backend: &'static str,
     /// Idle connections to the backend.
     pub backend_idle_connections: usize,
-    /// Connections closed before TLS because their source came too often.
+    /// Connections closed before TLS because their source exceeded its rate.
     pub turned_away: u64,
     /// Connections that could not be accepted.
     pub accept_errors: u64,
@@ -54,37 +54,37 @@ pub struct Status {
     pub audit_dropped: u64,
     /// Spans that were dropped.
     pub spans_dropped: u64,
-    /// What came of reloads.
+    /// The outcomes of reloads.
     pub reload: Summary,
-    /// What expires, the first first.
+    /// What expires, the earliest first.
     pub expires: Vec<Expires>,
 }
 
-/// A policy that is tried beside the one in force, and what that has shown.
+/// A shadow policy, and its differences from the policy in force.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShadowStatus {
-    /// How the configuration names it.
+    /// The path in the configuration.
     pub policies: String,
-    /// Mistakes in what was read last; with any, what was judged before still is.
+    /// Number of mistakes in the files read last; with any, the earlier policy is still compared.
     pub problems: usize,
-    /// Since when it is judged beside this very policy; nothing where it never could be.
+    /// The time since which these two policies are compared; `None` if they never were.
     pub since: Option<Timestamp>,
-    /// Where the two differed since then, by the rule that makes the difference.
+    /// The differences since then, by the rule that makes the difference.
     pub differences: Vec<Counted>,
-    /// The last of these, the newest first.
+    /// The last differences, the newest first.
     pub recent: Vec<Differed>,
 }
 
-/// One thing that expires, and when.
+/// A certificate or CRL that expires.
 #[derive(Clone, Debug, Serialize)]
 pub struct Expires {
     /// `server`, `ca` or `crl`.
     pub kind: &'static str,
-    /// The file that it came from.
+    /// The file.
     pub file: String,
-    /// Its subject; of a CRL, its issuer.
+    /// The subject; of a CRL, the issuer.
     pub name: String,
-    /// Until when it is valid.
+    /// The end of validity.
     pub until: Timestamp,
     /// Seconds until then; negative afterwards.
     pub seconds_left: i64,

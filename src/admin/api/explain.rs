@@ -1,4 +1,4 @@
-//! The playground: who, what and when, put to the running policy or to one that is tried out. Nothing is changed by it.
+//! The playground: a question (who, what, when) to the running policy, or to one that is tried out. It changes nothing.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,18 +29,18 @@ use crate::target::{Target, TargetRules, is_host};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    /// Who asks: what a certificate says, as `common_name=order-producer,organization=Shop`.
+    /// The client, by the attributes of a certificate, as `common_name=order-producer,organization=Shop`.
     #[serde(default)]
     client: Option<String>,
-    /// Who asks: a certificate and its intermediates, in PEM. It is judged as the proxy would judge it.
+    /// The client, by a certificate and its intermediates in PEM, judged as the proxy would judge them.
     #[serde(default)]
     certificate: Option<String>,
-    /// What is asked; without it only the policy is looked at.
+    /// The request; without one, only the policy is checked.
     #[serde(default)]
     method: Option<String>,
     #[serde(default)]
     path: Option<String>,
-    /// The host that it names.
+    /// The host that the request names.
     #[serde(default)]
     host: Option<String>,
     #[serde(default)]
@@ -49,20 +49,20 @@ pub(super) struct Asked {
     upgrade: Option<String>,
     #[serde(default)]
     source: Option<IpAddr>,
-    /// When; now, where nothing is said.
+    /// The time; now, if none is given.
     #[serde(default)]
     at: Option<Timestamp>,
-    /// Files of the policy, by their names, as they would be.
+    /// Files of the policy, by their names, with their new content.
     #[serde(default)]
     edited: BTreeMap<String, String>,
 }
 
-/// A request that is put to a policy.
+/// The request of a question.
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) request: String,
     pub(super) host: Option<String>,
-    /// Headers as they are judged, after the stripping.
+    /// Headers as they are judged, after stripping.
     pub(super) headers: HeaderMap,
     pub(super) source: IpAddr,
     pub(super) now: Timestamp,
@@ -70,10 +70,10 @@ pub(super) struct Question {
     pub(super) rules: TargetRules,
 }
 
-/// What the policy says of the question, with everything that speaks for and against it.
+/// The policy's answer to a question, with everything that speaks for and against it.
 ///
 /// # Errors
-/// The request is never judged.
+/// The proxy would never judge this request.
 pub(super) fn explained(
     model: &Model,
     policy: &Policy,
@@ -99,7 +99,7 @@ pub(super) fn explained(
     Ok(told)
 }
 
-/// Puts a question.
+/// Answers a question.
 pub(super) fn answer(desk: &Desk, asked: Asked) -> Answer {
     let live = desk.running.live();
     let now = asked.at.unwrap_or_else(Timestamp::now);
@@ -129,7 +129,7 @@ pub(super) fn answer(desk: &Desk, asked: Asked) -> Answer {
     answered(StatusCode::OK, &said)
 }
 
-/// The running policy with other texts in place of some of its own.
+/// The running policy, with the new content of some of its files.
 fn tried(
     live: &Live,
     edited: &BTreeMap<String, String>,
@@ -154,7 +154,7 @@ fn tried(
 }
 
 impl Asked {
-    /// Nothing where there is no request to put.
+    /// The request; `None` if the question has none.
     fn put(
         &self,
         desk: &Desk,
@@ -232,7 +232,7 @@ fn headers(written: &BTreeMap<String, String>, live: &Live) -> Result<HeaderMap,
 /// A certificate that was pasted.
 struct Presented {
     verdict: Result<Timestamp, String>,
-    /// What it says, valid or not.
+    /// The content of the certificate, valid or not.
     identity: Option<Identity>,
 }
 

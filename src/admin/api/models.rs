@@ -1,5 +1,5 @@
-//! The running policy as its author wrote it. The proxy decides by something smaller, so it is read again when somebody
-//! asks, and kept until another one is in force.
+//! The running policy as its author wrote it. The proxy decides by a smaller form, so the text is compiled again when it is
+//! asked for, and kept until another snapshot is in force.
 
 use std::sync::Arc;
 
@@ -9,14 +9,13 @@ use crate::live::Live;
 use crate::policy;
 use crate::policy::matrix::Matrix;
 
-/// The one that was last asked for.
+/// The policy that was last asked for.
 #[derive(Debug, Default)]
 pub(super) struct Models(Mutex<Option<(u64, Arc<Matrix>)>>);
 
 impl Models {
-    /// Of this snapshot; nothing where it cannot be read, which it could when it was put in force.
+    /// The policy of this snapshot; `None` if it cannot be compiled, which it could when it came into force.
     pub(super) fn of(&self, live: &Live) -> Option<Arc<Matrix>> {
-        // Nothing panics while it is held; if it did, what is held is still whole.
         let mut kept = self.0.lock();
         if let Some((generation, matrix)) = &*kept
             && *generation == live.generation

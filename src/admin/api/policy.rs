@@ -1,4 +1,4 @@
-//! The policy: its text, and who may do what.
+//! The policy's text, and the matrix of clients and permissions.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -10,10 +10,10 @@ use crate::policy::identity_text::{example_attributes, format_attributes};
 use crate::policy::matrix::{CellState, Matrix};
 use crate::policy::trace::file_and_line;
 
-/// Rows of one answer.
+/// Most rows of one answer.
 const MOST_ROWS: usize = 500;
 
-/// The texts in force.
+/// The files of the policy in force.
 pub(super) fn sources(desk: &Desk, _: &Query) -> Answer {
     let live = desk.running.live();
     let files: Vec<Value> =
@@ -21,7 +21,7 @@ pub(super) fn sources(desk: &Desk, _: &Query) -> Answer {
     compact(&json!({ "generation": live.generation, "files": files }))
 }
 
-/// Clients × permissions: the client entries that have all words of `q` in their name, their match or their permissions.
+/// The matrix of clients and permissions: the client entries that have all words of `q` in their name, match or permissions.
 pub(super) fn matrix(desk: &Desk, query: &Query) -> Answer {
     let live = desk.running.live();
     let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
@@ -68,7 +68,7 @@ fn is_such(matrix: &Matrix, client: usize, words: &[String]) -> bool {
     has_all(&text, words)
 }
 
-/// One client entry; of its permissions, by their numbers, the states.
+/// One client entry, with the state of each of its permissions, by their numbers.
 fn row(matrix: &Matrix, client: usize) -> Option<Value> {
     let entry = matrix.model.clients.get(client)?;
     let cells: Map<String, Value> = matrix
@@ -84,7 +84,7 @@ fn row(matrix: &Matrix, client: usize) -> Option<Value> {
     }))
 }
 
-/// What stands behind one cell: by which roles, to which routes, under which conditions, and what forbids it.
+/// The details of one cell: the roles, routes, conditions and deny rules.
 pub(super) fn grant(desk: &Desk, query: &Query) -> Answer {
     let live = desk.running.live();
     let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
@@ -118,7 +118,7 @@ fn client_named(matrix: &Matrix, name: &str) -> Option<usize> {
     matrix.model.clients.iter().position(|client| *client.entry.name.text == *name)
 }
 
-/// What a certificate could say that the client entry of that `name` means.
+/// An example of a certificate that the client entry `name` matches.
 pub(super) fn client(desk: &Desk, query: &Query) -> Answer {
     let live = desk.running.live();
     let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };

@@ -1,4 +1,4 @@
-//! How things stand: now, in the last quarter of an hour, on each connection, and with what is trusted.
+//! The present state, the last quarter of an hour, the connections, and the trust.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::admin::Running;
 use crate::identity::Expiry;
 use crate::telemetry::{Decision, Refused, Sample, Times};
 
-/// Connections of one answer.
+/// Most connections of one answer.
 const MOST_CONNECTIONS: usize = 1_000;
 
 pub(super) fn now_answer(desk: &Desk, _: &Query) -> Answer {
     answered(StatusCode::OK, &now(&desk.running, &desk.running.refusals()))
 }
 
-/// How things stand now.
+/// The present state.
 pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Value {
     let (status, now) = (running.status(), Timestamp::now());
     let minute = running.past().last(60);
@@ -43,7 +43,7 @@ pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Val
     })
 }
 
-/// The last quarter of an hour, a column for each figure.
+/// The last quarter of an hour, one column per figure.
 pub(super) fn history(desk: &Desk, _: &Query) -> Answer {
     compact(&columns(&desk.running.past().samples()))
 }
@@ -76,12 +76,12 @@ fn times(samples: &[Sample], of: fn(&Sample) -> Times) -> Value {
     json!({ "p50_us": column(|times| times.p50), "p99_us": column(|times| times.p99) })
 }
 
-/// What the policy that is tried would decide otherwise; `null` where none is.
+/// Differences of the shadow policy; `null` without one.
 pub(super) fn shadow(desk: &Desk, _: &Query) -> Answer {
     answered(StatusCode::OK, &json!({ "shadow": desk.running.status().shadow }))
 }
 
-/// Open connections, the oldest first: those whose source, client or state has all words of `q` in it.
+/// Open connections, the oldest first: those whose source, client or state has all words of `q`.
 pub(super) fn connections(desk: &Desk, query: &Query) -> Answer {
     let (words, limit) = (query.words("q"), query.number("limit", MOST_CONNECTIONS, MOST_CONNECTIONS));
     let all = desk.running.connections();
@@ -100,7 +100,7 @@ pub(super) fn connections(desk: &Desk, query: &Query) -> Answer {
     answered(StatusCode::OK, &json!({ "total": total, "matching": matching, "connections": shown }))
 }
 
-/// What expires, the first first, and what came of reloads.
+/// What expires, the earliest first, and the outcomes of reloads.
 pub(super) fn trust(desk: &Desk, _: &Query) -> Answer {
     let (running, now) = (&desk.running, Timestamp::now());
     let live = running.live();

@@ -1,4 +1,4 @@
-//! The query of a question: names and values, percent-encoded.
+//! The query of a request: names and values, percent-encoded.
 
 /// Names and values, decoded.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ impl Query {
         )
     }
 
-    /// The first value of that name; empty where there is none.
+    /// The first value of a name; empty if there is none.
     pub(super) fn text(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
@@ -31,7 +31,7 @@ impl Query {
     }
 }
 
-/// Whether a text has all these words in it.
+/// `true` if a text has all these words.
 pub(super) fn has_all(text: &str, words: &[String]) -> bool {
     if words.is_empty() {
         return true;

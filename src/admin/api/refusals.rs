@@ -11,10 +11,10 @@ use crate::identity::Identity;
 use crate::refusal::Reason;
 use crate::telemetry::Refused;
 
-/// Refusals of one answer.
+/// Most refusals of one answer.
 const MOST: usize = 1_000;
 
-/// The last ones, the newest first: those of `reason`, if it is given, that have all words of `q` in them.
+/// The last refusals, the newest first: those with `reason`, if it is given, that have all words of `q`.
 pub(super) fn list(desk: &Desk, query: &Query) -> Answer {
     let (words, reason) = (query.words("q"), query.text("reason"));
     let all = desk.running.refusals();
@@ -29,7 +29,7 @@ pub(super) fn list(desk: &Desk, query: &Query) -> Answer {
     compact(&json!({ "kept": kept, "refusals": found }))
 }
 
-/// What is searched.
+/// The text that is searched.
 fn text(refused: &Refused) -> String {
     let client = refused.client.as_deref().unwrap_or_default();
     let method = refused.request.method.as_ref().map_or("-", http::Method::as_str);
@@ -44,7 +44,7 @@ fn text(refused: &Refused) -> String {
     )
 }
 
-/// One, in a line.
+/// One refusal, in a line.
 pub(in super::super) fn refusal(refused: &Refused) -> Value {
     let row = refused.reason.row();
     let is_known = !matches!(refused.reason, Reason::NotAuthenticated | Reason::InvalidCertificate);
@@ -64,7 +64,7 @@ pub(in super::super) fn refusal(refused: &Refused) -> Value {
     })
 }
 
-/// One, by its `id`, with what the running policy says of it.
+/// One refusal, by its `id`, with its explanation by the running policy.
 pub(super) fn one(desk: &Desk, query: &Query) -> Answer {
     let id = query.text("id");
     let all = desk.running.refusals();
@@ -88,7 +88,7 @@ pub(super) fn one(desk: &Desk, query: &Query) -> Answer {
     )
 }
 
-/// As `policy explain` would say it, at the time of the refusal.
+/// The explanation as `policy explain` gives it, for the time of the refusal.
 fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
     match refused.reason {
         Reason::NotAuthenticated | Reason::InvalidCertificate => {

@@ -4,21 +4,21 @@ use std::collections::HashMap;
 
 use crate::identity::ClientKey;
 
-/// SHA-256 over a whole chain, lengths included: no two chains share one.
+/// SHA-256 over a whole chain, lengths included, so that no two chains share a fingerprint.
 pub(super) type Fingerprint = [u8; 32];
 
-/// The bytes that an entry takes beside what its value takes: the tables are twice as large as what is in them at most.
+/// Memory of an entry beside that of its value, in bytes: the tables have at most twice as many places as entries.
 const ENTRY: usize = 256;
 
-/// Entries in two halves. An entry that is asked for moves to the young half; when that one is full, the old half is forgotten
-/// and the young one becomes old. Making room thus never means searching for something to forget.
+/// Entries in two halves. An entry that is looked up moves to the young half; when that one is full, the old half is
+/// forgotten and the young one becomes the old one. Making room thus needs no search.
 #[derive(Debug)]
 pub(super) struct Remembered<V> {
     young: Half<V>,
     old: Half<V>,
-    /// The most bytes of one half.
+    /// Most bytes of one half.
     most: usize,
-    /// The most bytes of one client in the young half.
+    /// Most bytes of one client in the young half.
     most_of_one: usize,
 }
 
@@ -32,7 +32,7 @@ struct Half<V> {
 #[derive(Debug)]
 struct Entry<V> {
     value: V,
-    /// The client that it is counted to; `None` for strangers, who share what there is.
+    /// The client to which the entry is counted; `None` for clients that are not authenticated, which share one bound.
     owner: Option<ClientKey>,
     bytes: usize,
 }
@@ -66,7 +66,7 @@ impl<V> Half<V> {
 }
 
 impl<V> Remembered<V> {
-    /// An empty memory that never holds more than this number of bytes.
+    /// Returns an empty memory that never holds more than this number of bytes.
     pub(super) fn within(bytes: usize) -> Self {
         let most = bytes / 2;
         Self { young: Half::empty(), old: Half::empty(), most, most_of_one: most / 8 }
@@ -80,7 +80,7 @@ impl<V> Remembered<V> {
     }
 
     /// Remembers a value that takes so many bytes, unless its owner has its share already: a client with ever new chains
-    /// cannot have the chains of others forgotten.
+    /// cannot displace the chains of others.
     pub(super) fn remember(&mut self, key: Fingerprint, owner: Option<ClientKey>, value: V, bytes: usize) {
         self.forget(&key);
         self.put(key, Entry { value, owner, bytes: bytes.saturating_add(ENTRY) });
@@ -91,7 +91,7 @@ impl<V> Remembered<V> {
         self.old.remove(key);
     }
 
-    /// The bytes of all that is remembered.
+    /// The memory of all entries, in bytes.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.young.bytes + self.old.bytes

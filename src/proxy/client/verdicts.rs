@@ -1,5 +1,5 @@
-//! The verdict cache of one worker: verdicts for and against clients, by the whole chain that was presented, each for no longer
-//! than it is true and under no other snapshot than its own.
+//! The verdict cache of one worker: verdicts for and against clients, by the whole presented chain, each for no longer than
+//! it is true and under no other snapshot than its own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use crate::identity::{Authenticated, Identity, Unauthenticated, judge, next_verd
 use crate::live::Live;
 use crate::telemetry::kept_name;
 
-/// The bytes that a worker remembers of clients, and of strangers: 4 MiB together (`deploy/README.md`, "Memory"). Strangers who
-/// vary their chains push out other strangers' verdicts only.
+/// Memory of verdicts for clients, in bytes: 4 MiB with those against clients (`deploy/README.md`, "Memory"). Clients that are not
+/// authenticated and vary their chains displace only verdicts against clients.
 const OF_CLIENTS: usize = 3 << 20;
+/// Memory of verdicts against clients, in bytes.
 const OF_STRANGERS: usize = 1 << 20;
 
 /// Verdicts on chains, for all connections of one worker.
@@ -28,7 +29,7 @@ pub struct Verdicts {
     memory: Mutex<Memory>,
 }
 
-/// Everything that is remembered, of one snapshot.
+/// The remembered verdicts, all of one snapshot.
 #[derive(Debug)]
 struct Memory {
     generation: u64,
@@ -36,20 +37,20 @@ struct Memory {
     strangers: Remembered<Stranger>,
 }
 
-/// A verdict in a client's favour.
+/// A verdict in favour of the client.
 #[derive(Debug)]
 enum Known {
     /// The chain is a path to an authority, and nothing else.
     Client(Arc<Client>),
-    /// The chain holds that path, and certificates that prove nothing.
+    /// The chain holds that path, and further certificates that prove nothing.
     WithMore(Fingerprint),
 }
 
-/// A verdict against the other end.
+/// A verdict against the client.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Stranger {
     pub(in crate::proxy) because: Unauthenticated,
-    /// The name in its certificate, which nobody vouches for.
+    /// The name in the certificate, which proves nothing.
     pub(in crate::proxy) name: Option<Box<str>>,
     judged_at: Timestamp,
     until: Timestamp,
@@ -62,7 +63,7 @@ impl fmt::Debug for Verdicts {
 }
 
 impl Verdicts {
-    /// None yet.
+    /// Returns an empty cache.
     #[must_use]
     pub fn new(admission: Arc<Admission>) -> Self {
         Self { admission, memory: Mutex::new(Memory::empty()) }
@@ -81,7 +82,7 @@ impl Verdicts {
         self.verdict(fingerprint(chain), chain, live, now)
     }
 
-    /// Whether the verdict on a chain is remembered, and still true.
+    /// `true` if the verdict on a chain is remembered and still valid.
     pub fn is_cached(&self, chain: &[CertificateDer<'static>], live: &Live, now: Timestamp) -> bool {
         self.memory(live).find(&fingerprint(chain), live.generation, now).is_some()
     }
@@ -113,7 +114,7 @@ impl Verdicts {
         }
     }
 
-    /// Every chain with the same path is of one client, however many other certificates it holds.
+    /// Takes a client in. All chains with the same path belong to one client, whatever other certificates they hold.
     fn welcome(
         &self,
         key: Fingerprint,
@@ -148,7 +149,7 @@ impl Verdicts {
         stranger
     }
 
-    /// Memory of this snapshot. Verdicts of an older one are forgotten first.
+    /// The memory for this snapshot. Verdicts of an older one are forgotten first.
     fn memory(&self, live: &Live) -> MutexGuard<'_, Memory> {
         let mut memory = self.memory.lock();
         if memory.generation < live.generation {
@@ -157,7 +158,7 @@ impl Verdicts {
         memory
     }
 
-    /// Forgets what is of an older snapshot, also where nobody comes.
+    /// Forgets verdicts of an older snapshot, also if no client comes.
     pub fn tidy(&self, live: &Live) {
         drop(self.memory(live));
     }
@@ -199,9 +200,9 @@ impl Memory {
         client.holds(generation, now).then_some(client)
     }
 
-    /// Remembers a client by its path, and by the chain that it presented where that is another one.
+    /// Remembers a client by its path, and by the chain that it presented if that is another.
     fn remember_client(&mut self, key: Fingerprint, client: &Arc<Client>) {
-        // An older snapshot may still be judged by; it is not remembered.
+        // A judgement under an older snapshot may still be in progress; it is not remembered.
         if self.generation != client.generation {
             return;
         }
@@ -227,7 +228,7 @@ impl Stranger {
         Self { because: Unauthenticated::NoCertificate, name: None, judged_at: now, until: Timestamp::MAX }
     }
 
-    /// The verdict says nothing of the time before it was reached, should the clock go back there.
+    /// The verdict says nothing of the time before it was reached, should the clock be set back.
     fn holds(&self, now: Timestamp) -> bool {
         self.judged_at <= now && now < self.until
     }

@@ -1,27 +1,28 @@
-//! The ends of lines in what an HTTP/1.1 client sends. hyper takes a lone LF for one, as RFC 9112 §2.2 lets it; a proxy
-//! on the way that does not has read other headers than we would. So heads and trailers with one are none.
+//! The ends of lines in the bytes of an HTTP/1.1 client. hyper accepts a lone LF, as RFC 9112 §2.2 allows; a proxy in front
+//! that does not accept it has read other headers (request smuggling). Heads and trailers with a lone LF are therefore
+//! refused.
 //!
-//! Where a head ends and a body begins is read here a second time, and only for that. A body is never touched, so
-//! nothing depends on it where the two readings could differ: what is framed in an odd way is refused by hyper.
+//! The end of a head and the framing of a body are read here a second time, for this purpose only. A body is never changed,
+//! so that nothing depends on it if the two readings differ: odd framing is refused by hyper.
 
 use bytes::BufMut;
 use http::header;
 use memchr::{memchr, memchr_iter};
 use tokio::io::ReadBuf;
 
-/// What hyper is given from a lone LF on: no header can hold it, and it is complete.
+/// The bytes that hyper gets from a lone LF on: they make the head complete, and no header can contain them.
 const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 
-/// How far the messages of one connection have been read.
+/// The reader's position in the messages of one connection.
 #[derive(Debug, Default)]
 pub struct Lines {
     at: At,
     /// A line whose end has not come yet.
     begun: Vec<u8>,
     next: Framing,
-    /// The message that is being read asks for another protocol (`Upgrade`).
+    /// The message in progress asks for another protocol (`Upgrade`).
     asks_to_switch: bool,
-    /// Heads that have come to their end, wrapping.
+    /// Number of complete heads; wraps around.
     heads: u32,
 }
 
@@ -29,13 +30,13 @@ pub struct Lines {
 enum At {
     #[default]
     Head,
-    /// So many bytes are left of a body, or of a chunk with its line's end; then comes that.
+    /// So many bytes of a body, or of a chunk with the end of its line, are to come; then the state is `then`.
     Bytes(u64, Then),
     ChunkSize,
     Trailers,
-    /// A message has ended that asks for another protocol. Its answer tells whether that follows, or the next head.
+    /// A message that asks for another protocol has ended. Its answer tells whether that protocol follows, or the next head.
     PerhapsSwitched,
-    /// The rest of the connection is not known: hyper refuses what came, and the connection ends.
+    /// The rest of the connection cannot be read: hyper refuses it, and the connection ends.
     Unknown,
 }
 
@@ -45,10 +46,10 @@ enum Then {
     ChunkSize,
 }
 
-/// What the head that is being read says of its body.
+/// The framing by the head that is being read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Framing {
-    /// Nothing yet: it is not even begun.
+    /// The head has not begun.
     #[default]
     Unbegun,
     Length(u64),
@@ -57,8 +58,8 @@ enum Framing {
 }
 
 impl Lines {
-    /// Looks at what was just read, everything after `before`; cuts it where a head has a lone LF, so that hyper
-    /// refuses that head. Returns where bytes begin that may be of another protocol, which are to be looked at again if that
+    /// Looks at the bytes behind `before`, which were just read. A head with a lone LF is cut there, so that hyper refuses
+    /// it. Returns the position of bytes that may belong to another protocol, which are to be looked at again if that
     /// protocol is declined.
     pub fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Option<usize> {
         let read = buf.filled().get(before..).unwrap_or_default();
@@ -72,7 +73,7 @@ impl Lines {
             Found::LoneLineFeed(lone) => {
                 self.at = At::Unknown;
                 buf.set_filled(before + lone);
-                // hyper makes more room than this before it reads. Without it, no head is complete here.
+                // hyper makes more room than this before it reads. Without room, no head is complete here.
                 if buf.remaining_mut() >= NO_HEAD.len() {
                     buf.put_slice(NO_HEAD);
                 }
@@ -81,27 +82,28 @@ impl Lines {
         }
     }
 
-    /// Whether what follows is another protocol if the answer agrees to it.
+    /// `true` if another protocol follows, should the answer agree to it.
     pub(super) fn may_switch(&self) -> bool {
         self.at == At::PerhapsSwitched
     }
 
-    /// Number of requests whose heads have been read, wrapping.
+    /// Number of requests whose heads have been read; wraps around.
     pub(super) fn heads(&self) -> u32 {
         self.heads
     }
 
-    /// Another protocol was declined: what follows is a head.
+    /// Notes that another protocol was declined: a head follows.
     pub(super) fn go_on(&mut self) {
         self.at = At::Head;
     }
 
-    /// Whether what was read ends where a message ends, as far as that is known.
+    /// `true` if the bytes read so far end with a message, as far as is known.
     pub(super) fn end_with_a_message(&self) -> bool {
         self.at == At::Head && self.next == Framing::Unbegun && self.begun.is_empty()
     }
 
-    /// Most reads are one head as a whole, with no body after it and no lone LF in it: then all is as it was before.
+    /// The fast path: most reads are one whole head, without a body and without a lone LF, after which the state is as
+    /// before.
     fn is_plain_head(&self, read: &[u8]) -> bool {
         if !self.end_with_a_message() {
             return false;
@@ -114,7 +116,7 @@ impl Lines {
             if line.is_empty() {
                 return start > 0 && end + 1 == read.len();
             }
-            // Of the first line nothing is looked at but its end.
+            // Of the first line only the end matters.
             if start > 0 && !matches!(field(line), Field::Other | Field::Length(Some(0))) {
                 return false;
             }
@@ -123,7 +125,7 @@ impl Lines {
         false
     }
 
-    /// Reads on, up to what is not to be passed on as it is.
+    /// Reads on, up to the first byte that is not passed on as it is.
     fn read(&mut self, read: &[u8]) -> Found {
         let mut rest = read;
         while !rest.is_empty() {
@@ -151,7 +153,7 @@ impl Lines {
         Found::Nothing
     }
 
-    /// A line without its LF. Whether it ended in CRLF, where that is looked at.
+    /// Ends a line, given without its LF. Returns whether it ended in CRLF, where that matters.
     fn take_line(&mut self, line: &[u8]) -> bool {
         let mut begun = std::mem::take(&mut self.begun);
         let whole = if begun.is_empty() {
@@ -161,7 +163,7 @@ impl Lines {
             &begun
         };
         let Some(text) = whole.strip_suffix(b"\r") else {
-            // hyper refuses such a chunk by itself.
+            // hyper itself refuses such a chunk.
             let is_chunk = self.at == At::ChunkSize;
             self.at = At::Unknown;
             return is_chunk;
@@ -179,7 +181,7 @@ impl Lines {
         if line.is_empty() {
             self.heads = self.heads.wrapping_add(u32::from(self.next != Framing::Unbegun));
             return match std::mem::take(&mut self.next) {
-                // Empty lines before a request are nothing (RFC 9112 §2.2).
+                // Empty lines before a request are ignored (RFC 9112 §2.2).
                 Framing::Unbegun => At::Head,
                 Framing::Length(length) => self.after(length, Then::Head),
                 Framing::Chunked => At::ChunkSize,
@@ -208,27 +210,27 @@ impl Lines {
         }
     }
 
-    /// The end of a message.
+    /// Ends a message.
     fn end(&mut self) -> At {
         if std::mem::take(&mut self.asks_to_switch) { At::PerhapsSwitched } else { At::Head }
     }
 }
 
-/// Content of the bytes that were read.
+/// The reader's finding in the bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
-    /// The place of the LF that alone ends a line of a head or a trailer.
+    /// The position of a lone LF that ends a line of a head or a trailer.
     LoneLineFeed(usize),
-    /// The end of a message that asks for another protocol, with more behind it.
+    /// The end of a message that asks for another protocol, with more bytes behind it.
     PerhapsSwitched(usize),
 }
 
-/// What a header says of framing.
+/// The meaning of a header for the framing.
 enum Field {
     Length(Option<u64>),
     Coding,
-    /// Another protocol may follow, in which a lone LF is a byte like others, if the answer agrees.
+    /// Another protocol may follow if the answer agrees; a lone LF is a byte like others there.
     Upgrade,
     Other,
 }
@@ -252,7 +254,7 @@ fn field(line: &[u8]) -> Field {
     }
 }
 
-/// What follows the line of a chunk's size.
+/// The state after the line with a chunk's size.
 fn chunk(line: &[u8]) -> At {
     let size = line.split(|byte| matches!(byte, b';' | b' ' | b'\t')).next().unwrap_or_default();
     match number(size, 16).map(|size| (size, size.checked_add(2))) {
@@ -273,7 +275,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Where the first lone LF is, read in pieces of that size; counted from the start.
+    /// The position of the first lone LF, if the bytes are read in pieces of that size; counted from the start.
     fn found(bytes: &[u8], piece: usize) -> Option<usize> {
         let mut lines = Lines::default();
         let mut start = 0;
@@ -283,7 +285,7 @@ mod tests {
                 match lines.read(&bytes[start..end]) {
                     Found::Nothing => break None,
                     Found::LoneLineFeed(at) => break Some(start + at),
-                    // Every switch is declined here.
+                    // This test declines every switch.
                     Found::PerhapsSwitched(at) => {
                         start += at;
                         lines.go_on();

@@ -1,17 +1,17 @@
-//! The window of an HTTP/2 connection as its client opens it (RFC 9113 §6.9), read from the frames that pass: hyper does not tell
-//! whether an answer waits for its own window or for that of the connection.
+//! The window of an HTTP/2 connection, as its client opens it (RFC 9113 §6.9), read from the client's frames: hyper does not
+//! tell whether an answer waits for its own window or for that of the connection.
 
-/// The client's preface, before its first frame (RFC 9113 §3.4).
+/// Length of the client's preface, before its first frame (RFC 9113 §3.4), in bytes.
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
-/// Head and payload of a WINDOW_UPDATE.
+/// Length of a WINDOW_UPDATE frame, in bytes.
 const UPDATE: usize = HEAD + 4;
 const WINDOW_UPDATE: u8 = 8;
 
-/// A reader of a client's frames that looks at updates of the connection's window only.
+/// A reader of a client's frames that looks only at updates of the connection's window.
 #[derive(Debug)]
 pub(super) struct WindowUpdates {
-    /// Bytes that are of no interest, before the next frame.
+    /// Number of bytes to skip before the next frame.
     skip: usize,
     /// The beginning of a frame.
     frame: [u8; UPDATE],
@@ -25,7 +25,7 @@ impl Default for WindowUpdates {
 }
 
 impl WindowUpdates {
-    /// The bytes by which what was read opens the connection's window.
+    /// Reads bytes, and returns by how many bytes they open the connection's window.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> i64 {
         let mut opened = 0;
         while !bytes.is_empty() {
@@ -44,9 +44,9 @@ impl WindowUpdates {
         opened
     }
 
-    /// Whether the head of a frame is here, and is that of an update of the connection's window.
+    /// `true` if the head of a frame is complete and is that of an update of the connection's window.
     const fn is_update(&self) -> bool {
-        // Stream 0 is the connection itself; the first bit of its number is reserved.
+        // Stream 0 is the connection itself; the first bit of a stream number is reserved.
         self.filled >= HEAD && matches!(self.frame, [0, 0, 4, WINDOW_UPDATE, _, 0 | 0x80, 0, 0, 0, ..])
     }
 
