@@ -1,23 +1,23 @@
-//! PEM files as operators have them. The errors of the PEM library quote the file, and a file may hold a private key by mistake:
-//! so everything is read here, and what is wrong is said by line and kind, never by content.
+//! Reading of PEM files. The errors of the PEM library quote the file, and a file may contain a private key by mistake, so an error
+//! here names the line and the kind of the damage and never the content.
 
 use std::fmt;
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Sections of every kind that is known, in the order of the file; there may be none.
+/// Returns the sections of all known kinds in the order of the file; there may be none.
 ///
 /// # Errors
-/// The first thing that is wrong with the file.
+/// The first flaw of the file.
 pub fn sections(bytes: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PemFlaw> {
     read(bytes)
 }
 
-/// Certificates in the order of the file, at least one.
+/// Returns the certificates in the order of the file, at least one.
 ///
 /// # Errors
-/// The first thing that is wrong with the file, or what stands there instead.
+/// The first flaw of the file, or the kind of block that the file contains instead.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFlaw> {
     match read(bytes)? {
         certificates if !certificates.is_empty() => Ok(certificates),
@@ -25,10 +25,10 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFla
     }
 }
 
-/// The only private key of the file.
+/// Returns the only private key of the file.
 ///
 /// # Errors
-/// The first thing that is wrong with the file, what stands there instead, or that there are several.
+/// The first flaw of the file, the kind of block that the file contains instead, or the number of keys.
 pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemFlaw> {
     let keys: Vec<PrivateKeyDer<'static>> = read(bytes)?;
     let count = keys.len();
@@ -39,7 +39,8 @@ pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemFlaw> {
     }
 }
 
-/// Whether a file is DER: a SEQUENCE, whose tag is the digit 0 as text, and not text alone.
+/// Returns true if a file is DER: it begins with a SEQUENCE. The tag of a SEQUENCE is the digit 0 in ASCII, so a file in ASCII is
+/// not DER.
 #[must_use]
 pub fn is_der(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30) && !bytes.is_ascii()
@@ -47,68 +48,68 @@ pub fn is_der(bytes: &[u8]) -> bool {
 
 fn read<T: PemObject>(bytes: &[u8]) -> Result<Vec<T>, PemFlaw> {
     let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    // The library's error is dropped: its text has lines and bytes of the file in it.
+    // The error of the library is dropped, because its text quotes lines of the file.
     T::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|_| PemFlaw::of(bytes))
 }
 
-/// Byte order mark of UTF-8, as some editors write it.
+/// Byte order mark of UTF-8, which some editors write.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// PemFlaw of a PEM file. Lines are counted from 1.
+/// Flaw of a PEM file. Lines are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PemFlaw {
-    /// The file holds nothing but blanks.
+    /// The file contains only blanks.
     Empty,
-    /// UTF-16, as some editors and shells write it.
+    /// The file is UTF-16, which some editors and shells write.
     Utf16,
-    /// PKCS#12: certificates and key in one binary file.
+    /// The file is PKCS#12: certificates and key in one binary file.
     Pkcs12,
-    /// DER: the binary form.
+    /// The file is DER, the binary form.
     Der,
-    /// Other bytes that are no text.
+    /// The file is binary in another form.
     Binary,
-    /// A PEM file in base64, as it stands in a manifest of Kubernetes.
+    /// The file is a PEM file in base64, as in a manifest of Kubernetes.
     Base64OfPem,
-    /// Line breaks became the characters `\n`, blanks, or nothing.
+    /// Line breaks were replaced by the characters `\n` or by blanks, or were removed.
     LostLineBreaks(usize),
-    /// An END line and a BEGIN line became one.
+    /// An END line and a BEGIN line are joined.
     JoinedLines(usize),
-    /// Blanks before BEGIN or END.
+    /// Blanks stand before BEGIN or END.
     Indented(usize),
-    /// A quote before BEGIN.
+    /// A quote stands before BEGIN.
     Quoted(usize),
-    /// A line that looks like BEGIN and is none.
+    /// A BEGIN line is malformed.
     BadBegin(usize),
-    /// No BEGIN line at all.
+    /// The file has no BEGIN line.
     NoBegin,
-    /// A block that begins in this line is not ended.
+    /// The block that begins in this line has no END line.
     BeginWithoutEnd(usize),
-    /// A block that was not begun is ended in this line.
+    /// The END line has no BEGIN line.
     EndWithoutBegin(usize),
-    /// The label of END, in the second line, is another one than that of BEGIN.
+    /// The label of END, in the second line, differs from that of BEGIN, in the first.
     LabelMismatch(usize, usize),
-    /// A line that is no base64.
+    /// The line is not base64.
     NotBase64(usize),
-    /// Base64 that lacks something, in the block that begins in this line.
+    /// The base64 of the block that begins in this line is incomplete.
     Incomplete(usize),
-    /// A key that is protected by a password.
+    /// The key that begins in this line is protected by a password.
     Encrypted(usize),
-    /// More keys than one.
+    /// The file has this number of keys, and one is expected.
     SeveralKeys(usize),
-    /// The first block of the file is another kind than the one that is looked for.
+    /// The first block of the file has another kind than expected.
     WrongKind {
-        /// The kind that is looked for.
+        /// Expected kind.
         wanted: BlockKind,
-        /// The kind that is there.
+        /// Kind of the block.
         found: BlockKind,
-        /// The line in which it begins.
+        /// Line in which the block begins.
         line: usize,
     },
-    /// Something that is not told apart any further.
+    /// The file has another flaw.
     Malformed,
 }
 
-/// The kind of a block, by its label. Labels themselves are text of the file, and never repeated.
+/// Kind of a block, by its label. The label itself is content of the file and is never shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
     /// A private key that can be read.
@@ -202,7 +203,7 @@ impl fmt::Display for PemFlaw {
 }
 
 impl PemFlaw {
-    /// Remedy for an operator.
+    /// Returns the remedy for an operator.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -257,12 +258,12 @@ impl PemFlaw {
         }
     }
 
-    /// The first thing that is wrong with the file.
+    /// Returns the first flaw of a file that the library refused.
     fn of(bytes: &[u8]) -> Self {
         Self::of_whole_file(bytes).or_else(|| Scan::of(bytes).flaw).unwrap_or(Self::Malformed)
     }
 
-    /// Content of a file without the kind of block that is looked for.
+    /// Returns the flaw of a file without a block of the expected kind.
     fn without_block(wanted: BlockKind, bytes: &[u8]) -> Self {
         let by_form = Self::of_whole_file(bytes);
         let scan = Scan::of(bytes);
@@ -272,9 +273,9 @@ impl PemFlaw {
         by_form.or(scan.flaw).or(instead).unwrap_or(Self::NoBegin)
     }
 
-    /// A file that is not PEM as a whole.
+    /// Returns the flaw of a file that is not PEM at all.
     fn of_whole_file(bytes: &[u8]) -> Option<Self> {
-        /// The start of `-----BEGIN ` in base64.
+        /// `-----BEGIN ` in base64, without its last bits.
         const BEGIN_IN_BASE64: &[u8] = b"LS0tLS1CRUdJTi";
         Some(match bytes.trim_ascii() {
             [] => Self::Empty,
@@ -288,14 +289,14 @@ impl PemFlaw {
     }
 }
 
-/// A walk through the lines of a file, which finds its blocks and the first flaw.
+/// Scan of the lines of a file for its blocks and its first flaw.
 #[derive(Debug, Default)]
 struct Scan<'t> {
     blocks: Vec<(BlockKind, usize)>,
     flaw: Option<PemFlaw>,
-    /// The label of the block that is not yet ended, and the line in which it begins.
+    /// Label of the open block, and the line in which the block begins.
     open: Option<(&'t [u8], usize)>,
-    /// Characters of base64 in that block, and whether padding has come.
+    /// Number of base64 characters in the open block.
     characters: usize,
     is_padded: bool,
 }
@@ -343,7 +344,7 @@ impl<'t> Scan<'t> {
             [.., b'"' | b'\''] => Err(PemFlaw::Quoted(number)),
             [b'-', ..] if before.starts_with(END) => Err(PemFlaw::JoinedLines(number)),
             [b'-', ..] => Err(PemFlaw::BadBegin(number)),
-            // A sentence about BEGIN lines is no BEGIN line.
+            // Other text before BEGIN is a comment and not a BEGIN line.
             [_, ..] => Ok(()),
             [] => match self.open.replace((label, number)) {
                 Some((_, unended)) => Err(PemFlaw::BeginWithoutEnd(unended)),
@@ -392,7 +393,7 @@ impl<'t> Scan<'t> {
     }
 }
 
-/// Lines, as LF, CR or both end them.
+/// Returns the lines, which end with LF, CR or both.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -404,7 +405,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Text before the first of these, and text after it.
+/// Returns the text before and after the first mark.
 fn split<'t>(text: &'t [u8], mark: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
     let at = memchr::memmem::find(text, mark)?;
     Some((text.get(..at)?, text.get(at + mark.len()..)?))
@@ -421,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_in_every_form_that_has_one_reading() {
+    fn a_key_is_read_in_every_unambiguous_form() {
         let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for text in [

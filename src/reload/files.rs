@@ -9,23 +9,23 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Kinds of files that are read.
+/// Kinds of files that are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptedKinds {
-    /// Regular files, also by symbolic links: everything that a server reads.
+    /// Regular files, also through symbolic links: for every file of the server.
     Regular,
-    /// Pipes and devices as well: what the user of a tool names, as in `sidegate policy check <(generate)`.
+    /// Pipes and devices as well: for the files that the user of a tool names, as in `sidegate policy check <(generate)`.
     Streams,
 }
 
-/// Reason why a file was not read.
+/// Reason for which a file was not read.
 #[derive(Debug)]
 pub enum ReadError {
     /// An error of the operating system.
     Io(io::Error),
-    /// A directory, FIFO, socket or device.
+    /// The file is a directory, FIFO, socket or device.
     Irregular(&'static str),
-    /// More bytes than the bound.
+    /// The file has more bytes than the bound.
     TooLarge(u64),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for ReadError {
 }
 
 impl ReadError {
-    /// The error of the operating system, if it was one.
+    /// Returns the kind of an error of the operating system.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
@@ -85,8 +85,8 @@ pub fn read_stream(stream: impl Read, bound: u64) -> Result<Vec<u8>, ReadError> 
     Ok(bytes)
 }
 
-/// Opens a file without waiting for its other end. The kind is looked at before, because opening a device can change it, and
-/// after, because the path may name something else by then.
+/// Opens a file without blocking on a FIFO. The kind is checked before, because opening a device can change its state, and after,
+/// because the path may name another file by then (race).
 fn open(path: &Path, accept: AcceptedKinds) -> Result<File, ReadError> {
     if accept == AcceptedKinds::Streams {
         return Ok(File::open(path)?);
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(told(&file, 1, accept), "it is larger than 1 bytes");
         }
         assert_eq!(told(Path::new("/dev/zero"), 1 << 20, AcceptedKinds::Streams), "it is larger than 1 MiB");
-        // Files of `/proc` say that they have no byte.
+        // The length of a file in `/proc` is reported as 0.
         assert!(read(Path::new("/proc/self/limits"), 1 << 20, AcceptedKinds::Regular).unwrap().len() > 100);
         assert!(matches!(
             read(Path::new("/proc/self/limits"), 99, AcceptedKinds::Regular),
