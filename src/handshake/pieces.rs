@@ -1,14 +1,14 @@
-//! Large copies, in pieces. The C library copies what is larger than a few KiB by one instruction of the processor
-//! (`rep movsb`), and some processors run that at a fifth of the speed of a loop (glibc's bugs 30994 and 30995): a third
-//! of what a download costs was one such copy. Below that size it loops; so what is copied is cut before it is copied.
+//! Large copies in pieces. glibc copies more than a few KiB by one instruction (`rep movsb`), which some processors execute at a
+//! fifth of the speed of a loop (bugs 30994 and 30995 of glibc). One such copy was a third of the cost of a download. glibc copies
+//! smaller sizes in a loop, so buffers are split before they are copied.
 
 use std::io::IoSlice;
 
-/// Whole cache lines, and less than the least size from which any variant of glibc's `memmove` does it by that
-/// instruction: 2 KiB (`x86_rep_movsb_threshold`, by the width of its vectors 2, 4 or 8 KiB).
+/// Length of a piece in bytes: whole cache lines, and less than the size from which `memmove` uses the instruction. That size is 2,
+/// 4 or 8 KiB, depending on the width of the vectors (`x86_rep_movsb_threshold`).
 pub const PIECE: usize = 2048 - 64;
 
-/// What is to be written, cut into pieces, as many as there is place for.
+/// Splits buffers into pieces. The length of `places` bounds their number.
 pub fn cut<'a, 'p>(bufs: &'a [IoSlice<'a>], places: &'p mut [IoSlice<'a>]) -> &'p [IoSlice<'a>] {
     let mut taken = 0;
     let pieces = bufs.iter().flat_map(|buf| buf.chunks(PIECE));
@@ -19,7 +19,7 @@ pub fn cut<'a, 'p>(bufs: &'a [IoSlice<'a>], places: &'p mut [IoSlice<'a>]) -> &'
     places.get(..taken).unwrap_or_default()
 }
 
-/// Adds to the end.
+/// Appends bytes in pieces.
 pub fn append(to: &mut Vec<u8>, bytes: &[u8]) {
     to.reserve(bytes.len());
     bytes.chunks(PIECE).for_each(|piece| to.extend_from_slice(piece));

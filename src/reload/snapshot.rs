@@ -389,7 +389,7 @@ fn own_anchors(settings: &BackendTls, files: &[TrustFile]) -> Vec<Diagnostic> {
         certificates.filter_map(|(file, certificate)| Some((file, check_authority(&certificate).err()?)));
     let warning = |(file, error): (&str, NotAuthority)| {
         let message = format!(
-            "`{file}` is trusted for the backend because it is self-signed, although {error}: whoever holds its key can speak for the backend under any name"
+            "`{file}` is trusted for the backend because it is self-signed, although {error}: anyone with its key can speak for the backend under any name"
         );
         let help =
             "issue the backend's certificate by a CA of its own, and name that one in `backend.tls.ca`";

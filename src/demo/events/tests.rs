@@ -115,7 +115,7 @@ fn a_stream_resumes_after_the_last_event_and_goes_on_with_new_ones() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_is_dropped_and_nobody_waits_for_it() {
+fn a_reader_that_does_not_read_is_dropped_and_does_not_delay_others() {
     let backend = start();
     let mut slow = Client::connect(&backend);
     slow.send("GET /events/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

@@ -226,7 +226,7 @@ fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
     file.problem(
         Code::NoAuthority,
         format!("`{}` cannot be a client CA: {why}", file.name),
-        "take that certificate out of `tls.client_ca` (the whole file, if nothing else is in it): only authorities that issue client certificates belong there; whoever holds the key of one can make a certificate for any client",
+        "take that certificate out of `tls.client_ca` (the whole file, if nothing else is in it): only authorities that issue client certificates belong there; anyone with the key of such a certificate can make a certificate for any client",
     )
 }
 
@@ -236,7 +236,7 @@ fn own_anchor(file: &TrustFile, error: &NotAuthority) -> Diagnostic {
     file.warning(
         Code::SelfSignedAnchor,
         format!(
-            "`{}` is trusted as a client CA because it is self-signed, although {error}: whoever holds its key can make a certificate for any client",
+            "`{}` is trusted as a client CA because it is self-signed, although {error}: anyone with its key can make a certificate for any client",
             file.name
         ),
         "if it is the certificate of one client, take it out of `tls.client_ca` and issue that client one by a CA; if it is a CA, renew it with `basicConstraints = critical, CA:TRUE`",

@@ -62,7 +62,7 @@ pub(super) fn revocation(
     authorities: &mut [Authority],
     found: &mut Vec<Diagnostic>,
 ) -> Option<Revocation> {
-    // The CRL of a CA that cannot be read would seem to be of nobody.
+    // If a client CA cannot be read, its CRL would be reported as that of an unknown CA.
     let knows_all = !found.iter().any(Diagnostic::is_error);
     let Contents { lists, certificates } = Contents::of(sources.crls.as_deref()?, found);
     let mut beside = Vec::new();
