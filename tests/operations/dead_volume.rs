@@ -86,7 +86,7 @@ fn a_volume_that_does_not_answer_delays_only_its_own_part_and_is_reported() {
     let age = || proxy.admin.metrics().value("sidegate_reload_look_age_seconds");
     eventually("the age of the last look", age, |age| *age >= 5.0);
     let headlines = proxy.admin.get("/api/now").json()["headlines"].to_string();
-    assert!(headlines.contains("the files of `policies` cannot be read"), "{headlines}");
+    assert!(headlines.contains("the files of `policies` could not be read for"), "{headlines}");
 
     // Once the volume answers, the new policy comes into force.
     fs::remove_file(&dead).unwrap();
