@@ -384,7 +384,7 @@ impl Backend {
         let (mut parts, body) = response.into_parts();
         parts.version = http::Version::HTTP_11;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            // What follows is no HTTP; nobody may have it who did not ask for it (DESIGN §5).
+            // The bytes that follow are not HTTP; a client that did not ask for them must not get them (DESIGN §5).
             if !may_switch || !headers::agrees_to_switch(&parts.headers) {
                 return Err(BackendFault::NotHttp);
             }

@@ -43,7 +43,7 @@ use hyper::ext::ReasonPhrase;
 use crate::identity::Unauthenticated;
 use crate::target::Ambiguity;
 
-/// The reasons of DESIGN §3. One row of the table each.
+/// The reasons of DESIGN §3, one row of the table each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reason {
@@ -51,7 +51,7 @@ pub enum Reason {
     NotAuthenticated,
     /// A certificate that is malformed, expired, of an unknown issuer, revoked …
     InvalidCertificate,
-    /// Authenticated, and not allowed.
+    /// The client is authenticated, and no grant allows the request.
     InsufficientPermissions,
     /// All slots are taken.
     ServerFull,
@@ -59,17 +59,17 @@ pub enum Reason {
     Overloaded,
     /// The backend refuses, resets, or cannot be reached.
     BackendUnavailable,
-    /// The backend did not answer in time.
+    /// The backend does not answer in time.
     BackendTimeout,
     /// An authenticated client's request that two parsers could read differently.
     AmbiguousRequest,
-    /// More or longer headers than are taken.
+    /// More or longer headers than Sidegate accepts.
     HeadersTooLarge,
-    /// A body that stopped coming.
+    /// The client stopped sending the body.
     RequestTimeout,
 }
 
-/// What the documentation says of a reason.
+/// The documentation of a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The HTTP status code.
@@ -78,12 +78,12 @@ pub struct Row {
     pub title: &'static str,
     /// The machine-readable reason.
     pub reason: &'static str,
-    /// When it is given, for README's table.
+    /// The situations in which the reason is given, for README's table.
     pub when: &'static str,
 }
 
 impl Reason {
-    /// All of them, in the order of the documentation.
+    /// All reasons, in the order of the documentation.
     pub const ALL: [Self; 10] = [
         Self::NotAuthenticated,
         Self::InvalidCertificate,
@@ -97,7 +97,7 @@ impl Reason {
         Self::RequestTimeout,
     ];
 
-    /// Its row of the table.
+    /// The reason's row of the table.
     #[must_use]
     pub const fn row(self) -> Row {
         let (status, title, reason, when) = match self {
@@ -179,24 +179,25 @@ impl Reason {
     }
 }
 
-/// Whose fault it was that the backend gave no answer, in the words of RFC 9209 §2.3.
+/// The fault for which the backend gave no answer, in the terms of RFC 9209 §2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendFault {
     /// No connection: refused, unroutable, no such name.
     Unreachable,
     /// A connection was not made within `backend.connect_timeout`.
     ConnectTimeout,
-    /// No TLS: its certificate is not of the authorities in `backend.tls.ca`, or is of another name, or it speaks none.
+    /// No TLS: the certificate is not of the authorities in `backend.tls.ca`, or is for another name, or the backend speaks
+    /// no TLS.
     Insecure,
     /// The connection ended before the response's headers.
     Terminated,
-    /// What came back is no HTTP.
+    /// The bytes of the answer are not HTTP.
     NotHttp,
     /// No headers within `backend.response_timeout`.
     ResponseTimeout,
 }
 
-/// One refusal: what is told to one client about one request.
+/// One refusal: the answer to one client about one request.
 #[derive(Clone, Debug)]
 pub enum Refusal {
     /// 401, by the verdict on the client's certificate.
@@ -222,9 +223,9 @@ pub enum Refusal {
     ShareTaken,
     /// 504: the client has as many requests in flight and in the queue as it may have.
     InFlightTaken,
-    /// 504: the client asked too often; after this time it may ask again.
+    /// 504: the client has exceeded its rate; after this time it may send the next request.
     TooOften(Duration),
-    /// 504: the limit of requests in flight, and of those that wait, is reached. After this time all of these have left.
+    /// 504: the limits of requests in flight and of the queue are reached. After this time all these requests have left.
     Overloaded(Duration),
     /// 504: the backend could not be reached several times in a row; after this time it is tried again.
     Paused(Duration),
@@ -232,7 +233,7 @@ pub enum Refusal {
     Backend(BackendFault),
 }
 
-/// Longer paths are cut in a detail: it is one sentence.
+/// Longest path in a detail, in bytes: a detail is one sentence.
 const MAX_PATH_IN_DETAIL: usize = 200;
 /// The page above, on which each reason is a heading.
 const TYPE: &str = "https://docs.rs/sidegate/latest/sidegate/refusal/index.html#";
@@ -244,7 +245,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 impl Refusal {
-    /// The row of the table that this refusal belongs to.
+    /// The row of the table to which this refusal belongs.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
@@ -267,8 +268,8 @@ impl Refusal {
         }
     }
 
-    /// One sentence for whoever reads the answer: never a policy rule, another client, the backend's address or an
-    /// internal error.
+    /// One sentence for the client. It never contains a policy rule, another client, the backend's address or an internal
+    /// error.
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
@@ -323,7 +324,7 @@ impl Refusal {
         }
     }
 
-    /// The error type of `Proxy-Status` (RFC 9209 §2.3), where the answer carries one.
+    /// The error type of `Proxy-Status` (RFC 9209 §2.3), if the answer has that header.
     const fn proxy_status(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(match self {
             Self::NotPermitted { .. } | Self::TooOften(_) | Self::InFlightTaken => {
@@ -341,8 +342,7 @@ impl Refusal {
         }))
     }
 
-    /// Seconds after which it makes sense to try again. Where nobody can know, because it depends on what others do, the
-    /// least that can be said.
+    /// Seconds after which it makes sense to try again. If that depends on what others do, it is the least possible time.
     fn retry_after(&self) -> Option<HeaderValue> {
         let wait = match self {
             Self::TooOften(wait) | Self::Overloaded(wait) | Self::Paused(wait) => *wait,
@@ -352,7 +352,8 @@ impl Refusal {
         Some(HeaderValue::from(whole_seconds(wait)))
     }
 
-    /// The whole answer, as its reader understands it. `detail` is [`Self::detail`], which others want as well.
+    /// Returns the whole answer in the form that its reader understands. `detail` is [`Self::detail`], which callers need as
+    /// well.
     #[must_use]
     pub fn response(&self, reader: Reader, request_id: &str, detail: &str) -> Response<Bytes> {
         let reason = self.reason();
@@ -386,7 +387,7 @@ impl Refusal {
         response
     }
 
-    /// Only the detail holds what somebody else wrote; the rest is ours, and needs no escapes.
+    /// Only the detail holds text of others; everything else needs no escapes.
     fn body(&self, request_id: &str, detail: &str) -> Vec<u8> {
         let Row { reason, title, status, .. } = self.reason().row();
         let status = status.as_str();
@@ -404,7 +405,7 @@ impl Refusal {
         ];
         let mut body = Vec::with_capacity(320);
         before.iter().for_each(|text| body.extend_from_slice(text.as_bytes()));
-        // Text into memory: nothing here can fail.
+        // Writing text into memory cannot fail.
         let _ = serde_json::to_writer(&mut body, detail);
         for text in [r#","request_id":""#, request_id, "\"}\n"] {
             body.extend_from_slice(text.as_bytes());
@@ -412,7 +413,7 @@ impl Refusal {
         body
     }
 
-    /// The same answer as raw HTTP/1.1, for what never became a request. The connection ends with it.
+    /// Returns the same answer as raw HTTP/1.1, for bytes that were not parsed as a request. The connection ends with it.
     #[must_use]
     pub fn frame(&self, request_id: &str) -> Vec<u8> {
         let response = self.response(Reader::Whole, request_id, &self.detail());
@@ -430,29 +431,29 @@ impl Refusal {
     }
 }
 
-/// Rounded up, and never nothing: whoever comes back earlier than told comes too early.
+/// Rounds up to whole seconds, and to one at least: a client that comes earlier would come too early.
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// What of a refusal its reader can read.
+/// The parts of a refusal that a client can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// All of it.
+    /// The whole answer.
     Whole,
-    /// Of an answer to HEAD: the headers of the answer to GET, and no body.
+    /// The headers of the answer to GET, without a body: the answer to HEAD.
     Head,
-    /// A gRPC client. A body would be no message to it, and it may read that before the status: some would then say
-    /// "unknown" and not what happened. So it gets headers alone, which say it in gRPC's words.
+    /// Headers alone, with a gRPC status. A gRPC client may read a body before the status, and would then report "unknown"
+    /// and not what happened.
     Grpc,
 }
 
 impl Reader {
-    /// Who has asked this.
+    /// The reader that sent this request.
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
         let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        // Not `application/grpc-web`, which has its status elsewhere.
+        // `application/grpc-web` has its status elsewhere.
         match content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc")) {
             Some([] | [b'+' | b';', ..]) => Self::Grpc,
             _ if request.method() == Method::HEAD => Self::Head,
@@ -461,7 +462,7 @@ impl Reader {
     }
 }
 
-/// How gRPC's specification maps a status of HTTP where there is none of gRPC's; so both say the same.
+/// The gRPC status for an HTTP status, as gRPC's specification maps it for answers without one, so that both agree.
 const fn grpc_status(status: StatusCode) -> u16 {
     match status {
         StatusCode::BAD_REQUEST => 13,     // INTERNAL
@@ -472,7 +473,7 @@ const fn grpc_status(status: StatusCode) -> u16 {
     }
 }
 
-/// `grpc-message`: UTF-8, everything but visible ASCII percent-encoded.
+/// The value of `grpc-message`: UTF-8, everything but visible ASCII percent-encoded.
 fn grpc_message(text: &str) -> Option<HeaderValue> {
     let mut message = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -485,8 +486,8 @@ fn grpc_message(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&message).ok()
 }
 
-/// RFC 9110 §11.6.1 wants a challenge in every 401. No scheme is registered for TLS client certificates; this one
-/// says in its name what is asked for.
+/// The challenge, which RFC 9110 §11.6.1 requires in every 401. No scheme is registered for TLS client certificates; this
+/// name says what is required.
 const fn challenge(reason: Reason) -> Option<HeaderValue> {
     match reason {
         Reason::NotAuthenticated => Some(HeaderValue::from_static(

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_token_nobody_has_anything_without_it() {
+    fn a_configured_token_is_required_everywhere() {
         let token = Token::read(b"0123456789abcdef").unwrap();
         for exposed in [false, true] {
             let guard = Guard { exposed, token: Some(&token), page: "p" };

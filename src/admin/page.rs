@@ -73,13 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_it_together_is_small() {
+    fn the_whole_page_is_small() {
         let size: usize = ASSETS.iter().map(|asset| asset.content.len()).sum();
         assert!(size <= 150 * 1024, "{size} bytes");
     }
 
     #[test]
-    fn nothing_of_it_is_inline_or_from_elsewhere() {
+    fn the_page_has_no_inline_script_and_loads_nothing_from_elsewhere() {
         for asset in ASSETS.iter().filter(|asset| !asset.path.contains("uplot")) {
             let text = std::str::from_utf8(asset.content).unwrap();
             let xml = text.replace("http://www.w3.org/2000/svg", "");

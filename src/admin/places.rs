@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_needs_a_place_least_gives_it_to_a_newcomer() {
+    fn the_connection_that_needs_its_place_least_loses_it() {
         let (places, start) = (Arc::new(Places::default()), Instant::now());
         let [working, listening, answering] = [(); 3].map(|()| places.take(source(1), start));
         working.exchange.work(places.turn());
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn not_everybody_is_answered_at_once_and_who_reads_nothing_gives_a_turn_back() {
+    fn turns_are_bounded_and_an_unread_answer_gives_its_turn_back() {
         let (places, now) = (Arc::new(Places::default()), Instant::now());
         let all: Vec<_> = (0..MOST_ANSWERS).map(|_| places.take(source(1), now)).collect();
         all.iter().for_each(|place| place.exchange.work(places.turn()));

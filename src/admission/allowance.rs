@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_kept_where_somebody_has_priority_and_only_from_the_others() {
+    fn a_part_is_kept_for_high_priority_if_an_entry_has_it() {
         let admission = admission(0);
         let (me, other) = ("match: { any: true }", "match: { common_name: y }");
         let reserve = |entries: &[String]| of_entries(&admission, entries).terms.reserve;

@@ -210,7 +210,7 @@ impl InFlight {
         // same time, one sees the other.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let held = load.counts().held().saturating_sub(1);
-        if line.overtakes_nobody(terms.priority, held) && self.places.take(self.limit(terms, held)) {
+        if line.overtakes_none(terms.priority, held) && self.places.take(self.limit(terms, held)) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             return Some(Turn::Now(InFlightPlace::of(load)));
         }
@@ -306,7 +306,7 @@ impl Line {
 
     /// `true` if a new request of a client that holds so many places would overtake none. A client that holds none does not
     /// wait for clients that hold some: they may not take the places that are kept for it.
-    fn overtakes_nobody(&self, priority: Priority, held: usize) -> bool {
+    fn overtakes_none(&self, priority: Priority, held: usize) -> bool {
         let before = |waiters: &Waiters| match held {
             0 => waiters.has_client_that_holds_none(),
             _ => !waiters.by_number.is_empty(),
@@ -587,7 +587,7 @@ mod tests {
         assert!(served(&mut first).is_none(), "nine are taken");
         let third = served(&mut third).unwrap();
         drop((second, third));
-        assert!(served(&mut first).is_some(), "nobody is forgotten");
+        assert!(served(&mut first).is_some(), "no request is forgotten");
         drop(held);
         assert_eq!((in_flight.places().used(), in_flight.waiting()), (0, 0));
     }

@@ -59,7 +59,7 @@ mod tests {
     use crate::identity::{Attribute, Identity};
 
     #[test]
-    fn a_share_is_never_exceeded_and_nothing_of_it_is_lost() {
+    fn a_share_is_never_exceeded_and_no_place_of_it_is_lost() {
         let client =
             |name: &str| ClientKey::of(&Identity::from_attributes([(Attribute::Subject, name.to_owned())]));
         let (one, other) = (client("CN=one"), client("CN=other"));

@@ -43,7 +43,7 @@ pub(crate) use request::ExampleRequest;
 use search::{ComparedPolicy, Goal, Outcome, Search};
 
 /// The number of regions that one comparison may search.
-const MOST_REGIONS: usize = 200_000;
+const MAX_REGIONS: usize = 200_000;
 
 /// Returns the attributes of a certificate for which the alternative holds; `None` if no such certificate is found.
 pub(crate) fn certificate_for(alternative: &Alternative) -> Option<Vec<(Attribute, String)>> {
@@ -62,7 +62,7 @@ pub(crate) fn diff<'m>(old: &'m Model, new: &'m Model, now: Timestamp) -> Policy
     }
     let classes = method_classes(old.model, new.model);
     let (old_policy, new_policy) = (ComparedPolicy::of(old.model), ComparedPolicy::of(new.model));
-    let mut regions_left = MOST_REGIONS;
+    let mut regions_left = MAX_REGIONS;
     for (allowed, mine, other, my_policy, other_policy) in
         [(true, &new, &old, &new_policy, &old_policy), (false, &old, &new, &old_policy, &new_policy)]
     {

@@ -19,7 +19,7 @@ use crate::diagnostic::{Code, Diagnostic, Place, first_ones};
 /// Returns the warnings about a policy. Entries whose `until` is before `now` count as expired.
 pub(crate) fn lint(model: &Model, now: Timestamp) -> Vec<Diagnostic> {
     let mut linter =
-        Linter { model, now, warnings: Vec::new(), comparisons_left: Cell::new(MOST_COMPARISONS) };
+        Linter { model, now, warnings: Vec::new(), comparisons_left: Cell::new(MAX_COMPARISONS) };
     linter.check_unused();
     linter.check_clients();
     linter.check_denies();
@@ -40,11 +40,11 @@ struct Linter<'m> {
 }
 
 /// The number of client entries up to which each is compared with each other.
-const MOST_COMPARED: usize = 1_000;
+const MAX_COMPARED: usize = 1_000;
 
 /// The number of comparisons of entries or routes in all. They take some seconds; parts that are not compared get no
 /// warning.
-const MOST_COMPARISONS: usize = 10_000_000;
+const MAX_COMPARISONS: usize = 10_000_000;
 
 impl<'m> Linter<'m> {
     fn warn(&mut self, code: Code, place: &Place, message: String, help: &str) {

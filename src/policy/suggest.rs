@@ -1,4 +1,4 @@
-//! A first policy, match_text from past decisions. It allows what was recorded and, where paths differ in one varying
+//! A first policy, written from past decisions. It allows what was recorded and, where paths differ in one varying
 //! segment, every value of that segment.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,18 +22,18 @@ struct Evidence {
 type ObservedRoutes = BTreeMap<Vec<String>, BTreeMap<String, Evidence>>;
 
 /// Writes a policy that allows the recorded requests. The policy passes `policy check`.
-pub(crate) fn suggest(events: impl Iterator<Item = PastDecision>) -> String {
+pub(crate) fn suggest(decisions: impl Iterator<Item = PastDecision>) -> String {
     let mut clients: BTreeMap<Box<str>, Vec<PastDecision>> = BTreeMap::new();
-    for event in events {
-        clients.entry(event.client.clone()).or_default().push(event);
+    for decision in decisions {
+        clients.entry(decision.client.clone()).or_default().push(decision);
     }
     let mut names = BTreeSet::new();
     let (mut permissions, mut entries) = (String::new(), String::new());
-    for (client, events) in clients {
-        let attributes = events.first().map(|event| event.attributes.as_slice()).unwrap_or_default();
+    for (client, decisions) in clients {
+        let attributes = decisions.first().map(|decision| decision.attributes.as_slice()).unwrap_or_default();
         let name = unique_name(&client, attributes, &mut names);
         let _ = writeln!(permissions, "  {name}:seen:");
-        for (path, methods) in joined_paths(&events) {
+        for (path, methods) in joined_paths(&decisions) {
             permissions += &route(&path, &methods);
         }
         let _ = writeln!(
@@ -53,12 +53,12 @@ pub(crate) fn suggest(events: impl Iterator<Item = PastDecision>) -> String {
 }
 
 /// Joins paths that differ in one varying segment: `/events/17` and `/events/18` become `/events/{id}`.
-fn joined_paths(events: &[PastDecision]) -> ObservedRoutes {
+fn joined_paths(decisions: &[PastDecision]) -> ObservedRoutes {
     let mut seen: ObservedRoutes = BTreeMap::new();
-    for event in events {
-        let path: Vec<String> = event.target.segments().map(segment).collect();
-        let evidence = Evidence { times: 1, last: event.time, switched: event.switched };
-        add(&mut seen, path, event.target.method().as_str(), evidence);
+    for decision in decisions {
+        let path: Vec<String> = decision.target.segments().map(segment).collect();
+        let evidence = Evidence { times: 1, last: decision.time, switched: decision.switched };
+        add(&mut seen, path, decision.target.method().as_str(), evidence);
     }
     let longest = seen.keys().map(Vec::len).max().unwrap_or(0);
     for position in 0..longest {
@@ -67,12 +67,12 @@ fn joined_paths(events: &[PastDecision]) -> ObservedRoutes {
             values.entry(other_segments(path, position)).or_default().extend(path.get(position).cloned());
         }
         for (path, methods) in std::mem::take(&mut seen) {
-            let several = values
+            let is_varying = values
                 .get(&other_segments(&path, position))
                 .is_some_and(|values| values.len() >= LEAST_VALUES);
             let mut path = path;
             if let Some(segment) = path.get_mut(position)
-                && (several || is_id(segment))
+                && (is_varying || is_id(segment))
                 && !segment.is_empty()
                 && position > 0
             {
@@ -234,13 +234,13 @@ mod tests {
     #[test]
     fn the_policy_allows_recorded_requests_and_passes_check() {
         let lines = lines();
-        let events = || lines.iter().filter_map(|line| parse_record(line));
-        let text = suggest(events());
+        let decisions = || lines.iter().filter_map(|line| parse_record(line));
+        let text = suggest(decisions());
         let source = [Source::new("s.yaml", text.clone())];
         let (checked, _) = model(&source).unwrap_or_else(|problems| panic!("{text}\n{}", problems[0]));
         let warnings = lint(&checked, Timestamp::UNIX_EPOCH);
         assert!(warnings.is_empty(), "{text}\n{}", warnings[0]);
-        let (same, changes) = replay(events(), &Policy::of(checked));
+        let (same, changes) = replay(decisions(), &Policy::of(checked));
         assert_eq!((same, changes), (lines.len(), vec![]), "{text}");
         for part in [
             "\"GET /events/{id}\"                       # 2 times, last 2026-11-24 12:00Z",
@@ -265,9 +265,9 @@ mod tests {
             .to_string()
         };
         let lines = [line(101), line(200)];
-        let events = || lines.iter().filter_map(|line| parse_record(line));
-        assert!(events().all(|event| event.passed_by_audit && !event.allowed));
-        let text = suggest(events());
+        let decisions = || lines.iter().filter_map(|line| parse_record(line));
+        assert!(decisions().all(|decision| decision.passed_by_audit && !decision.allowed));
+        let text = suggest(decisions());
         assert!(text.contains("- { route: \"GET /101\", upgrade: websocket }"), "{text}");
         assert!(text.contains("- \"GET /200\""), "{text}");
         assert!(model(&[Source::new("s.yaml", text)]).is_ok());

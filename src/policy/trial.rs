@@ -25,10 +25,10 @@ pub(crate) struct Trial<'m> {
     pub(crate) outcome: Result<(), Failure>,
 }
 
-/// The check_reason why a test failed.
+/// The reason why a test failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The check_reason in one line.
+    /// The reason in one line.
     pub(crate) message: String,
     /// The entries that granted, denied or nearly granted the request.
     pub(crate) trace: Vec<String>,
@@ -89,13 +89,13 @@ struct PreparedTest<'m, 'p> {
 impl<'m> PreparedTest<'m, '_> {
     fn run(self, coverage: &mut Coverage<'m>) -> Trial<'m> {
         let outcome = match self.case.request.text.parse::<Target>() {
-            Ok(target) => self.ask(&target, coverage),
+            Ok(target) => self.decide(&target, coverage),
             Err(flaw) => Err(Failure { message: flaw.to_string(), trace: Vec::new() }),
         };
         Trial { case: self.case, outcome }
     }
 
-    fn ask(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
+    fn decide(&self, target: &Target, coverage: &mut Coverage<'m>) -> Result<(), Failure> {
         // The proxy strips these headers before it decides, so the test does too.
         let mut headers = self.case.headers.clone();
         client_headers::strip(&mut headers, &[], client_headers::Sender::Client);
@@ -121,20 +121,23 @@ impl<'m> PreparedTest<'m, '_> {
     }
 
     fn check_reason(&self, evaluation: Evaluation<'_, '_>, allowed: bool) -> Result<(), Failure> {
-        let Some(check_reason) = &self.case.because else { return Ok(()) };
+        let Some(reason) = &self.case.because else { return Ok(()) };
         let findings = if allowed { evaluation.grants() } else { evaluation.denies() };
-        if findings.iter().any(|finding| finding.entry.text == check_reason.text) {
+        if findings.iter().any(|finding| finding.entry.text == reason.text) {
             return Ok(());
         }
         let verb = if allowed { "allowed" } else { "denied" };
-        let message = format!("{verb} as expected, but not because of `{}`", check_reason.text);
+        let message = format!("{verb} as expected, but not because of `{}`", reason.text);
         Err(Failure { message, trace: trace_lines(evaluation) })
     }
 }
 
 fn unexpected(evaluation: Evaluation<'_, '_>, allowed: bool) -> Failure {
-    let message =
-        if allowed { "expected deny, but it is allowed" } else { "expected allow, but it is denied" };
+    let message = if allowed {
+        "expected deny, but the request is allowed"
+    } else {
+        "expected allow, but the request is denied"
+    };
     Failure { message: message.to_owned(), trace: trace_lines(evaluation) }
 }
 
@@ -152,11 +155,11 @@ pub(crate) fn trace_lines(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     );
     if grants.is_empty() {
         let misses = evaluation.near_misses();
-        lines.extend(misses.iter().take(MOST_MISSES).map(|miss| {
+        lines.extend(misses.iter().take(MAX_MISSES).map(|miss| {
             format!("`{}` is granted to `{}`, but {}", miss.permission.text, miss.entry.text, miss.because)
         }));
-        if misses.len() > MOST_MISSES {
-            lines.push(format!("and {} more entries with a route that fits", misses.len() - MOST_MISSES));
+        if misses.len() > MAX_MISSES {
+            lines.push(format!("and {} more entries with a route that fits", misses.len() - MAX_MISSES));
         }
         if misses.is_empty() {
             lines.extend(no_route(evaluation));
@@ -166,7 +169,7 @@ pub(crate) fn trace_lines(evaluation: Evaluation<'_, '_>) -> Vec<String> {
 }
 
 /// The number of near misses that are shown.
-const MOST_MISSES: usize = 10;
+const MAX_MISSES: usize = 10;
 
 /// Returns the reasons why no route fits the request.
 fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
@@ -178,7 +181,7 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     if let Some(route) = of_path.first() {
         let route = format!("`{}` ({})", route.text, super::trace::file_and_line(&route.place));
         return vec![format!(
-            "no route has the method {} for this path; {route} has others",
+            "no route has the method {} for this path; {route} has other methods",
             target.method()
         )];
     }
@@ -199,8 +202,10 @@ fn similar_route<'m>(evaluation: Evaluation<'m, '_>) -> Option<(&'m Route, &'sta
         None => other(&format!("{path}/")),
     };
     let lower = other(&path.to_ascii_lowercase());
-    let choices =
-        [(slash, "a slash at the end makes another path"), (lower, "paths are compared with their case")];
+    let choices = [
+        (slash, "a slash at the end makes a different path"),
+        (lower, "paths are compared with upper and lower case"),
+    ];
     choices.into_iter().find_map(|(target, why)| {
         let target = target?;
         let question = Question { target: &target, ..*evaluation.question };

@@ -19,7 +19,7 @@ use crate::target::Target;
 #[derive(Debug)]
 pub(crate) struct Access<'m> {
     pub(crate) finding: Finding<'m>,
-    /// The route_alternatives of the entry's `match`, in words.
+    /// The alternatives of the entry's `match`, in words.
     pub(crate) match_words: Vec<String>,
     /// The further conditions, in words.
     pub(crate) conditions: Vec<String>,
@@ -94,9 +94,9 @@ impl Evaluation<'_, '_> {
             words += &format!(" while {},", when.describe().join(" and "));
         }
         let routes = deny.permissions.iter().flat_map(|permission| self.model.routes(*permission));
-        let route_alternatives = route_alternatives(routes.filter(|route| self.fits_shape(route)));
-        if !route_alternatives.is_empty() {
-            words += &format!(" if {}", route_alternatives.join(", or if "));
+        let alternatives = route_alternatives(routes.filter(|route| self.fits_shape(route)));
+        if !alternatives.is_empty() {
+            words += &format!(" if {}", alternatives.join(", or if "));
         }
         words.trim_end_matches(',').to_owned()
     }
@@ -105,18 +105,18 @@ impl Evaluation<'_, '_> {
 /// Returns the conditions of a deny rule's routes in words. One of them must hold. The result is empty if a route has
 /// no conditions.
 pub(super) fn route_alternatives<'r>(routes: impl Iterator<Item = &'r Route>) -> Vec<String> {
-    let mut route_alternatives = Vec::new();
+    let mut alternatives = Vec::new();
     for route in routes {
         let conditions = route_conditions(route);
         if conditions.is_empty() {
             return Vec::new();
         }
         let words = conditions.join(" and ");
-        if !route_alternatives.contains(&words) {
-            route_alternatives.push(words);
+        if !alternatives.contains(&words) {
+            alternatives.push(words);
         }
     }
-    route_alternatives
+    alternatives
 }
 
 /// Returns the conditions of a client entry and a route beside the entry's `match`.

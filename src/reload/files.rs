@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_for_what_it_is() {
+    fn other_kinds_of_files_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("file"), [7]).unwrap();

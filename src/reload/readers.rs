@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_hangs_holds_up_no_other_and_counts_when_it_comes_back() {
+    fn a_hanging_read_delays_no_other_and_counts_when_it_comes_back() {
         let mut readers = Readers::new(Duration::from_millis(50));
         readers.begin(Duration::from_millis(50), Late::Counts);
         let release = hang(&mut readers, Part::Policies, 7);

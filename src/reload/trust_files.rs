@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_gives_what_is_of_its_kind() {
+    fn a_folder_gives_the_files_of_the_wanted_kind() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["b.crl", "a.pem", "c.der", "9d66eef0.r0", "9d66eef0.rx", ".a.crl", "README", "d.cer"] {
             fs::write(folder.path().join(name), name).unwrap();

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_hangs_between_two_looks_does_not_make_them_differ() {
+    fn a_hanging_read_between_two_equal_looks_changes_nothing() {
         let mut watch = watch();
         assert_eq!(watch.observe(Some(NEW), false), Seen::Changing);
         assert_eq!(watch.observe(None, true), Seen::Hangs);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_judged_again_only_when_it_changes() {
+    fn refused_content_is_judged_again_only_after_a_change() {
         let mut watch = watch();
         watch.refused(NEW);
         assert_eq!(watch.observe(Some(NEW), false), Seen::Same);

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_belongs_to_its_bucket_and_what_takes_longer_is_not_lost() {
+    fn a_bound_belongs_to_its_bucket_and_longer_times_are_counted() {
         let (one, other) = (Histogram::default(), Histogram::default());
         for nanoseconds in [0, 50_000, 50_001, 10_000_000_000] {
             one.took(Duration::from_nanos(nanoseconds));

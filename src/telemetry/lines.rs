@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_writer_that_is_stuck_and_what_it_does_not_take_is_counted() {
+    fn a_stuck_writer_delays_no_caller_and_its_lost_lines_are_counted() {
         let (go, wait) = std::sync::mpsc::channel();
         let (mut writer, dropped, _guard) = writer(Stuck(wait), Next::none_yet(), 4, "stuck");
         (0..100).for_each(|_| writer.write_all(b"a line\n").unwrap());

@@ -92,7 +92,7 @@ pub(super) fn one(desk: &Desk, query: &Query) -> Answer {
 fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
     match refused.reason {
         Reason::NotAuthenticated | Reason::InvalidCertificate => {
-            return Err("who is not authenticated is nobody to the policy".to_owned());
+            return Err("the client is not authenticated, so the policy does not judge it".to_owned());
         }
         Reason::AmbiguousRequest | Reason::HeadersTooLarge => {
             return Err("it was refused before the policy was asked".to_owned());

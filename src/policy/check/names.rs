@@ -20,7 +20,7 @@ pub(super) struct NameTable {
 
 /// The bound of the work for all globs of one kind: hundreds of globs that begin with `*`, over a hundred thousand
 /// names.
-const MOST_WORK: usize = 10_000_000;
+const MAX_WORK: usize = 10_000_000;
 
 impl NameTable {
     fn of(by_name: HashMap<Box<str>, usize>) -> Self {
@@ -46,7 +46,7 @@ impl NameTable {
         }
         let found = self.globs.get(glob).map(Vec::as_slice).unwrap_or_default();
         self.work += found.len();
-        if self.work > MOST_WORK { &[] } else { found }
+        if self.work > MAX_WORK { &[] } else { found }
     }
 
     fn sort(&mut self) {
@@ -60,7 +60,7 @@ impl NameTable {
     }
 
     const fn is_exhausted(&self) -> bool {
-        self.work > MOST_WORK
+        self.work > MAX_WORK
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

@@ -7,7 +7,7 @@ use super::{Member, PermissionSet};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// The number of members that may be visited to unfold all roles. Usual policies stay far below.
-const MOST_UNFOLDED: usize = 20_000_000;
+const MAX_UNFOLDED: usize = 20_000_000;
 
 /// Reports roles that contain themselves by name.
 pub(super) fn report_cycles(roles: &[RoleEntry], members: &[Vec<Member>], diagnostics: &mut Vec<Diagnostic>) {
@@ -83,7 +83,7 @@ pub(super) fn unfold(members: &[Vec<Member>]) -> Option<Vec<PermissionSet>> {
             }
             total = total
                 .checked_add(members.get(role).map_or(0, Vec::len))
-                .filter(|total| *total <= MOST_UNFOLDED)?;
+                .filter(|total| *total <= MAX_UNFOLDED)?;
         }
         permissions.sort_unstable();
         permissions.dedup();

@@ -11,9 +11,9 @@ use super::path::{FixedSegment, PathConstraints};
 use crate::identity::{Attribute, Identity};
 
 /// The number of assignments of texts to variables that are tried.
-const MOST_ASSIGNMENTS: usize = 400;
+const MAX_ASSIGNMENTS: usize = 400;
 /// The number of texts that are tried for each variable.
-const MOST_TEXTS: usize = 8;
+const MAX_TEXTS: usize = 8;
 
 /// The attributes of a certificate, and the segments of a path.
 type Solution = (Vec<(Attribute, String)>, Vec<Vec<u8>>);
@@ -45,7 +45,7 @@ impl<'m> JointConstraints<'_, 'm> {
         let variables = self.variables();
         let texts = self.texts(&paths, &variables, attributes)?;
         let exponent = u32::try_from(variables.len()).unwrap_or(u32::MAX);
-        for number in 0..(texts.len() + 1).saturating_pow(exponent).min(MOST_ASSIGNMENTS) {
+        for number in 0..(texts.len() + 1).saturating_pow(exponent).min(MAX_ASSIGNMENTS) {
             let required = assignment(&variables, &texts, number);
             let Some(attributes) = self.certificate.attributes(&required)? else { continue };
             if let Some(path) = self.path(&attributes)? {
@@ -162,7 +162,7 @@ impl<'m> JointConstraints<'_, 'm> {
             bind(variable.alternatives, &identity, variable.variable).map(String::from)
         };
         texts.extend(variables.iter().filter_map(value));
-        texts.truncate(MOST_TEXTS - 1);
+        texts.truncate(MAX_TEXTS - 1);
         texts.push("..".to_owned());
         let mut seen = std::collections::HashSet::new();
         texts.retain(|text| seen.insert(text.clone()));

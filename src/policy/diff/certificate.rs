@@ -26,7 +26,7 @@ pub(super) struct RequiredBinding<'g> {
     pub(super) text: &'g str,
 }
 
-/// The constraints on the values of binding attribute.
+/// The constraints on the values of one attribute.
 #[derive(Debug, Default)]
 pub(super) struct ValueConstraints<'m> {
     pub(super) inside: Vec<Language>,
@@ -123,7 +123,7 @@ impl ValueConstraints<'_> {
     }
 }
 
-/// Returns true if a policy uses at most binding value of the attribute in a certificate.
+/// Returns true if a policy uses at most one value of the attribute in a certificate.
 pub(super) const fn has_one_value(attribute: Attribute) -> bool {
     use Attribute::{CommonName, Fingerprint, PublicKey, Serial, Subject};
     matches!(attribute, CommonName | Subject | Serial | Fingerprint | PublicKey)

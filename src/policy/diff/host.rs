@@ -22,7 +22,7 @@ impl HostConstraints<'_> {
     /// request without a host meets them.
     ///
     /// # Errors
-    /// [`BudgetExceeded`] if no host was found and the search of some name_patterns was cut short.
+    /// [`BudgetExceeded`] if no host was found and the search for some names was cut short.
     pub(super) fn host(&self) -> Result<Option<Option<String>>, BudgetExceeded> {
         let mut is_cut_short = false;
         let others = self.ports().into_iter().filter_map(|port| {
@@ -93,7 +93,7 @@ impl HostConstraints<'_> {
         }))
     }
 
-    /// Returns every address that a pattern name_patterns, and one other address, with each port.
+    /// Returns every address that a pattern names, and one other address, with each port.
     fn addresses(&self) -> impl Iterator<Item = String> {
         let mut all: Vec<Ipv6Addr> = Vec::new();
         all.extend(self.patterns().filter_map(|pattern| match pattern.name {

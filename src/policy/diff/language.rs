@@ -9,7 +9,7 @@ use super::super::route::{Glob, Segment};
 pub(super) type Symbol = u32;
 
 /// The number of states that one search may visit.
-const MOST_STATES: usize = 20_000;
+const MAX_STATES: usize = 20_000;
 
 /// The characters that stand for all characters that no pattern names, the plainest first.
 const UNNAMED_CHARACTERS: &str = "xyznkqjwvu0123456789abcdefghilmoprst_";
@@ -45,12 +45,12 @@ pub(super) struct Alphabet {
     separator: Option<Symbol>,
     forbidden: Option<Symbol>,
     escape: Option<Symbol>,
-    /// True for segments of paths. Some bytes is_refused occur in them, because such requests are refused before the
+    /// True for segments of paths. Some bytes never occur in them, because such requests are refused before the
     /// decision.
     segments: bool,
 }
 
-/// The active states of an automaton: the index of a part, and true if a wildcard at this part has has_begun.
+/// The active states of an automaton: the index of a part, and true if a wildcard at this part has begun.
 type States = Vec<(usize, bool)>;
 
 impl Automaton {
@@ -258,7 +258,7 @@ impl ShortestSearch<'_> {
                 if self.is_accepted(&next) {
                     return Ok(Some(longer));
                 }
-                if seen.len() >= MOST_STATES {
+                if seen.len() >= MAX_STATES {
                     return Err(BudgetExceeded);
                 }
                 if seen.insert(next.clone()) {

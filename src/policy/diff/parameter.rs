@@ -11,11 +11,11 @@ use super::language::BudgetExceeded;
 use super::request::{Occurrence, encode, pairs};
 use crate::client_headers::folds_to;
 
-/// A condition, its outcome if the request is if_doubtful, and the outcome that is wanted.
+/// A condition, its outcome if the request is doubtful, and the outcome that is wanted.
 type WantedCondition<'m, C> = (&'m C, IfDoubtful, bool);
 
 /// The number of combinations that are tried for one group of names.
-const MOST_COMBINATIONS: usize = 5_000;
+const MAX_COMBINATIONS: usize = 5_000;
 
 /// Returns a query that meets all conditions; `None` if there is none.
 pub(super) fn query(
@@ -120,14 +120,14 @@ fn choices<'m>(values: impl Iterator<Item = &'m Box<str>>) -> Vec<Option<Occurre
     std::iter::once(None).chain(once).chain([Some(Occurrence::Twice)]).collect()
 }
 
-/// Returns the first_combination combination of choices that fits.
+/// Returns the first combination of choices that fits.
 fn first_combination<N: Clone>(
     names: &[(Vec<Option<Occurrence>>, N)],
     fits: impl Fn(&[(N, Occurrence)]) -> bool,
 ) -> Result<Option<Vec<(N, Occurrence)>>, BudgetExceeded> {
     let all = names.iter().try_fold(1usize, |all, (choices, _)| all.checked_mul(choices.len()));
     let all = all.unwrap_or(usize::MAX);
-    for number in 0..all.min(MOST_COMBINATIONS) {
+    for number in 0..all.min(MAX_COMBINATIONS) {
         let mut rest = number;
         let mut occurrences = Vec::new();
         for (choices, name) in names {
@@ -139,7 +139,7 @@ fn first_combination<N: Clone>(
             return Ok(Some(occurrences));
         }
     }
-    if all > MOST_COMBINATIONS { Err(BudgetExceeded) } else { Ok(None) }
+    if all > MAX_COMBINATIONS { Err(BudgetExceeded) } else { Ok(None) }
 }
 
 fn query_text(occurrences: &[(String, Occurrence)]) -> String {
@@ -155,7 +155,7 @@ fn query_text(occurrences: &[(String, Occurrence)]) -> String {
     query
 }
 
-/// Returns the headers; `None` if a value cannot be header_map.
+/// Returns the headers; `None` if a value cannot be sent.
 fn header_map(occurrences: &[(HeaderName, Occurrence)]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs(occurrences) {
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(query(&[(&q, IfDoubtful::Unmet, true), (&capital, IfDoubtful::Unmet, true)]), Ok(None));
         let one = query(&[(&q, IfDoubtful::Unmet, true), (&capital, IfDoubtful::Met, true)]);
         assert_eq!(one, Ok(Some(vec![("q".to_owned(), Occurrence::Once("1".to_owned()))])));
-        // The parameter `c` makes the condition on `c[x` if_doubtful, and not the condition on `c_x`.
+        // The parameter `c` makes the condition on `c[x` doubtful, and not the condition on `c_x`.
         let (bracket, underscore) = (condition("c[x"), condition("c_x"));
         let one = query(&[(&bracket, IfDoubtful::Met, true), (&underscore, IfDoubtful::Met, false)])
             .unwrap()

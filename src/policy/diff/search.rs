@@ -16,7 +16,7 @@ use super::region::Region;
 use super::request::{ExampleRequest, PolicyInput};
 
 /// The number of regions that may be searched for one clause.
-const MOST_REGIONS: usize = 2_000;
+const MAX_REGIONS: usize = 2_000;
 
 /// One of the two policies.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl<'m> Search<'_, 'm> {
         let mut regions = vec![start];
         let (mut searched, mut undecided) = (0, false);
         while let Some(region) = regions.pop() {
-            if searched == MOST_REGIONS || self.regions_left == 0 {
+            if searched == MAX_REGIONS || self.regions_left == 0 {
                 return Outcome::Undecided;
             }
             searched += 1;

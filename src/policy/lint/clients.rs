@@ -8,7 +8,7 @@ use super::super::matching::{Alternative, AttributeTest};
 use super::super::route::{Methods, Path, Route};
 use super::super::{Limits, Priority};
 use super::comparison::{covers, is_subset_of};
-use super::{Linter, MOST_COMPARED};
+use super::{Linter, MAX_COMPARED};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::Attribute;
 
@@ -30,7 +30,7 @@ impl<'m> Linter<'m> {
             self.warn_if_fully_denied(number, client);
         }
         self.warn_if_all_high();
-        if model.clients.len() <= MOST_COMPARED {
+        if model.clients.len() <= MAX_COMPARED {
             self.warn_about_covered_grants(&in_denies);
         }
     }

@@ -7,7 +7,7 @@ use super::super::document::{Expectation, LocatedText};
 use super::super::route::{KNOWN_METHODS, Methods, Route, Segment};
 use super::super::trie::TrieBuilder;
 use super::comparison::covers;
-use super::{Linter, MOST_COMPARED};
+use super::{Linter, MAX_COMPARED};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::target::Target;
 
@@ -23,12 +23,12 @@ impl Linter<'_> {
 
     fn warn_about_covered_routes(&mut self) {
         for permission in &self.model.permissions {
-            let compared = permission.routes.len().min(MOST_COMPARED);
+            let compared = permission.routes.len().min(MAX_COMPARED);
             if !self.take_comparisons(compared * compared) {
                 break;
             }
-            for (number, route) in permission.routes.iter().enumerate().take(MOST_COMPARED) {
-                let others = permission.routes.iter().enumerate().take(MOST_COMPARED);
+            for (number, route) in permission.routes.iter().enumerate().take(MAX_COMPARED) {
+                let others = permission.routes.iter().enumerate().take(MAX_COMPARED);
                 let wider = others.filter(|(other, _)| *other != number).find(|(other, wider)| {
                     covers(wider, route) && (*other < number || !covers(route, wider))
                 });

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_stays_and_what_nobody_asks_for_goes() {
+    fn used_entries_stay_and_unused_ones_are_forgotten() {
         let mut remembered = Remembered::within(64 * KIB);
         for number in 0..1_000 {
             remembered.remember(key(number), client(&number.to_string()), (), KIB);

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hyper_gets_of_it_is_complete_and_no_head() {
+    fn a_cut_head_is_complete_and_invalid_for_hyper() {
         let mut storage = [0; 64];
         let mut buf = ReadBuf::new(&mut storage);
         buf.put_slice(b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n");

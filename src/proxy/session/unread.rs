@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_waits_for_those_before_it_is_woken_by_the_last_of_them() {
+    fn a_waiting_part_is_woken_by_the_last_part_before_it() {
         struct Counted(AtomicUsize);
         impl std::task::Wake for Counted {
             fn wake(self: Arc<Self>) {
