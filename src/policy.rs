@@ -11,6 +11,7 @@
 mod check;
 mod compile;
 mod condition;
+mod decision;
 pub(crate) mod diff;
 pub(crate) mod identity_text;
 mod document;
@@ -18,6 +19,7 @@ pub(crate) mod explanation;
 mod hash;
 pub(crate) mod history;
 mod host;
+mod limits;
 pub(crate) mod lint;
 mod matching;
 pub(crate) mod matrix;
@@ -45,16 +47,17 @@ use crate::diagnostic::{Code, Diagnostic, Source, first_ones};
 use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
-use condition::IfDoubtful;
 pub use condition::Network;
+use decision::Decision;
 use document::Document;
 pub(crate) use document::LocatedText;
 pub use host::Host;
+pub use limits::{Limits, Priority};
 pub use mode::{Mode, Permit};
 pub use rights::Rights;
-use rights::{BoundRule, BoundRules, Clients};
+use rights::{BoundRules, Clients};
 pub use shadow::{Change, Difference, Shadow, deciding_rule};
-use trie::{Entry, Trie};
+use trie::Trie;
 
 /// A policy, ready to decide.
 #[derive(Debug)]
@@ -153,70 +156,6 @@ impl Rule {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-}
-
-/// The share of the service that a client may use (`limits` and `priority`). Admission enforces these limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests per second, in the long run.
-    pub requests_per_second: Option<u32>,
-    /// Requests at once, beyond the long-run rate. `None` means the same number as `requests_per_second`.
-    pub burst: Option<u32>,
-    /// Connections that hold a slot at the same time.
-    pub connections: Option<u32>,
-    /// Requests in flight and in the queue at the same time, over all connections.
-    pub in_flight: Option<u32>,
-    /// Priority when there is not enough capacity for all clients.
-    pub priority: Priority,
-}
-
-/// The order in which clients are served when there is not enough capacity for all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// The priority of an entry that gives none.
-    #[default]
-    Normal,
-    /// A part of the capacity is reserved for these clients, and they are served before waiting clients of priority `normal`.
-    High,
-}
-
-impl Priority {
-    /// All priorities, each with the word that authors write.
-    pub const ALL: [(&'static str, Self); 2] = [("normal", Self::Normal), ("high", Self::High)];
-
-    /// Returns the word that authors write.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::High => "high",
-        }
-    }
-}
-
-impl Limits {
-    /// Returns the burst, which defaults to the requests per second.
-    #[must_use]
-    pub fn requests_at_once(self) -> Option<u32> {
-        self.burst.or(self.requests_per_second)
-    }
-
-    /// Combines the limits of two entries that match one client: the lower value of each limit, and the higher priority. A
-    /// burst that is not given counts with its default.
-    #[must_use]
-    pub fn strictest(self, other: Self) -> Self {
-        let lower = |a: Option<u32>, b: Option<u32>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        Self {
-            requests_per_second: lower(self.requests_per_second, other.requests_per_second),
-            burst: lower(self.requests_at_once(), other.requests_at_once()),
-            connections: lower(self.connections, other.connections),
-            in_flight: lower(self.in_flight, other.in_flight),
-            priority: self.priority.max(other.priority),
-        }
     }
 }
 
@@ -336,89 +275,6 @@ fn conditions_on_removed(model: &Model, removed: &[StripPattern]) -> Vec<Diagnos
         Diagnostic::error(Code::BadHeader, message).at(route.place.clone()).help(help)
     });
     diagnostics.collect()
-}
-
-/// The state of one decision during the walk down the path.
-struct Decision<'d> {
-    policy: &'d Policy,
-    rights: &'d Rights,
-    question: &'d Question<'d>,
-    bit: u64,
-    denies: bool,
-    switches: bool,
-    grant: Option<&'d BoundRule>,
-    upgrade: bool,
-}
-
-impl<'d> Decision<'d> {
-    fn new(policy: &'d Policy, rights: &'d Rights, question: &'d Question<'d>) -> Self {
-        Self {
-            policy,
-            rights,
-            question,
-            bit: policy.trie.bit(question.target.method()),
-            denies: !policy.denies.is_empty() || !rights.denies.is_empty(),
-            switches: question.asks_to_switch(),
-            grant: None,
-            upgrade: false,
-        }
-    }
-
-    /// Judges the entries that stand where one branch of the tree matches the path. Breaks as soon as no other entry can
-    /// change the verdict.
-    fn consider(&mut self, entries: &[Entry]) -> ControlFlow<Verdict> {
-        if self.denies
-            && let Some(holder) = self.denied(entries)
-        {
-            return ControlFlow::Break(Err(Denied { rule: Some(holder.rule.clone()) }));
-        }
-        if self.grant.is_none() || (self.switches && !self.upgrade) {
-            self.granted(entries);
-        }
-        match self.grant {
-            Some(holder) if !self.denies && self.upgrade == self.switches => {
-                ControlFlow::Break(Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }))
-            }
-            _ => ControlFlow::Continue(()),
-        }
-    }
-
-    fn denied(&self, entries: &[Entry]) -> Option<&'d BoundRule> {
-        let (policy, rights) = (self.policy, self.rights);
-        let mut found = None;
-        let mut hit = |entry: &Entry, holder: &'d BoundRule| {
-            let covers = holder.covers(&policy.trie, entry, self.question, self.bit, IfDoubtful::Met);
-            found = covers.then_some(holder);
-            covers
-        };
-        let _ = policy.denies.any(entries, &mut hit) || rights.denies.any(entries, &mut hit);
-        found
-    }
-
-    fn granted(&mut self, entries: &[Entry]) {
-        let (policy, rights, question) = (self.policy, self.rights, self.question);
-        let (bit, switches) = (self.bit, self.switches);
-        let (mut grant, mut upgrade) = (self.grant, self.upgrade);
-        rights.grants.any(entries, |entry, holder| {
-            if !holder.covers(&policy.trie, entry, question, bit, IfDoubtful::Unmet) {
-                return false;
-            }
-            let switch =
-                switches && policy.trie.conditions(entry).is_some_and(|conditions| conditions.upgrade);
-            if grant.is_none() || switch {
-                (grant, upgrade) = (Some(holder), switch);
-            }
-            upgrade == switches
-        });
-        (self.grant, self.upgrade) = (grant, upgrade);
-    }
-
-    fn verdict(self) -> Verdict {
-        match self.grant {
-            Some(holder) => Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }),
-            None => Err(Denied { rule: None }),
-        }
-    }
 }
 
 #[cfg(test)]

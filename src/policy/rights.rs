@@ -1,18 +1,19 @@
 //! The rights of an identity: the client entries and deny rules that match the identity, and the permissions of these. An
 //! index finds the entries, so that the cost does not grow with the number of entries.
 
-use std::collections::HashMap;
+mod bound;
+mod index;
+
 use std::sync::Arc;
 
 use super::check::PermissionSet;
-use super::condition::{IfDoubtful, When};
-use super::hash::Fast;
-use super::host;
-use super::matching::{Alternative, AttributeTest, bind, values};
+use super::condition::When;
+use super::matching::{Alternative, bind};
 use super::route::Variable;
-use super::trie::{Entry, RouteConditions, Trie};
-use super::{Limits, Priority, Question, Rule};
-use crate::identity::{Attribute, Identity};
+use super::{Limits, Priority, Rule};
+use crate::identity::Identity;
+pub(super) use bound::{BoundRule, BoundRules};
+use index::Index;
 
 /// The rights of one identity under one policy.
 #[derive(Clone, Debug)]
@@ -72,138 +73,6 @@ pub(super) struct Deny {
     pub(super) permissions: PermissionSet,
     pub(super) when: Option<Arc<When>>,
     pub(super) variables: Box<[Variable]>,
-}
-
-/// Rules bound to one identity, found by permission.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BoundRules {
-    /// Pairs of a permission and the index of a rule that has the permission, sorted. All small sets are copied into this list.
-    flat: Box<[(u32, u32)]>,
-    /// Large sets, each with the index of its rule. These sets stay shared with the policy.
-    large: Box<[(PermissionSet, u32)]>,
-    holders: Box<[BoundRule]>,
-}
-
-/// A client entry or deny rule as it applies to one identity.
-#[derive(Clone, Debug)]
-pub(super) struct BoundRule {
-    pub(super) rule: Arc<Rule>,
-    when: Option<Arc<When>>,
-    /// Values of the variables (`{client.NAME}`). A variable that is missing could not be bound.
-    bindings: Box<[(Variable, Box<str>)]>,
-}
-
-/// The largest set of permissions that is copied for each identity. Copies of larger sets would cost too much memory.
-const SMALL: usize = 256;
-
-/// The longest list for which comparing one by one is faster than a binary search.
-const SHORT: usize = 8;
-
-impl BoundRules {
-    fn footprint(&self) -> usize {
-        let bindings = self.holders.iter().flat_map(|holder| &holder.bindings);
-        let bound = bindings.map(|binding| size_of_val(binding) + binding.1.len()).sum::<usize>();
-        size_of_val(&*self.flat) + size_of_val(&*self.large) + size_of_val(&*self.holders) + bound
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.holders.is_empty()
-    }
-
-    /// Calls `hit` with each entry and each rule that has the entry's permission, until `hit` returns true. Returns true if a
-    /// call did. The loop runs over the shorter of the two lists.
-    pub(super) fn any<'h>(
-        &'h self,
-        entries: &[Entry],
-        mut hit: impl FnMut(&Entry, &'h BoundRule) -> bool,
-    ) -> bool {
-        let mut found =
-            |entry: &Entry, holder: u32| self.holders.get(holder as usize).is_some_and(|h| hit(entry, h));
-        if entries.len() > self.flat.len() {
-            for (permission, holder) in &self.flat {
-                let start = entries.partition_point(|entry| entry.permission < *permission);
-                let own = entries.iter().skip(start).take_while(|entry| entry.permission == *permission);
-                for entry in own {
-                    if found(entry, *holder) {
-                        return true;
-                    }
-                }
-            }
-        } else {
-            for entry in entries {
-                for (_, holder) in self.flat_of(entry.permission) {
-                    if found(entry, *holder) {
-                        return true;
-                    }
-                }
-            }
-        }
-        self.large.iter().any(|(set, holder)| {
-            entries.iter().any(|entry| set.binary_search(&entry.permission).is_ok() && found(entry, *holder))
-        })
-    }
-
-    fn flat_of(&self, permission: u32) -> impl Iterator<Item = &(u32, u32)> {
-        let start = match self.flat.len() <= SHORT {
-            true => self.flat.iter().position(|(held, _)| *held == permission).unwrap_or(self.flat.len()),
-            false => self.flat.partition_point(|(held, _)| *held < permission),
-        };
-        self.flat.iter().skip(start).take_while(move |(held, _)| *held == permission)
-    }
-
-    fn gather(&mut self, held: impl Iterator<Item = (BoundRule, Box<[PermissionSet]>)>) {
-        let (mut flat, mut large, mut holders) = (Vec::new(), Vec::new(), Vec::new());
-        for (holder, sets) in held {
-            let number = u32::try_from(holders.len()).unwrap_or(u32::MAX);
-            holders.push(holder);
-            for set in sets {
-                match set.len() <= SMALL {
-                    true => flat.extend(set.iter().map(|permission| (*permission, number))),
-                    false => large.push((set, number)),
-                }
-            }
-        }
-        flat.sort_unstable();
-        flat.dedup();
-        *self = Self { flat: flat.into(), large: large.into(), holders: holders.into() };
-    }
-
-    /// Builds the rules of deny rules that use no variables, so that they apply to every identity alike.
-    pub(super) fn of_denies<'d>(denies: impl Iterator<Item = &'d Deny>) -> Self {
-        let mut holdings = Self::default();
-        holdings
-            .gather(denies.map(|deny| (deny.holder(Box::default()), Box::from([deny.permissions.clone()]))));
-        holdings
-    }
-}
-
-impl BoundRule {
-    /// Returns true if the rule applies to the request: the walk down the path has found the entry, and this checks the method,
-    /// `when` and the conditions of the route.
-    pub(super) fn covers(
-        &self,
-        trie: &Trie,
-        entry: &Entry,
-        question: &Question<'_>,
-        bit: u64,
-        if_doubtful: IfDoubtful,
-    ) -> bool {
-        entry.allows(bit)
-            && self.when.as_ref().is_none_or(|when| when.holds(question.source, question.now))
-            && trie.conditions(entry).is_none_or(|conditions| self.meets(conditions, question, if_doubtful))
-    }
-
-    fn meets(&self, conditions: &RouteConditions, question: &Question<'_>, if_doubtful: IfDoubtful) -> bool {
-        conditions.variables.iter().all(|(index, variable)| {
-            let bound = self.bindings.iter().find(|(known, _)| known == variable);
-            match bound {
-                Some((_, text)) => question.target.segments().nth(*index) == Some(text.as_bytes()),
-                None => if_doubtful == IfDoubtful::Met,
-            }
-        }) && host::holds(&conditions.hosts, question.host, if_doubtful)
-            && conditions.query.iter().all(|condition| condition.holds(question.target.query(), if_doubtful))
-            && conditions.headers.iter().all(|condition| condition.holds(question.headers, if_doubtful))
-    }
 }
 
 impl Deny {
@@ -299,120 +168,4 @@ fn bindings(
         .iter()
         .filter_map(|variable| Some((variable.clone(), bind(alternatives, identity, variable)?)));
     bound.collect()
-}
-
-/// The index of client entries. Each alternative is indexed by its most selective test, so that an identity is compared with
-/// few entries.
-#[derive(Debug, Default)]
-struct Index {
-    exact: Keyed,
-    /// Entries by the text that the values of a pattern start with, and end with.
-    prefixes: Keyed,
-    suffixes: Keyed,
-    /// Lengths of the prefixes and suffixes that occur, ascending.
-    prefix_lengths: Box<[usize]>,
-    suffix_lengths: Box<[usize]>,
-    /// Entries with an alternative that has no key: `any: true`, networks, patterns that start and end with a wildcard.
-    unindexed: Vec<u32>,
-}
-
-type Keyed = HashMap<Attribute, HashMap<Box<str>, Vec<u32>, Fast>, Fast>;
-
-/// The table and key under which an alternative is found.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Exact(Attribute, Box<str>),
-    Prefix(Attribute, Box<str>),
-    Suffix(Attribute, Box<str>),
-}
-
-impl Index {
-    fn of(clients: &[Client]) -> Self {
-        let alternatives = || {
-            let numbered = clients.iter().enumerate();
-            numbered.flat_map(|(number, client)| {
-                client.alternatives.iter().map(move |alternative| (number, alternative))
-            })
-        };
-        // A key is selective if few alternatives share the key.
-        let mut shared: HashMap<Key, usize, Fast> = HashMap::default();
-        for key in
-            alternatives().flat_map(|(_, alternative)| &alternative.tests).flat_map(value_keys).flatten()
-        {
-            *shared.entry(key).or_default() += 1;
-        }
-        let shared = |key: &Key| shared.get(key).copied().unwrap_or(0);
-        let mut index = Self::default();
-        for (number, alternative) in alternatives() {
-            let client = u32::try_from(number).unwrap_or(u32::MAX);
-            let selective = alternative.tests.iter().filter_map(|test| most_selective(test, shared));
-            match selective.min_by_key(|keys| keys.iter().map(shared).sum::<usize>()) {
-                Some(keys) => keys.into_iter().for_each(|key| index.insert(key, client)),
-                None => index.unindexed.push(client),
-            }
-        }
-        index.prefix_lengths = lengths(&index.prefixes);
-        index.suffix_lengths = lengths(&index.suffixes);
-        index
-    }
-
-    fn insert(&mut self, key: Key, client: u32) {
-        let (table, attribute, text) = match key {
-            Key::Exact(attribute, text) => (&mut self.exact, attribute, text),
-            Key::Prefix(attribute, text) => (&mut self.prefixes, attribute, text),
-            Key::Suffix(attribute, text) => (&mut self.suffixes, attribute, text),
-        };
-        table.entry(attribute).or_default().entry(text).or_default().push(client);
-    }
-
-    /// Returns, in order, every client entry that could match, and few that do not.
-    fn candidates(&self, identity: &Identity) -> Vec<u32> {
-        let mut found = self.unindexed.clone();
-        for attribute in Attribute::ALL {
-            for value in values(identity, attribute) {
-                let mut look = |table: &Keyed, part: &str| {
-                    let of_attribute = table.get(&attribute);
-                    found.extend(of_attribute.and_then(|texts| texts.get(part)).into_iter().flatten());
-                };
-                look(&self.exact, value);
-                for length in self.prefix_lengths.iter().take_while(|length| **length <= value.len()) {
-                    if let Some(prefix) = value.get(..*length) {
-                        look(&self.prefixes, prefix);
-                    }
-                }
-                for length in self.suffix_lengths.iter().take_while(|length| **length <= value.len()) {
-                    if let Some(suffix) = value.get(value.len() - length..) {
-                        look(&self.suffixes, suffix);
-                    }
-                }
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-}
-
-/// Returns, for each value of a test, the keys under which an identity with that value can be found.
-fn value_keys(test: &AttributeTest) -> impl Iterator<Item = Vec<Key>> {
-    let attribute = test.attribute;
-    let exact = test.exact.iter().map(move |text| vec![Key::Exact(attribute, text.clone())]);
-    let patterns = test.patterns.iter().map(move |pattern| {
-        let prefix = (!pattern.prefix().is_empty()).then(|| Key::Prefix(attribute, pattern.prefix().into()));
-        let suffix = (!pattern.suffix().is_empty()).then(|| Key::Suffix(attribute, pattern.suffix().into()));
-        prefix.into_iter().chain(suffix).collect()
-    });
-    exact.chain(patterns).chain(test.networks.iter().map(|_| Vec::new()))
-}
-
-/// Returns the most selective keys under which every identity that meets the test is found; `None` if a value has no key.
-fn most_selective(test: &AttributeTest, shared: impl Fn(&Key) -> usize) -> Option<Vec<Key>> {
-    value_keys(test).map(|keys| keys.into_iter().min_by_key(&shared)).collect()
-}
-
-fn lengths(table: &Keyed) -> Box<[usize]> {
-    let mut lengths: Vec<usize> = table.values().flat_map(HashMap::keys).map(|text| text.len()).collect();
-    lengths.sort_unstable();
-    lengths.dedup();
-    lengths.into()
 }

@@ -1,0 +1,91 @@
+//! One decision: the search for a deny rule and a grant among the entries that match the path.
+
+use std::ops::ControlFlow;
+
+use super::condition::IfDoubtful;
+use super::rights::BoundRule;
+use super::trie::Entry;
+use super::{Denied, Granted, Policy, Question, Rights, Verdict};
+
+/// The state of one decision during the walk down the path.
+pub(super) struct Decision<'d> {
+    policy: &'d Policy,
+    rights: &'d Rights,
+    question: &'d Question<'d>,
+    bit: u64,
+    denies: bool,
+    switches: bool,
+    grant: Option<&'d BoundRule>,
+    upgrade: bool,
+}
+
+impl<'d> Decision<'d> {
+    pub(super) fn new(policy: &'d Policy, rights: &'d Rights, question: &'d Question<'d>) -> Self {
+        Self {
+            policy,
+            rights,
+            question,
+            bit: policy.trie.bit(question.target.method()),
+            denies: !policy.denies.is_empty() || !rights.denies.is_empty(),
+            switches: question.asks_to_switch(),
+            grant: None,
+            upgrade: false,
+        }
+    }
+
+    /// Judges the entries that stand where one branch of the tree matches the path. Breaks as soon as no other entry can
+    /// change the verdict.
+    pub(super) fn consider(&mut self, entries: &[Entry]) -> ControlFlow<Verdict> {
+        if self.denies
+            && let Some(holder) = self.denied(entries)
+        {
+            return ControlFlow::Break(Err(Denied { rule: Some(holder.rule.clone()) }));
+        }
+        if self.grant.is_none() || (self.switches && !self.upgrade) {
+            self.granted(entries);
+        }
+        match self.grant {
+            Some(holder) if !self.denies && self.upgrade == self.switches => {
+                ControlFlow::Break(Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn denied(&self, entries: &[Entry]) -> Option<&'d BoundRule> {
+        let (policy, rights) = (self.policy, self.rights);
+        let mut found = None;
+        let mut hit = |entry: &Entry, holder: &'d BoundRule| {
+            let covers = holder.covers(&policy.trie, entry, self.question, self.bit, IfDoubtful::Met);
+            found = covers.then_some(holder);
+            covers
+        };
+        let _ = policy.denies.any(entries, &mut hit) || rights.denies.any(entries, &mut hit);
+        found
+    }
+
+    fn granted(&mut self, entries: &[Entry]) {
+        let (policy, rights, question) = (self.policy, self.rights, self.question);
+        let (bit, switches) = (self.bit, self.switches);
+        let (mut grant, mut upgrade) = (self.grant, self.upgrade);
+        rights.grants.any(entries, |entry, holder| {
+            if !holder.covers(&policy.trie, entry, question, bit, IfDoubtful::Unmet) {
+                return false;
+            }
+            let switch =
+                switches && policy.trie.conditions(entry).is_some_and(|conditions| conditions.upgrade);
+            if grant.is_none() || switch {
+                (grant, upgrade) = (Some(holder), switch);
+            }
+            upgrade == switches
+        });
+        (self.grant, self.upgrade) = (grant, upgrade);
+    }
+
+    pub(super) fn verdict(self) -> Verdict {
+        match self.grant {
+            Some(holder) => Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }),
+            None => Err(Denied { rule: None }),
+        }
+    }
+}
