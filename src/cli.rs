@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Colour, Diagnostic};
 use crate::redact;
 use crate::reload::files::{self, AcceptedKinds, ReadError};
 use crate::version;
@@ -38,7 +38,7 @@ const LARGEST_CERTIFICATE: u64 = 16 << 20;
 struct Output<'o> {
     out: &'o mut dyn Write,
     err: &'o mut dyn Write,
-    colour: bool,
+    colour: Colour,
 }
 
 impl Output<'_> {
@@ -150,11 +150,14 @@ fn instant(text: &str) -> Result<Timestamp, String> {
     instant.ok_or_else(|| "an instant such as 2027-01-01T00:00:00Z is expected".to_owned())
 }
 
-/// Returns true if standard error is a terminal that shows colours.
-pub(crate) fn colour() -> bool {
+/// The colours that standard error shows: none unless it is a terminal, or if the user wants none.
+pub(crate) fn colour() -> Colour {
     let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let is_dumb = said("TERM").is_some_and(|terminal| terminal == "dumb");
-    io::stderr().is_terminal() && said("NO_COLOR").is_none() && !is_dumb
+    match io::stderr().is_terminal() && said("NO_COLOR").is_none() && !is_dumb {
+        true => Colour::Ansi,
+        false => Colour::Never,
+    }
 }
 
 /// Writes diagnostics to standard error, in colour on a terminal.

@@ -1,28 +1,33 @@
-//! What is wrong with something that a person wrote: the place, the cause and the remedy, in one shape for
-//! policies and configurations.
+//! Diagnostics: what is wrong with a text that a person wrote, with the place, the cause and the remedy, in one form for
+//! policies, configurations, certificates and manifests.
 //!
 //! Wording: lower case, no final period, the author's own text in backticks, help apart from the message.
 
 mod code;
+mod human;
 mod source;
+mod suggestion;
 
-use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 
 use serde_json::{Value, json};
 
 pub use code::Code;
+pub use human::printable;
 pub use source::{Place, Position, Source, Span};
+pub use suggestion::{did_you_mean, nearest};
 
-use crate::redact::{is_secret_line, redact_secrets};
+use human::Human;
 
-/// How bad it is.
+use crate::redact::redact_secrets;
+
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// What was written cannot take effect.
+    /// The text cannot take effect.
     Error,
-    /// What was written takes effect, but probably not as its author hopes.
+    /// The text takes effect, but probably not as its author hopes.
     Warning,
 }
 
@@ -37,35 +42,44 @@ impl Severity {
     }
 }
 
-/// A second place that belongs to the story, with what is to be seen there ("first declared here").
+/// The use of colours in a text for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// Escape sequences of terminals (ANSI).
+    Ansi,
+    /// No colours: the reader is not a terminal, or asked for none.
+    Never,
+}
+
+/// A second place that explains the problem, with a label such as "first declared here".
 #[derive(Clone, Debug)]
 pub struct Related {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What is to be seen there.
+    /// The words under the underlined text.
     pub label: String,
 }
 
-/// One problem, with everything that its author needs to mend it.
+/// One problem, with everything that the author needs to solve it.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
-    /// Whether it stops the policy or configuration from taking effect.
+    /// The severity.
     pub severity: Severity,
     /// The kind of problem.
     pub code: Code,
-    /// What is wrong.
+    /// The cause.
     pub message: String,
-    /// Where, if it is anywhere in particular.
+    /// The place; `None` for a problem of no one text.
     pub place: Option<Place>,
-    /// What the underlined text is, if the message does not say it already.
+    /// The words under the underlined text, if the message does not say enough.
     pub label: Option<Box<str>>,
-    /// Other places that explain it.
+    /// Further places that explain the problem.
     pub related: Vec<Related>,
-    /// What to do.
+    /// The remedy.
     pub help: Option<Box<str>>,
 }
 
-/// By what it says; the same said of another place is the same news.
+/// By code and message: a problem that moves to another place in the same file is reported once.
 impl Hash for Diagnostic {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.code, &self.message).hash(state);
@@ -73,12 +87,12 @@ impl Hash for Diagnostic {
 }
 
 impl Diagnostic {
-    /// A problem that stops what was written from taking effect.
+    /// A problem because of which the text cannot take effect.
     pub fn error(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, message.into())
     }
 
-    /// Something that takes effect but is probably not meant.
+    /// A problem of a text that takes effect, but is probably not meant.
     pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, message.into())
     }
@@ -88,55 +102,55 @@ impl Diagnostic {
         Self { severity, code, message, place: None, label: None, related: Vec::new(), help: None }
     }
 
-    /// The same, at a place.
+    /// Sets the place.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
     }
 
-    /// The same, with words under the underlined text.
+    /// Sets the words under the underlined text.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(redact_secrets(&label.into()).into());
         self
     }
 
-    /// The same, with a second place.
+    /// Adds a second place.
     #[must_use]
     pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
         self.related.push(Related { place, label: redact_secrets(&label.into()).into_owned() });
         self
     }
 
-    /// The same, with what to do.
+    /// Sets the remedy.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(redact_secrets(&help.into()).into());
         self
     }
 
-    /// The same, with what to do if there is something.
+    /// Sets the remedy, if there is one.
     #[must_use]
     pub fn maybe_help(self, help: Option<String>) -> Self {
         help.into_iter().fold(self, Self::help)
     }
 
-    /// Whether it stops what was written from taking effect.
+    /// Whether the text cannot take effect.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// For people: message, `file:line:column`, the source line underlined, related places, help. Several lines, each
-    /// ended. Colour only where the reader's terminal asked for it.
+    /// The text for people: message, `file:line:column`, the source line underlined, related places, help. Each line ends
+    /// with a newline.
     #[must_use]
-    pub fn human(&self, colour: bool) -> String {
+    pub fn human(&self, colour: Colour) -> String {
         Human::of(self, colour).render()
     }
 
-    /// For programs: an object with `severity`, `code`, `message`, `file`, `line`, `column`, `end_line`, `end_column`,
-    /// `label`, `help` and `related`. Stable.
+    /// The value for programs: an object with `severity`, `code`, `message`, `file`, `line`, `column`, `end_line`, `end_column`,
+    /// `label`, `help` and `related`. Later releases add members at most.
     #[must_use]
     pub fn json(&self) -> Value {
         let related: Vec<Value> = self
@@ -158,7 +172,7 @@ impl Diagnostic {
         value
     }
 
-    /// A workflow command of GitHub Actions, which shows the problem beside the line in a pull request. One line.
+    /// A workflow command of GitHub Actions, which shows the problem beside the line in a pull request, in one line.
     #[must_use]
     pub fn github(&self) -> String {
         let mut command = format!("::{} ", self.severity.name());
@@ -181,16 +195,17 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.human(false).trim_end())
+        f.write_str(self.human(Colour::Never).trim_end())
     }
 }
 
 impl std::error::Error for Diagnostic {}
 
-/// So many problems are shown at once; a file with more has one cause that repeats, or is no file of this kind.
+/// The number of problems that are shown at once. A file with more has one cause that repeats, or is a file of another
+/// kind.
 const MOST_SHOWN: usize = 1_000;
 
-/// The first [`MOST_SHOWN`] problems, and how many more there are.
+/// The first [`MOST_SHOWN`] problems, and one that counts the others.
 #[must_use]
 pub fn first_ones(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let rest = problems.split_off(problems.len().min(MOST_SHOWN));
@@ -202,188 +217,6 @@ pub fn first_ones(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
         );
     }
     problems
-}
-
-/// The candidate that was probably meant: alike but for case, or within a third of the word's length in edits.
-pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let bound = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(word.len()) <= bound.saturating_mul(4))
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= bound)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// The help text of a suggestion.
-pub fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
-    nearest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
-}
-
-fn distance(word: &str, candidate: &str) -> usize {
-    if word.eq_ignore_ascii_case(candidate) {
-        return 0;
-    }
-    strsim::osa_distance(word, candidate)
-}
-
-/// A stranger's text made safe to print: what could steer a terminal or start a new line is escaped.
-#[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match steers(character) {
-            true => safe.extend(character.escape_default()),
-            false => safe.push(character),
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Control characters, and the marks that reorder text so that it reads otherwise than it is.
-fn steers(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-}
-
-/// Beyond this many characters a message, which holds a text of the author's own, is cut.
-const LONGEST_MESSAGE: usize = 1_000;
-
-/// Beyond this many characters a source line is cut around the place.
-const WIDEST_LINE: usize = 140;
-
-/// One diagnostic on its way to a person.
-struct Human<'d> {
-    diagnostic: &'d Diagnostic,
-    colour: bool,
-    /// How wide line numbers are.
-    gutter: usize,
-    out: String,
-}
-
-impl<'d> Human<'d> {
-    fn of(diagnostic: &'d Diagnostic, colour: bool) -> Self {
-        let places = diagnostic.place.iter().chain(diagnostic.related.iter().map(|related| &related.place));
-        let widest = places.map(|place| place.position().line).max().unwrap_or(1);
-        Self { diagnostic, colour, gutter: widest.to_string().len(), out: String::new() }
-    }
-
-    fn render(mut self) -> String {
-        self.title();
-        if let Some(place) = &self.diagnostic.place {
-            self.arrow("-->", place);
-            self.excerpt(place, '^', self.diagnostic.label.as_deref().unwrap_or_default());
-        }
-        for Related { place, label } in &self.diagnostic.related {
-            self.arrow(":::", place);
-            self.excerpt(place, '-', label);
-        }
-        if let Some(help) = &self.diagnostic.help {
-            let gutter = " ".repeat(self.gutter);
-            let text = help.lines().map(printable).collect::<Vec<_>>().join(&format!("\n{gutter}         "));
-            let equals = self.paint(BLUE, "=");
-            let word = self.paint(BOLD, "help");
-            let _ = writeln!(self.out, "{gutter} {equals} {word}: {text}");
-        }
-        self.out
-    }
-
-    fn title(&mut self) {
-        let Diagnostic { severity, code, message, .. } = self.diagnostic;
-        let colour = if *severity == Severity::Error { RED } else { YELLOW };
-        let word = self.paint(colour, &format!("{}[{code}]", severity.name()));
-        let message = match message.char_indices().nth(LONGEST_MESSAGE) {
-            Some((end, _)) => format!("{}…", printable(message.get(..end).unwrap_or_default())),
-            None => printable(message).into_owned(),
-        };
-        let message = self.paint(BOLD, &message);
-        let _ = writeln!(self.out, "{word}: {message}");
-    }
-
-    fn arrow(&mut self, arrow: &str, place: &Place) {
-        let arrow = self.paint(BLUE, arrow);
-        let _ = writeln!(self.out, "{}{arrow} {place}", " ".repeat(self.gutter));
-    }
-
-    fn excerpt(&mut self, place: &Place, mark: char, label: &str) {
-        if place.source.text().is_empty() {
-            return;
-        }
-        let line = place.position().line;
-        let (text, before, marked) = match may_show(&place.source, place.span, line) {
-            true => window(&place.source, place.span, line),
-            false => (NOT_SHOWN.to_owned(), 0, 1),
-        };
-        let bar = self.paint(BLUE, "|");
-        let gutter = self.gutter;
-        let number = self.paint(BLUE, &format!("{line:>gutter$}"));
-        let colour = if mark == '^' { RED } else { BLUE };
-        let underline = format!("{} {label}", mark.to_string().repeat(marked));
-        let underline = self.paint(colour, underline.trim_end());
-        let _ = writeln!(self.out, "{:gutter$} {bar}", "");
-        let _ = writeln!(self.out, "{number} {bar} {text}");
-        let _ = writeln!(self.out, "{:gutter$} {bar} {:before$}{underline}", "", "");
-    }
-
-    fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
-}
-
-const RED: &str = "1;31";
-const YELLOW: &str = "1;33";
-const BLUE: &str = "1;34";
-const BOLD: &str = "1";
-
-/// The words in place of a source line with what may be key material.
-const NOT_SHOWN: &str = "(this line is not shown: it may hold a secret)";
-
-/// Characters on both sides of a place that are searched for key material: more than are shown, and no more of a line of a megabyte.
-const REACH: usize = 1_000;
-
-/// Whether nothing near a place is like a part of a key.
-fn may_show(source: &Source, span: Span, line: usize) -> bool {
-    let near = |line| near(source.line(line), span.start().saturating_sub(source.line_start(line)));
-    let beside = [line.saturating_sub(1), line + 1].map(near);
-    !is_secret_line(near(line), beside)
-}
-
-fn near(line: &str, at: usize) -> &str {
-    let (before, after) = line.split_at_checked(at).unwrap_or((line, ""));
-    let start = before.char_indices().rev().take(REACH).last().map_or(before.len(), |(at, _)| at);
-    let end = after.char_indices().nth(REACH).map_or(line.len(), |(at, _)| before.len() + at);
-    line.get(start..end).unwrap_or_default()
-}
-
-/// The part of a line to show, how many columns stand before the mark, and how many the mark covers.
-fn window(source: &Source, span: Span, line: usize) -> (String, usize, usize) {
-    let whole = source.line(line);
-    let at = span.start().saturating_sub(source.line_start(line)).min(whole.len());
-    let (before, after) = whole.split_at_checked(at).unwrap_or((whole, ""));
-    let is_long = whole.chars().nth(WIDEST_LINE).is_some();
-    let kept = if is_long { WIDEST_LINE / 3 } else { WIDEST_LINE };
-    let from = before.char_indices().rev().take(kept).last().map_or(before.len(), |(at, _)| at);
-    let (left_out, before) = before.split_at_checked(from).unwrap_or(("", before));
-    let room = WIDEST_LINE - before.chars().count();
-    let until = after.char_indices().nth(room).map_or(after.len(), |(at, _)| at);
-    let (after, beyond) = after.split_at_checked(until).unwrap_or((after, ""));
-    let marked = source.slice(span).lines().next().unwrap_or_default();
-    let marked = marked.chars().take(room).count();
-    let cut = if left_out.is_empty() { "" } else { "…" };
-    let more = if beyond.is_empty() { "" } else { "…" };
-    let (before, marked) = (shown(before), shown(&after.chars().take(marked).collect::<String>()));
-    let ahead = cut.chars().count() + before.chars().count();
-    let text = format!("{cut}{before}{}{more}", shown(after));
-    (text.trim_end().to_owned(), ahead, marked.chars().count().max(1))
-}
-
-/// As it is printed: a tab has a width, and nothing steers the terminal.
-fn shown(text: &str) -> String {
-    text.split('\t').map(printable).collect::<Vec<_>>().join("    ")
 }
 
 fn place_json(place: Option<&Place>) -> Value {
@@ -441,8 +274,8 @@ error[unknown-role]: unknown role `writter`
   |   ------ a role of a similar name
   = help: did you mean `writer`?
 ";
-        assert_eq!(sample().human(false), expected);
-        assert!(sample().human(true).contains("\u{1b}[1;31merror[unknown-role]\u{1b}[0m"));
+        assert_eq!(sample().human(Colour::Never), expected);
+        assert!(sample().human(Colour::Ansi).contains("\u{1b}[1;31merror[unknown-role]\u{1b}[0m"));
     }
 
     #[test]
@@ -465,26 +298,19 @@ error[unknown-role]: unknown role `writter`
         let source = Source::new("p.yaml", "a: \u{1b}[2J\u{202E}x");
         let shown = Diagnostic::error(Code::BadName, "bad `\u{1b}[2J\n`")
             .at(Place::new(&source, Span::new(3, 6)))
-            .human(false);
+            .human(Colour::Never);
         assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202E}'), "{shown}");
     }
 
     #[test]
     fn very_long_lines_are_cut_around_the_place() {
         let source = Source::new("p.yaml", format!("{}HERE{}", "a".repeat(500), "b".repeat(500)));
-        let shown =
-            Diagnostic::error(Code::BadName, "x").at(Place::new(&source, Span::new(500, 504))).human(false);
+        let shown = Diagnostic::error(Code::BadName, "x")
+            .at(Place::new(&source, Span::new(500, 504)))
+            .human(Colour::Never);
         assert!(shown.contains("HERE") && shown.lines().all(|line| line.chars().count() < 160), "{shown}");
         let marks = shown.lines().last().unwrap();
         let line = shown.lines().nth(3).unwrap();
         assert_eq!(marks.chars().position(|c| c == '^'), line.chars().position(|c| c == 'H'));
-    }
-
-    #[test]
-    fn suggestions_stay_within_a_small_distance() {
-        assert_eq!(nearest("writter", ["reader", "writer"]), Some("writer"));
-        assert_eq!(nearest("Writer", ["writer"]), Some("writer"));
-        assert_eq!(nearest("ab", ["xy", "abc"]), Some("abc"));
-        assert_eq!(nearest("publish", ["consume"]), None);
     }
 }

@@ -1,8 +1,8 @@
-//! A YAML text as a tree in which everything knows its place: the shape that policies and configurations are read
-//! from, and the only module that knows the YAML crate.
+//! A YAML text as a tree whose nodes have places. Policies and configurations are read from it. Only this module knows the
+//! YAML crate.
 //!
-//! Scalars keep the author's own spelling (`NO` is a text of two letters here, `0123` keeps its zero), and keys that
-//! are written twice are both kept, so that both places can be shown. Pure; bounded by a [`Budget`].
+//! Scalars keep the author's own spelling (`NO` is a text of two letters, `0123` keeps its zero). Both of two equal keys
+//! are kept, so that both places can be shown. Pure; bounded by a [`Budget`].
 
 mod read;
 mod syntax;
@@ -16,12 +16,12 @@ use crate::secret;
 
 pub use read::{Fields, Reader, duration};
 
-/// How much a document may ask of the machine before it is refused.
+/// The bounds on a document: one that goes beyond them is refused, so that no file can exhaust the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// Bytes of text.
     pub bytes: usize,
-    /// Texts, lists and maps, those that aliases repeat included.
+    /// Texts, lists and maps, with those that aliases repeat.
     pub nodes: usize,
     /// Lists and maps inside each other.
     pub depth: usize,
@@ -30,7 +30,7 @@ pub struct Budget {
 impl Budget {
     /// For `sidegate.yaml`: 1 MiB, 100,000 nodes, 32 levels.
     pub const CONFIGURATION: Self = Self { bytes: 1 << 20, nodes: 100_000, depth: 32 };
-    /// For a policy file: 64 MiB, 4 million nodes, 32 levels; 100,000 rules need about a tenth of it.
+    /// For a policy file: 64 MiB, 4 million nodes, 32 levels; 100,000 rules need about a tenth of these.
     pub const POLICY: Self = Self { bytes: 64 << 20, nodes: 4_000_000, depth: 32 };
     /// For Kubernetes manifests: 16 MiB, 2 million nodes, 128 levels; the schemas in CRDs are deep.
     pub const MANIFESTS: Self = Self { bytes: 16 << 20, nodes: 2_000_000, depth: 128 };
@@ -39,30 +39,30 @@ impl Budget {
 /// Reads a document. An empty one (nothing but blanks and comments) is `None`.
 ///
 /// # Errors
-/// What stands in the way of reading any of it: the size, the nesting, or YAML syntax, in an author's words.
+/// The first obstacle to reading the document: the size, the nesting, or YAML syntax.
 pub fn parse(source: &Arc<Source>, budget: Budget) -> Result<Option<Node<'_>>, Diagnostic> {
-    is_readable(source, budget)?;
+    check_readable(source, budget)?;
     secret::refuse_private_key(source)?;
     Ok(tree::build(source, budget, Documents::One)?.pop())
 }
 
-/// Reads a stream of documents, as `---` parts them; those that are empty are left out.
+/// Reads a stream of documents, which `---` separates. Empty documents are left out.
 ///
 /// # Errors
-/// As those of [`parse`].
+/// The errors of [`parse`].
 pub fn parse_all(source: &Arc<Source>, budget: Budget) -> Result<Vec<Node<'_>>, Diagnostic> {
-    is_readable(source, budget)?;
+    check_readable(source, budget)?;
     tree::build(source, budget, Documents::Many)
 }
 
-/// How many documents a text may hold.
+/// The number of documents that a text may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Documents {
     One,
     Many,
 }
 
-fn is_readable(source: &Arc<Source>, budget: Budget) -> Result<(), Diagnostic> {
+fn check_readable(source: &Arc<Source>, budget: Budget) -> Result<(), Diagnostic> {
     let text = source.text();
     if text.len() > budget.bytes {
         return Err(Diagnostic::error(
@@ -79,28 +79,28 @@ fn is_readable(source: &Arc<Source>, budget: Budget) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// A value of a document, and where it stands.
+/// A value of a document, and its place.
 #[derive(Clone, Debug)]
 pub struct Node<'s> {
     span: Span,
     kind: Kind<'s>,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Debug)]
 pub enum Kind<'s> {
-    /// Nothing was written, or `~` or `null`.
+    /// No value: nothing is written, or `~` or `null`.
     Null,
-    /// A text, as the author wrote it (escapes and folding of quoted texts undone).
+    /// A text as the author wrote it, without the escapes and folding of quoted texts.
     Scalar {
         /// The text.
         text: Cow<'s, str>,
-        /// Whether it was written without quotes, so that it may be read as a number or a boolean.
+        /// Whether the text is written without quotes, so that it may be read as a number or a boolean.
         plain: bool,
     },
     /// A list.
     List(Vec<Node<'s>>),
-    /// A map, with every key that was written, in the order of writing.
+    /// A map with every key that is written, in the order of writing.
     Map(Vec<(Node<'s>, Node<'s>)>),
 }
 
@@ -112,13 +112,13 @@ impl<'s> Node<'s> {
         Self { span: Span::new(0, text.len()), kind: Kind::Scalar { text, plain: true } }
     }
 
-    /// Where it stands.
+    /// The bytes of the value.
     #[must_use]
     pub const fn span(&self) -> Span {
         self.span
     }
 
-    /// What it is.
+    /// The kind.
     #[must_use]
     pub const fn kind(&self) -> &Kind<'s> {
         &self.kind
@@ -139,7 +139,7 @@ impl<'s> Node<'s> {
         path.iter().try_fold(self, |node, name| node.entry(name).map(|(_, value)| value))
     }
 
-    /// The items, if it is a list.
+    /// The items of a list; none for another kind.
     #[must_use]
     pub fn items(&self) -> &[Self] {
         match &self.kind {
@@ -148,7 +148,7 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// Its text, if it is one.
+    /// The text of a scalar; `None` for another kind.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
@@ -157,7 +157,7 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// What it is, in an author's words.
+    /// The kind as messages name it.
     #[must_use]
     pub const fn what(&self) -> &'static str {
         match &self.kind {
@@ -286,7 +286,6 @@ mod tests {
         }
     }
 
-    /// Case 53.
     #[test]
     fn what_asks_too_much_is_refused_and_never_a_crash() {
         let nested = "lists and mappings are nested too deeply";

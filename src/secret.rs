@@ -172,7 +172,10 @@ mod tests {
     fn a_document_with_a_key_in_it_is_refused_and_not_quoted() {
         let key = "tls:\n  key: |\n    -----BEGIN EC PRIVATE KEY-----\n    MHcCAQEE\n";
         let refused = refuse_private_key(&Source::new("sidegate.yaml", key)).unwrap_err();
-        assert!(refused.human(false).contains("sidegate.yaml") && !refused.to_string().contains("MHcC"));
+        assert!(
+            refused.human(crate::diagnostic::Colour::Never).contains("sidegate.yaml")
+                && !refused.to_string().contains("MHcC")
+        );
         assert!(refuse_private_key(&Source::new("p", "# PRIVATE KEY holders\nversion: 1\n")).is_ok());
         assert_eq!(format!("{:?}", Secret::from(key.as_bytes().to_vec())), "Secret");
     }

@@ -11,8 +11,9 @@ fn built(text: &str, overrides: &[(&'static str, &str, &str)]) -> Result<Config,
         .iter()
         .map(|(key, name, text)| Override { key, source: Source::new(*name, *text) })
         .collect();
-    Config::build(&source, Path::new("/etc/sidegate"), &overrides)
-        .map_err(|diagnostics| diagnostics.iter().map(|diagnostic| diagnostic.human(false)).collect())
+    Config::build(&source, Path::new("/etc/sidegate"), &overrides).map_err(|diagnostics| {
+        diagnostics.iter().map(|diagnostic| diagnostic.human(crate::diagnostic::Colour::Never)).collect()
+    })
 }
 
 const LEAST: &str = "

@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock};
 use super::printable;
 use crate::redact::redact_secrets;
 
-/// A text that a person wrote, with the name by which they know it. Shared, because every diagnostic points into one.
+/// A text that a person wrote, with the name by which the author knows it. Shared, because every diagnostic points into one.
 pub struct Source {
     name: Box<str>,
     text: Box<str>,
-    /// Byte offsets at which lines start; worked out when the first place is shown.
+    /// The byte offsets at which lines start; computed when the first place is shown.
     lines: OnceLock<Box<[usize]>>,
-    /// How many characters come before each [`STRIDE`]th byte, so that a column costs the same in a line of a megabyte.
+    /// The number of characters before each [`STRIDE`]th byte, so that a column costs the same in a line of a megabyte.
     characters: OnceLock<Box<[usize]>>,
 }
 
@@ -22,8 +22,8 @@ pub struct Source {
 const STRIDE: usize = 256;
 
 impl Source {
-    /// A source under the name that its author would recognise: the path as it was written on the command line, the
-    /// environment variable, the flag.
+    /// A source under a name that its author recognises: the path as it is written on the command line, the environment
+    /// variable, the flag.
     pub fn new(name: impl Into<Box<str>>, text: impl Into<Box<str>>) -> Arc<Self> {
         let (name, text): (Box<str>, _) = (name.into(), text.into());
         // A key may have been given in place of a path.
@@ -31,7 +31,7 @@ impl Source {
         Arc::new(Self { name, text, lines: OnceLock::new(), characters: OnceLock::new() })
     }
 
-    /// A stand-in for a file that has no text to show, such as one that cannot be read.
+    /// A source without a text to show, for a file that cannot be read.
     #[must_use]
     pub fn unread(path: &Path) -> Arc<Self> {
         Self::new(path.display().to_string(), "")
@@ -49,7 +49,7 @@ impl Source {
         &self.text
     }
 
-    /// The text of a span; empty if the span is not of this source.
+    /// The text of a span; empty if the span lies outside of this source.
     #[must_use]
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start()..span.end()).unwrap_or_default()
@@ -99,7 +99,7 @@ impl Source {
     }
 }
 
-/// Without the text: a file that was named by mistake may hold a secret.
+/// The text is left out: a file that is named by mistake may hold a secret.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
@@ -149,12 +149,12 @@ pub struct Position {
     pub column: usize,
 }
 
-/// A span with the source that it is in.
+/// A span with its source.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Where.
+    /// The source.
     pub source: Arc<Source>,
-    /// Which bytes of it.
+    /// The bytes of the source.
     pub span: Span,
 }
 
@@ -171,7 +171,7 @@ impl Place {
         Arc::ptr_eq(&self.source, &other.source) && self.span == other.span
     }
 
-    /// The line and column at which it starts.
+    /// The line and column of the first byte.
     #[must_use]
     pub fn position(&self) -> Position {
         self.source.position(self.span.start())
@@ -179,7 +179,7 @@ impl Place {
 }
 
 impl fmt::Display for Place {
-    /// `file:line:column`, or the file alone where there is no text.
+    /// Writes `file:line:column`, or the file alone for a source without text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(self.source.name()))?;
         if self.source.text().is_empty() {

@@ -1,4 +1,4 @@
-//! Taking values out of a document: every mistake is noted, and reading goes on after it.
+//! The reading of values from a document. Every mistake is noted, and reading goes on after it.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use jiff::Timestamp;
 use super::{Kind, Node};
 use crate::diagnostic::{Code, Diagnostic, Place, Source, Span, did_you_mean};
 
-/// Reads values of one source, and notes what is wrong with them.
+/// Reads values of one source, and notes the mistakes in them.
 ///
-/// Each method gives `None` (or nothing) after it has noted a mistake, so that the reader of a whole document can
-/// collect everything that is wrong with it before it gives up.
+/// Each method returns `None` (or an empty list) after it has noted a mistake, so that the reading of a whole document
+/// collects all mistakes before it gives up.
 #[derive(Debug)]
 pub struct Reader<'d> {
     source: &'d Arc<Source>,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
-/// See [`Reader::did_you_mean`].
+/// The number of problems after which suggestions end; see [`Reader::did_you_mean`].
 const MOST_SUGGESTIONS: usize = 50;
 
-/// The entries of a map whose keys are known in advance. The first of a key that was written twice counts.
+/// The entries of a map whose keys are known in advance. Of a key that is written twice, the first counts.
 #[derive(Debug)]
 pub struct Fields<'n, 's> {
     span: Span,
@@ -31,25 +31,25 @@ pub struct Fields<'n, 's> {
 }
 
 impl<'n, 's> Fields<'n, 's> {
-    /// Where the whole map stands.
+    /// The bytes of the whole map.
     #[must_use]
     pub const fn span(&self) -> Span {
         self.span
     }
 
-    /// Whether no known key was written at all.
+    /// Whether no known key is written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The value of a key, if it was written.
+    /// The value of a key; `None` if the key is not written.
     #[must_use]
     pub fn optional(&self, key: &str) -> Option<&'n Node<'s>> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(.., value)| *value)
     }
 
-    /// The key itself, to point at it.
+    /// The node of a key, for diagnostics that point at the key.
     #[must_use]
     pub fn key(&self, key: &str) -> Option<&'n Node<'s>> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, key, _)| *key)
@@ -69,7 +69,7 @@ impl<'n, 's> Fields<'n, 's> {
 }
 
 impl<'d> Reader<'d> {
-    /// A reader of nodes of that source.
+    /// A reader of the nodes of a source.
     pub fn new(source: &'d Arc<Source>, diagnostics: &'d mut Vec<Diagnostic>) -> Self {
         Self { source, diagnostics }
     }
@@ -80,7 +80,7 @@ impl<'d> Reader<'d> {
         self.source
     }
 
-    /// Where a node stands.
+    /// The place of a node.
     #[must_use]
     pub fn place(&self, node: &Node<'_>) -> Place {
         self.place_of(node.span())
@@ -92,8 +92,8 @@ impl<'d> Reader<'d> {
         Place::new(self.source, span)
     }
 
-    /// What was probably meant. Each answer costs a comparison with every candidate, and among so many mistakes nobody
-    /// reads it.
+    /// A suggestion for an unknown word; `None` after [`MOST_SUGGESTIONS`] problems. Each suggestion costs a comparison with
+    /// every candidate, so a file full of mistakes must not ask for one each time.
     pub fn did_you_mean<'c>(
         &self,
         word: &str,
@@ -198,7 +198,7 @@ impl<'d> Reader<'d> {
         text
     }
 
-    /// A text with something in it.
+    /// A text that is not blank.
     pub fn name<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
         let text = self.text(node)?;
         if text.trim().is_empty() {
@@ -288,12 +288,12 @@ impl<'d> Reader<'d> {
         chosen
     }
 
-    /// Notes that a node is not what is expected; `expected` is a whole clause.
+    /// Notes that a node is of another kind than expected; `expected` is a whole clause.
     pub fn wrong_type(&mut self, node: &Node<'_>, expected: &str, help: Option<String>) {
         self.error(Code::WrongType, node, format!("{expected}, not {}", node.what()), help);
     }
 
-    /// A text that is no string in YAML's eyes.
+    /// A text without quotes, which YAML does not call a string.
     fn unquoted<'n>(&mut self, node: &'n Node<'_>, expected: &str) -> Option<&'n str> {
         match node.kind() {
             Kind::Scalar { text, plain: true } => Some(text),
@@ -330,7 +330,7 @@ impl<'d> Reader<'d> {
     }
 }
 
-/// The place of a key that is a route's, where it is written beside the routes.
+/// The remedy for a key of a route that is written beside the routes.
 fn of_routes(name: &str, what: &str) -> Option<String> {
     let is_beside = matches!(what, "a client entry" | "a deny rule" | "`when`");
     let (key, value) = match name {
@@ -343,7 +343,7 @@ fn of_routes(name: &str, what: &str) -> Option<String> {
     is_beside.then(|| format!("`{key}` belongs to a route: `{{ route: GET /events, {key}: {value} }}`"))
 }
 
-/// What other systems call a key; it is suggested where there is one.
+/// The key that other systems call by another name; `None` for a name that is not known.
 fn usual(name: &str) -> Option<&'static str> {
     Some(match name {
         "to" | "end" | "before" | "expires" | "not_after" => "until",
@@ -378,7 +378,7 @@ fn quoted_list(words: &[&str]) -> String {
     }
 }
 
-/// The trap of this language: an unquoted `{name}` is a mapping in YAML.
+/// The remedy for an unquoted `{name}`, which is a mapping in YAML.
 fn braces(written: &str) -> Option<String> {
     let first = written.lines().next().unwrap_or_default();
     first.starts_with('{').then(|| {

@@ -1,5 +1,4 @@
-//! What stops a YAML text from being read at all, in the words of someone who wrote it and never read the YAML
-//! specification.
+//! Errors of YAML syntax, in words for an author who has not read the YAML specification.
 
 use std::sync::Arc;
 

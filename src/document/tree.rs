@@ -1,5 +1,5 @@
-//! From the YAML parser's events to a tree, within a budget. Aliases are copied out, `<<` merges are done, and nothing
-//! here recurses, so that no document can exhaust the stack.
+//! The building of the tree from the YAML parser's events, within a budget. Aliases are copied, and `<<` merges are
+//! applied. No function here recurses, so that no document can exhaust the stack.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 use super::{Budget, Documents, Kind, Node, syntax};
 use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 
-/// Reads the whole source; of documents without a value nothing is kept.
+/// Reads the whole source. Documents without a value are left out.
 pub(super) fn build(
     source: &Arc<Source>,
     budget: Budget,
@@ -37,17 +37,17 @@ pub(super) fn build(
     Ok(builder.roots)
 }
 
-/// Aliases may repeat so many nodes in all, whatever the document's size: enough for any honest reuse of lists.
+/// The nodes that aliases may repeat in all, in a document of any size: enough for any honest reuse of lists.
 const MOST_REPEATED: usize = 200_000;
 
-/// A tree that still grows.
+/// A tree that is being built.
 struct Builder<'s> {
     source: &'s Arc<Source>,
     budget: Budget,
     allowed: Documents,
-    /// How many nodes there are, with those that aliases repeat.
+    /// The number of nodes, with those that aliases repeat.
     nodes: usize,
-    /// How many of them aliases repeat.
+    /// The number of nodes that aliases repeat.
     repeated: usize,
     documents: usize,
     open: Vec<Open<'s>>,
@@ -55,13 +55,13 @@ struct Builder<'s> {
     roots: Vec<Node<'s>>,
 }
 
-/// A list or map whose end is not reached.
+/// A list or map whose end is not reached yet.
 struct Open<'s> {
     start: usize,
     anchor: usize,
-    /// How many nodes there were before it.
+    /// The number of nodes before the list or map.
     before: usize,
-    /// Levels below it, so far.
+    /// The number of levels below, so far.
     height: usize,
     content: Content<'s>,
 }
@@ -75,7 +75,7 @@ fn is_merge((key, _): &(Node<'_>, Node<'_>)) -> bool {
     matches!(&key.kind, Kind::Scalar { text, plain: true } if text == "<<")
 }
 
-/// What an alias repeats.
+/// A node that aliases repeat.
 struct Anchored<'s> {
     node: Node<'s>,
     nodes: usize,
@@ -88,11 +88,11 @@ impl<'s> Builder<'s> {
         match event {
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), span),
             Event::SequenceStart(_, anchor, tag) => {
-                self.untagged(tag.as_deref(), "seq", span)?;
+                self.check_tag(tag.as_deref(), "seq", span)?;
                 self.start(anchor, span, Content::List(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.untagged(tag.as_deref(), "map", span)?;
+                self.check_tag(tag.as_deref(), "map", span)?;
                 self.start(anchor, span, Content::Map { entries: Vec::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
@@ -118,7 +118,7 @@ impl<'s> Builder<'s> {
         span: Span,
     ) -> Result<(), Diagnostic> {
         self.count(1, 0, span)?;
-        self.untagged(tag, "str", span)?;
+        self.check_tag(tag, "str", span)?;
         let plain = style == ScalarStyle::Plain && tag.is_none();
         let nothing = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
         let written = self.source.slice(span).trim_end().len();
@@ -196,7 +196,7 @@ impl<'s> Builder<'s> {
         }
     }
 
-    /// Entries of `<<`, which give what the map does not say itself.
+    /// Adds the entries of `<<`. An entry of the map itself wins over one of `<<`.
     fn merged(&self, entries: Vec<(Node<'s>, Node<'s>)>) -> Result<Vec<(Node<'s>, Node<'s>)>, Diagnostic> {
         if !entries.iter().any(is_merge) {
             return Ok(entries);
@@ -222,7 +222,7 @@ impl<'s> Builder<'s> {
         Ok(entries)
     }
 
-    /// Notes that so many nodes, so many levels high, come at the present depth.
+    /// Counts nodes of a height in levels at the present depth, and refuses them beyond the budget.
     fn count(&mut self, nodes: usize, height: usize, span: Span) -> Result<(), Diagnostic> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.open.len() + height > self.budget.depth {
@@ -234,8 +234,8 @@ impl<'s> Builder<'s> {
         Ok(())
     }
 
-    /// Tags change what a value means; only those that say what it is anyway are let through.
-    fn untagged(&self, tag: Option<&Tag>, own: &str, span: Span) -> Result<(), Diagnostic> {
+    /// Refuses tags, because they change the meaning of a value; a tag that names the kind that the value has anyway passes.
+    fn check_tag(&self, tag: Option<&Tag>, own: &str, span: Span) -> Result<(), Diagnostic> {
         match tag {
             Some(tag) if !tag.is_yaml_core_schema_tag(own) => {
                 Err(self.wrong(span, syntax::no_tags(&tag.original())))

@@ -30,7 +30,10 @@ const NOW: &str = "2026-11-24T12:00:00Z";
 fn policy(text: &str) -> Policy {
     match Policy::compile(&[Source::new("p.yaml", text)]) {
         Ok((policy, _)) => policy,
-        Err(problems) => panic!("{}", problems.iter().map(|p| p.human(false)).collect::<String>()),
+        Err(problems) => panic!(
+            "{}",
+            problems.iter().map(|p| p.human(crate::diagnostic::Colour::Never)).collect::<String>()
+        ),
     }
 }
 

@@ -462,7 +462,8 @@ fn every_problem_is_shown_at_once_with_its_file() {
         ("none.pem", Vec::new()),
     ];
     let problems = Trust::build(&sources(&[&ca], &files), Timestamp::now()).map(|_| ()).unwrap_err();
-    let text: String = problems.iter().map(|problem| problem.human(false)).collect();
+    let text: String =
+        problems.iter().map(|problem| problem.human(sidegate::diagnostic::Colour::Never)).collect();
     for file in ["delta.crl", "stranger.crl", "none.pem"] {
         assert!(text.contains(file), "{file}: {text}");
     }

@@ -77,7 +77,7 @@ fn check_and_show(text: &str) {
 }
 
 fn shown(problem: &Diagnostic) {
-    let text = problem.human(false);
+    let text = problem.human(crate::diagnostic::Colour::Never);
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     assert!(!problem.github().contains('\n') && problem.json().is_object());
 }

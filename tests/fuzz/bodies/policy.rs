@@ -12,7 +12,7 @@ pub fn run(text: &str) {
         }
     };
     for problem in problems {
-        let shown = problem.human(false);
+        let shown = problem.human(sidegate::diagnostic::Colour::Never);
         assert!(
             shown.chars().all(|c| c == '\n' || !c.is_control()),
             "a terminal could be steered: {shown:?}"

@@ -39,7 +39,7 @@ fn points_into(problem: &Diagnostic, source: &Source) {
         place.span.end() <= source.text().len()
             && source.text().get(place.span.start()..place.span.end()).is_some()
     );
-    assert!(problem.human(false).chars().all(|c| c == '\n' || !c.is_control()));
+    assert!(problem.human(sidegate::diagnostic::Colour::Never).chars().all(|c| c == '\n' || !c.is_control()));
 }
 
 fn allows(policy: &Policy, target: &Target) -> bool {

@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         Err(problems) => problems,
     };
     for problem in problems {
-        let shown = problem.human(false);
+        let shown = problem.human(sidegate::diagnostic::Colour::Never);
         assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "a terminal could be steered: {shown:?}");
     }
 });
