@@ -35,8 +35,8 @@ use crate::telemetry;
 use api::Api;
 use body::{Answer, json, not_allowed, text, typed};
 use events::Events;
-use exchange::{Exchange, HandsOver, Line};
-use guard::{Barred, Guard};
+use exchange::{AnswerGuard, Exchange, Line};
+use guard::{Guard, GuardRefusal};
 use places::{Place, Places};
 
 pub use running::{Running, observe};
@@ -97,7 +97,7 @@ async fn converse(socket: TcpStream, admin: Arc<Admin>, place: Place) {
     let exchange = Arc::clone(&place.exchange);
     let service = service_fn(move |request: Request<Incoming>| {
         let (admin, exchange) = (Arc::clone(&admin), Arc::clone(&exchange));
-        async move { Ok::<_, Infallible>(admin.attend(request, exchange).await) }
+        async move { Ok::<_, Infallible>(admin.answer_and_note(request, exchange).await) }
     });
     // Events are small, and should arrive at once.
     let _ = socket.set_nodelay(true);
@@ -117,7 +117,7 @@ const NOTHING_HERE: &str = "nothing here; there is the page at /, /livez, /ready
 
 impl Admin {
     /// Answers a request, and notes the phases of the exchange.
-    async fn attend(&self, request: Request<Incoming>, exchange: Arc<Exchange>) -> Answer {
+    async fn answer_and_note(&self, request: Request<Incoming>, exchange: Arc<Exchange>) -> Answer {
         // Hundreds of requests may come in one packet: connections take turns, so that no connection's first request waits
         // behind them.
         if exchange.has_answered() {
@@ -129,7 +129,7 @@ impl Admin {
         exchange.work(turn);
         let answer = if is_refused { busy() } else { self.answer(request).await };
         exchange.answer(answer.body().is_events());
-        answer.map(|body| body.with(HandsOver::new(exchange)))
+        answer.map(|body| body.with(AnswerGuard::new(exchange)))
     }
 
     /// Waits for the turn to write an answer. Hundreds of requests at once would otherwise be answered in a row, and every
@@ -152,12 +152,12 @@ impl Admin {
                 let _turn = self.in_turn().await;
                 metrics(&self.running)
             }
-            _ => self.guarded(request, is_reading).await.unwrap_or_else(Barred::answer),
+            _ => self.guarded(request, is_reading).await.unwrap_or_else(GuardRefusal::answer),
         }
     }
 
     /// Answers requests that need the guard's consent.
-    async fn guarded(&self, request: Request<Incoming>, is_reading: bool) -> Result<Answer, Barred> {
+    async fn guarded(&self, request: Request<Incoming>, is_reading: bool) -> Result<Answer, GuardRefusal> {
         let live = self.running.live();
         let guard = Guard { exposed: self.exposed, token: live.admin_token.as_ref(), page: &self.page };
         let path = request.uri().path();
@@ -186,7 +186,7 @@ impl Admin {
     }
 
     /// Reads everything anew, and answers with the result.
-    async fn reload(&self, request: &Request<Incoming>, guard: Guard<'_>) -> Result<Answer, Barred> {
+    async fn reload(&self, request: &Request<Incoming>, guard: Guard<'_>) -> Result<Answer, GuardRefusal> {
         guard.gives_state(request)?;
         if request.method() != Method::POST {
             return Ok(not_allowed("POST", "a reload is asked for by POST\n"));

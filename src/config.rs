@@ -35,7 +35,7 @@ use crate::identity::{EkuPolicy, MissingCrl, TrustDomainPin};
 use crate::live::{HttpLimits, Patience};
 use crate::policy::{Mode, Network};
 use crate::target;
-use crate::telemetry::{Destination, Format, Keeping};
+use crate::telemetry::{Destination, Format, RecordSettings};
 
 use backend::BackendSections;
 use draft::Draft;
@@ -106,7 +106,7 @@ pub struct Config {
     /// The destination of audit records.
     pub audit: Destination,
     /// The audit records that are kept, and what they hold.
-    pub keeping: Keeping,
+    pub keeping: RecordSettings,
     /// The export of traces; `None` if there is no collector.
     pub tracing: Option<Tracing>,
     /// Worker threads, at least one.
@@ -244,7 +244,7 @@ impl Sections {
             log_level: log.level,
             log_format: log.format,
             audit: log.audit,
-            keeping: Keeping { sample: log.audit_sample, query: log.audit_query },
+            keeping: RecordSettings { sample: log.audit_sample, query: log.audit_query },
             tracing: tracing::settings(self.tracing),
             workers: worker_threads(root.workers),
             drain_timeout: root.drain_timeout,

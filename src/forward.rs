@@ -44,14 +44,14 @@ pub use delivery::{Collector, deliver};
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
 pub use health::{Check, Condition, Health, watch};
-use link::{Link, Sent};
+use link::{Link, SendOutcome};
 use multiplex::{Multiplex, OpenStream};
 use pool::Pool;
 use read_ahead::ReadAhead;
 pub use read_ahead::Streams;
 pub use socket::{Location, client_config};
 use socket::{NoSocket, Socket};
-pub use tunnel::{Joined, Tunnel};
+pub use tunnel::{JoinedStreams, Tunnel};
 
 /// The backend: its location, its protocol, its time limits.
 #[derive(Clone, Debug)]
@@ -274,13 +274,13 @@ impl Backend {
                 }
             };
             match sent {
-                Sent::Answered(response, carrier, work) => {
+                SendOutcome::Answered(response, carrier, work) => {
                     self.health.reached(&self.settings.location);
                     return Ok((response, carrier, work));
                 }
-                Sent::Returned(back, held) if !is_new => (request, work) = (back, held),
-                Sent::Returned(..) => return Err(BackendFault::Terminated),
-                Sent::Failed(fault) => return Err(fault),
+                SendOutcome::Returned(back, held) if !is_new => (request, work) = (back, held),
+                SendOutcome::Returned(..) => return Err(BackendFault::Terminated),
+                SendOutcome::Failed(fault) => return Err(fault),
             }
         }
     }

@@ -40,7 +40,7 @@ use contents::{Material, Reading, settings_of};
 use history::{Verdict, Verdicts};
 use readers::{Late, Readers};
 use snapshot::{Moment, Pieces};
-use watch::{Seen, Watch};
+use watch::{LookResult, Watch};
 
 pub use history::{Attempt, History, Outcome, PartStatus, Summary, Trigger};
 pub use part::{Part, PerPart};
@@ -251,7 +251,7 @@ struct Look {
     mistakes: Vec<Diagnostic>,
     needs_restart: Vec<&'static str>,
     readings: PerPart<Option<Reading>>,
-    seen: PerPart<Seen>,
+    seen: PerPart<LookResult>,
     pieces: Pieces,
 }
 
@@ -290,7 +290,7 @@ impl Reloader {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let look = self.look(trigger);
-            let is_changing = look.seen.iter().any(|(_, seen)| *seen == Seen::Changing);
+            let is_changing = look.seen.iter().any(|(_, seen)| *seen == LookResult::Changing);
             pause = if is_changing { SETTLE } else { LOOK_EVERY };
             let attempt = self.judge(look);
             if let Some((reply, attempt)) = reply.zip(attempt) {
@@ -346,7 +346,7 @@ impl Reloader {
     fn judge(&mut self, mut look: Look) -> Option<Attempt> {
         let moved = self.moved(&look);
         // A configuration waits for the files that it newly names, so that both come into force at once.
-        let is_waiting = moved.iter().any(|part| *look.seen.of(*part) == Seen::Changing);
+        let is_waiting = moved.iter().any(|part| *look.seen.of(*part) == LookResult::Changing);
         let configuration = if is_waiting { None } else { self.verdict(Part::Configuration, &mut look) };
         let is_new = configuration.as_ref().is_some_and(|verdict| verdict.is_new);
         let mut of_parts: Vec<Verdict> = configuration.into_iter().collect();
@@ -400,13 +400,13 @@ impl Reloader {
             return is_forced.then(|| verdict(Outcome::Hanging, [0; 32], vec![hanging(part)], false));
         };
         match look.seen.of(part) {
-            Seen::Hangs | Seen::Same | Seen::Changing => return None,
-            Seen::Unsettled => {
+            LookResult::Hangs | LookResult::Same | LookResult::Changing => return None,
+            LookResult::Unsettled => {
                 watch.refused(of);
                 return Some(verdict(Outcome::Refused, of, vec![unsettled()], false));
             }
-            Seen::Due if is_unfinished && !is_forced && watch.waits_for_rotation() => return None,
-            Seen::Due => {}
+            LookResult::Due if is_unfinished && !is_forced && watch.waits_for_rotation() => return None,
+            LookResult::Due => {}
         }
         let is_new = !watch.is_in_force(of);
         let built = match part {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::refusal::{BackendFault, Reason};
 
 use audit::cut;
-pub use audit::{Audit, Destination, Keeping, Record, Told, Took, shortened};
+pub use audit::{Audit, Destination, Record, RecordSettings, RecordedIdentity, RequestTimes, shortened};
 pub use history::{History, Sample, Times, Totals};
 pub use ids::{RequestId, RequestIds};
 pub use latency::{BOUNDS as BUCKET_BOUNDS, Distribution, Histogram};
@@ -33,7 +33,7 @@ pub use log::{Format, Log};
 pub use refusals::{Chain, Refusals, Refused, RequestSummary, kept_chain, kept_method, kept_name};
 pub use share::Share;
 pub use traces::{Batch, Outbox, Trace, Tracer};
-pub use trials::{ByRule, Counted, Differed, Opinion, Trials};
+pub use trials::{ByRule, DifferenceRecord, PolicyDecision, RuleCount, Trials};
 
 /// The decision about a request: forwarded, or refused for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Handshake {
 
 /// A request at its beginning, for its trace.
 #[derive(Debug)]
-pub struct Begun<'a> {
+pub struct TraceStart<'a> {
     /// The time at which the request came, by the civil clock.
     pub time: Timestamp,
     /// The same instant by the monotonic clock.
@@ -145,7 +145,7 @@ pub struct Begun<'a> {
 
 /// The end of a request, for its trace.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub struct TraceEnd {
     /// The decision of the policy.
     pub decision: Decision,
     /// The decision as it was carried out.
@@ -158,7 +158,7 @@ pub struct Ended {
 
 /// The handshake of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Handshaken {
+pub struct HandshakeTimes {
     /// The start of the handshake.
     pub began: Instant,
     /// The end of the handshake.

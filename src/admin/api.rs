@@ -32,7 +32,7 @@ const MOST_QUESTIONS: usize = 8;
 /// The API.
 #[derive(Debug)]
 pub(super) struct Api {
-    desk: Arc<Desk>,
+    context: Arc<ApiContext>,
     /// The turn to work out an answer: the API uses at most one core.
     turn: Semaphore,
     /// The turns to read a request body, each of which may have the largest size.
@@ -41,12 +41,12 @@ pub(super) struct Api {
 
 /// The sources of answers.
 #[derive(Debug)]
-struct Desk {
+struct ApiContext {
     running: Arc<Running>,
     models: Models,
 }
 
-type Endpoint = fn(&Desk, &Query) -> Answer;
+type Endpoint = fn(&ApiContext, &Query) -> Answer;
 
 /// The resources that can be read.
 const ENDPOINTS: &[(&str, Endpoint)] = &[
@@ -66,7 +66,7 @@ const ENDPOINTS: &[(&str, Endpoint)] = &[
 impl Api {
     pub(super) fn new(running: Arc<Running>) -> Self {
         Self {
-            desk: Arc::new(Desk { running, models: Models::default() }),
+            context: Arc::new(ApiContext { running, models: Models::default() }),
             turn: Semaphore::new(1),
             bodies: Semaphore::new(MOST_QUESTIONS),
         }
@@ -76,7 +76,7 @@ impl Api {
     pub(super) async fn read(&self, path: &str, query: Option<&str>) -> Option<Answer> {
         let (_, endpoint) = ENDPOINTS.iter().find(|(known, _)| *known == path)?;
         let query = Query::of(query);
-        Some(self.work(move |desk| endpoint(desk, &query)).await)
+        Some(self.work(move |context| endpoint(context, &query)).await)
     }
 
     /// Answers a question to the running policy, or to one that is tried out.
@@ -95,17 +95,17 @@ impl Api {
         let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "the question is longer than 4 MiB, or broke off\n");
         };
-        match serde_json::from_slice::<explain::Asked>(&body) {
-            Ok(asked) => self.work(move |desk| explain::answer(desk, asked)).await,
+        match serde_json::from_slice::<explain::ExplainQuestion>(&body) {
+            Ok(asked) => self.work(move |context| explain::answer(context, asked)).await,
             Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
         }
     }
 
-    async fn work(&self, work: impl FnOnce(&Desk) -> Answer + Send + 'static) -> Answer {
+    async fn work(&self, work: impl FnOnce(&ApiContext) -> Answer + Send + 'static) -> Answer {
         // The semaphore is never closed.
         let _turn = self.turn.acquire().await;
-        let desk = Arc::clone(&self.desk);
-        let done = tokio::task::spawn_blocking(move || work(&desk)).await;
+        let context = Arc::clone(&self.context);
+        let done = tokio::task::spawn_blocking(move || work(&context)).await;
         done.unwrap_or_else(|_| {
             text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be worked out\n")
         })

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
-use super::exchange::HandsOver;
+use super::exchange::AnswerGuard;
 
 /// An answer.
 pub(super) type Answer = Response<Body>;
@@ -20,7 +20,7 @@ pub(super) type Answer = Response<Body>;
 #[derive(Debug)]
 pub(super) struct Body {
     content: Content,
-    _handed_over: Option<HandsOver>,
+    _handed_over: Option<AnswerGuard>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Body {
     }
 
     /// Returns the body with a guard that is dropped with it.
-    pub(super) fn with(self, told: HandsOver) -> Self {
+    pub(super) fn with(self, told: AnswerGuard) -> Self {
         Self { _handed_over: Some(told), ..self }
     }
 }

@@ -175,15 +175,15 @@ impl State {
 
 /// A guard in an answer's body: hyper drops the body when it has taken all of it.
 #[derive(Debug)]
-pub(super) struct HandsOver(Arc<Exchange>);
+pub(super) struct AnswerGuard(Arc<Exchange>);
 
-impl HandsOver {
+impl AnswerGuard {
     pub(super) const fn new(exchange: Arc<Exchange>) -> Self {
         Self(exchange)
     }
 }
 
-impl Drop for HandsOver {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
         self.0.hand_over();
     }

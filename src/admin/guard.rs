@@ -25,7 +25,7 @@ pub(super) struct Guard<'g> {
 
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Barred {
+pub(super) enum GuardRefusal {
     /// Only clients on this machine may have this.
     Exposed,
     /// The token is missing or wrong.
@@ -38,7 +38,7 @@ pub(super) enum Barred {
     NotThePage,
 }
 
-impl Barred {
+impl GuardRefusal {
     pub(super) fn answer(self) -> Answer {
         let refused = |why| text(StatusCode::FORBIDDEN, why);
         match self {
@@ -66,10 +66,10 @@ impl Guard<'_> {
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub(super) fn gives_page<B>(self, request: &Request<B>) -> Result<(), Barred> {
+    pub(super) fn gives_page<B>(self, request: &Request<B>) -> Result<(), GuardRefusal> {
         match self.token {
             Some(_) => Ok(()),
-            None if self.exposed => Err(Barred::Exposed),
+            None if self.exposed => Err(GuardRefusal::Exposed),
             None => is_local(request),
         }
     }
@@ -78,33 +78,33 @@ impl Guard<'_> {
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub(super) fn gives_state<B>(self, request: &Request<B>) -> Result<(), Barred> {
+    pub(super) fn gives_state<B>(self, request: &Request<B>) -> Result<(), GuardRefusal> {
         if is_foreign(request.headers()) {
-            return Err(Barred::Foreign);
+            return Err(GuardRefusal::Foreign);
         }
         let Some(token) = self.token else { return self.gives_page(request) };
         let shown = request.headers().get(header::AUTHORIZATION);
         let is_shown = shown.is_some_and(|shown| token.authorizes(shown.as_bytes()));
-        if is_shown { Ok(()) } else { Err(Barred::WithoutToken) }
+        if is_shown { Ok(()) } else { Err(GuardRefusal::WithoutToken) }
     }
 
     /// Permits an action. A request with an origin comes from a page, which must be this server's own.
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub(super) fn does<B>(self, request: &Request<B>) -> Result<(), Barred> {
+    pub(super) fn does<B>(self, request: &Request<B>) -> Result<(), GuardRefusal> {
         self.gives_state(request)?;
         let headers = request.headers();
         let is_page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
         let is_ours = headers.get(PAGE).is_some_and(|shown| shown.as_bytes() == self.page.as_bytes());
-        if is_page && !is_ours { Err(Barred::NotThePage) } else { Ok(()) }
+        if is_page && !is_ours { Err(GuardRefusal::NotThePage) } else { Ok(()) }
     }
 }
 
 /// Refuses host names that an attacker could have pointed here: a browser that follows such a name (DNS rebinding) sends it.
-fn is_local<B>(request: &Request<B>) -> Result<(), Barred> {
+fn is_local<B>(request: &Request<B>) -> Result<(), GuardRefusal> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if host.is_none_or(is_address) { Ok(()) } else { Err(Barred::ByName) }
+    if host.is_none_or(is_address) { Ok(()) } else { Err(GuardRefusal::ByName) }
 }
 
 /// `true` if a `Host` is an address or this machine's own name, which cannot be pointed elsewhere.
@@ -141,7 +141,7 @@ mod tests {
         headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
     }
 
-    fn status(answer: Result<(), Barred>) -> u16 {
+    fn status(answer: Result<(), GuardRefusal>) -> u16 {
         answer.map_or_else(|barred| barred.answer().status().as_u16(), |()| 200)
     }
 

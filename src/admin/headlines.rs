@@ -45,7 +45,7 @@ impl Headline {
 
 /// The facts that headlines are made of.
 #[derive(Debug)]
-pub(super) struct Sight<'s> {
+pub(super) struct Facts<'s> {
     pub(super) status: &'s Status,
     /// The samples of the last minute.
     pub(super) samples: &'s [Sample],
@@ -59,21 +59,21 @@ const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 const LONGEST_LOOK: u64 = 60;
 
 /// The headlines of a running server, the worst first.
-pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
+pub(super) fn of(running: &Running, facts: &Facts<'_>) -> Vec<Headline> {
     let mut all = Vec::new();
-    all.extend(backend(sight.status));
-    all.extend(slots(sight.status));
-    all.extend(refused(sight));
+    all.extend(backend(facts.status));
+    all.extend(slots(facts.status));
+    all.extend(refused(facts));
     let expiring = running.expiring();
     let warnings = expiring.iter().filter_map(|expiry| {
-        let level = if expiry.until < sight.now { Level::Critical } else { Level::Warning };
-        Some(Headline::new(level, "trust", expiry.warning(sight.now)?.message))
+        let level = if expiry.until < facts.now { Level::Critical } else { Level::Warning };
+        Some(Headline::new(level, "trust", expiry.warning(facts.now)?.message))
     });
     all.extend(warnings);
-    all.extend(reload(sight.status, &expiring, sight.now));
-    all.extend(look(sight.status));
-    all.extend(dropped(sight.status));
-    all.extend(trial(sight.status));
+    all.extend(reload(facts.status, &expiring, facts.now));
+    all.extend(look(facts.status));
+    all.extend(dropped(facts.status));
+    all.extend(trial(facts.status));
     if !running.is_serving() {
         all.push(Headline::new(
             Level::Warning,
@@ -83,7 +83,7 @@ pub(super) fn of(running: &Running, sight: &Sight<'_>) -> Vec<Headline> {
     }
     all.sort_by_key(|headline| headline.level);
     if all.is_empty() {
-        all.push(fine(sight.samples));
+        all.push(fine(facts.samples));
     }
     all
 }
@@ -111,14 +111,14 @@ fn slots(status: &Status) -> Option<Headline> {
 }
 
 /// The refusals of the last minute: their number, and the client that most of them concern.
-fn refused(sight: &Sight<'_>) -> Option<Headline> {
-    let total: u64 = sight.samples.iter().map(refused_in).sum();
+fn refused(facts: &Facts<'_>) -> Option<Headline> {
+    let total: u64 = facts.samples.iter().map(refused_in).sum();
     if total == 0 {
         return None;
     }
-    let from = sight.now.saturating_sub(MINUTE).unwrap_or(sight.now);
+    let from = facts.now.saturating_sub(MINUTE).unwrap_or(facts.now);
     let mut groups: HashMap<(Option<&str>, Reason), Vec<&Refused>> = HashMap::new();
-    for refused in sight.refusals.iter().filter(|refused| refused.time >= from) {
+    for refused in facts.refusals.iter().filter(|refused| refused.time >= from) {
         groups.entry((refused.client.as_deref(), refused.reason)).or_default().push(refused);
     }
     let count = if total == 1 { "1 refusal".to_owned() } else { format!("{total} refusals") };
@@ -130,8 +130,8 @@ fn refused(sight: &Sight<'_>) -> Option<Headline> {
         return Some(Headline::new(Level::Notice, "refusals", format!("{count} in the last minute")));
     };
     let level = if key.0.is_some() { Level::Warning } else { Level::Notice };
-    let text = format!("{count} in the last minute: {}", story(key.0, group));
-    let since = beginning(sight.refusals, *key);
+    let text = format!("{count} in the last minute: {}", describe(key.0, group));
+    let since = beginning(facts.refusals, *key);
     Some(Headline { since, ..Headline::new(level, "refusals", text) })
 }
 
@@ -142,7 +142,7 @@ fn refused_in(sample: &Sample) -> u64 {
 }
 
 /// The headline about one client, by its newest refusal.
-fn story(client: Option<&str>, group: &[&Refused]) -> String {
+fn describe(client: Option<&str>, group: &[&Refused]) -> String {
     let Some(newest) = group.first() else { return String::new() };
     let times = match group.len() {
         1 => String::new(),

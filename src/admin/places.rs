@@ -24,18 +24,18 @@ const ARRIVAL: Duration = Duration::from_millis(250);
 /// The connections that have a place.
 #[derive(Debug)]
 pub(super) struct Places {
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenPlaces>,
     answers: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenPlaces {
     next: u64,
-    by_age: BTreeMap<u64, Seat>,
+    by_age: BTreeMap<u64, ListenerPlace>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct ListenerPlace {
     source: IpAddr,
     exchange: Arc<Exchange>,
 }
@@ -71,7 +71,7 @@ impl Places {
         }
         let number = taken.next;
         taken.next += 1;
-        taken.by_age.insert(number, Seat { source, exchange: Arc::clone(&exchange) });
+        taken.by_age.insert(number, ListenerPlace { source, exchange: Arc::clone(&exchange) });
         Place { places: Arc::clone(self), number, exchange }
     }
 
@@ -82,12 +82,12 @@ impl Places {
         free.or_else(|| self.taken().reclaim())
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, TakenPlaces> {
         self.taken.lock()
     }
 }
 
-impl Taken {
+impl TakenPlaces {
     fn reclaim(&mut self) -> Option<OwnedSemaphorePermit> {
         let mut oldest: Vec<_> =
             self.by_age.iter().map(|(number, seat)| (seat.exchange.phase().1, *number)).collect();
@@ -106,7 +106,7 @@ impl Taken {
         for seat in self.by_age.values() {
             *of_source.entry(seat.source).or_default() += 1;
         }
-        let key = |(number, seat): (&u64, &Seat)| {
+        let key = |(number, seat): (&u64, &ListenerPlace)| {
             let (phase, since) = seat.exchange.phase();
             let count = of_source.get(&seat.source).copied().unwrap_or_default();
             (need(phase, now.saturating_duration_since(since)), Reverse(count), since, *number)

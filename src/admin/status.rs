@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::identity::Expiry;
 use crate::reload::Summary;
-use crate::telemetry::{Counted, Differed};
+use crate::telemetry::{DifferenceRecord, RuleCount};
 
 /// The status of the running server: `/status`, and the source of most metrics.
 #[derive(Clone, Debug, Serialize)]
@@ -70,9 +70,9 @@ pub struct ShadowStatus {
     /// The time since which these two policies are compared; `None` if they never were.
     pub since: Option<Timestamp>,
     /// The differences since then, by the rule that makes the difference.
-    pub differences: Vec<Counted>,
+    pub differences: Vec<RuleCount>,
     /// The last differences, the newest first.
-    pub recent: Vec<Differed>,
+    pub recent: Vec<DifferenceRecord>,
 }
 
 /// A certificate or CRL that expires.

@@ -61,7 +61,7 @@ impl ConnectionHeaders {
 
 /// The values that Sidegate sets for one request.
 #[derive(Debug)]
-pub struct Said<'a> {
+pub struct OwnHeaders<'a> {
     /// The identity headers of the client.
     pub identity: &'a IdentityHeaders,
     /// The headers of the connection.
@@ -78,14 +78,14 @@ pub struct Said<'a> {
 /// the certificate has no such attribute.
 pub type Custom = [(HeaderName, Attribute)];
 
-/// Wishes of the client about its connection, which are read before its headers are stripped.
+/// HopByHopWishes of the client about its connection, which are read before its headers are stripped.
 #[derive(Clone, Copy, Debug)]
-pub struct Wishes {
+pub struct HopByHopWishes {
     takes_trailers: bool,
     upgrade: Option<&'static str>,
 }
 
-impl Wishes {
+impl HopByHopWishes {
     /// The protocol that the client asks to switch to.
     #[must_use]
     pub const fn upgrade(self) -> Option<&'static str> {
@@ -94,14 +94,15 @@ impl Wishes {
 }
 
 /// Strips what a client may not say: what is left is judged and forwarded. A trusted proxy may name the client that it forwards for.
-pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], sender: Sender) -> Wishes {
-    let wishes = Wishes { takes_trailers: takes_trailers(request.headers()), upgrade: switch_asked(request) };
+pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], sender: Sender) -> HopByHopWishes {
+    let wishes =
+        HopByHopWishes { takes_trailers: takes_trailers(request.headers()), upgrade: switch_asked(request) };
     client_headers::strip(request.headers_mut(), own, sender);
     wishes
 }
 
 /// Sets Sidegate's own headers; to be called after the client's were stripped and judged.
-pub fn set<B>(request: &mut Request<B>, wishes: Wishes, said: &Said<'_>) {
+pub fn set<B>(request: &mut Request<B>, wishes: HopByHopWishes, said: &OwnHeaders<'_>) {
     let version = request.version();
     let headers = request.headers_mut();
     if wishes.takes_trailers {
@@ -216,7 +217,7 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// The element of `Forwarded` (RFC 7239). A host with a port, or an IPv6 address, needs its quotes.
-fn forwarded(said: &Said<'_>) -> String {
+fn forwarded(said: &OwnHeaders<'_>) -> String {
     let start = &said.connection.forwarded;
     let host = said.host;
     let mut out = String::with_capacity(start.len() + host.len() + 8);
@@ -257,7 +258,7 @@ mod tests {
             .unwrap();
         let identity = IdentityHeaders(vec![(CLIENT_CERT, HeaderValue::from_static(":AA==:"))]);
         let connection = ConnectionHeaders::of("192.0.2.1".parse().unwrap());
-        let said = Said {
+        let said = OwnHeaders {
             identity: &identity,
             connection: &connection,
             host: "a",

@@ -47,7 +47,7 @@ impl fmt::Debug for Link {
 pub(super) type SendResult = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
 
 /// The fate of a request that was given to a connection.
-pub(super) enum Sent<C> {
+pub(super) enum SendOutcome<C> {
     /// An answer came, on this connection.
     Answered(Response<Incoming>, C, Work),
     /// The connection was closed before a byte of the request was written: it can go out on another.
@@ -55,7 +55,7 @@ pub(super) enum Sent<C> {
     Failed(BackendFault),
 }
 
-impl<C> Sent<C> {
+impl<C> SendOutcome<C> {
     pub(super) fn of(answer: SendResult, connection: C, work: Work) -> Self {
         match answer {
             // An answer with two framings: a parser that follows the other framing finds another answer in it (RFC 9112 §6.3).
@@ -73,11 +73,13 @@ impl<C> Sent<C> {
         }
     }
 
-    pub(super) fn map<D>(self, to: impl FnOnce(C) -> D) -> Sent<D> {
+    pub(super) fn map<D>(self, to: impl FnOnce(C) -> D) -> SendOutcome<D> {
         match self {
-            Self::Answered(response, connection, work) => Sent::Answered(response, to(connection), work),
-            Self::Returned(request, work) => Sent::Returned(request, work),
-            Self::Failed(fault) => Sent::Failed(fault),
+            Self::Answered(response, connection, work) => {
+                SendOutcome::Answered(response, to(connection), work)
+            }
+            Self::Returned(request, work) => SendOutcome::Returned(request, work),
+            Self::Failed(fault) => SendOutcome::Failed(fault),
         }
     }
 }
@@ -88,7 +90,11 @@ impl Link {
     }
 
     /// Sends a request and drives the connection until the headers of the answer have come.
-    pub(super) fn send(mut self, request: Request<Outgoing>, work: Work) -> impl Future<Output = Sent<Self>> {
+    pub(super) fn send(
+        mut self,
+        request: Request<Outgoing>,
+        work: Work,
+    ) -> impl Future<Output = SendOutcome<Self>> {
         let answer = self.sender.try_send_request(request);
         Unanswered(Some((self, work))).answered(answer)
     }
@@ -139,7 +145,7 @@ impl Link {
 struct Unanswered(Option<(Link, Work)>);
 
 impl Unanswered {
-    async fn answered(mut self, answer: impl Future<Output = SendResult>) -> Sent<Link> {
+    async fn answered(mut self, answer: impl Future<Output = SendResult>) -> SendOutcome<Link> {
         // tokio's budget would only delay this future: it is polled again as soon as the connection has read.
         let mut answer = pin!(unconstrained(answer));
         let answered = poll_fn(|cx| {
@@ -155,19 +161,19 @@ impl Unanswered {
             }
         })
         .await;
-        let Some((link, work)) = self.0.take() else { return Sent::Failed(BackendFault::Terminated) };
+        let Some((link, work)) = self.0.take() else { return SendOutcome::Failed(BackendFault::Terminated) };
         if work.is_abandoned() && !matches!(answered, Some(Ok(_))) {
             abandoned::abandon(link, work, Stage::Unanswered);
-            return Sent::Failed(BackendFault::Terminated);
+            return SendOutcome::Failed(BackendFault::Terminated);
         }
         match answered {
-            Some(answered) => Sent::of(answered, link, work),
+            Some(answered) => SendOutcome::of(answered, link, work),
             // A request that the connection has not taken comes back when the connection is dropped.
             None => {
                 drop(link);
                 match answer.await {
-                    Ok(_) => Sent::Failed(BackendFault::Terminated),
-                    Err(error) => Sent::failed(error, work),
+                    Ok(_) => SendOutcome::Failed(BackendFault::Terminated),
+                    Err(error) => SendOutcome::failed(error, work),
                 }
             }
         }

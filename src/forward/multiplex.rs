@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::abandoned::{self, Work};
 use super::exchange::Outgoing;
-use super::link::{SendResult, Sent};
+use super::link::{SendOutcome, SendResult};
 use super::socket::Socket;
 use crate::refusal::BackendFault;
 
@@ -96,23 +96,23 @@ pub(super) fn send(
     (mut sender, stream): OpenStream,
     request: Request<Outgoing>,
     work: Work,
-) -> impl Future<Output = Sent<Stream>> {
+) -> impl Future<Output = SendOutcome<Stream>> {
     let answer = sender.try_send_request(request);
     Unanswered(Some((Box::pin(answer), stream, work))).answered()
 }
 
 impl Unanswered {
-    async fn answered(mut self) -> Sent<Stream> {
+    async fn answered(mut self) -> SendOutcome<Stream> {
         let answered = poll_fn(|cx| match &mut self.0 {
             Some((answer, ..)) => answer.as_mut().poll(cx).map(Some),
             None => Poll::Ready(None),
         })
         .await;
         let (Some(answered), Some((_, stream, work))) = (answered, self.0.take()) else {
-            return Sent::Failed(BackendFault::Terminated);
+            return SendOutcome::Failed(BackendFault::Terminated);
         };
         stream.note_answer();
-        Sent::of(answered, stream, work)
+        SendOutcome::of(answered, stream, work)
     }
 }
 

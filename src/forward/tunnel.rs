@@ -30,7 +30,7 @@ impl Tunnel {
     }
 
     /// Joins the two sides. `said` are the bytes that the client sent after its request; the backend gets them only now.
-    pub fn join<S>(self, client: S, said: Bytes, idle: Duration) -> Joined
+    pub fn join<S>(self, client: S, said: Bytes, idle: Duration) -> JoinedStreams
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -40,7 +40,7 @@ impl Tunnel {
         let mut backend = Side { stream: self.socket, said: self.said, traffic: Arc::clone(&traffic), start };
         let copying =
             async move { copy_bidirectional(&mut client, &mut backend).await.map(|(_, down)| down) };
-        Joined {
+        JoinedStreams {
             copying: Box::pin(copying),
             traffic,
             start,
@@ -52,7 +52,7 @@ impl Tunnel {
 }
 
 /// Both sides of a switched connection. The future ends when both have closed, one has failed, or nothing moved for too long.
-pub struct Joined {
+pub struct JoinedStreams {
     copying: Pin<Box<dyn Future<Output = io::Result<u64>> + Send>>,
     traffic: Arc<Traffic>,
     start: Instant,
@@ -70,14 +70,14 @@ struct Traffic {
     moved_last: AtomicU64,
 }
 
-impl Joined {
+impl JoinedStreams {
     /// Number of bytes so far, in both directions.
     pub fn bytes(&self) -> u64 {
         self.traffic.bytes.load(Ordering::Relaxed)
     }
 }
 
-impl Future for Joined {
+impl Future for JoinedStreams {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -12,7 +12,7 @@ use crate::forward::headers::IdentityHeaders;
 use crate::identity::{Attribute, Authenticated, Identity};
 use crate::live::Live;
 use crate::policy::Rights;
-use crate::telemetry::{Chain, Told};
+use crate::telemetry::{Chain, RecordedIdentity};
 
 use remembered::Fingerprint;
 
@@ -41,7 +41,7 @@ pub struct Client {
     /// The name in records: the certificate's subject, or its first other name.
     pub name: String,
     /// The identity for audit records; only where records are kept.
-    pub told: Option<Told>,
+    pub recorded_identity: Option<RecordedIdentity>,
     /// The client entries of the policy that match.
     pub grants: Vec<String>,
 }
@@ -74,7 +74,7 @@ impl Client {
             allowance: admission.allowance(&identity, &rights),
             headers: IdentityHeaders::of(&live.identity_headers, &identity, &chain),
             name: name_of(&identity).to_owned(),
-            told: live.keeps_records.then(|| Told::of(&identity)),
+            recorded_identity: live.keeps_records.then(|| RecordedIdentity::of(&identity)),
             shadow: live.shadow().map(|shadow| shadow.policy.rights(&identity)),
             rights,
             chain,
@@ -87,8 +87,14 @@ impl Client {
         let certificates = self.chain.iter().map(|der| der.len() + size_of_val(der)).sum::<usize>();
         let grants = self.grants.iter().map(|grant| grant.len() + size_of_val(grant)).sum::<usize>();
         let rights = self.rights.footprint() + self.shadow.as_ref().map_or(0, Rights::footprint);
-        let told = self.told.as_ref().map_or(0, Told::footprint);
-        size_of::<Self>() + certificates + grants + rights + told + self.headers.footprint() + self.name.len()
+        let recorded_identity = self.recorded_identity.as_ref().map_or(0, RecordedIdentity::footprint);
+        size_of::<Self>()
+            + certificates
+            + grants
+            + rights
+            + recorded_identity
+            + self.headers.footprint()
+            + self.name.len()
     }
 
     /// `true` while the verdict holds.

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
 use crate::client_headers::{Sender, StripPatterns};
-use crate::forward::headers::{self, Said, Wishes};
+use crate::forward::headers::{self, HopByHopWishes, OwnHeaders};
 use crate::forward::{NoAnswer, Outcome, Tunnel};
 use crate::live::Live;
 use crate::policy::{Denied, Permit, Question};
@@ -200,7 +200,7 @@ fn read(request: &Request<Incoming>, live: &Live) -> Result<(Target, Option<Box<
 }
 
 /// Strips headers that the client may not send, before the policy judges the request: what is judged is what is forwarded.
-fn strip(session: &Session, request: &mut Request<Incoming>, live: &Live) -> Wishes {
+fn strip(session: &Session, request: &mut Request<Incoming>, live: &Live) -> HopByHopWishes {
     let address = session.headers.peer();
     let is_trusted = live.trusted_proxies.iter().any(|network| network.contains(address));
     let sender = if is_trusted { Sender::TrustedProxy } else { Sender::Client };
@@ -227,11 +227,11 @@ fn prepare(
     session: &Session,
     request: &mut Request<Incoming>,
     client: &Client,
-    wishes: Wishes,
+    wishes: HopByHopWishes,
     forwarded: &ForwardedRequest,
     recording: &Recording,
 ) {
-    let said = Said {
+    let said = OwnHeaders {
         identity: &client.headers,
         connection: &session.headers,
         host: forwarded.host.as_deref().unwrap_or_else(|| session.services.backend.authority()),

@@ -20,7 +20,7 @@ use crate::forward::headers::ConnectionHeaders;
 use crate::protocol::Protocol;
 use crate::proxy::services::Services;
 use crate::stop::StopSignal;
-use crate::telemetry::Handshaken;
+use crate::telemetry::HandshakeTimes;
 
 pub(crate) use activity::{Activity, Phase};
 pub(crate) use deadline::{Deadline, Reason, Situation};
@@ -57,7 +57,7 @@ pub struct Session {
     /// Answers that wait for the client to read them.
     unread: UnreadAnswers,
     /// The course of the handshake, until a trace takes it; only where requests are traced.
-    handshake: Mutex<Option<Handshaken>>,
+    handshake: Mutex<Option<HandshakeTimes>>,
 }
 
 impl Session {
@@ -68,7 +68,7 @@ impl Session {
         place: Place,
         stop: Arc<StopSignal>,
         protocol: Protocol,
-        handshake: Option<Handshaken>,
+        handshake: Option<HandshakeTimes>,
     ) -> Self {
         Self {
             headers: ConnectionHeaders::of(peer.address.ip()),
@@ -86,7 +86,7 @@ impl Session {
     }
 
     /// Returns the course of the handshake to the first caller.
-    pub fn take_handshake(&self) -> Option<Handshaken> {
+    pub fn take_handshake(&self) -> Option<HandshakeTimes> {
         self.handshake.lock().take()
     }
 

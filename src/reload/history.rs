@@ -192,22 +192,22 @@ fn log(part: Part, diagnostic: &Diagnostic) {
 
 /// The outcomes of all reloads of a process.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Past>);
+pub struct History(Mutex<ReloadRecord>);
 
 #[derive(Debug, Default)]
-struct Past {
+struct ReloadRecord {
     applied: u64,
     refused: u64,
     decided_at: Option<Timestamp>,
     applied_at: Option<Timestamp>,
     needs_restart: Vec<&'static str>,
-    parts: PerPart<PartPast>,
+    parts: PerPart<PartHistory>,
     recent: VecDeque<Attempt>,
 }
 
 /// The state of one part.
 #[derive(Debug)]
-struct PartPast {
+struct PartHistory {
     outcome: Outcome,
     is_hanging: bool,
     decided_at: Option<Timestamp>,
@@ -217,7 +217,7 @@ struct PartPast {
     read_at: Instant,
 }
 
-impl Default for PartPast {
+impl Default for PartHistory {
     fn default() -> Self {
         Self {
             outcome: Outcome::Applied,
@@ -275,7 +275,7 @@ pub struct PartStatus {
     pub diagnostics: Vec<Value>,
 }
 
-impl PartPast {
+impl PartHistory {
     fn note(&mut self, verdict: &Verdict, at: Timestamp) {
         let Verdict { part, outcome, diagnostics, .. } = verdict;
         let [applied, refused] = &mut self.counts;
@@ -389,7 +389,7 @@ impl History {
         }
     }
 
-    fn past(&self) -> MutexGuard<'_, Past> {
+    fn past(&self) -> MutexGuard<'_, ReloadRecord> {
         self.0.lock()
     }
 }

@@ -12,7 +12,7 @@ const ROTATION: Duration = Duration::from_secs(10);
 
 /// One part in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum LookResult {
     /// The read hangs.
     Hangs,
     /// Digest of the content that was judged last.
@@ -40,22 +40,22 @@ pub(super) struct Watch {
 impl Watch {
     /// Compares the content of a look (`None`: the read hangs) with earlier looks. The content of a forced look is believed
     /// at once: the user says that everything is in place.
-    pub(super) fn observe(&mut self, of: Option<Digest>, is_forced: bool) -> Seen {
-        let Some(of) = of else { return Seen::Hangs };
+    pub(super) fn observe(&mut self, of: Option<Digest>, is_forced: bool) -> LookResult {
+        let Some(of) = of else { return LookResult::Hangs };
         if is_forced {
-            return Seen::Due;
+            return LookResult::Due;
         }
         if of == self.judged {
             // The content may have been changed back.
             self.forget_change();
-            return Seen::Same;
+            return LookResult::Same;
         }
         if self.candidate.replace(of) == Some(of) {
             self.changes = 0;
-            return Seen::Due;
+            return LookResult::Due;
         }
         self.changes = self.changes.saturating_add(1);
-        if self.changes > MOST_CHANGES { Seen::Unsettled } else { Seen::Changing }
+        if self.changes > MOST_CHANGES { LookResult::Unsettled } else { LookResult::Changing }
     }
 
     /// `true` if content that is being replaced is still waited for.
@@ -108,13 +108,13 @@ mod tests {
         let mut watch = watch();
         let seen = [OLD, NEW, OLD, NEW, [3; 32], NEW, NEW].map(|of| watch.observe(Some(of), false));
         let expected = [
-            Seen::Same,
-            Seen::Changing,
-            Seen::Same,
-            Seen::Changing,
-            Seen::Changing,
-            Seen::Changing,
-            Seen::Due,
+            LookResult::Same,
+            LookResult::Changing,
+            LookResult::Same,
+            LookResult::Changing,
+            LookResult::Changing,
+            LookResult::Changing,
+            LookResult::Due,
         ];
         assert_eq!(seen, expected);
     }
@@ -122,24 +122,24 @@ mod tests {
     #[test]
     fn a_hanging_read_between_two_equal_looks_changes_nothing() {
         let mut watch = watch();
-        assert_eq!(watch.observe(Some(NEW), false), Seen::Changing);
-        assert_eq!(watch.observe(None, true), Seen::Hangs);
-        assert_eq!(watch.observe(Some(NEW), false), Seen::Due);
+        assert_eq!(watch.observe(Some(NEW), false), LookResult::Changing);
+        assert_eq!(watch.observe(None, true), LookResult::Hangs);
+        assert_eq!(watch.observe(Some(NEW), false), LookResult::Due);
     }
 
     #[test]
     fn what_never_settles_is_told() {
         let mut watch = watch();
         let seen: Vec<_> = (10..40).map(|of| watch.observe(Some([of; 32]), false)).collect();
-        assert_eq!(seen.iter().position(|seen| *seen == Seen::Unsettled), Some(MOST_CHANGES));
+        assert_eq!(seen.iter().position(|seen| *seen == LookResult::Unsettled), Some(MOST_CHANGES));
     }
 
     #[test]
     fn refused_content_is_judged_again_only_after_a_change() {
         let mut watch = watch();
         watch.refused(NEW);
-        assert_eq!(watch.observe(Some(NEW), false), Seen::Same);
+        assert_eq!(watch.observe(Some(NEW), false), LookResult::Same);
         assert!(watch.is_in_force(OLD) && !watch.is_in_force(NEW));
-        assert_eq!(watch.observe(Some(NEW), true), Seen::Due);
+        assert_eq!(watch.observe(Some(NEW), true), LookResult::Due);
     }
 }

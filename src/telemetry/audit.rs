@@ -36,7 +36,7 @@ pub enum Destination {
 
 /// The records that are kept, and their content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keeping {
+pub struct RecordSettings {
     /// The share of allowed requests that is recorded (`log.audit_sample`). All other requests are recorded.
     pub sample: Share,
     /// Queries are recorded (`log.audit_query`).
@@ -48,20 +48,20 @@ pub struct Keeping {
 pub struct Audit {
     writer: NonBlocking,
     dropped: Dropped,
-    file: Option<Arc<Rotated>>,
-    keeping: Arc<SharedKeeping>,
+    file: Option<Arc<ReopenedFile>>,
+    keeping: Arc<SharedRecordSettings>,
 }
 
 /// A file that other programs rename, after which it is opened anew.
 #[derive(Debug)]
-struct Rotated {
+struct ReopenedFile {
     path: PathBuf,
     next: Next<File>,
 }
 
-/// [`Keeping`], as it is in force.
+/// [`RecordSettings`], as it is in force.
 #[derive(Debug)]
-struct SharedKeeping {
+struct SharedRecordSettings {
     sample: AtomicU64,
     query: AtomicBool,
 }
@@ -81,7 +81,7 @@ pub struct Record<'a> {
     /// The client's name; `None` if it is not authenticated.
     pub client: Option<&'a str>,
     /// The identity in the certificate, by the keys of a policy's `match`.
-    pub identity: Option<&'a Told>,
+    pub identity: Option<&'a RecordedIdentity>,
     /// The client entries of the policy that match.
     pub grants: &'a [String],
     /// The method.
@@ -105,7 +105,7 @@ pub struct Record<'a> {
     /// Time from the request's headers to the end of the answer.
     pub duration: Duration,
     /// Times of Sidegate and of the backend, if the backend answered.
-    pub took: Option<Took>,
+    pub took: Option<RequestTimes>,
 }
 
 impl<'a> Record<'a> {
@@ -142,7 +142,7 @@ impl<'a> Record<'a> {
 
 /// The two parts of the time of a request that the backend answered.
 #[derive(Clone, Copy, Debug)]
-pub struct Took {
+pub struct RequestTimes {
     /// Time of Sidegate: until the request was sent on, and from the answer's headers until they were passed on.
     pub added: Duration,
     /// Time of the backend: in between.
@@ -152,12 +152,12 @@ pub struct Took {
 /// An identity as records show it: lists of values by the keys of `match`. It is written once per client, not once per
 /// record.
 #[derive(Debug)]
-pub struct Told(Box<RawValue>);
+pub struct RecordedIdentity(Box<RawValue>);
 
 /// Most values of one attribute, and most client entries, in a record; further ones are left out.
 const MOST_VALUES: usize = 16;
 
-impl Told {
+impl RecordedIdentity {
     /// The memory that the text takes, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
@@ -210,17 +210,20 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be opened for appending.
-    pub fn open(destination: &Destination, keeping: Keeping) -> io::Result<Option<(Self, WorkerGuard)>> {
+    pub fn open(
+        destination: &Destination,
+        keeping: RecordSettings,
+    ) -> io::Result<Option<(Self, WorkerGuard)>> {
         let (file, (writer, dropped, guard)) = match destination {
             Destination::None => return Ok(None),
             Destination::Stdout => (None, lines::writer(io::stdout(), Next::none_yet(), ROOM, "audit")),
             Destination::File(path) => {
                 let next = Next::none_yet();
                 let writer = lines::writer(appended(path)?, next.clone(), ROOM, "audit");
-                (Some(Arc::new(Rotated { path: path.clone(), next })), writer)
+                (Some(Arc::new(ReopenedFile { path: path.clone(), next })), writer)
             }
         };
-        let keeping = Arc::new(SharedKeeping::of(keeping));
+        let keeping = Arc::new(SharedRecordSettings::of(keeping));
         Ok(Some((Self { writer, dropped, file, keeping }, guard)))
     }
 
@@ -235,7 +238,7 @@ impl Audit {
     }
 
     /// Changes the records that are kept from now on.
-    pub fn keep(&self, keeping: Keeping) {
+    pub fn keep(&self, keeping: RecordSettings) {
         self.keeping.set(keeping);
     }
 
@@ -268,12 +271,12 @@ impl Audit {
     }
 }
 
-impl SharedKeeping {
-    const fn of(keeping: Keeping) -> Self {
+impl SharedRecordSettings {
+    const fn of(keeping: RecordSettings) -> Self {
         Self { sample: AtomicU64::new(keeping.sample.bits()), query: AtomicBool::new(keeping.query) }
     }
 
-    fn set(&self, keeping: Keeping) {
+    fn set(&self, keeping: RecordSettings) {
         self.sample.store(keeping.sample.bits(), Ordering::Relaxed);
         self.query.store(keeping.query, Ordering::Relaxed);
     }

@@ -89,13 +89,13 @@ impl Sample {
 /// The last samples.
 #[derive(Debug)]
 pub struct History {
-    past: Mutex<Past>,
+    past: Mutex<Samples>,
     /// The number of samples so far, for tasks that wait for the next one.
     ticks: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Past {
+struct Samples {
     samples: VecDeque<Sample>,
     before: Totals,
 }
@@ -103,7 +103,7 @@ struct Past {
 impl Default for History {
     fn default() -> Self {
         let samples = VecDeque::with_capacity(MOST_SAMPLES);
-        let past = Past { samples, before: Totals::default() };
+        let past = Samples { samples, before: Totals::default() };
         Self { past: Mutex::new(past), ticks: watch::Sender::new(0) }
     }
 }
@@ -147,7 +147,7 @@ impl History {
         self.ticks.subscribe()
     }
 
-    fn past(&self) -> MutexGuard<'_, Past> {
+    fn past(&self) -> MutexGuard<'_, Samples> {
         self.past.lock()
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout_at};
 
 use super::audit::cut;
-use super::{Begun, Decision, Ended, Handshaken, RequestIds, Share};
+use super::{Decision, HandshakeTimes, RequestIds, Share, TraceEnd, TraceStart};
 use crate::refusal::Reason;
 use crate::trace_context::{SpanId, TraceContext};
 
@@ -43,7 +43,7 @@ pub struct Trace {
     parent: Option<SpanId>,
     decision: SpanId,
     backend: SpanId,
-    handshake: Option<(SpanId, Handshaken)>,
+    handshake: Option<(SpanId, HandshakeTimes)>,
     time: Timestamp,
     started: Instant,
     source: String,
@@ -58,7 +58,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct Finished {
     trace: Trace,
-    ended: Ended,
+    ended: TraceEnd,
     at: Instant,
 }
 
@@ -93,9 +93,9 @@ impl Tracer {
     /// handshake.
     pub fn begin(
         &self,
-        begun: &Begun<'_>,
+        begun: &TraceStart<'_>,
         ids: &RequestIds,
-        handshake: impl FnOnce() -> Option<Handshaken>,
+        handshake: impl FnOnce() -> Option<HandshakeTimes>,
     ) -> Option<Box<Trace>> {
         let known = TraceContext::of(begun.headers);
         let is_traced = known.map_or_else(|| self.sample.has(&begun.id), |known| known.is_sampled());
@@ -148,7 +148,7 @@ impl Trace {
     }
 
     /// Ends the trace.
-    pub fn end(self, ended: Ended) {
+    pub fn end(self, ended: TraceEnd) {
         let has_more = [ended.asked.is_some() || is_failure(ended.done), self.handshake.is_some()];
         let (tracer, spans) = (self.tracer.clone(), 2 + has_more.map(u64::from).iter().sum::<u64>());
         let finished = Box::new(Finished { trace: self, ended, at: Instant::now() });

@@ -22,10 +22,10 @@ pub type ByRule = BTreeMap<Box<str>, u64>;
 
 /// The results of the trials of one worker.
 #[derive(Debug, Default)]
-pub struct Trials(Mutex<Shown>);
+pub struct Trials(Mutex<TrialResults>);
 
 #[derive(Clone, Debug, Default)]
-struct Shown {
+struct TrialResults {
     denials: ByRule,
     differences: [ByRule; 2],
     current: Option<Current>,
@@ -36,12 +36,12 @@ struct Shown {
 struct Current {
     since: Timestamp,
     differences: [ByRule; 2],
-    recent: VecDeque<Differed>,
+    recent: VecDeque<DifferenceRecord>,
 }
 
 /// A request about which two policies differ, as `/status` shows it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Differed {
+pub struct DifferenceRecord {
     /// The time at which the request came.
     pub time: Timestamp,
     /// The request id.
@@ -55,14 +55,14 @@ pub struct Differed {
     /// The change that the shadow policy would make.
     pub change: Change,
     /// The decision of the policy in force.
-    pub decision: Opinion,
+    pub decision: PolicyDecision,
     /// The decision of the shadow policy.
-    pub shadow: Opinion,
+    pub shadow: PolicyDecision,
 }
 
 /// The decision of one policy.
 #[derive(Clone, Debug, Serialize)]
-pub struct Opinion {
+pub struct PolicyDecision {
     /// `allowed` or `denied`.
     pub decision: &'static str,
     /// The rule that decided.
@@ -71,7 +71,7 @@ pub struct Opinion {
 
 /// Differences of one kind by one rule, as `/status` shows them.
 #[derive(Clone, Debug, Serialize)]
-pub struct Counted {
+pub struct RuleCount {
     /// The change that the shadow policy would make.
     pub change: Change,
     /// The rule that makes the difference.
@@ -87,7 +87,7 @@ impl Trials {
     }
 
     /// Notes a difference between two policies, which have been compared since `since`.
-    pub fn differ(&self, since: Timestamp, difference: &Difference, differed: Differed) {
+    pub fn differ(&self, since: Timestamp, difference: &Difference, differed: DifferenceRecord) {
         let (rule, index) = (difference.rule(), difference.change as usize);
         let shown = &mut *self.shown();
         if let Some(counts) = shown.differences.get_mut(index) {
@@ -117,7 +117,10 @@ impl Trials {
     }
 
     /// The results since an instant, of several workers: counts by rule, and the last differences, the newest first.
-    pub fn since<'t>(all: impl Iterator<Item = &'t Self>, since: Timestamp) -> (Vec<Counted>, Vec<Differed>) {
+    pub fn since<'t>(
+        all: impl Iterator<Item = &'t Self>,
+        since: Timestamp,
+    ) -> (Vec<RuleCount>, Vec<DifferenceRecord>) {
         let current = all.filter_map(|trials| trials.shown().current.clone());
         let (mut counts, mut recent) = (<[Vec<ByRule>; 2]>::default(), Vec::new());
         for current in current.filter(|current| current.since == since) {
@@ -129,17 +132,17 @@ impl Trials {
         recent.sort_by_key(|differed| std::cmp::Reverse(differed.time));
         recent.truncate(MOST_RECENT);
         let counted = Change::ALL.into_iter().zip(counts).flat_map(|(change, counts)| {
-            sum(counts.into_iter()).into_iter().map(move |(rule, count)| Counted { change, rule, count })
+            sum(counts.into_iter()).into_iter().map(move |(rule, count)| RuleCount { change, rule, count })
         });
         (counted.collect(), recent)
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    fn shown(&self) -> MutexGuard<'_, TrialResults> {
         self.0.lock()
     }
 }
 
-impl Differed {
+impl DifferenceRecord {
     /// Returns the difference of a request, with its id and its client.
     #[must_use]
     pub fn of(
@@ -148,7 +151,7 @@ impl Differed {
         (method, path): (&str, &str),
         difference: &Difference,
     ) -> Self {
-        let opinion = |allows: bool, rule: Option<&std::sync::Arc<Rule>>| Opinion {
+        let opinion = |allows: bool, rule: Option<&std::sync::Arc<Rule>>| PolicyDecision {
             decision: if allows { "allowed" } else { "denied" },
             rule: rule.map(|rule| Rule::clone(rule)),
         };
@@ -217,7 +220,7 @@ mod tests {
         );
         let [first, second] = [1, 2].map(|second| Timestamp::from_second(second).unwrap());
         for since in [first, first, second] {
-            let differed = Differed::of((since, "id"), "c", ("GET", "/"), &difference);
+            let differed = DifferenceRecord::of((since, "id"), "c", ("GET", "/"), &difference);
             trials.differ(since, &difference, differed);
         }
         let all = || std::iter::once(&trials);

@@ -21,7 +21,9 @@ use rustls::pki_types::CertificateDer;
 use sidegate::admission::Admission;
 use sidegate::client_headers::Sender;
 use sidegate::demo::pki;
-use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
+use sidegate::forward::headers::{
+    ConnectionHeaders, IdentityHeaders, IdentitySettings, OwnHeaders, set, strip,
+};
 use sidegate::policy::{Host, Policy, Question};
 use sidegate::proxy::client::Verdicts;
 use sidegate::proxy::serve::lines::Lines;
@@ -160,7 +162,7 @@ fn headers() {
     let certificate = CertificateDer::from(vec![0x30; 500]);
     let identity = IdentityHeaders::of(&settings, &workload::identity(1), &[certificate]);
     let connection = ConnectionHeaders::of([192, 0, 2, 1].into());
-    let said = Said {
+    let said = OwnHeaders {
         identity: &identity,
         connection: &connection,
         host: "events.shop.example",

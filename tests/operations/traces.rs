@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use serde_json::Value;
-use sidegate::telemetry::{Begun, Decision, Ended, RequestIds, Share, Tracer};
+use sidegate::telemetry::{Decision, RequestIds, Share, TraceEnd, TraceStart, Tracer};
 use tokio::time::Instant;
 
 use crate::support::backend::RefusingPort;
@@ -209,9 +209,10 @@ fn spans_that_do_not_fit_into_the_queue_are_dropped_and_counted() {
     let (time, started) = (Timestamp::now(), Instant::now());
     for _ in 0..5000 {
         let (id, source) = (ids.next(), SocketAddr::from(([127, 0, 0, 1], 1)));
-        let begun = Begun { time, started, id, method: &Method::GET, path: "/", headers: &headers, source };
+        let begun =
+            TraceStart { time, started, id, method: &Method::GET, path: "/", headers: &headers, source };
         let ended =
-            Ended { decision: Decision::Forwarded, done: Decision::Forwarded, status: 200, asked: None };
+            TraceEnd { decision: Decision::Forwarded, done: Decision::Forwarded, status: 200, asked: None };
         tracer.begin(&begun, &ids, || None).unwrap().end(ended);
     }
     let batches = std::iter::from_fn(|| outbox.rest());

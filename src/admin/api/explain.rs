@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::body::{Answer, json as answered};
-use super::Desk;
+use super::ApiContext;
 use crate::client_headers;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::identity::{Attribute, Identity, Unauthenticated, judge};
@@ -28,7 +28,7 @@ use crate::target::{Target, TargetRules, is_host};
 /// A question.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct ExplainQuestion {
     /// The client, by the attributes of a certificate, as `common_name=order-producer,organization=Shop`.
     #[serde(default)]
     client: Option<String>,
@@ -100,8 +100,8 @@ pub(super) fn explained(
 }
 
 /// Answers a question.
-pub(super) fn answer(desk: &Desk, asked: Asked) -> Answer {
-    let live = desk.running.live();
+pub(super) fn answer(context: &ApiContext, asked: ExplainQuestion) -> Answer {
+    let live = context.running.live();
     let now = asked.at.unwrap_or_else(Timestamp::now);
     let (tried, problems) = match asked.edited.is_empty() {
         true => (None, Vec::new()),
@@ -116,7 +116,7 @@ pub(super) fn answer(desk: &Desk, asked: Asked) -> Answer {
         "certificate": certificate.as_ref().map(Presented::json),
     });
     let explained =
-        is_valid.then(|| asked.put(desk, &live, tried.as_ref(), certificate.as_ref(), now)).flatten();
+        is_valid.then(|| asked.put(context, &live, tried.as_ref(), certificate.as_ref(), now)).flatten();
     let (explanation, unexplained) = match explained {
         Some(Ok(explanation)) => (Some(explanation), None),
         Some(Err(why)) => (None, Some(why)),
@@ -153,11 +153,11 @@ fn tried(
     }
 }
 
-impl Asked {
+impl ExplainQuestion {
     /// The request; `None` if the question has none.
     fn put(
         &self,
-        desk: &Desk,
+        context: &ApiContext,
         live: &Live,
         tried: Option<&(Model, Policy)>,
         certificate: Option<&Presented>,
@@ -190,7 +190,7 @@ impl Asked {
         let identity = identity?;
         Some(match tried {
             Some((model, policy)) => explained(model, policy, &identity, &question),
-            None => match desk.models.of(live) {
+            None => match context.models.of(live) {
                 Some(matrix) => explained(&matrix.model, &live.policy, &identity, &question),
                 None => Err("the policy could not be read again".to_owned()),
             },

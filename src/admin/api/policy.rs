@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::body::{Answer, compact, json as answered};
 use super::query::{Query, has_all};
-use super::{Desk, nothing};
+use super::{ApiContext, nothing};
 use crate::policy::identity_text::{example_attributes, format_attributes};
 use crate::policy::matrix::{CellState, Matrix};
 use crate::policy::trace::file_and_line;
@@ -14,17 +14,17 @@ use crate::policy::trace::file_and_line;
 const MOST_ROWS: usize = 500;
 
 /// The files of the policy in force.
-pub(super) fn sources(desk: &Desk, _: &Query) -> Answer {
-    let live = desk.running.live();
+pub(super) fn sources(context: &ApiContext, _: &Query) -> Answer {
+    let live = context.running.live();
     let files: Vec<Value> =
         live.sources.iter().map(|source| json!({ "file": source.name(), "text": source.text() })).collect();
     compact(&json!({ "generation": live.generation, "files": files }))
 }
 
 /// The matrix of clients and permissions: the client entries that have all words of `q` in their name, match or permissions.
-pub(super) fn matrix(desk: &Desk, query: &Query) -> Answer {
-    let live = desk.running.live();
-    let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
+pub(super) fn matrix(context: &ApiContext, query: &Query) -> Answer {
+    let live = context.running.live();
+    let Some(matrix) = context.models.of(&live) else { return nothing("the policy could not be read again") };
     let words = query.words("q");
     let found: Vec<usize> =
         (0..matrix.model.clients.len()).filter(|client| is_such(&matrix, *client, &words)).collect();
@@ -85,9 +85,9 @@ fn row(matrix: &Matrix, client: usize) -> Option<Value> {
 }
 
 /// The details of one cell: the roles, routes, conditions and deny rules.
-pub(super) fn grant(desk: &Desk, query: &Query) -> Answer {
-    let live = desk.running.live();
-    let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
+pub(super) fn grant(context: &ApiContext, query: &Query) -> Answer {
+    let live = context.running.live();
+    let Some(matrix) = context.models.of(&live) else { return nothing("the policy could not be read again") };
     let Some(client) = client_named(&matrix, query.text("client")) else {
         return nothing("there is no such client entry");
     };
@@ -119,9 +119,9 @@ fn client_named(matrix: &Matrix, name: &str) -> Option<usize> {
 }
 
 /// An example of a certificate that the client entry `name` matches.
-pub(super) fn client(desk: &Desk, query: &Query) -> Answer {
-    let live = desk.running.live();
-    let Some(matrix) = desk.models.of(&live) else { return nothing("the policy could not be read again") };
+pub(super) fn client(context: &ApiContext, query: &Query) -> Answer {
+    let live = context.running.live();
+    let Some(matrix) = context.models.of(&live) else { return nothing("the policy could not be read again") };
     let client =
         client_named(&matrix, query.text("name")).and_then(|client| matrix.model.clients.get(client));
     let Some(client) = client else { return nothing("there is no such client entry") };

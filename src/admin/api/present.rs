@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::super::body::{Answer, compact, json as answered};
-use super::super::headlines::{self, Sight};
-use super::Desk;
+use super::super::headlines::{self, Facts};
+use super::ApiContext;
 use super::query::{Query, has_all};
 use crate::admin::Running;
 use crate::identity::Expiry;
@@ -17,16 +17,16 @@ use crate::telemetry::{Decision, Refused, Sample, Times};
 /// Most connections of one answer.
 const MOST_CONNECTIONS: usize = 1_000;
 
-pub(super) fn now_answer(desk: &Desk, _: &Query) -> Answer {
-    answered(StatusCode::OK, &now(&desk.running, &desk.running.refusals()))
+pub(super) fn now_answer(context: &ApiContext, _: &Query) -> Answer {
+    answered(StatusCode::OK, &now(&context.running, &context.running.refusals()))
 }
 
 /// The present state.
 pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Value {
     let (status, now) = (running.status(), Timestamp::now());
     let minute = running.past().last(60);
-    let sight = Sight { status: &status, samples: &minute, refusals, now };
-    let headlines = headlines::of(running, &sight);
+    let facts = Facts { status: &status, samples: &minute, refusals, now };
+    let headlines = headlines::of(running, &facts);
     json!({
         "at": now,
         "version": status.version,
@@ -44,8 +44,8 @@ pub(in super::super) fn now(running: &Running, refusals: &[Arc<Refused>]) -> Val
 }
 
 /// The last quarter of an hour, one column per figure.
-pub(super) fn history(desk: &Desk, _: &Query) -> Answer {
-    compact(&columns(&desk.running.past().samples()))
+pub(super) fn history(context: &ApiContext, _: &Query) -> Answer {
+    compact(&columns(&context.running.past().samples()))
 }
 
 fn columns(samples: &[Sample]) -> Value {
@@ -77,14 +77,14 @@ fn times(samples: &[Sample], of: fn(&Sample) -> Times) -> Value {
 }
 
 /// Differences of the shadow policy; `null` without one.
-pub(super) fn shadow(desk: &Desk, _: &Query) -> Answer {
-    answered(StatusCode::OK, &json!({ "shadow": desk.running.status().shadow }))
+pub(super) fn shadow(context: &ApiContext, _: &Query) -> Answer {
+    answered(StatusCode::OK, &json!({ "shadow": context.running.status().shadow }))
 }
 
 /// Open connections, the oldest first: those whose source, client or state has all words of `q`.
-pub(super) fn connections(desk: &Desk, query: &Query) -> Answer {
+pub(super) fn connections(context: &ApiContext, query: &Query) -> Answer {
     let (words, limit) = (query.words("q"), query.number("limit", MOST_CONNECTIONS, MOST_CONNECTIONS));
-    let all = desk.running.connections();
+    let all = context.running.connections();
     let total = all.len();
     let found: Vec<_> = all
         .into_iter()
@@ -101,8 +101,8 @@ pub(super) fn connections(desk: &Desk, query: &Query) -> Answer {
 }
 
 /// What expires, the earliest first, and the outcomes of reloads.
-pub(super) fn trust(desk: &Desk, _: &Query) -> Answer {
-    let (running, now) = (&desk.running, Timestamp::now());
+pub(super) fn trust(context: &ApiContext, _: &Query) -> Answer {
+    let (running, now) = (&context.running, Timestamp::now());
     let live = running.live();
     let expires: Vec<Value> = running.expiring().iter().map(|expiry| expires(expiry, now)).collect();
     answered(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::body::{Answer, compact, json as answered};
 use super::explain::{Question, explained};
 use super::query::{Query, has_all};
-use super::{Desk, nothing};
+use super::{ApiContext, nothing};
 use crate::identity::Identity;
 use crate::refusal::Reason;
 use crate::telemetry::Refused;
@@ -15,9 +15,9 @@ use crate::telemetry::Refused;
 const MOST: usize = 1_000;
 
 /// The last refusals, the newest first: those with `reason`, if it is given, that have all words of `q`.
-pub(super) fn list(desk: &Desk, query: &Query) -> Answer {
+pub(super) fn list(context: &ApiContext, query: &Query) -> Answer {
     let (words, reason) = (query.words("q"), query.text("reason"));
-    let all = desk.running.refusals();
+    let all = context.running.refusals();
     let kept = all.len();
     let such = all.iter().filter(|refused| {
         let row = refused.reason.row();
@@ -65,17 +65,17 @@ pub(in super::super) fn refusal(refused: &Refused) -> Value {
 }
 
 /// One refusal, by its `id`, with its explanation by the running policy.
-pub(super) fn one(desk: &Desk, query: &Query) -> Answer {
+pub(super) fn one(context: &ApiContext, query: &Query) -> Answer {
     let id = query.text("id");
-    let all = desk.running.refusals();
+    let all = context.running.refusals();
     let Some(refused) = all.iter().find(|refused| refused.request_id.as_str() == id) else {
         return nothing("no such refusal is kept any more");
     };
-    let (explanation, unexplained) = match explanation(desk, refused) {
+    let (explanation, unexplained) = match explanation(context, refused) {
         Ok(explanation) => (Some(explanation), None),
         Err(why) => (None, Some(why)),
     };
-    let live = desk.running.live();
+    let live = context.running.live();
     answered(
         StatusCode::OK,
         &json!({
@@ -89,7 +89,7 @@ pub(super) fn one(desk: &Desk, query: &Query) -> Answer {
 }
 
 /// The explanation as `policy explain` gives it, for the time of the refusal.
-fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
+fn explanation(context: &ApiContext, refused: &Refused) -> Result<Value, String> {
     match refused.reason {
         Reason::NotAuthenticated | Reason::InvalidCertificate => {
             return Err("the client is not authenticated, so the policy does not judge it".to_owned());
@@ -104,7 +104,7 @@ fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
     let identity = Identity::from_certificate(leaf).map_err(|flaw| flaw.to_string())?;
     let method = refused.request.method.as_ref().ok_or("its method was too long to be kept")?;
     let query = refused.request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    let live = desk.running.live();
+    let live = context.running.live();
     let question = Question {
         request: format!("{method} {}{query}", refused.request.path),
         host: refused.request.host.as_ref().map(ToString::to_string),
@@ -114,6 +114,6 @@ fn explanation(desk: &Desk, refused: &Refused) -> Result<Value, String> {
         upgrade: None,
         rules: live.paths,
     };
-    let matrix = desk.models.of(&live).ok_or("the policy could not be read again")?;
+    let matrix = context.models.of(&live).ok_or("the policy could not be read again")?;
     explained(&matrix.model, &live.policy, &identity, &question)
 }

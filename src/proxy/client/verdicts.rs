@@ -109,13 +109,13 @@ impl Verdicts {
             return verdict;
         }
         match judge(chain, &live.trust, now) {
-            Ok(verdict) => Ok(self.welcome(key, chain, verdict, live, now)),
+            Ok(verdict) => Ok(self.take_in(key, chain, verdict, live, now)),
             Err(because) => Err(self.refuse(key, chain, because, live, now)),
         }
     }
 
     /// Takes a client in. All chains with the same path belong to one client, whatever other certificates they hold.
-    fn welcome(
+    fn take_in(
         &self,
         key: Fingerprint,
         chain: &[CertificateDer<'static>],

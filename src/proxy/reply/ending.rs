@@ -11,7 +11,7 @@ use crate::policy::{Difference, Rule};
 use crate::proxy::client::Client;
 use crate::proxy::session::{RequestGuard, Session};
 use crate::refusal::Reason;
-use crate::telemetry::{Audit, Decision, Ended, Record, RequestId, Took, Trace};
+use crate::telemetry::{Audit, Decision, Record, RequestId, RequestTimes, Trace, TraceEnd};
 
 /// The end of an answer, or of the protocol that it switched to. Dropping it writes the record.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) struct PartialRecord {
     pub(super) client: Option<Arc<Client>>,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) difference: Option<Difference>,
-    pub(super) took: Option<Took>,
+    pub(super) took: Option<RequestTimes>,
 }
 
 /// The decision about a request that the policy denies, where the policy is enforced.
@@ -76,7 +76,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(trace) = self.trace.take() {
-            trace.end(Ended {
+            trace.end(TraceEnd {
                 decision: self.decision(),
                 done: self.done,
                 status: self.status,
@@ -91,7 +91,7 @@ impl Drop for Ending {
                 request_id: record.request_id.as_str(),
                 source: self.session.peer.address,
                 client: record.client.as_deref().map(|client| client.name.as_str()),
-                identity: record.client.as_deref().and_then(|client| client.told.as_ref()),
+                identity: record.client.as_deref().and_then(|client| client.recorded_identity.as_ref()),
                 grants: record.client.as_deref().map(|client| client.grants.as_slice()).unwrap_or_default(),
                 method: record.method.as_str(),
                 path: &record.path,

@@ -19,8 +19,8 @@ use crate::proxy::session::{ForwardedRequest, RequestGuard, Session};
 use crate::refusal::{Reader, Reason, Refusal};
 use crate::target::Target;
 use crate::telemetry::{
-    Begun, Decision, Differed, Refused, RequestId, RequestSummary, Took, Trace, kept_chain, kept_method,
-    kept_name, shortened,
+    Decision, DifferenceRecord, Refused, RequestId, RequestSummary, RequestTimes, Trace, TraceStart,
+    kept_chain, kept_method, kept_name, shortened,
 };
 use crate::trace_context::TraceContext;
 
@@ -52,7 +52,7 @@ impl Recording {
 
     fn traced(mut self, request: &Request<Incoming>) -> Self {
         let Session { services, peer, .. } = &*self.session;
-        let begun = Begun {
+        let begun = TraceStart {
             time: self.time,
             started: self.started,
             id: self.request_id,
@@ -154,7 +154,7 @@ impl Recording {
     ) {
         let id = (self.time, self.request_id.as_str());
         let asked = (target.method().as_str(), target.path());
-        let differed = Differed::of(id, &client.name, asked, &difference);
+        let differed = DifferenceRecord::of(id, &client.name, asked, &difference);
         self.session.services.trials.differ(since, &difference, differed);
         if let Some(record) = &mut self.record {
             record.difference = Some(difference);
@@ -237,9 +237,9 @@ impl Recording {
     }
 
     /// The time that Sidegate and the backend took, if the answer's headers are passed on now.
-    fn took(&self, times: Times) -> Took {
+    fn took(&self, times: Times) -> RequestTimes {
         let added = (times.asked - self.started) + times.answered.elapsed();
-        Took { added, backend: times.answered - times.asked }
+        RequestTimes { added, backend: times.answered - times.asked }
     }
 
     fn reply(self, body: Content, decision: Decision, status: u16) -> Reply {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Gathering, Outbox};
 use super::{Responding, resting};
-use crate::forward::{Joined, Streams};
+use crate::forward::{JoinedStreams, Streams};
 use crate::protocol::Protocol;
 use crate::proxy::reply::{Ending, Reply};
 use crate::proxy::session::{Deadline, Reason, RequestGuard, Session, Situation};
@@ -114,7 +114,7 @@ const TOO_MUCH_UNREAD: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 
 
 /// A connection after a switch of protocols. The other protocol cannot be asked to end; it has time until the drain timeout.
 pub(super) struct Switched {
-    pub(super) joined: Joined,
+    pub(super) joined: JoinedStreams,
     pub(super) ending: Ending,
 }
 

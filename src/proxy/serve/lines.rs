@@ -68,9 +68,9 @@ impl Lines {
             return None;
         }
         match self.read(read) {
-            Found::Nothing => None,
-            Found::PerhapsSwitched(end) => Some(before + end),
-            Found::LoneLineFeed(lone) => {
+            Finding::Nothing => None,
+            Finding::PerhapsSwitched(end) => Some(before + end),
+            Finding::LoneLineFeed(lone) => {
                 self.at = At::Unknown;
                 buf.set_filled(before + lone);
                 // hyper makes more room than this before it reads. Without room, no head is complete here.
@@ -126,12 +126,12 @@ impl Lines {
     }
 
     /// Reads on, up to the first byte that is not passed on as it is.
-    fn read(&mut self, read: &[u8]) -> Found {
+    fn read(&mut self, read: &[u8]) -> Finding {
         let mut rest = read;
         while !rest.is_empty() {
             match self.at {
-                At::Unknown => return Found::Nothing,
-                At::PerhapsSwitched => return Found::PerhapsSwitched(read.len() - rest.len()),
+                At::Unknown => return Finding::Nothing,
+                At::PerhapsSwitched => return Finding::PerhapsSwitched(read.len() - rest.len()),
                 At::Bytes(left, then) => {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     rest = rest.get(here..).unwrap_or_default();
@@ -140,17 +140,17 @@ impl Lines {
                 At::Head | At::ChunkSize | At::Trailers => {
                     let Some(end) = memchr(b'\n', rest) else {
                         self.begun.extend_from_slice(rest);
-                        return Found::Nothing;
+                        return Finding::Nothing;
                     };
                     let line = rest.get(..end).unwrap_or_default();
                     rest = rest.get(end + 1..).unwrap_or_default();
                     if !self.take_line(line) {
-                        return Found::LoneLineFeed(read.len() - rest.len() - 1);
+                        return Finding::LoneLineFeed(read.len() - rest.len() - 1);
                     }
                 }
             }
         }
-        Found::Nothing
+        Finding::Nothing
     }
 
     /// Ends a line, given without its LF. Returns whether it ended in CRLF, where that matters.
@@ -218,7 +218,7 @@ impl Lines {
 
 /// The reader's finding in the bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum Finding {
     Nothing,
     /// The position of a lone LF that ends a line of a head or a trailer.
     LoneLineFeed(usize),
@@ -283,10 +283,10 @@ mod tests {
             let end = start + piece.len();
             let at = loop {
                 match lines.read(&bytes[start..end]) {
-                    Found::Nothing => break None,
-                    Found::LoneLineFeed(at) => break Some(start + at),
+                    Finding::Nothing => break None,
+                    Finding::LoneLineFeed(at) => break Some(start + at),
                     // This test declines every switch.
-                    Found::PerhapsSwitched(at) => {
+                    Finding::PerhapsSwitched(at) => {
                         start += at;
                         lines.go_on();
                     }
@@ -383,7 +383,7 @@ mod tests {
             let bytes = lines.concat().into_bytes();
             if Lines::default().is_plain_head(&bytes) {
                 let mut lines = Lines::default();
-                prop_assert_eq!(lines.read(&bytes), Found::Nothing);
+                prop_assert_eq!(lines.read(&bytes), Finding::Nothing);
                 prop_assert!(lines.end_with_a_message());
             }
         }

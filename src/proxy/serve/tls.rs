@@ -15,7 +15,7 @@ use crate::live::Live;
 use crate::proxy::services::Services;
 use crate::proxy::session::{Peer, Session};
 use crate::stop::StopSignal;
-use crate::telemetry::{Handshake, Handshaken};
+use crate::telemetry::{Handshake, HandshakeTimes};
 
 /// Certificates of a chain that is judged on the worker's own thread: the chains of ordinary clients are short, and cheap to judge.
 const SHORT_CHAIN: usize = 2;
@@ -31,7 +31,7 @@ pub(super) async fn secure(
     let began = services.tracer.as_ref().map(|_| Instant::now());
     let secured = handshake(&services, socket, &stop).await?;
     let resumed = secured.resumed;
-    let handshake = began.map(|began| Handshaken { began, ended: Instant::now(), resumed });
+    let handshake = began.map(|began| HandshakeTimes { began, ended: Instant::now(), resumed });
     let live = services.live.load_full();
     let judged = judge(&services, address, secured.chain, &live);
     let peer = drive::until_finished(&stop, judged).await.flatten()?;

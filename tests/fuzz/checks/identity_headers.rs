@@ -9,7 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use http::header::{HeaderMap, HeaderName};
 use sidegate::client_headers::Sender;
-use sidegate::forward::headers::{ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip};
+use sidegate::forward::headers::{
+    ConnectionHeaders, IdentityHeaders, IdentitySettings, OwnHeaders, set, strip,
+};
 use sidegate::identity::{Attribute, Identity};
 
 /// The attributes that the text is cut into, and how XFCC calls them.
@@ -61,7 +63,7 @@ pub fn check(text: &str) {
 fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
     let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
     let request_id = "0123456789abcdef0123456789abcdef";
-    let said = Said { identity, connection: &connection, host: "a", request_id, trace: None };
+    let said = OwnHeaders { identity, connection: &connection, host: "a", request_id, trace: None };
     let mut request = Request::new(String::new());
     let wishes = strip(&mut request, &[], Sender::Client);
     set(&mut request, wishes, &said);

@@ -8,7 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
 use sidegate::client_headers::{Sender, StripPattern};
 use sidegate::forward::headers::{
-    ConnectionHeaders, IdentityHeaders, IdentitySettings, Said, set, strip, strip_trailers,
+    ConnectionHeaders, IdentityHeaders, IdentitySettings, OwnHeaders, set, strip, strip_trailers,
 };
 use sidegate::identity::{Attribute, Identity};
 
@@ -94,7 +94,7 @@ fn check_headers(fields: &HeaderMap) {
     };
     let identity = IdentityHeaders::of(&settings, &identity, &[b"leaf".as_slice().into()]);
     let connection = ConnectionHeaders::of(IpAddr::from([192, 0, 2, 1]));
-    let said = Said {
+    let said = OwnHeaders {
         identity: &identity,
         connection: &connection,
         host: "events.example",
