@@ -4,7 +4,7 @@ default:
 
 # The demo: everything at once on this machine
 demo:
-    cargo run --release -- demo
+    cargo run --profile demo -- demo
 
 # What README calls "the tests"
 test:
