@@ -39,8 +39,8 @@ use exchange::{AnswerGuard, Exchange, Line};
 use guard::{Guard, GuardRefusal};
 use places::{Place, Places};
 
-pub use running::{Running, observe};
-pub use status::{Expires, ShadowStatus, Status};
+pub(crate) use running::{Running, observe};
+pub(crate) use status::Status;
 
 /// Most bytes of a request's head.
 const LARGEST_HEAD: usize = 64 << 10;
@@ -66,7 +66,7 @@ struct Admin {
 }
 
 /// Serves the admin listener until the future is dropped.
-pub async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
+pub(crate) async fn serve(listener: TcpListener, running: Arc<Running>) -> Infallible {
     let admin = Arc::new(Admin {
         exposed: listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()),
         page: telemetry::RequestIds::new().next().as_str().to_owned(),
@@ -256,6 +256,6 @@ fn metrics(running: &Running) -> Answer {
 ///
 /// # Errors
 /// The address is in use, does not belong to this machine, or is not permitted to this user.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     listener::bind(address)
 }

@@ -1,7 +1,7 @@
 //! The process: it wires configuration, snapshot, workers, listener and admin listener together, and ends them in order.
 
 mod export;
-pub mod descriptors;
+pub(crate) mod descriptors;
 mod signals;
 
 use std::convert::Infallible;
@@ -31,11 +31,11 @@ use crate::stop::Order;
 use crate::telemetry::{Audit, Dropped};
 use crate::{admin, telemetry};
 
-pub use signals::signals;
+pub(crate) use signals::signals;
 
 /// A server whose ports are bound and which does not serve yet.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     running: Arc<Running>,
     listener: std::net::TcpListener,
     admin: Option<std::net::TcpListener>,
@@ -52,7 +52,7 @@ pub struct App {
 
 /// The reason why the process cannot start, with its remedy.
 #[derive(Debug)]
-pub struct StartError {
+pub(crate) struct StartError {
     /// The action that failed.
     pub what: String,
     /// The error of the operating system.
@@ -69,7 +69,7 @@ impl std::error::Error for StartError {}
 
 /// The way in which a server is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// By a person at a keyboard: the port closes at once.
     Interrupt,
     /// By an orchestrator, which may still send new connections for a moment.
@@ -81,7 +81,7 @@ impl App {
     ///
     /// # Errors
     /// A port, a thread or the audit file is not available.
-    pub fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
+    pub(crate) fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
         let failed = |what: String| move |error| StartError { what, error };
         let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals".to_owned()))?;
         let Loaded { config, live, read, .. } = loaded;
@@ -156,13 +156,13 @@ impl App {
     ///
     /// # Errors
     /// The operating system does not tell the address.
-    pub fn listen_address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn listen_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// The address of the admin port.
     #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
@@ -171,7 +171,7 @@ impl App {
     ///
     /// # Errors
     /// A port cannot be watched.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self,
         stop: impl Future<Output = Stop>,
         abort: impl Future<Output = ()>,
@@ -291,6 +291,6 @@ async fn all_departed(running: &Running, departures: &Notify) {
 
 /// Starts the log of the process as configured.
 #[must_use]
-pub fn start_log(config: &Config) -> telemetry::Log {
+pub(crate) fn start_log(config: &Config) -> telemetry::Log {
     telemetry::Log::start(config.log_level, config.log_format)
 }

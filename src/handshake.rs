@@ -2,7 +2,7 @@
 //! certificate is not judged here: TLS never fails because of a certificate that is missing or not valid (DESIGN §2.1).
 
 mod certificates;
-pub mod pieces;
+pub(crate) mod pieces;
 mod stream;
 
 use std::fmt;
@@ -29,10 +29,10 @@ use crate::protocol::Protocol;
 
 use certificates::Certificates;
 
-pub use stream::Stream;
+pub(crate) use stream::Stream;
 
 /// A connection after its handshake.
-pub struct TlsConnection {
+pub(crate) struct TlsConnection {
     /// Stream that carries HTTP.
     pub stream: Stream,
     /// Presented chain, leaf first; empty if the client presented no certificate. The chain is not judged.
@@ -44,7 +44,7 @@ pub struct TlsConnection {
 }
 
 /// Reason for which a handshake failed.
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     /// The client speaks plain HTTP. The socket is returned so that the client gets an answer.
     PlainHttp(TcpStream),
     /// The handshake failed: the peer is not an HTTP client, lacks the key of its certificate, or violates the protocol.
@@ -67,7 +67,7 @@ impl fmt::Debug for HandshakeError {
 ///
 /// # Errors
 /// The reason for which the handshake failed.
-pub async fn accept(
+pub(crate) async fn accept(
     socket: TcpStream,
     config: &Arc<ServerConfig>,
     limit: Duration,
@@ -103,7 +103,7 @@ impl TlsConnection {
 ///
 /// # Errors
 /// The provider cannot be used.
-pub fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, rustls::Error> {
+pub(crate) fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
@@ -149,7 +149,7 @@ impl ProducesTickets for BoundedTickets {
 
 /// Returns true if a server certificate has a name that clients can ask for.
 #[must_use]
-pub fn has_name(leaf: &CertificateDer<'_>) -> bool {
+pub(crate) fn has_name(leaf: &CertificateDer<'_>) -> bool {
     !certificates::names_of(leaf).is_empty()
 }
 
@@ -157,7 +157,7 @@ pub fn has_name(leaf: &CertificateDer<'_>) -> bool {
 ///
 /// # Errors
 /// The key does not fit the certificate, or the provider cannot use the key.
-pub fn certified_key(
+pub(crate) fn certified_key(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, rustls::Error> {
@@ -253,7 +253,7 @@ enum FirstByte {
 
 /// Socket that inspects the first byte before TLS reads it, so that plain HTTP gets an answer in plain HTTP.
 #[derive(Debug)]
-pub struct SniffedSocket {
+pub(crate) struct SniffedSocket {
     socket: TcpStream,
     first: FirstByte,
     written: WriteProgress,
@@ -261,7 +261,7 @@ pub struct SniffedSocket {
 
 /// Progress of the writes to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WriteProgress {
+pub(crate) struct WriteProgress {
     /// Number of bytes that the socket has accepted since the start, wrapping.
     pub taken: u64,
     /// True if the socket had no room for the last write, because the peer does not read.

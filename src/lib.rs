@@ -38,21 +38,21 @@
 //! classes of attacks. [`runbook`] is for operators, `CONTRIBUTING.md` for contributors.
 
 // Words.
-pub mod atomic_instant;
+pub(crate) mod atomic_instant;
 pub mod client_headers;
 pub mod diagnostic;
 mod digest;
 pub mod document;
-pub mod from_files;
+pub(crate) mod from_files;
 pub mod pem;
 pub mod protocol;
-pub mod redact;
-pub mod secret;
-pub mod stop;
+pub(crate) mod redact;
+pub(crate) mod secret;
+pub(crate) mod stop;
 pub mod target;
-pub mod token;
-pub mod trace_context;
-pub mod version;
+pub(crate) mod token;
+pub(crate) mod trace_context;
+pub(crate) mod version;
 
 // Pure.
 pub mod identity;
@@ -63,18 +63,18 @@ pub mod refusal;
 // Services.
 pub mod admission;
 pub mod forward;
-pub mod handshake;
+pub(crate) mod handshake;
 pub mod telemetry;
 
 // State.
 pub mod config;
-pub mod live;
+pub(crate) mod live;
 
 pub mod proxy;
 
 // Outside.
-pub mod admin;
-pub mod app;
+pub(crate) mod admin;
+pub(crate) mod app;
 pub mod cli;
 pub mod demo;
 pub mod reload;

@@ -20,8 +20,8 @@ use crate::policy::{Denied, Difference, Mode, Network, Permit, Policy, Question,
 use crate::target;
 use crate::token::Token;
 
-pub use limits::HttpLimits;
-pub use timeouts::Patience;
+pub(crate) use limits::HttpLimits;
+pub(crate) use timeouts::Patience;
 
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]

@@ -13,14 +13,14 @@
 //! | [`services`] | what the requests of one worker share: snapshot, limits, backend, caches, counters |
 //! | [`client`] | the verdict on one certificate chain, and the cache of these |
 
-pub mod listener;
-pub mod worker;
+pub(crate) mod listener;
+pub(crate) mod worker;
 
 pub mod serve;
 
-pub mod gate;
+pub(crate) mod gate;
 
-pub mod reply;
+pub(crate) mod reply;
 
 pub mod session;
 

@@ -12,7 +12,7 @@ use crate::token::Token;
 
 /// The bytes of a secret file.
 #[derive(Clone, Hash)]
-pub struct Secret(Vec<u8>);
+pub(crate) struct Secret(Vec<u8>);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,7 +29,7 @@ impl From<Vec<u8>> for Secret {
 impl Secret {
     /// Returns true if the file is empty.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -37,7 +37,7 @@ impl Secret {
     ///
     /// # Errors
     /// PemFlaw of the file, by line and kind.
-    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemFlaw> {
+    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemFlaw> {
         pem::private_key(&self.0)
     }
 
@@ -45,7 +45,7 @@ impl Secret {
     ///
     /// # Errors
     /// The reason for which the content is not a token.
-    pub fn token(&self) -> Result<Token, &'static str> {
+    pub(crate) fn token(&self) -> Result<Token, &'static str> {
         Token::read(&self.0)
     }
 }
@@ -61,7 +61,7 @@ const MIN_WORD: usize = 24;
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn refuse_key_as_path(text: &str, place: Place) -> Result<(), Diagnostic> {
+pub(crate) fn refuse_key_as_path(text: &str, place: Place) -> Result<(), Diagnostic> {
     if !has_private_key(text) && !looks_like_key(text) {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub fn refuse_key_as_path(text: &str, place: Place) -> Result<(), Diagnostic> {
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn refuse_private_key(source: &Source) -> Result<(), Diagnostic> {
+pub(crate) fn refuse_private_key(source: &Source) -> Result<(), Diagnostic> {
     if !has_private_key(source.text()) {
         return Ok(());
     }
@@ -90,7 +90,7 @@ pub fn refuse_private_key(source: &Source) -> Result<(), Diagnostic> {
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn refuse_secret_document(source: &Source) -> Result<(), Diagnostic> {
+pub(crate) fn refuse_secret_document(source: &Source) -> Result<(), Diagnostic> {
     if lines_of_base64(source.text()) > 1 { Err(no_yaml(source)) } else { refuse_secret_manifest(source) }
 }
 
@@ -98,7 +98,7 @@ pub fn refuse_secret_document(source: &Source) -> Result<(), Diagnostic> {
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.
-pub fn refuse_secret_manifest(source: &Source) -> Result<(), Diagnostic> {
+pub(crate) fn refuse_secret_manifest(source: &Source) -> Result<(), Diagnostic> {
     let cleaned = without_nuls(source.text());
     let text = cleaned.as_deref().unwrap_or(source.text()).trim_start_matches('\u{feff}').trim();
     let is_secret = is_token(text) || starts_with_base64(text) || text.starts_with("-----BEGIN");

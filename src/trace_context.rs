@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Header with the trace and the span.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Header with data of vendors; it has no meaning without `traceparent`.
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Context of a request: its trace, the current span, and whether the trace is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct TraceContext {
 }
 
 /// Identifier of a span: 16 lower-case hexadecimal digits.
-pub type SpanId = [u8; 16];
+pub(crate) type SpanId = [u8; 16];
 
 impl TraceContext {
     /// Reads `traceparent`; `None` if the header is missing, repeated or malformed (§4.3).

@@ -1,11 +1,11 @@
 //! Which Sidegate this is.
 
 /// The version, as in Cargo.toml.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit that it was built from, with `-modified` where the sources were not as committed; `development` for a build that is
 /// not optimized, `unknown` where no history was at hand. See `build.rs`.
-pub const COMMIT: &str = env!("SIDEGATE_COMMIT");
+pub(crate) const COMMIT: &str = env!("SIDEGATE_COMMIT");
 
 /// Both, for people.
-pub const FULL: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SIDEGATE_COMMIT"), ")");
+pub(crate) const FULL: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SIDEGATE_COMMIT"), ")");

@@ -23,7 +23,7 @@ use crate::telemetry::{self, Counters, Dropped, Refused, Sample, Totals, Tracer,
 use crate::version;
 
 /// The running server.
-pub struct Running {
+pub(crate) struct Running {
     pub(crate) workers: Arc<[WorkerHandle]>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) live: Arc<ArcSwap<Live>>,
@@ -48,43 +48,43 @@ impl std::fmt::Debug for Running {
 
 impl Running {
     /// `true` if the readiness probe answers yes.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.is_serving() && (self.health.serves() || !self.readiness_needs_backend)
     }
 
     /// `true` if the sidecar itself serves, whatever the backend does.
-    pub fn is_serving(&self) -> bool {
+    pub(crate) fn is_serving(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 
     /// The backend's health.
-    pub fn health(&self) -> &Health {
+    pub(crate) fn health(&self) -> &Health {
         &self.health
     }
 
     /// Number of connections without a slot that were closed for newer ones because of this bound.
-    pub fn evicted(&self, bound: Bound) -> u64 {
+    pub(crate) fn evicted(&self, bound: Bound) -> u64 {
         self.admission.lobby.evicted(bound)
     }
 
     /// The results of trials on live traffic, of each worker.
-    pub fn trials(&self) -> impl Iterator<Item = &Trials> {
+    pub(crate) fn trials(&self) -> impl Iterator<Item = &Trials> {
         self.workers.iter().map(|handle| &handle.services().trials)
     }
 
     /// The counters of each worker.
-    pub fn counters(&self) -> impl Iterator<Item = &Counters> + Clone {
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &Counters> + Clone {
         self.workers.iter().map(|handle| &handle.services().counters)
     }
 
     /// What expires, in the snapshot in force.
     #[must_use]
-    pub fn expiries(&self) -> Vec<Expiry> {
+    pub(crate) fn expiries(&self) -> Vec<Expiry> {
         self.live.load().expiries().collect()
     }
 
     /// Reads everything anew and puts it in force. Returns the result, or `None` if the server ends.
-    pub async fn reload(&self) -> Option<Attempt> {
+    pub(crate) async fn reload(&self) -> Option<Attempt> {
         self.reloads.ask_and_wait(Trigger::Request).await
     }
 
@@ -108,7 +108,7 @@ impl Running {
     }
 
     /// Returns the status.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let dropped = |counter: &Option<Dropped>| counter.as_ref().map_or(0, Dropped::count);
         let live = self.live.load();
         Status {
@@ -145,13 +145,13 @@ impl Running {
 
     /// The snapshot in force.
     #[must_use]
-    pub fn live(&self) -> Arc<Live> {
+    pub(crate) fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }
 
     /// The last refusals of all workers, the newest first.
     #[must_use]
-    pub fn refusals(&self) -> Vec<Arc<Refused>> {
+    pub(crate) fn refusals(&self) -> Vec<Arc<Refused>> {
         let mut all: Vec<_> =
             self.workers.iter().flat_map(|handle| handle.services().refusals.all()).collect();
         all.sort_by_key(|refused| std::cmp::Reverse(refused.time));
@@ -160,7 +160,7 @@ impl Running {
 
     /// All open connections, the oldest first.
     #[must_use]
-    pub fn connections(&self) -> Vec<session::View> {
+    pub(crate) fn connections(&self) -> Vec<session::View> {
         let mut all: Vec<_> = self.workers.iter().flat_map(|handle| handle.views()).collect();
         all.sort_by_key(|view| view.since);
         all
@@ -168,19 +168,19 @@ impl Running {
 
     /// The last quarter of an hour.
     #[must_use]
-    pub fn past(&self) -> &telemetry::History {
+    pub(crate) fn past(&self) -> &telemetry::History {
         &self.past
     }
 
     /// The outcomes of reloads.
     #[must_use]
-    pub fn reloads(&self) -> Summary {
+    pub(crate) fn reloads(&self) -> Summary {
         self.history.summary()
     }
 
     /// What expires, in the snapshot in force, the earliest first.
     #[must_use]
-    pub fn expiring(&self) -> Vec<Expiry> {
+    pub(crate) fn expiring(&self) -> Vec<Expiry> {
         let mut all = self.expiries();
         all.sort_by_key(|expiry| expiry.until);
         all
@@ -201,7 +201,7 @@ impl Running {
 }
 
 /// Takes a sample every second.
-pub async fn observe(running: Arc<Running>) -> Infallible {
+pub(crate) async fn observe(running: Arc<Running>) -> Infallible {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

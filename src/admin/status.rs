@@ -9,7 +9,7 @@ use crate::telemetry::{DifferenceRecord, RuleCount};
 
 /// The status of the running server: `/status`, and the source of most metrics.
 #[derive(Clone, Debug, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The version of the program.
     pub version: &'static str,
     /// The commit that it was built from.
@@ -62,7 +62,7 @@ pub struct Status {
 
 /// A shadow policy, and its differences from the policy in force.
 #[derive(Clone, Debug, Serialize)]
-pub struct ShadowStatus {
+pub(crate) struct ShadowStatus {
     /// The path in the configuration.
     pub policies: String,
     /// Number of mistakes in the files read last; with any, the earlier policy is still compared.
@@ -77,7 +77,7 @@ pub struct ShadowStatus {
 
 /// A certificate or CRL that expires.
 #[derive(Clone, Debug, Serialize)]
-pub struct Expires {
+pub(crate) struct Expires {
     /// `server`, `ca` or `crl`.
     pub kind: &'static str,
     /// The file.

@@ -10,20 +10,20 @@ const SPARE: usize = 128;
 
 /// Number of descriptors when all limits are reached: one for each client connection, and one for each request in flight.
 #[must_use]
-pub fn needed(config: &Config) -> usize {
+pub(crate) fn needed(config: &Config) -> usize {
     let connections = config.limits.max_connections.saturating_add(config.limits.lobby.max_connections);
     connections.saturating_add(config.max_in_flight).saturating_add(SPARE)
 }
 
 /// Number of descriptors that this process may open; `None` without a limit, or if it cannot be read.
 #[must_use]
-pub fn limit() -> Option<usize> {
+pub(crate) fn limit() -> Option<usize> {
     soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
 /// Returns a warning if so many descriptors are too few.
 #[must_use]
-pub fn shortage(config: &Config, limit: usize) -> Option<Diagnostic> {
+pub(crate) fn shortage(config: &Config, limit: usize) -> Option<Diagnostic> {
     let needed = needed(config);
     let message =
         format!("{limit} descriptors may be open, and {needed} are needed when all bounds are reached");

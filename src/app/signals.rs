@@ -12,7 +12,7 @@ use crate::telemetry::Audit;
 ///
 /// # Errors
 /// The process cannot receive signals.
-pub fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
+pub(crate) fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<Output = ()>)> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (mut terminate_again, mut interrupt_again) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

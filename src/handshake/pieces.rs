@@ -6,10 +6,10 @@ use std::io::IoSlice;
 
 /// Length of a piece in bytes: whole cache lines, and less than the size from which `memmove` uses the instruction. That size is 2,
 /// 4 or 8 KiB, depending on the width of the vectors (`x86_rep_movsb_threshold`).
-pub const PIECE: usize = 2048 - 64;
+pub(crate) const PIECE: usize = 2048 - 64;
 
 /// Splits buffers into pieces. The length of `places` bounds their number.
-pub fn cut<'a, 'p>(bufs: &'a [IoSlice<'a>], places: &'p mut [IoSlice<'a>]) -> &'p [IoSlice<'a>] {
+pub(crate) fn cut<'a, 'p>(bufs: &'a [IoSlice<'a>], places: &'p mut [IoSlice<'a>]) -> &'p [IoSlice<'a>] {
     let mut taken = 0;
     let pieces = bufs.iter().flat_map(|buf| buf.chunks(PIECE));
     for (place, piece) in places.iter_mut().zip(pieces) {
@@ -20,7 +20,7 @@ pub fn cut<'a, 'p>(bufs: &'a [IoSlice<'a>], places: &'p mut [IoSlice<'a>]) -> &'
 }
 
 /// Appends bytes in pieces.
-pub fn append(to: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn append(to: &mut Vec<u8>, bytes: &[u8]) {
     to.reserve(bytes.len());
     bytes.chunks(PIECE).for_each(|piece| to.extend_from_slice(piece));
 }

@@ -16,7 +16,7 @@ const MAX_PIECES: usize = 64 * 1024 / PIECE;
 
 /// Stream of a connection after its handshake. TLS is on the heap, so that a move of the stream is cheap.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     tls: Box<TlsStream<SniffedSocket>>,
     /// True if the last read found no data, neither decrypted nor in the socket. HTTP reads at every poll, mostly in vain, so TLS is
     /// not called before the socket is readable.
@@ -31,14 +31,14 @@ impl Stream {
     }
 
     /// Returns the socket below TLS.
-    pub fn socket_mut(&mut self) -> &mut TcpStream {
+    pub(crate) fn socket_mut(&mut self) -> &mut TcpStream {
         let (sniffed, _) = self.tls.get_mut();
         &mut sniffed.socket
     }
 
     /// Returns the progress of the writes to the socket. TLS buffers bytes that the socket has not accepted, so the results of writes
     /// to TLS do not show the progress.
-    pub fn write_progress(&self) -> WriteProgress {
+    pub(crate) fn write_progress(&self) -> WriteProgress {
         let (sniffed, _) = self.tls.get_ref();
         sniffed.written
     }

@@ -24,7 +24,7 @@ use crate::target::{self, Ambiguity, Target};
 
 /// The gate's decision about one request: the response, and what becomes of the connection.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The backend's response, or a documented one of Sidegate's own.
     pub response: Response<Reply>,
     /// What becomes of the connection after the response.
@@ -33,7 +33,7 @@ pub struct Answer {
 
 /// What becomes of a connection after a response.
 #[derive(Debug)]
-pub enum Then {
+pub(crate) enum Then {
     /// Further requests are welcome.
     KeepAlive,
     /// The body of the request was not read. What the client still sends of it is discarded.
@@ -45,7 +45,7 @@ pub enum Then {
 }
 
 /// Answers one request of a connection.
-pub async fn answer(session: &Arc<Session>, mut request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(session: &Arc<Session>, mut request: Request<Incoming>) -> Answer {
     let mut recording = Recording::start(session, &request);
     let (outcome, unread) = match admit(session, &mut request, &mut recording).await {
         Ok(ready) => {
@@ -95,7 +95,7 @@ fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>)
 }
 
 /// Returns the answer to bytes that hyper could not parse, in place of hyper's own with that status. The connection ends with it.
-pub fn answer_unparsed(session: &Arc<Session>, status: StatusCode, unparsed: &[u8]) -> Vec<u8> {
+pub(crate) fn answer_unparsed(session: &Arc<Session>, status: StatusCode, unparsed: &[u8]) -> Vec<u8> {
     let mut recording = Recording::unparsed(session);
     let live = session.services.live.load();
     let refusal = match identify(session, &live, &mut recording) {

@@ -19,7 +19,7 @@ const BACKLOG: i32 = 4096;
 /// Pause after a failure to accept, for example for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// Number of the worker on whose thread connections are accepted.
-pub const ACCEPTING_WORKER: usize = 0;
+pub(crate) const ACCEPTING_WORKER: usize = 0;
 /// Least time between two sweeps of the rate limiter's sources, while there are too many of them.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The address is in use, not ours, or not allowed to us.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -38,19 +38,19 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Counters of the listener.
 #[derive(Debug, Default)]
-pub struct ListenerCounters {
+pub(crate) struct ListenerCounters {
     turned_away: AtomicU64,
     errors: AtomicU64,
 }
 
 impl ListenerCounters {
     /// Connections closed before TLS because their source came too often.
-    pub fn turned_away(&self) -> u64 {
+    pub(crate) fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
     }
 
     /// Connections that could not be accepted.
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
 }
@@ -60,7 +60,7 @@ impl ListenerCounters {
 ///
 /// # Errors
 /// The listener cannot be watched by this runtime.
-pub async fn accept(
+pub(crate) async fn accept(
     listener: TcpListener,
     lobby: Arc<Lobby>,
     workers: Arc<[WorkerHandle]>,

@@ -14,12 +14,12 @@ use http_body_util::Full;
 use crate::forward::{Answer, BrokenOff};
 use crate::proxy::session::{Origin, Part};
 
-pub use ending::Ending;
-pub use recording::Recording;
+pub(crate) use ending::Ending;
+pub(crate) use recording::Recording;
 
 /// The body of an answer. While it lives the connection is busy; when it ends, however it ends, the decision is recorded.
 #[derive(Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     body: Content,
     /// `None` after a switch of protocols, whose end is the end of the other protocol.
     ending: Option<Ending>,
@@ -39,7 +39,7 @@ enum Content {
 
 /// The reason why an answer breaks off. The client sees a reset, or a body without its end.
 #[derive(Debug)]
-pub enum ReplyBroken {
+pub(crate) enum ReplyBroken {
     /// The backend's answer broke off.
     Backend(BrokenOff),
     /// The grant was withdrawn: the client may not have the rest.

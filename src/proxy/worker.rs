@@ -6,7 +6,6 @@ mod registry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -37,7 +36,7 @@ struct Arrival {
 
 /// A socket on its way to a worker.
 #[derive(Debug)]
-pub enum ArrivingSocket {
+pub(crate) enum ArrivingSocket {
     /// A socket from the worker's own thread, which its event loop watches already.
     Registered(TcpStream),
     /// A socket from another thread.
@@ -56,29 +55,27 @@ impl ArrivingSocket {
 
 /// A running worker, from outside.
 #[derive(Debug)]
-pub struct WorkerHandle {
+pub(crate) struct WorkerHandle {
     services: Arc<Services>,
     registry: Arc<Registry>,
     arrivals: UnboundedSender<Arrival>,
     runtime: tokio::runtime::Handle,
-    thread: JoinHandle<()>,
 }
 
 /// Starts a worker thread. `departures` is notified at the end of each connection.
 ///
 /// # Errors
 /// The operating system gives no thread, or no event loop.
-pub fn start(number: usize, shared: Shared, departures: Arc<Notify>) -> io::Result<WorkerHandle> {
+pub(crate) fn start(number: usize, shared: Shared, departures: Arc<Notify>) -> io::Result<WorkerHandle> {
     let services = Arc::new(Services::new(shared));
     let registry = Arc::new(Registry::new(departures));
     let (arrivals, inbox) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let running = run(Arc::clone(&services), Arc::clone(&registry), inbox);
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(running))?;
-    Ok(WorkerHandle { services, registry, arrivals, runtime: handle, thread })
+    // The thread is not joined: it ends with the process, once its connections have ended or the drain timeout is over.
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || runtime.block_on(running))?;
+    Ok(WorkerHandle { services, registry, arrivals, runtime: handle })
 }
 
 async fn run(services: Arc<Services>, registry: Arc<Registry>, mut inbox: UnboundedReceiver<Arrival>) {
@@ -116,27 +113,33 @@ fn start_serving(services: &Arc<Services>, arrival: Arrival) {
 
 impl WorkerHandle {
     /// What the requests of this worker share.
-    pub fn services(&self) -> &Services {
+    pub(crate) fn services(&self) -> &Services {
         &self.services
     }
 
     /// Number of connections that are open or on their way to this worker.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.registry.open()
     }
 
     /// Views of all open connections, as they are now.
-    pub fn views(&self) -> Vec<session::View> {
+    pub(crate) fn views(&self) -> Vec<session::View> {
         self.registry.views()
     }
 
     /// The event loop of this worker; what is spawned there runs on its thread.
-    pub const fn runtime(&self) -> &tokio::runtime::Handle {
+    pub(crate) const fn runtime(&self) -> &tokio::runtime::Handle {
         &self.runtime
     }
 
     /// Gives the worker a connection.
-    pub fn give(&self, socket: ArrivingSocket, address: SocketAddr, place: Place, stop: Arc<StopSignal>) {
+    pub(crate) fn give(
+        &self,
+        socket: ArrivingSocket,
+        address: SocketAddr,
+        place: Place,
+        stop: Arc<StopSignal>,
+    ) {
         let (departure, established) = self.registry.add(address, &stop);
         let accepted = Accepted { address, place, stop, established };
         // A worker that has ended (its thread panicked) gives the arrival back, and dropping it counts the departure.
@@ -144,19 +147,12 @@ impl WorkerHandle {
     }
 
     /// Gives an order to every connection, also to those that come later.
-    pub fn order_all(&self, order: Order) {
+    pub(crate) fn order_all(&self, order: Order) {
         self.registry.order_all(order);
     }
 
     /// Requests that every connection judges again what is in progress, under the snapshot in force now.
-    pub fn review(&self) {
+    pub(crate) fn review(&self) {
         self.registry.review_all();
-    }
-
-    /// Waits for the end of the thread, which ends with its connections.
-    pub fn join(self) {
-        drop(self.arrivals);
-        // A thread that panicked has ended too.
-        let _ = self.thread.join();
     }
 }

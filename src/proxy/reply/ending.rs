@@ -15,7 +15,7 @@ use crate::telemetry::{Audit, Decision, Record, RequestId, RequestTimes, Trace, 
 
 /// The end of an answer, or of the protocol that it switched to. Dropping it writes the record.
 #[derive(Debug)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// The audit record, if records are kept.
     pub(super) record: Option<Box<PartialRecord>>,
     /// The trace, if the request is traced.
@@ -51,12 +51,12 @@ pub(super) const DENIED: Decision = Decision::Refused(Reason::InsufficientPermis
 
 impl Ending {
     /// The request that ends with the answer.
-    pub const fn request(&self) -> &RequestGuard {
+    pub(crate) const fn request(&self) -> &RequestGuard {
         &self.request
     }
 
     /// Adds bytes that were passed on to the client.
-    pub fn add_bytes(&mut self, bytes: u64) {
+    pub(crate) fn add_bytes(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 

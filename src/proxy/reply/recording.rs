@@ -25,7 +25,7 @@ use crate::telemetry::{
 use crate::trace_context::TraceContext;
 
 /// What is known of a request while it is decided.
-pub struct Recording {
+pub(crate) struct Recording {
     session: Arc<Session>,
     request: RequestGuard,
     time: Timestamp,
@@ -46,7 +46,7 @@ pub struct Recording {
 
 impl Recording {
     /// Starts with the request's headers.
-    pub fn start(session: &Arc<Session>, request: &Request<Incoming>) -> Self {
+    pub(crate) fn start(session: &Arc<Session>, request: &Request<Incoming>) -> Self {
         Self::of(session, Reader::of(request), request.method(), request.uri()).traced(request)
     }
 
@@ -100,7 +100,7 @@ impl Recording {
     }
 
     /// Starts with bytes that were not parsed as a request.
-    pub fn unparsed(session: &Arc<Session>) -> Self {
+    pub(crate) fn unparsed(session: &Arc<Session>) -> Self {
         let mut recording = Self::of(session, Reader::Whole, &unknown_method(), &Uri::default());
         if let Some(record) = &mut recording.record {
             "-".clone_into(&mut record.path);
@@ -109,22 +109,22 @@ impl Recording {
     }
 
     /// The time at which the request came: the one instant at which it is judged.
-    pub const fn time(&self) -> Timestamp {
+    pub(crate) const fn time(&self) -> Timestamp {
         self.time
     }
 
     /// The request's id.
-    pub fn request_id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         self.request_id.as_str()
     }
 
     /// The trace context for the backend, if the request is traced.
-    pub fn onward(&self) -> Option<TraceContext> {
+    pub(crate) fn onward(&self) -> Option<TraceContext> {
         self.trace.as_ref().map(|trace| trace.onward())
     }
 
     /// Notes the authenticated client.
-    pub fn set_client(&mut self, client: &Arc<Client>) {
+    pub(crate) fn set_client(&mut self, client: &Arc<Client>) {
         if let Some(trace) = &mut self.trace {
             trace.set_client(&client.name);
         }
@@ -134,7 +134,7 @@ impl Recording {
     }
 
     /// Notes the verdict of the policy in force.
-    pub fn set_verdict(&mut self, verdict: &Verdict) {
+    pub(crate) fn set_verdict(&mut self, verdict: &Verdict) {
         self.denied = verdict.as_ref().err().cloned();
         if let Some(trace) = &mut self.trace {
             trace.set_rule(deciding_rule(verdict).map(|rule| rule.name()));
@@ -145,7 +145,7 @@ impl Recording {
     }
 
     /// Notes that the shadow policy, in force as such since `since`, decides otherwise.
-    pub fn add_difference(
+    pub(crate) fn add_difference(
         &mut self,
         since: Timestamp,
         difference: Difference,
@@ -162,7 +162,13 @@ impl Recording {
     }
 
     /// Keeps a summary of a request that is going to be refused. Headers and host are kept if the policy looks at them.
-    pub fn record_refused(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, host: Option<&str>) {
+    pub(crate) fn record_refused(
+        &mut self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        host: Option<&str>,
+    ) {
         let live = self.session.services.live.load();
         let headers = live.policy.relevant_headers(headers);
         let host = host.filter(|_| live.policy.depends_on_host());
@@ -170,34 +176,34 @@ impl Recording {
     }
 
     /// Registers the request as forwarded. It is judged again until its answer ends.
-    pub fn register_forwarded(&mut self, request: ForwardedRequest) {
+    pub(crate) fn register_forwarded(&mut self, request: ForwardedRequest) {
         self.request.register_forwarded(request);
     }
 
     /// `true` if the request may not go on. The task that asks is woken when that changes.
-    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
         self.request.poll_withdrawn(cx)
     }
 
     /// Notes that the backend has answered.
-    pub fn set_times(&mut self, times: Times) {
+    pub(crate) fn set_times(&mut self, times: Times) {
         self.times = Some(times);
     }
 
     /// Ends with the backend's answer.
-    pub fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
+    pub(crate) fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
         let status = response.status().as_u16();
         response.map(|answer| self.reply(Content::Forwarded(answer), Decision::Forwarded, status))
     }
 
     /// Ends with the backend's agreement to switch protocols. The record is written at the end of the other protocol.
-    pub fn switched(self, response: Response<()>) -> (Response<Reply>, Ending) {
+    pub(crate) fn switched(self, response: Response<()>) -> (Response<Reply>, Ending) {
         let ending = self.ending(Decision::Forwarded, response.status().as_u16());
         (response.map(|()| Reply { body: Content::Refused(Full::default()), ending: None }), ending)
     }
 
     /// Ends with a refusal.
-    pub fn refused(mut self, refusal: &Refusal) -> Response<Reply> {
+    pub(crate) fn refused(mut self, refusal: &Refusal) -> Response<Reply> {
         let detail = refusal.detail();
         let response = refusal.response(self.reader, self.request_id.as_str(), &detail);
         self.keep(refusal, detail);
@@ -228,7 +234,7 @@ impl Recording {
     }
 
     /// Ends with a refusal, as bytes of HTTP/1.1.
-    pub fn framed(self, refusal: &Refusal) -> Vec<u8> {
+    pub(crate) fn framed(self, refusal: &Refusal) -> Vec<u8> {
         let frame = refusal.frame(self.request_id.as_str());
         let reply = self.refused(refusal).into_body();
         let bytes = reply.size_hint().exact().unwrap_or_default();
