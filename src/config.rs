@@ -37,7 +37,6 @@ use crate::policy::{Mode, Network};
 use crate::target;
 use crate::telemetry::{Destination, Format, RecordSettings};
 
-use backend::BackendSections;
 use draft::Draft;
 use keys::Sections;
 
@@ -67,6 +66,10 @@ pub struct Config {
     pub usage: EkuPolicy,
     /// The backend.
     pub backend: forward::Settings,
+    /// Time limits of exchanges with the backend.
+    pub backend_timeouts: forward::Timeouts,
+    /// Notice that the backend gets when a client takes its request back.
+    pub client_abort: forward::ClientAbort,
     /// TLS to the backend; `None` if the connection is not encrypted.
     pub backend_tls: Option<BackendTls>,
     /// Requests that the backend works on at once.
@@ -211,8 +214,7 @@ impl Sections {
         let identity_headers = headers::settings(self.identity_headers, draft);
         let check = backend::check(self.health, draft);
         let url = backend.url.take();
-        let sections = BackendSections { backend: &backend, breaker: &self.breaker, http: &http };
-        let settings = backend::settings(url, self.backend_tls, check, sections, draft);
+        let settings = backend::settings(url, self.backend_tls, check, &self.breaker, draft);
         // Nothing is given up before all sections have been looked at, so that every mistake is reported at once.
         let (settings, backend_tls) = settings?;
         Some(Config {
@@ -225,6 +227,8 @@ impl Sections {
             trust_domains: tls.trust_domains,
             usage: tls.require_client_auth_eku,
             backend: settings,
+            backend_timeouts: backend::timeouts(&backend, &http),
+            client_abort: backend.ignore_client_abort,
             backend_tls,
             max_in_flight: backend.max_in_flight,
             reserved_for_others: backend.reserved_for_others,

@@ -62,10 +62,6 @@ pub struct Settings {
     pub protocol: Protocol,
     /// The `Host` of requests that name none (HTTP/1.0).
     pub authority: String,
-    /// The time limits.
-    pub timeouts: Timeouts,
-    /// Notice that the backend gets when a client takes its request back.
-    pub client_abort: ClientAbort,
     /// The rules by which the backend counts as down.
     pub breaker: BreakerRules,
     /// The health check, if one is configured.
@@ -209,7 +205,7 @@ impl Backend {
             discard::in_background(request.into_body());
             return Err(NoAnswer::Paused(wait));
         }
-        let may_switch = admitted.permit().upgrade();
+        let may_switch = admitted.permit().allows_upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);

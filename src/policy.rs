@@ -92,13 +92,30 @@ pub struct Question<'a> {
     /// Time of the decision.
     pub now: Timestamp,
     /// Protocol that the client asks to switch to, from its `Upgrade` header.
-    pub upgrade: Option<&'a str>,
+    pub upgrade: Option<Upgrade>,
+}
+
+/// A protocol that a request asks to switch to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// WebSocket (RFC 6455), the only protocol that a route can permit.
+    WebSocket,
+    /// Any other protocol, which no route permits.
+    Other,
+}
+
+impl Upgrade {
+    /// Returns the protocol of that name, as an `Upgrade` header writes it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        if name.eq_ignore_ascii_case("websocket") { Self::WebSocket } else { Self::Other }
+    }
 }
 
 impl Question<'_> {
     /// Returns true if the client asks to switch to WebSocket, the only protocol that a route can permit.
     fn asks_to_switch(&self) -> bool {
-        self.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+        self.upgrade == Some(Upgrade::WebSocket)
     }
 }
 
@@ -118,7 +135,7 @@ impl Granted {
 
     /// Returns true if the requested switch of protocols is granted too.
     #[must_use]
-    pub const fn upgrade(&self) -> bool {
+    pub const fn allows_upgrade(&self) -> bool {
         self.upgrade
     }
 }

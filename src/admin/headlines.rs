@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::{Running, Status};
+use crate::forward::Condition;
 use crate::identity::{Expiry, ExpiryKind};
+use crate::policy::Mode;
 use crate::refusal::Reason;
 use crate::reload::{Outcome, Part, PartStatus};
 use crate::telemetry::{Decision, Refused, Sample};
@@ -90,10 +92,10 @@ pub(super) fn of(running: &Running, facts: &Facts<'_>) -> Vec<Headline> {
 
 fn backend(status: &Status) -> Option<Headline> {
     let text = match status.backend {
-        "down" => "the backend is down: permitted requests get 504",
-        "unwell" => "the health check of the backend fails",
-        "failing" => "the last connections to the backend could not be made",
-        _ => return None,
+        Condition::Down => "the backend is down: permitted requests get 504",
+        Condition::Unwell => "the health check of the backend fails",
+        Condition::Failing => "the last connections to the backend could not be made",
+        Condition::Untried | Condition::Up => return None,
     };
     Some(Headline::new(Level::Critical, "now", text))
 }
@@ -216,7 +218,7 @@ fn look(status: &Status) -> Option<Headline> {
 /// Trials on live traffic.
 fn trial(status: &Status) -> Vec<Headline> {
     let mut all = Vec::new();
-    if status.mode == "audit" {
+    if status.mode == Mode::Audit {
         let text = "`mode: audit`: requests that the policy denies are forwarded and recorded";
         all.push(Headline::new(Level::Notice, "refusals", text));
     }

@@ -154,8 +154,8 @@ fn gauges(status: &Status) -> Vec<Family> {
     let connections = [("lobby", status.lobby), ("admitted", status.slots_used)];
     let connections = connections.map(|(state, count)| (label("state", state), count as u64));
     let backend = Condition::ALL
-        .map(|condition| (label("state", condition.name()), u64::from(condition.name() == status.backend)));
-    let mode = Mode::ALL.map(|(name, _)| (label("mode", name), u64::from(name == status.mode)));
+        .map(|condition| (label("state", condition.name()), u64::from(condition == status.backend)));
+    let mode = Mode::ALL.map(|(name, mode)| (label("mode", name), u64::from(mode == status.mode)));
     let success = status.reload.parts.iter();
     let success = success.map(|(part, counts)| (label("part", part.name()), u64::from(counts.success)));
     let build = vec![("version", status.version.into()), ("commit", status.commit.into())];

@@ -117,7 +117,7 @@ impl Running {
             ready: self.is_ready(),
             uptime_seconds: self.started.elapsed().as_secs(),
             generation: live.generation,
-            mode: live.mode.name(),
+            mode: live.mode,
             shadow: self.shadow(&live),
             workers: self.workers.len(),
             slots_used: self.admission.slots().used(),
@@ -127,7 +127,7 @@ impl Running {
             in_flight: self.admission.in_flight().in_flight(),
             in_flight_limit: self.admission.in_flight().places().limit(),
             queued: self.admission.in_flight().waiting(),
-            backend: self.health.condition().name(),
+            backend: self.health.condition(),
             backend_idle_connections: self
                 .workers
                 .iter()

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::forward::Condition;
 use crate::identity::Expiry;
+use crate::policy::Mode;
 use crate::reload::Summary;
 use crate::telemetry::{DifferenceRecord, RuleCount};
 
@@ -21,7 +23,7 @@ pub(crate) struct Status {
     /// The generation of the snapshot in force: the number of snapshots so far.
     pub generation: u64,
     /// The treatment of denied requests: `enforce` or `audit`.
-    pub mode: &'static str,
+    pub mode: Mode,
     /// The shadow policy, if one is configured.
     pub shadow: Option<ShadowStatus>,
     /// Number of worker threads.
@@ -41,7 +43,7 @@ pub(crate) struct Status {
     /// Requests that wait for a place in flight.
     pub queued: usize,
     /// The condition of the backend: untried, up, failing, down or unwell.
-    pub backend: &'static str,
+    pub backend: Condition,
     /// Idle connections to the backend.
     pub backend_idle_connections: usize,
     /// Connections closed before TLS because their source exceeded its rate.

@@ -28,19 +28,12 @@ pub struct BackendTls {
     pub protocol: Protocol,
 }
 
-/// The sections of which the backend's settings are made.
-pub(super) struct BackendSections<'s> {
-    pub(super) backend: &'s BackendSection,
-    pub(super) breaker: &'s BreakerSection,
-    pub(super) http: &'s HttpSection,
-}
-
 /// The settings of the connection to the backend, and of TLS to it; `None` if a key is missing or has no effect.
 pub(super) fn settings(
     url: Option<Located<Url>>,
     tls: BackendTlsSection,
     check: Option<Check>,
-    BackendSections { backend, breaker, http }: BackendSections<'_>,
+    breaker: &BreakerSection,
     draft: &mut Draft<'_>,
 ) -> Option<(Settings, Option<BackendTls>)> {
     let Url { mut location, protocol, authority } = url?.value;
@@ -56,16 +49,19 @@ pub(super) fn settings(
             None
         }
     };
-    let timeouts = Timeouts {
+    let BreakerSection { failures, pause, max_pause } = *breaker;
+    let breaker = BreakerRules { failures, pause, max_pause };
+    Some((Settings { location, protocol, authority, breaker, check }, tls))
+}
+
+/// The time limits of exchanges with the backend.
+pub(super) const fn timeouts(backend: &BackendSection, http: &HttpSection) -> Timeouts {
+    Timeouts {
         connect: backend.connect_timeout,
         response: backend.response_timeout,
         body: http.body_timeout,
         idle: backend.idle_timeout,
-    };
-    let BreakerSection { failures, pause, max_pause } = *breaker;
-    let breaker = BreakerRules { failures, pause, max_pause };
-    let client_abort = backend.ignore_client_abort;
-    Some((Settings { location, protocol, authority, timeouts, client_abort, breaker, check }, tls))
+    }
 }
 
 fn report_unused_tls(draft: &mut Draft<'_>) {

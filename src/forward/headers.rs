@@ -13,6 +13,7 @@ use http_body::Body;
 
 use crate::client_headers::{self, Sender, StripPattern, StripPatterns, join};
 use crate::identity::Attribute;
+use crate::policy::Upgrade;
 use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 pub use crate::client_headers::{strip_connection, strip_trailers};
@@ -82,13 +83,13 @@ pub type Custom = [(HeaderName, Attribute)];
 #[derive(Clone, Copy, Debug)]
 pub struct HopByHopWishes {
     takes_trailers: bool,
-    upgrade: Option<&'static str>,
+    upgrade: Option<Upgrade>,
 }
 
 impl HopByHopWishes {
     /// The protocol that the client asks to switch to.
     #[must_use]
-    pub const fn upgrade(self) -> Option<&'static str> {
+    pub const fn upgrade(self) -> Option<Upgrade> {
         self.upgrade
     }
 }
@@ -154,18 +155,18 @@ pub(super) fn frame_unknown_length<B: http_body::Body>(request: &mut Request<B>)
 }
 
 /// The one protocol that a request may ask to switch to.
-pub const WEBSOCKET: &str = "websocket";
+const WEBSOCKET: &str = "websocket";
 
 /// The protocol that a request asks to switch to. Only an HTTP/1.1 GET without a body can ask: a body would be read as the new protocol by one
 /// side, and as a body by the other.
-fn switch_asked<B: Body>(request: &Request<B>) -> Option<&'static str> {
+fn switch_asked<B: Body>(request: &Request<B>) -> Option<Upgrade> {
     let headers = request.headers();
     let asks = headers.contains_key(header::UPGRADE)
         && request.version() == Version::HTTP_11
         && *request.method() == http::Method::GET
         && request.body().is_end_stream()
         && agrees_to_switch(headers);
-    asks.then_some(WEBSOCKET)
+    asks.then_some(Upgrade::WebSocket)
 }
 
 /// `true` if `Connection` and `Upgrade` say that the connection switches to WebSocket.

@@ -76,6 +76,12 @@ impl Condition {
     }
 }
 
+impl serde::Serialize for Condition {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl Health {
     /// Returns the health of a backend that was not tried yet.
     #[must_use]

@@ -22,7 +22,7 @@ pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> 
         .collect();
     json!({
         "decision": if verdict.is_ok() { "allow" } else { "deny" },
-        "upgrade": verdict.as_ref().is_ok_and(Granted::upgrade),
+        "upgrade": verdict.as_ref().is_ok_and(Granted::allows_upgrade),
         "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
         "clients": evaluation.clients().map(|client| &*client.entry.name.text).collect::<Vec<_>>(),
         "grants": findings(evaluation.grants()),

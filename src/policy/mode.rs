@@ -40,17 +40,23 @@ impl Mode {
     /// The denial, under `mode: enforce`.
     pub fn permit(self, verdict: Verdict, question: &Question<'_>) -> Result<Permit, Denied> {
         match (verdict, self) {
-            (Ok(granted), _) => Ok(Permit { upgrade: granted.upgrade() }),
+            (Ok(granted), _) => Ok(Permit { upgrade: granted.allows_upgrade() }),
             (Err(_), Self::Audit) => Ok(Permit { upgrade: question.asks_to_switch() }),
             (Err(denied), Self::Enforce) => Err(denied),
         }
     }
 }
 
+impl serde::Serialize for Mode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl Permit {
     /// Returns true if the requested switch of protocols is permitted too.
     #[must_use]
-    pub const fn upgrade(&self) -> bool {
+    pub const fn allows_upgrade(&self) -> bool {
         self.upgrade
     }
 }

@@ -94,7 +94,7 @@ impl Shadow {
 
 /// Returns a rank of what a verdict allows: 0 for nothing, 1 for the request, 2 for the request and its switch of protocols.
 fn extent(verdict: &Verdict) -> u8 {
-    verdict.as_ref().map_or(0, |granted| 1 + u8::from(granted.upgrade()))
+    verdict.as_ref().map_or(0, |granted| 1 + u8::from(granted.allows_upgrade()))
 }
 
 /// Returns the entry that decided, if an entry did.

@@ -89,7 +89,7 @@ impl TestRequest {
                 headers: Some(&self.headers),
                 source: self.source.parse().unwrap(),
                 now: self.now.parse().unwrap(),
-                upgrade: self.upgrade,
+                upgrade: self.upgrade.map(Upgrade::from_name),
             },
         )
     }
@@ -300,13 +300,13 @@ fn only_a_route_that_says_so_permits_the_switch() {
             .decide(&p, &identity_of(ORDERS))
             .unwrap()
     };
-    assert!(switch("GET /live").upgrade());
-    assert!(!switch("GET /events").upgrade());
-    assert!(!test_request("GET /live").decide(&p, &identity_of(ORDERS)).unwrap().upgrade());
+    assert!(switch("GET /live").allows_upgrade());
+    assert!(!switch("GET /events").allows_upgrade());
+    assert!(!test_request("GET /live").decide(&p, &identity_of(ORDERS)).unwrap().allows_upgrade());
     let other = TestRequest { upgrade: Some("h2c"), ..test_request("GET /live") }
         .decide(&p, &identity_of(ORDERS))
         .unwrap();
-    assert!(!other.upgrade());
+    assert!(!other.allows_upgrade());
 }
 
 /// Case 51: each pattern matches on its own.

@@ -14,7 +14,7 @@ use crate::client_headers::{Sender, StripPatterns};
 use crate::forward::headers::{self, HopByHopWishes, OwnHeaders};
 use crate::forward::{NoAnswer, Outcome, Tunnel};
 use crate::live::Live;
-use crate::policy::{Denied, Permit, Question};
+use crate::policy::{Denied, Permit, Question, Upgrade};
 use crate::protocol::Protocol;
 use crate::proxy::client::Client;
 use crate::proxy::reply::{Ending, Recording, Reply};
@@ -160,14 +160,14 @@ fn judge(
     };
     let permit = permit(&live, &client, &question, recording)
         .map_err(|_| not_permitted(request.method(), request.uri()))?;
-    let switches = permit.upgrade();
+    let switches = permit.allows_upgrade();
     let admission = &session.services.admission;
     let entry = admission.admit(permit, &client.allowance, &session.holding).map_err(not_admitted)?;
     let forwarded = ForwardedRequest {
         target,
         host,
         headers: live.policy.depends_on_headers().then(|| request.headers().clone()),
-        upgrade: switches.then_some(headers::WEBSOCKET),
+        upgrade: switches.then_some(Upgrade::WebSocket),
         source: session.peer.address.ip(),
     };
     prepare(session, request, &client, wishes, &forwarded, recording);

@@ -164,8 +164,8 @@ impl Pieces {
             tls: server.tls.clone(),
             server_expiries: Arc::clone(&server.expiries),
             backend: Arc::new(forward::Terms {
-                timeouts: config.backend.timeouts,
-                client_abort: config.backend.client_abort,
+                timeouts: config.backend_timeouts,
+                client_abort: config.client_abort,
                 tls: self.backend_tls.clone(),
             }),
             patience: config.patience,

@@ -88,7 +88,7 @@ pub(super) fn explained(
         headers: Some(&question.headers),
         source: question.source,
         now: question.now,
-        upgrade: question.upgrade.as_deref(),
+        upgrade: question.upgrade.as_deref().map(policy::Upgrade::from_name),
     };
     let verdict = policy.authorize(&policy.rights(identity), &asked);
     let evaluation = Evaluation { model, identity, question: &asked };

@@ -16,7 +16,7 @@ const REACHABLE: &str = "backend";
 const AROUND: &str = "around";
 
 pub(super) fn look(config: &Config) -> Vec<Finding> {
-    let patience = config.backend.timeouts.connect;
+    let patience = config.backend_timeouts.connect;
     match &config.backend.location {
         Location::Unix(path) => vec![reach_socket(path), around_socket(path)],
         Location::Tcp { host, port, .. } => {

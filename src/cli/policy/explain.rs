@@ -17,7 +17,7 @@ use crate::identity::Identity;
 use crate::policy::explanation::explanation;
 use crate::policy::trace::{Evaluation, file_and_line};
 use crate::policy::trial::trace_lines;
-use crate::policy::{Denied, Granted, Model, Policy, Question};
+use crate::policy::{Denied, Granted, Model, Policy, Question, Upgrade};
 use crate::target::{Target, is_host};
 
 /// Show how a request is decided, and by which rules
@@ -154,7 +154,7 @@ impl ExplainedRequest {
             headers: Some(&self.headers),
             source: self.source,
             now: self.now,
-            upgrade: self.upgrade.as_deref(),
+            upgrade: self.upgrade.as_deref().map(Upgrade::from_name),
         };
         let verdict = self.policy.authorize(&self.policy.rights(&self.identity), &question);
         let evaluation = Evaluation { model: &self.model, identity: &self.identity, question: &question };
@@ -177,7 +177,7 @@ fn human(
             let rule = permit.rule();
             writeln!(out, "allowed by `{}` ({}:{})", rule.name, printable(&rule.file), rule.line)?;
             if evaluation.question.upgrade.is_some() {
-                let also = if permit.upgrade() {
+                let also = if permit.allows_upgrade() {
                     "and so is the switch of protocol"
                 } else {
                     "but not the switch of protocol"

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 
-use super::super::{Policy, Question};
+use super::super::{Policy, Question, Upgrade};
 use crate::identity::{Attribute, Identity};
 use crate::target::Target;
 
@@ -99,7 +99,7 @@ impl PolicyInput {
     pub(super) fn is_allowed(&self, policy: &Policy) -> bool {
         let question = self.question();
         let permit = policy.authorize(&policy.rights(&self.identity), &question);
-        permit.is_ok_and(|permit| !self.upgrade || permit.upgrade())
+        permit.is_ok_and(|permit| !self.upgrade || permit.allows_upgrade())
     }
 
     fn question(&self) -> Question<'_> {
@@ -109,7 +109,7 @@ impl PolicyInput {
             headers: Some(&self.headers),
             source: self.source,
             now: self.now,
-            upgrade: self.upgrade.then_some("websocket"),
+            upgrade: self.upgrade.then_some(Upgrade::WebSocket),
         }
     }
 }

@@ -23,7 +23,7 @@ struct EngineRequest {
     headers: HeaderMap,
     source: IpAddr,
     now: Timestamp,
-    upgrade: Option<&'static str>,
+    upgrade: Option<Upgrade>,
 }
 
 impl EngineRequest {
@@ -42,7 +42,7 @@ impl EngineRequest {
             headers,
             source: if call.inside { [10, 1, 1, 1] } else { [192, 0, 2, 1] }.into(),
             now: start + jiff::SignedDuration::from_hours(call.hour),
-            upgrade: call.upgrade.then_some("websocket"),
+            upgrade: call.upgrade.then_some(Upgrade::WebSocket),
         }
     }
 
@@ -63,7 +63,7 @@ impl EngineRequest {
 type Answer = (bool, bool);
 
 fn answer(verdict: &Result<Granted, Denied>) -> Answer {
-    (verdict.is_ok(), verdict.as_ref().is_ok_and(Granted::upgrade))
+    (verdict.is_ok(), verdict.as_ref().is_ok_and(Granted::allows_upgrade))
 }
 
 /// Returns the result of the evaluation that explains decisions. The rule that decided must be among its findings.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::live::Live;
-use crate::policy::{Question, Rights};
+use crate::policy::{Question, Rights, Upgrade};
 use crate::target::Target;
 
 /// A forwarded request, as far as a policy looks at it.
@@ -23,7 +23,7 @@ pub struct ForwardedRequest {
     /// The headers as they were judged; only under a policy that looks at headers.
     pub headers: Option<HeaderMap>,
     /// The protocol that the request may switch to.
-    pub upgrade: Option<&'static str>,
+    pub upgrade: Option<Upgrade>,
     /// The peer's address.
     pub source: IpAddr,
 }
@@ -47,7 +47,7 @@ impl ForwardedRequest {
             now,
             upgrade: self.upgrade,
         };
-        live.permit(rights, &question).is_ok_and(|permit| permit.upgrade() || self.upgrade.is_none())
+        live.permit(rights, &question).is_ok_and(|permit| permit.allows_upgrade() || self.upgrade.is_none())
     }
 }
 
