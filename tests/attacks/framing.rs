@@ -250,10 +250,7 @@ fn each_pipelined_request_is_judged() {
         |case: Case| Case { bytes: [post("Content-Length: 0", ""), case.bytes].concat(), ..case };
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
-    for case in [
-        after_post(ambiguous("a path", get("/a//b"))),
-        after_post(denied("denied", get("/admin"))),
-    ] {
+    for case in [after_post(ambiguous("a path", get("/a//b"))), after_post(denied("denied", get("/admin")))] {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(&case.bytes).unwrap();
         assert_eq!(connection.answer_to("POST").unwrap().status, 200);

@@ -237,9 +237,7 @@ fn trailers_that_other_servers_trust_are_removed() {
     let lines: String = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     let body = format!("1\r\na\r\n0\r\n{lines}\r\n");
-    connection
-        .send(post("TE: trailers\r\nTrailer: X-Kept\r\nTransfer-Encoding: chunked", body))
-        .unwrap();
+    connection.send(post("TE: trailers\r\nTrailer: X-Kept\r\nTransfer-Encoding: chunked", body)).unwrap();
     assert_eq!(connection.answer_to("POST").unwrap().status, 200);
     for received in backend.wait_for(2) {
         assert_only_kept_trailer(received);

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::outcomes::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, malformed, start_lines_after};
+use super::outcomes::{
+    NARROW, ambiguous, assert_outcomes, denied, forwarded, get, malformed, start_lines_after,
+};
 use crate::support::frames::{END_STREAM, Frames, Reaction, headers};
 use crate::support::{Backend, Proxy, Setup};
 
