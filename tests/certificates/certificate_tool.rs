@@ -1,5 +1,5 @@
-//! `sidegate cert` answers as in its committed examples, about the certificates beside them; and it says of a certificate
-//! what the proxy says of it.
+//! `sidegate cert`: its output is the committed output for the certificates in the folder `certificate_tool`, and its verdict is the
+//! verdict of the proxy.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::support::proxy::{command, run};
 use crate::support::{Backend, Proxy, golden};
 
 #[test]
-fn it_answers_as_in_its_examples() {
+fn the_output_is_the_committed_output() {
     golden::assert_as_committed("tests/certificates/certificate_tool", "tests/certificates/certificate_tool");
 }
 
@@ -39,7 +39,7 @@ fn a_chain_is_read_from_standard_input_and_single_certificates_from_der() {
 }
 
 #[test]
-fn its_verdict_is_the_proxy_s() {
+fn the_verdict_of_the_tool_is_the_verdict_of_the_proxy() {
     let proxy = Proxy::in_front_of(&Backend::ok().url());
     let pki = proxy.pki();
     let ca = proxy.setup.path("client-ca.crt");
@@ -73,10 +73,10 @@ fn its_verdict_is_the_proxy_s() {
     }
 }
 
-/// The files that the examples are about. Their keys are not kept.
+/// Writes the certificate files of the examples. Their keys are not kept.
 #[test]
-#[ignore = "writes the certificates of the examples anew, and with them every fingerprint"]
-fn certificates_of_the_examples() {
+#[ignore = "writes new certificates for the examples, which changes every fingerprint"]
+fn write_the_certificates_of_the_examples() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates/certificate_tool");
     let instant = |year| SystemTime::from(date_time_ymd(year, 1, 1));
     let lasting = |leaf: Leaf, serial: u64| {
@@ -89,7 +89,7 @@ fn certificates_of_the_examples() {
         params.not_after = date_time_ymd(2036, 1, 1);
         params
     };
-    // `root` makes its own dates, so the root of the examples is one below it, which is trusted as it stands.
+    // `Authority::root` sets its own dates. So the root of the examples is an intermediate, which is trusted directly.
     let root = Authority::root("unused").unwrap().intermediate_of(authority("Shop CA")).unwrap();
     let issuing = root.intermediate_of(authority("Shop issuing CA")).unwrap();
     let write = |name: &str, text: String| fs::write(folder.join(name), text).unwrap();
