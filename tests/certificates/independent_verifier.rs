@@ -449,7 +449,7 @@ fn a_crl_of_openssl_is_accepted() {
         ..TrustSources::from_authorities("root.pem", &read("root.pem"), EkuPolicy::ClientAuthIfPresent)
     };
     let (trust, _) = Trust::build(&sources, Timestamp::now()).unwrap();
-    let verdict = |name| judge(&[workshop.certificate(name)], &trust, Timestamp::now());
+    let verdict = |name| judge(&[folder.certificate(name)], &trust, Timestamp::now());
     assert!(verdict("kept").is_ok());
     assert_eq!(verdict("lost").map(|_| ()), Err(Unauthenticated::Invalid(Flaw::Revoked)));
 }
