@@ -407,7 +407,7 @@ fn chains_of_step_ca_and_spire_are_valid() {
     folder.make("too-deep", P256, Some("step-below"), CA);
     folder.make("deep-leaf", P256, Some("too-deep"), both);
     let (sidegate, openssl) = folder.verdicts("step-root", &["deep-leaf", "too-deep", "step-below"]);
-    assert!(ours.is_err() && openssl.is_some(), "{ours:?}");
+    assert!(sidegate.is_err() && openssl.is_some(), "{sidegate:?}");
     // SPIRE: every authority has the id of its trust domain, and the client certificate has no useful subject.
     let domain = format!("{CA}\nsubjectAltName=URI:spiffe://shop.example");
     let svid = "keyUsage=critical,digitalSignature,keyEncipherment,keyAgreement\nextendedKeyUsage=serverAuth,clientAuth\n\
