@@ -9,7 +9,6 @@ use std::process::Command;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rcgen::{CustomExtension, SanType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,7 +17,7 @@ use sidegate::identity::{EkuPolicy, Flaw, Trust, TrustFile, TrustSources, Unauth
 use tempfile::TempDir;
 
 use crate::support::certificates::{crl_of_fields, producer, resigned, tlv};
-use crate::support::is_missing;
+use crate::support::{generated, is_missing};
 
 /// Refusals of openssl that Sidegate does not follow: a part of the message, and the reason.
 const DIFFERENCES: &[(&str, &str)] = &[
@@ -128,22 +127,6 @@ fn has_openssl() -> bool {
     !is_missing("openssl", Command::new("openssl").arg("version"))
 }
 
-/// Runs this number of random cases, or `CASES`; a failure prints the case and the seed, which `SEED` repeats.
-fn run_random<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let cases = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
-    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = given.unwrap_or_else(|| {
-        u64::try_from(Timestamp::now().as_nanosecond() & i128::from(u64::MAX)).unwrap_or_default()
-    });
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    if let Err(error) = TestRunner::new_with_rng(config, rng).run(strategy, test) {
-        panic!("SEED={seed}: {error}");
-    }
-}
-
 /// One wrong byte, a missing or repeated piece, or two exchanged bytes.
 #[derive(Clone, Debug)]
 enum Mutation {
@@ -217,7 +200,7 @@ fn no_leaf_with_a_wrong_field_is_valid_only_here() {
     let comparison = Comparison::new();
     let whole = with_many_extensions(&comparison.below);
     assert_eq!(comparison.compare(&whole.chain, None).unwrap(), "valid");
-    run_random(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+    generated::run(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
         let mut bad = resigned(&comparison.below, &whole, |fields| mutated(fields, which, &mutation)).chain;
         bad.push(whole.chain[1].clone());
         comparison.compare(&bad, None).map(|_| ())
@@ -233,7 +216,7 @@ fn no_intermediate_with_a_wrong_field_is_valid_only_here() {
     let whole = comparison.below.issue(&producer()).unwrap();
     let below =
         Credential { chain: vec![comparison.below.certificate().clone()], key: whole.key.clone_key() };
-    run_random(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+    generated::run(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
         let bad = resigned(&comparison.root, &below, |fields| mutated(fields, which, &mutation));
         let chain = [whole.chain[0].clone(), bad.chain[0].clone()];
         comparison.compare(&chain, None).map(|_| ())
@@ -251,7 +234,7 @@ fn no_chain_is_valid_only_here_with_a_wrong_field_of_a_crl() {
     let good = pem("X509 CRL", &comparison.root.crl(&[&revoked.chain[0]], |_| {}).unwrap());
     assert_eq!(comparison.compare(&leaf.chain, Some(&good)).unwrap(), "valid");
     assert_eq!(comparison.compare(&revoked.chain, Some(&good)).unwrap(), "revoked");
-    run_random(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+    generated::run(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
         let crl = crl_of_fields(&comparison.root, |fields| mutated(fields, which, &mutation));
         comparison.compare(&leaf.chain, Some(&pem("X509 CRL", &crl))).map(|_| ())
     });
@@ -264,7 +247,7 @@ fn changed_bytes_are_never_valid_and_cause_no_panic() {
     let crl = comparison.root.crl(&[&whole.chain[0]], |_| {}).unwrap();
     let trust = comparison.trust(None).unwrap();
     let mutations = proptest::collection::vec(Mutation::any(), 1..4);
-    run_random(2_000, &(mutations, any::<bool>()), |(mutations, intermediate)| {
+    generated::run(2_000, &(mutations, any::<bool>()), |(mutations, intermediate)| {
         let changed = |der: &[u8]| {
             mutations.iter().fold(der.to_vec(), |der, mutation| match der.is_empty() {
                 true => der,
