@@ -1,8 +1,8 @@
-"""The pure steps of a request take at most 5 % more instructions than tests/bench/counts.json says, and whole requests to the
-program that is released at most 10 %: theirs vary by up to 3 %, and by a third where the profile does not fit.
+"""Checks that the pure steps of a request need at most 5 % more instructions than tests/bench/counts.json says, and whole requests
+to the released program at most 10 %. Counts of whole requests vary by up to 3 %, and by a third if the profile does not fit.
 
-Instructions are counted by callgrind (Debian's `valgrind`), so the figures do not depend on what else the machine does. They do
-depend on the compiler and the crates: `python3 .ci/counts.py --write` moves the baseline, and its change is looked at like any other.
+callgrind (Debian's `valgrind`) counts the instructions, so the figures do not depend on the load of the machine. They depend on the
+compiler and the crates: `python3 .ci/counts.py --write` writes a new baseline, which is reviewed like every change.
 """
 
 import json
@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "tests/bench/counts.json"
 MOST_MORE = 0.05
 MOST_MORE_WHOLE = 0.10
-# Sidegate itself as it is released, but for link-time optimisation; what it depends on as the tests have it, which is built already.
+# Sidegate is built as in a release, without link-time optimisation; its dependencies as in the tests, which are built already.
 SETTINGS = ["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1"]
 BUILD = ["cargo", "build", "--locked", "--quiet", "--message-format", "json", "--bench"]
 CALLGRIND = ["valgrind", "--quiet", "--tool=callgrind"]
-# Requests one after the other, on one connection.
+# Number of requests, one after another on one connection.
 REQUESTS = 2000
 
 
@@ -42,7 +42,7 @@ def count(program, step):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         tool = [*CALLGRIND, "--toggle-collect=*counted*", f"--callgrind-out-file={out}"]
-        # Nothing of the environment is read by a step, and a longer one moves no stack.
+        # A fixed environment keeps the positions on the stack the same in every run.
         subprocess.run([*tool, program, step], check=True, env={"PATH": os.environ["PATH"]})
         return total(out)
 

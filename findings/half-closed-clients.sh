@@ -1,30 +1,25 @@
 #!/usr/bin/env bash
-# A client that sends a whole request and then closes its sending side (TCP FIN) still waits for the answer. HTTP servers
-# disagree about what that means, and most that close the connection let the request's handler work on to its end. So the end of a
-# connection does not tell a proxy that the backend's work has ended; only an answer does.
+# A client that sends a complete request and then closes its sending side (TCP FIN) still waits for the answer. HTTP servers
+# react differently, and most servers that close the connection let the handler of the request run to its end. So the end of a
+# connection does not tell a proxy that the work of the backend has ended; only an answer does.
 #
-# Seen on 2026-11-30 (Python 3.11, Node.js 20.20), with a handler that works for two seconds:
+# Result on 2026-11-30 (Python 3.11, Node.js 20.20), with a handler that runs for two seconds:
 #   server               answer                            handler
-#   uvicorn 0.54.0       none: closed at once              told `http.disconnect`; works on unless it looks
-#   daphne 4.2.3         none: closed at once              told `http.disconnect`; works on unless it looks
-#   hypercorn 0.18.0     after the handler's end           told `http.disconnect`; works on unless it looks
-#   aiohttp 3.14.5       none: closed at once              not told, works to its end
-#   tornado 6.6.1        none: closed at once              told by `on_connection_close`, works to its end
-#   granian 2.8.9, WSGI  none: closed at once              not told, works to its end
-#   node:http            none: closed at once              told by `aborted` and `close`, works to its end
-#   gunicorn 27.0.1      after the handler's end           not told, works to its end
-#   waitress 3.0.2       after the handler's end           not told, works to its end
-#   cheroot 11.1.2       after the handler's end           not told, works to its end
+#   uvicorn 0.54.0       none: closed at once              gets `http.disconnect`; runs on unless it reads that
+#   daphne 4.2.3         none: closed at once              gets `http.disconnect`; runs on unless it reads that
+#   hypercorn 0.18.0     after the handler's end           gets `http.disconnect`; runs on unless it reads that
+#   aiohttp 3.14.5       none: closed at once              gets no event, runs to its end
+#   tornado 6.6.1        none: closed at once              gets `on_connection_close`, runs to its end
+#   granian 2.8.9, WSGI  none: closed at once              gets no event, runs to its end
+#   node:http            none: closed at once              gets `aborted` and `close`, runs to its end
+#   gunicorn 27.0.1      after the handler's end           gets no event, runs to its end
+#   waitress 3.0.2       after the handler's end           gets no event, runs to its end
+#   cheroot 11.1.2       after the handler's end           gets no event, runs to its end
 #
-# The script needs python3 with venv, node, and a package registry; it writes into a temporary folder only. It exits with 1
-# where a server behaves in another way than the table says.
-set -euo pipefail
-folder="$(mktemp -d)"
-trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$folder"' EXIT
-cd "$folder"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check uvicorn==0.54.0 hypercorn==0.18.0 daphne==4.2.3 gunicorn==27.0.1 \
-  waitress==3.0.2 aiohttp==3.14.5 tornado==6.6.1 granian==2.8.9 cheroot==11.1.2
+# The script needs python3 with venv, node, and a package registry. It writes only into a temporary folder, and exits with 1 if a
+# server differs from the table.
+source "$(dirname "$0")/environment.sh" uvicorn==0.54.0 hypercorn==0.18.0 daphne==4.2.3 gunicorn==27.0.1 waitress==3.0.2 \
+  aiohttp==3.14.5 tornado==6.6.1 granian==2.8.9 cheroot==11.1.2
 
 cat >handlers.py <<'PY'
 import asyncio, os, sys, time
@@ -106,7 +101,7 @@ createServer((request, response) => {
 JS
 
 cat >client.py <<'PY'
-"""One request, then FIN; says whether an answer came, and what the handler noted."""
+"""Sends one request and FIN; prints the answer and the notes of the handler."""
 import os, socket, sys, time
 
 port, notes = int(sys.argv[1]), os.environ["NOTES"]

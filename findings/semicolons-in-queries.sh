@@ -1,23 +1,18 @@
 #!/usr/bin/env bash
-# The query `a=1;b=2&c=3` has two parameters for most servers, three for some, and one for Go. A proxy that judges a query by
-# its parameters therefore cannot know what the backend reads where a `;` stands in it.
+# The query `a=1;b=2&c=3` has two parameters for most servers, three for some, and one for Go. So a proxy that judges a query by
+# its parameters does not know the reading of the backend if the query contains `;`.
 #
-# Seen on 2026-11-30:
+# Result on 2026-11-30:
 #   split at `;` as well as at `&`        WebOb 1.8.11 (Pyramid), CherryPy 18.10.0
 #   `;` is a byte of the value            Werkzeug 3.1.9 (Flask), Django 5.2.19, Starlette 1.10.0, Falcon 4.4.0, Bottle 0.13.4,
 #                                         Tornado 6.6.1, yarl 1.25.1 (aiohttp), qs 6.17.1 and node:querystring
-# By hand, of Debian 12's packages: Rack 2.2.22, CGI.pm 4.55 and Plack split; PHP 8.2.36 and Mojolicious 9.31 do not; Go 1.19
-# leaves out the whole of `a=1;b=2` and reports an error that `URL.Query()` drops.
+# Tried by hand with packages of Debian 12: Rack 2.2.22, CGI.pm 4.55 and Plack split; PHP 8.2.36 and Mojolicious 9.31 do not; Go 1.19
+# ignores all of `a=1;b=2` and reports an error, which `URL.Query()` drops.
 #
-# The script needs python3 with venv, npm, and a package registry; it writes into a temporary folder only. It exits with 1 where
-# a library reads the query in another way than the table says.
-set -euo pipefail
-folder="$(mktemp -d)"
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check webob==1.8.11 cherrypy==18.10.0 werkzeug==3.1.9 django==5.2.19 \
-  starlette==1.10.0 falcon==4.4.0 bottle==0.13.4 tornado==6.6.1 yarl==1.25.1
+# The script needs python3 with venv, npm, and a package registry. It writes only into a temporary folder, and exits with 1 if a
+# library differs from the table.
+source "$(dirname "$0")/environment.sh" webob==1.8.11 cherrypy==18.10.0 werkzeug==3.1.9 django==5.2.19 starlette==1.10.0 \
+  falcon==4.4.0 bottle==0.13.4 tornado==6.6.1 yarl==1.25.1
 npm install --silent --no-fund --no-audit qs@6.17.1
 
 cat >read.py <<'PY'

@@ -20,6 +20,7 @@ mod attacks {
     mod bad_http2_backends;
     mod citations;
     mod conditions;
+    mod fixture;
     mod floods;
     mod frames_of_http2;
     mod framing;
@@ -33,7 +34,6 @@ mod attacks {
     mod outcomes;
     mod paths;
     mod requests_of_http2;
-    mod stage;
 }
 
 /// Which certificates are identities, for how long, and what an operator learns of them.

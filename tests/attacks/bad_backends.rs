@@ -1,5 +1,5 @@
-//! Case 72: a backend that speaks what is no HTTP. The client gets a 504, or sees its answer break off; that connection to
-//! the backend is never used again; and the next request works.
+//! Case 72: a backend that does not follow HTTP. The client gets 504 or an incomplete answer. The connection to the backend is
+//! never used again, and the next request succeeds.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use crate::support::backend::{BackendConnection, OK};
 use crate::support::http2::Http2;
 use crate::support::{Answer, Backend, Proxy, Setup};
 
-/// What the client may see of it.
+/// The outcome of a request at the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A 504 of our own.
+    /// A refusal by Sidegate: status and reason.
     Refused(&'static str),
-    /// An answer that breaks off where everybody can see it.
+    /// An answer that is visibly incomplete.
     Aborted,
-    /// An answer that is whole.
+    /// A complete answer of the backend.
     Answered(u16),
 }
 
 pub const REFUSED: Outcome = Outcome::Refused("504 backend_unavailable");
 
-pub fn outcome(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
+pub fn classify(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
     let outcome = match &answer {
         Ok(answer) if answer.verdict() == "504 backend_unavailable" => Some(REFUSED),
         Ok(answer) if answer.verdict() == "504 backend_timeout" => {
@@ -34,14 +34,14 @@ pub fn outcome(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
     (format!("{answer:?}").chars().take(300).collect(), outcome)
 }
 
-type Misdeed = fn(&mut BackendConnection) -> io::Result<()>;
+type BadAnswer = fn(&mut BackendConnection) -> io::Result<()>;
 
-/// Does something bad when asked for `/bad`, and is a good backend otherwise.
-fn backend(misdeed: Misdeed) -> Backend {
+/// Sends the bad answer to requests of `/bad`, and `200 ok` to others.
+fn backend(send_bad: BadAnswer) -> Backend {
     Backend::scripted(move |connection| {
         while let Some(request) = connection.request()? {
             if request.start_line().contains(" /bad ") {
-                misdeed(connection)?;
+                send_bad(connection)?;
             } else {
                 connection.wire.send(OK)?;
             }
@@ -55,18 +55,18 @@ fn proxy(backend: &Backend) -> Proxy {
 }
 
 #[track_caller]
-fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
-    let backend = backend(misdeed);
+fn assert_outcome(name: &str, expected: &[Outcome], send_bad: BadAnswer) {
+    let backend = backend(send_bad);
     let proxy = proxy(&backend);
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     for by_http1 in [true, false, true] {
         let start = Instant::now();
-        // The connection to the backend is a good one until then.
+        // This request opens a connection to the backend, which the next one uses.
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         assert_eq!(connection.get("/good").unwrap().text(), "ok", "{name}");
         let before = backend.connections();
         let answer = if by_http1 { connection.get("/bad") } else { http2.get("/bad") };
-        let (text, outcome) = outcome(answer);
+        let (text, outcome) = classify(answer);
         assert!(outcome.is_some_and(|outcome| expected.contains(&outcome)), "{name}: {text}");
         // The next request of the same client, and of another.
         if let Ok(answer) = connection.get("/good") {
@@ -79,23 +79,23 @@ fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
     proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
 }
 
-/// What it says is no answer, and nothing of it gets through.
+/// Bytes that are not an answer of HTTP never reach the client.
 #[test]
-fn what_is_no_answer() {
-    let cases: [(&str, Misdeed); 22] = [
+fn an_answer_that_is_not_http_is_refused() {
+    let cases: [(&str, BadAnswer); 22] = [
         ("noise", |c| c.wire.send(b"\x00\xff\x16\x03\x01\x00\r\n\r\n".repeat(100))),
         ("another protocol", |c| c.wire.send("SSH-2.0-OpenSSH_9.6\r\n\r\n")),
         ("HTTP/0.9", |c| c.wire.send("<html>ok</html>\r\n\r\n")),
         ("HTTP/2", |c| c.wire.send(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\r\n\r\n")),
         ("another version", |c| c.wire.send("HTTP/2.0 200 OK\r\n\r\n")),
         ("no status", |c| c.wire.send("HTTP/1.1\r\n\r\n")),
-        ("a status that is none", |c| c.wire.send("HTTP/1.1 2x0 OK\r\n\r\n")),
+        ("a status that is not a number", |c| c.wire.send("HTTP/1.1 2x0 OK\r\n\r\n")),
         ("a status too short", |c| c.wire.send("HTTP/1.1 20 OK\r\n\r\n")),
-        ("a status below all", |c| c.wire.send("HTTP/1.1 099 OK\r\n\r\n")),
+        ("a status below 100", |c| c.wire.send("HTTP/1.1 099 OK\r\n\r\n")),
         ("two lengths", |c| {
             c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")
         }),
-        ("a length that is none", |c| c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n\r\nok")),
+        ("a length that is not a number", |c| c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n\r\nok")),
         ("a negative length", |c| c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok")),
         ("a length beyond 64 bits", |c| {
             c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618\r\n\r\nok")
@@ -118,14 +118,14 @@ fn what_is_no_answer() {
             let headers: String = (0..10_000).map(|number| format!("X-{number}: 1\r\n")).collect();
             c.wire.send(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 2\r\n\r\nok"))
         }),
-        ("headers without end", |c| {
+        ("an endless list of headers", |c| {
             c.wire.send("HTTP/1.1 200 OK\r\n")?;
             for number in 0..10_000_000 {
                 c.wire.send(format!("X-{number}: {}\r\n", "x".repeat(1000)))?;
             }
             Ok(())
         }),
-        ("one header without end", |c| {
+        ("an endless header", |c| {
             c.wire.send("HTTP/1.1 200 OK\r\nX-A: ")?;
             for _ in 0..10_000_000 {
                 c.wire.send("x".repeat(10_000))?;
@@ -133,15 +133,15 @@ fn what_is_no_answer() {
             Ok(())
         }),
     ];
-    for (name, misdeed) in cases {
-        assert_outcome(name, &[REFUSED], misdeed);
+    for (name, send_bad) in cases {
+        assert_outcome(name, &[REFUSED], send_bad);
     }
 }
 
-/// A body that breaks off, or off its framing, is never whole to the client.
+/// An incomplete body, or one with broken framing, is never a complete answer to the client.
 #[test]
-fn answers_that_break_off() {
-    let cases: [(&str, Misdeed); 6] = [
+fn an_incomplete_answer_is_never_complete_to_the_client() {
+    let cases: [(&str, BadAnswer); 6] = [
         ("within its length", |c| {
             c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")?;
             Err(io::ErrorKind::ConnectionAborted.into())
@@ -158,7 +158,7 @@ fn answers_that_break_off() {
             c.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n")?;
             Err(io::ErrorKind::ConnectionAborted.into())
         }),
-        ("a chunk of no size", |c| {
+        ("a chunk without a size", |c| {
             c.wire.send(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\nxx\r\n0\r\n\r\n",
             )
@@ -167,23 +167,23 @@ fn answers_that_break_off() {
             c.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n10000000000000004\r\nhalf\r\n0\r\n\r\n")
         }),
     ];
-    for (name, misdeed) in cases {
-        // Where the head was not out yet it may still become a 504.
-        assert_outcome(name, &[Outcome::Aborted, REFUSED], misdeed);
+    for (name, send_bad) in cases {
+        // A 504 is right if the head of the answer was not sent yet.
+        assert_outcome(name, &[Outcome::Aborted, REFUSED], send_bad);
     }
 }
 
-/// An answer may be good, and what follows it is not: nothing of that is anybody's answer.
+/// A valid answer may be followed by more bytes; they are never part of another answer.
 #[test]
-fn what_follows_an_answer_is_nobody_s() {
-    let cases: [(&str, u16, Misdeed); 5] = [
+fn bytes_after_an_answer_reach_no_client() {
+    let cases: [(&str, u16, BadAnswer); 5] = [
         ("another answer", 200, |c| {
             c.wire.send(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"))
         }),
-        ("a body where none can be", 204, |c| {
+        ("a body of a 204", 204, |c| {
             c.wire.send("HTTP/1.1 204 No Content\r\nContent-Length: 40\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
         }),
-        ("a body of what did not change", 304, |c| {
+        ("a body of a 304", 304, |c| {
             c.wire.send("HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
         }),
         ("more than its length", 200, |c| {
@@ -193,14 +193,15 @@ fn what_follows_an_answer_is_nobody_s() {
             c.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         }),
     ];
-    for (name, status, misdeed) in cases {
-        assert_outcome(name, &[Outcome::Answered(status), REFUSED], misdeed);
+    for (name, status, send_bad) in cases {
+        assert_outcome(name, &[Outcome::Answered(status), REFUSED], send_bad);
     }
 }
 
-/// Whoever reads it by the other framing finds another answer in it (RFC 9112 §6.3).
+/// An answer with two framings is refused, because a client that uses the other framing reads another answer (RFC 9112
+/// §6.3).
 #[test]
-fn an_answer_with_two_framings() {
+fn an_answer_with_two_framings_is_refused() {
     let backend = backend(|c| {
         c.wire.send(
             "HTTP/1.1 200 OK\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
@@ -214,10 +215,10 @@ fn an_answer_with_two_framings() {
     assert_eq!(connection.get("/good").unwrap().text(), "ok");
 }
 
-/// Interim answers are no answer, however many there are.
+/// Interim answers do not count as the answer, and their number and time are limited.
 #[test]
-fn interim_answers_without_end() {
-    let misdeeds: [Misdeed; 2] = [
+fn interim_answers_are_limited() {
+    let bad_answers: [BadAnswer; 2] = [
         |c| {
             let early = format!("HTTP/1.1 103 Early Hints\r\nLink: </{}>\r\n\r\n", "a".repeat(8000));
             loop {
@@ -228,19 +229,19 @@ fn interim_answers_without_end() {
             c.wire.send("HTTP/1.1 100 Continue\r\n\r\n".repeat(100))?;
         },
     ];
-    for misdeed in misdeeds {
-        assert_outcome("interim answers", &[Outcome::Refused("504 backend_timeout"), REFUSED], misdeed);
+    for send_bad in bad_answers {
+        assert_outcome("interim answers", &[Outcome::Refused("504 backend_timeout"), REFUSED], send_bad);
     }
 }
 
-/// An answer to a request that is not over yet is passed on; the rest of that request is nobody's.
+/// An answer before the end of the request is forwarded. The rest of that request never becomes part of another request.
 #[test]
-fn an_answer_before_the_request_is_over() {
+fn an_early_answer_is_forwarded_and_its_connection_is_not_reused() {
     let backend = Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
             if head.starts_with("POST") {
                 connection.wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno")?;
-                // And reads on, as if the rest were another request.
+                // The backend reads the rest of the request as another request.
             } else {
                 connection.wire.send(OK)?;
             }

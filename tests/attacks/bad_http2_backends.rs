@@ -1,21 +1,21 @@
-//! Case 72, of a backend that speaks HTTP/2: frames that are none, answers that are none, and answers that break off. The client
-//! gets a 504, or sees its answer break off, and the next request works.
+//! Case 72 for HTTP/2: a backend that sends malformed frames, malformed answers or incomplete answers. The client gets 504 or an
+//! incomplete answer, and the next request succeeds.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::bad_backends::{Outcome, REFUSED, outcome};
+use super::bad_backends::{Outcome, REFUSED, classify};
 use crate::support::backend::BackendConnection;
 use crate::support::frames::{
-    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PUSH_PROMISE, RST_STREAM, block,
-    frame, headers,
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INTERNAL_ERROR, PUSH_PROMISE,
+    REFUSED_STREAM, RST_STREAM, block, frame, headers,
 };
 use crate::support::http2::Http2;
 use crate::support::{Backend, Setup};
 
-type Misdeed = fn(&mut BackendConnection, u32) -> io::Result<()>;
+type BadHttp2Answer = fn(&mut BackendConnection, u32) -> io::Result<()>;
 
 const STATUS: (&str, &str) = (":status", "200");
 const LATE: Outcome = Outcome::Refused("504 backend_timeout");
@@ -34,12 +34,12 @@ fn closed() -> io::Result<()> {
 }
 
 #[track_caller]
-fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
+fn assert_outcome(name: &str, expected: &[Outcome], send_bad: BadHttp2Answer) {
     let is_bad = Arc::new(AtomicBool::new(false));
-    let turns = Arc::clone(&is_bad);
+    let is_bad_now = Arc::clone(&is_bad);
     let backend = Backend::scripted(move |connection| {
-        frames::serve(connection, |connection, stream| match turns.load(Ordering::SeqCst) {
-            true => misdeed(connection, stream),
+        frames::serve(connection, |connection, stream| match is_bad_now.load(Ordering::SeqCst) {
+            true => send_bad(connection, stream),
             false => good(connection, stream),
         })
     });
@@ -53,7 +53,7 @@ fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
         is_bad.store(true, Ordering::SeqCst);
         let answer = if by_http1 { connection.get("/bad") } else { http2.get("/bad") };
         is_bad.store(false, Ordering::SeqCst);
-        let (text, outcome) = outcome(answer);
+        let (text, outcome) = classify(answer);
         assert!(outcome.is_some_and(|outcome| expected.contains(&outcome)), "{name}: {text}");
         assert_eq!(http2.get("/good").unwrap().text(), "ok", "{name}: the next request");
         assert!(start.elapsed() < Duration::from_secs(15), "{name}: {:?}", start.elapsed());
@@ -62,32 +62,32 @@ fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
 }
 
 #[test]
-fn what_is_no_answer() {
-    let cases: [(&str, Misdeed); 21] = [
+fn an_answer_that_is_not_http2_is_refused() {
+    let cases: [(&str, BadHttp2Answer); 21] = [
         ("noise", |c, _| c.wire.send([0xff; 100])),
         ("an answer of HTTP/1.1", |c, _| c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
-        ("a frame beyond the most", |c, s| c.wire.send(frame(DATA, 0, s, vec![0; 20_000]))),
+        ("a frame beyond the maximum size", |c, s| c.wire.send(frame(DATA, 0, s, vec![0; 20_000]))),
         ("the end of the connection", |_, _| closed()),
-        ("a reset", |c, s| c.wire.send(frame(RST_STREAM, 0, s, 2u32.to_be_bytes()))),
-        ("a reset that says nothing was done", |c, s| {
-            c.wire.send(frame(RST_STREAM, 0, s, 7u32.to_be_bytes()))
+        ("a reset", |c, s| c.wire.send(frame(RST_STREAM, 0, s, INTERNAL_ERROR.to_be_bytes()))),
+        ("a reset with REFUSED_STREAM", |c, s| {
+            c.wire.send(frame(RST_STREAM, 0, s, REFUSED_STREAM.to_be_bytes()))
         }),
-        ("a farewell", |c, _| c.wire.send(frame(GOAWAY, 0, 0, [0, 0, 0, 0, 0, 0, 0, 1]))),
+        ("a GOAWAY", |c, _| c.wire.send(frame(GOAWAY, 0, 0, [0, 0, 0, 0, 0, 0, 0, 1]))),
         ("data before a head", |c, s| c.wire.send(frame(DATA, END_STREAM, s, "ok"))),
-        ("a promise", |c, s| {
+        ("a PUSH_PROMISE", |c, s| {
             let promised = [2u32.to_be_bytes().to_vec(), block(&[(":method", "GET")])].concat();
             c.wire.send(frame(PUSH_PROMISE, END_HEADERS, s, promised))
         }),
-        ("an answer to what nobody asked", |c, _| answers(c, &[STATUS], 99)),
+        ("an answer on a stream without a request", |c, _| answers(c, &[STATUS], 99)),
         ("no status", |c, s| answers(c, &[("content-length", "0")], s)),
         ("two statuses", |c, s| answers(c, &[STATUS, (":status", "500")], s)),
-        ("a status that is none", |c, s| answers(c, &[(":status", "2x0")], s)),
-        ("a status below all", |c, s| answers(c, &[(":status", "099")], s)),
+        ("a status that is not a number", |c, s| answers(c, &[(":status", "2x0")], s)),
+        ("a status below 100", |c, s| answers(c, &[(":status", "099")], s)),
         ("a switch of protocols", |c, s| answers(c, &[(":status", "101")], s)),
-        ("a capital in a name", |c, s| answers(c, &[STATUS, ("X-A", "1")], s)),
-        ("a line in a value", |c, s| answers(c, &[STATUS, ("x-a", "1\r\nset-cookie: a=1")], s)),
-        ("a header of connections", |c, s| answers(c, &[STATUS, ("transfer-encoding", "chunked")], s)),
-        ("a length that is none", |c, s| answers(c, &[STATUS, ("content-length", "2x")], s)),
+        ("a capital letter in a name", |c, s| answers(c, &[STATUS, ("X-A", "1")], s)),
+        ("a line break in a value", |c, s| answers(c, &[STATUS, ("x-a", "1\r\nset-cookie: a=1")], s)),
+        ("a connection-specific header", |c, s| answers(c, &[STATUS, ("transfer-encoding", "chunked")], s)),
+        ("a length that is not a number", |c, s| answers(c, &[STATUS, ("content-length", "2x")], s)),
         ("10,000 headers", |c, s| {
             let fields: Vec<_> = (0..10_000).map(|number| (format!("x-{number}"), "1")).collect();
             let block = [block(&[STATUS]), block(&fields)].concat();
@@ -96,7 +96,7 @@ fn what_is_no_answer() {
             rest.chunks(16_000).try_for_each(|part| c.wire.send(frame(CONTINUATION, 0, s, part)))?;
             c.wire.send(frame(CONTINUATION, END_HEADERS, s, ""))
         }),
-        ("headers without end", |c, s| {
+        ("an endless header block", |c, s| {
             c.wire.send(frame(HEADERS, END_STREAM, s, block(&[STATUS])))?;
             for number in 0..10_000_000 {
                 c.wire.send(frame(
@@ -109,45 +109,45 @@ fn what_is_no_answer() {
             Ok(())
         }),
     ];
-    for (name, misdeed) in cases {
-        assert_outcome(name, &[REFUSED, LATE], misdeed);
+    for (name, send_bad) in cases {
+        assert_outcome(name, &[REFUSED, LATE], send_bad);
     }
 }
 
 #[test]
-fn answers_that_break_off() {
+fn an_incomplete_http2_answer_is_never_complete_to_the_client() {
     fn head(c: &mut BackendConnection, s: u32) -> io::Result<()> {
         c.wire.send([headers(s, 0, &[STATUS]), frame(DATA, 0, s, "half")].concat())
     }
-    let cases: [(&str, Misdeed); 6] = [
-        ("with the connection", |c, s| head(c, s).and_then(|()| closed())),
-        ("with a reset", |c, s| {
+    let cases: [(&str, BadHttp2Answer); 6] = [
+        ("the connection is closed", |c, s| head(c, s).and_then(|()| closed())),
+        ("a reset", |c, s| {
             head(c, s)?;
-            c.wire.send(frame(RST_STREAM, 0, s, 2u32.to_be_bytes()))
+            c.wire.send(frame(RST_STREAM, 0, s, INTERNAL_ERROR.to_be_bytes()))
         }),
-        ("with a reset that is no error", |c, s| {
+        ("a reset with NO_ERROR", |c, s| {
             head(c, s)?;
             c.wire.send(frame(RST_STREAM, 0, s, 0u32.to_be_bytes()))
         }),
-        ("with noise", |c, s| head(c, s).and_then(|()| c.wire.send([0xff; 100]))),
-        ("before its length", |c, s| {
+        ("noise", |c, s| head(c, s).and_then(|()| c.wire.send([0xff; 100]))),
+        ("less than the length", |c, s| {
             c.wire.send(headers(s, 0, &[STATUS, ("content-length", "10")]))?;
             c.wire.send(frame(DATA, END_STREAM, s, "half"))
         }),
-        ("beyond its length", |c, s| {
+        ("more than the length", |c, s| {
             c.wire.send(headers(s, 0, &[STATUS, ("content-length", "2")]))?;
             c.wire.send(frame(DATA, END_STREAM, s, "half"))
         }),
     ];
-    for (name, misdeed) in cases {
-        // Where the head was not out yet it may still become a 504.
-        assert_outcome(name, &[Outcome::Aborted, REFUSED], misdeed);
+    for (name, send_bad) in cases {
+        // A 504 is right if the head of the answer was not sent yet.
+        assert_outcome(name, &[Outcome::Aborted, REFUSED], send_bad);
     }
 }
 
-/// Interim answers are no answer, however many there are.
+/// Interim answers do not count as the answer, and their number and time are limited.
 #[test]
-fn interim_answers_without_end() {
+fn interim_http2_answers_are_limited() {
     assert_outcome("interim answers", &[LATE, REFUSED], |c, s| {
         let early = headers(s, 0, &[(":status", "103"), ("link", "</a>")]).repeat(100);
         loop {

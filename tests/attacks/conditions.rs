@@ -1,11 +1,13 @@
-//! Conditions on headers, parameters and hosts: what is judged is what is forwarded, and what two backends read
-//! differently meets no grant and every deny, in HTTP/1.1 and in HTTP/2.
+//! Conditions on headers, parameters and hosts, in HTTP/1.1 and in HTTP/2: the judged values are the forwarded values, and a
+//! value that two backends could read differently meets no grant and every deny.
 
 use std::fs;
 
 use serde_json::json;
 
-use crate::support::frames::{DATA, END_STREAM, Frames, HEADERS, RST_STREAM, Reaction, frame, headers};
+use crate::support::frames::{
+    DATA, END_STREAM, Fields, Frames, HEADERS, RST_STREAM, Reaction, headers, request_with_trailers,
+};
 use crate::support::{Backend, Proxy, Setup};
 
 const POLICY: &str = r#"version: 1
@@ -26,8 +28,6 @@ deny:
   - { name: internal, routes: [{ route: "* /open/host", hosts: [internal.example] }] }
 "#;
 
-type Fields<'f> = &'f [(&'f str, &'f str)];
-
 fn by_http1(proxy: &Proxy, target: &str, host: &str, fields: Fields<'_>) -> u16 {
     let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
@@ -43,7 +43,7 @@ fn by_http2(proxy: &Proxy, target: &str, host: &str, fields: Fields<'_>) -> u16 
     connection.send(headers(1, END_STREAM, &all)).unwrap();
     match connection.reaction(1) {
         Reaction::Answer(status) => status,
-        other => panic!("{target} {host} {fields:?}: {other:?}"),
+        reaction => panic!("{target} {host} {fields:?}: {reaction:?}"),
     }
 }
 
@@ -61,7 +61,7 @@ fn proxy(backend: &Backend) -> Proxy {
     Setup::new(&backend.url()).policy(POLICY).start()
 }
 
-/// Case 57: a header that the client's own `Connection` names is gone before a policy is asked.
+/// Case 57: a header that the client names in `Connection` is removed before the policy is evaluated.
 #[test]
 fn a_header_that_connection_names_is_not_judged() {
     let backend = Backend::ok();
@@ -79,14 +79,14 @@ fn a_header_that_connection_names_is_not_judged() {
         let forwarded = backend.received().pop().unwrap();
         assert!(forwarded.header("x-mode").is_empty(), "{named}: {forwarded:?}");
     }
-    // Names that `Connection` does not spell as they are stay, are doubtful, and are denied.
+    // A name that `Connection` contains in another spelling is forwarded and doubtful, so the request is denied.
     let other = [("X_Mode", "live"), ("Connection", "X-Mode")];
     assert_eq!(by_http1(&proxy, "/open/mode", "localhost", &other), 403);
 }
 
-/// Under `mode: audit` too the backend gets what was judged.
+/// Under `mode: audit` the backend also gets exactly the judged headers.
 #[test]
-fn an_audit_judges_what_is_forwarded() {
+fn audit_mode_judges_the_forwarded_headers() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("mode", "audit").policy(POLICY).start();
     let fields = [("X-Mode", "preview"), ("Connection", "X-Mode")];
@@ -95,7 +95,7 @@ fn an_audit_judges_what_is_forwarded() {
     assert_eq!(record["rule"], serde_json::Value::Null, "no grant was met: {record}");
 }
 
-/// Case 49: CGI, WSGI, PHP and Rack read all these as one variable.
+/// Case 49: CGI, WSGI, PHP and Rack read all these spellings as one variable.
 #[test]
 fn a_header_in_another_spelling_is_doubtful() {
     let backend = Backend::ok();
@@ -117,7 +117,7 @@ fn a_header_in_another_spelling_is_doubtful() {
 }
 
 #[test]
-fn a_parameter_that_some_backend_reads_otherwise_is_doubtful() {
+fn a_parameter_that_two_backends_read_differently_is_doubtful() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     assert_both(&proxy, 200, "/reports?format=csv&x=1", "localhost", &[]);
@@ -144,7 +144,7 @@ fn a_parameter_that_some_backend_reads_otherwise_is_doubtful() {
 }
 
 #[test]
-fn hosts_are_judged_alike_in_both_protocols() {
+fn hosts_are_judged_alike_in_both_versions_of_http() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     for host in [
@@ -172,7 +172,7 @@ fn hosts_are_judged_alike_in_both_protocols() {
         assert_both(&proxy, 403, "/open/host", host, &[]);
         assert_both(&proxy, 403, "/shop", host, &[]);
     }
-    // A whole URL names the host as well, and HTTP/1.0 may name none.
+    // An absolute target also contains the host, and HTTP/1.0 needs no host.
     for (request, status) in [
         ("GET https://shop.example/shop HTTP/1.1\r\nHost: shop.example\r\n\r\n", 200),
         ("GET https://internal.example/open/host HTTP/1.1\r\nHost: internal.example\r\n\r\n", 403),
@@ -186,9 +186,9 @@ fn hosts_are_judged_alike_in_both_protocols() {
     }
 }
 
-/// A backend that merges trailers into the headers would read what was never judged.
+/// A backend that merges trailers into the headers would otherwise read a value that was not judged.
 #[test]
-fn a_header_that_is_judged_is_no_trailer() {
+fn a_header_of_a_condition_is_removed_from_trailers() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let body = "1\r\na\r\n0\r\nX-Mode: live\r\nX_Mode: live\r\nX-Kept: yes\r\n\r\n";
@@ -207,8 +207,7 @@ fn a_header_that_is_judged_is_no_trailer() {
     ];
     let trailers = [("x-mode", "live"), ("x_mode", "live"), ("x-kept", "yes")];
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
-    let request = [headers(1, 0, &post), frame(DATA, 0, 1, "a"), headers(1, END_STREAM, &trailers)].concat();
-    connection.send(request).unwrap();
+    connection.send(request_with_trailers(1, &post, "a", &trailers)).unwrap();
     assert_eq!(connection.reaction(1), Reaction::Answer(200));
     for received in backend.wait_for(2) {
         let raw = String::from_utf8(received.raw).unwrap().to_lowercase();
@@ -216,7 +215,7 @@ fn a_header_that_is_judged_is_no_trailer() {
     }
 }
 
-/// The next frame of a stream that is of one of these kinds; of another stream none may end meanwhile.
+/// Reads frames until one of these kinds comes on `stream`; panics if the stream `alive` ends before.
 fn wait_for(connection: &mut Frames, stream: u32, kinds: &[u8], alive: u32) {
     loop {
         let frame = connection.next().unwrap();
@@ -228,9 +227,9 @@ fn wait_for(connection: &mut Frames, stream: u32, kinds: &[u8], alive: u32) {
     }
 }
 
-/// Exchanges that go on are judged again by the host and the headers that were judged first.
+/// An exchange in progress is judged again by the host and the headers of its request.
 #[test]
-fn what_goes_on_ends_by_its_own_host_and_no_other() {
+fn an_exchange_in_progress_is_judged_again_by_its_own_host() {
     let backend = Backend::streaming();
     let grant = "version: 1
 permissions: { open: [GET /open/**] }
@@ -249,16 +248,17 @@ clients: [{ name: c, match: { any: true }, permissions: [open] }]
     let deny = "deny: [{ name: d, routes: [{ route: \"* /**\", hosts: [internal.example] }] }]\n";
     fs::write(proxy.setup.path("policy.yaml"), format!("{grant}{deny}")).unwrap();
     wait_for(&mut connection, 1, &[RST_STREAM], 3);
-    // Both were judged again in one pass, so the other one has stayed.
+    // Both streams were judged again in one pass, so the end of one proves that the other stays open.
     let fields =
         [(":method", "GET"), (":scheme", "https"), (":authority", "shop.example"), (":path", "/open/x")];
     connection.send(headers(5, END_STREAM, &fields)).unwrap();
     wait_for(&mut connection, 5, &[HEADERS], 3);
 }
 
-/// A deny on a header that a configuration takes off would never hold, so the two are refused together.
+/// A deny on a header that the configuration removes could never be met, so policy and configuration are refused
+/// together.
 #[test]
-fn a_condition_on_a_header_that_the_configuration_takes_off_is_refused() {
+fn a_condition_on_a_header_that_the_configuration_removes_is_refused() {
     for (key, value) in [
         ("identity_headers.strip", json!(["x_mode"])),
         ("identity_headers.strip", json!(["X-Mo*"])),
@@ -276,8 +276,8 @@ fn a_condition_on_a_header_that_the_configuration_takes_off_is_refused() {
 }
 
 #[test]
-fn wrong_names_to_strip_are_named_with_a_remedy() {
-    for (value, said) in [
+fn wrong_names_in_strip_are_reported_with_a_remedy() {
+    for (value, message) in [
         (json!([""]), "`` is not the name of a header"),
         (json!(["a b"]), "`a b` is not the name of a header"),
         (json!(["*"]), "`*` is not the name of a header"),
@@ -291,7 +291,7 @@ fn wrong_names_to_strip_are_named_with_a_remedy() {
         assert_eq!(finished.code, Some(2), "{value}: {finished:?}");
         let stderr = &finished.stderr;
         assert!(
-            stderr.contains(said) && stderr.contains("sidegate.yaml") && stderr.contains("help: "),
+            stderr.contains(message) && stderr.contains("sidegate.yaml") && stderr.contains("help: "),
             "{value}: {stderr}"
         );
     }

@@ -1,4 +1,4 @@
-//! Certificates that were made to be mistaken for somebody's, and handshakes that were made to break one.
+//! Certificates that try to pass for another client's, and handshakes that try to break the proxy.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,8 +13,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::json;
 use sidegate::demo::pki::{self, Authority, Credential, Leaf};
 
-use super::stage::Stage;
-use crate::support::certificates::{DAY, RsaPublicKey, elements, producer, tlv};
+use super::fixture::{Fixture, Sender};
+use crate::support::backend::ReceivedRequest;
+use crate::support::certificates::{CA_NAME, DAY, RsaPublicKey, elements, producer, tlv};
 use crate::support::http1::Wire;
 use crate::support::tls::{TLS_12, TLS_13};
 use crate::support::{Backend, Client, DEADLINE, Pki, Proxy, Setup};
@@ -27,26 +28,27 @@ fn verdict(proxy: &Proxy, credential: &Credential) -> String {
     connection.get("/events").unwrap().verdict()
 }
 
-/// Judged with little CPU time (a debug build needs some ten times what a release needs), whatever it is made of, and nothing of it reaches the backend.
+/// Checks that every certificate is refused with little CPU time, and that no request reaches the backend. A debug build needs
+/// some ten times the CPU time of a release.
 #[track_caller]
-fn assert_invalid(stage: &Stage, cases: &[(&str, Credential)]) {
+fn assert_invalid(fixture: &Fixture, cases: &[(&str, Credential)]) {
     for (name, credential) in cases {
-        let before = stage.proxy.process.cpu();
-        assert_eq!(verdict(&stage.proxy, credential), INVALID, "{name}");
-        let used = stage.proxy.process.cpu() - before;
+        let before = fixture.proxy.process.cpu();
+        assert_eq!(verdict(&fixture.proxy, credential), INVALID, "{name}");
+        let used = fixture.proxy.process.cpu() - before;
         assert!(used < Duration::from_secs(2), "{name}: {used:?}");
     }
-    assert!(stage.seen().is_empty());
+    assert!(fixture.forwarded().is_empty());
 }
 
-/// The producer's certificate with other fields, properly signed; `change` gets the parts of what is signed. Its key is
-/// the producer's, whatever it says.
+/// Returns the producer's certificate with other fields, correctly signed. `change` gets the fields of the signed part. The
+/// private key stays the producer's.
 fn forged(pki: &Pki, change: impl Fn(&mut Vec<Vec<u8>>), algorithm: Option<&[u8]>) -> Credential {
     let outer = elements(elements(&pki.producer.chain[0])[0].1);
     let mut inner: Vec<Vec<u8>> = elements(outer[0].1).into_iter().map(|(whole, _)| whole.to_vec()).collect();
     change(&mut inner);
     let algorithm = algorithm.unwrap_or(outer[1].0);
-    inner[SIGNED_WITH] = algorithm.to_vec();
+    inner[SIGNATURE_ALGORITHM] = algorithm.to_vec();
     let signed = tlv(0x30, &inner.concat());
     let signature = pki.ca.issuer().key().sign(&signed).unwrap();
     let bits = tlv(0x03, &[&[0], signature.as_slice()].concat());
@@ -54,8 +56,8 @@ fn forged(pki: &Pki, change: impl Fn(&mut Vec<Vec<u8>>), algorithm: Option<&[u8]
     Credential { chain: vec![certificate], key: pki.producer.key.clone_key() }
 }
 
-/// Places of the fields of a certificate.
-const SIGNED_WITH: usize = 2;
+/// Indexes of the fields of a certificate.
+const SIGNATURE_ALGORITHM: usize = 2;
 const VALIDITY: usize = 4;
 const KEY: usize = 6;
 const EXTENSIONS: usize = 7;
@@ -64,31 +66,44 @@ fn key_of(algorithm: &[u8], bits: &[u8]) -> Vec<u8> {
     tlv(0x30, &[tlv(0x30, algorithm), tlv(0x03, &[&[0], bits].concat())].concat())
 }
 
-/// Case 10: no panic, no identity.
+/// Case 10: an unreadable certificate causes no panic and gives no identity.
 #[test]
-fn what_cannot_be_read_is_nobody() {
-    let stage = Stage::new();
-    let pki = stage.proxy.pki();
+fn an_unreadable_certificate_is_refused() {
+    let fixture = Fixture::new();
+    let pki = fixture.proxy.pki();
     let garbage = |bytes: &[u8]| Credential {
         chain: vec![CertificateDer::from(bytes.to_vec())],
         key: pki.producer.key.clone_key(),
     };
     let whole = pki.producer.chain[0].to_vec();
+    assert_invalid(
+        &fixture,
+        &[
+            ("one byte", garbage(b"x")),
+            ("zeros", garbage(&[0; 1000])),
+            ("half of a certificate", garbage(&whole[..whole.len() / 2])),
+            ("a certificate with more bytes behind it", garbage(&[whole.as_slice(), b"more"].concat())),
+            ("a length without end", garbage(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff])),
+            ("200 nested lists", garbage(&(0..200).fold(Vec::new(), |inside, _| tlv(0x30, &inside)))),
+        ],
+    );
+}
+
+/// Case 10: a certificate with unknown or malformed fields causes no panic and gives no identity.
+#[test]
+fn a_certificate_with_unknown_or_malformed_fields_is_refused() {
+    let fixture = Fixture::new();
+    let pki = fixture.proxy.pki();
     let dsa = tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01]);
     let unknown = tlv(0x06, &[0x2a, 0x03, 0x04]);
     let sha1 = tlv(0x30, &tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01]));
     let md5 =
         tlv(0x30, &[tlv(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04]), vec![5, 0]].concat());
+    let dates = tlv(0x30, &[tlv(0x17, b"999999999999Z"), tlv(0x17, b"whenever")].concat());
     let nothing = |_: &mut Vec<Vec<u8>>| {};
     assert_invalid(
-        &stage,
+        &fixture,
         &[
-            ("one byte", garbage(b"x")),
-            ("zeros", garbage(&[0; 1000])),
-            ("half of one", garbage(&whole[..whole.len() / 2])),
-            ("one with more behind it", garbage(&[whole.as_slice(), b"more"].concat())),
-            ("a length without end", garbage(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff])),
-            ("lists in lists", garbage(&(0..200).fold(Vec::new(), |inside, _| tlv(0x30, &inside)))),
             ("a DSA key", forged(pki, |fields| fields[KEY] = key_of(&dsa, &[1; 64]), None)),
             (
                 "a key of an unknown kind",
@@ -99,52 +114,46 @@ fn what_cannot_be_read_is_nobody() {
             ("signed with MD5", forged(pki, nothing, Some(&md5))),
             ("signed in an unknown way", forged(pki, nothing, Some(&tlv(0x30, &unknown)))),
             (
-                "extensions that are none",
+                "malformed extensions",
                 forged(pki, |fields| fields[EXTENSIONS] = tlv(0xa3, &[0x30, 0x05, 1]), None),
             ),
             ("extensions twice", forged(pki, |fields| fields.push(fields[EXTENSIONS].clone()), None)),
-            (
-                "dates that are none",
-                forged(
-                    pki,
-                    |fields| {
-                        fields[VALIDITY] =
-                            tlv(0x30, &[tlv(0x17, b"999999999999Z"), tlv(0x17, b"whenever")].concat())
-                    },
-                    None,
-                ),
-            ),
+            ("malformed dates", forged(pki, |fields| fields[VALIDITY].clone_from(&dates), None)),
         ],
     );
-    assert_eq!(verdict(&stage.proxy, &forged(pki, nothing, None)), "200", "the forger forges well");
+    assert_eq!(
+        verdict(&fixture.proxy, &forged(pki, nothing, None)),
+        "200",
+        "the certificate is valid without a change"
+    );
 }
 
-/// Cases 3 and 5 (RFC 5280): dates in either spelling, and how far down an authority may sign.
+/// Cases 3 and 5: dates in both encodings (RFC 5280 §4.1.2.5), and path lengths of authorities (§4.2.1.9).
 #[test]
-fn dates_far_away_and_authorities_too_far_down() {
-    let stage = Stage::new();
-    let ca = &stage.proxy.pki().ca;
+fn validity_dates_and_path_lengths_are_enforced() {
+    let fixture = Fixture::new();
+    let ca = &fixture.proxy.pki().ca;
     let (now, year_9999) = (SystemTime::now(), UNIX_EPOCH + Duration::from_secs(253_402_300_799));
     let year_2100 = UNIX_EPOCH + Duration::from_secs(4_102_444_800);
-    assert_eq!(verdict(&stage.proxy, &ca.issue(&producer().valid(now - DAY, year_9999)).unwrap()), "200");
+    assert_eq!(verdict(&fixture.proxy, &ca.issue(&producer().valid(now - DAY, year_9999)).unwrap()), "200");
     let of_length = |length: u8| {
         let mut params = pki::authority("short");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
         ca.intermediate_of(params).unwrap()
     };
-    assert_eq!(verdict(&stage.proxy, &of_length(0).issue(&producer()).unwrap()), "200");
-    stage.backend.clear_records();
+    assert_eq!(verdict(&fixture.proxy, &of_length(0).issue(&producer()).unwrap()), "200");
+    fixture.backend.clear_records();
     assert_invalid(
-        &stage,
+        &fixture,
         &[
             ("valid from 2100", ca.issue(&producer().valid(year_2100, year_9999)).unwrap()),
-            ("valid until before it began", ca.issue(&producer().valid(now + DAY, now - DAY)).unwrap()),
+            ("an end before the start", ca.issue(&producer().valid(now + DAY, now - DAY)).unwrap()),
             (
-                "an authority below one that may have none",
+                "an authority below one with path length 0",
                 of_length(0).intermediate("below").unwrap().issue(&producer()).unwrap(),
             ),
             (
-                "two below one that may have one",
+                "two authorities below one with path length 1",
                 of_length(1)
                     .intermediate("a")
                     .unwrap()
@@ -157,63 +166,50 @@ fn dates_far_away_and_authorities_too_far_down() {
     );
 }
 
-/// Case 11.
+/// Case 11: chains with cycles, long chains, and many authorities of one name.
 #[test]
-fn chains_that_lead_in_circles() {
-    let stage = Stage::new();
-    let circle: Vec<Authority> = (0..7).map(|_| Authority::root("circle").unwrap()).collect();
-    let crossed = circle.iter().flat_map(|signer| {
-        let others = circle
+fn chains_with_cycles_are_refused_in_bounded_time() {
+    let fixture = Fixture::new();
+    let authorities: Vec<Authority> = (0..7).map(|_| Authority::root("cycle").unwrap()).collect();
+    let cross_signed = authorities.iter().flat_map(|signer| {
+        let others = authorities
             .iter()
-            .map(move |signed| pki::authority("circle").signed_by(signed.issuer().key(), signer.issuer()));
+            .map(move |signed| pki::authority("cycle").signed_by(signed.issuer().key(), signer.issuer()));
         others.map(|certificate| CertificateDer::from(certificate.unwrap()))
     });
-    let leaf = circle[0].issue(&producer()).unwrap();
-    let mut in_circles = leaf.clone();
-    in_circles.chain.extend(crossed);
-    let mut ladder = stage.proxy.pki().ca.intermediate("0").unwrap();
-    for step in 1..30 {
-        ladder = ladder.intermediate(&step.to_string()).unwrap();
+    let mut with_cycles = authorities[0].issue(&producer()).unwrap();
+    with_cycles.chain.extend(cross_signed);
+    let mut lowest = fixture.proxy.pki().ca.intermediate("0").unwrap();
+    for depth in 1..30 {
+        lowest = lowest.intermediate(&depth.to_string()).unwrap();
     }
-    let mut namesakes = stage.proxy.pki().producer.clone();
-    namesakes.chain.truncate(1);
-    let impostors = (0..60)
-        .map(|_| Authority::root(crate::support::certificates::CA_NAME).unwrap().certificate().clone());
-    namesakes.chain.extend(impostors);
-    let mut of_impostors = namesakes.clone();
-    of_impostors.chain[0] =
-        Authority::root(crate::support::certificates::CA_NAME).unwrap().issue(&producer()).unwrap().chain[0]
-            .clone();
-    of_impostors.key = stage.proxy.pki().producer.key.clone_key();
-    assert_invalid(
-        &stage,
-        &[("crossed", in_circles), ("thirty authorities down", ladder.issue(&producer()).unwrap())],
-    );
-    // What leads to the authority is found among what does not.
-    assert_eq!(verdict(&stage.proxy, &namesakes), "200");
+    let cases = [
+        ("cross-signed in cycles", with_cycles),
+        ("thirty authorities in a row", lowest.issue(&producer()).unwrap()),
+    ];
+    assert_invalid(&fixture, &cases);
 }
 
-/// Case 12.
+/// Case 11: sixty authorities with the name of the trusted one are no way around it, and do not hide it.
 #[test]
-fn what_is_expensive_to_judge_is_refused_first() {
-    let stage = Stage::new();
-    let pki = stage.proxy.pki();
-    let modulus = [[0xc1].as_slice(), &[0x5b; 2047]].concat();
-    let key = tlv(0x30, &[tlv(0x02, &[[0].as_slice(), &modulus].concat()), tlv(0x02, &[1, 0, 1])].concat());
-    let rsa = [tlv(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]), vec![5, 0]].concat();
-    let large = RsaPublicKey::of_der(&key_of(&rsa, &key));
-    let rsa_16384 = Credential {
-        chain: vec![pki.ca.certify(&producer(), &large).unwrap()],
-        key: pki.producer.key.clone_key(),
-    };
+fn the_trusted_authority_is_found_among_many_of_its_name() {
+    let fixture = Fixture::new();
+    let impostors: Vec<Authority> = (0..60).map(|_| Authority::root(CA_NAME).unwrap()).collect();
+    let certificates: Vec<_> = impostors.iter().map(|authority| authority.certificate().clone()).collect();
+    let mut of_impostor = impostors[0].issue(&producer()).unwrap();
+    of_impostor.chain.extend(certificates.clone());
+    assert_invalid(&fixture, &[("a certificate of an impostor", of_impostor)]);
+    let mut producer = fixture.proxy.pki().producer.clone();
+    producer.chain.truncate(1);
+    producer.chain.extend(certificates);
+    assert_eq!(verdict(&fixture.proxy, &producer), "200");
+}
 
-    let names = |count: usize| {
-        Leaf::client("Shop", "order-producer").with(|params| {
-            params.subject_alt_names = (0..count)
-                .map(|number| SanType::DnsName(format!("{number}.example").try_into().unwrap()))
-                .collect();
-        })
-    };
+/// Case 12: certificates that are expensive to verify.
+#[test]
+fn certificates_that_are_expensive_to_verify_are_refused() {
+    let fixture = Fixture::new();
+    let pki = fixture.proxy.pki();
     let mut constrained = pki::authority("constrained");
     constrained.name_constraints = Some(NameConstraints {
         permitted_subtrees: (0..1_500)
@@ -223,11 +219,11 @@ fn what_is_expensive_to_judge_is_refused_first() {
     });
     let constrained = pki.ca.intermediate_of(constrained).unwrap();
     assert_invalid(
-        &stage,
+        &fixture,
         &[
-            ("RSA of 16384 bits", rsa_16384),
-            ("a thousand names", pki.issue(&names(1_000))),
-            ("250 names, each against 1500 constraints", constrained.issue(&names(250)).unwrap()),
+            ("RSA of 16384 bits", with_rsa_16384(pki)),
+            ("a thousand names", pki.issue(&with_names(1_000))),
+            ("250 names, each against 1500 constraints", constrained.issue(&with_names(250)).unwrap()),
             (
                 "a name of 30 kilobytes",
                 pki.issue(
@@ -238,21 +234,38 @@ fn what_is_expensive_to_judge_is_refused_first() {
             ),
         ],
     );
-    // The certificate message of a handshake is bounded too; that is no HTTP client any more.
-    let answer = stage
+    // The certificate message of a handshake is also bounded; a longer one may end the handshake.
+    let answer = fixture
         .proxy
-        .client(&pki.issue(&names(10_000)))
-        .connect(stage.proxy.address)
+        .client(&pki.issue(&with_names(10_000)))
+        .connect(fixture.proxy.address)
         .and_then(|mut connection| connection.get("/events"));
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.verdict() == INVALID));
-    assert!(stage.seen().is_empty());
+    assert!(fixture.forwarded().is_empty());
 }
 
-/// Case 14: never compared up to the NUL.
+/// Returns a certificate with an RSA key of 16384 bits, for which no private key exists.
+fn with_rsa_16384(pki: &Pki) -> Credential {
+    let modulus = [[0xc1].as_slice(), &[0x5b; 2047]].concat();
+    let key = tlv(0x30, &[tlv(0x02, &[[0].as_slice(), &modulus].concat()), tlv(0x02, &[1, 0, 1])].concat());
+    let rsa = [tlv(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]), vec![5, 0]].concat();
+    let large = RsaPublicKey::of_der(&key_of(&rsa, &key));
+    let chain = vec![pki.ca.certify(&producer(), &large).unwrap()];
+    Credential { chain, key: pki.producer.key.clone_key() }
+}
+
+/// Returns a client certificate with this number of DNS names.
+fn with_names(count: usize) -> Leaf {
+    let name = |number: usize| SanType::DnsName(format!("{number}.example").try_into().unwrap());
+    Leaf::client("Shop", "order-producer")
+        .with(|params| params.subject_alt_names = (0..count).map(name).collect())
+}
+
+/// Case 14: a name is never compared up to a NUL.
 #[test]
 fn a_nul_in_any_name_refuses_the_whole_certificate() {
-    let stage = Stage::new();
-    let pki = stage.proxy.pki();
+    let fixture = Fixture::new();
+    let pki = fixture.proxy.pki();
     let with = |name: SanType| pki.issue(&producer().with(|params| params.subject_alt_names.insert(0, name)));
     let only = |name: SanType| pki.issue(&producer().with(|params| params.subject_alt_names = vec![name]));
     let other = SanType::OtherName((
@@ -261,7 +274,7 @@ fn a_nul_in_any_name_refuses_the_whole_certificate() {
     ));
     let text = "orders.shop.example\0.stranger.example";
     assert_invalid(
-        &stage,
+        &fixture,
         &[
             ("DNS", with(SanType::DnsName(text.try_into().unwrap()))),
             ("URI", only(SanType::URI("spiffe://shop.example/ns/orders/sa/a\0b".try_into().unwrap()))),
@@ -280,9 +293,9 @@ fn a_nul_in_any_name_refuses_the_whole_certificate() {
     );
 }
 
-/// Case 15: a value stays a value, in headers and in records.
+/// Case 15: the names of a certificate stay values in headers and audit records.
 #[test]
-fn no_name_of_a_certificate_leaves_its_place() {
+fn names_of_certificates_are_escaped_in_headers_and_records() {
     let backend = Backend::ok();
     let custom = json!({ "X-Client-Name": "common_name", "X-Team": "organization", "X-Subject": "subject" });
     let mut proxy = Setup::new(&backend.url())
@@ -290,52 +303,48 @@ fn no_name_of_a_certificate_leaves_its_place() {
         .set("identity_headers.xfcc", true)
         .policy("version: 1\npermissions: { all: [\"* /**\"] }\nclients: [{ name: any, match: { any: true }, permissions: [all] }]\n")
         .start();
-    let evil = [
-        "a\r\nX-Admin: yes",
-        "a\nX-Admin: yes\n\nGET /hidden HTTP/1.1",
-        "a,CN=admin;URI=spiffe://admin;Hash=00",
-        "a\";Subject=\"CN=admin",
-        "a\\\";URI=admin;\\",
-        "a%0d%0aX-Admin: yes",
-        "\u{1b}[2J\u{202e}nimda\u{85}\u{2028}é",
-        " admin ",
-    ];
-    for name in evil {
+    for name in DANGEROUS_NAMES {
         let leaf = Leaf::client(name, name).uri("https://shop.example/a;b=c,d").unwrap();
         let client = proxy.client(&proxy.pki().issue(&leaf));
         assert_eq!(client.connect(proxy.address).unwrap().get("/events").unwrap().status, 200, "{name:?}");
-        let arrived = backend.wait_for(1).remove(0);
-        let names: Vec<_> = arrived
-            .head
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, _)| name.to_lowercase())
-            .collect();
-        assert!(!names.contains(&"x-admin".to_owned()), "{}", arrived.head);
-        for header in ["x-client-name", "x-team", "x-subject", "x-forwarded-client-cert"] {
-            let [value] = arrived.header(header)[..] else { panic!("{header}: {}", arrived.head) };
-            assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}: {value}");
-            assert!(
-                header == "x-forwarded-client-cert" || !value.contains(','),
-                "one value, not a list: {value}"
-            );
-        }
-        let xfcc = arrived.header("x-forwarded-client-cert")[0];
-        let keys = outside_of_quotes(xfcc)
-            .split(';')
-            .map(|pair| pair.split('=').next().unwrap_or_default().to_owned())
-            .collect::<Vec<_>>();
-        assert_eq!(keys, ["Hash", "Subject", "URI"], "{xfcc}");
+        assert_names_are_escaped(&backend.wait_for(1).remove(0));
         assert_eq!(backend.start_lines().len(), 1, "{:?}", backend.start_lines());
-        // Every line of the record is JSON, or this fails.
+        // `audit_where` panics if a line is not JSON.
         let record = proxy.process.audit_where("the request", |record| record["path"] == "/events");
         assert!(record["client"].as_str().unwrap().contains("CN="), "{record}");
         backend.clear_records();
     }
 }
 
-/// A value of Envoy's header, with everything between quotes left out.
+const DANGEROUS_NAMES: [&str; 8] = [
+    "a\r\nX-Admin: yes",
+    "a\nX-Admin: yes\n\nGET /hidden HTTP/1.1",
+    "a,CN=admin;URI=spiffe://admin;Hash=00",
+    "a\";Subject=\"CN=admin",
+    "a\\\";URI=admin;\\",
+    "a%0d%0aX-Admin: yes",
+    "\u{1b}[2J\u{202e}nimda\u{85}\u{2028}é",
+    " admin ",
+];
+
+#[track_caller]
+fn assert_names_are_escaped(request: &ReceivedRequest) {
+    assert!(request.header("x-admin").is_empty(), "{}", request.head);
+    for header in ["x-client-name", "x-team", "x-subject", "x-forwarded-client-cert"] {
+        let [value] = request.header(header)[..] else { panic!("{header}: {}", request.head) };
+        assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}: {value}");
+        let is_xfcc = header == "x-forwarded-client-cert";
+        assert!(is_xfcc || !value.contains(','), "one value, not a list: {value}");
+    }
+    let xfcc = request.header("x-forwarded-client-cert")[0];
+    let keys = outside_of_quotes(xfcc)
+        .split(';')
+        .map(|pair| pair.split('=').next().unwrap_or_default().to_owned())
+        .collect::<Vec<_>>();
+    assert_eq!(keys, ["Hash", "Subject", "URI"], "{xfcc}");
+}
+
+/// Returns a value of `X-Forwarded-Client-Cert` without its quoted parts.
 fn outside_of_quotes(value: &str) -> String {
     let (mut out, mut quoted, mut escaped) = (String::new(), false, false);
     for char in value.chars() {
@@ -350,17 +359,17 @@ fn outside_of_quotes(value: &str) -> String {
     out
 }
 
-/// Case 19 (SPIFFE X.509-SVID).
+/// Case 19: SPIFFE ids that the SPIFFE X.509-SVID specification forbids.
 #[test]
-fn spiffe_ids_with_two_readings_are_nobody() {
-    let stage = Stage::new();
-    let pki = stage.proxy.pki();
+fn ambiguous_spiffe_ids_are_refused() {
+    let fixture = Fixture::new();
+    let pki = fixture.proxy.pki();
     let of = |uri: &str| {
         let uri = uri.try_into().unwrap();
         pki.issue(&producer().with(|params| params.subject_alt_names = vec![SanType::URI(uri)]))
     };
     assert_invalid(
-        &stage,
+        &fixture,
         &[
             ("dots", of("spiffe://shop.example/ns/orders/sa/../../admin")),
             ("encoded dots", of("spiffe://shop.example/ns/orders/sa/%2e%2e")),
@@ -375,42 +384,42 @@ fn spiffe_ids_with_two_readings_are_nobody() {
             ("a scheme in capitals", of("SPIFFE://shop.example/ns/orders/sa/a")),
             ("no host", of("spiffe:///ns/orders/sa/a")),
             ("no slashes", of("spiffe:shop.example/ns/orders/sa/a")),
-            ("two of them", pki.two_spiffe_ids()),
+            ("two SPIFFE ids", pki.two_spiffe_ids()),
         ],
     );
 }
 
-/// Case 25: no ticket allows it, and no byte of it would be read.
+/// Case 25: no session ticket allows early data.
 #[test]
-fn nobody_is_invited_to_send_early_data() {
-    let stage = Stage::new();
-    let usual = Client::new(stage.proxy.pki(), Some(&stage.proxy.pki().producer), &[TLS_13]);
+fn early_data_is_never_accepted() {
+    let fixture = Fixture::new();
+    let usual = Client::new(fixture.proxy.pki(), Some(&fixture.proxy.pki().producer), &[TLS_13]);
     let mut config = (*usual.config).clone();
     config.enable_early_data = true;
     let client = Client { config: Arc::new(config) };
-    // A ticket is used once, and each connection gives one.
-    let two = [(); 2].map(|()| client.connect(stage.proxy.address).unwrap());
-    for mut connection in two {
+    // Each connection gives one ticket, and each ticket is used once; two are needed below.
+    let connections = [(); 2].map(|()| client.connect(fixture.proxy.address).unwrap());
+    for mut connection in connections {
         assert_eq!(connection.get("/probe").unwrap().status, 200);
     }
     let name = ServerName::try_from("localhost").unwrap();
     let mut second = ClientConnection::new(Arc::clone(&client.config), name).unwrap();
-    assert!(second.early_data().is_none(), "the ticket invites to send early data");
-    let mut resumed = client.connect(stage.proxy.address).unwrap();
+    assert!(second.early_data().is_none(), "the ticket allows early data");
+    let mut resumed = client.connect(fixture.proxy.address).unwrap();
     assert!(resumed.is_resumed() && !resumed.stream.conn.is_early_data_accepted());
     assert_eq!(resumed.get("/probe").unwrap().status, 200);
 }
 
-/// Writes so many bytes at a time.
-struct Dribble(TcpStream, usize);
+/// A stream that writes at most this number of bytes at a time.
+struct SmallWrites(TcpStream, usize);
 
-impl Read for Dribble {
+impl Read for SmallWrites {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Write for Dribble {
+impl Write for SmallWrites {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.0.write(&buffer[..buffer.len().min(self.1)])
     }
@@ -420,33 +429,33 @@ impl Write for Dribble {
     }
 }
 
-/// Case 26: in however many records and packets, it is the same handshake.
+/// Case 26: the number of TLS records and packets of a handshake makes no difference.
 #[test]
-fn a_handshake_in_pieces_is_a_handshake() {
-    let stage = Stage::new();
-    for (who, client, stranger) in stage.senders() {
+fn a_fragmented_handshake_has_the_same_outcome() {
+    let fixture = Fixture::new();
+    for Sender { name: sender, client, refusal } in fixture.senders() {
         for (record, packet) in [(Some(32), 16_384), (None, 1), (Some(32), 7)] {
             let mut config: ClientConfig = (*client.config).clone();
             config.max_fragment_size = record;
-            let stream = TcpStream::connect(stage.proxy.address).unwrap();
+            let stream = TcpStream::connect(fixture.proxy.address).unwrap();
             stream.set_nodelay(true).unwrap();
             stream.set_read_timeout(Some(DEADLINE)).unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-            let mut wire = Wire::new(StreamOwned::new(connection, Dribble(stream, packet)));
+            let mut wire = Wire::new(StreamOwned::new(connection, SmallWrites(stream, packet)));
             let answer = wire.get("/probe").unwrap();
-            assert_eq!(answer.verdict(), stranger.unwrap_or("200"), "{who}: {record:?} {packet}");
+            assert_eq!(answer.verdict(), refusal.unwrap_or("200"), "{sender}: {record:?} {packet}");
         }
     }
 }
 
-/// Case 28: what is not HTTP is borne with only so often.
+/// Case 28: a connection may change its TLS keys only a limited number of times.
 #[test]
-fn a_flood_of_new_keys_ends_the_connection() {
-    let stage = Stage::new();
-    for credential in [None, Some(&stage.proxy.pki().producer)] {
-        let client = Client::new(stage.proxy.pki(), credential, &[TLS_13]);
-        let mut connection = client.connect(stage.proxy.address).unwrap();
+fn a_flood_of_key_updates_ends_the_connection() {
+    let fixture = Fixture::new();
+    for credential in [None, Some(&fixture.proxy.pki().producer)] {
+        let client = Client::new(fixture.proxy.pki(), credential, &[TLS_13]);
+        let mut connection = client.connect(fixture.proxy.address).unwrap();
         assert!(connection.get("/probe").is_ok());
         let mut updates = 0;
         let flooded = loop {
@@ -461,26 +470,29 @@ fn a_flood_of_new_keys_ends_the_connection() {
                 break sent;
             }
         };
-        assert!(flooded.is_err() || connection.get("/probe").is_err(), "{updates} new keys, and it goes on");
-        assert!(client.connect(stage.proxy.address).unwrap().get("/probe").is_ok());
+        assert!(
+            flooded.is_err() || connection.get("/probe").is_err(),
+            "the connection survives {updates} key updates"
+        );
+        assert!(client.connect(fixture.proxy.address).unwrap().get("/probe").is_ok());
     }
-    assert!(stage.seen().is_empty());
+    assert!(fixture.forwarded().is_empty());
 }
 
-/// Case 21: a session that is resumed is judged as the first was, in either version of TLS, as often as it is.
+/// Case 21: every resumption of a refused session is refused, in TLS 1.2 and in TLS 1.3.
 #[test]
-fn what_was_refused_stays_refused_when_it_is_resumed() {
-    let stage = Stage::new();
-    let pki = stage.proxy.pki();
+fn a_resumed_session_of_a_refused_client_is_refused() {
+    let fixture = Fixture::new();
+    let pki = fixture.proxy.pki();
     for version in [TLS_12, TLS_13] {
         for credential in [pki.expired(), pki.unknown_ca(), pki.wrong_usage()] {
             let client = Client::new(pki, Some(&credential), &[version]);
             for resumption in 0..4 {
-                let mut connection = client.connect(stage.proxy.address).unwrap();
+                let mut connection = client.connect(fixture.proxy.address).unwrap();
                 assert_eq!(connection.get("/events").unwrap().verdict(), INVALID);
                 assert_eq!(connection.is_resumed(), resumption > 0, "{version:?}");
             }
         }
     }
-    assert!(stage.seen().is_empty());
+    assert!(fixture.forwarded().is_empty());
 }

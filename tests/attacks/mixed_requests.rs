@@ -1,7 +1,7 @@
-//! Many requests of every kind, mixed: the backend sees those that a plain reading of the policy permits, all of them,
-//! each once, with the bytes that were judged; and no other.
+//! Many random requests: the backend gets exactly those that a simple model of the policy permits, each once, with the judged
+//! bytes.
 //!
-//! `SIDEGATE_MIXED_REQUESTS` sets how many, `SIDEGATE_MIXED_SEED` which.
+//! `SIDEGATE_MIXED_REQUESTS` sets the number of requests, `SIDEGATE_MIXED_SEED` the seed.
 
 use std::collections::HashMap;
 use std::env;
@@ -16,7 +16,8 @@ use crate::support::backend::OK;
 use crate::support::frames::{
     DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, frame, headers,
 };
-use crate::support::{Backend, Client, Setup};
+use crate::support::random::Random;
+use crate::support::{Backend, Client, Proxy, Setup};
 
 const POLICY: &str = r#"version: 1
 permissions:
@@ -45,31 +46,31 @@ deny:
   - { name: internal, routes: [{ route: "* /guarded/**", hosts: [internal.example] }] }
 "#;
 
-/// The value that a request gives to something that conditions look at.
+/// The value of a request for a condition, as the model of the policy reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
-    Nothing,
+enum ConditionInput {
+    Absent,
     Value(&'static str),
-    /// Two backends may read it differently.
-    Doubt,
-    /// The request is refused for it.
+    /// A value that two backends may read differently.
+    Doubtful,
+    /// A value for which the request is refused.
     Refused,
 }
-use Says::{Doubt, Nothing, Refused, Value};
+use ConditionInput::{Absent, Doubtful, Refused, Value};
 
-impl Says {
+impl ConditionInput {
     fn is(self, values: &[&str]) -> bool {
         matches!(self, Value(value) if values.contains(&value))
     }
 
-    /// True if a deny of that value is met.
+    /// Returns true if a deny of this value is met.
     fn may_be(self, value: &str) -> bool {
-        self == Doubt || self.is(&[value])
+        self == Doubtful || self.is(&[value])
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum ClientKind {
     Producer,
     Consumer,
     Tenant,
@@ -77,41 +78,26 @@ enum Who {
     Expired,
 }
 
-const EVERYBODY: [Who; 5] = [Who::Producer, Who::Consumer, Who::Tenant, Who::Stranger, Who::Expired];
+const ALL_CLIENTS: [ClientKind; 5] = [
+    ClientKind::Producer,
+    ClientKind::Consumer,
+    ClientKind::Tenant,
+    ClientKind::Stranger,
+    ClientKind::Expired,
+];
 
-/// One request, before it is written down in either version of HTTP.
+/// A request that can be sent in both versions of HTTP.
 #[derive(Clone, Debug)]
-struct Asked {
+struct RandomRequest {
     number: usize,
     method: &'static str,
     path: String,
-    query: Option<(&'static str, Says)>,
-    fragment: bool,
-    fields: (&'static [(&'static str, &'static str)], Says),
-    host: (&'static str, Says),
+    query: Option<(&'static str, ConditionInput)>,
+    has_fragment: bool,
+    fields: (&'static [(&'static str, &'static str)], ConditionInput),
+    host: (&'static str, ConditionInput),
     body: Option<String>,
-    chunked: bool,
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(limit).unwrap()).unwrap()
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
+    is_chunked: bool,
 }
 
 const METHODS: [&str; 14] = [
@@ -150,10 +136,10 @@ const ODD: [&str; 24] = [
     "..", ".", "%2e%2e", ".%2E", "%2e", "", "a;b", "%3b", "a%2Fb", "a\\b", "%5c", "%zz", "%", "%4", "%252e",
     "%2541", "%ff", "%c0%af", "%00", "%0d%0a", "%7f", "\u{e9}", "a\"b", "{x}",
 ];
-/// Queries, and what each says of `format`.
-const QUERIES: [(&str, Says); 31] = [
-    ("", Nothing),
-    ("x=1", Nothing),
+/// Queries, each with its value of `format`.
+const QUERIES: [(&str, ConditionInput); 31] = [
+    ("", Absent),
+    ("x=1", Absent),
     ("format=csv", Value("csv")),
     ("format=csv", Value("csv")),
     ("format=json", Value("json")),
@@ -163,132 +149,127 @@ const QUERIES: [(&str, Says); 31] = [
     ("f%6Frmat=p%64f", Value("pdf")),
     ("format=csv&x=2", Value("csv")),
     ("x[format]=pdf&format=csv", Value("csv")),
-    ("Format=csv", Doubt),
-    ("format=csv&format=csv", Doubt),
-    ("format=csv&format=pdf", Doubt),
-    ("format=csv,json", Doubt),
-    ("format=csv;x", Doubt),
-    ("format=csv&x=1;f%6Frmat=pdf", Doubt),
-    ("format=csv&x=1%3bformat=pdf", Doubt),
-    ("x=1;format=pdf", Doubt),
-    ("format=csv&FORMAT=pdf", Doubt),
-    ("format=csv&format[]=pdf", Doubt),
-    ("format=csv&%5Bformat%5D=pdf", Doubt),
-    ("format=csv&+format%20=pdf", Doubt),
-    ("a[]=1&b=?", Nothing),
-    ("x=/../admin", Nothing),
-    ("x=%2F%25", Nothing),
-    ("x=format&y=pdf", Nothing),
+    ("Format=csv", Doubtful),
+    ("format=csv&format=csv", Doubtful),
+    ("format=csv&format=pdf", Doubtful),
+    ("format=csv,json", Doubtful),
+    ("format=csv;x", Doubtful),
+    ("format=csv&x=1;f%6Frmat=pdf", Doubtful),
+    ("format=csv&x=1%3bformat=pdf", Doubtful),
+    ("x=1;format=pdf", Doubtful),
+    ("format=csv&FORMAT=pdf", Doubtful),
+    ("format=csv&format[]=pdf", Doubtful),
+    ("format=csv&%5Bformat%5D=pdf", Doubtful),
+    ("format=csv&+format%20=pdf", Doubtful),
+    ("a[]=1&b=?", Absent),
+    ("x=/../admin", Absent),
+    ("x=%2F%25", Absent),
+    ("x=format&y=pdf", Absent),
     ("x=%0a", Refused),
     ("x=%zz", Refused),
     ("x=\\", Refused),
     (QUOTE, Refused),
 ];
 
-/// Header lines, and what is forwarded of `X-Mode`.
-const FIELDS: [(&[(&str, &str)], Says); 14] = [
-    (&[], Nothing),
+/// Header lines, each with the forwarded value of `X-Mode`.
+const FIELDS: [(&[(&str, &str)], ConditionInput); 14] = [
+    (&[], Absent),
     (&[("X-Mode", "batch")], Value("batch")),
     (&[("X-Mode", "batch")], Value("batch")),
     (&[("x-mode", "batch"), ("X-Modes", "live")], Value("batch")),
     (&[("X-Mode", "live")], Value("live")),
-    (&[("X-Mode", "batch"), ("X-Mode", "batch")], Doubt),
-    (&[("X-Mode", "batch, live")], Doubt),
-    (&[("X_Mode", "batch")], Doubt),
-    (&[("X_Mode", "live")], Doubt),
-    (&[("X-Mode", "batch"), ("X_Mode", "live")], Doubt),
-    (&[("X.MODE", "live"), ("X-Mode", "batch")], Doubt),
-    (&[("X-Mode", "batch"), ("Connection", "X-Mode")], Nothing),
-    (&[("Connection", "close, x-mode"), ("X-Mode", "live")], Nothing),
-    (&[("Connection", "X-Mode"), ("X-Mode", "batch"), ("x_mode", "live")], Doubt),
+    (&[("X-Mode", "batch"), ("X-Mode", "batch")], Doubtful),
+    (&[("X-Mode", "batch, live")], Doubtful),
+    (&[("X_Mode", "batch")], Doubtful),
+    (&[("X_Mode", "live")], Doubtful),
+    (&[("X-Mode", "batch"), ("X_Mode", "live")], Doubtful),
+    (&[("X.MODE", "live"), ("X-Mode", "batch")], Doubtful),
+    (&[("X-Mode", "batch"), ("Connection", "X-Mode")], Absent),
+    (&[("Connection", "close, x-mode"), ("X-Mode", "live")], Absent),
+    (&[("Connection", "X-Mode"), ("X-Mode", "batch"), ("x_mode", "live")], Doubtful),
 ];
 
-/// Hosts, and which one of the policy's each is.
-const HOSTS: [(&str, Says); 13] = [
-    ("localhost", Nothing),
-    ("localhost", Nothing),
+/// Hosts, each with the host of the policy that it matches.
+const HOSTS: [(&str, ConditionInput); 13] = [
+    ("localhost", Absent),
+    ("localhost", Absent),
     ("shop.example", Value("shop")),
     ("SHOP.example.", Value("shop")),
     ("shop.example:1", Value("shop")),
     ("a.shop.example:8443", Value("shop")),
-    ("a.shop.example", Nothing),
-    ("a.b.shop.example:8443", Nothing),
+    ("a.shop.example", Absent),
+    ("a.b.shop.example:8443", Absent),
     ("internal.example", Value("internal")),
     ("Internal.Example.:8443", Value("internal")),
-    ("internal..example", Doubt),
-    (".shop.example", Doubt),
-    ("[::1]:8443", Nothing),
+    ("internal..example", Doubtful),
+    (".shop.example", Doubtful),
+    ("[::1]:8443", Absent),
 ];
 
-/// What no `:path` can carry.
+/// A query that no `:path` of HTTP/2 can contain.
 const QUOTE: &str = "x=\"";
 
-fn asked(random: &mut Random, number: usize) -> Asked {
-    let mut path = String::new();
+const WHOLE_PATHS: [&str; 7] =
+    ["/", "/EVENTS", "/Events/1", "/eventss", "/publicity/x", "//events", "/%65vents"];
+
+fn random_path(random: &mut Random) -> String {
     if random.one_in(40) {
-        path.push_str(random.one_of(&[
-            "/",
-            "/EVENTS",
-            "/Events/1",
-            "/eventss",
-            "/publicity/x",
-            "//events",
-            "/%65vents",
-        ]));
-    } else {
-        let odd_at = random.one_in(5).then(|| random.below(3));
-        let _ =
-            write!(path, "/{}", if odd_at == Some(0) { random.one_of(&ODD) } else { random.one_of(&FIRST) });
-        for at in 1..1 + random.below(3) {
-            let _ = write!(
-                path,
-                "/{}",
-                if odd_at == Some(at) { random.one_of(&ODD) } else { random.one_of(&THEN) }
-            );
-        }
-        if random.one_in(15) {
-            path.push('/');
-        }
+        return random.one_of(&WHOLE_PATHS).to_owned();
     }
-    let body = random.one_in(3).then(|| {
-        // What would be a request to somebody who reads it as one.
-        let hidden = format!("GET /public/hidden-{number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        if random.one_in(2) { hidden } else { format!("{number} ").repeat(1 + random.below(20)) }
-    });
-    Asked {
-        number,
-        method: random.one_of(&METHODS),
-        path,
-        query: (!random.one_in(2)).then(|| random.one_of(&QUERIES)),
-        fragment: random.one_in(50),
-        fields: random.one_of(&FIELDS),
-        host: random.one_of(&HOSTS),
-        body,
-        chunked: random.one_in(2),
+    let odd_at = random.one_in(5).then(|| random.below(3));
+    let mut path =
+        format!("/{}", if odd_at == Some(0) { random.one_of(&ODD) } else { random.one_of(&FIRST) });
+    for at in 1..1 + random.below(3) {
+        path.push('/');
+        path.push_str(if odd_at == Some(at) { random.one_of(&ODD) } else { random.one_of(&THEN) });
     }
+    if random.one_in(15) {
+        path.push('/');
+    }
+    path
 }
 
-impl Asked {
-    /// Path and query, as the backend has to get them.
+impl RandomRequest {
+    fn new(random: &mut Random, number: usize) -> Self {
+        let path = random_path(random);
+        let body = random.one_in(3).then(|| {
+            // A parser that misses the end of the request would read this body as another request.
+            let hidden = format!("GET /public/hidden-{number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            if random.one_in(2) { hidden } else { format!("{number} ").repeat(1 + random.below(20)) }
+        });
+        Self {
+            number,
+            method: random.one_of(&METHODS),
+            path,
+            query: (!random.one_in(2)).then(|| random.one_of(&QUERIES)),
+            has_fragment: random.one_in(50),
+            fields: random.one_of(&FIELDS),
+            host: random.one_of(&HOSTS),
+            body,
+            is_chunked: random.one_in(2),
+        }
+    }
+
+    /// Returns path and query as the backend must get them.
     fn target(&self) -> String {
         let query = self.query.map(|(query, _)| format!("?{query}")).unwrap_or_default();
         format!("{}{query}", self.path)
     }
 
-    /// HTTP/2 resets a stream whose `:path` has a quote, or that has a `Connection`, and ends a connection on which too
-    /// many are.
+    /// Returns the request without a quote in `:path` and without `Connection`. The proxy resets streams with either of them,
+    /// and ends a connection with too many resets.
     fn for_http2(self) -> Self {
         let query = self.query.filter(|(query, _)| *query != QUOTE);
-        let names_hops = self.fields.0.iter().any(|(name, _)| *name == "Connection");
-        let fields = if names_hops { FIELDS[0] } else { self.fields };
+        let has_connection = self.fields.0.iter().any(|(name, _)| *name == "Connection");
+        let fields = if has_connection { FIELDS[0] } else { self.fields };
         Self { query, fields, path: self.path.replace('"', "'"), ..self }
     }
 
     fn sent_target(&self) -> String {
-        self.target() + if self.fragment { "#/public" } else { "" }
+        self.target() + if self.has_fragment { "#/public" } else { "" }
     }
 
-    fn of_http1(&self) -> String {
+    fn http1_text(&self) -> String {
         let mut text = format!(
             "{} {} HTTP/1.1\r\nHost: {}\r\nX-Number: {}\r\n",
             self.method,
@@ -301,7 +282,7 @@ impl Asked {
         }
         match &self.body {
             None => text + "\r\n",
-            Some(body) if self.chunked => {
+            Some(body) if self.is_chunked => {
                 let (first, second) = body.split_at(body.len() / 2);
                 let chunk = |part: &str| match part.len() {
                     0 => String::new(),
@@ -313,7 +294,7 @@ impl Asked {
         }
     }
 
-    fn of_http2(&self, stream: u32) -> Vec<u8> {
+    fn http2_frames(&self, stream: u32) -> Vec<u8> {
         let (number, target) = (self.number.to_string(), self.sent_target());
         let length = self.body.as_ref().map(|body| body.len().to_string());
         let mut fields = vec![
@@ -325,7 +306,7 @@ impl Asked {
         ];
         let names: Vec<String> = self.fields.0.iter().map(|(name, _)| name.to_lowercase()).collect();
         fields.extend(names.iter().zip(self.fields.0).map(|(name, (_, value))| (name.as_str(), *value)));
-        if let Some(length) = length.as_deref().filter(|_| !self.chunked) {
+        if let Some(length) = length.as_deref().filter(|_| !self.is_chunked) {
             fields.push(("content-length", length));
         }
         match &self.body {
@@ -334,9 +315,9 @@ impl Asked {
         }
     }
 
-    /// The plain reading: who first, then whether it has one reading, then the policy from its top to its bottom.
-    fn status(&self, who: Who) -> u16 {
-        if matches!(who, Who::Stranger | Who::Expired) {
+    /// Returns the right status: first the client is checked, then ambiguity, then the policy.
+    fn status(&self, client: ClientKind) -> u16 {
+        if matches!(client, ClientKind::Stranger | ClientKind::Expired) {
             return 401;
         }
         let Some(segments) = segments(&self.path) else { return 400 };
@@ -344,53 +325,69 @@ impl Asked {
             return 400;
         }
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        if self.allows(who, &segments) { 200 } else { 403 }
+        if self.is_allowed(client, &segments) { 200 } else { 403 }
     }
 
-    fn allows(&self, who: Who, segments: &[&str]) -> bool {
-        let is = |methods: &[&str]| methods.contains(&self.method);
-        let get = is(&["GET", "HEAD"]);
+    fn is_allowed(&self, client: ClientKind, segments: &[&str]) -> bool {
+        if matches!(segments, ["public", "secret", ..]) {
+            return false;
+        }
+        let is_public = matches!(segments, ["public", ..]);
+        match client {
+            ClientKind::Producer => {
+                is_public
+                    || self.reads_events(segments)
+                    || self.writes_events(segments)
+                    || self.meets_condition(segments)
+            }
+            ClientKind::Consumer => is_public || self.reads_events(segments),
+            ClientKind::Tenant => matches!(segments, ["tenants", "acme", ..]),
+            ClientKind::Stranger | ClientKind::Expired => false,
+        }
+    }
+
+    fn is_get(&self) -> bool {
+        ["GET", "HEAD"].contains(&self.method)
+    }
+
+    fn reads_events(&self, segments: &[&str]) -> bool {
         let is_events = match segments {
             ["events"] => true,
             ["events", id] => !id.is_empty(),
             _ => false,
         };
-        let reads = get && is_events;
-        let public = matches!(segments, ["public", ..]);
-        if matches!(segments, ["public", "secret", ..]) {
-            return false;
-        }
-        match who {
-            Who::Producer => {
-                let writes = is(&["POST"]) && matches!(segments, ["events"])
-                    || is(&["POST", "PUT"])
-                        && matches!(segments, ["events", id] if !id.is_empty() && *id != "13");
-                let reports = get
-                    && matches!(segments, ["reports", name] if !name.is_empty())
-                    && self.format().is(&["csv", "json"]);
-                let batches =
-                    is(&["POST"]) && matches!(segments, ["batches"]) && self.fields.1.is(&["batch"]);
-                let shop = get
-                    && matches!(segments, ["shop", name] if !name.is_empty())
-                    && self.host.1.is(&["shop"]);
-                let guarded = get && matches!(segments, ["guarded", ..]);
-                let denied = self.fields.1.may_be("live")
-                    || self.format().may_be("pdf")
-                    || self.host.1.may_be("internal");
-                reads || writes || public || reports || batches || shop || (guarded && !denied)
-            }
-            Who::Consumer => reads || public,
-            Who::Tenant => matches!(segments, ["tenants", "acme", ..]),
-            Who::Stranger | Who::Expired => false,
+        self.is_get() && is_events
+    }
+
+    fn writes_events(&self, segments: &[&str]) -> bool {
+        match segments {
+            ["events"] => self.method == "POST",
+            ["events", id] => ["POST", "PUT"].contains(&self.method) && !id.is_empty() && *id != "13",
+            _ => false,
         }
     }
 
-    fn format(&self) -> Says {
-        self.query.map_or(Nothing, |(_, says)| says)
+    /// Returns true if a grant with a condition allows the request and no deny with a condition is met.
+    fn meets_condition(&self, segments: &[&str]) -> bool {
+        let (mode, host) = (self.fields.1, self.host.1);
+        match segments {
+            ["reports", name] => self.is_get() && !name.is_empty() && self.format().is(&["csv", "json"]),
+            ["batches"] => self.method == "POST" && mode.is(&["batch"]),
+            ["shop", name] => self.is_get() && !name.is_empty() && host.is(&["shop"]),
+            ["guarded", ..] => {
+                let is_denied = mode.may_be("live") || self.format().may_be("pdf") || host.may_be("internal");
+                self.is_get() && !is_denied
+            }
+            _ => false,
+        }
+    }
+
+    fn format(&self) -> ConditionInput {
+        self.query.map_or(Absent, |(_, input)| input)
     }
 }
 
-/// The path's segments, decoded once; `None` where two parsers could differ.
+/// Returns the segments of a path, decoded once; `None` if two parsers could read them differently.
 fn segments(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/')?;
     if path.is_empty() {
@@ -406,11 +403,11 @@ fn segments(path: &str) -> Option<Vec<String>> {
         if !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@%".contains(&byte)) {
             return None;
         }
-        let (decoded, rest) = decoded(part)?;
+        let (decoded, has_escape) = decoded(part)?;
         if decoded.contains(['/', '\\', ';'])
             || decoded.chars().any(char::is_control)
             || [".", ".."].contains(&decoded.as_str())
-            || rest
+            || has_escape
         {
             return None;
         }
@@ -419,7 +416,7 @@ fn segments(path: &str) -> Option<Vec<String>> {
     Some(segments)
 }
 
-/// Decoded once, and whether an escape is left then.
+/// Decodes the escapes once; returns also true if the result contains an escape.
 fn decoded(text: &str) -> Option<(String, bool)> {
     let mut bytes = Vec::new();
     let mut twice = false;
@@ -435,14 +432,14 @@ fn decoded(text: &str) -> Option<(String, bool)> {
     Some((String::from_utf8(bytes).ok()?, twice))
 }
 
-/// What the backend got under a request's number.
-type Seen = Arc<Mutex<HashMap<usize, Vec<(String, Vec<u8>)>>>>;
+/// Start lines and bodies of the requests at the backend, by the number of the request.
+type RequestsByNumber = Arc<Mutex<HashMap<usize, Vec<(String, Vec<u8>)>>>>;
 
-/// The heads of all that the backend got.
+/// Heads of all requests at the backend.
 type Heads = Arc<Mutex<Vec<String>>>;
 
-/// Every value that a backend may take for that of a header: CGI, WSGI, PHP and Rack make variables of names, in which
-/// the first line, the last one or all of them together count.
+/// Returns every value that a backend may read for a header. CGI, WSGI, PHP and Rack turn names into variables, and use the
+/// first line, the last line or all lines together.
 fn variable(head: &str, name: &str) -> Vec<String> {
     let upper = |name: &str| -> String {
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
@@ -461,8 +458,9 @@ fn all_readings(values: &[&str]) -> Vec<String> {
     }
 }
 
-/// Every value that a backend may take for that of a parameter, with what it makes of names: the Java Servlet API nothing,
-/// ASP.NET no case, PHP no brackets, no space before and `_` for a dot, Rack no brackets; and old ones end it at `;` too.
+/// Returns every value that a backend may read for a parameter. Backends change names: the Java Servlet API not at all, ASP.NET
+/// ignores case, PHP removes brackets and leading spaces and turns a dot into `_`, Rack removes brackets. Old backends also
+/// split at `;`.
 fn parameter(query: &str, name: &str) -> Vec<String> {
     let readers: [fn(&str) -> String; 4] = [
         str::to_owned,
@@ -487,7 +485,7 @@ fn parameter(query: &str, name: &str) -> Vec<String> {
     found
 }
 
-/// Asserts that whatever a backend may make of a request meets the condition under which the request was forwarded.
+/// Checks that every possible reading of a forwarded request meets the condition of its grant.
 fn assert_read_as_judged(head: &str) {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -510,18 +508,18 @@ fn assert_read_as_judged(head: &str) {
     }
 }
 
-fn recording() -> (Backend, Seen, Heads) {
-    let (seen, got) = (Seen::default(), Heads::default());
-    let (noting, heads) = (Arc::clone(&seen), Arc::clone(&got));
+fn recording_backend() -> (Backend, RequestsByNumber, Heads) {
+    let (requests, all_heads) = (RequestsByNumber::default(), Heads::default());
+    let (record, heads) = (Arc::clone(&requests), Arc::clone(&all_heads));
     let backend = Backend::scripted(move |connection| {
         while let Some(request) = connection.unrecorded_request()? {
             let head = String::from_utf8_lossy(&request.raw).into_owned();
             let head = head.split("\r\n\r\n").next().unwrap_or_default();
             heads.lock().unwrap().push(head.to_owned());
-            // One without a number was nobody's.
+            // A request without a number was not sent by a client of this test.
             let number = request.header("x-number").first().and_then(|number| number.parse().ok());
-            let record = (request.start_line().to_owned(), request.body.clone());
-            noting.lock().unwrap().entry(number.unwrap_or(usize::MAX)).or_default().push(record);
+            let received = (request.start_line().to_owned(), request.body.clone());
+            record.lock().unwrap().entry(number.unwrap_or(usize::MAX)).or_default().push(received);
             connection.wire.send(if request.start_line().starts_with("HEAD ") {
                 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
             } else {
@@ -530,88 +528,84 @@ fn recording() -> (Backend, Seen, Heads) {
         }
         Ok(())
     });
-    (backend, seen, got)
+    (backend, requests, all_heads)
 }
 
-/// Requests that are under way at once.
-const TOGETHER: usize = 40;
+/// Number of requests that each client has in flight at once.
+const BATCH: usize = 40;
 
 #[test]
-fn the_backend_sees_what_is_permitted_and_nothing_else() {
-    let number_of = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
-    let count = usize::try_from(number_of("SIDEGATE_MIXED_REQUESTS").unwrap_or(100_000)).unwrap();
+fn the_backend_gets_exactly_the_permitted_requests() {
+    let variable = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
+    let count = usize::try_from(variable("SIDEGATE_MIXED_REQUESTS").unwrap_or(100_000)).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed =
-        number_of("SIDEGATE_MIXED_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
+        variable("SIDEGATE_MIXED_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
     eprintln!("SIDEGATE_MIXED_SEED={seed}");
 
-    let (backend, seen, heads) = recording();
+    let (backend, requests, heads) = recording_backend();
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
-    let tenant = proxy.pki().issue(&Leaf::client("Tenants", "acme-reader"));
-    let client = |who| match who {
-        Who::Producer => proxy.producer(),
-        Who::Consumer => proxy.consumer(),
-        Who::Tenant => proxy.client(&tenant),
-        Who::Stranger => proxy.anonymous(),
-        Who::Expired => proxy.client(&proxy.pki().expired()),
-    };
-    let runs: Vec<_> = EVERYBODY.into_iter().flat_map(|who| [(who, false), (who, true)]).collect();
-    let share = count.div_ceil(runs.len());
-    let asked: Vec<(Who, Vec<Asked>)> = thread::scope(|scope| {
-        let runs: Vec<_> = runs
-            .iter()
-            .enumerate()
-            .map(|(at, (who, http2))| {
-                let (client, address) = (client(*who), proxy.address);
-                scope.spawn(move || {
-                    let mut random = Random(seed.wrapping_add(u64::try_from(at).unwrap() << 32));
-                    let requests: Vec<_> = (0..share)
-                        .map(|n| self::asked(&mut random, at * share + n))
-                        .map(|asked| if *http2 { asked.for_http2() } else { asked })
-                        .collect();
-                    let statuses = if *http2 {
-                        by_http2(&client, address, &requests)
-                    } else {
-                        by_http1(&client, address, &requests)
-                    };
-                    for (request, status) in requests.iter().zip(statuses) {
-                        assert_eq!(status, request.status(*who), "{who:?}, seed {seed}: {request:?}");
-                    }
-                    (*who, requests)
-                })
-            })
-            .collect();
-        runs.into_iter().map(|run| run.join().unwrap()).collect()
-    });
-
+    let sent = send_all(&proxy, count, seed);
     heads.lock().unwrap().iter().for_each(|head| assert_read_as_judged(head));
-    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+    let mut received = std::mem::take(&mut *requests.lock().unwrap());
     let mut permitted = 0;
-    for (who, requests) in &asked {
-        for request in requests {
-            let got = seen.remove(&request.number).unwrap_or_default();
-            let expected = if request.status(*who) == 200 {
-                permitted += 1;
-                let body = request.body.clone().unwrap_or_default().into_bytes();
-                vec![(format!("{} {} HTTP/1.1", request.method, request.target()), body)]
-            } else {
-                Vec::new()
-            };
-            assert_eq!(got, expected, "{who:?}, seed {seed}: {request:?}");
-        }
+    for (client, request) in sent.iter().flat_map(|(client, sent)| sent.iter().map(move |one| (*client, one)))
+    {
+        let got = received.remove(&request.number).unwrap_or_default();
+        let expected = if request.status(client) == 200 {
+            permitted += 1;
+            let body = request.body.clone().unwrap_or_default().into_bytes();
+            vec![(format!("{} {} HTTP/1.1", request.method, request.target()), body)]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(got, expected, "{client:?}, seed {seed}: {request:?}");
     }
-    assert!(seen.is_empty(), "seed {seed}: nobody asked for {seen:?}");
+    assert!(received.is_empty(), "seed {seed}: no client sent {received:?}");
     assert!(permitted > count / 20, "seed {seed}: only {permitted} of {count} were permitted");
     eprintln!("{permitted} of {count} were permitted");
 }
 
-/// Sent together, answered in their order; what an answer that ends the connection left unanswered goes out again on the next.
-fn by_http1(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) -> Vec<u16> {
+/// Sends about `count` requests by every client in both versions of HTTP, checks the statuses, and returns the requests.
+fn send_all(proxy: &Proxy, count: usize, seed: u64) -> Vec<(ClientKind, Vec<RandomRequest>)> {
+    let tenant = proxy.pki().issue(&Leaf::client("Tenants", "acme-reader"));
+    let client_of = |kind| match kind {
+        ClientKind::Producer => proxy.producer(),
+        ClientKind::Consumer => proxy.consumer(),
+        ClientKind::Tenant => proxy.client(&tenant),
+        ClientKind::Stranger => proxy.anonymous(),
+        ClientKind::Expired => proxy.client(&proxy.pki().expired()),
+    };
+    let runs: Vec<_> = ALL_CLIENTS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]).collect();
+    let share = count.div_ceil(runs.len());
+    thread::scope(|scope| {
+        let start = |(at, (kind, http2)): (usize, &(ClientKind, bool))| {
+            let (client, address, kind, http2) = (client_of(*kind), proxy.address, *kind, *http2);
+            scope.spawn(move || {
+                let mut random = Random::from_seed(seed.wrapping_add(u64::try_from(at).unwrap() << 32));
+                let requests: Vec<_> = (0..share)
+                    .map(|number| RandomRequest::new(&mut random, at * share + number))
+                    .map(|request| if http2 { request.for_http2() } else { request })
+                    .collect();
+                let send = if http2 { send_by_http2 } else { send_by_http1 };
+                for (request, status) in requests.iter().zip(send(&client, address, &requests)) {
+                    assert_eq!(status, request.status(kind), "{kind:?}, seed {seed}: {request:?}");
+                }
+                (kind, requests)
+            })
+        };
+        let threads: Vec<_> = runs.iter().enumerate().map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Sends requests in batches. If an answer closes the connection, the remaining requests are sent again on a new one.
+fn send_by_http1(client: &Client, address: std::net::SocketAddr, requests: &[RandomRequest]) -> Vec<u16> {
     let mut statuses = Vec::new();
     let mut connection = client.connect(address).unwrap();
     while statuses.len() < requests.len() {
-        let batch = &requests[statuses.len()..requests.len().min(statuses.len() + TOGETHER)];
-        let text: String = batch.iter().map(Asked::of_http1).collect();
+        let batch = &requests[statuses.len()..requests.len().min(statuses.len() + BATCH)];
+        let text: String = batch.iter().map(RandomRequest::http1_text).collect();
         let _ = connection.send(text);
         let mut closes = false;
         for request in batch {
@@ -630,15 +624,18 @@ fn by_http1(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) 
     statuses
 }
 
-fn by_http2(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) -> Vec<u16> {
+fn send_by_http2(client: &Client, address: std::net::SocketAddr, requests: &[RandomRequest]) -> Vec<u16> {
     let mut connection = Frames::connect(client, address).unwrap();
-    // As wide as it can be: these answers are small.
+    // The maximum window, so that the client needs no further window updates for these small answers.
     connection.send(frame(WINDOW_UPDATE, 0, 0, 0x7fff_0000_u32.to_be_bytes())).unwrap();
     let mut statuses = vec![0; requests.len()];
-    for (at, batch) in requests.chunks(TOGETHER).enumerate() {
-        let stream = |index: usize| u32::try_from((at * TOGETHER + index) * 2 + 1).unwrap();
-        let bytes: Vec<u8> =
-            batch.iter().enumerate().flat_map(|(index, request)| request.of_http2(stream(index))).collect();
+    for (at, batch) in requests.chunks(BATCH).enumerate() {
+        let stream = |index: usize| u32::try_from((at * BATCH + index) * 2 + 1).unwrap();
+        let bytes: Vec<u8> = batch
+            .iter()
+            .enumerate()
+            .flat_map(|(index, request)| request.http2_frames(stream(index)))
+            .collect();
         connection.send(bytes).unwrap();
         let mut open = batch.len();
         while open > 0 {

@@ -1,11 +1,11 @@
-//! How many instructions the pure steps of a request take. Unlike times, they are the same on a busy machine as on a quiet
-//! one, so CI holds them to `counts.json`: `.ci/counts.py` runs this below callgrind, once for each step.
+//! The number of instructions of the pure steps of a request. Instructions do not depend on the load of the machine, so CI
+//! compares them with `counts.json`: `.ci/counts.py` runs this program under callgrind, once for each step.
 //!
-//! Only what [`counted`] calls is counted. Nothing here depends on chance: keys are made anew, but no step looks at them.
+//! Only the work inside of [`counted`] is counted. No count depends on chance: the keys are random, and no step reads them.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a benchmark that cannot start has no better way to say so"
+    reason = "a benchmark that cannot start reports it by panicking"
 )]
 
 mod workload;
@@ -35,11 +35,11 @@ use tokio::io::ReadBuf;
 
 use workload::{WORKLOADS, Workload};
 
-/// Each step is counted so often, and the script divides by it.
+/// Number of counted runs of each step; the script divides by it.
 const TIMES: usize = 200;
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
 const PATH: &str = "/svc1/resource1/42?from=2026-11-01&limit=100";
-/// What a usual client says.
+/// The headers of a usual client.
 const HEAD: [(&str, &str); 8] = [
     ("host", "events.shop.example"),
     ("user-agent", "order-service/2.7 (linux; x86_64)"),
@@ -51,7 +51,7 @@ const HEAD: [(&str, &str); 8] = [
     ("x-tenant", "acme"),
 ];
 
-/// A step: its name, and what runs it so often.
+/// A step: its name, and the function that runs it [`TIMES`] times.
 type Step = (&'static str, fn());
 
 const STEPS: [Step; 7] = [
@@ -64,9 +64,9 @@ const STEPS: [Step; 7] = [
     ("refusal", refusal),
 ];
 
-/// `counts STEP` runs one, and alone it lists them.
+/// `counts STEP` runs one step; `counts` lists the steps.
 fn main() -> ExitCode {
-    // Cargo says `--bench` before everything else.
+    // Cargo passes `--bench` as the first argument.
     let named = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let Some(named) = named else {
         STEPS.iter().for_each(|(name, _)| println!("{name} {TIMES}"));
@@ -79,13 +79,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// callgrind counts from its beginning to its end (`--toggle-collect`).
+/// callgrind counts the instructions of this function (`--toggle-collect`).
 #[inline(never)]
 fn counted<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
 }
 
-/// Finds that what was read is one head, without a line that ends in LF alone.
+/// Checks that the bytes read are one head without bare LF.
 fn lines() {
     let fields = HEAD.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     let head = format!("GET {PATH} HTTP/1.1\r\n{fields}\r\n");
@@ -100,7 +100,7 @@ fn lines() {
     }
 }
 
-/// Finds that a client is who it was a moment ago.
+/// Finds the verdict on a client certificate in the cache.
 fn judge_from_cache() {
     let folder = tempfile::tempdir().unwrap();
     pki::write_demo(folder.path()).unwrap();
@@ -131,7 +131,7 @@ fn target() {
     }
 }
 
-/// Walks down the path, to a grant.
+/// Finds a grant for a request.
 fn decide(workload: Workload) {
     let (policy, _) = Policy::compile(&[workload.policy()]).unwrap();
     let rights = policy.rights(&workload::identity(1));
@@ -150,7 +150,7 @@ fn decide(workload: Workload) {
     }
 }
 
-/// Strips what a client may not say, and says what Sidegate does.
+/// Removes the headers that clients may not send, and sets the headers of Sidegate.
 fn headers() {
     let settings = IdentitySettings {
         client_cert: true,

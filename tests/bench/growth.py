@@ -1,4 +1,4 @@
-"""Draws tests/bench/growth.json as deploy/growth/*.svg, for the light and the dark. Nothing but the standard library is needed.
+"""Draws tests/bench/growth.json as deploy/growth/*.svg, with a light and a dark colour scheme. Needs only the standard library.
 
     python3 tests/bench/growth.py
 """
@@ -27,12 +27,12 @@ STYLE = """
 
 
 def number(value):
-    """As people write it: 50,000; 0.5."""
+    """A number as text: 50,000; 0.5."""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:g}"
 
 
 def size(value):
-    """Bytes in the largest unit that leaves a whole number."""
+    """A number of bytes as text, in the largest unit that is not larger than the number."""
     for unit, bytes_of in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= bytes_of:
             return f"{value / bytes_of:g} {unit}"
@@ -40,19 +40,19 @@ def size(value):
 
 
 class Scale:
-    """Where values lie between two ends of the paper."""
+    """Maps values to positions between two ends of an axis."""
 
     def __init__(self, values, begin, end, log=False, marks=None, show=number):
         self.log, self.show = log, show
         self.marks = marks or (decades(values) if log else steps(max(values)))
-        self.low, self.high = self.at(min(self.marks)), self.at(max(max(self.marks), *values))
+        self.low, self.high = self.scaled(min(self.marks)), self.scaled(max(max(self.marks), *values))
         self.begin, self.end = begin, end
 
-    def at(self, value):
+    def scaled(self, value):
         return math.log10(value) if self.log else value
 
     def __call__(self, value):
-        return self.begin + (self.end - self.begin) * (self.at(value) - self.low) / (self.high - self.low)
+        return self.begin + (self.end - self.begin) * (self.scaled(value) - self.low) / (self.high - self.low)
 
 
 def decades(values):
@@ -60,7 +60,7 @@ def decades(values):
 
 
 def steps(most, count=5):
-    """Round marks from 0 to just above the largest value."""
+    """Round marks from 0 up to the largest value or the next mark above it."""
     rough = most / count
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
@@ -104,7 +104,7 @@ def line(look, name, points, x, y, first):
         yield f'<line class="span" x1="{x(p):.1f}" x2="{x(p):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"/>'
         yield f'<circle class="dot" cx="{x(p):.1f}" cy="{y(median):.1f}" r="3.5"/>'
     if name:
-        # A key beside the title: lines that lie on each other leave no room for names at their ends.
+        # The legend is beside the title, because lines may cover each other at their ends.
         at = WIDTH - RIGHT - (240 if first else 120)
         yield f'<line class="line" x1="{at}" x2="{at + 18}" y1="21" y2="21"/>'
         yield f'<text class="name" x="{at + 24}" y="26">{escape(name)}</text>'
@@ -159,19 +159,19 @@ def headers(figures, below):
         across(counts, marks=counts), upwards(lines), lines)
 
 
-# An empty body has no place on a logarithmic scale; it stands where this many bytes would.
-NOTHING = 256
+# A logarithmic scale has no 0. An empty body is drawn at the position of this number of bytes.
+EMPTY_BODY = 256
 
 
 def bodies(figures, below):
-    sizes = [point["bytes"] or NOTHING for point in figures]
+    sizes = [point["bytes"] or EMPTY_BODY for point in figures]
     lines = [
-        (name, [spread(point["bytes"] or NOTHING, point[key], 1e-3) for point in figures])
+        (name, [spread(point["bytes"] or EMPTY_BODY, point[key], 1e-3) for point in figures])
         for name, key in (("to client", "cpu_us_down"), ("to backend", "cpu_us_up"))
     ]
     return drawing(
         "CPU for a request, by the size of its body", below, "size of the body", "ms of CPU",
-        across(sizes, log=True, marks=sizes, show=lambda mark: size(mark if mark > NOTHING else 0)), upwards(lines, log=True), lines)
+        across(sizes, log=True, marks=sizes, show=lambda mark: size(mark if mark > EMPTY_BODY else 0)), upwards(lines, log=True), lines)
 
 
 DRAWINGS = {"connections": connections, "memory": memory, "rules": rules, "headers": headers, "bodies": bodies}

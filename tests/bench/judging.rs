@@ -1,7 +1,7 @@
-//! The cost of judging honest chains, by the kind of their keys, their length, and what is configured beside.
+//! The cost of judging valid chains, by the kind of their keys, their length and the configured CRLs.
 //!
-//! `cargo bench --bench judging`; compare with the build before a change, side by side (`--save-baseline`, `--baseline`).
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot start has no better way to say so")]
+//! `cargo bench --bench judging`; `--save-baseline` and `--baseline` compare two builds.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot start reports it by panicking")]
 
 use std::hint::black_box;
 
@@ -16,7 +16,7 @@ use rustls::pki_types::CertificateDer;
 use sidegate::demo::pki::{authority, pem};
 use sidegate::identity::{EkuPolicy, Trust, TrustFile, TrustSources, judge};
 
-/// A certificate with the key that signs what is below it.
+/// A certificate with the key that signs the certificates below it.
 struct Signer {
     der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,

@@ -1,5 +1,5 @@
-//! What revocation costs: a verdict without CRLs, with one of 10 and one of 100,000 entries, and loading them.
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot start has no better way to say so")]
+//! The cost of revocation: a verdict without CRLs, with a CRL of 10 and of 100,000 entries, and loading these CRLs.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot start reports it by panicking")]
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,4 @@
-//! The workload of the policy benchmarks: a platform team's services with their resources, a role for each client, and
-//! clients by SPIFFE id.
+//! The policies of the benchmarks: services with resources, one role for each client, and clients with SPIFFE ids.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,7 +6,7 @@ use std::sync::Arc;
 use sidegate::diagnostic::Source;
 use sidegate::identity::{Attribute, Identity};
 
-/// So many rules, and so many clients with a role each.
+/// The size of a policy: the number of rules, and of clients with one role each.
 #[derive(Clone, Copy)]
 pub(crate) struct Workload {
     pub(crate) rules: usize,
@@ -20,7 +19,7 @@ pub(crate) const WORKLOADS: [Workload; 3] = [
     Workload { rules: 100_000, clients: 10_000 },
 ];
 
-/// One rule lets GET and PUT pass to what is below this.
+/// Returns the path below which a rule allows GET and PUT.
 pub(crate) fn resource(rule: usize) -> String {
     format!("/svc{}/resource{rule}", rule % 97)
 }
@@ -39,12 +38,12 @@ pub(crate) fn identity(client: usize) -> Identity {
 }
 
 impl Workload {
-    /// The rules of a client's role.
+    /// Returns the numbers of the rules in the role of a client.
     pub(crate) fn granted(self, client: usize) -> impl Iterator<Item = usize> {
         (0..self.rules.div_ceil(self.clients)).map(move |n| (client + n * self.clients) % self.rules)
     }
 
-    /// As an author of Sidegate's policies writes it.
+    /// Returns the policy as YAML.
     pub(crate) fn policy(self) -> Arc<Source> {
         let mut text = "version: 1\npermissions:\n".to_owned();
         for rule in 0..self.rules {

@@ -1,5 +1,5 @@
-//! Files of authorities: only an authority's certificate makes one, and a CA that was taken out is trusted no longer, whatever it
-//! leaves behind (DESIGN §2.1; RFC 5280 §4.2.1.9, §6.1.1).
+//! Files of authorities: only a certificate of an authority adds one, and a removed CA is no longer trusted, also if its CRL is
+//! left behind (DESIGN §2.1; RFC 5280 §4.2.1.9, §6.1.1).
 
 use std::fs;
 
@@ -23,7 +23,8 @@ fn text(credential: &Credential) -> String {
     pem("CERTIFICATE", &credential.chain[0])
 }
 
-/// The code of the only diagnostic about a folder that holds this certificate beside a CA.
+/// Returns the code of the only diagnostic about a file with this certificate and a CA; `Err` for an error, `Ok` for a
+/// warning or no diagnostic.
 #[track_caller]
 fn code_of(credential: &Credential) -> Result<Option<&'static str>, &'static str> {
     let ca = Authority::root("beside").unwrap();
@@ -44,7 +45,7 @@ fn code_of(credential: &Credential) -> Result<Option<&'static str>, &'static str
 }
 
 #[test]
-fn only_the_certificate_of_an_authority_makes_an_authority() {
+fn only_a_certificate_of_an_authority_is_accepted_as_an_authority() {
     let ca = Authority::root("ca").unwrap();
     let below = |is_ca| ca.issue(&without_usage(is_ca)).unwrap();
     let unconstrained = || IsCa::Ca(BasicConstraints::Unconstrained);
@@ -60,12 +61,12 @@ fn only_the_certificate_of_an_authority_makes_an_authority() {
 }
 
 #[test]
-fn a_self_signed_certificate_is_what_its_operator_says_unless_it_denies_that_itself() {
+fn a_self_signed_certificate_is_accepted_as_an_authority_unless_it_denies_that() {
     let own = |is_ca| code_of(&without_usage(is_ca).self_signed().unwrap());
     assert_eq!(own(IsCa::Ca(BasicConstraints::Unconstrained)), Ok(None));
     assert_eq!(own(IsCa::NoCa), Ok(Some("self-signed-anchor")));
     assert_eq!(own(IsCa::ExplicitNoCa), Err("no-authority"));
-    // The name of an issuer alone makes nothing self-signed.
+    // A certificate with equal subject and issuer names is not self-signed without its own signature.
     let ca = Authority::root("ca").unwrap();
     let named_alike = without_usage(IsCa::NoCa).with(|params| {
         params.distinguished_name = sidegate::demo::pki::authority("ca").distinguished_name;
@@ -74,7 +75,7 @@ fn a_self_signed_certificate_is_what_its_operator_says_unless_it_denies_that_its
 }
 
 #[test]
-fn a_root_of_x509_version_1_stays_one() {
+fn a_root_of_x509_version_1_is_accepted() {
     let ca = Authority::root("old root").unwrap();
     let version_1 = resigned(&ca, &ca.as_credential(), |fields| {
         let kept: Vec<_> = fields.iter().copied().filter(|field| !matches!(field[0], 0xa0 | 0xa3)).collect();
@@ -90,9 +91,9 @@ fn in_a_folder(backend: &str) -> Setup {
     setup
 }
 
-/// A `tls.crt` as `openssl x509 -req` makes it, without extensions that say what it is, beside the CA that issued it.
+/// `openssl x509 -req` makes a `tls.crt` without extensions; it must not be mistaken for the CA beside it.
 #[test]
-fn a_client_s_certificate_among_the_cas_is_named_at_the_start_on_reload_and_by_the_tools() {
+fn a_client_certificate_among_the_cas_is_reported_at_start_on_reload_and_by_the_tools() {
     let backend = Backend::ok();
     let setup = in_a_folder(&backend.url());
     let leaf = text(&setup.pki.issue(&without_usage(IsCa::NoCa)));
@@ -127,7 +128,7 @@ fn a_client_s_certificate_among_the_cas_is_named_at_the_start_on_reload_and_by_t
 }
 
 #[test]
-fn the_authorities_of_the_backend_are_held_to_the_same() {
+fn the_authorities_of_the_backend_follow_the_same_rules() {
     let ca = Authority::root("backends").unwrap();
     let server = |is_ca: IsCa| Leaf::server().unwrap().with(|params| params.is_ca = is_ca);
     for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
@@ -146,7 +147,7 @@ fn the_authorities_of_the_backend_are_held_to_the_same() {
     }
 }
 
-/// The certificate that such a backend shows is the only one that its operator could name.
+/// An operator of such a backend has no other certificate to configure than the one of the backend.
 #[test]
 fn a_self_signed_backend_is_reached_with_a_warning() {
     let backend = Backend::ok();
@@ -162,9 +163,12 @@ fn a_self_signed_backend_is_reached_with_a_warning() {
         fs::write(setup.path("backend.crt"), text(&own)).unwrap();
         let mut proxy = setup.start();
         assert_eq!(proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().text(), "ok");
-        let said = proxy.process.log();
-        assert!(said.contains("self-signed-anchor") && said.contains("backend.crt"), "{said}");
-        assert!(proxy.admin.reload().to_string().contains("self-signed-anchor"), "unchanged, and said again");
+        let log = proxy.process.log();
+        assert!(log.contains("self-signed-anchor") && log.contains("backend.crt"), "{log}");
+        assert!(
+            proxy.admin.reload().to_string().contains("self-signed-anchor"),
+            "a reload repeats the warning"
+        );
     }
 }
 
@@ -173,7 +177,7 @@ fn verdict(proxy: &Proxy, credential: &Credential) -> String {
 }
 
 #[test]
-fn a_ca_that_is_taken_out_is_trusted_no_longer_though_its_crl_is_left_behind() {
+fn a_removed_ca_is_not_trusted_although_its_crl_is_left_behind() {
     let backend = Backend::ok();
     let setup = in_a_folder(&backend.url()).set("tls.crl", "crl/");
     let second = Authority::root("Removed").unwrap();
@@ -197,20 +201,20 @@ fn a_ca_that_is_taken_out_is_trusted_no_longer_though_its_crl_is_left_behind() {
         assert!(attempt.contains(part) && status.contains(part), "`{part}` is not in {attempt} or {status}");
         assert!(doctor.contains(part) || part == parts[0], "`{part}` is not in {doctor}");
     }
-    let said = |line: &serde_json::Value| line["code"] == parts[0] && line["level"] == "WARN";
-    proxy.process.log_where("the warning", said);
+    let is_warning = |line: &serde_json::Value| line["code"] == parts[0] && line["level"] == "WARN";
+    proxy.process.log_where("the warning", is_warning);
 
-    // A new start sees the same files.
+    // A restart reads the same files.
     let mut setup = Setup::new(&backend.url());
     std::mem::swap(&mut setup, &mut proxy.setup);
     drop(proxy);
     let mut proxy = setup.start();
     assert_eq!(verdict(&proxy, &client), "401 invalid_certificate");
     assert_eq!(verdict(&proxy, &proxy.pki().producer), "200");
-    let said = proxy.process.log();
-    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    let log = proxy.process.log();
+    assert!(parts.iter().all(|part| log.contains(part)), "{log}");
 
-    // A CRL that cannot be read could be one that is needed.
+    // An unreadable CRL may be a needed one, so the reload is refused.
     fs::write(proxy.setup.path("crl/second.crl"), "half").unwrap();
     assert!(proxy.admin.refused_reload().to_string().contains("bad-crl"));
 }

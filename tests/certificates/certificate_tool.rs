@@ -1,5 +1,5 @@
-//! `sidegate cert` answers as in its committed examples, about the certificates beside them; and it says of a certificate
-//! what the proxy says of it.
+//! `sidegate cert`: its output is the committed output for the certificates in the folder `certificate_tool`, and its verdict is the
+//! verdict of the proxy.
 
 use std::fs;
 use std::io::Write;
@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::SystemTime;
 
 use rcgen::{DnType, PKCS_ED25519, PKCS_RSA_SHA256, SanType, SerialNumber, date_time_ymd};
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use sidegate::demo::pki::{self, Authority, Leaf, pem};
 
@@ -15,7 +16,7 @@ use crate::support::proxy::{command, run};
 use crate::support::{Backend, Proxy, golden};
 
 #[test]
-fn it_answers_as_in_its_examples() {
+fn the_output_is_the_committed_output() {
     golden::assert_as_committed("tests/certificates/certificate_tool", "tests/certificates/certificate_tool");
 }
 
@@ -39,7 +40,7 @@ fn a_chain_is_read_from_standard_input_and_single_certificates_from_der() {
 }
 
 #[test]
-fn its_verdict_is_the_proxy_s() {
+fn the_verdict_of_the_tool_is_the_verdict_of_the_proxy() {
     let proxy = Proxy::in_front_of(&Backend::ok().url());
     let pki = proxy.pki();
     let ca = proxy.setup.path("client-ca.crt");
@@ -73,68 +74,74 @@ fn its_verdict_is_the_proxy_s() {
     }
 }
 
-/// The files that the examples are about. Their keys are not kept.
+/// Writes the certificate files of the examples. Their keys are not kept.
 #[test]
-#[ignore = "writes the certificates of the examples anew, and with them every fingerprint"]
-fn certificates_of_the_examples() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates/certificate_tool");
-    let instant = |year| SystemTime::from(date_time_ymd(year, 1, 1));
-    let lasting = |leaf: Leaf, serial: u64| {
-        leaf.valid(instant(2026), instant(2028))
-            .with(|params| params.serial_number = Some(SerialNumber::from(serial)))
-    };
+#[ignore = "writes new certificates for the examples, which changes every fingerprint"]
+fn write_the_certificates_of_the_examples() {
     let authority = |name: &str| {
         let mut params = pki::authority(name);
         params.not_before = date_time_ymd(2026, 1, 1);
         params.not_after = date_time_ymd(2036, 1, 1);
         params
     };
-    // `root` makes its own dates, so the root of the examples is one below it, which is trusted as it stands.
+    // `Authority::root` sets its own dates. So the root of the examples is an intermediate, which is trusted directly.
     let root = Authority::root("unused").unwrap().intermediate_of(authority("Shop CA")).unwrap();
     let issuing = root.intermediate_of(authority("Shop issuing CA")).unwrap();
-    let write = |name: &str, text: String| fs::write(folder.join(name), text).unwrap();
-    let certificates = |ders: &[rustls::pki_types::CertificateDer<'_>]| -> String {
-        ders.iter().map(|der| pem("CERTIFICATE", der)).collect()
-    };
-    let issue = |leaf: Leaf| issuing.issue(&leaf).unwrap().chain;
+    write_example("ca.pem", pem("CERTIFICATE", root.certificate()));
+    let revoked = write_leaves(&issuing);
+    write_example("root.crl", example_crl(&root, &[]));
+    let alone = example_crl(&issuing, &[&revoked]);
+    write_example("issuing.crl", alone.clone() + &pem("CERTIFICATE", issuing.certificate()));
+    write_example("issuing-alone.crl", alone);
+}
 
+fn write_example(name: &str, text: String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates/certificate_tool");
+    fs::write(folder.join(name), text).unwrap();
+}
+
+/// Writes the client certificates, each with its issuer; returns the certificate that is revoked.
+fn write_leaves(issuing: &Authority) -> CertificateDer<'static> {
+    let instant = |year| SystemTime::from(date_time_ymd(year, 1, 1));
+    let issue = |leaf: Leaf, serial: u64| {
+        let leaf = leaf
+            .valid(instant(2026), instant(2028))
+            .with(|params| params.serial_number = Some(SerialNumber::from(serial)));
+        issuing.issue(&leaf).unwrap().chain
+    };
+    let certificates =
+        |ders: &[CertificateDer<'_>]| -> String { ders.iter().map(|der| pem("CERTIFICATE", der)).collect() };
+    let names = [
+        SanType::DnsName("Orders.Shop.example".try_into().unwrap()),
+        SanType::Rfc822Name("orders@shop.example".try_into().unwrap()),
+        SanType::IpAddress([192, 0, 2, 7].into()),
+    ];
     let client = Leaf::client("Shop", "order-service")
         .uri("spiffe://shop.example/ns/orders/sa/producer")
         .unwrap()
-        .with(|params| {
-            let names = [
-                SanType::DnsName("Orders.Shop.example".try_into().unwrap()),
-                SanType::Rfc822Name("orders@shop.example".try_into().unwrap()),
-                SanType::IpAddress([192, 0, 2, 7].into()),
-            ];
-            params.subject_alt_names.extend(names);
-        });
-    let client = issue(lasting(client, 0x1001));
-    write("client.pem", certificates(&client[..2]));
-    write("leaf-alone.pem", certificates(&client[..1]));
-    let revoked = issue(lasting(Leaf::client("Shop", "lost-laptop"), 0x1002).key(&PKCS_RSA_SHA256));
-    write("revoked.pem", certificates(&revoked[..2]));
+        .with(|params| params.subject_alt_names.extend(names.clone()));
+    let client = issue(client, 0x1001);
+    write_example("client.pem", certificates(&client[..2]));
+    write_example("leaf-alone.pem", certificates(&client[..1]));
+    let revoked = issue(Leaf::client("Shop", "lost-laptop").key(&PKCS_RSA_SHA256), 0x1002);
+    write_example("revoked.pem", certificates(&revoked[..2]));
     let odd = Leaf::client("Shop", "unused").key(&PKCS_ED25519).with(|params| {
         params.distinguished_name.push(DnType::CommonName, "a,O=ops\r\n\u{1b}[31m");
         params.extended_key_usages.clear();
     });
-    write("odd.pem", certificates(&issue(lasting(odd, 0x1003))[..2]));
+    write_example("odd.pem", certificates(&issue(odd, 0x1003)[..2]));
     let nul = Leaf::client("Shop", "order-service\0.evil");
-    write("nul.pem", certificates(&issue(lasting(nul, 0x1004))[..2]));
+    write_example("nul.pem", certificates(&issue(nul, 0x1004)[..2]));
+    revoked[0].clone()
+}
 
-    write("ca.pem", pem("CERTIFICATE", root.certificate()));
-    let crl = |ca: &Authority, revoked: &[_]| {
-        let crl = ca.crl(revoked, |crl| {
-            crl.this_update = date_time_ymd(2026, 11, 20);
-            crl.next_update = date_time_ymd(2026, 12, 20);
-            for entry in &mut crl.revoked_certs {
-                entry.revocation_time = date_time_ymd(2026, 11, 19);
-            }
-        });
-        pem("X509 CRL", &crl.unwrap())
-    };
-    write("root.crl", crl(&root, &[]));
-    let alone = crl(&issuing, &[&revoked[0]]);
-    write("issuing.crl", alone.clone() + &pem("CERTIFICATE", issuing.certificate()));
-    write("issuing-alone.crl", alone);
+fn example_crl(ca: &Authority, revoked: &[&CertificateDer<'_>]) -> String {
+    let crl = ca.crl(revoked, |crl| {
+        crl.this_update = date_time_ymd(2026, 11, 20);
+        crl.next_update = date_time_ymd(2026, 12, 20);
+        for entry in &mut crl.revoked_certs {
+            entry.revocation_time = date_time_ymd(2026, 11, 19);
+        }
+    });
+    pem("X509 CRL", &crl.unwrap())
 }

@@ -1,7 +1,7 @@
-//! What others collected of odd certificates, C2SP/x509-limbo and Netflix' BetterTLS: nothing is accepted that must not be,
-//! nothing crashes, and what is refused without need is listed here with its reason.
+//! Public collections of unusual certificates, C2SP/x509-limbo and Netflix' BetterTLS: no certificate is accepted that must be
+//! refused, no certificate causes a panic, and every needless refusal is listed here with its reason.
 //!
-//! The corpora lie beside the project (`../shared/certcases`) and are no part of it; without them nothing is tried.
+//! The collections are not part of the repository; the tests look for them in `../shared/certcases` and skip without them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,8 +19,8 @@ use sidegate::identity::{EkuPolicy, Trust, TrustFile, TrustSources, Unauthentica
 use crate::support::proxy::run;
 use crate::support::{Backend, Proxy, Setup};
 
-/// Valid by the corpora, and refused here: what, and why.
-const REFUSED_WITHOUT_NEED: &[(&str, &str)] = &[
+/// Certificates that are valid by the collections and refused by Sidegate, each with the reason.
+const NEEDLESS_REFUSALS: &[(&str, &str)] = &[
     ("limbo/rfc5280::nc::nc-permits-email-domain", EMAIL),
     ("limbo/rfc5280::nc::nc-permits-email-exact", EMAIL),
     ("limbo/rfc5280::nc::nc-permits-email-literal-asterisk-exact-match", EMAIL),
@@ -29,7 +29,7 @@ const REFUSED_WITHOUT_NEED: &[(&str, &str)] = &[
 ];
 const EMAIL: &str = "webpki refuses an e-mail name below any name constraint on e-mail names";
 
-struct Case {
+struct CorpusCase {
     id: String,
     roots: String,
     chain: Vec<CertificateDer<'static>>,
@@ -40,7 +40,7 @@ struct Case {
     expect: String,
 }
 
-impl Case {
+impl CorpusCase {
     fn read(value: &Value) -> Self {
         let text = |key: &str| -> String {
             let parts = value[key].as_array().unwrap();
@@ -75,7 +75,7 @@ impl Case {
         }
     }
 
-    /// What the library says, as a word: `valid`, the flaw's name, or that such trust is refused altogether.
+    /// Returns the verdict of the library: `valid`, the name of the flaw, or the refusal of the configuration.
     fn verdict(&self) -> String {
         let now = self.at.unwrap_or_else(Timestamp::now);
         match Trust::build(&self.sources(), now) {
@@ -88,7 +88,7 @@ impl Case {
         }
     }
 
-    /// What the command says: `valid`, the flaw's name, or that such trust is refused altogether.
+    /// Returns the verdict of the command: `valid`, the name of the flaw, or the refusal of the configuration.
     fn verdict_of_the_command(&self, folder: &Path) -> String {
         let file = |name: &str, text: &str| -> String {
             fs::write(folder.join(name), text).unwrap();
@@ -114,12 +114,12 @@ impl Case {
         }
     }
 
-    fn is_excused(&self) -> bool {
-        REFUSED_WITHOUT_NEED.iter().any(|(id, _)| *id == self.id)
+    fn is_needless_refusal(&self) -> bool {
+        NEEDLESS_REFUSALS.iter().any(|(id, _)| *id == self.id)
     }
 }
 
-fn cases(name: &str) -> Option<Vec<Case>> {
+fn cases(name: &str) -> Option<Vec<CorpusCase>> {
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../shared/certcases")
         .join(name)
@@ -130,23 +130,23 @@ fn cases(name: &str) -> Option<Vec<Case>> {
     }
     let output = Command::new("gzip").arg("-dc").arg(&file).output().unwrap();
     let corpus: Value = serde_json::from_slice(&output.stdout).unwrap();
-    Some(corpus["cases"].as_array().unwrap().iter().map(Case::read).collect())
+    Some(corpus["cases"].as_array().unwrap().iter().map(CorpusCase::read).collect())
 }
 
-/// Holds verdicts to what is expected, and tells the score.
+/// Compares the verdicts with the expected ones, and prints the score.
 #[track_caller]
-fn assert_expected(what: &str, verdicts: &[(&Case, String)]) {
+fn assert_expected(what: &str, verdicts: &[(&CorpusCase, String)]) {
     let mut wrong = Vec::new();
     let mut passed = 0;
     for (case, verdict) in verdicts {
         let accepted = verdict == "valid";
         match case.expect.as_str() {
             "reject" if accepted => wrong.push(format!("falsely accepted: {}", case.id)),
-            "accept" if !accepted && !case.is_excused() => {
+            "accept" if !accepted && !case.is_needless_refusal() => {
                 wrong.push(format!("falsely refused: {} ({verdict})", case.id));
             }
-            "accept" if accepted && case.is_excused() => {
-                wrong.push(format!("accepted by now, so no longer an exception: {}", case.id));
+            "accept" if accepted && case.is_needless_refusal() => {
+                wrong.push(format!("accepted now, so it must leave the list: {}", case.id));
             }
             "accept" if !accepted => {}
             _ => passed += 1,
@@ -164,10 +164,10 @@ fn the_judgement_and_the_command_agree_with_the_corpora() {
         assert_expected(corpus, &verdicts);
         let folder = tempfile::tempdir().unwrap();
         for (case, verdict) in &verdicts {
-            let said = case.verdict_of_the_command(folder.path());
+            let of_command = case.verdict_of_the_command(folder.path());
             assert!(
-                verdict.starts_with(&said),
-                "{}: `sidegate cert` says {said}, the library {verdict}",
+                verdict.starts_with(&of_command),
+                "{}: `sidegate cert` says {of_command}, the library {verdict}",
                 case.id
             );
         }
@@ -183,14 +183,15 @@ clients: [{ name: anyone, match: { any: true }, permissions: [everything] }]
     let backend = Backend::ok();
     for corpus in ["limbo", "bettertls"] {
         let Some(cases) = cases(corpus) else { return };
-        let now: Vec<&Case> = cases.iter().filter(|case| case.at.is_none() && case.key.is_some()).collect();
-        // A proxy for each bundle of roots: together they could vouch for one another's cases.
-        let mut by_trust: BTreeMap<(&str, &str), Vec<&Case>> = BTreeMap::new();
+        let now: Vec<&CorpusCase> =
+            cases.iter().filter(|case| case.at.is_none() && case.key.is_some()).collect();
+        // Each bundle of roots has its own proxy, because the roots of one case could make another case valid.
+        let mut by_trust: BTreeMap<(&str, &str), Vec<&CorpusCase>> = BTreeMap::new();
         for case in &now {
             by_trust.entry((&case.roots, &case.crls)).or_default().push(case);
         }
         let mut verdicts = Vec::new();
-        let mut untold = BTreeSet::new();
+        let mut unusable = BTreeSet::new();
         for ((roots, crls), cases) in by_trust {
             let mut setup = Setup::new(&backend.url()).policy(ANYONE);
             fs::write(setup.path("client-ca.crt"), roots).unwrap();
@@ -207,24 +208,25 @@ clients: [{ name: anyone, match: { any: true }, permissions: [everything] }]
             for case in cases {
                 match presented(case, &proxy) {
                     Some(verdict) => verdicts.push((case, verdict)),
-                    None => _ = untold.insert(&case.id),
+                    None => _ = unusable.insert(&case.id),
                 }
             }
             assert_eq!(proxy.admin.get("/livez").status, 200);
         }
-        if !untold.is_empty() {
-            eprintln!("{corpus}: our client cannot sign with the keys of {untold:?}");
+        if !unusable.is_empty() {
+            eprintln!("{corpus}: the test client cannot sign with the keys of {unusable:?}");
         }
         assert_expected(&format!("{corpus}, live"), &verdicts);
     }
 }
 
-/// What the proxy answers to a client with this certificate; nothing where our client cannot use its key.
-fn presented(case: &Case, proxy: &Proxy) -> Option<String> {
+/// Returns the answer of the proxy to a client with this certificate; `None` if rustls cannot use the key.
+fn presented(case: &CorpusCase, proxy: &Proxy) -> Option<String> {
     let key = case.key.as_ref().unwrap();
     default_provider().key_provider.load_private_key(key.clone_key()).ok()?;
     let credential = Credential { chain: case.chain.clone(), key: key.clone_key() };
-    let answer = proxy.client(&credential).connect(proxy.address).and_then(|mut it| it.get("/events"));
+    let answer =
+        proxy.client(&credential).connect(proxy.address).and_then(|mut connection| connection.get("/events"));
     Some(match answer {
         Ok(answer) if answer.status == 200 => "valid".to_owned(),
         Ok(answer) => answer.verdict(),

@@ -1,4 +1,4 @@
-//! Which certificates are identities, beyond those of the order of refusals (DESIGN §2.1).
+//! Certificates that are accepted or refused, in addition to those of the promise `order_of_refusals` (DESIGN §2.1).
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ fn verdict(proxy: &Proxy, credential: &Credential) -> String {
 }
 
 #[test]
-fn every_usual_kind_of_key_is_an_identity() {
+fn every_usual_kind_of_key_is_accepted() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_RSA_SHA256] {
@@ -27,7 +27,7 @@ fn every_usual_kind_of_key_is_an_identity() {
 }
 
 #[test]
-fn a_chain_through_intermediates_is_an_identity_and_without_them_is_not() {
+fn a_chain_is_accepted_with_its_intermediates_and_refused_without_them() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let below = proxy.pki().ca.intermediate("a").unwrap().intermediate("b").unwrap();
@@ -37,9 +37,9 @@ fn a_chain_through_intermediates_is_an_identity_and_without_them_is_not() {
     assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
 }
 
-/// Case 5.
+/// Case 5: an issuer that is not a CA.
 #[test]
-fn a_leaf_that_is_no_authority_cannot_issue() {
+fn a_certificate_that_is_not_an_authority_cannot_issue() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let not_an_authority = proxy.pki().ca.intermediate_of({
@@ -51,9 +51,9 @@ fn a_leaf_that_is_no_authority_cannot_issue() {
     assert_eq!(verdict(&proxy, &credential), "401 invalid_certificate");
 }
 
-/// Case 4.
+/// Case 4: extended key usage.
 #[test]
-fn a_usage_that_is_another_is_refused_and_none_at_all_as_the_setting_says() {
+fn another_extended_key_usage_is_refused_and_an_absent_one_follows_the_setting() {
     let backend = Backend::ok();
     for (required, of_none) in [(false, "200"), (true, "401 invalid_certificate")] {
         let setup = Setup::new(&backend.url()).set("tls.require_client_auth_eku", required);
@@ -70,9 +70,9 @@ fn a_usage_that_is_another_is_refused_and_none_at_all_as_the_setting_says() {
     }
 }
 
-/// Cases 14 and 16.
+/// Cases 14 and 16: NUL in a name, and several common names.
 #[test]
-fn names_that_can_be_read_in_two_ways_give_no_rights() {
+fn ambiguous_names_give_no_rights() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).policy(
         r#"version: 1
@@ -91,7 +91,7 @@ clients:
 }
 
 #[test]
-fn a_bundle_of_authorities_trusts_each_of_them() {
+fn every_authority_of_a_bundle_is_trusted() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url());
     let second = Authority::root("second").unwrap();
@@ -102,9 +102,9 @@ fn a_bundle_of_authorities_trusts_each_of_them() {
     assert_eq!(verdict(&proxy, &proxy.pki().producer), "200");
 }
 
-/// Cases 11 and 12.
+/// Cases 11 and 12: limits of chains and names.
 #[test]
-fn too_much_of_a_certificate_is_no_identity() {
+fn a_chain_or_a_certificate_that_is_too_long_is_refused() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let mut long = proxy.pki().producer.clone();
@@ -112,13 +112,13 @@ fn too_much_of_a_certificate_is_no_identity() {
     assert_eq!(verdict(&proxy, &long), "401 invalid_certificate", "a long chain");
     let names =
         (0..300).try_fold(producer(), |leaf, number| leaf.uri(&format!("https://shop.example/{number}")));
-    let talkative = proxy.pki().issue(&names.unwrap());
-    assert_eq!(verdict(&proxy, &talkative), "401 invalid_certificate", "many names");
+    let with_many_names = proxy.pki().issue(&names.unwrap());
+    assert_eq!(verdict(&proxy, &with_many_names), "401 invalid_certificate", "many names");
 }
 
-/// Case 27.
+/// Case 27: the server name (SNI).
 #[test]
-fn the_server_s_name_never_selects_another_authentication() {
+fn the_server_name_never_changes_the_authentication_of_clients() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for name in ["127.0.0.1", "LOCALHOST", "localhost.", "unknown.example", "a.localhost"] {
@@ -137,9 +137,9 @@ fn the_server_s_name_never_selects_another_authentication() {
     assert_eq!(backend.received().len(), 10);
 }
 
-/// Case 28: nobody is judged a second time in the middle of a connection, because none begins again.
+/// Case 28: a TLS 1.2 connection is never negotiated again, so the identity of its client cannot change.
 #[test]
-fn nothing_is_negotiated_anew() {
+fn renegotiation_is_refused() {
     if is_missing("openssl", Command::new("openssl").arg("version")) {
         return;
     }
@@ -148,16 +148,16 @@ fn nothing_is_negotiated_anew() {
     // `R` alone on a line asks openssl to renegotiate.
     let script = format!("printf 'R\\n' | openssl s_client -tls1_2 -connect {} 2>&1", proxy.address);
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("RENEGOTIATING"), "{said}");
-    assert!(said.contains("no renegotiation"), "{said}");
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output_text.contains("RENEGOTIATING"), "{output_text}");
+    assert!(output_text.contains("no renegotiation"), "{output_text}");
     assert!(backend.received().is_empty());
     assert_eq!(verdict(&proxy, &proxy.pki().producer), "200");
 }
 
-/// Case 10.
+/// Case 10: an RSA key of 1024 bits.
 #[test]
-fn a_weak_key_is_no_identity() {
+fn a_weak_key_is_refused() {
     if is_missing("openssl", Command::new("openssl").arg("version")) {
         return;
     }

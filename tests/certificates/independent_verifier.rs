@@ -1,6 +1,6 @@
-//! `openssl verify` beside our own verdict: over certificates that openssl itself makes, as people do, and over generated bad
-//! ones, signed properly with a field or a byte of them wrong. Nothing crashes, and nothing is valid here that openssl
-//! refuses for a reason that applies; where it does not, the reason stands in [`DIFFERENCES`].
+//! Comparison of Sidegate's verdicts with `openssl verify`, for certificates that openssl makes and for generated bad certificates,
+//! which are correctly signed and have one wrong field or byte. No certificate causes a panic, and no certificate is valid here
+//! that openssl refuses, except for the reasons in [`DIFFERENCES`].
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::process::Command;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rcgen::{CustomExtension, SanType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,17 +17,17 @@ use sidegate::identity::{EkuPolicy, Flaw, Trust, TrustFile, TrustSources, Unauth
 use tempfile::TempDir;
 
 use crate::support::certificates::{crl_of_fields, producer, resigned, tlv};
-use crate::support::is_missing;
+use crate::support::{generated, is_missing};
 
-/// What openssl refuses and we do not: a part of what it says, and why that does not apply.
+/// Refusals of openssl that Sidegate does not follow: a part of the message, and the reason.
 const DIFFERENCES: &[(&str, &str)] = &[
     (
         "authority and subject key identifier mismatch",
-        "key identifiers help to find an issuer (RFC 5280 §4.2.1.1); whether it is one, its signature tells",
+        "key identifiers help to find an issuer (RFC 5280 §4.2.1.1); the signature proves the issuer",
     ),
     (
         "authority and issuer serial number mismatch",
-        "the same: a serial number in authorityKeyIdentifier is a hint, too",
+        "a serial number in authorityKeyIdentifier also only helps to find an issuer",
     ),
     (
         "unable to get local issuer certificate",
@@ -38,24 +37,24 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("Different CRL scope", "openssl compares more of a distribution point than its names"),
     (
         "CRL is not yet valid",
-        "clocks differ a little, and a CRL from the future is the newest word of its issuer",
+        "clocks differ a little, and a CRL from the future is the newest CRL of its issuer",
     ),
 ];
 
-/// A folder with a root, an intermediate below it, and openssl.
-struct World {
+/// A folder for openssl, with a root and an intermediate below it.
+struct Comparison {
     folder: TempDir,
     root: Authority,
     below: Authority,
 }
 
-impl World {
+impl Comparison {
     fn new() -> Self {
         let root = Authority::root("root").unwrap();
         let below = root.intermediate("below").unwrap();
-        let world = Self { folder: tempfile::tempdir().unwrap(), root, below };
-        world.write("root.pem", &pem("CERTIFICATE", world.root.certificate()));
-        world
+        let comparison = Self { folder: tempfile::tempdir().unwrap(), root, below };
+        comparison.write("root.pem", &pem("CERTIFICATE", comparison.root.certificate()));
+        comparison
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -73,12 +72,12 @@ impl World {
         built.map(|(trust, _)| trust).map_err(|problems| problems[0].message.clone())
     }
 
-    /// What openssl has against a chain; nothing where it finds it good.
+    /// Returns the objection of openssl to a chain; `None` if the chain is valid.
     fn objection(&self, chain: &[CertificateDer<'_>], crls: Option<&str>) -> Option<String> {
         let texts: Vec<String> = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
         self.write("leaf.pem", &texts[0]);
         self.write("untrusted.pem", &texts[1..].concat());
-        // openssl takes no empty file.
+        // openssl refuses an empty file.
         let mut arguments = if texts.len() > 1 { vec!["-untrusted", "untrusted.pem"] } else { Vec::new() };
         if let Some(crls) = crls {
             self.write("crl.pem", crls);
@@ -87,21 +86,25 @@ impl World {
         objection(self.folder.path(), "root.pem", &arguments)
     }
 
-    /// Holds our verdict on a chain to openssl's.
-    fn agree(&self, chain: &[CertificateDer<'_>], crls: Option<&str>) -> Result<&'static str, TestCaseError> {
+    /// Compares the verdict of Sidegate on a chain with that of openssl; returns the verdict.
+    fn compare(
+        &self,
+        chain: &[CertificateDer<'_>],
+        crls: Option<&str>,
+    ) -> Result<&'static str, TestCaseError> {
         let Ok(trust) = self.trust(crls) else { return Ok("configuration refused") };
         match judge(chain, &trust, Timestamp::now()) {
             Err(Unauthenticated::Invalid(flaw)) => Ok(flaw.name()),
             Err(Unauthenticated::NoCertificate) => Ok("no certificate"),
             Ok(_) => match self.objection(chain, crls) {
                 None => Ok("valid"),
-                Some(said) if DIFFERENCES.iter().any(|(part, _)| said.contains(part)) => {
+                Some(objection) if DIFFERENCES.iter().any(|(part, _)| objection.contains(part)) => {
                     Ok("a known difference")
                 }
-                Some(said) => {
+                Some(objection) => {
                     let chain: String = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
                     let tried = format!("{chain}{}", crls.unwrap_or_default());
-                    Err(TestCaseError::fail(format!("valid here, but openssl says:\n{said}\n{tried}")))
+                    Err(TestCaseError::fail(format!("valid here, but openssl says:\n{objection}\n{tried}")))
                 }
             },
         }
@@ -116,31 +119,15 @@ fn objection(folder: &Path, trusted: &str, arguments: &[&str]) -> Option<String>
         .current_dir(folder)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (!output.status.success()).then_some(said)
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    (!output.status.success()).then_some(message)
 }
 
 fn has_openssl() -> bool {
     !is_missing("openssl", Command::new("openssl").arg("version"))
 }
 
-/// Runs generated cases, or `CASES` of them; a failure prints the case, and the seed that gives it again with `SEED`.
-fn generated<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let cases = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
-    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = given.unwrap_or_else(|| {
-        u64::try_from(Timestamp::now().as_nanosecond() & i128::from(u64::MAX)).unwrap_or_default()
-    });
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    if let Err(error) = TestRunner::new_with_rng(config, rng).run(strategy, test) {
-        panic!("SEED={seed}: {error}");
-    }
-}
-
-/// One wrong byte, or a piece that is missing or there twice.
+/// One wrong byte, a missing or repeated piece, or two exchanged bytes.
 #[derive(Clone, Debug)]
 enum Mutation {
     Flip(Index, u8),
@@ -184,7 +171,7 @@ impl Mutation {
     }
 }
 
-/// Changes one field of a list of DER values, whole or inside.
+/// Changes one field of a list of DER values, or a part of it.
 fn mutated(fields: &[&[u8]], which: Index, mutation: &Mutation) -> Vec<u8> {
     let mut fields: Vec<Vec<u8>> = fields.iter().map(|field| field.to_vec()).collect();
     let field = which.get(&fields).clone();
@@ -193,8 +180,8 @@ fn mutated(fields: &[&[u8]], which: Index, mutation: &Mutation) -> Vec<u8> {
     fields.concat()
 }
 
-/// A leaf that says something of every kind.
-fn talkative(ca: &Authority) -> Credential {
+/// Returns a client certificate with many kinds of names and extensions.
+fn with_many_extensions(ca: &Authority) -> Credential {
     let points = tlv(0x30, &tlv(0x30, &tlv(0xa0, &tlv(0xa0, &tlv(0x86, b"http://crl.example/1")))));
     let leaf = producer().with(|params| {
         params.subject_alt_names.push(SanType::DnsName("a.example".try_into().unwrap()));
@@ -206,60 +193,61 @@ fn talkative(ca: &Authority) -> Credential {
 }
 
 #[test]
-fn a_leaf_with_a_field_wrong() {
+fn no_leaf_with_a_wrong_field_is_valid_only_here() {
     if !has_openssl() {
         return;
     }
-    let world = World::new();
-    let whole = talkative(&world.below);
-    assert_eq!(world.agree(&whole.chain, None).unwrap(), "valid");
-    generated(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
-        let mut bad = resigned(&world.below, &whole, |fields| mutated(fields, which, &mutation)).chain;
+    let comparison = Comparison::new();
+    let whole = with_many_extensions(&comparison.below);
+    assert_eq!(comparison.compare(&whole.chain, None).unwrap(), "valid");
+    generated::run(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+        let mut bad = resigned(&comparison.below, &whole, |fields| mutated(fields, which, &mutation)).chain;
         bad.push(whole.chain[1].clone());
-        world.agree(&bad, None).map(|_| ())
+        comparison.compare(&bad, None).map(|_| ())
     });
 }
 
 #[test]
-fn an_intermediate_with_a_field_wrong() {
+fn no_intermediate_with_a_wrong_field_is_valid_only_here() {
     if !has_openssl() {
         return;
     }
-    let world = World::new();
-    let whole = world.below.issue(&producer()).unwrap();
-    let below = Credential { chain: vec![world.below.certificate().clone()], key: whole.key.clone_key() };
-    generated(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
-        let bad = resigned(&world.root, &below, |fields| mutated(fields, which, &mutation));
+    let comparison = Comparison::new();
+    let whole = comparison.below.issue(&producer()).unwrap();
+    let below =
+        Credential { chain: vec![comparison.below.certificate().clone()], key: whole.key.clone_key() };
+    generated::run(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+        let bad = resigned(&comparison.root, &below, |fields| mutated(fields, which, &mutation));
         let chain = [whole.chain[0].clone(), bad.chain[0].clone()];
-        world.agree(&chain, None).map(|_| ())
+        comparison.compare(&chain, None).map(|_| ())
     });
 }
 
 #[test]
-fn a_crl_with_a_field_wrong() {
+fn no_chain_is_valid_only_here_with_a_wrong_field_of_a_crl() {
     if !has_openssl() {
         return;
     }
-    let world = World::new();
-    let leaf = talkative(&world.root);
-    let revoked = world.root.issue(&producer()).unwrap();
-    let good = pem("X509 CRL", &world.root.crl(&[&revoked.chain[0]], |_| {}).unwrap());
-    assert_eq!(world.agree(&leaf.chain, Some(&good)).unwrap(), "valid");
-    assert_eq!(world.agree(&revoked.chain, Some(&good)).unwrap(), "revoked");
-    generated(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
-        let crl = crl_of_fields(&world.root, |fields| mutated(fields, which, &mutation));
-        world.agree(&leaf.chain, Some(&pem("X509 CRL", &crl))).map(|_| ())
+    let comparison = Comparison::new();
+    let leaf = with_many_extensions(&comparison.root);
+    let revoked = comparison.root.issue(&producer()).unwrap();
+    let good = pem("X509 CRL", &comparison.root.crl(&[&revoked.chain[0]], |_| {}).unwrap());
+    assert_eq!(comparison.compare(&leaf.chain, Some(&good)).unwrap(), "valid");
+    assert_eq!(comparison.compare(&revoked.chain, Some(&good)).unwrap(), "revoked");
+    generated::run(300, &(any::<Index>(), Mutation::any()), |(which, mutation)| {
+        let crl = crl_of_fields(&comparison.root, |fields| mutated(fields, which, &mutation));
+        comparison.compare(&leaf.chain, Some(&pem("X509 CRL", &crl))).map(|_| ())
     });
 }
 
 #[test]
-fn bytes_of_any_kind() {
-    let world = World::new();
-    let whole = talkative(&world.below);
-    let crl = world.root.crl(&[&whole.chain[0]], |_| {}).unwrap();
-    let trust = world.trust(None).unwrap();
+fn changed_bytes_are_never_valid_and_cause_no_panic() {
+    let comparison = Comparison::new();
+    let whole = with_many_extensions(&comparison.below);
+    let crl = comparison.root.crl(&[&whole.chain[0]], |_| {}).unwrap();
+    let trust = comparison.trust(None).unwrap();
     let mutations = proptest::collection::vec(Mutation::any(), 1..4);
-    generated(2_000, &(mutations, any::<bool>()), |(mutations, intermediate)| {
+    generated::run(2_000, &(mutations, any::<bool>()), |(mutations, intermediate)| {
         let changed = |der: &[u8]| {
             mutations.iter().fold(der.to_vec(), |der, mutation| match der.is_empty() {
                 true => der,
@@ -272,21 +260,21 @@ fn bytes_of_any_kind() {
         let same = bytes == place.as_ref();
         *place = bytes.into();
         let verdict = judge(&chain, &trust, Timestamp::now());
-        prop_assert!(same || verdict.is_err(), "a signature does not hold for other bytes");
+        prop_assert!(same || verdict.is_err(), "the signature of a certificate does not fit other bytes");
         let bytes = changed(&crl);
         let same = bytes == crl;
-        let built = world.trust(Some(&String::from_utf8_lossy(&pem("X509 CRL", &bytes).into_bytes())));
-        // A CRL of an authority that is not known is ignored, and stands for no CRL of one that is.
-        let lets_in = |trust: Trust| judge(&whole.chain, &trust, Timestamp::now()).is_ok();
-        prop_assert!(same || !built.is_ok_and(lets_in), "nor does that of a CRL");
+        let built = comparison.trust(Some(&String::from_utf8_lossy(&pem("X509 CRL", &bytes).into_bytes())));
+        // A CRL of an unknown authority is ignored; it does not replace a missing CRL of a known authority.
+        let accepts = |trust: Trust| judge(&whole.chain, &trust, Timestamp::now()).is_ok();
+        prop_assert!(same || !built.is_ok_and(accepts), "the signature of a CRL does not fit other bytes");
         Ok(())
     });
 }
 
-/// A folder in which openssl makes certificates, as its users do.
-struct Workshop(TempDir);
+/// A folder in which openssl makes certificates.
+struct OpensslFolder(TempDir);
 
-impl Workshop {
+impl OpensslFolder {
     fn openssl(&self, line: &str) {
         let output = Command::new("sh").args(["-ec", line]).current_dir(self.0.path()).output().unwrap();
         assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -296,7 +284,7 @@ impl Workshop {
         CertificateDer::from_pem_file(self.0.path().join(format!("{name}.pem"))).unwrap()
     }
 
-    /// Makes `NAME.key` and `NAME.pem`, signed by an issuer of the folder, or by itself.
+    /// Makes `NAME.key` and `NAME.pem`, signed by an issuer of the folder or self-signed.
     fn make(&self, name: &str, key: &str, issuer: Option<&str>, extensions: &str) {
         fs::write(self.0.path().join("ext.cnf"), format!("[e]\n{extensions}\n")).unwrap();
         self.openssl(&format!("openssl genpkey {key} -out {name}.key"));
@@ -310,7 +298,7 @@ impl Workshop {
         ));
     }
 
-    /// Our verdict on a chain, and what openssl has against it.
+    /// Returns the verdict of Sidegate on a chain, and the objection of openssl.
     fn verdicts(&self, root: &str, chain: &[&str]) -> (Result<(), Flaw>, Option<String>) {
         let text = fs::read(self.0.path().join(format!("{root}.pem"))).unwrap();
         let sources = TrustSources::from_authorities("root", &text, EkuPolicy::ClientAuthIfPresent);
@@ -341,11 +329,11 @@ const CLIENT: &str =
 const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 
 #[test]
-fn every_kind_of_key_that_openssl_makes() {
+fn strong_keys_of_openssl_are_valid_and_weak_ones_are_refused() {
     if !has_openssl() {
         return;
     }
-    let workshop = Workshop(tempfile::tempdir().unwrap());
+    let folder = OpensslFolder(tempfile::tempdir().unwrap());
     let kinds = [
         ("rsa", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
         ("p256", P256),
@@ -355,93 +343,96 @@ fn every_kind_of_key_that_openssl_makes() {
     ];
     for (kind, key) in kinds {
         let [root, below, leaf] = ["root", "below", "leaf"].map(|role| format!("{kind}-{role}"));
-        workshop.make(&root, key, None, CA);
-        workshop.make(&below, key, Some(&root), CA);
-        workshop.make(&leaf, key, Some(&below), CLIENT);
-        workshop.assert_valid(&root, &[&leaf, &below]);
+        folder.make(&root, key, None, CA);
+        folder.make(&below, key, Some(&root), CA);
+        folder.make(&leaf, key, Some(&below), CLIENT);
+        folder.assert_valid(&root, &[&leaf, &below]);
     }
     let pss = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";
-    workshop.make("pss-signed", P256, Some("rsa-root"), CLIENT);
-    workshop.openssl(&format!(
+    folder.make("pss-signed", P256, Some("rsa-root"), CLIENT);
+    folder.openssl(&format!(
         "openssl x509 -req -in pss-signed.csr -CA rsa-root.pem -CAkey rsa-root.key -days 2 -sha256 {pss} \
          -extfile ext.cnf -extensions e -out pss-signed.pem"
     ));
-    workshop.assert_valid("rsa-root", &["pss-signed"]);
-    // A key that is for PSS alone (id-RSASSA-PSS) is one that rustls does not know: no TLS client here could prove to have it.
-    workshop.make("pss-key", "-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", Some("p256-root"), CLIENT);
-    let (ours, openssl) = workshop.verdicts("p256-root", &["pss-key"]);
-    assert!(matches!(ours, Err(Flaw::UnacceptableKey(_))) && openssl.is_none(), "{ours:?} {openssl:?}");
-    // Weak ones, which openssl takes at its lowest level of security.
-    workshop.make("weak", "-algorithm RSA -pkeyopt rsa_keygen_bits:1024", Some("p256-root"), CLIENT);
-    assert!(matches!(workshop.verdicts("p256-root", &["weak"]).0, Err(Flaw::UnacceptableKey(_))));
-    workshop.openssl(
+    folder.assert_valid("rsa-root", &["pss-signed"]);
+    // rustls does not support a key that is restricted to PSS (id-RSASSA-PSS), so no TLS client here could prove its possession.
+    folder.make("pss-key", "-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", Some("p256-root"), CLIENT);
+    let (sidegate, openssl) = folder.verdicts("p256-root", &["pss-key"]);
+    assert!(
+        matches!(sidegate, Err(Flaw::UnacceptableKey(_))) && openssl.is_none(),
+        "{sidegate:?} {openssl:?}"
+    );
+    // openssl accepts these weak keys at its lowest security level.
+    folder.make("weak", "-algorithm RSA -pkeyopt rsa_keygen_bits:1024", Some("p256-root"), CLIENT);
+    assert!(matches!(folder.verdicts("p256-root", &["weak"]).0, Err(Flaw::UnacceptableKey(_))));
+    folder.openssl(
         "openssl x509 -req -in p256-leaf.csr -CA p256-root.pem -CAkey p256-root.key -days 2 -sha1 -extfile ext.cnf \
          -extensions e -out sha1.pem",
     );
-    assert_eq!(workshop.verdicts("p256-root", &["sha1"]).0, Err(Flaw::UnacceptableSignature));
+    assert_eq!(folder.verdicts("p256-root", &["sha1"]).0, Err(Flaw::UnacceptableSignature));
 }
 
 #[test]
-fn chains_as_step_and_spire_make_them() {
+fn chains_of_step_ca_and_spire_are_valid() {
     if !has_openssl() {
         return;
     }
-    let workshop = Workshop(tempfile::tempdir().unwrap());
-    // step-ca: a root that may have one authority below it, an intermediate that may have none, leaves for both sides of TLS.
+    let folder = OpensslFolder(tempfile::tempdir().unwrap());
+    // step-ca: a root with path length 1, an intermediate with path length 0, and certificates for clients and servers.
     let limited =
         |length: u8| format!("{},pathlen:{length}\n{}", "basicConstraints=critical,CA:true", &CA[34..]);
     let both = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n\
                 subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\nsubjectAltName=DNS:laptop.example";
-    workshop.make("step-root", P256, None, &limited(1));
-    workshop.make("step-below", P256, Some("step-root"), &limited(0));
-    workshop.make("step-leaf", P256, Some("step-below"), both);
-    workshop.assert_valid("step-root", &["step-leaf", "step-below"]);
-    workshop.make("too-deep", P256, Some("step-below"), CA);
-    workshop.make("deep-leaf", P256, Some("too-deep"), both);
-    let (ours, openssl) = workshop.verdicts("step-root", &["deep-leaf", "too-deep", "step-below"]);
-    assert!(ours.is_err() && openssl.is_some(), "{ours:?}");
-    // SPIRE: every authority bears the id of its trust domain, the leaf has no subject worth reading.
+    folder.make("step-root", P256, None, &limited(1));
+    folder.make("step-below", P256, Some("step-root"), &limited(0));
+    folder.make("step-leaf", P256, Some("step-below"), both);
+    folder.assert_valid("step-root", &["step-leaf", "step-below"]);
+    folder.make("too-deep", P256, Some("step-below"), CA);
+    folder.make("deep-leaf", P256, Some("too-deep"), both);
+    let (sidegate, openssl) = folder.verdicts("step-root", &["deep-leaf", "too-deep", "step-below"]);
+    assert!(sidegate.is_err() && openssl.is_some(), "{sidegate:?}");
+    // SPIRE: every authority has the id of its trust domain, and the client certificate has no useful subject.
     let domain = format!("{CA}\nsubjectAltName=URI:spiffe://shop.example");
     let svid = "keyUsage=critical,digitalSignature,keyEncipherment,keyAgreement\nextendedKeyUsage=serverAuth,clientAuth\n\
                 basicConstraints=critical,CA:false\nsubjectAltName=URI:spiffe://shop.example/ns/orders/sa/producer";
-    workshop.make("spire-root", P256, None, &domain);
-    workshop.make("spire-below", P256, Some("spire-root"), &domain);
-    workshop.make("spire-leaf", P256, Some("spire-below"), svid);
-    workshop.assert_valid("spire-root", &["spire-leaf", "spire-below"]);
-    let (ours, _) = workshop.verdicts("step-root", &["spire-leaf", "spire-below"]);
+    folder.make("spire-root", P256, None, &domain);
+    folder.make("spire-below", P256, Some("spire-root"), &domain);
+    folder.make("spire-leaf", P256, Some("spire-below"), svid);
+    folder.assert_valid("spire-root", &["spire-leaf", "spire-below"]);
+    let (ours, _) = folder.verdicts("step-root", &["spire-leaf", "spire-below"]);
     assert_eq!(ours, Err(Flaw::UnknownIssuer));
-    // Two ids at once, which openssl has no opinion of.
+    // openssl does not check for two ids in one certificate.
     let two = format!("{svid},URI:spiffe://shop.example/b");
-    workshop.make("two-ids", P256, Some("spire-below"), &two);
-    assert_eq!(workshop.verdicts("spire-root", &["two-ids", "spire-below"]).0, Err(Flaw::SeveralSpiffeIds));
+    folder.make("two-ids", P256, Some("spire-below"), &two);
+    assert_eq!(folder.verdicts("spire-root", &["two-ids", "spire-below"]).0, Err(Flaw::SeveralSpiffeIds));
 }
 
 #[test]
-fn a_crl_that_openssl_makes() {
+fn a_crl_of_openssl_is_accepted() {
     if !has_openssl() {
         return;
     }
-    let workshop = Workshop(tempfile::tempdir().unwrap());
-    workshop.make("root", P256, None, CA);
+    let folder = OpensslFolder(tempfile::tempdir().unwrap());
+    folder.make("root", P256, None, CA);
     for name in ["kept", "lost"] {
-        workshop.make(name, P256, Some("root"), CLIENT);
+        folder.make(name, P256, Some("root"), CLIENT);
     }
     let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\ndefault_crl_days=1\ncrl_extensions=x\n\
                   [x]\nauthorityKeyIdentifier=keyid\n";
-    fs::write(workshop.0.path().join("ca.cnf"), config).unwrap();
-    workshop.openssl(": > index.txt; echo 01 > number");
+    fs::write(folder.0.path().join("ca.cnf"), config).unwrap();
+    folder.openssl(": > index.txt; echo 01 > number");
     let ca = "openssl ca -config ca.cnf -cert root.pem -keyfile root.key";
-    workshop.openssl(&format!(
+    folder.openssl(&format!(
         "{ca} -revoke lost.pem -crl_reason keyCompromise 2>&1; {ca} -gencrl -out crl.pem 2>&1"
     ));
-    let read = |name: &str| fs::read(workshop.0.path().join(name)).unwrap();
+    let read = |name: &str| fs::read(folder.0.path().join(name)).unwrap();
     let crl = TrustFile { name: "crl.pem".to_owned(), bytes: read("crl.pem"), place: None };
     let sources = TrustSources {
         crls: Some(vec![crl]),
         ..TrustSources::from_authorities("root.pem", &read("root.pem"), EkuPolicy::ClientAuthIfPresent)
     };
     let (trust, _) = Trust::build(&sources, Timestamp::now()).unwrap();
-    let verdict = |name| judge(&[workshop.certificate(name)], &trust, Timestamp::now());
+    let verdict = |name| judge(&[folder.certificate(name)], &trust, Timestamp::now());
     assert!(verdict("kept").is_ok());
     assert_eq!(verdict("lost").map(|_| ()), Err(Unauthenticated::Invalid(Flaw::Revoked)));
 }

@@ -1,5 +1,4 @@
-//! Authentication lasts only as long as it is true: a certificate that expires stops working at once, wherever its
-//! connection is by then (DESIGN §2.2).
+//! The end of an identity: a certificate that expires stops working at once on every kind of connection (DESIGN §2.2).
 
 use std::time::{Duration, SystemTime};
 
@@ -11,64 +10,71 @@ use crate::support::proxy::POLICY;
 use crate::support::tls::TLS_12;
 use crate::support::{Backend, Client, Proxy, Setup, eventually};
 
-/// Certificates are true to the second; this leaves time for a handshake or two.
+/// Lifetime of the certificates. Their dates have whole seconds, so this leaves time for some handshakes.
 const LIFE: Duration = Duration::from_secs(3);
 
-/// A certificate that is going to expire soon, and when.
-fn mortal(proxy: &Proxy) -> (Credential, SystemTime) {
+/// Returns a certificate that expires soon, and the time of its expiry.
+fn short_lived(proxy: &Proxy) -> (Credential, SystemTime) {
     let end = SystemTime::now() + LIFE;
     (proxy.pki().issue(&producer().valid(SystemTime::now() - LIFE, end)), end)
 }
 
-/// Case 23.
+/// Case 23: a persistent connection of HTTP/1.1.
 #[test]
-fn on_a_connection_that_is_kept_alive() {
+fn an_identity_ends_on_a_persistent_connection() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    let (credential, end) = mortal(&proxy);
+    let (credential, end) = short_lived(&proxy);
     let mut connection = proxy.client(&credential).connect(proxy.address).unwrap();
     assert_eq!(connection.get("/events").unwrap().verdict(), "200");
-    let verdict =
-        eventually("its end", || connection.get("/events").unwrap().verdict(), |verdict| verdict != "200");
+    let verdict = eventually(
+        "the end of the identity",
+        || connection.get("/events").unwrap().verdict(),
+        |verdict| verdict != "200",
+    );
     assert_eq!(verdict, "401 invalid_certificate");
-    // The second of `notAfter` itself is cut off in the certificate.
+    // `notAfter` has whole seconds, so the certificate may expire up to one second before `end`.
     assert!(SystemTime::now() >= end - Duration::from_secs(1), "too early");
     assert!(connection.is_closed(), "the connection ends with the identity that it was opened for");
 }
 
-/// Case 23.
+/// Case 23: a connection of HTTP/2.
 #[test]
-fn on_an_http2_connection() {
+fn an_identity_ends_on_an_http2_connection() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    let (credential, _) = mortal(&proxy);
+    let (credential, _) = short_lived(&proxy);
     let connection = Http2::connect(&proxy.client(&credential), proxy.address).unwrap();
     assert_eq!(connection.get("/events").unwrap().verdict(), "200");
-    let verdict =
-        eventually("its end", || connection.get("/events").unwrap().verdict(), |verdict| verdict != "200");
+    let verdict = eventually(
+        "the end of the identity",
+        || connection.get("/events").unwrap().verdict(),
+        |verdict| verdict != "200",
+    );
     assert_eq!(verdict, "401 invalid_certificate");
     connection.assert_ends_in_order();
 }
 
-/// Cases 22 and 24: what was judged once is judged again.
+/// Cases 22 and 24: the chain of a resumed session is judged again.
 #[test]
-fn in_a_session_that_is_resumed() {
+fn an_identity_ends_in_a_resumed_session() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    let (credential, _) = mortal(&proxy);
+    let (credential, _) = short_lived(&proxy);
     for client in [proxy.client(&credential), Client::new(proxy.pki(), Some(&credential), &[TLS_12])] {
         let ask = || {
             let mut connection = client.connect(proxy.address).unwrap();
             (connection.get("/events").unwrap().verdict(), connection.is_resumed())
         };
         ask();
-        let (verdict, is_resumed) = eventually("its end", ask, |(verdict, _)| verdict != "200");
+        let (verdict, is_resumed) =
+            eventually("the end of the identity", ask, |(verdict, _)| verdict != "200");
         assert_eq!((verdict.as_str(), is_resumed), ("401 invalid_certificate", true));
     }
 }
 
 #[test]
-fn in_a_stream_or_a_socket_that_goes_on() {
+fn an_identity_ends_in_streams_and_sockets_in_progress() {
     let backend = Backend::scripted(|connection| {
         while let Some(request) = connection.request()? {
             connection.wire.send(match request.head.starts_with("GET /live ") {
@@ -82,7 +88,7 @@ fn in_a_stream_or_a_socket_that_goes_on() {
     });
     let socket = "\"* /**\"\n    - { route: GET /live, upgrade: websocket }";
     let proxy = Setup::new(&backend.url()).policy(&POLICY.replace("\"* /**\"", socket)).start();
-    let (credential, end) = mortal(&proxy);
+    let (credential, end) = short_lived(&proxy);
     let client = proxy.client(&credential);
     let mut http1 = client.connect(proxy.address).unwrap();
     http1.send("GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -104,8 +110,8 @@ fn in_a_stream_or_a_socket_that_goes_on() {
     proxy.admin.wait_for("sidegate_slots_used", 0.0);
 }
 
-/// A policy whose grant on the streams ends soon, and that goes on granting the rest.
-fn mortal_grant(end: jiff::Timestamp) -> String {
+/// Returns a policy whose grant of the streams ends soon, and whose other grants stay.
+fn short_lived_grant(end: jiff::Timestamp) -> String {
     format!(
         r#"version: 1
 permissions:
@@ -124,7 +130,7 @@ clients:
 }
 
 #[test]
-fn what_goes_on_ends_with_the_grant_and_nothing_else_does() {
+fn an_exchange_in_progress_ends_with_its_grant_and_the_connection_stays() {
     let backend = Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
             let answer = match head.split(' ').nth(1) {
@@ -134,7 +140,7 @@ fn what_goes_on_ends_with_the_grant_and_nothing_else_does() {
                 Some("/events/stream") => {
                     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
                 }
-                // The body never ends, so there is no answer.
+                // The body never ends, so the backend sends no answer.
                 Some(_) if head.starts_with("POST") => continue,
                 _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
             };
@@ -143,7 +149,7 @@ fn what_goes_on_ends_with_the_grant_and_nothing_else_does() {
         Ok(())
     });
     let end = jiff::Timestamp::now() + LIFE;
-    let proxy = Setup::new(&backend.url()).policy(&mortal_grant(end)).start();
+    let proxy = Setup::new(&backend.url()).policy(&short_lived_grant(end)).start();
     let open = |request: &str| {
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         connection.send(request).unwrap();
@@ -170,6 +176,6 @@ fn what_goes_on_ends_with_the_grant_and_nothing_else_does() {
     let late = jiff::Timestamp::now().duration_since(end);
     assert!(late > jiff::SignedDuration::ZERO, "it ended before its time");
     assert!(late < jiff::SignedDuration::from_secs(5), "it ended {late} after its grant");
-    assert_eq!(http2.get("/events").unwrap().verdict(), "200", "the connection and its other grants go on");
+    assert_eq!(http2.get("/events").unwrap().verdict(), "200", "the connection and the other grants stay");
     assert_eq!(http2.get("/events/stream").unwrap().verdict(), "403 insufficient_permissions");
 }

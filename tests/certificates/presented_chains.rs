@@ -1,4 +1,5 @@
-//! Certificates that a client presents beside its own cost others nothing: no time, no memory and no verdict (DESIGN §2.1, §2.4).
+//! Unrelated certificates in a presented chain: they cost other clients no time and no memory, and change no verdict (DESIGN §2.1,
+//! §2.4).
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use crate::support::http2::Http2;
 use crate::support::tls::{TLS_12, TLS_13};
 use crate::support::{Backend, Client, Proxy, Setup, eventually};
 
-/// An authority's certificate of about so many bytes, which has nothing to do with anybody else's.
+/// Returns an unrelated certificate of an authority, of about this size in bytes.
 fn unrelated(bytes: usize) -> CertificateDer<'static> {
     let root = Authority::root("Unrelated").unwrap();
     let mut params = sidegate::demo::pki::authority("Unrelated too");
@@ -23,11 +24,11 @@ fn unrelated(bytes: usize) -> CertificateDer<'static> {
     root.intermediate_of(params).unwrap().certificate().clone()
 }
 
-/// The same credential with another unrelated certificate each time, so that no two chains are the same.
-fn with_more(credential: &Credential, bytes: usize) -> Credential {
-    let mut with_more = credential.clone();
-    with_more.chain.push(unrelated(bytes));
-    with_more
+/// Returns the credential with one more certificate in its chain, a new and unrelated one at each call.
+fn with_unrelated(credential: &Credential, bytes: usize) -> Credential {
+    let mut presented = credential.clone();
+    presented.chain.push(unrelated(bytes));
+    presented
 }
 
 fn verdict(proxy: &Proxy, client: &Client) -> String {
@@ -35,39 +36,39 @@ fn verdict(proxy: &Proxy, client: &Client) -> String {
     answer.map_or_else(|error| error.to_string(), |answer| answer.verdict())
 }
 
-/// Certificates of 60 KB, ever different ones, 8,192 of which a worker once remembered.
+/// The chains have 60 KB and are all different. A worker once kept 8,192 of them.
 #[test]
-fn what_is_remembered_of_certificates_is_bounded_in_bytes() {
+fn the_cache_of_verdicts_is_bounded_in_bytes() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("workers", 1).start();
-    let (known, stranger) = (proxy.pki().producer.clone(), proxy.pki().unknown_ca());
+    let (client, stranger) = (proxy.pki().producer.clone(), proxy.pki().unknown_ca());
     let present = |credential: &Credential, count: usize| {
         for _ in 0..count {
-            verdict(&proxy, &proxy.client(&with_more(credential, 60_000)));
+            verdict(&proxy, &proxy.client(&with_unrelated(credential, 60_000)));
         }
     };
-    // Buffers of the allocator and of TLS are there from here on.
-    present(&known, 50);
+    // These handshakes fill the buffers of the allocator and of TLS.
+    present(&client, 50);
     present(&stranger, 50);
     let before = proxy.process.resident_memory();
-    present(&known, 300);
-    let of_known = proxy.process.resident_memory().saturating_sub(before);
-    assert!(of_known < 6 << 20, "{} KiB more of a client", of_known >> 10);
+    present(&client, 300);
+    let of_client = proxy.process.resident_memory().saturating_sub(before);
+    assert!(of_client < 6 << 20, "{} KiB more of a client", of_client >> 10);
     present(&stranger, 300);
     let of_all = proxy.process.resident_memory().saturating_sub(before);
     assert!(of_all < 6 << 20, "{} KiB more of both", of_all >> 10);
 }
 
-/// Open connections hold the path that was verified, and nothing else of what was presented: they share it.
+/// An open connection keeps only the verified path, which connections with the same path share.
 #[test]
-fn whatever_is_presented_beside_the_path_a_client_is_the_same_and_the_backend_is_told_the_path() {
+fn unrelated_certificates_change_neither_the_identity_nor_the_chain_for_the_backend() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("identity_headers.client_cert_chain", true);
     let between = setup.pki.ca.intermediate("Between").unwrap();
     let credential = between.issue(&producer()).unwrap();
     let proxy = setup.start();
     for _ in 0..3 {
-        let presented = with_more(&credential, 2_000);
+        let presented = with_unrelated(&credential, 2_000);
         assert_eq!(verdict(&proxy, &proxy.client(&presented)), "200");
         let mut reversed = presented.clone();
         reversed.chain[1..].reverse();
@@ -79,21 +80,22 @@ fn whatever_is_presented_beside_the_path_a_client_is_the_same_and_the_backend_is
     }
 }
 
-/// TLS takes 64 KiB of certificates; a ticket for a session with so many of them would be longer than it can say.
+/// TLS allows 64 KiB of certificates; the ticket of a session with so many certificates would exceed the maximum length
+/// of a ticket.
 #[test]
-fn a_chain_of_every_size_that_tls_takes_gets_its_answer() {
+fn a_chain_of_every_size_that_tls_allows_gets_an_answer() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let pki = proxy.pki();
     let size = |credential: &Credential| credential.chain.iter().map(|der| der.len()).sum::<usize>();
     let sizes: [usize; 6] = [30_000, 48_000, 50_000, 60_000, 65_000, 65_100];
-    // The records of TLS 1.3 leave less of the 64 KiB that rustls takes in.
+    // The records of TLS 1.3 use a part of the 64 KiB that rustls accepts.
     for (version, more) in [(TLS_12, &[65_350, 65_400, 65_450][..]), (TLS_13, &[])] {
         for bytes in sizes.iter().chain(more).copied() {
             for (own, expected) in [(&pki.producer, "200"), (&pki.unknown_ca(), "401 invalid_certificate")] {
-                // Signatures differ in length by a few bytes.
-                let around = size(&with_more(own, bytes)) - bytes;
-                let presented = with_more(own, bytes - around);
+                // The lengths of signatures differ by a few bytes.
+                let around = size(&with_unrelated(own, bytes)) - bytes;
+                let presented = with_unrelated(own, bytes - around);
                 let client = Client::new(pki, Some(&presented), &[version]);
                 for _ in 0..2 {
                     assert_eq!(verdict(&proxy, &client), expected, "{} bytes, {version:?}", size(&presented));
@@ -104,11 +106,11 @@ fn a_chain_of_every_size_that_tls_takes_gets_its_answer() {
 }
 
 #[test]
-fn a_session_of_an_ordinary_chain_is_resumed_and_one_of_a_very_long_chain_is_not() {
+fn the_session_of_a_usual_chain_is_resumed_and_that_of_a_very_long_chain_is_not() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     for (bytes, resumed) in [(1_000, true), (30_000, true), (60_000, false)] {
-        let client = proxy.client(&with_more(&proxy.pki().producer, bytes));
+        let client = proxy.client(&with_unrelated(&proxy.pki().producer, bytes));
         let again = || {
             let mut connection = client.connect(proxy.address).unwrap();
             (connection.get("/events").unwrap().verdict(), connection.is_resumed())
@@ -118,36 +120,36 @@ fn a_session_of_an_ordinary_chain_is_resumed_and_one_of_a_very_long_chain_is_not
     }
 }
 
-/// A refusal is remembered for no longer than it is true.
+/// A cached refusal is used only as long as it is right.
 #[test]
-fn a_certificate_becomes_valid_although_its_refusal_was_remembered() {
+fn a_certificate_becomes_valid_although_its_refusal_was_cached() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let start = SystemTime::now() + Duration::from_secs(3);
     let leaf = producer().valid(start, start + Duration::from_secs(3_600));
     let credential = proxy.pki().issue(&leaf);
-    let (whole, resuming) = (|| proxy.client(&credential), proxy.client(&credential));
-    for client in [&whole(), &whole(), &resuming, &resuming] {
+    let (full, resuming) = (|| proxy.client(&credential), proxy.client(&credential));
+    for client in [&full(), &full(), &resuming, &resuming] {
         assert_eq!(verdict(&proxy, client), "401 invalid_certificate");
     }
-    eventually("its beginning", || verdict(&proxy, &whole()), |verdict| verdict == "200");
+    eventually("the start of the validity", || verdict(&proxy, &full()), |verdict| verdict == "200");
     assert_eq!(verdict(&proxy, &resuming), "200");
-    let connection = Http2::connect(&whole(), proxy.address).unwrap();
+    let connection = Http2::connect(&full(), proxy.address).unwrap();
     assert_eq!(connection.get("/events").unwrap().verdict(), "200");
 }
 
-/// A refusal is remembered under its own trust bundle alone, and so is the opposite.
+/// A cached verdict is used only under the trust bundle under which it was reached.
 #[test]
-fn what_was_remembered_ends_with_the_trust_bundle() {
+fn cached_verdicts_end_with_the_trust_bundle() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
-    let newcomer = Authority::root("Newcomer").unwrap();
-    let credential = with_more(&newcomer.issue(&producer()).unwrap(), 1_000);
+    let added = Authority::root("Added").unwrap();
+    let credential = with_unrelated(&added.issue(&producer()).unwrap(), 1_000);
     let file = proxy.setup.path("client-ca.crt");
     let ours = fs::read_to_string(&file).unwrap();
     for (bundle, expected) in [
         (ours.clone(), "401 invalid_certificate"),
-        (ours.clone() + &pem("CERTIFICATE", newcomer.certificate()), "200"),
+        (ours.clone() + &pem("CERTIFICATE", added.certificate()), "200"),
         (ours, "401 invalid_certificate"),
     ] {
         fs::write(&file, bundle).unwrap();
@@ -158,29 +160,29 @@ fn what_was_remembered_ends_with_the_trust_bundle() {
     }
 }
 
-/// CPU time of a handshake, for chains that honest clients have: alone, with the root, in a crowd of others' certificates.
+/// CPU time of full handshakes and resumptions, for usual chains and for chains with many unrelated certificates.
 #[test]
-fn honest_chains_and_crowds_cost_little_fresh_and_resumed() {
+fn chains_with_and_without_unrelated_certificates_need_little_cpu() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let pki = proxy.pki();
     let deep = pki.ca.intermediate("a").unwrap().intermediate("b").unwrap().intermediate("c").unwrap();
     let deep = deep.issue(&producer()).unwrap();
-    let mut crowd = deep.clone();
-    crowd.chain.extend((0..59).map(|_| unrelated(900)));
+    let mut with_others = deep.clone();
+    with_others.chain.extend((0..59).map(|_| unrelated(900)));
     let mut strangers = pki.unknown_ca();
     strangers.chain.extend((0..60).map(|_| unrelated(900)));
     for (what, credential, expected) in [
         ("a deep chain", &deep, "200"),
-        ("a deep chain in a crowd", &crowd, "200"),
-        ("a crowd of strangers", &strangers, "401 invalid_certificate"),
+        ("a deep chain with 59 unrelated certificates", &with_others, "200"),
+        ("a chain of strangers with 60 unrelated certificates", &strangers, "401 invalid_certificate"),
     ] {
         let resuming = proxy.client(credential);
         for client in [proxy.client(credential), resuming.clone(), resuming] {
             let before = proxy.process.cpu();
             assert_eq!(verdict(&proxy, &client), expected, "{what}");
             let cost = proxy.process.cpu() - before;
-            // TLS, HTTP and the answer included, in a build without optimisation.
+            // The limit includes TLS and HTTP, in a build without optimisation.
             assert!(cost < Duration::from_millis(60), "{what}: {cost:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! A certificate is worth nothing without its key: who cannot prove that it holds the key never gets an answer that
-//! depends on what the certificate says (DESIGN §2.1).
+//! Proof of possession: a client that cannot prove that it has the private key never gets an answer that depends on the contents of
+//! the certificate (DESIGN §2.1).
 
 use sidegate::demo::pki::Credential;
 
@@ -7,9 +7,9 @@ use crate::support::http2::Http2;
 use crate::support::tls::{TLS_12, TLS_13};
 use crate::support::{Backend, Client, Proxy};
 
-/// Case 20.
+/// Case 20: a certificate of another client without its key.
 #[test]
-fn the_wrong_key_never_gets_an_identity() {
+fn a_certificate_with_another_key_gives_no_identity() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let pki = proxy.pki();
@@ -20,7 +20,7 @@ fn the_wrong_key_never_gets_an_identity() {
         let stolen = Credential { chain: certificate.chain, key: key.clone_key() };
         for version in [TLS_12, TLS_13] {
             let client = Client::new(pki, Some(&stolen), &[version]);
-            for attempt in ["first", "second, with what the first left in the session store"] {
+            for attempt in ["first", "second, with the session store of the first"] {
                 let http1 =
                     client.connect(proxy.address).and_then(|mut connection| connection.get("/events"));
                 assert!(http1.is_err(), "{name} {version:?} {attempt}: {http1:?}");
@@ -33,9 +33,10 @@ fn the_wrong_key_never_gets_an_identity() {
     assert!(backend.received().is_empty());
 }
 
-/// It can never become valid, so nothing is lost by not checking its key (its signature cannot be read at all).
+/// An X.509 v1 certificate can never become valid, so its proof of possession need not be checked; its signature cannot
+/// be read at all.
 #[test]
-fn a_certificate_that_nothing_could_make_valid_gets_its_401_with_any_key() {
+fn a_certificate_that_can_never_be_valid_gets_401_with_any_key() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let pki = proxy.pki();

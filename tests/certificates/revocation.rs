@@ -1,5 +1,5 @@
-//! A certificate that its authority revoked is no identity, and neither is one of which nobody can tell (DESIGN §2.1; cases
-//! 6 to 9 of the attacks). Time is an argument: most of it is asked of the library's own judgement, the rest of the proxy.
+//! Revocation: a revoked certificate is refused, and so is a certificate whose revocation status is unknown (DESIGN §2.1; cases 6 to
+//! 9 of `tests/attacks/README.md`). Most tests call the library, where time is an argument; the others run the proxy.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -41,7 +41,7 @@ fn built(sources: &TrustSources) -> (Trust, Vec<Diagnostic>) {
 }
 
 fn verdict_at(trust: &Trust, credential: &Credential, now: Timestamp) -> Result<Authenticated, Flaw> {
-    judge(&credential.chain, trust, now).map_err(|because| match because {
+    judge(&credential.chain, trust, now).map_err(|reason| match reason {
         Unauthenticated::Invalid(flaw) => flaw,
         Unauthenticated::NoCertificate => unreachable!(),
     })
@@ -57,7 +57,7 @@ fn assert_good(trust: &Trust, credential: &Credential) -> Authenticated {
     verdict_at(trust, credential, Timestamp::now()).unwrap_or_else(|flaw| panic!("{flaw}"))
 }
 
-/// The bundle is refused, with a problem of this kind that says this and what to do.
+/// Checks that the sources are refused with a diagnostic of this code, this text and a help.
 #[track_caller]
 fn assert_refused(sources: &TrustSources, code: &str, part: &str) {
     let problems = Trust::build(sources, Timestamp::now()).map(|_| ()).unwrap_err();
@@ -76,7 +76,7 @@ fn issue(ca: &Authority) -> Credential {
     ca.issue(&producer()).unwrap()
 }
 
-/// A leaf whose certificate names distribution points, each with one URI.
+/// Returns a client certificate with CRL distribution points, each with one URI.
 fn at_points(uris: &[&str]) -> Leaf {
     let point = |uri: &&str| {
         // DistributionPoint { [0] { [0] { [6] uri } } }
@@ -94,7 +94,7 @@ fn scoped(uri: &str, scope: Option<CrlScope>) -> Option<CrlIssuingDistributionPo
 }
 
 #[test]
-fn case_6_a_revoked_leaf_or_intermediate_is_no_identity() {
+fn case_6_a_revoked_leaf_or_intermediate_is_refused() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("tls.crl", "crl/");
     let (ca, below) = (&setup.pki.ca, setup.pki.ca.intermediate("below").unwrap());
@@ -126,7 +126,7 @@ fn case_6_a_revoked_leaf_or_intermediate_is_no_identity() {
 }
 
 #[test]
-fn case_7_a_crl_past_its_next_update_refuses_once_the_grace_is_over() {
+fn case_7_a_crl_past_its_next_update_refuses_after_the_grace_period() {
     let ca = Authority::root("ca").unwrap();
     let (client, revoked) = (issue(&ca), issue(&ca));
     let crl = ca.crl(&[&revoked.chain[0]], |_| {}).unwrap();
@@ -136,11 +136,15 @@ fn case_7_a_crl_past_its_next_update_refuses_once_the_grace_is_over() {
         let (trust, _) = built(&sources);
         let next_update = trust.expiries().last().unwrap().until;
         let ends = next_update + HOUR * i32::try_from(grace).unwrap();
-        assert_eq!(assert_good(&trust, &client).valid_until, ends, "the verdict is true as long as the CRL");
+        assert_eq!(assert_good(&trust, &client).valid_until, ends, "the verdict ends with the CRL");
         assert!(verdict_at(&trust, &client, ends).is_ok());
         let late = ends + SignedDuration::from_millis(1);
         assert_eq!(verdict_at(&trust, &client, late).map(|_| ()), Err(Flaw::RevocationOutdated));
-        assert_eq!(verdict_at(&trust, &revoked, late).map(|_| ()), Err(Flaw::Revoked), "that is for ever");
+        assert_eq!(
+            verdict_at(&trust, &revoked, late).map(|_| ()),
+            Err(Flaw::Revoked),
+            "a revocation never ends"
+        );
     }
 }
 
@@ -169,10 +173,10 @@ fn case_7_an_expired_crl_is_loaded_with_a_warning_and_refuses() {
     assert_eq!(proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict(), "200");
 }
 
-/// A CRL of nobody known protects nobody and harms nobody: it is named, and everything else holds.
+/// A CRL of an unknown authority is reported and has no other effect.
 #[test]
 fn case_7_a_crl_of_an_unknown_authority_is_a_warning() {
-    let (ca, other) = (Authority::root("ca").unwrap(), Authority::root("Somebody else").unwrap());
+    let (ca, other) = (Authority::root("ca").unwrap(), Authority::root("Another authority").unwrap());
     let below = ca.intermediate("below").unwrap();
     let (revoked, good) = (issue(&ca), issue(&ca));
     let own = ("own.crl", ca.crl(&[&revoked.chain[0]], |_| {}).unwrap());
@@ -181,7 +185,7 @@ fn case_7_a_crl_of_an_unknown_authority_is_a_warning() {
     let (trust, warnings) = built(&sources(&[&ca], &[strange, own, deep]));
     assert_eq!(codes(&warnings), ["crl-of-unknown-ca", "crl-of-unknown-ca"]);
     for (warning, parts) in
-        warnings.iter().zip([["other.crl", "CN=Somebody else"], ["below.pem", "CN=below"]])
+        warnings.iter().zip([["other.crl", "CN=Another authority"], ["below.pem", "CN=below"]])
     {
         assert!(parts.iter().all(|part| warning.message.contains(part)), "{warning}");
         assert!(warning.help.as_ref().unwrap().contains("its certificate"), "{warning}");
@@ -190,12 +194,12 @@ fn case_7_a_crl_of_an_unknown_authority_is_a_warning() {
     assert_flaw(&trust, &revoked, &Flaw::Revoked);
     assert_flaw(&trust, &issue(&below), &Flaw::RevocationUnknown);
     assert_flaw(&trust, &issue(&other), &Flaw::UnknownIssuer);
-    assert!(!trust.expiries().any(|expiry| expiry.name.contains("Somebody")), "nothing of it is waited for");
+    assert!(!trust.expiries().any(|expiry| expiry.name.contains("Another")), "its expiry is not reported");
 }
 
-/// The intermediate of a client has a CRL, which cannot be checked without the intermediate's certificate.
+/// The intermediate of the client has a CRL, which cannot be checked without the certificate of the intermediate.
 #[test]
-fn case_7_allowing_what_is_missing_excuses_no_issuer_whose_crl_cannot_be_checked() {
+fn case_7_crl_missing_allow_does_not_cover_a_crl_that_cannot_be_checked() {
     let ca = Authority::root("ca").unwrap();
     let (below, silent) = (ca.intermediate("below").unwrap(), ca.intermediate("silent").unwrap());
     let client = issue(&below);
@@ -209,9 +213,9 @@ fn case_7_allowing_what_is_missing_excuses_no_issuer_whose_crl_cannot_be_checked
     assert_good(&trust, &issue(&silent));
 }
 
-/// A CA that has a new key under its old name, while the CRL of the old key is still there.
+/// A CA has a new key and its old name, and the CRL of the old key is still configured.
 #[test]
-fn case_7_a_crl_that_names_another_key_of_a_known_name_is_a_warning() {
+fn case_7_a_crl_of_another_key_with_a_known_name_is_a_warning() {
     let (new, old) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
     let (client, own) = (issue(&new), ("own.crl", new.crl(&[], |_| {}).unwrap()));
     let left = ("left.crl", old.crl(&[&client.chain[0]], |_| {}).unwrap());
@@ -225,14 +229,18 @@ fn case_7_a_crl_that_names_another_key_of_a_known_name_is_a_warning() {
     assert_good(&built(&alone).0, &client);
 }
 
-/// The root certificate of the same key and name, without the identifier of its key.
+/// Returns a root certificate of the same key and name, without the identifier of its key.
 fn without_key_identifier(ca: &Authority) -> Vec<u8> {
     let whole = elements(elements(ca.certificate())[0].1);
     let fields = elements(whole[0].1);
     let extensions = elements(elements(fields.last().unwrap().1)[0].1);
     let identifier = [0x06, 0x03, 0x55, 0x1d, 0x0e];
-    let kept: Vec<u8> =
-        extensions.iter().filter(|it| !it.1.starts_with(&identifier)).flat_map(|it| it.0).copied().collect();
+    let kept: Vec<u8> = extensions
+        .iter()
+        .filter(|(_, content)| !content.starts_with(&identifier))
+        .flat_map(|(whole, _)| *whole)
+        .copied()
+        .collect();
     let fields: Vec<u8> = fields[..fields.len() - 1].iter().flat_map(|field| field.0).copied().collect();
     let signed = tlv(0x30, &[fields, tlv(0xa3, &tlv(0x30, &kept))].concat());
     let signature = rcgen::SigningKey::sign(ca.issuer().key(), &signed).unwrap();
@@ -240,8 +248,8 @@ fn without_key_identifier(ca: &Authority) -> Vec<u8> {
     tlv(0x30, &[signed.as_slice(), whole[1].0, &bits].concat())
 }
 
-/// A CRL that does not say which key it is signed with.
-fn nameless(ca: &Authority) -> Vec<u8> {
+/// Returns a CRL without the identifier of the signing key.
+fn without_authority_key_identifier(ca: &Authority) -> Vec<u8> {
     crl_of_fields(ca, |fields| {
         let number =
             tlv(0x30, &[&[0x06, 0x03, 0x55, 0x1d, 0x14][..], &[0x04, 0x03, 0x02, 0x01, 0x01]].concat());
@@ -249,17 +257,18 @@ fn nameless(ca: &Authority) -> Vec<u8> {
     })
 }
 
-/// A CA was replaced by another one of the same name, and its CRL was left behind. If that refused the files, the removed CA would
-/// stay trusted. Without the names of both keys the CRL could be the damaged one of the new CA, so it excuses nobody.
+/// A CA was replaced by another one of the same name, and its CRL was left behind. If such a CRL refused the files, the
+/// removed CA would stay trusted. Without the identifiers of both keys the CRL could also be a damaged CRL of the new CA,
+/// so certificates of the CA are refused.
 #[test]
-fn case_7_a_crl_of_a_known_name_that_no_known_key_signed_is_a_warning_without_identifiers_of_keys() {
+fn case_7_a_crl_of_another_key_without_key_identifiers_is_a_warning() {
     let (new, old) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
     let (client, own) = (issue(&new), new.crl(&[], |_| {}).unwrap());
     let (named, bare) = (new.certificate().to_vec(), without_key_identifier(&new));
     for (certificate, left) in [
-        (&named, nameless(&old)),
+        (&named, without_authority_key_identifier(&old)),
         (&bare, old.crl(&[&client.chain[0]], |_| {}).unwrap()),
-        (&bare, nameless(&old)),
+        (&bare, without_authority_key_identifier(&old)),
     ] {
         let with = |crls: &[(&str, Vec<u8>)]| {
             let mut sources = sources(&[&new], crls);
@@ -283,7 +292,7 @@ fn case_7_a_crl_of_a_known_name_that_no_known_key_signed_is_a_warning_without_id
 }
 
 #[test]
-fn case_7_without_a_crl_of_an_issuer_its_clients_are_refused_unless_that_is_allowed() {
+fn case_7_clients_of_an_issuer_without_a_crl_are_refused_unless_crl_missing_allows_them() {
     let (first, second) = (Authority::root("first").unwrap(), Authority::root("second").unwrap());
     let below = first.intermediate("below").unwrap();
     let crl = first.crl(&[], |_| {}).unwrap();
@@ -303,7 +312,7 @@ fn case_7_without_a_crl_of_an_issuer_its_clients_are_refused_unless_that_is_allo
 }
 
 #[test]
-fn allowing_what_is_missing_excuses_no_crl_that_is_there() {
+fn crl_missing_allow_does_not_cover_a_configured_crl() {
     let ca = Authority::root("ca").unwrap();
     let shard = ca.crl(&[], |crl| crl.issuing_distribution_point = scoped("http://crl/1", None)).unwrap();
     let mut sources = sources(&[&ca], &[("ca.crl", shard)]);
@@ -318,7 +327,7 @@ fn allowing_what_is_missing_excuses_no_crl_that_is_there() {
 }
 
 #[test]
-fn case_8_every_scoped_crl_that_is_about_a_certificate_counts() {
+fn case_8_every_crl_whose_scope_includes_a_certificate_counts() {
     let ca = Authority::root("ca").unwrap();
     let points = ["http://crl/1", "http://crl/2"];
     let revoked = ca.issue(&at_points(&points)).unwrap();
@@ -340,7 +349,7 @@ fn case_8_every_scoped_crl_that_is_about_a_certificate_counts() {
 }
 
 #[test]
-fn a_crl_for_one_kind_of_certificate_says_nothing_of_the_other() {
+fn a_crl_for_one_kind_of_certificate_does_not_cover_another_kind() {
     let ca = Authority::root("ca").unwrap();
     let below = ca.intermediate("below").unwrap();
     let (leaf, deep) = (issue(&ca), issue(&below));
@@ -361,7 +370,7 @@ fn a_crl_for_one_kind_of_certificate_says_nothing_of_the_other() {
 }
 
 #[test]
-fn case_9_a_crl_that_is_cut_off_or_has_an_empty_bit_string_is_a_problem_and_no_crash() {
+fn case_9_an_incomplete_crl_or_one_with_a_bad_bit_string_is_refused_without_a_panic() {
     let ca = Authority::root("ca").unwrap();
     // IssuingDistributionPoint { [0] { [0] { [6] uri } }, [3] reasons }
     let name = tlv(0xa0, &tlv(0xa0, &tlv(0x86, b"http://crl")));
@@ -386,7 +395,7 @@ fn case_9_a_crl_that_is_cut_off_or_has_an_empty_bit_string_is_a_problem_and_no_c
 }
 
 #[test]
-fn a_crl_is_believed_by_its_signature_and_not_by_its_name() {
+fn a_crl_is_accepted_by_its_signature_and_not_by_its_name() {
     let (ca, namesake) = (Authority::root("ca").unwrap(), Authority::root("ca").unwrap());
     let (client, other) = (issue(&ca), issue(&namesake));
     let forged = ("forged.crl", namesake.crl(&[], |_| {}).unwrap());
@@ -404,12 +413,12 @@ fn a_crl_is_believed_by_its_signature_and_not_by_its_name() {
 }
 
 #[test]
-fn an_authority_that_may_not_sign_crls_does_not() {
+fn a_crl_of_an_authority_that_may_not_sign_crls_is_refused() {
     let root = Authority::root("root").unwrap();
     let mut silent = pki::authority("silent");
     silent.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let silent = root.intermediate_of(silent).unwrap();
-    // The library that makes CRLs here would refuse to: sign as the root, then let the other's name and key stand for it.
+    // rcgen refuses to make such a CRL. So the root signs a CRL, and then the name and the signature are replaced by those of the other.
     let crl = crl_of_fields(&root, |fields| {
         let name = elements(elements(elements(silent.certificate())[0].1)[0].1)[5].0;
         [fields[0], fields[1], name, fields[3], fields[4], fields[5]].concat()
@@ -422,7 +431,7 @@ fn an_authority_that_may_not_sign_crls_does_not() {
 }
 
 #[test]
-fn crls_that_are_not_understood_say_what_they_are() {
+fn an_unsupported_crl_is_refused_with_its_kind() {
     let ca = Authority::root("ca").unwrap();
     let point = |field: &[u8]| {
         let name = tlv(0xa0, &tlv(0xa0, &tlv(0x86, b"http://crl")));
@@ -445,7 +454,11 @@ fn crls_that_are_not_understood_say_what_they_are() {
     ] {
         if what.is_empty() {
             let (_, warnings) = built(&sources(&[&ca], &[("odd.crl", crl)]));
-            assert_eq!(codes(&warnings), ["crl-missing"], "a client CA's own certificate does no harm there");
+            assert_eq!(
+                codes(&warnings),
+                ["crl-missing"],
+                "the certificate of a client CA beside the CRLs is allowed"
+            );
         } else {
             assert_refused(&sources(&[&ca], &[("odd.crl", crl)]), "bad-crl", what);
         }
@@ -453,7 +466,7 @@ fn crls_that_are_not_understood_say_what_they_are() {
 }
 
 #[test]
-fn every_problem_is_shown_at_once_with_its_file() {
+fn every_problem_is_reported_at_once_with_its_file() {
     let ca = Authority::root("ca").unwrap();
     let files = [
         ("good.crl", ca.crl(&[], |_| {}).unwrap()),
@@ -471,7 +484,7 @@ fn every_problem_is_shown_at_once_with_its_file() {
 }
 
 #[test]
-fn the_newest_crl_of_an_issuer_counts_and_an_older_one_is_named() {
+fn the_newest_crl_of_an_issuer_counts_and_an_older_one_is_reported() {
     let ca = Authority::root("ca").unwrap();
     let (client, revoked) = (issue(&ca), issue(&ca));
     let older = ca.crl(&[&client.chain[0]], |crl| crl.this_update = (SystemTime::now() - 2 * DAY).into());
@@ -492,7 +505,7 @@ fn a_client_ca_that_a_crl_revokes_is_not_trusted() {
     let below = root.intermediate("below").unwrap();
     let crls = [pem("X509 CRL", &root.crl(&[below.certificate()], |_| {}).unwrap())];
     let crls = [crls.concat(), pem("X509 CRL", &below.crl(&[], |_| {}).unwrap())].concat();
-    // The intermediate is trusted as it stands; its root is only there for its CRL.
+    // The intermediate is trusted directly; the certificate of its root is only needed to check its CRL.
     let beside = [crls, pem("CERTIFICATE", root.certificate())].concat().into_bytes();
     let (trust, warnings) = built(&sources(&[&below], &[("all.pem", beside)]));
     assert_eq!(codes(&warnings), ["ca-revoked"]);
@@ -500,7 +513,7 @@ fn a_client_ca_that_a_crl_revokes_is_not_trusted() {
 }
 
 #[test]
-fn a_certificate_beside_the_crls_that_belongs_to_nobody_is_only_named() {
+fn an_unused_certificate_beside_the_crls_is_reported() {
     let (ca, stranger) = (Authority::root("ca").unwrap(), Authority::root("stranger").unwrap());
     let text =
         [pem("X509 CRL", &ca.crl(&[], |_| {}).unwrap()), pem("CERTIFICATE", stranger.certificate())].concat();
@@ -511,7 +524,7 @@ fn a_certificate_beside_the_crls_that_belongs_to_nobody_is_only_named() {
 }
 
 #[test]
-fn serial_numbers_are_compared_as_they_are_written() {
+fn serial_numbers_are_compared_byte_by_byte() {
     let ca = Authority::root("ca").unwrap();
     for serial in [&[1][..], &[0x7f], &[0x80], &[1, 0], &[0xff; 20], &[0x7f; 20]] {
         let numbered =
@@ -528,12 +541,13 @@ fn serial_numbers_are_compared_as_they_are_written() {
 }
 
 #[test]
-fn what_expires_is_told_with_its_file() {
+fn every_expiry_is_reported_with_its_file() {
     let ca = Authority::root("ca").unwrap();
     let (trust, _) = built(&sources(&[&ca], &[("ca.crl", ca.crl(&[], |_| {}).unwrap())]));
-    let told: Vec<_> = trust.expiries().map(|it| (it.kind.name(), it.file, it.name)).collect();
+    let reported: Vec<_> =
+        trust.expiries().map(|expiry| (expiry.kind.name(), expiry.file, expiry.name)).collect();
     let name = || "CN=ca".to_owned();
-    assert_eq!(told, [("ca", "client-ca.crt".to_owned(), name()), ("crl", "ca.crl".to_owned(), name())]);
+    assert_eq!(reported, [("ca", "client-ca.crt".to_owned(), name()), ("crl", "ca.crl".to_owned(), name())]);
     let crl = trust.expiries().last().unwrap();
     assert_eq!(crl.warn_from(), crl.until - HOUR * 5, "a CRL of 25 hours is renewed within the day");
     assert!(crl.warning(crl.warn_from() - HOUR).is_none());
@@ -544,7 +558,7 @@ fn what_expires_is_told_with_its_file() {
 }
 
 #[test]
-fn metrics_tell_how_long_certificates_and_crls_last() {
+fn metrics_show_the_remaining_time_of_certificates_and_crls() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("tls.crl", "ca.crl");
     fs::write(setup.path("ca.crl"), setup.pki.ca.crl(&[], |_| {}).unwrap()).unwrap();
@@ -568,23 +582,23 @@ fn metrics_tell_how_long_certificates_and_crls_last() {
 }
 
 #[test]
-fn an_empty_folder_or_a_file_that_is_not_there_is_a_mistake() {
+fn an_empty_folder_or_a_missing_file_is_refused() {
     let setup = Setup::new("http://127.0.0.1:9").set("tls.crl", "crl/");
-    let said = |setup: &Setup| {
+    let error_of = |setup: &Setup| {
         let finished = setup.run();
         assert_eq!(finished.code, Some(2), "{finished:?}");
         finished.stderr
     };
-    assert!(said(&setup).contains("cannot read"));
+    assert!(error_of(&setup).contains("cannot read"));
     fs::create_dir(setup.path("crl")).unwrap();
     fs::write(setup.path("crl").join("README"), "").unwrap();
-    assert!(said(&setup).contains("there is no CRL in the folder"));
+    assert!(error_of(&setup).contains("there is no CRL in the folder"));
     let setup = setup.set("tls.crl_missing", "perhaps");
-    assert!(said(&setup).contains("`refuse`"));
+    assert!(error_of(&setup).contains("`refuse`"));
 }
 
 #[test]
-fn without_the_setting_nothing_is_checked() {
+fn without_the_setting_no_revocation_is_checked() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let client = issue(&proxy.pki().ca.intermediate("below").unwrap());
@@ -592,9 +606,10 @@ fn without_the_setting_nothing_is_checked() {
     assert_eq!(answer.verdict(), "200");
 }
 
-/// Warnings at the start are told as those of a reload are: in `/status` and on the page, until they are mended, and in the log.
+/// A warning at the start is reported like a warning of a reload: in `/status`, on the page until it is corrected, and in
+/// the log.
 #[test]
-fn what_is_warned_of_at_the_start_is_in_the_status_and_in_the_log() {
+fn warnings_at_the_start_are_in_the_status_and_in_the_log() {
     let backend = Backend::ok();
     for format in ["json", "text"] {
         let setup = Setup::new(&backend.url()).set("tls.crl", "crl/").set("log.format", format);
@@ -613,16 +628,20 @@ fn what_is_warned_of_at_the_start_is_in_the_status_and_in_the_log() {
         assert_eq!((&line["level"], &line["part"]), (&"WARN".into(), &"client_trust".into()), "{line}");
         let ready = process.log_where("ready", |line| line["message"] == "ready");
         let admin = Admin { address: ready["admin"].as_str().unwrap().parse().unwrap() };
-        let told = |admin: Admin| {
+        let state = |admin: Admin| {
             let part = &admin.status()["reload"]["parts"]["client_trust"];
-            let codes: Vec<_> =
-                part["diagnostics"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+            let codes: Vec<_> = part["diagnostics"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|diagnostic| diagnostic["code"].clone())
+                .collect();
             (part["success"].clone(), codes)
         };
-        assert_eq!(told(admin), (true.into(), vec!["crl-of-unknown-ca".into()]));
+        assert_eq!(state(admin), (true.into(), vec!["crl-of-unknown-ca".into()]));
         assert!(admin.get("/api/trust").text().contains("crl-of-unknown-ca"));
         fs::remove_file(setup.path("crl/removed.crl")).unwrap();
         admin.reload();
-        assert_eq!(told(admin), (true.into(), Vec::new()));
+        assert_eq!(state(admin), (true.into(), Vec::new()));
     }
 }

@@ -1,5 +1,5 @@
-//! Certificates, keys, authorities and CRLs are replaced while connections are open: who was revoked is out at once, who
-//! was not notices nothing (DESIGN §2.1, §2.2, §6).
+//! Certificates, keys, authorities and CRLs that are replaced while connections are open: a revoked client loses its connections at
+//! once, and other clients notice nothing (DESIGN §2.1, §2.2, §6).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,9 +19,9 @@ use crate::support::http2::{Http2, request, wait};
 use crate::support::tls::{TLS_12, TLS_13, Tls};
 use crate::support::{Backend, Client, DEADLINE, Proxy, Setup, backend_listeners, eventually};
 
-/// Connections that go on, of every kind; each ends as soon as its client is nobody.
-struct GoingOn {
-    kept_alive: Tls,
+/// Open connections of every kind of one client.
+struct OpenConnections {
+    persistent: Tls,
     stream: Tls,
     socket: Tls,
     http2: Http2,
@@ -37,7 +37,7 @@ clients:
     permissions: [everything]
 "#;
 
-/// Streams, switches, and answers.
+/// Returns a backend that streams, switches protocols, and answers `200 ok`.
 fn backend() -> Backend {
     Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
@@ -55,10 +55,10 @@ fn backend() -> Backend {
     })
 }
 
-impl GoingOn {
+impl OpenConnections {
     fn of(client: &Client, proxy: &Proxy) -> Self {
-        let mut kept_alive = client.connect(proxy.address).unwrap();
-        assert_eq!(kept_alive.get("/events").unwrap().verdict(), "200");
+        let mut persistent = client.connect(proxy.address).unwrap();
+        assert_eq!(persistent.get("/events").unwrap().verdict(), "200");
         let mut stream = client.connect(proxy.address).unwrap();
         stream.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         stream.read_until(b"data: 1\n\n").unwrap();
@@ -74,11 +74,11 @@ impl GoingOn {
         let (head, http2_stream, _) =
             http2.open(request("GET", "/stream", &[]), true).unwrap().head().unwrap();
         assert_eq!(head.status, 200);
-        Self { kept_alive, stream, socket, http2, http2_stream }
+        Self { persistent, stream, socket, http2, http2_stream }
     }
 
-    /// All of it ends, the sooner the better: DESIGN §2.2 gives it a second.
-    fn assert_ends(mut self, what: &str) {
+    /// Checks that every connection ends; DESIGN §2.2 allows one second.
+    fn assert_end(mut self, what: &str) {
         let start = Instant::now();
         assert_eq!(self.http2.get("/events").unwrap().verdict(), "401 invalid_certificate", "{what}");
         let mut body = self.http2_stream;
@@ -87,14 +87,14 @@ impl GoingOn {
         let rest = self.stream.read_to_end().unwrap_or_default();
         assert!(!String::from_utf8_lossy(&rest).contains("\r\n0\r\n"), "{what}: no end of the body");
         assert_eq!(self.socket.read_to_end().unwrap_or_default(), b"", "{what}");
-        assert_eq!(self.kept_alive.get("/events").unwrap().verdict(), "401 invalid_certificate", "{what}");
-        assert!(self.kept_alive.is_closed(), "{what}");
-        // Generous: the machine may be busy. What matters is that none of it waits for a time limit.
+        assert_eq!(self.persistent.get("/events").unwrap().verdict(), "401 invalid_certificate", "{what}");
+        assert!(self.persistent.is_closed(), "{what}");
+        // Five seconds allow for a busy machine, and are shorter than any timeout.
         assert!(start.elapsed() < Duration::from_secs(5), "{what}: {:?}", start.elapsed());
     }
 
-    fn assert_goes_on(&mut self, what: &str) {
-        assert_eq!(self.kept_alive.get("/events").unwrap().verdict(), "200", "{what}");
+    fn assert_stay_open(&mut self, what: &str) {
+        assert_eq!(self.persistent.get("/events").unwrap().verdict(), "200", "{what}");
         assert_eq!(self.http2.get("/events").unwrap().verdict(), "200", "{what}");
     }
 }
@@ -110,28 +110,29 @@ fn with_crl(backend: &Backend) -> Proxy {
     setup.start()
 }
 
-/// Cases 6 and 23: open connections of every kind, and sessions that were left.
+/// Cases 6 and 23: open connections of every kind, and resumed sessions.
 #[test]
-fn who_is_revoked_is_out_at_once_and_nobody_else() {
+fn a_revoked_client_loses_every_connection_at_once_and_other_clients_lose_none() {
     let backend = backend();
     let proxy = with_crl(&backend);
     let other = proxy.pki().issue(&producer());
     let (client, bystander) = (proxy.producer(), proxy.client(&other));
-    let (theirs, mut others) = (GoingOn::of(&client, &proxy), GoingOn::of(&bystander, &proxy));
+    let (revoked, mut others) =
+        (OpenConnections::of(&client, &proxy), OpenConnections::of(&bystander, &proxy));
     write_crl(&proxy.setup, &[&proxy.pki().producer]);
     proxy.admin.reload();
-    theirs.assert_ends("revoked");
-    others.assert_goes_on("somebody else");
+    revoked.assert_end("revoked");
+    others.assert_stay_open("another client");
     let mut again = client.connect(proxy.address).unwrap();
-    assert!(again.is_resumed(), "its ticket is from before");
+    assert!(again.is_resumed(), "the ticket is older than the revocation");
     assert_eq!(again.get("/events").unwrap().verdict(), "401 invalid_certificate");
     let answer = bystander.connect(proxy.address).unwrap().get("/events").unwrap();
     assert_eq!(answer.verdict(), "200");
 }
 
-/// Case 6, without anybody's asking.
+/// Case 6: a changed CRL file is noticed.
 #[test]
-fn a_crl_that_arrives_is_seen_by_itself() {
+fn a_new_crl_is_loaded_without_a_request_to_reload() {
     let backend = backend();
     let proxy = with_crl(&backend);
     let mut stream = proxy.producer().connect(proxy.address).unwrap();
@@ -143,32 +144,32 @@ fn a_crl_that_arrives_is_seen_by_itself() {
     assert_eq!(answer.verdict(), "401 invalid_certificate");
 }
 
-/// Case 7, while it runs: a mistake in a CRL changes nothing, and its `nextUpdate` ends what goes on.
+/// Case 7: a wrong CRL file changes nothing, and the `nextUpdate` of a CRL ends open connections.
 #[test]
-fn a_crl_that_grows_old_ends_what_goes_on_and_a_broken_one_changes_nothing() {
+fn an_expired_crl_ends_open_connections_and_a_broken_one_changes_nothing() {
     let backend = backend();
     let proxy = with_crl(&backend);
     let client = proxy.producer();
-    let mut going_on = GoingOn::of(&client, &proxy);
+    let mut connections = OpenConnections::of(&client, &proxy);
     fs::write(proxy.setup.path("ca.crl"), b"\x30\x82 cut off").unwrap();
     proxy.admin.refused_reload();
-    going_on.assert_goes_on("after a mistake");
+    connections.assert_stay_open("after a wrong CRL");
     let soon = std::time::SystemTime::now() + Duration::from_secs(2);
     let crl = proxy.pki().ca.crl(&[], |params| params.next_update = soon.into()).unwrap();
     fs::write(proxy.setup.path("ca.crl"), crl).unwrap();
     proxy.admin.reload();
-    going_on.assert_goes_on("until nextUpdate");
+    connections.assert_stay_open("until nextUpdate");
     let verdict = || proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict();
     eventually("the CRL's end", verdict, |verdict| verdict == "401 invalid_certificate");
-    going_on.assert_ends("too old");
+    connections.assert_end("an expired CRL");
     write_crl(&proxy.setup, &[]);
     proxy.admin.reload();
-    assert_eq!(verdict(), "200", "the next one brings them back");
+    assert_eq!(verdict(), "200", "a new CRL allows the client again");
 }
 
-/// Case 22: tickets from before an authority was removed, and from before it was added.
+/// Case 22: tickets that are older than the removal or the addition of an authority.
 #[test]
-fn a_ticket_is_worth_what_its_chain_is_worth_now() {
+fn a_resumed_session_is_judged_by_the_current_authorities() {
     let backend = backend();
     let setup = Setup::new(&backend.url()).policy(POLICY).set("tls.client_ca", "ca/");
     let second = Authority::root("second").unwrap();
@@ -200,7 +201,7 @@ fn a_ticket_is_worth_what_its_chain_is_worth_now() {
         assert_eq!(verdict, "401 invalid_certificate");
         write(&proxy.setup, &[&proxy.pki().ca, &second]);
         proxy.admin.reload();
-        // On that connection nobody was known; only a new handshake makes them somebody.
+        // A connection without an identity never gets one; only a new handshake is judged by the new authority.
         assert_eq!(before.get("/events").unwrap().verdict(), "401 invalid_certificate");
         let (mut during, verdict) = ask(true, "its authority was added");
         assert_eq!(verdict, "200");
@@ -211,9 +212,9 @@ fn a_ticket_is_worth_what_its_chain_is_worth_now() {
     }
 }
 
-/// Cases 20 and 22: the proof of possession is asked for before anybody could know that the authority will be trusted.
+/// Cases 20 and 22: possession of the key is proven in the handshake, also for an authority that is trusted only later.
 #[test]
-fn an_authority_that_is_added_later_makes_nobody_of_a_thief() {
+fn a_stolen_certificate_stays_refused_after_its_authority_is_added() {
     let backend = backend();
     let setup = Setup::new(&backend.url()).policy(POLICY).set("tls.client_ca", "ca/");
     let second = Authority::root("second").unwrap();
@@ -239,27 +240,27 @@ fn server(proxy: &Proxy) -> Credential {
     proxy.pki().issue(&Leaf::server().unwrap())
 }
 
-fn shown(proxy: &Proxy) -> Vec<u8> {
+fn presented(proxy: &Proxy) -> Vec<u8> {
     proxy.producer().connect(proxy.address).unwrap().server()
 }
 
 #[test]
-fn new_handshakes_get_the_new_certificate_and_open_connections_go_on() {
+fn new_handshakes_get_the_new_certificate_and_open_connections_stay() {
     let backend = backend();
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
     let client = proxy.producer();
-    let mut going_on = GoingOn::of(&client, &proxy);
+    let mut connections = OpenConnections::of(&client, &proxy);
     let next = server(&proxy);
     next.write(proxy.setup.folder.path(), "server").unwrap();
-    eventually("the new certificate", || shown(&proxy), |shown| *shown == *next.chain[0]);
-    going_on.assert_goes_on("the old certificate was theirs");
+    eventually("the new certificate", || presented(&proxy), |presented| *presented == *next.chain[0]);
+    connections.assert_stay_open("connections with the old certificate");
     let mut again = client.connect(proxy.address).unwrap();
-    assert!(!again.is_resumed(), "a ticket of the old key is no good under the new one");
+    assert!(!again.is_resumed(), "a ticket of the old key is not accepted with the new key");
     assert_eq!(again.get("/events").unwrap().verdict(), "200");
 }
 
 #[test]
-fn tickets_stay_good_while_the_server_s_certificate_stays() {
+fn tickets_stay_valid_as_long_as_the_server_certificate() {
     let backend = backend();
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
     let client = proxy.producer();
@@ -270,19 +271,19 @@ fn tickets_stay_good_while_the_server_s_certificate_stays() {
     assert_eq!((again.get("/events").unwrap().verdict().as_str(), again.is_resumed()), ("200", true));
 }
 
-/// Case 29: of a key and a certificate that are written one after the other, the middle is no mistake, until it lasts.
+/// Case 29: key and certificate may be written one after another; the state between is not an error at once.
 #[test]
-fn a_key_that_does_not_fit_yet_is_waited_for() {
+fn a_key_without_its_certificate_is_an_error_only_if_it_lasts() {
     let backend = backend();
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
-    let (before, next) = (shown(&proxy), server(&proxy));
+    let (before, next) = (presented(&proxy), server(&proxy));
     fs::write(proxy.setup.path("server.key"), pem("PRIVATE KEY", next.key.secret_der())).unwrap();
-    // What else changes meanwhile does not wait for it.
+    // A change of the policy does not wait for the certificate.
     fs::write(proxy.setup.path("policy.yaml"), "version: 1\n").unwrap();
     let verdict = || proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap().verdict();
     eventually("the policy", verdict, |verdict| verdict == "403 insufficient_permissions");
     let refused = eventually(
-        "the mistake that lasts",
+        "the error is reported",
         || proxy.admin.status()["reload"].clone(),
         |reload| reload["refused"] != 0,
     );
@@ -290,25 +291,25 @@ fn a_key_that_does_not_fit_yet_is_waited_for() {
         (&refused["refused"], &refused["recent"][0]["diagnostics"][0]["code"]),
         (&json!(1), &json!("key-mismatch"))
     );
-    assert_eq!(shown(&proxy), before);
+    assert_eq!(presented(&proxy), before);
     assert_eq!(proxy.admin.get("/readyz").status, 200);
     fs::write(proxy.setup.path("server.crt"), pem("CERTIFICATE", &next.chain[0])).unwrap();
-    eventually("the new certificate", || shown(&proxy), |shown| *shown == *next.chain[0]);
+    eventually("the new certificate", || presented(&proxy), |presented| *presented == *next.chain[0]);
     assert_eq!(proxy.admin.status()["reload"]["success"], true);
-    // And the other way round, this time completed before it counts as a mistake.
+    // In the other order, the certificate comes first, and a reload refuses it until the key comes.
     let third = server(&proxy);
     fs::write(proxy.setup.path("server.crt"), pem("CERTIFICATE", &third.chain[0])).unwrap();
     proxy.admin.refused_reload();
     fs::write(proxy.setup.path("server.key"), pem("PRIVATE KEY", third.key.secret_der())).unwrap();
     proxy.admin.reload();
-    assert_eq!(shown(&proxy), third.chain[0].to_vec());
+    assert_eq!(presented(&proxy), third.chain[0].to_vec());
 }
 
 #[test]
-fn a_handshake_that_began_before_a_reload_ends_as_it_began() {
+fn a_handshake_that_began_before_a_reload_completes() {
     let backend = backend();
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
-    let before = shown(&proxy);
+    let before = presented(&proxy);
     let client = proxy.producer();
     let mut tls = ClientConnection::new(Arc::clone(&client.config), "localhost".try_into().unwrap()).unwrap();
     let mut hello = Vec::new();
@@ -325,23 +326,24 @@ fn a_handshake_that_began_before_a_reload_ends_as_it_began() {
     while tls.is_handshaking() {
         tls.complete_io(&mut socket).unwrap();
     }
-    // Which of the two it is does not matter; that it is one of them whole does, and so does the answer.
+    // Either certificate is right. The handshake must complete, and the request must be answered.
     assert!(tls.peer_certificates().is_some());
     tls.writer().write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = [0; 15];
     rustls::Stream::new(&mut tls, &mut socket).read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    assert_ne!(shown(&proxy), before);
+    assert_ne!(presented(&proxy), before);
 }
 
-/// Writes a file as one change, whatever else the machine does meanwhile.
+/// Replaces a file atomically.
 fn replace(setup: &Setup, name: &str, content: impl AsRef<[u8]>) {
     fs::write(setup.path("next"), content).unwrap();
     fs::rename(setup.path("next"), setup.path(name)).unwrap();
 }
 
-/// Clients that come and go and others that stay, while something is done to the proxy: not one of their requests fails.
-fn without_a_failed_request(proxy: &Proxy, work: impl FnOnce()) -> usize {
+/// Runs `work` while clients send requests on persistent and on new connections; panics if a request fails. Returns the number of
+/// requests.
+fn serving_throughout(proxy: &Proxy, work: impl FnOnce()) -> usize {
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let address = proxy.address;
     let serve = |client: &Client, reconnects: bool| {
@@ -372,7 +374,7 @@ fn without_a_failed_request(proxy: &Proxy, work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn a_thousand_reloads_cost_nobody_a_request() {
+fn a_thousand_reloads_fail_no_request() {
     let backend = backend();
     let setup = Setup::new(&backend.url()).policy(POLICY).set("tls.crl", "ca.crl");
     write_crl(&setup, &[]);
@@ -380,7 +382,7 @@ fn a_thousand_reloads_cost_nobody_a_request() {
     let first = pem("CERTIFICATE", proxy.pki().ca.certificate());
     let second = pem("CERTIFICATE", Authority::root("second").unwrap().certificate());
     let servers = [server(&proxy), server(&proxy)];
-    let served = without_a_failed_request(&proxy, || {
+    let served = serving_throughout(&proxy, || {
         for round in 0..1_000 {
             match round % 4 {
                 0 => servers[round / 4 % 2].write(proxy.setup.folder.path(), "server").unwrap(),
@@ -397,9 +399,9 @@ fn a_thousand_reloads_cost_nobody_a_request() {
     assert!(proxy.admin.status()["generation"].as_u64().unwrap() > 1_000);
 }
 
-/// As spiffe-helper does it: certificate, key and bundle one after the other, each written in place.
+/// spiffe-helper writes certificate, key and bundle one after another, each in place.
 #[test]
-fn files_that_are_rewritten_in_place_one_after_the_other_cost_nobody_a_request() {
+fn files_that_are_rewritten_in_place_fail_no_request() {
     let backend = backend();
     let setup = Setup::new(&backend.url())
         .policy(POLICY)
@@ -423,19 +425,24 @@ fn files_that_are_rewritten_in_place_one_after_the_other_cost_nobody_a_request()
     write(&setup, &setup.pki.server, "");
     let proxy = setup.start();
     let second = pem("CERTIFICATE", Authority::root("second").unwrap().certificate());
-    let served = without_a_failed_request(&proxy, || {
+    let served = serving_throughout(&proxy, || {
         for (credential, more) in [(&next, &*second), (&proxy.pki().server, ""), (&next, "")] {
             write(&proxy.setup, credential, more);
-            eventually("the new certificate", || shown(&proxy), |shown| *shown == *credential.chain[0]);
+            eventually(
+                "the new certificate",
+                || presented(&proxy),
+                |presented| *presented == *credential.chain[0],
+            );
         }
     });
     assert!(served > 100, "{served}");
     assert_eq!(proxy.admin.status()["reload"]["refused"], 0);
 }
 
-/// Case 27: the name that is asked for chooses the certificate that is shown, and nothing that is asked of the client.
+/// Case 27: the server name (SNI) selects the certificate of the proxy, and does not change the authentication of
+/// clients.
 #[test]
-fn the_name_that_is_asked_for_chooses_the_server_s_certificate() {
+fn the_server_name_selects_the_server_certificate() {
     let backend = backend();
     let setup = Setup::new(&backend.url()).policy(POLICY);
     let issue = |names: &[&str]| {
@@ -481,16 +488,16 @@ fn the_name_that_is_asked_for_chooses_the_server_s_certificate() {
         2
     );
 
-    // One that nobody could ask for is a mistake.
+    // A certificate without a DNS name can never be chosen, so it is refused.
     proxy.pki().issue(&Leaf::client("Shop", "nameless")).write(proxy.setup.folder.path(), "events").unwrap();
     assert!(proxy.admin.refused_reload().to_string().contains("has no DNS name"));
 }
 
-/// The backend is trusted by the certificates of now: what was made by those before is not used again.
+/// A backend is trusted by the current authorities: connections that were opened under other ones are not used again.
 #[test]
-fn connections_to_a_backend_that_is_not_trusted_any_more_are_not_used_again() {
-    let (backend, theirs) = (Backend::ok(), Authority::root("backends").unwrap());
-    let credential = theirs.issue(&Leaf::server().unwrap()).unwrap();
+fn connections_to_a_backend_that_is_no_longer_trusted_are_not_used_again() {
+    let (backend, authority) = (Backend::ok(), Authority::root("backends").unwrap());
+    let credential = authority.issue(&Leaf::server().unwrap()).unwrap();
     let address = backend_listeners::listen_tls(
         backend_listeners::server_config(&credential, None, "http/1.1"),
         backend.address,
@@ -500,7 +507,7 @@ fn connections_to_a_backend_that_is_not_trusted_any_more_are_not_used_again() {
     let write = |setup: &Setup, authority: &Authority| {
         fs::write(setup.path("backend-ca.crt"), pem("CERTIFICATE", authority.certificate())).unwrap();
     };
-    write(&setup, &theirs);
+    write(&setup, &authority);
     let proxy = setup.start();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     assert_eq!(connection.get("/events").unwrap().verdict(), "200");
@@ -509,7 +516,7 @@ fn connections_to_a_backend_that_is_not_trusted_any_more_are_not_used_again() {
     write(&proxy.setup, &Authority::root("others").unwrap());
     proxy.admin.reload();
     assert_eq!(connection.get("/events").unwrap().verdict(), "504 backend_unavailable");
-    write(&proxy.setup, &theirs);
+    write(&proxy.setup, &authority);
     proxy.admin.reload();
     assert_eq!(connection.get("/events").unwrap().verdict(), "200");
     assert_eq!(backend.received().len(), 3);

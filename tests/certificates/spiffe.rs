@@ -1,4 +1,4 @@
-//! SPIFFE: ids as the X.509-SVID specification has them, and each client CA held to its own trust domain (DESIGN §2.1).
+//! SPIFFE ids of the X.509-SVID specification, and client CAs that are limited to their trust domains (DESIGN §2.1).
 
 use std::fs;
 
@@ -17,7 +17,7 @@ clients: [{ name: anyone, match: { any: true }, permissions: [everything] }]
 "#;
 
 #[test]
-fn an_authority_speaks_for_its_own_trust_domain_only() {
+fn an_authority_is_accepted_only_for_its_own_trust_domain() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).policy(ANYONE).set("tls.client_ca", "ca/").set(
         "tls.trust_domains",
@@ -53,7 +53,7 @@ fn an_authority_speaks_for_its_own_trust_domain_only() {
 }
 
 #[test]
-fn the_leaf_of_a_spiffe_id_signs_nothing_and_has_a_path() {
+fn a_certificate_with_a_spiffe_id_may_not_sign_and_its_id_has_a_path() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(ANYONE).start();
     let verdict = |leaf: &Leaf| {
@@ -66,11 +66,11 @@ fn the_leaf_of_a_spiffe_id_signs_nothing_and_has_a_path() {
     assert_eq!(verdict(&with(KeyUsagePurpose::CrlSign)), "401 invalid_certificate");
     assert_eq!(verdict(&svid("spiffe://shop.example")), "401 invalid_certificate");
     let without = svid("spiffe://shop.example/a").with(|params| params.key_usages.clear());
-    assert_eq!(verdict(&without), "200", "go-spiffe and others take it, too");
+    assert_eq!(verdict(&without), "200", "go-spiffe and others accept it too");
 }
 
 #[test]
-fn a_pin_that_pins_nothing_or_two_domains_is_a_mistake() {
+fn a_trust_domain_of_an_unknown_file_or_of_one_ca_twice_is_refused() {
     let refused = |file: &str, domain: &str, parts: &[&str]| {
         let setup =
             Setup::new("http://127.0.0.1:9").set("tls.trust_domains", serde_json::json!({ file: domain }));

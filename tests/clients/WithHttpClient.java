@@ -1,4 +1,4 @@
-// METHOD URL CA [CERTIFICATE KEY] -> the HTTP version, the status and the reason, by java.net.http.HttpClient.
+// Arguments: METHOD URL CA [CERTIFICATE KEY]. Prints the HTTP version, the status and the reason; the client is java.net.http.HttpClient.
 
 import java.io.ByteArrayInputStream;
 import java.net.URI;

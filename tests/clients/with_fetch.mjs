@@ -1,5 +1,5 @@
-// METHOD URL CA [CERTIFICATE KEY] -> the HTTP version, the status and the reason, by undici's fetch (Node's own has no
-// way to present a certificate). `HTTP` in the environment is 1 or 2.
+// Arguments: METHOD URL CA [CERTIFICATE KEY]. Prints the HTTP version, the status and the reason; the client is the fetch of
+// undici, because the fetch of Node cannot present a certificate. The environment variable `HTTP` is 1 or 2.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

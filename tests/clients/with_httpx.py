@@ -1,4 +1,4 @@
-"""METHOD URL CA [CERTIFICATE KEY] -> the HTTP version, the status and the reason, by httpx over HTTP/2."""
+"""Arguments: METHOD URL CA [CERTIFICATE KEY]. Prints the HTTP version, the status and the reason; the client is httpx over HTTP/2."""
 
 import ssl
 import sys

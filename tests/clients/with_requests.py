@@ -1,4 +1,4 @@
-"""METHOD URL CA [CERTIFICATE KEY] -> the HTTP version, the status and the reason, by requests."""
+"""Arguments: METHOD URL CA [CERTIFICATE KEY]. Prints the HTTP version, the status and the reason; the client is requests."""
 
 import sys
 

@@ -83,9 +83,7 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
     }
     present_chains(proxy, &tasks).await;
     let lobby = fill_lobby(proxy, &tasks).await;
-    // The clients still send; no event tells when the last buffer is full.
-    tasks.run_until(sleep(Duration::from_secs(1))).await;
-    let used = proxy.process.resident_memory();
+    let used = stable_memory(proxy, &tasks).await;
     let status = proxy.admin.status();
     report.show("slots used", &status["slots_used"]);
     report.show("lobby", &status["lobby"]);
@@ -103,6 +101,20 @@ async fn fill(report: &mut Report, proxy: &Proxy) {
 /// times as many on a connection with a slot.
 const UNREAD_OF_A_STRANGER: usize = 16;
 const UNREAD_OF_A_CLIENT: usize = 48;
+
+/// Lets the clients send until the memory of the proxy has not changed for one second; returns it in bytes.
+async fn stable_memory(proxy: &Proxy, tasks: &tokio::task::LocalSet) -> u64 {
+    let start = Instant::now();
+    let (mut memory, mut since) = (proxy.process.resident_memory(), start);
+    while since.elapsed() < Duration::from_secs(1) && start.elapsed() < client::DEADLINE {
+        tasks.run_until(sleep(Duration::from_millis(50))).await;
+        let now = proxy.process.resident_memory();
+        if now != memory {
+            (memory, since) = (now, Instant::now());
+        }
+    }
+    memory
+}
 
 /// Open connections of strangers.
 type LobbyConnections = (Vec<LoadConnection>, Vec<SendRequest<Bytes>>);

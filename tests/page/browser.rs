@@ -1,6 +1,6 @@
-//! The page of the admin listener, as a person sees it: a real browser at the real program, under traffic.
+//! The page of the admin listener in a real browser, with the real program under traffic.
 //!
-//! `SHOTS=folder cargo test --test promises page` leaves pictures of every view there.
+//! `SHOTS=folder cargo test --test promises page` writes a picture of every view into the folder.
 
 use std::fs;
 use std::path::Path;
@@ -65,17 +65,17 @@ deny:
     routes: [DELETE /events/erase-me]
 "#;
 
-/// A name that would be a picture, and a script, if it were markup.
+/// A client name that would run a script if the page used it as markup.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>";
 
-/// Clients that ask, until it is dropped.
+/// Clients that send requests until the value is dropped.
 struct Traffic {
     ends: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn of(proxy: &Proxy) -> Self {
+    fn start(proxy: &Proxy) -> Self {
         let pki = proxy.pki();
         let hostile = pki.issue(&Leaf::client("Shop", HOSTILE));
         let ends = Arc::new(AtomicBool::new(false));
@@ -94,7 +94,7 @@ impl Traffic {
                     if !matches!(answer, Some(Ok(answer)) if answer.status < 400) {
                         connection = client.connect(address).ok();
                     }
-                    // The pace of a client, not a wait for anything.
+                    // The pause sets the rate of the client; no event is awaited.
                     thread::sleep(Duration::from_millis(pause));
                 }
             })
@@ -107,7 +107,7 @@ impl Traffic {
             ask(proxy.anonymous(), &["GET /events"], 3000),
             ask(proxy.client(&hostile), &["GET /events"], 4000),
         ];
-        // Once each, to be found again.
+        // These two denied requests are shown by the page.
         let once = |client: Client, request: &str| {
             let mut connection = client.connect(proxy.address).unwrap();
             assert_eq!(
@@ -132,7 +132,7 @@ fn chain_of(credential: &Credential) -> String {
     credential.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
 }
 
-/// Node with what drives the browser, and the browser.
+/// Returns a command for Node with the browser driver; `None` if a tool is not installed.
 fn browser() -> Option<Command> {
     if is_missing("chromium", Command::new("/usr/bin/chromium").arg("--version")) {
         return None;
@@ -140,7 +140,7 @@ fn browser() -> Option<Command> {
     node("axe-core").and_then(|_| node("playwright-core"))
 }
 
-/// Runs the checks of `look.mjs` in that scene.
+/// Runs the checks of `look.mjs` for this scene.
 fn look(proxy: &Proxy, scene: &Value) {
     let Some(mut command) = browser() else { return };
     let file = proxy.setup.path("scene.json");
@@ -149,7 +149,7 @@ fn look(proxy: &Proxy, scene: &Value) {
         .arg(script("page/look.mjs"))
         .env("SCENE", file)
         .env("BASE", format!("http://{}", proxy.admin.address));
-    // A debug build on a machine that is busy with other tests is given more time.
+    // A debug build on a busy machine gets more time.
     command.env("PAINT", if cfg!(debug_assertions) { "1000" } else { "100" });
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -158,7 +158,7 @@ fn look(proxy: &Proxy, scene: &Value) {
 }
 
 #[test]
-fn every_view_shows_what_there_is_to_see() {
+fn every_view_shows_the_traffic_and_the_configuration() {
     if browser().is_none() {
         return;
     }
@@ -173,7 +173,7 @@ fn every_view_shows_what_there_is_to_see() {
     )
     .unwrap();
     let proxy = setup.start();
-    let _traffic = Traffic::of(&proxy);
+    let _traffic = Traffic::start(&proxy);
     let pki = proxy.pki();
     look(
         &proxy,
@@ -184,7 +184,7 @@ fn every_view_shows_what_there_is_to_see() {
 }
 
 #[test]
-fn the_token_is_asked_for_by_the_page() {
+fn the_page_asks_for_the_token() {
     if browser().is_none() {
         return;
     }
@@ -195,9 +195,9 @@ fn the_token_is_asked_for_by_the_page() {
     look(&setup.start(), &json!({ "token": token }));
 }
 
-/// Every file that the page names is there, small, of its kind, and what the policy of its content allows.
+/// Every file that the page names is served with its type, and the content security policy allows no other source.
 #[test]
-fn its_files_are_served_with_a_policy_that_lets_nothing_else_in() {
+fn the_files_of_the_page_are_served_with_a_strict_content_security_policy() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let page = proxy.admin.get("/");
@@ -220,7 +220,7 @@ fn its_files_are_served_with_a_policy_that_lets_nothing_else_in() {
 }
 
 #[test]
-fn the_licence_of_what_is_not_ours_lies_beside_it() {
+fn the_licence_of_foreign_code_is_beside_the_code() {
     let licence = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/page/uplot/LICENSE");
     assert!(fs::read_to_string(licence).unwrap().contains("MIT"));
 }

@@ -1,6 +1,6 @@
-// What a person sees who opens the page: each view clicked through in a real browser, at the real program under real traffic.
+// Checks of the admin page: a real browser opens each view of the real program under traffic.
 //
-// The environment says where it is (BASE), what there is to see (a JSON file, SCENE), and where pictures go (SHOTS).
+// Environment: BASE is the URL of the page, SCENE a JSON file with the expected contents, SHOTS a folder for pictures.
 
 import { strict as assert } from "node:assert";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -252,7 +252,7 @@ const tokenChecks = {
     await page.reload();
     await page.locator(".tiles dt").first().waitFor();
     assert.equal(await page.getByRole("dialog").count(), 0);
-    // The browser itself tells of each 401 on its console.
+    // The browser itself writes each 401 to its console.
     complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("401")));
     await page.context().close();
   },

@@ -1,4 +1,4 @@
-//! Policies as files and folders (DESIGN §4).
+//! Policies in files and folders (DESIGN §4).
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn a_folder_of_policies_is_one_policy() {
     let setup = Setup::new(&backend.url()).set("policies", "policies");
     fs::create_dir(setup.path("policies")).unwrap();
     let write = |name: &str, text: &str| fs::write(setup.path("policies").join(name), text).unwrap();
-    // The role is declared after, and apart from, who uses it: the order of files and entries never matters.
+    // The role is declared in a later file than its use: the order of files and entries never matters.
     write(
         "10-clients.yaml",
         "version: 1\nclients:\n  - name: a\n    match: { organization: Shop }\n    roles: [reader]\n",

@@ -1,4 +1,4 @@
-//! `policies/README.md` is right: it has every key, its examples are valid, and its mistakes are explained as it says.
+//! `policies/README.md` is correct: it has every key, its examples are valid, and its mistakes give the diagnostics that it shows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,46 +12,46 @@ use crate::support::proxy::program;
 const AUTHORS: &str = include_str!("../../policies/README.md");
 const SCHEMA: &str = include_str!("../../policies/policy.schema.json");
 
-/// A table of keys: its title, where the schema has the same keys, and what else such a mapping must hold.
+/// A table of keys: its title, the place of the keys in the schema, and the other required entries of such a mapping.
 struct Table {
     title: &'static str,
     schema: &'static str,
-    others: &'static [&'static str],
+    required: &'static [&'static str],
 }
 
 const TABLES: [Table; 9] = [
-    Table { title: "A file", schema: "/properties", others: &[] },
+    Table { title: "A file", schema: "/properties", required: &[] },
     Table {
         title: "A route in its long form",
         schema: "/$defs/route/anyOf/1/properties",
-        others: &["route: GET /reports"],
+        required: &["route: GET /reports"],
     },
     Table {
         title: "A client entry",
         schema: "/properties/clients/items/properties",
-        others: &["name: a", "match: { common_name: a }"],
+        required: &["name: a", "match: { common_name: a }"],
     },
-    Table { title: "`match`", schema: "/$defs/match/properties", others: &[] },
-    Table { title: "`when`", schema: "/$defs/when/properties", others: &[] },
+    Table { title: "`match`", schema: "/$defs/match/properties", required: &[] },
+    Table { title: "`when`", schema: "/$defs/when/properties", required: &[] },
     Table {
         title: "`limits`",
         schema: "/properties/clients/items/properties/limits/properties",
-        others: &[],
+        required: &[],
     },
     Table {
         title: "A deny rule",
         schema: "/properties/deny/items/properties",
-        others: &["name: d", "permissions: [p]"],
+        required: &["name: d", "permissions: [p]"],
     },
     Table {
         title: "A test",
         schema: "/properties/tests/items/anyOf/0/properties",
-        others: &["name: t", "client: { common_name: a }", "request: GET /events", "expect: allow"],
+        required: &["name: t", "client: { common_name: a }", "request: GET /events", "expect: allow"],
     },
     Table {
         title: "A test of clients times requests",
         schema: "/properties/tests/items/anyOf/1/properties",
-        others: &[
+        required: &[
             "name: t",
             "clients: { x: { common_name: x } }",
             "requests: [GET /events]",
@@ -60,12 +60,12 @@ const TABLES: [Table; 9] = [
     },
 ];
 
-/// A line of a table.
+/// A row of a table.
 struct Row<'r> {
     key: &'r str,
     example: &'r str,
     mistake: &'r str,
-    said: &'r str,
+    message: &'r str,
 }
 
 impl Table {
@@ -75,21 +75,21 @@ impl Table {
         let lines = after.lines().take_while(|line| !line.starts_with('#'));
         let rows = lines.filter(|line| line.starts_with("| `")).map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-            let [key, _, _, example, mistake, said] = cells[..] else { panic!("six cells: {line}") };
+            let [key, _, _, example, mistake, message] = cells[..] else { panic!("six cells: {line}") };
             let bare = |cell: &'static str| {
                 cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).expect(cell)
             };
-            Row { key: bare(key), example: bare(example), mistake: bare(mistake), said }
+            Row { key: bare(key), example: bare(example), mistake: bare(mistake), message }
         });
         rows.collect()
     }
 
-    /// A policy in which such a mapping has that entry.
+    /// Returns a policy with a mapping of this kind that has this entry.
     fn policy(&self, key: &str, entry: &str) -> String {
         // A test has either a client or a certificate.
         let replaced = if key == "certificate" { "client" } else { key };
-        let goes = |other: &&&str| !other.starts_with(&format!("{replaced}:"));
-        let mut entries: Vec<&str> = self.others.iter().filter(goes).copied().collect();
+        let is_kept = |other: &&&str| !other.starts_with(&format!("{replaced}:"));
+        let mut entries: Vec<&str> = self.required.iter().filter(is_kept).copied().collect();
         entries.push(entry);
         entries.extend(match key {
             "burst" => Some("requests_per_second: 1"),
@@ -117,7 +117,7 @@ impl Table {
             _ => ("tests", format!("[{mapping}]")),
         };
         parts.retain(|(name, _)| *name != part);
-        // What is tried may take away what the rest refers to.
+        // The entry may remove names to which other parts of the policy refer; these parts are left out.
         let keeps = |name: &str| match (self.title, part) {
             ("A file", "permissions") => name == "version",
             ("A file", "roles") => name != "clients",
@@ -129,8 +129,8 @@ impl Table {
     }
 }
 
-/// The exit code of `policy check`, and its problems.
-fn checked(policy: &str) -> (Option<i32>, Vec<Value>) {
+/// Returns the exit code and the problems of `policy check`.
+fn check(policy: &str) -> (Option<i32>, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p.yaml");
     fs::write(&path, policy).unwrap();
@@ -154,34 +154,34 @@ fn every_key_is_in_the_readme_for_authors() {
             .keys()
             .map(String::as_str)
             .collect();
-        let told: BTreeSet<&str> = table.rows().iter().map(|row| row.key).collect();
-        assert_eq!(told, known, "{}", table.title);
+        let documented: BTreeSet<&str> = table.rows().iter().map(|row| row.key).collect();
+        assert_eq!(documented, known, "{}", table.title);
     }
 }
 
 #[test]
-fn every_example_of_the_readme_is_valid_and_every_mistake_is_explained_as_it_says() {
+fn every_example_of_the_readme_is_valid_and_every_mistake_gives_its_message() {
     let mut wrong = Vec::new();
     for table in TABLES {
-        for Row { key, example, mistake, said } in table.rows() {
+        for Row { key, example, mistake, message } in table.rows() {
             let policy = table.policy(key, example);
-            let (code, problems) = checked(&policy);
+            let (code, problems) = check(&policy);
             if code != Some(0) {
                 wrong.push(format!("the example of `{key}`: {problems:#?}\n{policy}"));
             }
             let policy = table.policy(key, &format!("{key}: {mistake}"));
-            let (_, problems) = checked(&policy);
-            if !problems.iter().any(|problem| problem["message"] == said) {
-                wrong.push(format!("the mistake of `{key}`, `{said}`: {problems:#?}\n{policy}"));
+            let (_, problems) = check(&policy);
+            if !problems.iter().any(|problem| problem["message"] == message) {
+                wrong.push(format!("the mistake of `{key}`, `{message}`: {problems:#?}\n{policy}"));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Messages in the text of the page are those of committed examples, which the program is held to.
+/// The messages in the text of the page are messages of committed diagnostics, which another promise compares with the program.
 #[test]
-fn every_message_of_the_readme_is_one_that_is_printed() {
+fn every_message_of_the_readme_is_printed_by_the_program() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies/policy_diagnostics");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let printed = files.filter(|path| path.extension().is_some_and(|ending| ending == "stderr"));

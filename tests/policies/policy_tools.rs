@@ -1,4 +1,4 @@
-//! The tools for authors answer as in their committed examples, which run in `policies/`.
+//! The tools for authors of policies: their outputs are the committed ones, for commands that run in `policies/`.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
@@ -12,13 +12,13 @@ use crate::support::proxy::{program, run};
 use crate::support::{Backend, Setup, golden};
 
 #[test]
-fn every_tool_answers_as_in_its_example() {
+fn every_output_of_the_tools_is_the_committed_one() {
     golden::assert_as_committed("tests/policies/policy_tools", "policies");
 }
 
-/// A test may name a certificate's file, in PEM or DER; it lies beside the policy, wherever that is read from.
+/// A test may name a certificate file in PEM or DER, relative to the policy file.
 #[test]
-fn a_test_and_an_explanation_can_ask_as_a_certificate() {
+fn a_test_and_an_explanation_can_use_a_certificate_file() {
     let folder = tempfile::tempdir().unwrap();
     let producer = &Pki::new().producer.chain[0];
     fs::write(folder.path().join("producer.pem"), pem("CERTIFICATE", producer)).unwrap();
@@ -44,14 +44,14 @@ tests:
         let finished = run(&words);
         assert!(finished.stdout.starts_with("allowed by `orders`"), "{finished:?}");
     }
-    fs::write(policy, text("nobody.pem")).unwrap();
+    fs::write(policy, text("missing.pem")).unwrap();
     let finished = run(&["policy", "test", policy]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
-    assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("nobody.pem"), "{finished:?}");
+    assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("missing.pem"), "{finished:?}");
 }
 
-/// A FIFO has no end until somebody writes to it, `/dev/zero` has none at all, and `-` must not wait for standard input:
-/// a test names a regular file.
+/// A test must name a regular file: a FIFO has no end without a writer, `/dev/zero` has no end, and `-` must not wait for standard
+/// input.
 #[test]
 fn a_test_reads_certificates_from_regular_files_only() {
     let folder = tempfile::tempdir().unwrap();
@@ -75,15 +75,15 @@ fn a_test_reads_certificates_from_regular_files_only() {
         let mut command = Command::new("timeout");
         command.arg("20").arg(program()).args(["policy", "test", "p.yaml"]);
         let output = command.current_dir(folder.path()).stdin(Stdio::piped()).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{file}: {said}");
-        assert!(said.contains(reason) && said.contains("p.yaml:3:"), "{file}: {said}");
+        let output_text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{file}: {output_text}");
+        assert!(output_text.contains(reason) && output_text.contains("p.yaml:3:"), "{file}: {output_text}");
     }
 }
 
-/// What a proxy recorded becomes a policy that passes `check`, under which every recorded decision is made again.
+/// `policy suggest` turns audit records into a policy that passes `check` and repeats every recorded decision.
 #[test]
-fn a_policy_learned_from_a_proxy_s_own_records_decides_as_it_did() {
+fn a_policy_from_the_records_of_a_proxy_repeats_its_decisions() {
     let backend = Backend::ok();
     let written = "version: 1
 permissions: { events: [\"GET|POST /events/**\"] }
@@ -113,8 +113,8 @@ clients: [{ name: orders, match: { uri: \"spiffe://shop.example/**\" }, permissi
     assert_eq!(again.stdout.trim(), "decisions: 4 unchanged, 0 changed");
 }
 
-/// What `policy check` prints about a bad policy where standard error is a terminal.
-fn on_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
+/// Returns the output of `policy check` for a wrong policy if standard error is a terminal.
+fn check_on_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
     let bad =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies/policy_diagnostics/unknown_key.yaml");
     let words = format!("['{}', 'policy', 'check', '{}']", program().display(), bad.display());
@@ -135,13 +135,16 @@ fn on_a_terminal(variables: &[(&str, &str)]) -> Option<String> {
 }
 
 #[test]
-fn colours_are_for_terminals_and_for_who_wants_them() {
+fn colours_are_printed_only_on_terminals_that_allow_them() {
     let coloured = |text: &str| text.contains("\u{1b}[1;31merror[unknown-key]\u{1b}[0m");
-    let Some(said) = on_a_terminal(&[]) else { return };
-    assert!(coloured(&said), "{said:?}");
+    let Some(output_text) = check_on_a_terminal(&[]) else { return };
+    assert!(coloured(&output_text), "{output_text:?}");
     for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        let said = on_a_terminal(&[variable]).unwrap();
-        assert!(said.contains("error[unknown-key]") && !said.contains('\u{1b}'), "{variable:?}: {said:?}");
+        let output_text = check_on_a_terminal(&[variable]).unwrap();
+        assert!(
+            output_text.contains("error[unknown-key]") && !output_text.contains('\u{1b}'),
+            "{variable:?}: {output_text:?}"
+        );
     }
     let bad =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies/policy_diagnostics/unknown_key.yaml");

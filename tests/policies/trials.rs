@@ -1,5 +1,5 @@
-//! A policy can be tried on live traffic before it is enforced: `mode: audit` lets pass what would be 403 and records it, and
-//! a shadow policy is judged beside the real one. Neither changes any other answer (DESIGN §6, §8).
+//! Trials of policies on live traffic: `mode: audit` forwards and records requests that would get 403, and a shadow policy is judged
+//! beside the enforced one. Neither changes any other answer (DESIGN §6, §8).
 
 use std::fs;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::support::proxy::{POLICY, run};
 use crate::support::{Backend, Proxy, Setup, eventually};
 
-const NOTHING: &str = "version: 1\n";
-/// The consumer may do everything but delete; nobody else may do anything.
+const EMPTY: &str = "version: 1\n";
+/// The consumer may do everything except DELETE; other clients may do nothing.
 const FREEZE: &str = r#"version: 1
 permissions:
   everything: ["* /**"]
@@ -22,7 +22,7 @@ deny:
     routes: ["DELETE /**"]
 "#;
 
-fn audited(setup: Setup) -> Proxy {
+fn start_in_audit_mode(setup: Setup) -> Proxy {
     setup.set("mode", "audit").start()
 }
 
@@ -30,28 +30,28 @@ fn trial_denials(proxy: &Proxy, rule: &str) -> f64 {
     proxy.admin.metrics().labelled("sidegate_trial_denials_total", &[("rule", rule)])
 }
 
-/// Writes the configuration anew with one key more, and has it put in force.
+/// Adds a key to the configuration and reloads it.
 fn reload_with(proxy: &mut Proxy, key: &str, value: impl Into<Value>) -> Value {
     proxy.setup.config[key] = value.into();
     proxy.setup.write();
     proxy.admin.reload()
 }
 
-fn policies(proxy: &Proxy, name: &str, text: &str) {
+fn write_policy(proxy: &Proxy, name: &str, text: &str) {
     fs::write(proxy.setup.path(name), text).unwrap();
 }
 
 #[test]
-fn what_would_be_denied_is_passed_on_and_recorded_as_a_denial() {
+fn audit_mode_forwards_denied_requests_and_records_the_denials() {
     let backend = Backend::ok();
-    let mut proxy = audited(Setup::new(&backend.url()).policy(FREEZE));
+    let mut proxy = start_in_audit_mode(Setup::new(&backend.url()).policy(FREEZE));
     let mut producer = proxy.producer().connect(proxy.address).unwrap();
     assert_eq!(producer.get("/events").unwrap().text(), "ok");
     let record = proxy.process.audit_where("what no grant allows", |_| true);
-    let told = ["decision", "reason", "done", "status", "rule"].map(|field| record[field].clone());
+    let fields = ["decision", "reason", "done", "status", "rule"].map(|field| record[field].clone());
     let expected =
         [json!("denied"), json!("insufficient_permissions"), json!("forwarded"), json!(200), Value::Null];
-    assert_eq!(told, expected, "{record}");
+    assert_eq!(fields, expected, "{record}");
 
     let mut consumer = proxy.consumer().connect(proxy.address).unwrap();
     for (method, decision, rule) in [("DELETE", "denied", "freeze"), ("PUT", "allowed", "consumer")] {
@@ -71,16 +71,17 @@ fn what_would_be_denied_is_passed_on_and_recorded_as_a_denial() {
 }
 
 #[test]
-fn whoever_is_nobody_and_whatever_is_full_is_refused_as_ever() {
+fn audit_mode_changes_no_refusal_except_403() {
     let backend = Backend::ok();
-    let mut proxy = audited(Setup::new(&backend.url()).policy(NOTHING).set("limits.max_connections", 1));
+    let mut proxy =
+        start_in_audit_mode(Setup::new(&backend.url()).policy(EMPTY).set("limits.max_connections", 1));
     let verdict = |client: crate::support::Client, path: &str| {
         client.connect(proxy.address).unwrap().get(path).unwrap().verdict()
     };
     assert_eq!(verdict(proxy.anonymous(), "/events"), "401 not_authenticated");
     let mut held = proxy.producer().connect(proxy.address).unwrap();
     assert_eq!(held.get("/events").unwrap().status, 200);
-    assert_eq!(proxy.admin.status()["slots_used"], 1, "it holds a slot like any other");
+    assert_eq!(proxy.admin.status()["slots_used"], 1, "a connection in audit mode uses a slot");
     assert_eq!(verdict(proxy.producer(), "/events"), "504 server_full");
     assert_eq!(verdict(proxy.producer(), "/a//b"), "400 ambiguous_request");
     let record = proxy.process.audit_where("the full server", |record| record["status"] == 504);
@@ -90,9 +91,9 @@ fn whoever_is_nobody_and_whatever_is_full_is_refused_as_ever() {
 }
 
 #[test]
-fn the_mode_changes_without_a_restart_and_what_was_let_pass_ends_with_it() {
+fn the_mode_changes_without_a_restart_and_denied_exchanges_end_with_audit_mode() {
     let backend = Backend::streaming();
-    let mut proxy = Setup::new(&backend.url()).policy(NOTHING).start();
+    let mut proxy = Setup::new(&backend.url()).policy(EMPTY).start();
     let denied = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
     assert_eq!(denied.verdict(), "403 insufficient_permissions");
     let attempt = reload_with(&mut proxy, "mode", "audit");
@@ -103,21 +104,21 @@ fn the_mode_changes_without_a_restart_and_what_was_let_pass_ends_with_it() {
     let mut stream = proxy.producer().connect(proxy.address).unwrap();
     stream.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.read_until(b"data: 1\n\n").unwrap();
-    // Another snapshot of the same mode is no reason to end it.
+    // A reload without a change of the mode does not end the stream.
     proxy.admin.reload();
     assert_eq!(proxy.admin.status()["in_flight"], 1);
     reload_with(&mut proxy, "mode", "enforce");
-    eventually("its end", || proxy.admin.status()["in_flight"].clone(), |used| *used == 0);
+    eventually("the end of the stream", || proxy.admin.status()["in_flight"].clone(), |used| *used == 0);
     let denied = proxy.producer().connect(proxy.address).unwrap().get("/events").unwrap();
     assert_eq!(denied.verdict(), "403 insufficient_permissions");
 }
 
-/// From nothing to a policy that is enforced, as an operator goes (DESIGN §7).
+/// The way of an operator from no policy to an enforced policy (DESIGN §7).
 #[test]
-fn a_first_policy_is_learned_from_what_clients_did() {
+fn a_first_policy_is_made_from_the_requests_of_clients() {
     let backend = Backend::ok();
     let deny = "version: 1\ndeny: [{ name: freeze, routes: [\"DELETE /**\"] }]\n";
-    let mut proxy = audited(Setup::new(&backend.url()).policy(deny));
+    let mut proxy = start_in_audit_mode(Setup::new(&backend.url()).policy(deny));
     let mut producer = proxy.producer().connect(proxy.address).unwrap();
     let requests = [("POST", "/events"), ("GET", "/events/17"), ("DELETE", "/events/17")];
     for (method, path) in requests {
@@ -131,7 +132,7 @@ fn a_first_policy_is_learned_from_what_clients_did() {
     let records_file = records_file.to_str().unwrap();
     let learned = run(&["policy", "suggest", records_file]);
     assert!(learned.stdout.contains("GET /events/{id}") && !learned.stdout.contains("DELETE"), "{learned:?}");
-    policies(&proxy, "policy.yaml", &learned.stdout);
+    write_policy(&proxy, "policy.yaml", &learned.stdout);
     let policy = proxy.setup.path("policy.yaml");
     let policy = policy.to_str().unwrap();
     assert_eq!(run(&["policy", "check", "--strict", policy]).code, Some(0));
@@ -147,7 +148,7 @@ fn a_first_policy_is_learned_from_what_clients_did() {
 }
 
 #[test]
-fn doctor_and_the_start_say_that_nothing_is_enforced() {
+fn doctor_and_the_start_warn_that_no_policy_is_enforced() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("mode", "audit");
     let finished = run(&["doctor", "--config", setup.write().to_str().unwrap()]);
@@ -156,7 +157,8 @@ fn doctor_and_the_start_say_that_nothing_is_enforced() {
     let mut process =
         crate::support::proxy::Process::spawn(&["run", "--config", setup.write().to_str().unwrap()]);
     process.log_where("the warning", |line| {
-        line["level"] == "WARN" && line["message"].as_str().is_some_and(|it| it.starts_with("mode: audit"))
+        line["level"] == "WARN"
+            && line["message"].as_str().is_some_and(|message| message.starts_with("mode: audit"))
     });
 }
 
@@ -166,7 +168,7 @@ fn differences(proxy: &Proxy, change: &str, rule: &str) -> f64 {
 }
 
 #[test]
-fn a_shadow_policy_changes_no_answer_and_every_difference_is_told() {
+fn a_shadow_policy_changes_no_answer_and_every_difference_is_reported() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("shadow_policies", "next.yaml").set("workers", 2);
     fs::write(setup.path("next.yaml"), FREEZE).unwrap();
@@ -175,25 +177,25 @@ fn a_shadow_policy_changes_no_answer_and_every_difference_is_told() {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         client.connect(proxy.address).unwrap().ask(&request).unwrap().verdict()
     };
-    // In force: the producer may do everything, the consumer reads one path.
+    // The enforced policy allows the producer everything and the consumer one path.
     assert_eq!(ask(proxy.producer(), "GET", "/events"), "200");
     assert_eq!(ask(proxy.producer(), "DELETE", "/events"), "200");
     assert_eq!(ask(proxy.consumer(), "GET", "/events"), "403 insufficient_permissions");
     assert_eq!(ask(proxy.consumer(), "GET", "/readable"), "200");
 
-    let told = |proxy: &mut Proxy, path: &str, method: &str| {
-        let such = |record: &Value| record["path"] == path && record["method"] == method;
-        proxy.process.audit_where("the difference", such)
+    let record_of = |proxy: &mut Proxy, path: &str, method: &str| {
+        let is_expected = |record: &Value| record["path"] == path && record["method"] == method;
+        proxy.process.audit_where("the difference", is_expected)
     };
-    let lost = told(&mut proxy, "/events", "GET");
+    let lost = record_of(&mut proxy, "/events", "GET");
     assert_eq!((&lost["decision"], &lost["rule"]["name"]), (&json!("allowed"), &json!("producer")), "{lost}");
     assert_eq!(lost["shadow"], json!({ "change": "newly_denied", "decision": "denied", "rule": null }));
-    let frozen = told(&mut proxy, "/events", "DELETE");
+    let frozen = record_of(&mut proxy, "/events", "DELETE");
     assert_eq!(frozen["shadow"]["rule"]["name"], "freeze", "{frozen}");
     assert!(frozen["shadow"]["rule"]["file"].as_str().unwrap().ends_with("next.yaml"), "{frozen}");
-    let won = told(&mut proxy, "/events", "GET");
+    let won = record_of(&mut proxy, "/events", "GET");
     assert_eq!((&won["decision"], &won["shadow"]["change"]), (&json!("denied"), &json!("newly_allowed")));
-    assert_eq!(told(&mut proxy, "/readable", "GET")["shadow"], Value::Null, "both say yes");
+    assert_eq!(record_of(&mut proxy, "/readable", "GET")["shadow"], Value::Null, "both policies allow it");
 
     let counted = [("newly_denied", "producer"), ("newly_denied", "freeze"), ("newly_allowed", "consumer")];
     for (change, rule) in counted {
@@ -201,8 +203,12 @@ fn a_shadow_policy_changes_no_answer_and_every_difference_is_told() {
     }
     let status = proxy.admin.status()["shadow"].clone();
     assert_eq!(status["problems"], 0, "{status}");
-    let listed: Vec<_> =
-        status["differences"].as_array().unwrap().iter().map(|it| it["rule"].clone()).collect();
+    let listed: Vec<_> = status["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|difference| difference["rule"].clone())
+        .collect();
     assert_eq!(listed, ["consumer", "freeze", "producer"], "{status}");
     let last = &status["recent"][0];
     assert_eq!((&last["method"], &last["path"]), (&json!("GET"), &json!("/events")), "{status}");
@@ -214,7 +220,7 @@ fn a_shadow_policy_changes_no_answer_and_every_difference_is_told() {
 }
 
 #[test]
-fn a_mistake_in_a_shadow_policy_is_told_and_touches_nothing_else() {
+fn a_mistake_in_a_shadow_policy_is_reported_and_changes_nothing_else() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url()).set("shadow_policies", "next.yaml");
     let mut proxy = setup.start();
@@ -223,17 +229,21 @@ fn a_mistake_in_a_shadow_policy_is_told_and_touches_nothing_else() {
     let status = proxy.admin.status()["shadow"].clone();
     assert_eq!((&status["problems"], &status["since"]), (&json!(1), &Value::Null), "{status}");
 
-    policies(&proxy, "next.yaml", NOTHING);
+    write_policy(&proxy, "next.yaml", EMPTY);
     eventually("the shadow", || proxy.admin.status()["shadow"]["since"].clone(), Value::is_string);
     assert_eq!(served(&proxy), 200);
     assert_eq!(differences(&proxy, "newly_denied", "producer"), 1.0);
 
-    // A mistake in it, and a change of the real one beside it.
-    policies(&proxy, "next.yaml", &POLICY.replace("[everything]", "[everythin]"));
-    policies(&proxy, "policy.yaml", &POLICY.replace("little", "some"));
+    // A mistake in the shadow policy, together with a change of the enforced policy.
+    write_policy(&proxy, "next.yaml", &POLICY.replace("[everything]", "[everythin]"));
+    write_policy(&proxy, "policy.yaml", &POLICY.replace("little", "some"));
     let attempt = proxy.admin.reload();
-    let codes: Vec<_> =
-        attempt["diagnostics"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+    let codes: Vec<_> = attempt["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|diagnostic| diagnostic["code"].clone())
+        .collect();
     assert_eq!(codes, ["shadow-policy", "unknown-name"], "{attempt}");
     assert!(attempt["diagnostics"][1]["file"].as_str().unwrap().ends_with("next.yaml"), "{attempt}");
     assert_eq!(attempt["outcome"], "applied");
@@ -241,10 +251,14 @@ fn a_mistake_in_a_shadow_policy_is_told_and_touches_nothing_else() {
     assert_eq!((success("policies"), success("shadow_policies")), (1.0, 0.0));
     assert_eq!(proxy.admin.status()["shadow"]["problems"], 1);
     assert_eq!(served(&proxy), 200);
-    assert_eq!(differences(&proxy, "newly_denied", "producer"), 2.0, "the one before it is still judged");
+    assert_eq!(
+        differences(&proxy, "newly_denied", "producer"),
+        2.0,
+        "the last valid shadow policy is still judged"
+    );
 
-    // What is compared anew is counted anew in the status; counters only grow.
-    policies(&proxy, "next.yaml", POLICY);
+    // A new shadow policy starts the counts of the status again; counters of metrics only grow.
+    write_policy(&proxy, "next.yaml", POLICY);
     proxy.admin.reload();
     assert_eq!(served(&proxy), 200);
     let status = proxy.admin.status()["shadow"].clone();

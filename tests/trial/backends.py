@@ -1,4 +1,4 @@
-"""The backends: applications that know nothing of Sidegate, each with how its pod resolves the name that Sidegate knows it by."""
+"""The backends: applications without any knowledge of Sidegate, each with the way in which its pod resolves its name."""
 
 import os
 import re
@@ -22,13 +22,13 @@ def java():
 
 
 class Kind:
-    """How a backend is started, and what resolves its name."""
+    """The command that starts a backend, and the source of its address: a line of /etc/hosts or a DNS server."""
 
     def __init__(self, command, hosts=None, resolver=False):
         self.command, self.hosts, self.resolver = command, hosts, resolver
 
 
-# One name is in the pod's /etc/hosts, the other is asked of its DNS.
+# One backend is found by /etc/hosts, the other by DNS.
 KINDS = {
     "python": Kind(python, hosts="127.0.0.1 events.local"),
     "java": Kind(java, resolver=True),
@@ -36,7 +36,7 @@ KINDS = {
 
 
 class Backend:
-    """One that runs in a namespace. It picks its port and says so."""
+    """A backend in a network namespace. It chooses its port and prints it."""
 
     def __init__(self, kind, namespace):
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}

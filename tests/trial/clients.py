@@ -1,4 +1,4 @@
-"""Clients with certificates: one that asks, some that ask without an end, and one that takes its time."""
+"""Clients with certificates: single requests, continuous load, and a slow upload."""
 
 import http.client
 import json
@@ -20,12 +20,12 @@ class Answer:
 
 
 class Connection:
-    """A kept-alive connection of somebody; `who` may be nobody."""
+    """A persistent connection of a client; without an `identity` it presents no certificate."""
 
-    def __init__(self, pki, address, who):
+    def __init__(self, pki, address, identity):
         context = ssl.create_default_context(cafile=pki.path("server-ca.pem"))
-        if who:
-            context.load_cert_chain(pki.path(f"{who}.pem"), pki.path(f"{who}.key"))
+        if identity:
+            context.load_cert_chain(pki.path(f"{identity}.pem"), pki.path(f"{identity}.key"))
         self.http = http.client.HTTPSConnection(address, 8443, timeout=20, context=context)
 
     def get(self, path, headers=None):
@@ -33,7 +33,7 @@ class Connection:
         return Answer(self.http.getresponse())
 
     def status(self, path):
-        """Nothing where the answer is broken off: what it was granted by has gone while it ran."""
+        """The status; None if the answer is cut off, because its grant was removed while it was sent."""
         try:
             return self.get(path).status
         except (http.client.IncompleteRead, http.client.RemoteDisconnected):
@@ -45,16 +45,16 @@ class Connection:
 
 
 class Client:
-    """Asks each time on a connection of its own."""
+    """Sends each request on a new connection."""
 
     def __init__(self, pki, address):
         self.pki, self.address = pki, address
 
-    def connect(self, who):
-        return Connection(self.pki, self.address, who)
+    def connect(self, identity):
+        return Connection(self.pki, self.address, identity)
 
-    def get(self, path, who, headers=None):
-        connection = self.connect(who)
+    def get(self, path, identity, headers=None):
+        connection = self.connect(identity)
         try:
             return connection.get(path, headers)
         finally:
@@ -69,16 +69,17 @@ class Client:
 
 
 class Load:
-    """Requests without an end, on connections that are kept and on new ones, at whatever pods there are. Each is held to be answered."""
+    """Continuous requests to all endpoints, on persistent and on new connections. Every request must be answered with 200."""
 
-    KEPT, NEW = 4, 2
+    PERSISTENT, NEW = 4, 2
 
     def __init__(self, pki, endpoints):
-        self.pki, self.endpoints, self.who = pki, set(endpoints), "producer"
+        self.pki, self.endpoints, self.identity = pki, set(endpoints), "producer"
         self.counts, self.presented, self.failures = {}, {}, []
         self.stopped = threading.Event()
         self.threads = [
-            threading.Thread(target=self.ask_on, args=(number, number < self.KEPT)) for number in range(self.KEPT + self.NEW)
+            threading.Thread(target=self.send, args=(number, number < self.PERSISTENT))
+            for number in range(self.PERSISTENT + self.NEW)
         ]
 
     def __enter__(self):
@@ -97,7 +98,7 @@ class Load:
             thread.join()
 
     def stop(self):
-        """Ends, and tells what failed."""
+        """Ends the load and checks that no request failed."""
         self.end()
         assert not self.failures, f"of {self.requests} requests {len(self.failures)} failed: {self.failures[:5]}"
         assert min(self.counts.values()) > 20, self.counts
@@ -106,42 +107,43 @@ class Load:
     def requests(self):
         return sum(self.counts.values())
 
-    def present(self, who):
-        """From now on it is somebody else who asks; returns when nobody else is heard of any more."""
-        self.who = who
-        while set(self.presented.values()) != {who}:
+    def present(self, identity):
+        """Changes the identity of the clients; returns when every thread has used the new one."""
+        self.identity = identity
+        while set(self.presented.values()) != {identity}:
             time.sleep(0.01)
 
-    def ask_on(self, number, keeps):
-        connection, who, self.counts[number] = None, None, 0
+    def send(self, number, is_persistent):
+        connection, identity, self.counts[number] = None, None, 0
         while not self.stopped.is_set():
-            if connection is None or who != self.who:
-                pod, who = random.choice(list(self.endpoints)), self.who
-                connection = Connection(self.pki, pod.address, who)
+            if connection is None or identity != self.identity:
+                pod, identity = random.choice(list(self.endpoints)), self.identity
+                connection = Connection(self.pki, pod.address, identity)
             try:
                 answer = connection.get(f"/echo/{number}/{self.counts[number]}")
-                good = answer.status == 200 and answer.json()["path"] == f"/echo/{number}/{self.counts[number]}"
-                if not good:
+                is_right = answer.status == 200 and answer.json()["path"] == f"/echo/{number}/{self.counts[number]}"
+                if not is_right:
                     self.failures.append(repr(answer))
-                if answer.closes or not keeps:
+                if answer.closes or not is_persistent:
                     connection.close()
                     connection = None
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{pod.address}: {error!r}")
                 connection = None
             self.counts[number] += 1
-            self.presented[number] = who
-            # Somebody who asks a few dozen times a second: the machine has others to serve.
+            self.presented[number] = identity
+            # The pause limits the rate, because pods and clients share the machine.
             time.sleep(0.02)
 
 
 class SlowUpload:
-    """A request whose body comes in pieces over some seconds."""
+    """A request whose body is sent in pieces over some seconds."""
 
     PIECES = 30
 
-    def __init__(self, pki, address, who, seconds):
-        self.connection, self.pause, self.status, self.started = Connection(pki, address, who), seconds / self.PIECES, None, False
+    def __init__(self, pki, address, identity, seconds):
+        self.connection, self.pause = Connection(pki, address, identity), seconds / self.PIECES
+        self.status, self.started = None, False
         self.thread = threading.Thread(target=self.send)
         self.thread.start()
 

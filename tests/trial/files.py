@@ -1,4 +1,4 @@
-"""What a pod mounts: certificates and policies, in folders that are swapped as the kubelet swaps them."""
+"""The files of a pod: certificates and policies, in folders that are replaced in the same way as by the kubelet."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Volume:
-    """A ConfigMap or a Secret as it is mounted: files are links into `..data`, which is a link that is replaced as one."""
+    """A mounted ConfigMap or Secret: its files are links into `..data`, a link that is replaced atomically."""
 
     def __init__(self, folder, contents):
         self.folder, self.generation, self.names = folder, 0, set()
@@ -61,12 +61,12 @@ class Mounts:
 
 
 class Pki:
-    """Two client CAs, of which one follows the other, and the certificates of clients and servers."""
+    """An old and a new client CA, and the certificates of clients and servers."""
 
     def __init__(self, folder, addresses):
         self.folder, self.names, self.servers = folder, ",".join(f"IP:{address}" for address in addresses), 0
         folder.mkdir(mode=0o755)
-        # Without what the machine's own configuration adds.
+        # An own configuration, because the configuration of the machine may add extensions.
         (folder / "openssl.cnf").write_text("[req]\ndistinguished_name = subject\n[subject]\n")
         for name in ("server-ca", "old", "new", "other"):
             self.issue(name, None, f"/CN={name}", "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
@@ -77,13 +77,13 @@ class Pki:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
 
     def issue(self, name, authority, subject, *extensions):
-        added = [it for extension in extensions for it in ("-addext", extension)]
+        added = [word for extension in extensions for word in ("-addext", extension)]
         issuer = ["-CA", f"{authority}.pem", "-CAkey", f"{authority}.key"] if authority else []
         files = ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-config", "openssl.cnf"]
         self.openssl("req", "-x509", "-subj", subject, *KEY, *files, *issuer, *added)
 
     def server(self):
-        """A new certificate of the server, as a Secret has it."""
+        """The contents of a Secret with a new server certificate."""
         self.servers += 1
         name = f"server-{self.servers}"
         self.issue(name, "server-ca", "/CN=server", f"subjectAltName={self.names}", "extendedKeyUsage=serverAuth")

@@ -1,4 +1,4 @@
-"""Pods: network namespaces, each with a backend and with Sidegate from the image's file system before it."""
+"""Pods: network namespaces, each with a backend and Sidegate from the file system of the image."""
 
 import ctypes
 import os
@@ -12,26 +12,26 @@ from backends import Backend
 from files import Volume
 
 CLONE_NEWNET = 0x40000000
-# What a container's runtime makes of an image, and does in place of the kubelet: the root is read-only, volumes are mounted below
-# it, and the program runs as the image's user with no way to become more.
+# The work of a container runtime and the kubelet: the root is read-only, volumes are mounted below it, and the program runs as the
+# user of the image without any way to get more rights.
 CONTAINER = """set -e
 mount --make-rprivate /
-mount --bind "$ROOT" "$PLACE"
-mount -t tmpfs none "$PLACE/etc/sidegate"
+mount --bind "$ROOT" "$MOUNTED_ROOT"
+mount -t tmpfs none "$MOUNTED_ROOT/etc/sidegate"
 for volume in "$VOLUMES"/*/; do
-  place="$PLACE/etc/sidegate/$(basename "$volume")"
-  mkdir "$place"
-  mount --bind "$volume" "$place"
-  mount -o remount,bind,ro "$place"
+  mount_point="$MOUNTED_ROOT/etc/sidegate/$(basename "$volume")"
+  mkdir "$mount_point"
+  mount --bind "$volume" "$mount_point"
+  mount -o remount,bind,ro "$mount_point"
 done
 for file in hosts resolv.conf; do
-  mount --bind "$VOLUMES/$file" "$PLACE/etc/$file"
-  mount -o remount,bind,ro "$PLACE/etc/$file"
+  mount --bind "$VOLUMES/$file" "$MOUNTED_ROOT/etc/$file"
+  mount -o remount,bind,ro "$MOUNTED_ROOT/etc/$file"
 done
-mount -t proc -o ro none "$PLACE/proc"
-mount -o remount,ro "$PLACE/etc/sidegate"
-mount -o remount,bind,ro "$PLACE"
-exec env -i "$(command -v chroot)" --userspec=65532:65532 --groups= "$PLACE" /usr/bin/sidegate run --config /etc/sidegate/config/sidegate.yaml
+mount -t proc -o ro none "$MOUNTED_ROOT/proc"
+mount -o remount,ro "$MOUNTED_ROOT/etc/sidegate"
+mount -o remount,bind,ro "$MOUNTED_ROOT"
+exec env -i "$(command -v chroot)" --userspec=65532:65532 --groups= "$MOUNTED_ROOT" /usr/bin/sidegate run --config /etc/sidegate/config/sidegate.yaml
 """
 CONFIGURATION = """listen: 0.0.0.0:8443
 tls:
@@ -42,7 +42,7 @@ backend: {{ url: "http://events.local:{port}" }}
 policies: /etc/sidegate/policies/
 identity_headers: {{ custom: {{ X-Client-Name: email }} }}
 admin: {{ listen: 0.0.0.0:9901 }}
-# Every client of the trial has one address.
+# All clients of the trial have the same address.
 limits: {{ lobby: {{ max_per_source: 1000, connections_per_second: 10000 }} }}
 """
 
@@ -52,7 +52,7 @@ def ip(*arguments):
 
 
 class Network:
-    """A node that clients are on, with a bridge that pods are joined to. This process is on it from then on."""
+    """The network of a node with a bridge for the pods. This process, with its clients, moves into it."""
 
     def __init__(self):
         self.name, self.namespaces = f"sidegate-{os.getpid()}", []
@@ -91,7 +91,7 @@ class Network:
 
 
 class Pod:
-    """A backend and Sidegate; both end with it."""
+    """A backend and Sidegate in one namespace; both are killed at the end."""
 
     def __init__(self, network, number, replica, root, mounts, kind, more=""):
         self.address = network.address(number, replica)
@@ -105,7 +105,7 @@ class Pod:
         self.mount_points()
         environment = os.environ | {
             "ROOT": str(self.root),
-            "PLACE": str(self.folder / "root"),
+            "MOUNTED_ROOT": str(self.folder / "root"),
             "VOLUMES": str(self.folder / "volumes"),
         }
         container = ["setpriv", "--no-new-privs", "unshare", "--mount", "sh", "-c", CONTAINER]
@@ -138,14 +138,15 @@ class Pod:
         return {"sidegate.yaml": CONFIGURATION.format(port=self.backend.port) + more}
 
     def configure(self, more):
-        """Changes the configuration, as whoever edits its ConfigMap does."""
+        """Changes the configuration in the same way as an edit of its ConfigMap."""
         self.config.swap(self.configuration(more))
 
     def is_ready(self):
-        assert self.sidegate.poll() is None, f"it has ended: {self.log()}"
-        return self.asked("/readyz")[0] == 200
+        assert self.sidegate.poll() is None, f"Sidegate has ended: {self.log()}"
+        return self.get("/readyz")[0] == 200
 
-    def asked(self, path):
+    def get(self, path):
+        """Status and text of the admin listener; status 0 without a connection."""
         try:
             with urllib.request.urlopen(f"http://{self.address}:9901{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
@@ -155,13 +156,13 @@ class Pod:
             return 0, ""
 
     def metric(self, series):
-        page = self.asked("/metrics")[1]
+        page = self.get("/metrics")[1]
         return next((float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(f"{series} ")), None)
 
-    def takes_connections(self, port):
-        with socket.socket() as tried:
-            tried.settimeout(5)
-            return tried.connect_ex((self.address, port)) == 0
+    def accepts_connections(self, port):
+        with socket.socket() as client:
+            client.settimeout(5)
+            return client.connect_ex((self.address, port)) == 0
 
     def terminate(self):
         self.sidegate.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A DNS server that knows one address: 127.0.0.1, of every name, in answer to every question for A."""
+"""A DNS server that answers every question of type A with 127.0.0.1."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Waiting for other processes."""
 
 import time
 
@@ -6,7 +6,7 @@ DEADLINE = 60
 
 
 def eventually(what, ask):
-    """Asks until the answer is yes; each round waits a little, because what is asked is another process."""
+    """Calls `ask` until the result is true, and returns it. The pause leaves CPU to the other process."""
     start = time.monotonic()
     while not (answer := ask()):
         if time.monotonic() - start > DEADLINE:

@@ -1,4 +1,4 @@
-//! A backend that costs little: it reads what comes, and answers with as many bytes as the path's last segment says.
+//! A backend that needs little CPU. The last segment of the path is the size of the answer's body in bytes.
 
 use std::io;
 use std::thread;
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::client;
 
-/// Starts it on a thread of its own, for as long as this program runs, and returns its URL.
+/// Starts the backend on its own thread until the program ends; returns its URL.
 pub fn start() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -18,7 +18,7 @@ pub fn start() -> String {
             let listener = TcpListener::from_std(listener).unwrap();
             loop {
                 if let Ok((socket, _)) = listener.accept().await {
-                    tokio::spawn(converse(socket));
+                    tokio::spawn(serve(socket));
                 }
             }
         });
@@ -26,7 +26,7 @@ pub fn start() -> String {
     format!("http://{address}")
 }
 
-async fn converse(mut socket: TcpStream) -> io::Result<()> {
+async fn serve(mut socket: TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let (mut read, mut buffer) = (Vec::new(), vec![0; 256 << 10]);
     loop {
@@ -57,7 +57,7 @@ fn length_of(head: &str) -> usize {
     length.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
-/// `GET /any/1024 HTTP/1.1`: 1024.
+/// Returns the size in the path: 1024 for `GET /any/1024 HTTP/1.1`.
 fn size_of(head: &str) -> usize {
     let path = head.split(' ').nth(1).and_then(|path| path.rsplit('/').next());
     path.and_then(|size| size.parse().ok()).unwrap_or(0)

@@ -1,12 +1,12 @@
-//! How the cost of Sidegate grows: CPU per request and memory, as connections, rules, bodies, headers and workers become more; how
-//! long it takes to start, and what audit records cost. The real binary on loopback, as in `tests/load`, with clients and backend
-//! in this process.
+//! The growth of Sidegate's cost: CPU per request and memory for more connections, rules, bodies, headers and workers; the time
+//! to start; and the cost of audit records. The real binary runs on loopback, as in `tests/load`; clients and backend run in
+//! this process.
 //!
-//! `cargo bench --bench growth` measures everything in some minutes and writes `tests/bench/growth.json`; names of measurements
-//! after `--` measure those alone, and keep the others' figures. `growth.py` beside it draws them.
+//! `cargo bench --bench growth` measures everything in some minutes and writes `tests/bench/growth.json`. Names after `--`
+//! choose measurements; the figures of the others stay. `growth.py` beside this folder draws the figures.
 //!
-//! What is told is the proxy's own CPU time, from the kernel's accounts of its threads: on a machine that the driver shares, time by
-//! the clock says nothing. Each figure is the median of [`REPETITIONS`] that are measured in turns.
+//! The figures are the CPU time of the proxy's threads as the kernel accounts it: wall time means nothing on a machine that
+//! the driver shares. Each figure is the median of [`REPETITIONS`] repetitions, which are measured in turns.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,20 +16,20 @@
     clippy::print_stdout,
     clippy::print_stderr,
     unreachable_pub,
-    reason = "a driver says what is wrong by ending, and nothing of it is used elsewhere"
+    reason = "a driver reports an error by ending, and no other crate uses its items"
 )]
 
 mod backend;
-#[expect(dead_code, reason = "the scenarios of load use more of it")]
+#[expect(dead_code, reason = "the load scenarios use more items of this module")]
 #[path = "../../load/client.rs"]
 mod client;
 mod figures;
 mod record;
-mod stage;
-#[expect(dead_code, unused_imports, reason = "the promises use more of it")]
+mod measured_proxy;
+#[expect(dead_code, unused_imports, reason = "the promises use more items of this module")]
 #[path = "../../support/mod.rs"]
 mod support;
-#[expect(dead_code, reason = "the benchmarks of decisions use more of it")]
+#[expect(dead_code, reason = "the benchmarks of decisions use more items of this module")]
 #[path = "../workload.rs"]
 mod workload;
 
@@ -37,10 +37,10 @@ use std::process::ExitCode;
 
 use record::Record;
 
-/// Each figure is measured so often.
+/// Number of measurements of each figure.
 const REPETITIONS: usize = 3;
 
-/// A measurement: its name, what it is about, and how it is made.
+/// A measurement: its name, a description, and the function that returns the figures.
 type Measurement = (&'static str, &'static str, fn() -> serde_json::Value);
 
 const MEASUREMENTS: [Measurement; 7] = [
@@ -54,7 +54,7 @@ const MEASUREMENTS: [Measurement; 7] = [
 ];
 
 fn main() -> ExitCode {
-    // Cargo says `--bench` before everything else.
+    // Cargo passes `--bench` as the first argument.
     let named: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let Some(unknown) = named.iter().find(|name| MEASUREMENTS.iter().all(|(known, ..)| known != name)) {
         eprintln!("no measurement `{unknown}`; there are:");
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     for (name, about, measure) in MEASUREMENTS {
         if named.is_empty() || named.iter().any(|chosen| chosen == name) {
             println!("{name}: {about}");
-            record.keep(name, measure());
+            record.write(name, measure());
         }
     }
     ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! `tests/bench/growth.json`: the figures of the last run of each measurement, with when, where and of what they are.
+//! `tests/bench/growth.json`: the figures of the last run of each measurement, with the date, the machine and the version.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use crate::support::proxy::program;
 pub struct Record(Value);
 
 impl Record {
-    /// As the last run left it.
+    /// Reads the figures of earlier runs.
     pub fn read() -> Self {
         let text = fs::read_to_string(file()).unwrap_or_else(|_| "{}".to_owned());
         Self(serde_json::from_str(&text).expect("growth.json is JSON"))
     }
 
-    /// Writes one measurement at once: who ends the program has what was measured until then.
-    pub fn keep(&mut self, name: &str, figures: Value) {
+    /// Writes the figures of one measurement at once, so that ending the program loses no finished measurement.
+    pub fn write(&mut self, name: &str, figures: Value) {
         let minute = Timestamp::now().strftime("%Y-%m-%dT%H:%MZ").to_string();
         self.0[name] = json!({ "at": minute, "of": version(), "on": machine(), "figures": figures });
         fs::write(file(), serde_json::to_string_pretty(&self.0).unwrap() + "\n").unwrap();
@@ -31,11 +31,11 @@ fn file() -> PathBuf {
 }
 
 fn version() -> String {
-    let told = Command::new(program()).arg("--version").output().unwrap();
-    String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    let output = Command::new(program()).arg("--version").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// The class of the machine: what its processor is called, and how many of its cores are here.
+/// Returns the class of the machine: the number of cores and the model of the processor.
 fn machine() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -1,6 +1,6 @@
-//! What a decision costs beside Cedar, Rego and Casbin: the same rules and questions, each written as its users write
-//! them. Before anything is measured, all four must give the same answers.
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot start has no better way to say so")]
+//! The cost of a decision of Sidegate, Cedar, Rego and Casbin: the same rules and questions, each written as usual for its
+//! engine. All four must give the same answers before the measurement.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot start reports it by panicking")]
 
 #[path = "../workload.rs"]
 mod workload;
@@ -22,30 +22,30 @@ use sidegate::target::Target;
 
 use workload::{WORKLOADS, Workload, resource, spiffe_id};
 
-/// A question that all of them are asked.
-struct Asked {
+/// A request that every engine decides.
+struct EngineRequest {
     client: usize,
     method: &'static str,
     path: String,
 }
 
 impl Workload {
-    /// A client in the middle, one of its own resources (the last, for those who look at all in turn), and one that is
-    /// somebody else's.
-    fn questions(self) -> [(&'static str, Asked); 2] {
+    /// Returns a request for a resource of a client and one for a resource of another client. The first is the last resource
+    /// in the client's role, which is the worst case for an engine that tries the rules in order.
+    fn requests(self) -> [(&'static str, EngineRequest); 2] {
         let client = self.clients / 2;
         let own = self.granted(client).last().unwrap();
-        let of = |rule: usize| Asked { client, method: "GET", path: format!("{}/42", resource(rule)) };
+        let of = |rule: usize| EngineRequest { client, method: "GET", path: format!("{}/42", resource(rule)) };
         [("allow", of(own)), ("deny", of((client + 1) % self.rules))]
     }
 }
 
-/// One of the four, ready to decide.
+/// A policy engine with a compiled policy.
 trait Engine {
     type Question;
     fn of(workload: Workload) -> Self;
-    /// What need not be done for each request again, where its users need not do it.
-    fn prepare(&mut self, asked: &Asked) -> Self::Question;
+    /// Does the work that users of the engine need not repeat for each request.
+    fn prepare(&mut self, request: &EngineRequest) -> Self::Question;
     fn allows(&mut self, question: &Self::Question) -> bool;
 }
 
@@ -58,9 +58,9 @@ impl Engine for Sidegate {
         Self(Policy::compile(&[workload.policy()]).unwrap().0)
     }
 
-    fn prepare(&mut self, asked: &Asked) -> Self::Question {
-        let rights = self.0.rights(&workload::identity(asked.client));
-        (rights, format!("{} {}", asked.method, asked.path).parse().unwrap())
+    fn prepare(&mut self, request: &EngineRequest) -> Self::Question {
+        let rights = self.0.rights(&workload::identity(request.client));
+        (rights, format!("{} {}", request.method, request.path).parse().unwrap())
     }
 
     fn allows(&mut self, (rights, target): &Self::Question) -> bool {
@@ -77,7 +77,7 @@ impl Engine for Sidegate {
     }
 }
 
-/// A `permit` for each rule; the client's entity is in its role, the path is an attribute of the resource.
+/// Cedar with a `permit` for each rule. The entity of the client is in its role; the path is an attribute of the resource.
 struct Cedar {
     policies: PolicySet,
     authorizer: Authorizer,
@@ -103,16 +103,16 @@ impl Engine for Cedar {
         Self { policies: permits.collect::<String>().parse().unwrap(), authorizer: Authorizer::new() }
     }
 
-    fn prepare(&mut self, asked: &Asked) -> Self::Question {
-        let (principal, path) = (uid("Client", &spiffe_id(asked.client)), uid("Path", &asked.path));
-        let role = uid("Role", &format!("r{}", asked.client));
-        let attributes = [("path".to_owned(), RestrictedExpression::new_string(asked.path.clone()))];
+    fn prepare(&mut self, request: &EngineRequest) -> Self::Question {
+        let (principal, path) = (uid("Client", &spiffe_id(request.client)), uid("Path", &request.path));
+        let role = uid("Role", &format!("r{}", request.client));
+        let attributes = [("path".to_owned(), RestrictedExpression::new_string(request.path.clone()))];
         let entities = [
             Entity::new_no_attrs(principal.clone(), HashSet::from([role.clone()])),
             Entity::new_no_attrs(role, HashSet::new()),
             Entity::new(path.clone(), attributes.into(), HashSet::new()).unwrap(),
         ];
-        let action = uid("Action", asked.method);
+        let action = uid("Action", request.method);
         let request = Request::new(principal, action, path, Context::empty(), None).unwrap();
         (request, Entities::from_entities(entities, None).unwrap())
     }
@@ -122,7 +122,7 @@ impl Engine for Cedar {
     }
 }
 
-/// The rule as OPA's documentation has it, over data: roles by client, grants by role.
+/// Rego with the rule of OPA's documentation over data: roles by client, grants by role.
 struct Rego(regorus::Engine);
 
 const REGO: &str = r#"
@@ -157,8 +157,8 @@ impl Engine for Rego {
         Self(engine)
     }
 
-    fn prepare(&mut self, asked: &Asked) -> Self::Question {
-        json!({ "client": spiffe_id(asked.client), "method": asked.method, "path": asked.path }).into()
+    fn prepare(&mut self, request: &EngineRequest) -> Self::Question {
+        json!({ "client": spiffe_id(request.client), "method": request.method, "path": request.path }).into()
     }
 
     fn allows(&mut self, question: &Self::Question) -> bool {
@@ -167,7 +167,7 @@ impl Engine for Rego {
     }
 }
 
-/// The RESTful model of Casbin's documentation, with roles.
+/// Casbin with the RESTful model of its documentation and roles.
 struct Casbin(Enforcer);
 
 const MODEL: &str = "
@@ -203,8 +203,8 @@ impl Engine for Casbin {
         })
     }
 
-    fn prepare(&mut self, asked: &Asked) -> Self::Question {
-        (spiffe_id(asked.client), asked.path.clone(), asked.method.to_owned())
+    fn prepare(&mut self, request: &EngineRequest) -> Self::Question {
+        (spiffe_id(request.client), request.path.clone(), request.method.to_owned())
     }
 
     fn allows(&mut self, question: &Self::Question) -> bool {
@@ -216,17 +216,16 @@ fn measure<E: Engine>(criterion: &mut Criterion, name: &str) {
     for workload in WORKLOADS {
         let mut engine = E::of(workload);
         let mut group = criterion.benchmark_group(format!("decide beside peers/{} rules", workload.rules));
-        // The slowest take a tenth of a second for one decision.
+        // The slowest engines need 100 ms for one decision.
         group
             .sample_size(10)
             .warm_up_time(Duration::from_millis(500))
             .measurement_time(Duration::from_secs(3));
-        for (verdict, asked) in workload.questions() {
-            let question = engine.prepare(&asked);
+        for (verdict, request) in workload.requests() {
+            let question = engine.prepare(&request);
             assert_eq!(engine.allows(&question), verdict == "allow", "{name}, {} rules", workload.rules);
-            let other = Asked { method: "DELETE", ..asked };
-            let forbidden = engine.prepare(&other);
-            assert!(!engine.allows(&forbidden), "{name} lets DELETE pass");
+            let forbidden = engine.prepare(&EngineRequest { method: "DELETE", ..request });
+            assert!(!engine.allows(&forbidden), "{name} allows DELETE");
             group.bench_function(BenchmarkId::new(name, verdict), |bencher| {
                 bencher.iter(|| engine.allows(black_box(&question)));
             });

@@ -1,10 +1,11 @@
-//! What a release is trained with: the traffic that it is there for, so that the compiler learns which functions and branches to make
-//! fast. `tests/bench/train` runs it against a program that counts them, whose path is in `SIDEGATE_PROGRAM`.
+//! The traffic that trains the profile of a release, so that the compiler optimizes the functions and branches of usual requests.
+//! `tests/bench/train` runs this driver against an instrumented program, whose path is in `SIDEGATE_PROGRAM`.
 //!
-//! Requests weigh more than the bytes of bodies, and what is permitted more than what is refused. What goes wrong in other ways is left
-//! out: it may be slow.
+//! Requests have more weight than the bytes of bodies, and permitted requests more than refused ones. Errors are left out,
+//! because they may be slow.
 //!
-//! With two arguments it asks one thing so many times, one after the other, which `.ci/counts.py` runs below callgrind.
+//! With two arguments the driver sends one kind of request many times, one after another; `.ci/counts.py` runs that under
+//! callgrind.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,19 +15,19 @@
     clippy::print_stdout,
     clippy::print_stderr,
     unreachable_pub,
-    reason = "a driver says what is wrong by ending, and nothing of it is used elsewhere"
+    reason = "a driver reports an error by ending, and no other crate uses its items"
 )]
 
 #[path = "../growth/backend.rs"]
 mod backend;
-#[expect(dead_code, reason = "the scenarios of load use more of it")]
+#[expect(dead_code, reason = "the load scenarios use more items of this module")]
 #[path = "../../load/client.rs"]
 mod client;
 mod http2;
-#[expect(dead_code, reason = "how cost grows is measured with more of it")]
-#[path = "../growth/stage.rs"]
-mod stage;
-#[expect(dead_code, unused_imports, reason = "the promises use more of it")]
+#[expect(dead_code, reason = "the benchmark of growth uses more items of this module")]
+#[path = "../growth/measured_proxy.rs"]
+mod measured_proxy;
+#[expect(dead_code, unused_imports, reason = "the promises use more items of this module")]
 #[path = "../../support/mod.rs"]
 mod support;
 
@@ -34,18 +35,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use client::LoadConnection;
-use stage::{get, post};
+use measured_proxy::{AuditRecords, get, post};
 use support::{Client, Proxy};
 
-/// So many requests are made of what is small.
+/// Number of small requests.
 const REQUESTS: usize = 60_000;
 const CONNECTIONS: usize = 32;
 const HANDSHAKES: usize = 3_000;
 const BODIES: usize = 10;
-/// In bytes.
+/// Size of a body in bytes.
 const BODY: usize = 10 << 20;
 
-/// A lesson: its name, and what is asked of a proxy.
+/// A part of the training: its name, and the function that sends its requests.
 type Lesson = (&'static str, fn(&Proxy));
 
 const LESSONS: [Lesson; 5] = [
@@ -56,31 +57,31 @@ const LESSONS: [Lesson; 5] = [
     ("bodies over HTTP/2", http2::bodies),
 ];
 
-/// What is asked one after the other: its name, and how it is asked so many times.
-type Row = (&'static str, fn(&Proxy, usize));
+/// Requests that are sent one after another: their name, and the function that sends this number of them.
+type Sequence = (&'static str, fn(&Proxy, usize));
 
-const ROWS: [Row; 3] = [
+const SEQUENCES: [Sequence; 3] = [
     ("request-http1", |proxy, times| {
-        client::run(ask(&proxy.producer(), proxy.address, 1, &get("/any/1024", ""), 200, times));
+        client::run(send(&proxy.producer(), proxy.address, 1, &get("/any/1024", ""), 200, times));
     }),
-    ("request-http2", http2::row),
+    ("request-http2", http2::send_sequence),
     ("request-refused", |proxy, times| {
-        client::run(ask(&proxy.consumer(), proxy.address, 1, &get("/denied", ""), 403, times));
+        client::run(send(&proxy.consumer(), proxy.address, 1, &get("/denied", ""), 403, times));
     }),
 ];
 
 fn main() -> ExitCode {
-    // Cargo says `--bench` before everything else.
+    // Cargo passes `--bench` as the first argument.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => train(),
-        [row, times] if let Some((_, ask)) = ROWS.iter().find(|(name, _)| *name == row) => {
-            let proxy = begin(false);
-            ask(&proxy, times.parse().expect("how often it is asked"));
-            end(proxy);
+        [name, times] if let Some((_, send)) = SEQUENCES.iter().find(|(known, _)| *known == name) => {
+            let proxy = start(AuditRecords::None);
+            send(&proxy, times.parse().expect("a number of requests"));
+            stop(proxy);
         }
         _ => {
-            ROWS.iter().for_each(|(name, _)| println!("{name}"));
+            SEQUENCES.iter().for_each(|(name, _)| println!("{name}"));
             return ExitCode::from(2);
         }
     }
@@ -88,42 +89,41 @@ fn main() -> ExitCode {
 }
 
 fn train() {
-    for records in [false, true] {
-        let proxy = begin(records);
+    for records in [AuditRecords::None, AuditRecords::File] {
+        let proxy = start(records);
         for (name, lesson) in LESSONS {
-            println!("{name}{}", if records { ", with records of each" } else { "" });
+            println!("{name}, audit records: {records:?}");
             lesson(&proxy);
         }
-        end(proxy);
+        stop(proxy);
     }
 }
 
-fn begin(records: bool) -> Proxy {
-    stage::start(stage::recording(records).set("drain_timeout", "5s"))
+fn start(records: AuditRecords) -> Proxy {
+    measured_proxy::start_proxy(measured_proxy::setup_with_audit(records).set("drain_timeout", "5s"))
 }
 
-/// Only a program that ends by itself writes down what was counted.
-fn end(mut proxy: Proxy) {
+/// Stops the program by SIGTERM; an instrumented program writes its counts only when it exits by itself.
+fn stop(mut proxy: Proxy) {
     proxy.process.signal("TERM");
     assert!(proxy.process.exit().success());
 }
 
 fn requests(proxy: &Proxy) {
     let fields = "User-Agent: shop/1.0\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\n";
-    let (asked, published) = (get("/any/1024", fields), post("/any/0", 512));
-    let lessons = [
+    let requests = [
         (proxy.producer(), get("/any/1024", ""), 200, REQUESTS),
-        (proxy.producer(), asked, 200, REQUESTS / 2),
-        (proxy.producer(), published, 200, REQUESTS / 4),
+        (proxy.producer(), get("/any/1024", fields), 200, REQUESTS / 2),
+        (proxy.producer(), post("/any/0", 512), 200, REQUESTS / 4),
         (proxy.consumer(), get("/denied", ""), 403, REQUESTS / 2),
     ];
-    for (client, request, status, times) in lessons {
-        client::run(ask(&client, proxy.address, CONNECTIONS, &request, status, times));
+    for (client, request, status, times) in requests {
+        client::run(send(&client, proxy.address, CONNECTIONS, &request, status, times));
     }
 }
 
-/// Asks so many times, on several connections at once.
-async fn ask(client: &Client, to: SocketAddr, connections: usize, request: &str, status: u16, times: usize) {
+/// Sends a request this number of times, on several connections at once.
+async fn send(client: &Client, to: SocketAddr, connections: usize, request: &str, status: u16, times: usize) {
     let tasks = tokio::task::LocalSet::new();
     for _ in 0..connections {
         let (client, request) = (client.clone(), request.to_owned());
@@ -137,12 +137,12 @@ async fn ask(client: &Client, to: SocketAddr, connections: usize, request: &str,
     tasks.await;
 }
 
-/// Half of them whole, half of them resumed.
+/// Makes full handshakes and resumptions in turn.
 fn handshakes(proxy: &Proxy) {
-    let regular = proxy.producer();
+    let resuming = proxy.producer();
     client::run(async {
         for number in 0..HANDSHAKES {
-            let client = if number % 2 == 0 { &regular } else { &proxy.producer() };
+            let client = if number % 2 == 0 { &resuming } else { &proxy.producer() };
             let mut connection =
                 LoadConnection::open(client, proxy.address, Ipv4Addr::LOCALHOST).await.unwrap();
             assert_eq!(connection.get("/any/1024").await.unwrap().status, 200);
@@ -152,6 +152,6 @@ fn handshakes(proxy: &Proxy) {
 
 fn bodies(proxy: &Proxy) {
     for request in [get(&format!("/any/{BODY}"), ""), post("/any/0", BODY)] {
-        client::run(ask(&proxy.producer(), proxy.address, 1, &request, 200, BODIES));
+        client::run(send(&proxy.producer(), proxy.address, 1, &request, 200, BODIES));
     }
 }

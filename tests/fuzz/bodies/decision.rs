@@ -1,5 +1,5 @@
-//! A route, a pattern, a client and a request of any text: nothing crashes, and what is denied to a client is not
-//! allowed because files come in another order.
+//! Any text as a route, a pattern, a client name and a request: nothing panics, and the order of the policy files does not change
+//! the decision.
 
 use http::HeaderMap;
 use sidegate::diagnostic::Source;
@@ -7,18 +7,19 @@ use sidegate::identity::{Attribute, Identity};
 use sidegate::policy::{Host, Policy, Question};
 use sidegate::target::Target;
 
-/// Four lines: the route, the pattern, the client's common name, the request.
+/// Takes four lines: the route, the pattern, the common name of the client, the request.
 pub fn run(text: &str) {
     let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
     let (route, pattern, name, request) = (line(), line(), line(), line());
     let quoted = |text: &str| text.replace('\'', "''").replace('\r', "");
-    let what = format!("version: 1\npermissions:\n  p: ['{}']\n", quoted(route));
-    let who = format!(
+    let permissions = format!("version: 1\npermissions:\n  p: ['{}']\n", quoted(route));
+    let clients = format!(
         "version: 1\nclients:\n  - {{ name: c, match: {{ common_name: '{}' }}, permissions: [p] }}\n",
         quoted(pattern)
     );
-    let (what, who) = (Source::new("what.yaml", what), Source::new("who.yaml", who));
+    let permissions = Source::new("permissions.yaml", permissions);
+    let clients = Source::new("clients.yaml", clients);
     let Ok(target) = request.parse::<Target>() else { return };
     let identity = Identity::from_attributes([(Attribute::CommonName, name.to_owned())]);
     let headers = HeaderMap::new();
@@ -34,5 +35,5 @@ pub fn run(text: &str) {
         let policy = Policy::compile(sources).ok()?.0;
         Some(policy.authorize(&policy.rights(&identity), &question).is_ok())
     };
-    assert_eq!(verdict(&[what.clone(), who.clone()]), verdict(&[who, what]));
+    assert_eq!(verdict(&[permissions.clone(), clients.clone()]), verdict(&[clients, permissions]));
 }

@@ -1,5 +1,5 @@
-//! Any policy, client and request put to `sidegate policy explain`: it ends with an answer that fits its exit code, and
-//! nothing that it prints steers a terminal.
+//! Any policy, client and request for `sidegate policy explain`: the output fits the exit code, and contains no control
+//! characters for a terminal.
 
 use std::fs;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ struct Tool {
     command: Command,
 }
 
-/// The first line is the client as `--client` takes it, the second the request, the rest a policy.
+/// Takes the client in the form of `--client`, a line with the request, and a policy.
 pub fn run(text: &str) {
     let mut lines = text.splitn(3, '\n');
     let (client, request) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -30,8 +30,11 @@ pub fn run(text: &str) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = tool.command.run(&mut out, &mut err);
         let (out, err) = (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap());
-        let steers = |text: &str| text.chars().any(|c| c != '\n' && c.is_control());
-        assert!(!steers(&out) && !steers(&err), "a terminal could be steered: {out:?} {err:?}");
+        let has_control = |text: &str| text.chars().any(|c| c != '\n' && c.is_control());
+        assert!(
+            !has_control(&out) && !has_control(&err),
+            "control characters in the output: {out:?} {err:?}"
+        );
         assert!(fits(code, format, &out, &err), "{code:?}: {out}{err}");
     }
     let _ = fs::remove_file(path);

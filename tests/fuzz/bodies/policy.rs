@@ -1,4 +1,4 @@
-//! Any text as a policy: checking it ends, within its budget, with a policy or with diagnostics that can be shown.
+//! Any text as a policy: compiling it ends within its budget, with a policy or with diagnostics that can be printed.
 
 use sidegate::diagnostic::{Diagnostic, Source};
 use sidegate::policy::Policy;
@@ -15,7 +15,7 @@ pub fn run(text: &str) {
         let shown = problem.human(sidegate::diagnostic::Colour::Never);
         assert!(
             shown.chars().all(|c| c == '\n' || !c.is_control()),
-            "a terminal could be steered: {shown:?}"
+            "control characters in a diagnostic: {shown:?}"
         );
         assert!(!problem.github().contains('\n'));
     }

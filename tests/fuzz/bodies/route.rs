@@ -1,5 +1,5 @@
-//! Any text as a route, and a request: what is said of the text points into it, and a route of letters alone means the
-//! request that it spells and no other.
+//! Any text as a route and a request: each diagnostic points into the text, and a route without special characters matches exactly
+//! the request of the same text.
 
 use http::HeaderMap;
 use sidegate::diagnostic::{Diagnostic, Source};
@@ -7,10 +7,10 @@ use sidegate::identity::Identity;
 use sidegate::policy::{Host, Policy, Question};
 use sidegate::target::Target;
 
-/// The first line is the route, the second the request.
+/// Takes two lines: the route and the request.
 pub fn run(text: &str) {
     let (route, request) = text.split_once('\n').unwrap_or((text, ""));
-    // JSON's escapes are YAML's, so any text can stand in a policy.
+    // YAML has the escapes of JSON, so every text can be quoted as JSON.
     let quoted = serde_json::to_string(route).unwrap();
     let written = format!(
         "version: 1\npermissions: {{ p: {quoted} }}\nclients: [{{ name: c, match: {{ any: true }}, permissions: [p] }}]\n"
@@ -18,23 +18,23 @@ pub fn run(text: &str) {
     let source = Source::new("fuzz.yaml", written);
     let policy = match Policy::compile(std::slice::from_ref(&source)) {
         Ok((policy, _)) => policy,
-        Err(problems) => return problems.iter().for_each(|problem| points_into(problem, &source)),
+        Err(problems) => return problems.iter().for_each(|problem| assert_points_into(problem, &source)),
     };
-    let literal = !route.contains(['*', '{', '%', '|', '!', '$', '&', '\'', '+', ',', ';', '=']);
-    if let (true, Ok(own)) = (literal, route.parse::<Target>()) {
-        assert!(allows(&policy, &own), "`{route}` does not mean itself");
+    let is_literal = !route.contains(['*', '{', '%', '|', '!', '$', '&', '\'', '+', ',', ';', '=']);
+    if let (true, Ok(own)) = (is_literal, route.parse::<Target>()) {
+        assert!(allows(&policy, &own), "`{route}` does not match itself");
     }
-    if let Ok(asked) = request.parse::<Target>()
-        && literal
-        && allows(&policy, &asked)
+    if let Ok(target) = request.parse::<Target>()
+        && is_literal
+        && allows(&policy, &target)
     {
-        let same = route.parse::<Target>().is_ok_and(|own| own.path() == asked.path());
-        assert!(same || asked.path().contains('%'), "`{route}` means `{request}`");
+        let is_same = route.parse::<Target>().is_ok_and(|own| own.path() == target.path());
+        assert!(is_same || target.path().contains('%'), "`{route}` matches `{request}`");
     }
 }
 
-fn points_into(problem: &Diagnostic, source: &Source) {
-    let place = problem.place.as_ref().expect("a route stands somewhere");
+fn assert_points_into(problem: &Diagnostic, source: &Source) {
+    let place = problem.place.as_ref().expect("a diagnostic of a route has a place");
     assert!(
         place.span.end() <= source.text().len()
             && source.text().get(place.span.start()..place.span.end()).is_some()

@@ -1,5 +1,5 @@
-//! Any text in a certificate: each header that tells it is one line, stays one value of one list, and gives the text back to
-//! whoever reads it by its grammar.
+//! Any text in a certificate: each header with the text is one line and one value of one list, and a parser of the header's
+//! grammar gets the text back.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use sidegate::forward::headers::{
 };
 use sidegate::identity::{Attribute, Identity};
 
-/// The attributes that the text is cut into, and how XFCC calls them.
-const TOLD: [(Attribute, &str); 3] =
+/// Attributes of the test, with their keys in XFCC.
+const ATTRIBUTES: [(Attribute, &str); 3] =
     [(Attribute::Subject, "Subject"), (Attribute::Uri, "URI"), (Attribute::Dns, "DNS")];
 
-/// The text is cut at `\u{1}` into values of all these in turn.
+/// Splits the text at `\u{1}` into values of the attributes in turn.
 pub fn check(text: &str) {
     let texts: Vec<&str> = text.split('\u{1}').collect();
-    let told = texts.iter().zip(TOLD.iter().cycle());
+    let values = texts.iter().zip(ATTRIBUTES.iter().cycle());
     let identity =
-        Identity::from_attributes(told.map(|(text, (attribute, _))| (*attribute, (*text).to_owned())));
+        Identity::from_attributes(values.map(|(text, (attribute, _))| (*attribute, (*text).to_owned())));
     let chain: Vec<_> = texts.iter().map(|text| text.as_bytes().into()).collect();
     let custom =
-        TOLD.map(|(attribute, name)| (HeaderName::try_from(format!("own-{name}")).unwrap(), attribute));
+        ATTRIBUTES.map(|(attribute, name)| (HeaderName::try_from(format!("own-{name}")).unwrap(), attribute));
     let settings = IdentitySettings {
         client_cert: true,
         client_cert_chain: true,
@@ -46,12 +46,12 @@ pub fn check(text: &str) {
     let certificates = |name| one(name).map(|value| byte_sequences(&value)).unwrap_or_default();
     let given = [certificates("client-cert"), certificates("client-cert-chain")].concat();
     assert_eq!(given, texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>());
-    for (attribute, name) in TOLD {
+    for (attribute, name) in ATTRIBUTES {
         let got = one(&format!("own-{name}"));
         let got = got.map(|value| value.split(',').map(decoded).collect::<Vec<_>>()).unwrap_or_default();
         assert_eq!(got, identity.values(attribute).collect::<Vec<_>>(), "{name}");
     }
-    let expected: Vec<(String, String)> = TOLD
+    let expected: Vec<(String, String)> = ATTRIBUTES
         .iter()
         .flat_map(|(attribute, key)| {
             identity.values(*attribute).map(|value| ((*key).to_owned(), value.to_owned()))
@@ -70,7 +70,7 @@ fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
     std::mem::take(request.headers_mut())
 }
 
-/// A list of byte sequences (RFC 8941 §3.1, §3.3.5).
+/// Parses a list of byte sequences (RFC 8941 §3.1, §3.3.5).
 fn byte_sequences(list: &str) -> Vec<Vec<u8>> {
     let item = |item: &str| {
         let inner = item.strip_prefix(':').and_then(|item| item.strip_suffix(':'));
@@ -79,13 +79,13 @@ fn byte_sequences(list: &str) -> Vec<Vec<u8>> {
     list.split(", ").map(item).collect()
 }
 
-/// What a reader of a header makes of a percent-encoded text.
+/// Decodes a percent-encoded text.
 fn decoded(text: &str) -> String {
     String::from_utf8(super::readings::unquote(text)).unwrap()
 }
 
-/// The pairs of an XFCC element, as Envoy's grammar reads them: a quote starts a quoted value, in which a backslash takes
-/// the next character as it is; `;` ends a pair, `,` the element.
+/// Returns the pairs of an XFCC element by Envoy's grammar: a quote starts a quoted value, in which a backslash escapes the next
+/// character; `;` ends a pair, `,` ends the element.
 fn pairs(element: &str) -> Vec<(String, String)> {
     let mut characters = element.chars().peekable();
     let mut pairs = Vec::new();

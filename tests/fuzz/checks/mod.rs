@@ -1,5 +1,5 @@
-//! What the fuzz targets look for. Their engine calls it with what it finds interesting, and tests/attacks/fuzzing.rs with the
-//! seeds and with what is made up there.
+//! The checks of the fuzz targets. The fuzz engine calls them with the inputs it finds, and the promise `fuzzing` with seeds and
+//! random inputs.
 
 pub mod identity_headers;
 pub mod readings;

@@ -1,21 +1,21 @@
-//! How others read a request's target, as far as what they make of a path matters: each takes what is forwarded and says
-//! which path the application behind it sees. Written down as rules here, so that millions of targets can be tried;
-//! tests/attacks/one_reading.rs holds the rules against the programs themselves.
+//! Models of how other parsers read the target of a request: each takes a forwarded target and returns the path that the
+//! application gets. The models allow millions of targets in a test; the promise `one_reading` compares them with the real
+//! programs.
 
-/// What an application sees.
+/// A target as an application gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Decoded, and made canonical where the reader does that.
+    /// Decoded path, in canonical form if the parser makes it canonical.
     pub path: String,
-    /// As it stands, without `?`; empty where there is none.
+    /// Query as sent, without `?`; empty if absent.
     pub query: String,
-    /// A segment was taken for "here" or "up".
+    /// True if a segment was read as "." or "..".
     pub climbs: bool,
-    /// The start was taken for a host.
+    /// True if the start was read as a host.
     pub elsewhere: bool,
 }
 
-/// `None` where it refuses.
+/// Returns `None` if the parser refuses the target.
 pub type Reader = fn(&str) -> Option<Reading>;
 
 pub const READERS: [(&str, Reader); 5] = [
@@ -31,7 +31,7 @@ fn split(target: &str) -> (&str, &str) {
     target.split_once('?').unwrap_or((target, ""))
 }
 
-/// Whole escapes decoded once; what is none stays.
+/// Decodes every complete escape once; incomplete escapes stay.
 pub fn unquote(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text.as_bytes();
@@ -62,7 +62,7 @@ fn has_broken_escape(text: &str) -> bool {
     })
 }
 
-/// The path state of <https://url.spec.whatwg.org/#path-state> for a scheme like `http`, then decoded.
+/// The path state of <https://url.spec.whatwg.org/#path-state> for a special scheme, then decoding.
 fn whatwg(target: &str) -> Option<Reading> {
     let (path, query) = split(target);
     let is_slash = |byte: char| byte == '/' || byte == '\\';
@@ -99,19 +99,19 @@ fn urllib(target: &str) -> Option<Reading> {
     Some(Reading { path, query: query.to_owned(), climbs, elsewhere })
 }
 
-/// `parseurl`, then `decodeURIComponent`, which takes UTF-8 alone.
+/// `parseurl`, then `decodeURIComponent`, which accepts only UTF-8.
 fn express(target: &str) -> Option<Reading> {
     let (path, query) = split(target);
     if has_broken_escape(path) {
         return None;
     }
     let path = String::from_utf8(unquote(path)).ok()?;
-    // Files are served from the path as the system reads it: Windows knows two slashes.
+    // The operating system reads the path of a file; on Windows `\` is also a separator.
     let climbs = has_dots(&path, &['/', '\\']);
     Some(Reading { elsewhere: path.starts_with("//"), path, query: query.to_owned(), climbs })
 }
 
-/// RFC 2396 as Java has it: a strict parser, decoded by `getPath`.
+/// Java's strict parser of RFC 2396, decoded by `getPath`.
 fn java_uri(target: &str) -> Option<Reading> {
     let (path, query) = split(target);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-!.~'()*%,;:$&+=?/[]@".contains(&byte);
@@ -124,10 +124,10 @@ fn java_uri(target: &str) -> Option<Reading> {
     Some(Reading { climbs: has_dots(&path, &['/']), path, query: query.to_owned(), elsewhere })
 }
 
-/// Servlet 6.0 §3.5.2, with everything allowed that containers may refuse.
+/// Servlet 6.0 §3.5.2, without the refusals that are optional for containers.
 fn servlet(target: &str) -> Option<Reading> {
     let (path, query) = split(target);
-    // First split, then cut parameters, then decode.
+    // The specification prescribes this order: split, remove parameters, decode.
     let segments: Vec<String> = path
         .split('/')
         .skip(1)
@@ -148,7 +148,7 @@ fn servlet(target: &str) -> Option<Reading> {
     Some(Reading { path, query: query.to_owned(), climbs, elsewhere: false })
 }
 
-/// Whether a path holds a segment for "here" or "up", to whoever takes these for slashes.
+/// Returns true if a path has a segment "." or ".." for a parser with these separators.
 pub fn has_dots(path: &str, slashes: &[char]) -> bool {
     path.split(slashes).any(|segment| segment == "." || segment == "..")
 }

@@ -1,5 +1,5 @@
-//! Any headers and trailers of a client: the backend gets those that it may say, as they came; what Sidegate says of the
-//! client, once; and nothing else.
+//! Any headers and trailers of a client: the backend gets the allowed ones unchanged, each header of Sidegate once, and nothing
+//! else.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use sidegate::identity::{Attribute, Identity};
 
 const REQUEST_ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// Names that a client may not say, folded.
+/// Names that a client may not send, folded.
 const FORBIDDEN: &str = "client-cert client-cert-chain client-ip fastly-client-ip forwarded proxy proxy-authorization \
     proxy-client-ip proxy-remote-user smuniversalid smuser true-client-ip x-anonymous-consumer x-apigateway-api-userinfo \
     x-cluster-client-ip x-endpoint-api-userinfo x-host x-http-host-override x-http-method x-http-method-override \
@@ -26,10 +26,9 @@ const FORBIDDEN_STARTS: &str = "cf-access- cf-cert- cf-client-cert- cf-connectin
     x-authentik- x-client- x-clientcert x-cloudscheduler x-cloudtasks- x-consumer- x-credential- x-envoy- x-forwarded- x-goog-authenticated-user- \
     x-goog-iap- x-ms-client-principal x-ms-token- x-original- x-pomerium- x-proxy-user x-proxyuser x-remote- x-rewrite- \
     x-sendfile x-ssl- x-tailscale- x-vouch- x-webauth-";
-const OF_THE_CONNECTION: &str =
-    "connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings";
-/// What is made anew, or said in one way.
-const MADE_ANEW: &str = "content-length cookie expect host traceparent tracestate via who-is-it";
+const HOP_BY_HOP: &str = "connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings";
+/// Headers that Sidegate writes itself or in one canonical form.
+const REWRITTEN: &str = "content-length cookie expect host traceparent tracestate via x-identity";
 const NOT_IN_TRAILERS: &str = "authorization cache-control content-encoding content-length content-range content-type cookie \
     expect host max-forwards range trailer transfer-encoding";
 
@@ -44,13 +43,13 @@ fn fold(name: &str) -> String {
 fn is_forbidden(name: &str) -> bool {
     let folded = fold(name);
     lists(FORBIDDEN, &folded)
-        || folded == "who-is-it"
+        || folded == "x-identity"
         || folded.starts_with("x-acme-")
         || FORBIDDEN_STARTS.split(' ').any(|start| folded.starts_with(start))
         || (["content-length", "host", "transfer-encoding"].contains(&folded.as_str()) && folded != name)
 }
 
-/// `name:value` lines, as many as are headers at all.
+/// Parses lines of the form `name:value`; lines that are not headers are skipped.
 fn fields(text: &[u8]) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for line in text.split(|byte| *byte == b'\n') {
@@ -72,7 +71,7 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<String> {
 
 fn own() -> Arc<[StripPattern]> {
     Arc::new([
-        StripPattern::of(&HeaderName::from_static("who-is-it")),
+        StripPattern::of(&HeaderName::from_static("x-identity")),
         StripPattern::parse("X-Acme-*").unwrap(),
     ])
 }
@@ -84,12 +83,20 @@ pub fn check(text: &[u8]) {
 }
 
 fn check_headers(fields: &HeaderMap) {
-    let identity = Identity::from_attributes([(Attribute::CommonName, "somebody".to_owned())]);
+    let got = rewritten(fields);
+    check_set_headers(fields, &got);
+    check_removed_headers(fields, &got);
+    check_kept_headers(fields, &got);
+}
+
+/// Returns the headers of the request to the backend.
+fn rewritten(fields: &HeaderMap) -> HeaderMap {
+    let identity = Identity::from_attributes([(Attribute::CommonName, "orders".to_owned())]);
     let settings = IdentitySettings {
         client_cert: true,
         client_cert_chain: true,
         xfcc: true,
-        custom: Arc::new([(HeaderName::from_static("who-is-it"), Attribute::CommonName)]),
+        custom: Arc::new([(HeaderName::from_static("x-identity"), Attribute::CommonName)]),
         stripped: own(),
     };
     let identity = IdentityHeaders::of(&settings, &identity, &[b"leaf".as_slice().into()]);
@@ -107,12 +114,15 @@ fn check_headers(fields: &HeaderMap) {
     let wishes = strip(&mut request, &own(), Sender::Client);
     check_judged(fields, request.headers());
     set(&mut request, wishes, &said);
-    let got = request.headers();
+    std::mem::take(request.headers_mut())
+}
 
+/// Checks that each header of Sidegate has its value and comes once.
+fn check_set_headers(fields: &HeaderMap, got: &HeaderMap) {
     for (name, value) in [
         ("host", "events.example"),
         ("client-cert", ":bGVhZg==:"),
-        ("who-is-it", "somebody"),
+        ("x-identity", "orders"),
         ("x-forwarded-for", "192.0.2.1"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "events.example"),
@@ -125,19 +135,28 @@ fn check_headers(fields: &HeaderMap) {
         assert_eq!(got.get_all(once).iter().count(), 1, "{once}: {fields:?}");
     }
     assert!(got.get("client-cert-chain").is_none(), "{fields:?}");
+}
+
+/// Checks that no forbidden and no hop-by-hop header of the client is left.
+fn check_removed_headers(fields: &HeaderMap, got: &HeaderMap) {
     let set = ["client-cert", "forwarded", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host"];
-    let set = [&set[..], &["x-forwarded-proto", "x-request-id", "who-is-it"]].concat();
-    let (named, te) = (named_by_connection(fields), got.get("te").is_some());
+    let set = [&set[..], &["x-forwarded-proto", "x-request-id", "x-identity"]].concat();
+    let te = got.get("te").is_some();
     for name in got.keys().map(HeaderName::as_str) {
         assert!(set.contains(&name) || !is_forbidden(name), "{name}: {fields:?}");
-        let is_hop = lists(OF_THE_CONNECTION, name) && !(te && ["te", "connection"].contains(&name));
+        let is_hop = lists(HOP_BY_HOP, name) && !(te && ["te", "connection"].contains(&name));
         assert!(!is_hop, "{name}: {fields:?}");
     }
     assert!(!te || (got["te"] == "trailers" && got["connection"] == "te"), "{fields:?}");
+}
+
+/// Checks that all other headers of the client are unchanged.
+fn check_kept_headers(fields: &HeaderMap, got: &HeaderMap) {
+    let named = named_by_connection(fields);
     for name in fields.keys().map(HeaderName::as_str) {
         let is_free = !is_forbidden(name)
-            && !lists(OF_THE_CONNECTION, name)
-            && !lists(MADE_ANEW, name)
+            && !lists(HOP_BY_HOP, name)
+            && !lists(REWRITTEN, name)
             && !named.contains(&name.to_owned());
         let (before, after) = (fields.get_all(name), got.get_all(name));
         if is_free {
@@ -146,10 +165,10 @@ fn check_headers(fields: &HeaderMap) {
     }
 }
 
-/// Asserts that a policy judges nothing that is not forwarded.
+/// Checks that a policy judges only headers that are forwarded.
 fn check_judged(fields: &HeaderMap, judged: &HeaderMap) {
     for name in judged.keys().map(HeaderName::as_str) {
-        let is_hop = lists(OF_THE_CONNECTION, name);
+        let is_hop = lists(HOP_BY_HOP, name);
         assert!(!is_forbidden(name) && !is_hop && name != "expect", "{name}: {fields:?}");
         assert!(
             !named_by_connection(fields).contains(&name.to_owned()) || name == "content-length",
@@ -164,7 +183,7 @@ fn check_trailers(fields: &HeaderMap) {
     let named = named_by_connection(fields);
     let may_be = |name: &str| {
         !is_forbidden(name)
-            && !lists(OF_THE_CONNECTION, name)
+            && !lists(HOP_BY_HOP, name)
             && !lists(NOT_IN_TRAILERS, &fold(name))
             && !named.contains(&name.to_owned())
     };

@@ -1,24 +1,24 @@
-//! Any bytes as the target of a request: what is accepted is read alike by everybody; what a setting lets through is a way
-//! up, or to another host, for nobody.
+//! Any bytes as the target of a request: every parser reads an accepted target alike, and no parser reads a target that a setting
+//! allows as a path upwards or as another host.
 
 use sidegate::target::{AllowedForms, PathForm, Target, TargetRules};
 
 use super::readings::{READERS, has_dots, unquote};
 
-/// The path that is judged, where the target is accepted.
+/// Returns the judged path of an accepted target.
 pub fn judged(target: &Target) -> String {
     let segments: Vec<_> = target.segments().map(String::from_utf8_lossy).collect();
     format!("/{}", segments.join("/"))
 }
 
 pub fn check(text: &str) {
-    let asked = format!("GET {text}");
-    if let Ok(target) = Target::from_text(&asked, TargetRules::STRICT) {
+    let request = format!("GET {text}");
+    if let Ok(target) = Target::from_text(&request, TargetRules::STRICT) {
         check_read_alike(&target);
     }
     let forms = PathForm::ALL.iter().map(|(_, form)| AllowedForms::NONE.with(*form));
     for allowed in forms.chain([AllowedForms::ALL]) {
-        if let Ok(target) = Target::from_text(&asked, TargetRules { allowed, ..TargetRules::STRICT }) {
+        if let Ok(target) = Target::from_text(&request, TargetRules { allowed, ..TargetRules::STRICT }) {
             check_no_way_up(&target, text);
         }
     }
@@ -33,7 +33,7 @@ fn check_read_alike(target: &Target) {
         assert_eq!(reading.query, target.query().unwrap_or_default(), "{name} reads {forwarded:?}");
         assert!(!reading.climbs && !reading.elsewhere, "{name} reads {forwarded:?} as {reading:?}");
     }
-    // Judged again, as a replay does, it is the same.
+    // A replay judges the forwarded target again; the result must be the same.
     let again =
         Target::from_text(&format!("GET {forwarded}"), TargetRules::STRICT).map(|again| self::judged(&again));
     assert_eq!(again.ok(), Some(judged), "{forwarded:?}");

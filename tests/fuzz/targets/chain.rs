@@ -1,4 +1,4 @@
-//! Any bytes as a presented chain: the judgement ends with a reason, and without the authority's key never with an identity.
+//! Any bytes as a presented chain: the verdict is a refusal with a reason, or needs the key of the authority.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,15 +10,15 @@ const CA: &[u8] = include_bytes!("../../certificates/certificate_tool/ca.pem");
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     let sources = TrustSources::from_authorities("ca.pem", CA, EkuPolicy::ClientAuthIfPresent);
-    Trust::build(&sources, now()).expect("the examples' CA is one").0
+    Trust::build(&sources, now()).expect("the CA of the examples is valid").0
 });
 
-/// 2026-11-24, when the examples are valid.
+/// 2026-11-24, when the example certificates are valid.
 fn now() -> jiff::Timestamp {
     jiff::Timestamp::from_second(1_795_478_400).expect("an instant")
 }
 
-// Certificates are cut at lengths that the input itself gives; a seed is `client.pem` as DER in that form.
+// The input is a sequence of certificates, each after its length in two bytes; a seed is `client.pem` in that form.
 fuzz_target!(|input: &[u8]| {
     let mut chain = Vec::new();
     let mut rest = input;
@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         chain.push(CertificateDer::from(der));
         rest = after;
     }
-    if let Err(because) = judge(&chain, &TRUST, now()) {
-        assert!(!format!("{because:?}").is_empty());
+    if let Err(reason) = judge(&chain, &TRUST, now()) {
+        assert!(!format!("{reason:?}").is_empty());
     }
 });

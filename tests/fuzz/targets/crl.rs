@@ -1,4 +1,4 @@
-//! Any bytes as a CRL: loading it ends with diagnostics that can be shown, and only what the authority signed is taken.
+//! Any bytes as a CRL: loading ends with diagnostics that can be printed, and only a CRL with the authority's signature is used.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -18,6 +18,6 @@ fuzz_target!(|bytes: &[u8]| {
     };
     for problem in problems {
         let shown = problem.human(sidegate::diagnostic::Colour::Never);
-        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "a terminal could be steered: {shown:?}");
+        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "control characters in a diagnostic: {shown:?}");
     }
 });

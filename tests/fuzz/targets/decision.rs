@@ -1,4 +1,4 @@
-//! See `bodies/decision.rs`, which the ordinary tests run too.
+//! The fuzz target of `bodies/decision.rs`, which the promises run too.
 #![no_main]
 
 #[path = "../bodies/decision.rs"]

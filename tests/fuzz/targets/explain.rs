@@ -1,4 +1,4 @@
-//! See `bodies/explain.rs`, which the ordinary tests run too.
+//! The fuzz target of `bodies/explain.rs`, which the promises run too.
 #![no_main]
 
 #[path = "../bodies/explain.rs"]

@@ -1,7 +1,7 @@
-//! Any text in a certificate: the headers that tell it stay what they are, and give it back.
+//! Any text in a certificate: the identity headers contain the text, and no other header changes.
 #![no_main]
 
-#[expect(dead_code, reason = "each target calls one of them")]
+#[expect(dead_code, reason = "each target calls one of the checks")]
 #[path = "../checks/mod.rs"]
 mod checks;
 

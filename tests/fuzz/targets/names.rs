@@ -1,4 +1,4 @@
-//! Any bytes as a certificate whose names are read: every value has the form that policies and headers rely on.
+//! Any bytes as a certificate: every value of its names has the form on which policies and headers rely.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

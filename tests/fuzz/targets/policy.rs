@@ -1,4 +1,4 @@
-//! See `bodies/policy.rs`, which the ordinary tests run too.
+//! The fuzz target of `bodies/policy.rs`, which the promises run too.
 #![no_main]
 
 #[path = "../bodies/policy.rs"]

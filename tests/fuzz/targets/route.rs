@@ -1,4 +1,4 @@
-//! See `bodies/route.rs`, which the ordinary tests run too.
+//! The fuzz target of `bodies/route.rs`, which the promises run too.
 #![no_main]
 
 #[path = "../bodies/route.rs"]

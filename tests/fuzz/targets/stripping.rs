@@ -1,7 +1,7 @@
-//! Any headers and trailers of a client: what it may not say never passes, and nothing else is lost.
+//! Any headers and trailers of a client: forbidden ones are removed, and no other is lost.
 #![no_main]
 
-#[expect(dead_code, reason = "each target calls one of them")]
+#[expect(dead_code, reason = "each target calls one of the checks")]
 #[path = "../checks/mod.rs"]
 mod checks;
 

@@ -1,7 +1,7 @@
-//! Any text as the target of a request: what is accepted has one reading.
+//! Any text as the target of a request: an accepted target has one reading.
 #![no_main]
 
-#[expect(dead_code, reason = "each target calls one of them")]
+#[expect(dead_code, reason = "each target calls one of the checks")]
 #[path = "../checks/mod.rs"]
 mod checks;
 
