@@ -1,5 +1,5 @@
-//! Case 72: a backend that speaks what is no HTTP. The client gets a 504, or sees its answer break off; that connection to
-//! the backend is never used again; and the next request works.
+//! Case 72: a backend breaks the rules of HTTP. The client gets a 504, or sees that its answer is incomplete. That connection
+//! to the backend is never used again, and the next request is answered.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use crate::support::backend::{BackendConnection, OK};
 use crate::support::http2::Http2;
 use crate::support::{Answer, Backend, Proxy, Setup};
 
-/// What the client may see of it.
+/// The result that the client may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A 504 of our own.
+    /// The proxy answers with its own 504.
     Refused(&'static str),
-    /// An answer that breaks off where everybody can see it.
+    /// The answer ends early, and the client can see that.
     Aborted,
-    /// An answer that is whole.
+    /// The answer is complete.
     Answered(u16),
 }
 
@@ -36,7 +36,7 @@ pub fn outcome(answer: io::Result<Answer>) -> (String, Option<Outcome>) {
 
 type Misdeed = fn(&mut BackendConnection) -> io::Result<()>;
 
-/// Does something bad when asked for `/bad`, and is a good backend otherwise.
+/// Returns a backend that misbehaves when asked for `/bad` and is good otherwise.
 fn backend(misdeed: Misdeed) -> Backend {
     Backend::scripted(move |connection| {
         while let Some(request) = connection.request()? {
@@ -61,14 +61,14 @@ fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
     let http2 = Http2::connect(&proxy.producer(), proxy.address).unwrap();
     for by_http1 in [true, false, true] {
         let start = Instant::now();
-        // The connection to the backend is a good one until then.
+        // The connection to the backend has been good until the misdeed.
         let mut connection = proxy.producer().connect(proxy.address).unwrap();
         assert_eq!(connection.get("/good").unwrap().text(), "ok", "{name}");
         let before = backend.connections();
         let answer = if by_http1 { connection.get("/bad") } else { http2.get("/bad") };
         let (text, outcome) = outcome(answer);
         assert!(outcome.is_some_and(|outcome| expected.contains(&outcome)), "{name}: {text}");
-        // The next request of the same client, and of another.
+        // The same client and another client each send one more request.
         if let Ok(answer) = connection.get("/good") {
             assert_eq!(answer.text(), "ok", "{name}: {answer:?}");
         }
@@ -79,9 +79,9 @@ fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
     proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
 }
 
-/// What it says is no answer, and nothing of it gets through.
+/// The bytes of the backend are no valid answer. Nothing of them reaches the client.
 #[test]
-fn what_is_no_answer() {
+fn an_invalid_answer_becomes_a_504() {
     let cases: [(&str, Misdeed); 22] = [
         ("noise", |c| c.wire.send(b"\x00\xff\x16\x03\x01\x00\r\n\r\n".repeat(100))),
         ("another protocol", |c| c.wire.send("SSH-2.0-OpenSSH_9.6\r\n\r\n")),
@@ -138,9 +138,9 @@ fn what_is_no_answer() {
     }
 }
 
-/// A body that breaks off, or off its framing, is never whole to the client.
+/// A body that ends early, or that breaks its framing, never looks complete to the client.
 #[test]
-fn answers_that_break_off() {
+fn an_answer_that_breaks_off_never_looks_complete() {
     let cases: [(&str, Misdeed); 6] = [
         ("within its length", |c| {
             c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")?;
@@ -168,14 +168,14 @@ fn answers_that_break_off() {
         }),
     ];
     for (name, misdeed) in cases {
-        // Where the head was not out yet it may still become a 504.
+        // A 504 is still possible if the head of the answer was not sent yet.
         assert_outcome(name, &[Outcome::Aborted, REFUSED], misdeed);
     }
 }
 
-/// An answer may be good, and what follows it is not: nothing of that is anybody's answer.
+/// Bytes after a good answer never reach a client, neither in that answer nor in the next one.
 #[test]
-fn what_follows_an_answer_is_nobody_s() {
+fn bytes_after_an_answer_never_reach_a_client() {
     let cases: [(&str, u16, Misdeed); 5] = [
         ("another answer", 200, |c| {
             c.wire.send(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"))
@@ -198,9 +198,10 @@ fn what_follows_an_answer_is_nobody_s() {
     }
 }
 
-/// Whoever reads it by the other framing finds another answer in it (RFC 9112 §6.3).
+/// An answer with two framings is refused: a parser that reads the other framing finds another answer in the body (RFC 9112
+/// §6.3).
 #[test]
-fn an_answer_with_two_framings() {
+fn an_answer_with_two_framings_is_refused() {
     let backend = backend(|c| {
         c.wire.send(
             "HTTP/1.1 200 OK\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
@@ -214,9 +215,9 @@ fn an_answer_with_two_framings() {
     assert_eq!(connection.get("/good").unwrap().text(), "ok");
 }
 
-/// Interim answers are no answer, however many there are.
+/// Interim answers never count as the answer, however many of them the backend sends.
 #[test]
-fn interim_answers_without_end() {
+fn interim_answers_without_end_become_a_504() {
     let misdeeds: [Misdeed; 2] = [
         |c| {
             let early = format!("HTTP/1.1 103 Early Hints\r\nLink: </{}>\r\n\r\n", "a".repeat(8000));
@@ -233,14 +234,15 @@ fn interim_answers_without_end() {
     }
 }
 
-/// An answer to a request that is not over yet is passed on; the rest of that request is nobody's.
+/// An answer that arrives before the request is complete is passed on. The backend never takes the rest of that request for
+/// another request.
 #[test]
-fn an_answer_before_the_request_is_over() {
+fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
     let backend = Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
             if head.starts_with("POST") {
                 connection.wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno")?;
-                // And reads on, as if the rest were another request.
+                // The backend reads on, as if the rest of the body were another request.
             } else {
                 connection.wire.send(OK)?;
             }

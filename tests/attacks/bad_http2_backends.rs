@@ -1,5 +1,5 @@
-//! Case 72, of a backend that speaks HTTP/2: frames that are none, answers that are none, and answers that break off. The client
-//! gets a 504, or sees its answer break off, and the next request works.
+//! Case 72, over HTTP/2: a backend sends broken frames, broken answers, or answers that end early. The client gets a 504, or
+//! sees that its answer is incomplete, and the next request is answered.
 
 use std::io;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ fn assert_outcome(name: &str, expected: &[Outcome], misdeed: Misdeed) {
 }
 
 #[test]
-fn what_is_no_answer() {
+fn an_invalid_answer_becomes_a_504() {
     let cases: [(&str, Misdeed); 21] = [
         ("noise", |c, _| c.wire.send([0xff; 100])),
         ("an answer of HTTP/1.1", |c, _| c.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
@@ -78,7 +78,7 @@ fn what_is_no_answer() {
             let promised = [2u32.to_be_bytes().to_vec(), block(&[(":method", "GET")])].concat();
             c.wire.send(frame(PUSH_PROMISE, END_HEADERS, s, promised))
         }),
-        ("an answer to what nobody asked", |c, _| answers(c, &[STATUS], 99)),
+        ("an answer on an unknown stream", |c, _| answers(c, &[STATUS], 99)),
         ("no status", |c, s| answers(c, &[("content-length", "0")], s)),
         ("two statuses", |c, s| answers(c, &[STATUS, (":status", "500")], s)),
         ("a status that is none", |c, s| answers(c, &[(":status", "2x0")], s)),
@@ -115,7 +115,7 @@ fn what_is_no_answer() {
 }
 
 #[test]
-fn answers_that_break_off() {
+fn an_answer_that_breaks_off_never_looks_complete() {
     fn head(c: &mut BackendConnection, s: u32) -> io::Result<()> {
         c.wire.send([headers(s, 0, &[STATUS]), frame(DATA, 0, s, "half")].concat())
     }
@@ -140,14 +140,14 @@ fn answers_that_break_off() {
         }),
     ];
     for (name, misdeed) in cases {
-        // Where the head was not out yet it may still become a 504.
+        // A 504 is still possible if the head of the answer was not sent yet.
         assert_outcome(name, &[Outcome::Aborted, REFUSED], misdeed);
     }
 }
 
-/// Interim answers are no answer, however many there are.
+/// Interim answers never count as the answer, however many of them the backend sends.
 #[test]
-fn interim_answers_without_end() {
+fn interim_answers_without_end_become_a_504() {
     assert_outcome("interim answers", &[LATE, REFUSED], |c, s| {
         let early = headers(s, 0, &[(":status", "103"), ("link", "</a>")]).repeat(100);
         loop {

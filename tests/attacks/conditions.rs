@@ -1,5 +1,5 @@
-//! Conditions on headers, parameters and hosts: what is judged is what is forwarded, and what two backends read
-//! differently meets no grant and every deny, in HTTP/1.1 and in HTTP/2.
+//! Conditions on headers, parameters and hosts. The policy judges the values that are forwarded. A value that two backends
+//! may read differently meets no grant and every deny, over HTTP/1.1 and over HTTP/2.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn proxy(backend: &Backend) -> Proxy {
     Setup::new(&backend.url()).policy(POLICY).start()
 }
 
-/// Case 57: a header that the client's own `Connection` names is gone before a policy is asked.
+/// Case 57: a header that the client's own `Connection` names is removed before the policy judges the request.
 #[test]
 fn a_header_that_connection_names_is_not_judged() {
     let backend = Backend::ok();
@@ -79,12 +79,12 @@ fn a_header_that_connection_names_is_not_judged() {
         let forwarded = backend.received().pop().unwrap();
         assert!(forwarded.header("x-mode").is_empty(), "{named}: {forwarded:?}");
     }
-    // Names that `Connection` does not spell as they are stay, are doubtful, and are denied.
+    // A name that `Connection` spells in another way is not removed. Its value is doubtful, so the deny applies.
     let other = [("X_Mode", "live"), ("Connection", "X-Mode")];
     assert_eq!(by_http1(&proxy, "/open/mode", "localhost", &other), 403);
 }
 
-/// Under `mode: audit` too the backend gets what was judged.
+/// Under `mode: audit` too, the backend gets exactly the values that were judged.
 #[test]
 fn an_audit_judges_what_is_forwarded() {
     let backend = Backend::ok();
@@ -95,7 +95,7 @@ fn an_audit_judges_what_is_forwarded() {
     assert_eq!(record["rule"], serde_json::Value::Null, "no grant was met: {record}");
 }
 
-/// Case 49: CGI, WSGI, PHP and Rack read all these as one variable.
+/// Case 49: CGI, WSGI, PHP and Rack read all these spellings as one variable.
 #[test]
 fn a_header_in_another_spelling_is_doubtful() {
     let backend = Backend::ok();
@@ -117,7 +117,7 @@ fn a_header_in_another_spelling_is_doubtful() {
 }
 
 #[test]
-fn a_parameter_that_some_backend_reads_otherwise_is_doubtful() {
+fn a_parameter_that_backends_read_differently_is_doubtful() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     assert_both(&proxy, 200, "/reports?format=csv&x=1", "localhost", &[]);
@@ -139,7 +139,7 @@ fn a_parameter_that_some_backend_reads_otherwise_is_doubtful() {
         assert_both(&proxy, 403, &format!("/reports?{other}&format=csv"), "localhost", &[]);
         assert_both(&proxy, 403, &format!("/open/format?{other}"), "localhost", &[]);
     }
-    // A query without conditions is never doubtful.
+    // A query is never doubtful if no condition looks at it.
     assert_both(&proxy, 200, "/open/x?a=1;b=2&format=csv&Format=pdf", "localhost", &[]);
 }
 
@@ -172,7 +172,7 @@ fn hosts_are_judged_alike_in_both_protocols() {
         assert_both(&proxy, 403, "/open/host", host, &[]);
         assert_both(&proxy, 403, "/shop", host, &[]);
     }
-    // A whole URL names the host as well, and HTTP/1.0 may name none.
+    // A whole URL names the host as well. A request of HTTP/1.0 may name no host.
     for (request, status) in [
         ("GET https://shop.example/shop HTTP/1.1\r\nHost: shop.example\r\n\r\n", 200),
         ("GET https://internal.example/open/host HTTP/1.1\r\nHost: internal.example\r\n\r\n", 403),
@@ -186,9 +186,10 @@ fn hosts_are_judged_alike_in_both_protocols() {
     }
 }
 
-/// A backend that merges trailers into the headers would read what was never judged.
+/// A trailer with the name of a judged header is dropped: a backend that merges trailers into headers would read a value that
+/// was never judged.
 #[test]
-fn a_header_that_is_judged_is_no_trailer() {
+fn a_judged_header_is_dropped_from_trailers() {
     let backend = Backend::ok();
     let proxy = proxy(&backend);
     let body = "1\r\na\r\n0\r\nX-Mode: live\r\nX_Mode: live\r\nX-Kept: yes\r\n\r\n";
@@ -216,7 +217,7 @@ fn a_header_that_is_judged_is_no_trailer() {
     }
 }
 
-/// The next frame of a stream that is of one of these kinds; of another stream none may end meanwhile.
+/// Returns the next frame of this stream that has one of these kinds. Asserts that the stream `alive` does not end meanwhile.
 fn wait_for(connection: &mut Frames, stream: u32, kinds: &[u8], alive: u32) {
     loop {
         let frame = connection.next().unwrap();
@@ -228,9 +229,9 @@ fn wait_for(connection: &mut Frames, stream: u32, kinds: &[u8], alive: u32) {
     }
 }
 
-/// Exchanges that go on are judged again by the host and the headers that were judged first.
+/// A running exchange is judged again with the host and the headers of its own request.
 #[test]
-fn what_goes_on_ends_by_its_own_host_and_no_other() {
+fn a_running_exchange_is_judged_again_with_its_own_host() {
     let backend = Backend::streaming();
     let grant = "version: 1
 permissions: { open: [GET /open/**] }
@@ -249,16 +250,16 @@ clients: [{ name: c, match: { any: true }, permissions: [open] }]
     let deny = "deny: [{ name: d, routes: [{ route: \"* /**\", hosts: [internal.example] }] }]\n";
     fs::write(proxy.setup.path("policy.yaml"), format!("{grant}{deny}")).unwrap();
     wait_for(&mut connection, 1, &[RST_STREAM], 3);
-    // Both were judged again in one pass, so the other one has stayed.
+    // One pass judged both exchanges again, so the one that remains was allowed to go on.
     let fields =
         [(":method", "GET"), (":scheme", "https"), (":authority", "shop.example"), (":path", "/open/x")];
     connection.send(headers(5, END_STREAM, &fields)).unwrap();
     wait_for(&mut connection, 5, &[HEADERS], 3);
 }
 
-/// A deny on a header that a configuration takes off would never hold, so the two are refused together.
+/// A deny on a header that the configuration strips could never apply. The two together are refused.
 #[test]
-fn a_condition_on_a_header_that_the_configuration_takes_off_is_refused() {
+fn a_condition_on_a_header_that_the_configuration_strips_is_refused() {
     for (key, value) in [
         ("identity_headers.strip", json!(["x_mode"])),
         ("identity_headers.strip", json!(["X-Mo*"])),

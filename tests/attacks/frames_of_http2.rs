@@ -1,4 +1,4 @@
-//! What a server must refuse of HTTP/2's frames (RFC 9113 §4 to §6), whoever sends them; and floods of frames.
+//! Frames of HTTP/2 that a server must refuse from every client (RFC 9113 §4 to §6), and floods of frames.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ const GET: Fields =
 const POST: Fields =
     &[(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", "/events")];
 
-/// What is sent after the preface, and which errors are right: RFC 9113 lets a stream's error be the connection's.
+/// A name, the bytes after the preface, and the reactions that are right: RFC 9113 lets a server treat a stream error as a
+/// connection error.
 type Case = (&'static str, Vec<u8>, &'static [Reaction]);
 
 #[track_caller]
@@ -49,7 +50,7 @@ fn assert_reactions(cases: &[Case]) {
 
 const BROKEN: &[Reaction] = &[Reaction::GoAway(PROTOCOL)];
 const TOO_LONG: &[Reaction] = &[Reaction::GoAway(FRAME_SIZE)];
-/// Libraries differ in which error a frame of a wrong size is.
+/// Libraries differ in the error code for a frame of a wrong size.
 const WRONG_SIZE: &[Reaction] = &[Reaction::GoAway(FRAME_SIZE), Reaction::GoAway(PROTOCOL)];
 const NO_WINDOW: &[Reaction] = &[Reaction::GoAway(FLOW_CONTROL)];
 const UNREADABLE: &[Reaction] = &[Reaction::GoAway(COMPRESSION), Reaction::GoAway(PROTOCOL)];
@@ -59,7 +60,7 @@ fn head(stream: u32, flags: u8) -> Vec<u8> {
 }
 
 #[test]
-fn sizes_of_frames() {
+fn frames_of_a_wrong_size_are_refused() {
     let long = vec![0; 16_385];
     assert_reactions(&[
         ("DATA beyond the most", [headers(1, 0, POST), frame(DATA, 0, 1, &long)].concat(), TOO_LONG),
@@ -84,7 +85,7 @@ fn sizes_of_frames() {
 }
 
 #[test]
-fn numbers_of_streams() {
+fn wrong_stream_identifiers_are_refused() {
     assert_reactions(&[
         ("an even one", head(2, END_STREAM), BROKEN),
         ("HEADERS on none", head(0, END_STREAM), BROKEN),
@@ -99,7 +100,7 @@ fn numbers_of_streams() {
 }
 
 #[test]
-fn states_of_streams() {
+fn frames_in_a_wrong_stream_state_are_refused() {
     let ended = |after: Vec<u8>| [headers(1, END_STREAM, &[]), after].concat();
     assert_reactions(&[
         ("DATA before HEADERS", frame(DATA, END_STREAM, 1, "a"), BROKEN),
@@ -136,7 +137,7 @@ fn states_of_streams() {
 }
 
 #[test]
-fn header_blocks_in_parts() {
+fn broken_header_blocks_are_refused() {
     let (first, second) = (block(&GET[..2]), block(&GET[2..]));
     let begun = frame(HEADERS, END_STREAM, 1, &first);
     let then = |next: Vec<u8>| [begun.clone(), next].concat();
@@ -183,7 +184,7 @@ fn header_blocks_in_parts() {
 }
 
 #[test]
-fn settings_and_windows() {
+fn wrong_settings_and_windows_are_refused() {
     let most = (1u32 << 31) - 1;
     let open = |next: Vec<u8>| [headers(1, 0, POST), next].concat();
     let stream_error: &[Reaction] = &[Reaction::Reset(PROTOCOL), Reaction::GoAway(PROTOCOL)];
@@ -219,7 +220,7 @@ fn settings_and_windows() {
     ]);
 }
 
-/// What is not known is not looked at (RFC 9113 §4.1, §5.5, §6.5.2).
+/// Unknown frames, flags and settings are ignored (RFC 9113 §4.1, §5.5, §6.5.2).
 #[test]
 fn unknown_frames_and_settings_are_ignored() {
     let backend = Backend::ok();
@@ -229,7 +230,7 @@ fn unknown_frames_and_settings_are_ignored() {
         frame(0xbb, 0xff, 0, "?"),
         frame(SETTINGS, 0, 0, setting(0xbb, 7)),
         frame(PRIORITY, 0, 5, [0, 0, 0, 0, 1]),
-        // The reserved bit of a stream's number.
+        // This frame sets the reserved bit of the stream identifier.
         head(0x8000_0001, END_STREAM),
         frame(PING, 0xfe, 0, [1; 8]),
     ];
@@ -239,9 +240,9 @@ fn unknown_frames_and_settings_are_ignored() {
     assert_eq!(backend.received().len(), 1);
 }
 
-/// Before anything else comes the preface (RFC 9113 §3.4).
+/// A connection that does not begin with the preface is refused (RFC 9113 §3.4).
 #[test]
-fn how_a_connection_begins() {
+fn a_connection_without_the_preface_is_refused() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     for (name, bytes) in [
@@ -253,7 +254,7 @@ fn how_a_connection_begins() {
         let reaction = connection.reaction(1);
         assert!([Reaction::GoAway(PROTOCOL), Reaction::Closed].contains(&reaction), "{name}: {reaction:?}");
     }
-    // And it is not spoken where the handshake did not say so.
+    // HTTP/2 is not spoken if the handshake did not negotiate it.
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send([preface(&[]), head(1, END_STREAM)].concat()).unwrap();
     let answered = connection.read_to_end().unwrap_or_default();
@@ -261,7 +262,7 @@ fn how_a_connection_begins() {
     assert!(backend.received().is_empty(), "{:?}", backend.received());
 }
 
-/// A numbered stream is opened once, and in order.
+/// A stream identifier is used once, and identifiers only grow.
 #[test]
 fn streams_are_opened_once_and_in_order() {
     let backend = Backend::ok();
@@ -280,15 +281,15 @@ fn streams_are_opened_once_and_in_order() {
     }
 }
 
-/// What may be sent ahead has an end.
+/// A body that is larger than the flow-control window ends the stream or the connection.
 #[test]
-fn data_beyond_the_window_ends_it() {
+fn data_beyond_the_window_ends_the_stream() {
     let backend = Backend::never_answering();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     let mut connection = Frames::connect(&proxy.anonymous(), proxy.address).unwrap();
     connection.send(headers(1, 0, POST)).unwrap();
     let chunk = frame(DATA, 0, 1, vec![0; 16_384]);
-    // Over any window that was given, however much of it is given back meanwhile.
+    // This is more than any window, even if the proxy enlarges the window meanwhile.
     let sent = (0..1000).take_while(|_| connection.send(&chunk).is_ok()).count();
     while let Ok(frame) = connection.next() {
         if frame.kind == GOAWAY || frame.kind == RST_STREAM {
@@ -299,7 +300,7 @@ fn data_beyond_the_window_ends_it() {
     assert!(backend.received().is_empty());
 }
 
-/// Others are served while somebody floods, and the program's memory stays what it was, but for a bound.
+/// Asserts that other clients are served during the flood, and that the memory of the proxy grows by a bounded amount only.
 fn assert_survived(name: &str, flood: impl Fn(&mut Frames) -> std::io::Result<()>) {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
@@ -308,7 +309,7 @@ fn assert_survived(name: &str, flood: impl Fn(&mut Frames) -> std::io::Result<()
     let before = memory(&proxy);
     for client in [proxy.producer(), proxy.anonymous()] {
         let mut connection = Frames::connect(&client, proxy.address).unwrap();
-        // An end of the connection is the usual end of a flood.
+        // The flood usually ends because the proxy ends the connection.
         let _ = flood(&mut connection);
         let start = Instant::now();
         assert_eq!(other.get("/events").unwrap().status, 200, "{name}: another client, meanwhile");
@@ -323,7 +324,7 @@ fn memory(proxy: &Proxy) -> u64 {
     proxy.process.resident_memory() >> 10
 }
 
-/// What ends the connection within so many frames of a kind; `None` if nothing did.
+/// Returns how the connection ended within `count` frames of a kind; `None` if the connection is still open.
 fn end_of(client: &Client, proxy: &Proxy, count: u32, each: impl Fn(u32) -> Vec<u8>) -> Option<Reaction> {
     let mut connection = Frames::connect(client, proxy.address).unwrap();
     for number in 0..count {
@@ -334,7 +335,7 @@ fn end_of(client: &Client, proxy: &Proxy, count: u32, each: impl Fn(u32) -> Vec<
     (!connection.answers_ping()).then_some(Reaction::Closed)
 }
 
-/// Case 77: a connection whose streams are reset over and over is ended, whichever side is made to reset them.
+/// Case 77: a connection whose streams are reset over and over is ended, no matter which side sends the resets.
 #[test]
 fn resets_without_end_end_the_connection() {
     let backend = Backend::never_answering();
@@ -375,7 +376,7 @@ fn resets_without_end_end_the_connection() {
     }
 }
 
-/// Case 78: a header block that never ends.
+/// Case 78: a header block that never ends is cut off.
 #[test]
 fn a_continuation_flood_is_cut() {
     assert_survived("CONTINUATION", |connection| {
@@ -396,11 +397,11 @@ fn a_continuation_flood_is_cut() {
     });
 }
 
-/// Case 78: few bytes that stand for many.
+/// Case 78: a few bytes of HPACK that expand to many are refused.
 #[test]
 fn an_hpack_bomb_is_cut() {
     assert_survived("HPACK", |connection| {
-        // One long field for the table, then thousands of one-byte references to it.
+        // The attack puts one long field into the table and then refers to it thousands of times, with one byte each.
         let mut first = block(GET);
         first.extend([0x40, 3, b'x', b'-', b'a', 0x7f, 0xa1, 0x1e]);
         first.extend([b'a'; 4000]);
@@ -413,7 +414,7 @@ fn an_hpack_bomb_is_cut() {
     });
 }
 
-/// Case 78: frames that cost nothing to send, and an answer that nobody takes.
+/// Case 78: frames that are cheap to send, and whose answers the client never reads, cost a bounded amount of memory.
 #[test]
 fn frames_without_end_are_bounded() {
     for (name, each) in [
@@ -428,7 +429,7 @@ fn frames_without_end_are_bounded() {
         assert_survived(name, |connection| {
             let limit = Some(Duration::from_secs(2));
             connection.wire.stream.sock.set_write_timeout(limit)?;
-            // Nothing is read: what it answers has nowhere to go.
+            // The client reads nothing, so the answers of the proxy fill the socket.
             for _ in 0..300 {
                 connection.send(&many)?;
             }
@@ -445,9 +446,10 @@ fn frames_without_end_are_bounded() {
     });
 }
 
-/// Case 78: no window to answer into; the answers wait, few of them, and the backend's part is over when it has answered.
+/// Case 78: a client opens no window for its answers. A bounded number of answers wait, and each backend connection is free
+/// once the backend has answered.
 #[test]
-fn a_window_of_nothing_holds_up_nobody_else() {
+fn a_client_without_a_window_holds_up_no_other_client() {
     let body = "x".repeat(100_000);
     let backend =
         Backend::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));

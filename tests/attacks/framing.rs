@@ -1,11 +1,11 @@
-//! Framing: where a request ends is known to everybody alike, and what follows a refused one is never a request.
+//! Framing: every parser finds the same end of each request, and bytes after a refused request are never parsed as a request.
 
 use super::outcomes::{Case, NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, post};
 use crate::support::backend::RefusingPort;
 use crate::support::{Backend, Setup};
 
 const EVENTS: &str = "POST /events HTTP/1.1";
-/// What an attacker hopes that somebody reads as a request.
+/// The request that an attacker hides inside of a body.
 const HIDDEN: &str = "GET /exact HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn chunked(body: impl AsRef<[u8]>) -> Vec<u8> {
@@ -13,7 +13,7 @@ fn chunked(body: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 #[test]
-fn transfer_encodings() {
+fn only_a_plain_transfer_encoding_is_accepted() {
     let coded = |coding: &str| post(format!("Transfer-Encoding: {coding}"), "1\r\na\r\n0\r\n\r\n");
     let two = |first: &str, second: &str| {
         post(format!("Transfer-Encoding: {first}\r\nTransfer-Encoding: {second}"), "1\r\na\r\n0\r\n\r\n")
@@ -44,7 +44,7 @@ fn transfer_encodings() {
 }
 
 #[test]
-fn lengths() {
+fn only_a_plain_length_is_accepted() {
     let length = |value: &str| post(format!("Content-Length: {value}"), "12345");
     let two = |first: &str, second: &str| {
         post(format!("Content-Length: {first}\r\nContent-Length: {second}"), "12345")
@@ -69,7 +69,8 @@ fn lengths() {
     ]);
 }
 
-/// Cases 64 and 66: both framings, or one length twice, is refused, or arrives with one framing and the bytes between.
+/// Cases 64 and 66: a request with both framings, or with one length twice, is refused, or arrives with one framing and with
+/// exactly the bytes of the body.
 #[test]
 fn two_framings_become_one() {
     for (fields, body) in [
@@ -104,9 +105,9 @@ fn two_framings_become_one() {
     }
 }
 
-/// Case 67: such a body never ends at the backend, and nothing after it is a request.
+/// Case 67: a body with a broken chunk is never complete at the backend, and nothing after the body is parsed as a request.
 #[test]
-fn chunks_that_are_none() {
+fn a_body_with_a_broken_chunk_is_never_complete() {
     let flood = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(100_000));
     let many = format!("{}0\r\n\r\n", "1;xxxxxxxxxxxxxxxxxxxxxxxx\r\na\r\n".repeat(4000));
     let backend = Backend::ok();
@@ -138,7 +139,8 @@ fn chunks_that_are_none() {
     assert!(backend.received().is_empty(), "{:?}", backend.received());
 }
 
-/// Case 68: refused at once, whoever says no; the body is never a request, however it is cut.
+/// Case 68: a refused request is answered at once, for every reason of refusal. Its body is never parsed as a request,
+/// however the body is framed.
 #[test]
 fn a_refused_body_is_never_a_request() {
     let (backend, refusing) = (Backend::ok(), RefusingPort::new());
@@ -167,7 +169,8 @@ fn a_refused_body_is_never_a_request() {
                 let _ = connection.send(&request);
                 match connection.answer_to("POST") {
                     Ok(answer) => assert_eq!(answer.verdict(), verdict),
-                    // Beyond what is drained the answer may be lost with the connection.
+                    // The answer may be lost if the body is longer than what the proxy drains before it closes the
+                    // connection.
                     Err(error) => assert!(length > 64 * 1024, "{verdict}: {error}"),
                 }
                 let _ = connection.send("GET /next HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -180,9 +183,9 @@ fn a_refused_body_is_never_a_request() {
     assert!(backend.received().is_empty(), "{:?}", backend.received());
 }
 
-/// Case 69: what follows an `Upgrade` that is not permitted is judged like everything else.
+/// Case 69: bytes after an `Upgrade` that is not permitted are judged as an ordinary request.
 #[test]
-fn bytes_behind_an_upgrade() {
+fn bytes_after_a_refused_upgrade_are_judged() {
     let asked = |upgrade: &str| {
         format!(
             "GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n{upgrade}\r\n\r\n\
@@ -209,9 +212,10 @@ fn bytes_behind_an_upgrade() {
     }
 }
 
-/// Case 71: who asks for leave to send what is refused gets the refusal and no leave; what follows is no body.
+/// Case 71: a client that sends `Expect: 100-continue` with a refused request gets the refusal and no 100. The bytes that
+/// follow are not read as a body.
 #[test]
-fn leave_to_send_what_is_refused() {
+fn a_refused_request_gets_no_100_continue() {
     let expecting = |path: &str| {
         format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
@@ -229,11 +233,12 @@ fn leave_to_send_what_is_refused() {
         let answer = connection.ask(&expecting(path)).unwrap();
         assert_eq!((answer.verdict().as_str(), answer.informational.len()), (verdict, 0));
         let _ = connection.send(HIDDEN);
-        assert!(connection.is_closed(), "{verdict}: nobody knows whether this is the body");
+        assert!(connection.is_closed(), "{verdict}: this could be the body or a request");
     }
     assert!(backend.received().is_empty(), "{:?}", backend.received());
 
-    // With leave, and then without the body: the backend never gets a whole request, and the next one is served.
+    // A client gets its 100 and then closes without a body. The backend never gets a complete request, and the next request
+    // is served.
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
     connection.send(expecting("/events")).unwrap();
     assert_eq!(connection.read_line().unwrap(), "HTTP/1.1 100 Continue");
@@ -245,7 +250,7 @@ fn leave_to_send_what_is_refused() {
     assert_eq!(bodies, [b"".to_vec(), b"whole".to_vec()]);
 }
 
-/// Requests that come together are judged one by one.
+/// Requests that arrive together are judged one by one.
 #[test]
 fn pipelined_requests_are_each_judged() {
     let follow = |case: Case| Case { bytes: [post("Content-Length: 0", ""), case.bytes].concat(), ..case };

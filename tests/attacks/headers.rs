@@ -1,10 +1,10 @@
-//! Headers: what a client says of itself, of its request and of its way here is not believed.
+//! Headers: the proxy does not believe what a client says about its identity, its request or its route.
 
 use super::outcomes::{NARROW, ambiguous, assert_outcomes, denied, forwarded, get, no_http, post, with};
 use crate::support::frames::{DATA, END_STREAM, Frames, Reaction, frame, headers};
 use crate::support::{Backend, Proxy, Setup};
 
-/// What a backend behind a proxy believes, or takes for another request.
+/// Headers that a backend behind a proxy believes, or takes for another request.
 const FORGED: [&str; 24] = [
     "Client-Cert",
     "Client-Cert-Chain",
@@ -32,7 +32,7 @@ const FORGED: [&str; 24] = [
     "X-Real-IP",
 ];
 
-/// What the backend gets, without the ids that differ from request to request.
+/// Returns the head that the backend gets, without the ids that differ from request to request.
 fn head_of(backend: &Backend, proxy: &Proxy, request: impl AsRef<[u8]>) -> String {
     let before = backend.received().len();
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
@@ -52,9 +52,9 @@ fn without_ids(raw: &[u8]) -> String {
     text.split("\r\n").filter(|line| !is_id(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Cases 47, 48, 55, 56, 57, 58 and 60: the backend gets the same bytes with all of them as with none.
+/// Cases 47, 48, 55, 56, 57, 58 and 60: the backend gets the same bytes whether the client sends these headers or not.
 #[test]
-fn what_is_forged_leaves_no_trace() {
+fn forged_headers_leave_no_trace() {
     let backend = Backend::ok();
     let names = serde_json::json!({ "X-User": "common_name", "X-User-Mail": "email" });
     for setup in [
@@ -95,9 +95,9 @@ fn what_is_forged_leaves_no_trace() {
     }
 }
 
-/// Cases 47, 48, 55, 56, 58 and 60, in frames of HTTP/2: names that are spelt in whatever way a header list can hold.
+/// Cases 47, 48, 55, 56, 58 and 60, in frames of HTTP/2: the names are spelt in every way that a header list can hold.
 #[test]
-fn what_is_forged_in_http2_leaves_no_trace() {
+fn forged_headers_of_http2_leave_no_trace() {
     let backend = Backend::ok();
     let names = serde_json::json!({ "X-User": "common_name", "X-User-Mail": "email" });
     let proxy = Setup::new(&backend.url()).set("identity_headers.custom", names).policy(NARROW).start();
@@ -131,7 +131,7 @@ fn what_is_forged_in_http2_leaves_no_trace() {
     }
 }
 
-/// Headers that servers, frameworks and access proxies of others believe, one of each family.
+/// Headers that other servers, frameworks and access proxies believe: one of each family.
 const FOREIGN: [&str; 56] = [
     "X-ARR-ClientCert",
     "WL-Proxy-Client-Cert",
@@ -191,15 +191,16 @@ const FOREIGN: [&str; 56] = [
     "X-Corp-User",
 ];
 
-/// Cases 47 and 48: headers by which servers of others tell who asks and for what, and those that the operator adds.
+/// Cases 47 and 48: the proxy removes headers in which other servers carry the identity and the target, and headers that the
+/// operator adds to the list.
 #[test]
-fn what_other_servers_believe_leaves_no_trace() {
+fn headers_that_other_servers_believe_leave_no_trace() {
     let backend = Backend::ok();
     let strip = serde_json::json!(["X-Corp-*", "x_own.user"]);
     let proxy = Setup::new(&backend.url()).set("identity_headers.strip", strip).policy(NARROW).start();
     let kept =
         "X-Requested-With: a\r\nX-Csrf-Token: b\r\nAuthorization: Basic c\r\nCookie: d=e\r\nX-MS-Version: 1";
-    // The order of the lines changes with what is taken off, and means nothing.
+    // The removal of headers changes the order of the lines, which has no meaning.
     let sorted = |head: String| {
         let mut lines: Vec<String> = head.lines().map(str::to_owned).collect();
         lines.sort();
@@ -238,7 +239,7 @@ fn what_other_servers_believe_leaves_no_trace() {
     }
 }
 
-/// Case 48: what a rewriting header says is no input of the policy, in either direction.
+/// Case 48: a path in a rewriting header changes no decision of the policy, in either direction.
 #[test]
 fn a_path_in_a_header_is_not_judged() {
     for name in
@@ -258,7 +259,8 @@ fn a_path_in_a_header_is_not_judged() {
     }
 }
 
-/// As the servers behind read them alike: CGI makes `_` of `-`, of `.`, and in some servers of everything else.
+/// Returns the spellings of a name that backends read alike: CGI turns `-` and `.` into `_`; some servers turn every other
+/// character into `_`.
 fn spellings(name: &str) -> Vec<String> {
     vec![
         name.to_owned(),
@@ -272,7 +274,7 @@ fn spellings(name: &str) -> Vec<String> {
     ]
 }
 
-/// The head of a request of HTTP/2 that trailers follow.
+/// The head of a request of HTTP/2 that has trailers.
 const POST_WITH_TRAILERS: [(&str, &str); 6] = [
     (":method", "POST"),
     (":scheme", "https"),
@@ -282,9 +284,9 @@ const POST_WITH_TRAILERS: [(&str, &str); 6] = [
     ("trailer", "x-kept, client-cert, x-client-id"),
 ];
 
-/// Case 59: in trailers too.
+/// Case 59: forged headers are removed from trailers too.
 #[test]
-fn trailers_forge_nothing() {
+fn forged_trailers_leave_no_trace() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     let trailers = "Client-Cert: forged\r\nX_Remote_User: forged\r\nX-HTTP-Method-Override: forged\r\nForwarded: forged\r\n\
@@ -324,7 +326,7 @@ fn trailers_forge_nothing() {
 }
 
 #[test]
-fn hosts() {
+fn only_a_plain_host_is_accepted() {
     let host = |host: &str| format!("GET /events HTTP/1.1\r\n{host}\r\n\r\n").into_bytes();
     let events = "GET /events HTTP/1.1";
     assert_outcomes(&[
@@ -358,7 +360,7 @@ fn hosts() {
     ]);
 }
 
-/// The one value that was judged is the one that is forwarded.
+/// The backend gets the one host that was judged.
 #[test]
 fn the_host_is_forwarded_as_it_was_judged() {
     let backend = Backend::ok();
@@ -376,7 +378,7 @@ fn the_host_is_forwarded_as_it_was_judged() {
 }
 
 #[test]
-fn header_lines() {
+fn broken_header_lines_are_refused() {
     assert_outcomes(&[
         no_http("case 62: no name", with(": 1")),
         no_http("case 62: a space before the colon", with("X-A : 1")),

@@ -1,4 +1,4 @@
-//! Certificates that were made to be mistaken for somebody's, and handshakes that were made to break one.
+//! Certificates that imitate those of other clients, and handshakes that try to break the TLS stack.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -27,7 +27,8 @@ fn verdict(proxy: &Proxy, credential: &Credential) -> String {
     connection.get("/events").unwrap().verdict()
 }
 
-/// Judged with little CPU time (a debug build needs some ten times what a release needs), whatever it is made of, and nothing of it reaches the backend.
+/// Asserts that each certificate is refused, costs little CPU time (a debug build needs some ten times as much as a release),
+/// and that nothing reaches the backend.
 #[track_caller]
 fn assert_invalid(stage: &Stage, cases: &[(&str, Credential)]) {
     for (name, credential) in cases {
@@ -39,8 +40,8 @@ fn assert_invalid(stage: &Stage, cases: &[(&str, Credential)]) {
     assert!(stage.seen().is_empty());
 }
 
-/// The producer's certificate with other fields, properly signed; `change` gets the parts of what is signed. Its key is
-/// the producer's, whatever it says.
+/// Returns the producer's certificate with other fields, signed by the CA; `change` edits the fields that are signed. The
+/// credential always has the producer's private key, even if the certificate names another key.
 fn forged(pki: &Pki, change: impl Fn(&mut Vec<Vec<u8>>), algorithm: Option<&[u8]>) -> Credential {
     let outer = elements(elements(&pki.producer.chain[0])[0].1);
     let mut inner: Vec<Vec<u8>> = elements(outer[0].1).into_iter().map(|(whole, _)| whole.to_vec()).collect();
@@ -54,7 +55,7 @@ fn forged(pki: &Pki, change: impl Fn(&mut Vec<Vec<u8>>), algorithm: Option<&[u8]
     Credential { chain: vec![certificate], key: pki.producer.key.clone_key() }
 }
 
-/// Places of the fields of a certificate.
+/// Indexes of the fields of a certificate.
 const SIGNED_WITH: usize = 2;
 const VALIDITY: usize = 4;
 const KEY: usize = 6;
@@ -64,9 +65,9 @@ fn key_of(algorithm: &[u8], bits: &[u8]) -> Vec<u8> {
     tlv(0x30, &[tlv(0x30, algorithm), tlv(0x03, &[&[0], bits].concat())].concat())
 }
 
-/// Case 10: no panic, no identity.
+/// Case 10: a certificate that cannot be parsed gives no identity and causes no panic.
 #[test]
-fn what_cannot_be_read_is_nobody() {
+fn a_certificate_that_cannot_be_parsed_gives_no_identity() {
     let stage = Stage::new();
     let pki = stage.proxy.pki();
     let garbage = |bytes: &[u8]| Credential {
@@ -119,9 +120,9 @@ fn what_cannot_be_read_is_nobody() {
     assert_eq!(verdict(&stage.proxy, &forged(pki, nothing, None)), "200", "the forger forges well");
 }
 
-/// Cases 3 and 5 (RFC 5280): dates in either spelling, and how far down an authority may sign.
+/// Cases 3 and 5 (RFC 5280): dates in both formats, and the path length of an authority.
 #[test]
-fn dates_far_away_and_authorities_too_far_down() {
+fn dates_and_path_lengths_are_enforced() {
     let stage = Stage::new();
     let ca = &stage.proxy.pki().ca;
     let (now, year_9999) = (SystemTime::now(), UNIX_EPOCH + Duration::from_secs(253_402_300_799));
@@ -157,9 +158,9 @@ fn dates_far_away_and_authorities_too_far_down() {
     );
 }
 
-/// Case 11.
+/// Case 11: chains with cycles or with many authorities are refused quickly.
 #[test]
-fn chains_that_lead_in_circles() {
+fn chains_with_cycles_are_refused_quickly() {
     let stage = Stage::new();
     let circle: Vec<Authority> = (0..7).map(|_| Authority::root("circle").unwrap()).collect();
     let crossed = circle.iter().flat_map(|signer| {
@@ -189,13 +190,13 @@ fn chains_that_lead_in_circles() {
         &stage,
         &[("crossed", in_circles), ("thirty authorities down", ladder.issue(&producer()).unwrap())],
     );
-    // What leads to the authority is found among what does not.
+    // The issuer is found among many certificates of the same name.
     assert_eq!(verdict(&stage.proxy, &namesakes), "200");
 }
 
-/// Case 12.
+/// Case 12: certificates that are expensive to verify are refused with little work.
 #[test]
-fn what_is_expensive_to_judge_is_refused_first() {
+fn expensive_certificates_are_refused_with_little_work() {
     let stage = Stage::new();
     let pki = stage.proxy.pki();
     let modulus = [[0xc1].as_slice(), &[0x5b; 2047]].concat();
@@ -238,7 +239,7 @@ fn what_is_expensive_to_judge_is_refused_first() {
             ),
         ],
     );
-    // The certificate message of a handshake is bounded too; that is no HTTP client any more.
+    // The size of the certificate message in a handshake is bounded too, so the handshake itself may fail.
     let answer = stage
         .proxy
         .client(&pki.issue(&names(10_000)))
@@ -248,7 +249,7 @@ fn what_is_expensive_to_judge_is_refused_first() {
     assert!(stage.seen().is_empty());
 }
 
-/// Case 14: never compared up to the NUL.
+/// Case 14: a NUL in a name refuses the certificate; the name is never compared up to the NUL.
 #[test]
 fn a_nul_in_any_name_refuses_the_whole_certificate() {
     let stage = Stage::new();
@@ -280,9 +281,9 @@ fn a_nul_in_any_name_refuses_the_whole_certificate() {
     );
 }
 
-/// Case 15: a value stays a value, in headers and in records.
+/// Case 15: a value of a certificate stays one value, in headers and in audit records.
 #[test]
-fn no_name_of_a_certificate_leaves_its_place() {
+fn a_name_of_a_certificate_stays_one_value() {
     let backend = Backend::ok();
     let custom = json!({ "X-Client-Name": "common_name", "X-Team": "organization", "X-Subject": "subject" });
     let mut proxy = Setup::new(&backend.url())
@@ -328,14 +329,14 @@ fn no_name_of_a_certificate_leaves_its_place() {
             .collect::<Vec<_>>();
         assert_eq!(keys, ["Hash", "Subject", "URI"], "{xfcc}");
         assert_eq!(backend.start_lines().len(), 1, "{:?}", backend.start_lines());
-        // Every line of the record is JSON, or this fails.
+        // The read fails unless every line of the record is JSON.
         let record = proxy.process.audit_where("the request", |record| record["path"] == "/events");
         assert!(record["client"].as_str().unwrap().contains("CN="), "{record}");
         backend.clear_records();
     }
 }
 
-/// A value of Envoy's header, with everything between quotes left out.
+/// Returns a value of Envoy's header without its quoted parts.
 fn outside_of_quotes(value: &str) -> String {
     let (mut out, mut quoted, mut escaped) = (String::new(), false, false);
     for char in value.chars() {
@@ -350,9 +351,9 @@ fn outside_of_quotes(value: &str) -> String {
     out
 }
 
-/// Case 19 (SPIFFE X.509-SVID).
+/// Case 19 (SPIFFE X.509-SVID): a SPIFFE ID that two parsers may read differently gives no identity.
 #[test]
-fn spiffe_ids_with_two_readings_are_nobody() {
+fn spiffe_ids_with_two_readings_give_no_identity() {
     let stage = Stage::new();
     let pki = stage.proxy.pki();
     let of = |uri: &str| {
@@ -380,15 +381,15 @@ fn spiffe_ids_with_two_readings_are_nobody() {
     );
 }
 
-/// Case 25: no ticket allows it, and no byte of it would be read.
+/// Case 25: no session ticket permits early data, and no byte of early data would be read.
 #[test]
-fn nobody_is_invited_to_send_early_data() {
+fn no_ticket_permits_early_data() {
     let stage = Stage::new();
     let usual = Client::new(stage.proxy.pki(), Some(&stage.proxy.pki().producer), &[TLS_13]);
     let mut config = (*usual.config).clone();
     config.enable_early_data = true;
     let client = Client { config: Arc::new(config) };
-    // A ticket is used once, and each connection gives one.
+    // A ticket is used once, and each connection yields one ticket.
     let two = [(); 2].map(|()| client.connect(stage.proxy.address).unwrap());
     for mut connection in two {
         assert_eq!(connection.get("/probe").unwrap().status, 200);
@@ -401,7 +402,7 @@ fn nobody_is_invited_to_send_early_data() {
     assert_eq!(resumed.get("/probe").unwrap().status, 200);
 }
 
-/// Writes so many bytes at a time.
+/// A stream that writes at most this number of bytes at a time.
 struct Dribble(TcpStream, usize);
 
 impl Read for Dribble {
@@ -420,9 +421,9 @@ impl Write for Dribble {
     }
 }
 
-/// Case 26: in however many records and packets, it is the same handshake.
+/// Case 26: a handshake in many small records and packets has the same result.
 #[test]
-fn a_handshake_in_pieces_is_a_handshake() {
+fn a_handshake_in_pieces_has_the_same_result() {
     let stage = Stage::new();
     for (who, client, stranger) in stage.senders() {
         for (record, packet) in [(Some(32), 16_384), (None, 1), (Some(32), 7)] {
@@ -440,7 +441,7 @@ fn a_handshake_in_pieces_is_a_handshake() {
     }
 }
 
-/// Case 28: what is not HTTP is borne with only so often.
+/// Case 28: a client may update its keys only a limited number of times.
 #[test]
 fn a_flood_of_new_keys_ends_the_connection() {
     let stage = Stage::new();
@@ -467,9 +468,9 @@ fn a_flood_of_new_keys_ends_the_connection() {
     assert!(stage.seen().is_empty());
 }
 
-/// Case 21: a session that is resumed is judged as the first was, in either version of TLS, as often as it is.
+/// Case 21: a resumed session is judged like the first one, in both versions of TLS and at every resumption.
 #[test]
-fn what_was_refused_stays_refused_when_it_is_resumed() {
+fn a_refused_client_stays_refused_when_its_session_is_resumed() {
     let stage = Stage::new();
     let pki = stage.proxy.pki();
     for version in [TLS_12, TLS_13] {

@@ -1,7 +1,7 @@
-//! Many requests of every kind, mixed: the backend sees those that a plain reading of the policy permits, all of them,
-//! each once, with the bytes that were judged; and no other.
+//! Many generated requests of every kind. The backend gets exactly the requests that a plain reading of the policy permits,
+//! each of them once and with the bytes that were judged.
 //!
-//! `SIDEGATE_MIXED_REQUESTS` sets how many, `SIDEGATE_MIXED_SEED` which.
+//! `SIDEGATE_MIXED_REQUESTS` sets the number of requests, `SIDEGATE_MIXED_SEED` repeats a run.
 
 use std::collections::HashMap;
 use std::env;
@@ -45,31 +45,31 @@ deny:
   - { name: internal, routes: [{ route: "* /guarded/**", hosts: [internal.example] }] }
 "#;
 
-/// The value that a request gives to something that conditions look at.
+/// The value that a request gives to a header, parameter or host of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
+enum FieldValue {
     Nothing,
     Value(&'static str),
-    /// Two backends may read it differently.
+    /// Two backends may read the value differently.
     Doubt,
-    /// The request is refused for it.
+    /// The proxy refuses the request because of the value.
     Refused,
 }
-use Says::{Doubt, Nothing, Refused, Value};
+use FieldValue::{Doubt, Nothing, Refused, Value};
 
-impl Says {
+impl FieldValue {
     fn is(self, values: &[&str]) -> bool {
         matches!(self, Value(value) if values.contains(&value))
     }
 
-    /// True if a deny of that value is met.
+    /// Returns true if a deny of that value applies.
     fn may_be(self, value: &str) -> bool {
         self == Doubt || self.is(&[value])
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum Sender {
     Producer,
     Consumer,
     Tenant,
@@ -77,18 +77,19 @@ enum Who {
     Expired,
 }
 
-const EVERYBODY: [Who; 5] = [Who::Producer, Who::Consumer, Who::Tenant, Who::Stranger, Who::Expired];
+const SENDERS: [Sender; 5] =
+    [Sender::Producer, Sender::Consumer, Sender::Tenant, Sender::Stranger, Sender::Expired];
 
-/// One request, before it is written down in either version of HTTP.
+/// One request, independent of the version of HTTP.
 #[derive(Clone, Debug)]
-struct Asked {
+struct MixedRequest {
     number: usize,
     method: &'static str,
     path: String,
-    query: Option<(&'static str, Says)>,
+    query: Option<(&'static str, FieldValue)>,
     fragment: bool,
-    fields: (&'static [(&'static str, &'static str)], Says),
-    host: (&'static str, Says),
+    fields: (&'static [(&'static str, &'static str)], FieldValue),
+    host: (&'static str, FieldValue),
     body: Option<String>,
     chunked: bool,
 }
@@ -150,8 +151,8 @@ const ODD: [&str; 24] = [
     "..", ".", "%2e%2e", ".%2E", "%2e", "", "a;b", "%3b", "a%2Fb", "a\\b", "%5c", "%zz", "%", "%4", "%252e",
     "%2541", "%ff", "%c0%af", "%00", "%0d%0a", "%7f", "\u{e9}", "a\"b", "{x}",
 ];
-/// Queries, and what each says of `format`.
-const QUERIES: [(&str, Says); 31] = [
+/// Queries, each with the value that it gives to `format`.
+const QUERIES: [(&str, FieldValue); 31] = [
     ("", Nothing),
     ("x=1", Nothing),
     ("format=csv", Value("csv")),
@@ -185,8 +186,8 @@ const QUERIES: [(&str, Says); 31] = [
     (QUOTE, Refused),
 ];
 
-/// Header lines, and what is forwarded of `X-Mode`.
-const FIELDS: [(&[(&str, &str)], Says); 14] = [
+/// Header lines, each with the value of `X-Mode` that is forwarded.
+const FIELDS: [(&[(&str, &str)], FieldValue); 14] = [
     (&[], Nothing),
     (&[("X-Mode", "batch")], Value("batch")),
     (&[("X-Mode", "batch")], Value("batch")),
@@ -203,8 +204,8 @@ const FIELDS: [(&[(&str, &str)], Says); 14] = [
     (&[("Connection", "X-Mode"), ("X-Mode", "batch"), ("x_mode", "live")], Doubt),
 ];
 
-/// Hosts, and which one of the policy's each is.
-const HOSTS: [(&str, Says); 13] = [
+/// Hosts as a client writes them, each with the host of the policy.
+const HOSTS: [(&str, FieldValue); 13] = [
     ("localhost", Nothing),
     ("localhost", Nothing),
     ("shop.example", Value("shop")),
@@ -220,10 +221,10 @@ const HOSTS: [(&str, Says); 13] = [
     ("[::1]:8443", Nothing),
 ];
 
-/// What no `:path` can carry.
+/// A query that no `:path` can carry.
 const QUOTE: &str = "x=\"";
 
-fn asked(random: &mut Random, number: usize) -> Asked {
+fn generated_request(random: &mut Random, number: usize) -> MixedRequest {
     let mut path = String::new();
     if random.one_in(40) {
         path.push_str(random.one_of(&[
@@ -251,11 +252,11 @@ fn asked(random: &mut Random, number: usize) -> Asked {
         }
     }
     let body = random.one_in(3).then(|| {
-        // What would be a request to somebody who reads it as one.
+        // The body holds the text of a request, which a parser that loses the framing would run.
         let hidden = format!("GET /public/hidden-{number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         if random.one_in(2) { hidden } else { format!("{number} ").repeat(1 + random.below(20)) }
     });
-    Asked {
+    MixedRequest {
         number,
         method: random.one_of(&METHODS),
         path,
@@ -268,15 +269,15 @@ fn asked(random: &mut Random, number: usize) -> Asked {
     }
 }
 
-impl Asked {
-    /// Path and query, as the backend has to get them.
+impl MixedRequest {
+    /// Path and query, as the backend must get them.
     fn target(&self) -> String {
         let query = self.query.map(|(query, _)| format!("?{query}")).unwrap_or_default();
         format!("{}{query}", self.path)
     }
 
-    /// HTTP/2 resets a stream whose `:path` has a quote, or that has a `Connection`, and ends a connection on which too
-    /// many are.
+    /// Returns the request without a quote in `:path` and without a `Connection` header. HTTP/2 resets a stream that has one
+    /// of them, and ends a connection with too many such streams.
     fn for_http2(self) -> Self {
         let query = self.query.filter(|(query, _)| *query != QUOTE);
         let names_hops = self.fields.0.iter().any(|(name, _)| *name == "Connection");
@@ -334,9 +335,9 @@ impl Asked {
         }
     }
 
-    /// The plain reading: who first, then whether it has one reading, then the policy from its top to its bottom.
-    fn status(&self, who: Who) -> u16 {
-        if matches!(who, Who::Stranger | Who::Expired) {
+    /// The plain reading: the identity first, then the form of the request, then the policy from its first rule to its last.
+    fn status(&self, who: Sender) -> u16 {
+        if matches!(who, Sender::Stranger | Sender::Expired) {
             return 401;
         }
         let Some(segments) = segments(&self.path) else { return 400 };
@@ -347,7 +348,7 @@ impl Asked {
         if self.allows(who, &segments) { 200 } else { 403 }
     }
 
-    fn allows(&self, who: Who, segments: &[&str]) -> bool {
+    fn allows(&self, who: Sender, segments: &[&str]) -> bool {
         let is = |methods: &[&str]| methods.contains(&self.method);
         let get = is(&["GET", "HEAD"]);
         let is_events = match segments {
@@ -361,7 +362,7 @@ impl Asked {
             return false;
         }
         match who {
-            Who::Producer => {
+            Sender::Producer => {
                 let writes = is(&["POST"]) && matches!(segments, ["events"])
                     || is(&["POST", "PUT"])
                         && matches!(segments, ["events", id] if !id.is_empty() && *id != "13");
@@ -379,18 +380,18 @@ impl Asked {
                     || self.host.1.may_be("internal");
                 reads || writes || public || reports || batches || shop || (guarded && !denied)
             }
-            Who::Consumer => reads || public,
-            Who::Tenant => matches!(segments, ["tenants", "acme", ..]),
-            Who::Stranger | Who::Expired => false,
+            Sender::Consumer => reads || public,
+            Sender::Tenant => matches!(segments, ["tenants", "acme", ..]),
+            Sender::Stranger | Sender::Expired => false,
         }
     }
 
-    fn format(&self) -> Says {
+    fn format(&self) -> FieldValue {
         self.query.map_or(Nothing, |(_, says)| says)
     }
 }
 
-/// The path's segments, decoded once; `None` where two parsers could differ.
+/// Returns the segments of the path, decoded once; `None` if two parsers could read the path differently.
 fn segments(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/')?;
     if path.is_empty() {
@@ -419,7 +420,7 @@ fn segments(path: &str) -> Option<Vec<String>> {
     Some(segments)
 }
 
-/// Decoded once, and whether an escape is left then.
+/// Returns the text decoded once, and true if an escape is left.
 fn decoded(text: &str) -> Option<(String, bool)> {
     let mut bytes = Vec::new();
     let mut twice = false;
@@ -435,14 +436,14 @@ fn decoded(text: &str) -> Option<(String, bool)> {
     Some((String::from_utf8(bytes).ok()?, twice))
 }
 
-/// What the backend got under a request's number.
+/// Start lines and bodies that the backend got, by the number of the request.
 type Seen = Arc<Mutex<HashMap<usize, Vec<(String, Vec<u8>)>>>>;
 
-/// The heads of all that the backend got.
+/// The heads of all requests that the backend got.
 type Heads = Arc<Mutex<Vec<String>>>;
 
-/// Every value that a backend may take for that of a header: CGI, WSGI, PHP and Rack make variables of names, in which
-/// the first line, the last one or all of them together count.
+/// Returns every value of a header that a backend may read. CGI, WSGI, PHP and Rack turn names into variables; the first
+/// line, the last line or all lines together may count.
 fn variable(head: &str, name: &str) -> Vec<String> {
     let upper = |name: &str| -> String {
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
@@ -461,8 +462,9 @@ fn all_readings(values: &[&str]) -> Vec<String> {
     }
 }
 
-/// Every value that a backend may take for that of a parameter, with what it makes of names: the Java Servlet API nothing,
-/// ASP.NET no case, PHP no brackets, no space before and `_` for a dot, Rack no brackets; and old ones end it at `;` too.
+/// Returns every value of a parameter that a backend may read. Names are compared exactly by the Java Servlet API and without
+/// case by ASP.NET. PHP removes brackets and leading spaces and turns a dot into `_`; Rack removes brackets. Old backends end
+/// a parameter at `;` too.
 fn parameter(query: &str, name: &str) -> Vec<String> {
     let readers: [fn(&str) -> String; 4] = [
         str::to_owned,
@@ -487,7 +489,7 @@ fn parameter(query: &str, name: &str) -> Vec<String> {
     found
 }
 
-/// Asserts that whatever a backend may make of a request meets the condition under which the request was forwarded.
+/// Asserts that every reading of a request meets the condition under which the request was forwarded.
 fn assert_read_as_judged(head: &str) {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -518,7 +520,7 @@ fn recording() -> (Backend, Seen, Heads) {
             let head = String::from_utf8_lossy(&request.raw).into_owned();
             let head = head.split("\r\n\r\n").next().unwrap_or_default();
             heads.lock().unwrap().push(head.to_owned());
-            // One without a number was nobody's.
+            // A request without a number was sent by none of the clients.
             let number = request.header("x-number").first().and_then(|number| number.parse().ok());
             let record = (request.start_line().to_owned(), request.body.clone());
             noting.lock().unwrap().entry(number.unwrap_or(usize::MAX)).or_default().push(record);
@@ -533,11 +535,11 @@ fn recording() -> (Backend, Seen, Heads) {
     (backend, seen, got)
 }
 
-/// Requests that are under way at once.
-const TOGETHER: usize = 40;
+/// Number of requests in flight at once.
+const IN_FLIGHT: usize = 40;
 
 #[test]
-fn the_backend_sees_what_is_permitted_and_nothing_else() {
+fn the_backend_gets_the_permitted_requests_and_no_others() {
     let number_of = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
     let count = usize::try_from(number_of("SIDEGATE_MIXED_REQUESTS").unwrap_or(100_000)).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -549,15 +551,15 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
     let proxy = Setup::new(&backend.url()).policy(POLICY).start();
     let tenant = proxy.pki().issue(&Leaf::client("Tenants", "acme-reader"));
     let client = |who| match who {
-        Who::Producer => proxy.producer(),
-        Who::Consumer => proxy.consumer(),
-        Who::Tenant => proxy.client(&tenant),
-        Who::Stranger => proxy.anonymous(),
-        Who::Expired => proxy.client(&proxy.pki().expired()),
+        Sender::Producer => proxy.producer(),
+        Sender::Consumer => proxy.consumer(),
+        Sender::Tenant => proxy.client(&tenant),
+        Sender::Stranger => proxy.anonymous(),
+        Sender::Expired => proxy.client(&proxy.pki().expired()),
     };
-    let runs: Vec<_> = EVERYBODY.into_iter().flat_map(|who| [(who, false), (who, true)]).collect();
+    let runs: Vec<_> = SENDERS.into_iter().flat_map(|who| [(who, false), (who, true)]).collect();
     let share = count.div_ceil(runs.len());
-    let asked: Vec<(Who, Vec<Asked>)> = thread::scope(|scope| {
+    let sent: Vec<(Sender, Vec<MixedRequest>)> = thread::scope(|scope| {
         let runs: Vec<_> = runs
             .iter()
             .enumerate()
@@ -566,8 +568,8 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
                 scope.spawn(move || {
                     let mut random = Random(seed.wrapping_add(u64::try_from(at).unwrap() << 32));
                     let requests: Vec<_> = (0..share)
-                        .map(|n| self::asked(&mut random, at * share + n))
-                        .map(|asked| if *http2 { asked.for_http2() } else { asked })
+                        .map(|n| generated_request(&mut random, at * share + n))
+                        .map(|request| if *http2 { request.for_http2() } else { request })
                         .collect();
                     let statuses = if *http2 {
                         by_http2(&client, address, &requests)
@@ -587,7 +589,7 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
     heads.lock().unwrap().iter().for_each(|head| assert_read_as_judged(head));
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     let mut permitted = 0;
-    for (who, requests) in &asked {
+    for (who, requests) in &sent {
         for request in requests {
             let got = seen.remove(&request.number).unwrap_or_default();
             let expected = if request.status(*who) == 200 {
@@ -600,18 +602,19 @@ fn the_backend_sees_what_is_permitted_and_nothing_else() {
             assert_eq!(got, expected, "{who:?}, seed {seed}: {request:?}");
         }
     }
-    assert!(seen.is_empty(), "seed {seed}: nobody asked for {seen:?}");
+    assert!(seen.is_empty(), "seed {seed}: no client sent {seen:?}");
     assert!(permitted > count / 20, "seed {seed}: only {permitted} of {count} were permitted");
     eprintln!("{permitted} of {count} were permitted");
 }
 
-/// Sent together, answered in their order; what an answer that ends the connection left unanswered goes out again on the next.
-fn by_http1(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) -> Vec<u16> {
+/// Sends the requests together and reads the answers in order. Requests that were not answered when a connection closed are
+/// sent again on the next one.
+fn by_http1(client: &Client, address: std::net::SocketAddr, requests: &[MixedRequest]) -> Vec<u16> {
     let mut statuses = Vec::new();
     let mut connection = client.connect(address).unwrap();
     while statuses.len() < requests.len() {
-        let batch = &requests[statuses.len()..requests.len().min(statuses.len() + TOGETHER)];
-        let text: String = batch.iter().map(Asked::of_http1).collect();
+        let batch = &requests[statuses.len()..requests.len().min(statuses.len() + IN_FLIGHT)];
+        let text: String = batch.iter().map(MixedRequest::of_http1).collect();
         let _ = connection.send(text);
         let mut closes = false;
         for request in batch {
@@ -630,13 +633,13 @@ fn by_http1(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) 
     statuses
 }
 
-fn by_http2(client: &Client, address: std::net::SocketAddr, requests: &[Asked]) -> Vec<u16> {
+fn by_http2(client: &Client, address: std::net::SocketAddr, requests: &[MixedRequest]) -> Vec<u16> {
     let mut connection = Frames::connect(client, address).unwrap();
-    // As wide as it can be: these answers are small.
+    // The largest window is enough for all answers, because they are small.
     connection.send(frame(WINDOW_UPDATE, 0, 0, 0x7fff_0000_u32.to_be_bytes())).unwrap();
     let mut statuses = vec![0; requests.len()];
-    for (at, batch) in requests.chunks(TOGETHER).enumerate() {
-        let stream = |index: usize| u32::try_from((at * TOGETHER + index) * 2 + 1).unwrap();
+    for (at, batch) in requests.chunks(IN_FLIGHT).enumerate() {
+        let stream = |index: usize| u32::try_from((at * IN_FLIGHT + index) * 2 + 1).unwrap();
         let bytes: Vec<u8> =
             batch.iter().enumerate().flat_map(|(index, request)| request.of_http2(stream(index))).collect();
         connection.send(bytes).unwrap();

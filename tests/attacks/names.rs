@@ -1,4 +1,4 @@
-//! Certificates whose names are somebody's, in another place or kind.
+//! Certificates that hold the name of another client, but in another field or as another kind of name.
 
 use rcgen::SanType;
 use sidegate::demo::pki::Leaf;
@@ -7,8 +7,7 @@ use super::stage::Stage;
 
 const DENIED: &str = "403 insufficient_permissions";
 
-/// Cases 13, 16, 17 and 18: a name is compared with rules of its own
-/// kind, whole, and as what it is.
+/// Cases 13, 16, 17 and 18: a name is compared as a whole, and only with rules for its own kind of name.
 #[test]
 fn a_name_satisfies_rules_of_its_own_kind_alone() {
     let stage = Stage::with(|setup| {

@@ -1,18 +1,18 @@
-//! The stage of the attacks over HTTP/1.1: each case is some bytes with the right outcome.
+//! Attacks over HTTP/1.1: each case is some bytes and the right outcome.
 //!
-//! A test looks at both ends: at the client's answer, and at what reached the backend, which is usually nothing.
+//! A test checks both ends: the client's answer, and what reached the backend, which is usually nothing.
 
 use crate::support::{Backend, Client, Proxy, Setup};
 
-/// What one client got for some bytes, and what came of it at the backend.
+/// Bytes to send, and the right outcome at the client and at the backend.
 pub struct Case {
     pub name: &'static str,
     pub bytes: Vec<u8>,
-    /// What the authenticated client gets. A stranger gets 401, always.
+    /// The answer to an authenticated client. Any other client gets 401, always.
     pub verdict: &'static str,
-    /// The first lines of what the backend got.
+    /// The start lines that the backend got.
     pub seen: Vec<String>,
-    /// Whether the connection is over after that answer.
+    /// True if the proxy closes the connection after the answer.
     pub closes: bool,
 }
 
@@ -20,22 +20,22 @@ pub fn refused(name: &'static str, verdict: &'static str, bytes: impl Into<Vec<u
     Case { name, bytes: bytes.into(), verdict, seen: Vec::new(), closes: false }
 }
 
-/// Two parsers could read it differently.
+/// Two parsers could read the request differently.
 pub fn ambiguous(name: &'static str, bytes: impl Into<Vec<u8>>) -> Case {
     refused(name, "400 ambiguous_request", bytes)
 }
 
-/// No request at all: nothing that follows it can be trusted either.
+/// The bytes are no request, so nothing after them can be trusted either.
 pub fn no_http(name: &'static str, bytes: impl Into<Vec<u8>>) -> Case {
     Case { closes: true, ..ambiguous(name, bytes) }
 }
 
-/// No grant allows it.
+/// No grant permits the request.
 pub fn denied(name: &'static str, bytes: impl Into<Vec<u8>>) -> Case {
     refused(name, "403 insufficient_permissions", bytes)
 }
 
-/// It is what it seems to be, and the backend gets exactly that.
+/// The request is good, and the backend gets exactly its bytes.
 pub fn forwarded(name: &'static str, start_line: &str, bytes: impl Into<Vec<u8>>) -> Case {
     Case { seen: vec![start_line.to_owned()], ..refused(name, "200", bytes) }
 }
@@ -44,7 +44,7 @@ pub fn get(target: impl AsRef<[u8]>) -> Vec<u8> {
     [b"GET ", target.as_ref(), b" HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat()
 }
 
-/// A request with such header lines.
+/// Returns a request with these header lines.
 pub fn with(fields: impl AsRef<[u8]>) -> Vec<u8> {
     [b"GET /events HTTP/1.1\r\nHost: localhost\r\n", fields.as_ref(), b"\r\n\r\n"].concat()
 }
@@ -53,7 +53,7 @@ pub fn post(fields: impl AsRef<[u8]>, body: impl AsRef<[u8]>) -> Vec<u8> {
     [b"POST /events HTTP/1.1\r\nHost: localhost\r\n", fields.as_ref(), b"\r\n\r\n", body.as_ref()].concat()
 }
 
-/// Lets the producer do some things and not others, so that a way around the policy shows.
+/// A policy that permits the producer some requests only, so that a way around the policy shows.
 pub const NARROW: &str = r#"version: 1
 permissions:
   some:
@@ -67,8 +67,8 @@ clients:
     permissions: [some]
 "#;
 
-/// Tries every case as a client with some rights and as a stranger, each on a connection of its own, and shows all that
-/// went wrong at once.
+/// Tries every case as a client with some rights and as a client without a certificate, each on its own connection, and shows
+/// all failures at once.
 #[track_caller]
 pub fn assert_outcomes(cases: &[Case]) {
     let backend = Backend::ok();
@@ -93,7 +93,7 @@ pub fn assert_outcomes(cases: &[Case]) {
 
 fn outcome(proxy: &Proxy, client: &Client, case: &Case) -> String {
     let mut connection = client.connect(proxy.address).unwrap();
-    // What is too long may be refused, and its connection closed, before it was sent whole.
+    // The proxy may refuse a message that is too long, and close the connection, before all of the message was sent.
     let _ = connection.send(&case.bytes);
     let method = String::from_utf8_lossy(case.bytes.split(|byte| *byte == b' ').next().unwrap()).into_owned();
     match connection.answer_to(&method) {

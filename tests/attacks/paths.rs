@@ -1,4 +1,4 @@
-//! Paths, methods and targets: what was judged is what is forwarded, and nothing with two readings is either.
+//! Paths, methods and targets: the backend gets what was judged, and a request with two readings is refused.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::support::frames::{END_STREAM, Frames, Reaction, headers};
 use crate::support::{Backend, Proxy, Setup};
 
 #[test]
-fn dots_and_empty_segments() {
+fn paths_with_dots_or_empty_segments_are_refused() {
     assert_outcomes(&[
         ambiguous("case 32: up to what is denied", get("/events/../admin")),
         ambiguous("case 32: up to what is allowed", get("/admin/../events")),
@@ -27,7 +27,7 @@ fn dots_and_empty_segments() {
 }
 
 #[test]
-fn slashes_escapes_and_strange_bytes() {
+fn paths_with_odd_slashes_escapes_or_bytes_are_refused() {
     assert_outcomes(&[
         ambiguous("case 34: a slash", get("/public%2Fadmin")),
         ambiguous("case 34: a slash, small", get("/events%2f1")),
@@ -55,7 +55,7 @@ fn slashes_escapes_and_strange_bytes() {
 }
 
 #[test]
-fn fragments_and_queries() {
+fn fragments_and_queries_are_no_part_of_the_path() {
     assert_outcomes(&[
         denied("case 38: denied before it", get("/admin#/events")),
         forwarded("case 38: cut", "GET /events HTTP/1.1", get("/events#/../admin")),
@@ -74,7 +74,7 @@ fn fragments_and_queries() {
 }
 
 #[test]
-fn letters_and_ends() {
+fn paths_are_compared_letter_by_letter() {
     assert_outcomes(&[
         denied("case 40: capitals", get("/EVENTS")),
         denied("case 40: one capital", get("/Events")),
@@ -91,7 +91,7 @@ fn letters_and_ends() {
 }
 
 #[test]
-fn whole_urls_and_other_targets() {
+fn whole_urls_are_accepted_for_the_named_host_only() {
     let absolute = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
     let asked = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
     assert_outcomes(&[
@@ -116,7 +116,7 @@ fn whole_urls_and_other_targets() {
 }
 
 #[test]
-fn methods_and_first_lines() {
+fn only_plain_methods_and_request_lines_are_accepted() {
     let line = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n").into_bytes();
     assert_outcomes(&[
         ambiguous("case 46: small letters", line("get /events HTTP/1.1")),
@@ -135,9 +135,9 @@ fn methods_and_first_lines() {
     ]);
 }
 
-/// Case 43: a rule may allow any method but the one that would build a tunnel.
+/// Case 43: a rule may permit every method except CONNECT, which would build a tunnel.
 #[test]
-fn what_a_rule_for_everything_allows() {
+fn a_rule_for_every_method_does_not_permit_connect() {
     let backend = Backend::ok();
     let proxy = Proxy::in_front_of(&backend.url());
     let ask = |line: &str| {
@@ -152,7 +152,7 @@ fn what_a_rule_for_everything_allows() {
         assert_eq!(ask(line), ("200".to_owned(), vec![format!("{line} HTTP/1.1")]));
     }
     assert_eq!(ask("CONNECT localhost:443"), ("403 insufficient_permissions".to_owned(), vec![]));
-    // What is no authority is no request at all.
+    // A CONNECT target that is no authority makes the bytes no request at all.
     for line in ["CONNECT /events", "CONNECT *"] {
         let (verdict, seen) = ask(line);
         assert!(
@@ -161,7 +161,7 @@ fn what_a_rule_for_everything_allows() {
         );
         assert!(seen.is_empty(), "{line}: {seen:?}");
     }
-    // The same of HTTP/2, where the server as a whole is `*` too.
+    // The same holds for HTTP/2, where `*` also names the server as a whole.
     let before = backend.received().len();
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
     let options = [(":method", "OPTIONS"), (":scheme", "https"), (":authority", "localhost"), (":path", "*")];
@@ -174,7 +174,8 @@ fn what_a_rule_for_everything_allows() {
     assert_eq!(seen, ["OPTIONS * HTTP/1.1"]);
 }
 
-/// Case 47: forms of overriding that are no header are the backend's own; a deny rule refuses them where it has them.
+/// Case 47: a backend may take the method from the query. The proxy does not know such forms, but a deny rule can refuse
+/// them.
 #[test]
 fn a_method_in_the_query_can_be_refused() {
     let backend = Backend::ok();
@@ -196,7 +197,7 @@ fn a_method_in_the_query_can_be_refused() {
     assert_eq!(backend.received().len(), 2);
 }
 
-/// Judging costs one walk down a path, however long that is.
+/// A judgement costs one walk down the path, however long the path is.
 #[test]
 fn long_targets_cost_little() {
     let segments = "/a".repeat(8000);

@@ -1,4 +1,4 @@
-//! Requests of HTTP/2 that are none (RFC 9113 §8.1 to §8.3): by frames that were made by hand.
+//! Malformed requests of HTTP/2 (RFC 9113 §8.1 to §8.3), in frames made by hand.
 
 use super::outcomes::NARROW;
 use crate::support::frames::{
@@ -8,11 +8,11 @@ use crate::support::{Backend, Client, Proxy, Setup};
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// PROTOCOL_ERROR.
+/// A stream error PROTOCOL_ERROR.
 const MALFORMED: Reaction = Reaction::Reset(1);
-/// PROTOCOL_ERROR for all of the connection: what breaks a header block leaves no stream to blame (RFC 9113 §5.4.1).
+/// A connection error PROTOCOL_ERROR: a broken header block belongs to no stream that could be reset (RFC 9113 §5.4.1).
 const BROKEN: Reaction = Reaction::GoAway(1);
-/// Our own `400 ambiguous_request`.
+/// The proxy's own `400 ambiguous_request`.
 const AMBIGUOUS: Reaction = Reaction::Answer(400);
 const DENIED: Reaction = Reaction::Answer(403);
 
@@ -21,7 +21,8 @@ const SCHEME: (&str, &str) = (":scheme", "https");
 const AUTHORITY: (&str, &str) = (":authority", "localhost");
 const PATH: (&str, &str) = (":path", "/events");
 
-/// The client's frames, and what the server does about stream 1. A stranger gets 401 wherever there is an answer.
+/// Sends the frames of each case and asserts the reaction on stream 1. A client without a certificate gets 401 in every case
+/// that has an answer.
 #[track_caller]
 pub fn assert_reactions(cases: &[(&str, Vec<u8>, Reaction)]) {
     let backend = Backend::ok();
@@ -57,14 +58,14 @@ fn asked(fields: Fields) -> Vec<u8> {
     headers(1, END_STREAM, fields)
 }
 
-/// A good request with one more field.
+/// Returns a good request with one more field.
 fn with(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
     let good = block(&[METHOD, SCHEME, AUTHORITY, PATH]);
     let block = [good, block(&[(name, value)])].concat();
     frame(HEADERS, END_STREAM | END_HEADERS, 1, block)
 }
 
-/// A good request but for its path, in as many frames as that takes.
+/// Returns a good request with this path, in as many frames as necessary.
 fn at(path: impl AsRef<[u8]>) -> Vec<u8> {
     let block = [block(&[METHOD, SCHEME, AUTHORITY]), block(&[(":path", path)])].concat();
     let (first, rest) = block.split_at(block.len().min(16_000));
@@ -75,7 +76,7 @@ fn at(path: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 #[test]
-fn pseudo_headers() {
+fn malformed_pseudo_headers_are_refused() {
     assert_reactions(&[
         ("no method", asked(&[SCHEME, AUTHORITY, PATH]), MALFORMED),
         ("no scheme", asked(&[METHOD, AUTHORITY, PATH]), MALFORMED),
@@ -143,7 +144,7 @@ fn pseudo_headers() {
 }
 
 #[test]
-fn paths() {
+fn paths_with_two_readings_are_refused() {
     assert_reactions(&[
         ("case 41: empty", at(""), MALFORMED),
         ("case 41: no slash", at("events"), MALFORMED),
@@ -196,7 +197,7 @@ fn paths() {
 }
 
 #[test]
-fn fields() {
+fn malformed_fields_are_refused() {
     assert_reactions(&[
         ("a capital", with("X-A", "1"), BROKEN),
         ("a space in a name", with("x a", "1"), BROKEN),
@@ -221,9 +222,9 @@ fn fields() {
     ]);
 }
 
-/// Case 70: the length that is said and the length of the data are one.
+/// Case 70: the declared length and the length of the data are equal, or the request is refused.
 #[test]
-fn lengths_of_data() {
+fn a_wrong_length_of_data_is_refused() {
     let post =
         |fields: Fields| headers(1, 0, &[&[(":method", "POST"), SCHEME, AUTHORITY, PATH], fields].concat());
     let five: Fields = &[("content-length", "5")];
@@ -251,9 +252,9 @@ fn lengths_of_data() {
     ]);
 }
 
-/// What is judged is what is forwarded, byte for byte, from either version of HTTP.
+/// The backend gets the bytes that were judged, from both versions of HTTP.
 #[test]
-fn what_is_forwarded_is_what_was_judged() {
+fn the_backend_gets_what_was_judged() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     for (path, expected) in [
@@ -272,7 +273,7 @@ fn what_is_forwarded_is_what_was_judged() {
     }
 }
 
-/// They mean nothing there; what the request was is not theirs to say.
+/// Pseudo-headers have no meaning in trailers and cannot change the request.
 #[test]
 fn pseudo_headers_in_trailers_never_arrive() {
     let backend = Backend::ok();
@@ -292,9 +293,9 @@ fn pseudo_headers_in_trailers_never_arrive() {
     }
 }
 
-/// A malformed request costs its own stream and no other.
+/// A malformed request resets its own stream and no other.
 #[test]
-fn the_next_stream_is_served() {
+fn a_malformed_request_leaves_other_streams_alone() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).policy(NARROW).start();
     let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();

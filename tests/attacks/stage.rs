@@ -1,10 +1,10 @@
-//! A proxy in front of a backend that answers each request with its own target, and keeps everything that it got.
+//! A proxy and a backend that answers each request with its target and records everything that it got.
 
 use crate::support::{Backend, Client, Proxy, Setup};
 
 const PROBE: &str = "GET /probe HTTP/1.1";
 
-/// Who sends: the client that may do everything, or one that is nobody, with the only answer that it may get.
+/// A name, a client, and the only answer that the client may get; `None` for the client with all rights.
 pub type Sender = (&'static str, Client, Option<&'static str>);
 
 pub struct Stage {
@@ -27,12 +27,16 @@ impl Stage {
         let (proxy, pki) = (&self.proxy, self.proxy.pki());
         [
             ("a client", proxy.producer(), None),
-            ("nobody", proxy.anonymous(), Some("401 not_authenticated")),
-            ("who was somebody", proxy.client(&pki.expired()), Some("401 invalid_certificate")),
+            ("a client without a certificate", proxy.anonymous(), Some("401 not_authenticated")),
+            (
+                "a client with an expired certificate",
+                proxy.client(&pki.expired()),
+                Some("401 invalid_certificate"),
+            ),
         ]
     }
 
-    /// The first lines of all that the backend saw, whole or not, beside the probes of the test itself.
+    /// Returns the start lines of all that reached the backend, complete or not, except the probes of the test itself.
     pub fn seen(&self) -> Vec<String> {
         self.backend.start_lines().into_iter().filter(|line| line != PROBE).collect()
     }
