@@ -41,7 +41,7 @@
 pub(crate) mod atomic_instant;
 pub mod client_headers;
 pub mod diagnostic;
-mod digest;
+pub(crate) mod digest;
 pub mod document;
 pub(crate) mod from_files;
 pub mod pem;
