@@ -149,7 +149,7 @@ fn every_kind_of_mistake_is_refused_with_its_place() {
         ("server.crt", "", "there is no certificate"),
         ("server.key", "no key", "there is no usable key"),
         ("policy.yaml", "version: 1\nclients: [", "closed"),
-        ("sidegate.yaml", "listen: nowhere", "`nowhere` is no address"),
+        ("sidegate.yaml", "listen: nowhere", "`nowhere` is not an address"),
         ("sidegate.yaml", "", "is missing"),
     ] {
         let path = proxy.setup.path(file);
