@@ -100,7 +100,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The file of the token that requests to the admin listener must have.
     pub admin_token: Option<Located<PathBuf>>,
-    /// Whether the readiness probe fails while the backend does not serve.
+    /// The readiness probe fails while the backend does not serve.
     pub readiness_needs_backend: bool,
     /// The least level of the log.
     pub log_level: LevelFilter,
@@ -215,7 +215,7 @@ impl Sections {
         let check = backend::check(self.health, draft);
         let url = backend.url.take();
         let settings = backend::settings(url, self.backend_tls, check, &self.breaker, draft);
-        // Nothing is given up before all sections have been looked at, so that every mistake is reported at once.
+        // All sections are read before the first error ends the build, so that every mistake is reported at once.
         let (settings, backend_tls) = settings?;
         Some(Config {
             listen: root.listen,

@@ -136,7 +136,7 @@ impl Diagnostic {
         help.into_iter().fold(self, Self::help)
     }
 
-    /// Whether the text cannot take effect.
+    /// `true` if the text cannot take effect.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

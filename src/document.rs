@@ -95,7 +95,7 @@ pub enum Kind<'s> {
     Scalar {
         /// The text.
         text: Cow<'s, str>,
-        /// Whether the text is written without quotes, so that it may be read as a number or a boolean.
+        /// `true` if the text is written without quotes, so that it may be read as a number or a boolean.
         plain: bool,
     },
     /// A list.

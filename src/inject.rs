@@ -1,7 +1,7 @@
-//! Kubernetes manifests with the sidecar put in front of a workload's backend, edited in place: what is not changed stays byte
-//! for byte as its author wrote it.
+//! Injection: the sidecar is put in front of a workload's backend in Kubernetes manifests. Everything else stays byte for
+//! byte as its author wrote it.
 //!
-//! What cannot be done is refused with its reason, and then nothing is changed at all.
+//! A change that cannot be made is refused with its reason, and then nothing is changed at all.
 
 mod options;
 mod injection;
@@ -26,22 +26,22 @@ use crate::document::{self, Budget, Node};
 
 pub use self::options::{Asked, Bundle, Options, Variable};
 
-/// Seconds that Kubernetes gives a pod to end, where nothing else is said.
+/// Seconds that Kubernetes gives a pod to end, if the manifest says nothing else.
 const USUAL_END: u64 = 30;
 
-/// What came of it.
+/// The result of an injection.
 #[derive(Debug)]
 pub struct Injected {
     /// The whole stream.
     pub text: String,
-    /// What its author should know.
+    /// Notices for the author of the manifests.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Puts the sidecar into the workloads of a stream of manifests. Where it is already, nothing changes.
+/// Puts the sidecar into the workloads of a stream of manifests. A workload that has the sidecar stays as it is.
 ///
 /// # Errors
-/// Everything that stands in the way, with its place.
+/// Every obstacle, with its place.
 pub fn inject(source: &Arc<Source>, options: &Options) -> Result<Injected, Vec<Diagnostic>> {
     let roots =
         document::parse_all(source, Budget::MANIFESTS).map_err(|error| vec![of_templates(source, error)])?;
@@ -57,14 +57,14 @@ pub fn inject(source: &Arc<Source>, options: &Options) -> Result<Injected, Vec<D
         return Err(errors);
     }
     let text = editor.finish()?;
-    // Whatever a manifest is written like, what would be broken is not written.
+    // The result is checked, because a broken manifest must not be written, however the source is written.
     document::parse_all(&Source::new("the result", text.as_str()), Budget::MANIFESTS)
         .map_err(|problem| vec![problem])?;
     Ok(Injected { text, warnings })
 }
 
-/// The strategic merge patch of the Kustomize component: the same sidecar for any Deployment, whose `sidegate.yaml` says where its
-/// backend is.
+/// Returns the strategic merge patch of the Kustomize component: the same sidecar for any Deployment, whose `sidegate.yaml`
+/// names the backend.
 #[must_use]
 pub fn component() -> String {
     let options = &Options::default();
@@ -87,7 +87,7 @@ pub fn component() -> String {
 
 const TEMPLATES: &str = "templates must be rendered first: `helm template CHART | sidegate inject -`";
 
-/// Helm's braces are no YAML.
+/// Reports Helm's braces, which are not YAML.
 fn of_templates(source: &Arc<Source>, error: Diagnostic) -> Diagnostic {
     match source.text().contains("{{") {
         true => error.help(TEMPLATES),
@@ -95,7 +95,7 @@ fn of_templates(source: &Arc<Source>, error: Diagnostic) -> Diagnostic {
     }
 }
 
-/// The workloads that were asked for, or the only one.
+/// The workloads that the options name, or the only one.
 fn chosen<'n, 's>(
     objects: &[Object<'n, 's>],
     options: &Options,
@@ -127,7 +127,7 @@ fn chosen<'n, 's>(
     all
 }
 
-/// What is wrong, or to be known, with its place in the stream.
+/// Errors and notices, with their places in the stream.
 struct Problems<'d> {
     source: &'d Arc<Source>,
     found: Vec<Diagnostic>,
@@ -143,14 +143,14 @@ impl Problems<'_> {
         self.found.push(Diagnostic::warning(code, message).at(self.place(node)).help(help));
     }
 
-    /// What is wrong with the stream as a whole.
+    /// Reports an error about the stream as a whole.
     fn in_general(&mut self, code: Code, message: String, help: &str) {
         let nowhere = Source::new(self.source.name(), "");
         let problem = Diagnostic::error(code, message).at(Place::new(&nowhere, Default::default()));
         self.found.push(problem.help(help));
     }
 
-    /// Whether an object can be edited: where it uses aliases, a change of one place is one of others as well.
+    /// `true` if an object can be edited: with aliases, a change in one place would change other places as well.
     fn is_written_out(&mut self, object: &Object<'_, '_>) -> bool {
         let is_written_out = is_written_out(object.node);
         if !is_written_out {

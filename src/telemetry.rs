@@ -106,7 +106,7 @@ pub enum Handshake {
 }
 
 impl Handshake {
-    /// All of them.
+    /// All results.
     pub const ALL: [Self; 6] =
         [Self::Full, Self::Resumed, Self::Failed, Self::TimedOut, Self::PlainHttp, Self::GaveWay];
 

@@ -7,5 +7,5 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// not optimized, `unknown` where no history was at hand. See `build.rs`.
 pub(crate) const COMMIT: &str = env!("SIDEGATE_COMMIT");
 
-/// Both, for people.
+/// The version and the commit, for people.
 pub(crate) const FULL: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SIDEGATE_COMMIT"), ")");

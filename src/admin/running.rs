@@ -77,7 +77,7 @@ impl Running {
         self.workers.iter().map(|handle| &handle.services().counters)
     }
 
-    /// What expires, in the snapshot in force.
+    /// Certificates and CRLs that expire, in the snapshot in force.
     #[must_use]
     pub(crate) fn expiries(&self) -> Vec<Expiry> {
         self.live.load().expiries().collect()
@@ -178,7 +178,7 @@ impl Running {
         self.history.summary()
     }
 
-    /// What expires, in the snapshot in force, the earliest first.
+    /// Certificates and CRLs that expire, in the snapshot in force, the earliest first.
     #[must_use]
     pub(crate) fn expiring(&self) -> Vec<Expiry> {
         let mut all = self.expiries();

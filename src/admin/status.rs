@@ -58,7 +58,7 @@ pub(crate) struct Status {
     pub spans_dropped: u64,
     /// The outcomes of reloads.
     pub reload: Summary,
-    /// What expires, the earliest first.
+    /// Certificates and CRLs that expire, the earliest first.
     pub expires: Vec<Expires>,
 }
 

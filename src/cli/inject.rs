@@ -36,7 +36,7 @@ pub(super) struct Inject {
     /// The backend's port, by number or name [default: the only one that is declared]
     #[arg(long, value_name = "PORT", value_parser = asked)]
     port: Option<Asked>,
-    /// Where the backend is, as `backend.url` [default: http://127.0.0.1:PORT]
+    /// The backend's address, as `backend.url` [default: http://127.0.0.1:PORT]
     #[arg(long, value_name = "URL")]
     backend_url: Option<String>,
     /// A variable of the backend that makes it listen on loopback alone, such as HOST=127.0.0.1; its probes then ask the sidecar
@@ -45,7 +45,7 @@ pub(super) struct Inject {
     /// The backend listens on loopback alone already; its probes then ask the sidecar
     #[arg(long)]
     loopback: bool,
-    /// What the sidecar asks the backend for, to see whether it is well [default with --bind or --loopback: the path of its probes]
+    /// The path of the sidecar's health check of the backend [default with --bind or --loopback: the path of its probes]
     #[arg(long, value_name = "PATH")]
     health_path: Option<String>,
     /// The sidecar's image
@@ -72,7 +72,7 @@ pub(super) struct Inject {
     /// The ConfigMap with the client CAs, in place of a Secret
     #[arg(long, value_name = "NAME", conflicts_with = "client_ca_secret")]
     client_ca_config_map: Option<String>,
-    /// How long open requests may take when a pod ends; the backend is asked to stop only then. 0s: it is not waited for
+    /// Time for open requests to finish when a pod ends; the backend is asked to stop only then. 0s: no time
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = seconds)]
     drain: u64,
     /// Add no NetworkPolicy; without --bind and --loopback, one is added that keeps others from the backend's port

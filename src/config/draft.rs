@@ -24,7 +24,7 @@ pub(super) struct Section<'a> {
     fields: Option<Fields<'a, 'a>>,
 }
 
-/// What the reader of a value is given beside the value's node.
+/// The context of a value, for its reader.
 pub(super) struct Input<'r> {
     pub(super) reader: Reader<'r>,
     /// The folder to which relative paths are relative.

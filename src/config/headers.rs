@@ -32,7 +32,7 @@ pub(super) fn settings(section: IdentityHeadersSection, draft: &mut Draft<'_>) -
 }
 
 impl Stripped {
-    /// Whether the entry is the very name of a header of `custom`. A family may have such a header.
+    /// `true` if the entry is exactly the name of a header of `custom`. A family may have such a header.
     fn is_one_of(&self, custom: &[(HeaderName, Attribute)]) -> bool {
         !self.text.ends_with('*') && custom.iter().any(|(name, _)| self.name.matches(name.as_str()))
     }

@@ -40,7 +40,7 @@ pub(super) fn either<T: Copy>(if_true: T, if_false: T) -> impl Fn(&mut Input<'_>
     move |input, node| Some(if input.reader.boolean(node)? { if_true } else { if_false })
 }
 
-/// One of a few words.
+/// A reader of one of a few words.
 pub(super) fn choice<T: Copy + 'static>(
     words: &'static [(&'static str, T)],
 ) -> impl Fn(&mut Input<'_>, &Node<'_>) -> Option<T> {

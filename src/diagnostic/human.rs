@@ -102,7 +102,7 @@ const NOT_SHOWN: &str = "(this line is not shown: it may hold a secret)";
 /// line of a megabyte.
 const REACH: usize = 1_000;
 
-/// Whether no text near a place looks like a part of a key.
+/// `true` if no text near a place looks like a part of a key.
 fn may_show(source: &Source, span: Span, line: usize) -> bool {
     let near = |line| near(source.line(line), span.start().saturating_sub(source.line_start(line)));
     let beside = [line.saturating_sub(1), line + 1].map(near);

@@ -165,7 +165,7 @@ impl Place {
         Self { source: Arc::clone(source), span }
     }
 
-    /// Whether both are the same bytes of the same source.
+    /// `true` if both are the same bytes of the same source.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.source, &other.source) && self.span == other.span

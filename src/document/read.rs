@@ -37,7 +37,7 @@ impl<'n, 's> Fields<'n, 's> {
         self.span
     }
 
-    /// Whether no known key is written.
+    /// `true` if no known key is written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -271,7 +271,7 @@ impl<'d> Reader<'d> {
         instant
     }
 
-    /// One of a few words, each with its meaning.
+    /// Reads one of a few words, each with its meaning.
     pub fn choice<T: Copy>(&mut self, node: &Node<'_>, choices: &[(&'static str, T)]) -> Option<T> {
         let text = self.text(node)?;
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);

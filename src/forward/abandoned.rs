@@ -32,7 +32,7 @@ const ANSWER: usize = 64 * 1024;
 pub enum ClientAbort {
     /// The end of the connection, which is then taken for the end of the backend's work.
     Tell,
-    /// Nothing: the backend answers as if the client were there.
+    /// No notice: the backend answers as if the client were there.
     Ignore,
 }
 

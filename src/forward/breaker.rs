@@ -153,7 +153,7 @@ mod tests {
         assert!(breaker.pass(now).is_ok() && breaker.is_failing());
         assert_eq!(breaker.failed(now), Turn::Opens);
         assert!(breaker.pass(now).is_err());
-        // Those who were on their way when it opened change nothing.
+        // Failures of requests that had begun before the breaker opened change nothing.
         assert_eq!(breaker.failed(now), Turn::None);
         assert_eq!((breaker.succeeded(), breaker.openings()), (Turn::Recovers, 1));
         assert!(breaker.pass(now).is_ok());

@@ -27,7 +27,7 @@ pub async fn deliver(to: &Collector, path: &'static str, body: Bytes) -> Result<
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         tokio::select! {
             answer = sender.send_request(request(to, path, body)) => Ok(answer?.status()),
-            // It ends before its answer only by an error, which the answer tells as well.
+            // The connection ends before the answer only by an error, which the answer carries as well.
             Err(error) = connection => Err(error),
         }
     };

@@ -56,7 +56,7 @@ pub enum BrokenOff {
     /// The stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a reset after the end), so
     /// that half a body would pass for a whole one.
     Reset,
-    /// Nothing of the body came for too long.
+    /// The body was silent for too long.
     Silent,
 }
 

@@ -48,7 +48,7 @@ pub enum Condition {
     Up,
     /// The last connection could not be made.
     Failing,
-    /// So many connections could not be made that requests are kept back.
+    /// Many connections in a row could not be made, and requests are kept back.
     Down,
     /// The backend can be reached, and its health check fails.
     Unwell,

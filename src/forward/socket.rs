@@ -148,7 +148,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // Of one buffer a plain write costs the kernel less.
+        // A plain write of one buffer costs the kernel less.
         match bufs {
             [one] => self.poll_write(cx, one),
             bufs => each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs)),

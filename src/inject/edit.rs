@@ -1,4 +1,4 @@
-//! Changes of a YAML text at places of its tree. What is not changed stays as it is, byte for byte: comments, quotes,
+//! Changes of a YAML text at places of its tree. Everything else stays as it is, byte for byte: comments, quotes,
 //! indentation, the order of keys, also in JSON.
 
 use std::sync::Arc;
@@ -17,13 +17,13 @@ pub(super) struct Editor<'s> {
     problems: Vec<Diagnostic>,
 }
 
-/// Bytes of the source, and what stands in their place afterwards.
+/// A range of bytes of the source, and the text that replaces it.
 #[derive(Debug, PartialEq, Eq)]
 struct Edit {
     from: usize,
     to: usize,
     text: String,
-    /// Whether it belongs to what comes after it.
+    /// The text belongs to what follows it.
     precedes: bool,
 }
 
@@ -33,10 +33,10 @@ impl<'s> Editor<'s> {
         Self { source, newline, edits: Vec::new(), problems: Vec::new() }
     }
 
-    /// The text with every change made.
+    /// Returns the text with every change made.
     pub(super) fn finish(mut self) -> Result<String, Vec<Diagnostic>> {
-        // At one place, what ends something comes before what precedes the next, and that before what replaces it; otherwise the
-        // order in which they were asked for stays: those of inner nodes come first.
+        // Of changes at one place, the end of an earlier node comes before the text in front of the next node, and that
+        // before a replacement of the next node. Otherwise the changes keep their order: those of inner nodes come first.
         self.edits.sort_by_key(|edit| (edit.from, edit.from < edit.to, edit.precedes));
         let (mut text, mut done) = (String::new(), 0);
         for Edit { from, to, text: new, .. } in &self.edits {
@@ -60,13 +60,13 @@ impl<'s> Editor<'s> {
         self.change(end, end, text);
     }
 
-    /// Replaces a scalar by another one.
+    /// Replaces a scalar by another.
     pub(super) fn replace_scalar(&mut self, node: &Node<'_>, value: &Value) {
         let text = value.lines().concat();
         self.change(node.span().start(), node.span().end(), text);
     }
 
-    /// Gives a map's key a scalar: in the place of the one it has, or as the last entry.
+    /// Sets a map's key to a scalar: in place of the present value, or as the last entry.
     pub(super) fn set(&mut self, map: &Node<'_>, key: &str, value: &Value) {
         match map.entry(key) {
             Some((_, old)) if matches!(old.kind(), Kind::Scalar { .. }) => self.replace_scalar(old, value),
@@ -95,7 +95,7 @@ impl<'s> Editor<'s> {
         self.append_lines(list, text);
     }
 
-    /// Adds an entry before another one of a map, and before the comments that stand above that.
+    /// Adds an entry before another entry of a map, and before the comments above that entry.
     pub(super) fn insert_before(&mut self, map: &Node<'_>, before: &str, key: &str, value: &Value) {
         let Some((next, _)) = map.entry(before) else { return self.append_entry(map, key, value) };
         let (at, column) = (next.span().start(), self.column(next.span().start()));
@@ -111,7 +111,7 @@ impl<'s> Editor<'s> {
         self.add(Edit { from, to: from, text, precedes: true });
     }
 
-    /// Puts an entry in the place of another one.
+    /// Replaces an entry by another.
     pub(super) fn replace_entry(&mut self, map: &Node<'_>, old: &str, key: &str, value: &Value) {
         let Some((from, to)) = self.entry_range(map, old) else { return };
         let column = self.column(from);
@@ -125,7 +125,7 @@ impl<'s> Editor<'s> {
         self.change(from, to, text);
     }
 
-    /// Takes an entry out of a map that has others.
+    /// Removes an entry from a map that has others.
     pub(super) fn remove_entry(&mut self, map: &Node<'_>, key: &str) {
         let Kind::Map(entries) = map.kind() else { return };
         let Some((from, to)) = self.entry_range(map, key) else { return };
@@ -133,7 +133,7 @@ impl<'s> Editor<'s> {
         self.remove(starts.collect(), from, to, from, is_flow(self.source, map));
     }
 
-    /// Takes an item out of a list that has others.
+    /// Removes an item from a list that has others.
     pub(super) fn remove_item(&mut self, list: &Node<'_>, index: usize) {
         let Some(item) = list.items().get(index) else { return };
         let flow = is_flow(self.source, list);
@@ -145,7 +145,7 @@ impl<'s> Editor<'s> {
         self.remove(starts.collect(), item.span().start(), end_of(item), dash, flow);
     }
 
-    /// Takes `from..to`, one of the children that start at `starts`, out of its collection; `line` is where its line begins.
+    /// Removes `from..to`, one of the children that start at `starts`, from its collection. `line` is the start of its line.
     fn remove(&mut self, starts: Vec<usize>, from: usize, to: usize, line: usize, flow: bool) {
         let next = starts.iter().find(|start| **start > from).copied();
         if !flow && self.starts_its_line(line) {
@@ -159,7 +159,7 @@ impl<'s> Editor<'s> {
         }
     }
 
-    /// From the start of a key to the end of its value.
+    /// The range from the start of a key to the end of its value.
     fn entry_range(&self, map: &Node<'_>, key: &str) -> Option<(usize, usize)> {
         let (key, value) = map.entry(key)?;
         let colon = self.source.text().get(key.span().end()..)?.find(':')? + key.span().end() + 1;
@@ -192,24 +192,24 @@ impl<'s> Editor<'s> {
     }
 
     fn add(&mut self, edit: Edit) {
-        // One Service may lead to two workloads.
+        // One Service may select two workloads.
         if !self.edits.contains(&edit) {
             self.edits.push(edit);
         }
     }
 
-    /// Lines at an indentation, each with its end.
+    /// The lines at an indentation, each with its end.
     fn whole_lines(&self, lines: impl Iterator<Item = String>, indentation: usize) -> String {
         lines.map(|line| format!("{}{line}{}", " ".repeat(indentation), self.newline)).collect()
     }
 
-    /// The text, after the end of a line that has none.
+    /// The text, preceded by the end of a line that has none.
     fn after_a_line(&self, at: usize, text: String) -> String {
         let before = self.source.text().get(..at).unwrap_or_default();
         if before.is_empty() || before.ends_with('\n') { text } else { format!("{}{text}", self.newline) }
     }
 
-    /// Where the line after the last one of a block collection starts.
+    /// The start of the line after a block collection.
     fn end_of_last(&self, collection: &Node<'_>) -> usize {
         let mut last = collection;
         loop {
@@ -224,7 +224,7 @@ impl<'s> Editor<'s> {
             };
         }
         let end = self.after_line(end_of(last).max(collection.span().end()));
-        // Empty lines after a text of `|+` belong to it.
+        // Empty lines after a text of `|+` belong to the text.
         let header = self.source.text().get(..last.span().start()).unwrap_or_default().trim_end();
         let header = header.lines().last().unwrap_or_default();
         let keeps = header.ends_with('+') && header.contains(['|', '>']);
@@ -233,7 +233,7 @@ impl<'s> Editor<'s> {
         end + empty.map(str::len).sum::<usize>()
     }
 
-    /// The `-` of the list item that starts there.
+    /// The `-` of the list item that starts at this place.
     fn dash(&mut self, at: usize) -> Option<usize> {
         let before = self.source.text().get(..at).unwrap_or_default().trim_end();
         let dash = before.strip_suffix('-').map(str::len);
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
     use crate::document::{Budget, parse};
 
-    /// The text after a change of the map or list at its root's key `a`.
+    /// The text after a change of the map or list at the root's key `a`.
     fn changed(text: &str, change: impl Fn(&mut Editor<'_>, &Node<'_>)) -> String {
         let source = Source::new("t.yaml", text);
         let root = parse(&source, Budget::MANIFESTS).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! One workload gets its sidecar: the story of what is changed, in the order in which it is.
+//! The injection of one workload: all changes, in their order.
 
 use super::edit::Editor;
 use super::manifest::{Object, Workload, text};
@@ -9,7 +9,7 @@ use super::{Options, Problems, TEMPLATES, USUAL_END, Variable, probes, services,
 use crate::diagnostic::Code;
 use crate::document::{Kind, Node};
 
-/// One workload on its way to its sidecar.
+/// A workload that gets its sidecar.
 pub(super) struct Injection<'i, 'n, 's> {
     pub(super) workload: &'i Workload<'n, 's>,
     pub(super) objects: &'i [Object<'n, 's>],
@@ -25,7 +25,7 @@ impl<'n> Injection<'_, 'n, '_> {
         port::is_free(self.workload, self.options, problems);
         probes::speak_http(&backend, self.options, problems);
         let place = self.place(&backend, problems);
-        // Inner nodes first: what is added at one place stays in this order.
+        // Inner nodes are changed first, because texts added at one place keep their order.
         self.change_backend(&backend, editor, problems);
         self.add_sidecar(&place, editor);
         self.lengthen_end(editor, problems);
@@ -34,7 +34,8 @@ impl<'n> Injection<'_, 'n, '_> {
         self.warn_of_scraping(&backend, problems);
     }
 
-    /// Whether the sidecar is there already, by this program or the Kustomize component; any other way is an error.
+    /// `true` if the sidecar is there already, by this program or by the Kustomize component. A container of that name that
+    /// is neither is an error.
     fn is_there(&self, problems: &mut Problems<'_>) -> bool {
         let is_ours = |container: &&Node<'_>| text(container, &["name"]) == sidecar::NAME;
         let native = self.workload.init_containers().iter().find(is_ours);
@@ -92,7 +93,7 @@ impl<'n> Injection<'_, 'n, '_> {
         problems.is_written_out(object)
     }
 
-    /// What of the sidecar depends on this workload.
+    /// The part of the sidecar that depends on this workload.
     fn place(&self, backend: &Backend<'_, '_>, problems: &mut Problems<'_>) -> sidecar::Place {
         let number = backend.number;
         let url = self.options.backend_url.clone().unwrap_or_else(|| format!("http://127.0.0.1:{number}"));
@@ -156,7 +157,7 @@ impl<'n> Injection<'_, 'n, '_> {
         add_to_list(pod, "volumes", volumes, editor);
     }
 
-    /// A pod's end takes as long as before, after what is open has drained.
+    /// The end of a pod takes as long as before, after open requests have drained.
     fn lengthen_end(&self, editor: &mut Editor<'_>, problems: &mut Problems<'_>) {
         const KEY: &str = "terminationGracePeriodSeconds";
         if self.options.drain == 0 {
@@ -175,7 +176,8 @@ impl<'n> Injection<'_, 'n, '_> {
         }
     }
 
-    /// Who reaches the pod's address past the sidecar needs no certificate, unless nothing listens there or is let in.
+    /// Reports the way around the sidecar: a client that reaches the backend at the pod's address needs no certificate. There
+    /// is none if the backend listens on loopback alone, or if a NetworkPolicy closes the port.
     fn close_the_way_around(
         &self,
         backend: &Backend<'_, '_>,
@@ -212,7 +214,7 @@ impl<'n> Injection<'_, 'n, '_> {
         problems.warning(Code::Around, backend.container, message, help);
     }
 
-    /// Prometheus has no client certificate either.
+    /// Reports annotations for Prometheus, which has no client certificate.
     fn warn_of_scraping(&self, backend: &Backend<'_, 'n>, problems: &mut Problems<'_>) {
         let annotations = self.workload.metadata.and_then(|metadata| metadata.find(&["annotations"]));
         let port = annotations.and_then(|annotations| annotations.find(&["prometheus.io/port"]));
@@ -228,7 +230,7 @@ impl<'n> Injection<'_, 'n, '_> {
     }
 }
 
-/// Adds to a list of the pod, which may not be there yet: then it comes before the containers, or at the end.
+/// Adds to a list of the pod. A list that is missing is added before the containers, or at the end.
 fn add_to_list(pod: &Node<'_>, key: &str, items: Vec<Value>, editor: &mut Editor<'_>) {
     match pod.find(&[key]) {
         Some(list) if !list.items().is_empty() => {

@@ -1,17 +1,17 @@
-//! What is found in a stream of manifests: objects, and the workloads among them with the pods that they make.
+//! The content of a stream of manifests: objects, and the workloads among them with their pods.
 
 use std::fmt;
 
 use crate::document::{Kind, Node};
 
-/// One object of the stream; those inside of a `List` count one by one.
+/// One object of the stream; objects in a `List` count one by one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Object<'n, 's> {
     pub(super) node: &'n Node<'s>,
     pub(super) kind: &'n str,
     pub(super) name: &'n str,
     pub(super) namespace: &'n str,
-    /// The items of the `List` that it is in.
+    /// The items of the `List` that contains the object.
     pub(super) list: Option<&'n Node<'s>>,
 }
 
@@ -46,13 +46,13 @@ impl<'n, 's> Object<'n, 's> {
         Self { node, kind: text(node, &["kind"]), name, namespace, list }
     }
 
-    /// Whether its `apiVersion` is of this group; the core has none.
+    /// `true` if `apiVersion` is of this group; the core group is empty.
     pub(super) fn is(&self, group: &str, kind: &str) -> bool {
         let version = text(self.node, &["apiVersion"]);
         self.kind == kind && version.rsplit_once('/').map_or("", |(group, _)| group) == group
     }
 
-    /// Whether a selector of labels in it, at this path, chooses the pods of the workload. An absent one chooses none.
+    /// `true` if the label selector at this path selects the pods of the workload. An absent selector selects none.
     pub(super) fn selects(&self, path: &[&str], workload: &Workload<'_, '_>) -> bool {
         let wanted = self.node.find(path).map(labels).unwrap_or_default();
         self.namespace == workload.object.namespace
@@ -61,19 +61,19 @@ impl<'n, 's> Object<'n, 's> {
     }
 }
 
-/// Something that makes pods.
+/// An object that makes pods.
 #[derive(Debug)]
 pub(super) struct Workload<'n, 's> {
     pub(super) object: Object<'n, 's>,
     /// The pod's `spec`.
     pub(super) pod: &'n Node<'s>,
-    /// The pod's `metadata`, where it has any.
+    /// The pod's `metadata`, if there is any.
     pub(super) metadata: Option<&'n Node<'s>>,
     /// The pod's labels.
     pub(super) labels: Vec<(&'n str, &'n str)>,
 }
 
-/// The kinds that make pods: group, kind, and where in them the pod is described.
+/// The kinds that make pods: group, kind, and the path of the pod template.
 const WORKLOADS: [(&str, &str, &[&str]); 8] = [
     ("apps", "Deployment", &["spec", "template"]),
     ("apps", "StatefulSet", &["spec", "template"]),
@@ -86,7 +86,7 @@ const WORKLOADS: [(&str, &str, &[&str]); 8] = [
 ];
 
 impl<'n, 's> Workload<'n, 's> {
-    /// The object as a workload, if it is one that has a pod to describe.
+    /// The object as a workload, if it is one that has a pod template.
     pub(super) fn of(object: Object<'n, 's>) -> Option<Self> {
         let (.., path) = WORKLOADS.iter().find(|(group, kind, _)| object.is(group, kind))?;
         let template = object.node.find(path)?;
@@ -96,7 +96,7 @@ impl<'n, 's> Workload<'n, 's> {
         Some(Self { object, pod, metadata, labels })
     }
 
-    /// The labels by which the workload knows its pods; a pod on its own, and a job, those that the pod is given.
+    /// The labels by which the workload selects its pods; for a pod or a job, the labels of the pod.
     pub(super) fn selector(&self) -> Vec<(&'n str, &'n str)> {
         let own = match self.object.kind {
             "ReplicationController" => self.object.node.find(&["spec", "selector"]),
@@ -116,7 +116,7 @@ impl<'n, 's> Workload<'n, 's> {
         self.pod.find(&["initContainers"]).map(Node::items).unwrap_or_default()
     }
 
-    /// Whether this is what was asked for: `NAME` or `KIND/NAME`.
+    /// `true` if this is the workload that `NAME` or `KIND/NAME` names.
     pub(super) fn is_named(&self, wanted: &str) -> bool {
         match wanted.split_once('/') {
             Some((kind, name)) => self.object.kind.eq_ignore_ascii_case(kind) && self.object.name == name,
@@ -125,12 +125,12 @@ impl<'n, 's> Workload<'n, 's> {
     }
 }
 
-/// The text at the end of a path; empty where there is none.
+/// The text at the end of a path; empty if there is none.
 pub(super) fn text<'n>(node: &'n Node<'_>, path: &[&str]) -> &'n str {
     node.find(path).and_then(Node::text).unwrap_or_default()
 }
 
-/// A map of texts.
+/// The entries of a map of texts.
 fn labels<'n>(node: &'n Node<'_>) -> Vec<(&'n str, &'n str)> {
     let Kind::Map(entries) = node.kind() else { return Vec::new() };
     entries.iter().filter_map(|(key, value)| Some((key.text()?, value.text()?))).collect()

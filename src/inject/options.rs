@@ -1,11 +1,11 @@
-//! What is asked for: which workload, where its backend is, and what the pod is given.
+//! The options of an injection: the workload, its backend, and the content of the pod.
 
 use std::fmt;
 
-/// What is put where.
+/// The options of an injection.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The workloads, as `NAME` or `KIND/NAME`; none: the only one that there is.
+    /// The workloads, as `NAME` or `KIND/NAME`; empty: the only one.
     pub workloads: Vec<String>,
     /// The container that is the backend; `None`: the only one with a port.
     pub container: Option<String>,
@@ -23,23 +23,23 @@ pub struct Options {
     pub policies: String,
     /// The Secret that holds the server's certificate and key.
     pub tls: String,
-    /// Where the client CAs are.
+    /// The client CAs.
     pub client_ca: Bundle,
-    /// Where the backend is, where that is not HTTP on its port at loopback.
+    /// The backend's address, if it is not HTTP on its port at loopback.
     pub backend_url: Option<String>,
     /// A variable of the backend that makes it listen on loopback alone.
     pub bind: Option<Variable>,
-    /// Whether the backend listens on loopback alone already.
+    /// The backend listens on loopback alone already.
     pub loopback: bool,
-    /// What the backend is asked for, to see whether it is well.
+    /// The path of the health check of the backend.
     pub health_path: Option<String>,
-    /// Seconds that open requests have when a pod ends.
+    /// Seconds that open requests have to finish when a pod ends.
     pub drain: u64,
-    /// Whether to add a NetworkPolicy that closes the way around the sidecar.
+    /// Add a NetworkPolicy that closes the way around the sidecar.
     pub network_policy: bool,
-    /// The CPU that the sidecar asks for.
+    /// The CPU request of the sidecar.
     pub cpu: String,
-    /// The memory that it asks for, and may take.
+    /// The memory request of the sidecar, which is its limit too.
     pub memory: String,
 }
 
@@ -69,18 +69,18 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether the backend cannot be reached at the pod's address.
+    /// `true` if the backend cannot be reached at the pod's address.
     pub(super) const fn hides_backend(&self) -> bool {
         self.loopback || self.bind.is_some()
     }
 }
 
-/// A port as it was asked for.
+/// A port, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// By its number.
+    /// A port number.
     Number(u16),
-    /// By its name.
+    /// The name of a port.
     Name(String),
 }
 
@@ -93,7 +93,7 @@ impl fmt::Display for Asked {
     }
 }
 
-/// Where the client CAs are.
+/// The source of the client CAs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bundle {
     /// A Secret.
@@ -102,11 +102,11 @@ pub enum Bundle {
     ConfigMap(String),
 }
 
-/// A variable of the environment.
+/// An environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its value.
+    /// The value.
     pub value: String,
 }

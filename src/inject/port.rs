@@ -1,4 +1,4 @@
-//! Which container and which of its ports the sidecar stands in front of, and whether it has room in the pod.
+//! The container and the port that the sidecar stands in front of, and the check that the pod has room for the sidecar.
 
 use super::manifest::{Workload, text};
 use super::{Asked, Options, Problems, sidecar};
@@ -10,9 +10,9 @@ use crate::document::Node;
 pub(super) struct Backend<'n, 's> {
     pub(super) container: &'n Node<'s>,
     pub(super) number: u16,
-    /// The port's place among the container's, where it is declared.
+    /// The port's position among the container's ports, if it is declared.
     pub(super) declared: Option<usize>,
-    /// The port's name, where it has one: it goes to the sidecar, with whatever asks for it.
+    /// The port's name, if it has one. The sidecar gets the name, so that Services and probes that use it reach the sidecar.
     pub(super) name: Option<&'n str>,
 }
 
@@ -27,7 +27,7 @@ struct Port<'n, 's> {
 }
 
 impl<'n, 's> Backend<'n, 's> {
-    /// The container and port that were asked for, or the only ones that it can be.
+    /// The container and the port that the options name, or the only possible ones.
     pub(super) fn find(
         workload: &Workload<'n, 's>,
         options: &Options,
@@ -38,7 +38,7 @@ impl<'n, 's> Backend<'n, 's> {
         let fitting: Vec<_> = ports.iter().filter(|port| port.is(options.port.as_ref())).collect();
         match (fitting.as_slice(), &options.port, containers.as_slice()) {
             ([port], ..) => port.backend(problems),
-            // Ports are declared for information only: one that is not may be served all the same.
+            // Kubernetes does not require that ports are declared: an undeclared one may be served all the same.
             ([], Some(Asked::Number(number)), [container]) => {
                 Some(Self { container, number: *number, declared: None, name: None })
             }
@@ -72,7 +72,7 @@ impl<'n, 's> Backend<'n, 's> {
         }
     }
 
-    /// Whether a probe's or a service's `port` means the backend's: its number, or its name where it has one.
+    /// `true` if the `port` of a probe or a service means the backend's: its number, or its name if it has one.
     pub(super) fn is_meant(&self, port: &str) -> bool {
         self.name == Some(port) || port.parse() == Ok(self.number)
     }
@@ -122,7 +122,7 @@ impl<'n, 's> Port<'n, 's> {
         }
     }
 
-    /// Whether it can be the backend's: the one that was asked for, or any that speaks TCP.
+    /// `true` if the port can be the backend's: the one that the options name, or any TCP port.
     fn is(&self, asked: Option<&Asked>) -> bool {
         match asked {
             Some(Asked::Number(number)) => self.number == *number && self.protocol() == "TCP",
@@ -156,7 +156,7 @@ fn listed(ports: &[Port<'_, '_>]) -> String {
     if shown.is_empty() { "no port is declared".to_owned() } else { format!("there is {}", shown.join(", ")) }
 }
 
-/// Whether the sidecar's own ports, names and volumes are free.
+/// Reports conflicts with the sidecar's own ports, names and volumes.
 pub(super) fn is_free(workload: &Workload<'_, '_>, options: &Options, problems: &mut Problems<'_>) {
     let all = workload.init_containers().iter().chain(workload.containers());
     for port in all.flat_map(ports) {

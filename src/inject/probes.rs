@@ -1,7 +1,9 @@
-//! The kubelet's probes of the backend. It has no client certificate, so none of them can go through the sidecar's own port.
+//! The kubelet's probes of the backend. The kubelet has no client certificate, so no probe can go through the sidecar's own
+//! port.
 //!
-//! A backend that goes on listening on the pod's address is probed as before, past the sidecar. One that listens on loopback
-//! alone cannot be: there the sidecar asks it for the path of its probe, and the probes ask the sidecar for what it found.
+//! A backend that still listens on the pod's address is probed as before, past the sidecar. A backend that listens on
+//! loopback alone cannot be probed: there the sidecar checks the path of the probe, and the probes ask the sidecar for the
+//! result.
 
 use super::edit::Editor;
 use super::manifest::text;
@@ -12,7 +14,7 @@ use crate::diagnostic::Code;
 use crate::document::Node;
 
 const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
-/// Handlers that ask over the network.
+/// Handlers that use the network.
 const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
 /// A probe of the backend's port, by its handler.
@@ -20,7 +22,7 @@ const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 struct Probe<'n, 's> {
     probe: &'n Node<'s>,
     handler: &'static str,
-    /// What the handler says.
+    /// The content of the handler.
     asks: &'n Node<'s>,
     /// The handler's `port`.
     port: &'n Node<'s>,
@@ -37,7 +39,7 @@ fn of<'n, 's>(probe: &'n Node<'s>, handler: &'static str) -> Option<Probe<'n, 's
     Some(Probe { probe, handler, asks, port: asks.find(&["port"])? })
 }
 
-/// Refuses what would be spoken to in another protocol than it speaks.
+/// Refuses a backend whose probes use another protocol than the sidecar would.
 pub(super) fn speak_http(backend: &Backend<'_, '_>, options: &Options, problems: &mut Problems<'_>) {
     let by_tls =
         probes(backend).into_iter().find(|probe| text(probe.asks, &["scheme"]).eq_ignore_ascii_case("https"));
@@ -51,7 +53,7 @@ pub(super) fn speak_http(backend: &Backend<'_, '_>, options: &Options, problems:
     }
 }
 
-/// Leaves the probes where they are, by the port's number: its name is the sidecar's now.
+/// Keeps the probes, by the port's number: the sidecar has the port's name now.
 pub(super) fn keep(backend: &Backend<'_, '_>, editor: &mut Editor<'_>) {
     let hooks =
         ["preStop", "postStart"].into_iter().filter_map(|hook| backend.container.find(&["lifecycle", hook]));
@@ -63,7 +65,7 @@ pub(super) fn keep(backend: &Backend<'_, '_>, editor: &mut Editor<'_>) {
     }
 }
 
-/// The path by which the sidecar sees whether a backend on loopback is well; `None` inside if nobody asks.
+/// The path of the sidecar's health check of a backend on loopback; the inner value is `None` without a probe.
 pub(super) fn health_path(
     backend: &Backend<'_, '_>,
     options: &Options,
@@ -103,8 +105,8 @@ pub(super) fn health_path(
     }
 }
 
-/// Lets the probes of a backend on loopback ask the sidecar, which asks the backend. They stay the backend's own: it is the
-/// backend that the kubelet starts anew.
+/// Points the probes of a backend on loopback to the sidecar, which checks the backend. They stay the backend's probes, so
+/// that the kubelet restarts the backend and not the sidecar.
 pub(super) fn ask_the_sidecar(backend: &Backend<'_, '_>, options: &Options, editor: &mut Editor<'_>) {
     let answer = map([("path", "/readyz".into()), ("port", options.admin_port.into())]);
     for Probe { probe, handler, .. } in probes(backend) {
@@ -112,17 +114,17 @@ pub(super) fn ask_the_sidecar(backend: &Backend<'_, '_>, options: &Options, edit
     }
 }
 
-/// Whether any probe asks the backend by the network.
+/// `true` if a probe of the backend uses the network.
 pub(super) fn are_there(backend: &Backend<'_, '_>) -> bool {
     !probes(backend).is_empty()
 }
 
-/// The backend's own hook before it is stopped, where it has one.
+/// The backend's own `preStop` hook, if it has one.
 pub(super) fn pre_stop<'n, 's>(backend: &Backend<'n, 's>) -> Option<&'n Node<'s>> {
     backend.container.find(&["lifecycle", "preStop"])
 }
 
-/// Gives the backend time until what is open has drained.
+/// Gives the backend time until open requests have drained.
 pub(super) fn add_pre_stop(backend: &Backend<'_, '_>, sleep: Value, editor: &mut Editor<'_>) {
     match backend.container.find(&["lifecycle"]) {
         Some(lifecycle) if !matches!(lifecycle.kind(), crate::document::Kind::Null) => {

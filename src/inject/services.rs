@@ -1,5 +1,5 @@
-//! Who reaches the backend by its port: Services and NetworkPolicies of the same stream. What goes by the port's name needs no
-//! change, because the sidecar has the name now.
+//! The Services and NetworkPolicies of the same stream that lead to the backend's port. Those that use the port's name need
+//! no change, because the sidecar has the name now.
 
 use super::edit::Editor;
 use super::manifest::{Object, Workload, text};
@@ -9,7 +9,7 @@ use super::{Options, Problems};
 use crate::diagnostic::Code;
 use crate::document::Node;
 
-/// Leads the Services that choose the workload's pods to the sidecar.
+/// Points the Services that select the workload's pods to the sidecar.
 pub(super) fn rewire(
     objects: &[Object<'_, '_>],
     workload: &Workload<'_, '_>,
@@ -35,7 +35,7 @@ pub(super) fn rewire(
     }
 }
 
-/// Whether a port of a Service leads to the backend's. Without a `targetPort` it is the same number.
+/// `true` if a port of a Service leads to the backend's. Without a `targetPort` it is the same number.
 fn leads_to(port: &Node<'_>, backend: &Backend<'_, '_>) -> bool {
     let target = match text(port, &["targetPort"]) {
         "" => text(port, &["port"]),
@@ -44,7 +44,7 @@ fn leads_to(port: &Node<'_>, backend: &Backend<'_, '_>) -> bool {
     matches!(text(port, &["protocol"]), "" | "TCP") && backend.is_meant(target)
 }
 
-/// What of a Service its clients must know.
+/// Notices for the clients of a Service.
 fn warn_of(service: &Object<'_, '_>, port: &Node<'_>, options: &Options, problems: &mut Problems<'_>) {
     if let Some((_, address)) = service.node.find(&["spec"]).and_then(|spec| spec.entry("clusterIP"))
         && address.text() == Some("None")
@@ -61,7 +61,7 @@ fn warn_of(service: &Object<'_, '_>, port: &Node<'_>, options: &Options, problem
     }
 }
 
-/// The NetworkPolicies of the stream that say who may connect to the workload's pods.
+/// The NetworkPolicies of the stream that restrict connections to the workload's pods.
 pub(super) fn existing_policies<'o, 'n, 's>(
     objects: &'o [Object<'n, 's>],
     workload: &Workload<'n, 's>,
@@ -71,7 +71,7 @@ pub(super) fn existing_policies<'o, 'n, 's>(
     of_ingress.filter(|policy| policy.selects(&["spec", "podSelector", "matchLabels"], workload)).collect()
 }
 
-/// Lets such a policy allow the sidecar's port where it allowed the backend's.
+/// Adds the sidecar's port to a NetworkPolicy that allows the backend's.
 pub(super) fn rewire_policy(
     policy: &Object<'_, '_>,
     backend: &Backend<'_, '_>,
@@ -98,7 +98,7 @@ pub(super) fn rewire_policy(
     }
 }
 
-/// A policy that lets connections in to every declared port but the backend's.
+/// Returns a NetworkPolicy that allows connections to every declared port but the backend's.
 pub(super) fn network_policy(
     workload: &Workload<'_, '_>,
     backend: &Backend<'_, '_>,

@@ -1,16 +1,16 @@
-//! How a part of a manifest is written: with brackets or without, in its own place or as an alias.
+//! The style in which a part of a manifest is written: with brackets or without, in its own place or as an alias.
 
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Place, Source, Span};
 use crate::document::{Kind, Node};
 
-/// One after the last byte of a node.
+/// The end of a node: the position behind its last byte.
 pub(super) fn end_of(node: &Node<'_>) -> usize {
     node.span().end()
 }
 
-/// Where the first key or item of a collection starts.
+/// The start of the first key or item of a collection.
 pub(super) fn first_of(collection: &Node<'_>) -> usize {
     let first = match collection.kind() {
         Kind::List(items) => items.first(),
@@ -20,7 +20,7 @@ pub(super) fn first_of(collection: &Node<'_>) -> usize {
     first.map_or(collection.span().start(), |first| first.span().start())
 }
 
-/// Whether a collection is written with brackets.
+/// `true` if a collection is written with brackets.
 pub(super) fn is_flow(source: &Source, collection: &Node<'_>) -> bool {
     let first = source.text().get(collection.span().start()..).unwrap_or_default();
     let is_empty = match collection.kind() {
@@ -32,7 +32,7 @@ pub(super) fn is_flow(source: &Source, collection: &Node<'_>) -> bool {
     first.starts_with(['[', '{']) && (is_empty || first_of(collection) > collection.span().start())
 }
 
-/// Whether everything below a node stands where it is written: nothing of it is an alias or merged in by `<<`.
+/// `true` if everything below a node is written there: no part of it is an alias or merged in by `<<`.
 pub(super) fn is_written_out(node: &Node<'_>) -> bool {
     fn follows(node: &Node<'_>, last: &mut usize) -> bool {
         match node.kind() {
@@ -51,7 +51,7 @@ pub(super) fn is_written_out(node: &Node<'_>) -> bool {
     follows(node, &mut 0)
 }
 
-/// What is written in a way that is not foreseen.
+/// The error about a style that cannot be edited.
 pub(super) fn cannot_edit(source: &Arc<Source>, span: Span) -> Diagnostic {
     Diagnostic::error(Code::CannotEdit, "this is written in a way that cannot be edited in place")
         .at(Place::new(source, span))

@@ -1,32 +1,32 @@
-//! The sidecar as Kubernetes is told of it: container, volumes, and what belongs to the end of a pod. The Kustomize
-//! component is written from here as well.
+//! The sidecar in Kubernetes' terms: container, volumes, and the end of a pod. The Kustomize component is made from here as
+//! well.
 
 use super::value::{Value, list, map};
 use super::{Bundle, Options};
 
-/// The container's name, by which it is known again.
+/// The container's name, by which a sidecar is recognised.
 pub(super) const NAME: &str = "sidegate";
 /// The name of the port of the admin listener.
 pub(super) const ADMIN: &str = "sidegate-admin";
-/// The program in the image.
+/// The program's path in the image.
 const PROGRAM: &str = "/usr/bin/sidegate";
-/// The user of the image.
+/// The user id of the image.
 const USER: u64 = 65_532;
 
-/// What of the sidecar depends on the workload.
+/// The part of the sidecar that depends on the workload.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     /// The port for clients.
     pub(super) port: Vec<(String, Value)>,
-    /// Where the backend is; without it `sidegate.yaml` says so.
+    /// The backend's address; without it `sidegate.yaml` names the backend.
     pub(super) backend_url: Option<String>,
-    /// Whether the pod is ready only while the backend is well.
+    /// The pod is ready only while the backend is.
     pub(super) needs_backend: bool,
-    /// What the backend is asked for, to see whether it is well.
+    /// The path of the health check of the backend.
     pub(super) health_path: Option<String>,
 }
 
-/// The container: a native sidecar, so that it is up before the backend and jobs end without it.
+/// Returns the container: a native sidecar, which starts before the backend and does not keep jobs from ending.
 pub(super) fn container(options: &Options, place: &Place) -> Value {
     let container = map([
         ("name", NAME.into()),
@@ -46,7 +46,7 @@ pub(super) fn container(options: &Options, place: &Place) -> Value {
     if options.drain == 0 {
         return container;
     }
-    // The kubelet stops sidecars last, but runs this at once: what is open drains while the backend is still there.
+    // The kubelet stops sidecars last, but runs this hook at once: open requests drain while the backend is still there.
     let drain = map([("exec", map([("command", list([PROGRAM, "drain"]))]))]);
     container.with("lifecycle", map([("preStop", drain)]))
 }
@@ -56,7 +56,7 @@ pub(super) fn port(name: &str, number: u16) -> Value {
     map([("name", name.into()), ("containerPort", number.into()), ("protocol", "TCP".into())])
 }
 
-/// What belongs to the pod and not to the operator's `sidegate.yaml`: addresses, mounted files, the time to end.
+/// Settings that belong to the pod and not to the operator's `sidegate.yaml`: addresses, mounted files, the time to end.
 fn environment(options: &Options, place: &Place) -> Vec<Value> {
     let mut set = vec![
         ("LISTEN", format!("0.0.0.0:{}", options.listen_port)),
@@ -87,12 +87,12 @@ fn probe(path: &str, period: u64, failures: u64) -> Value {
     ])
 }
 
-/// The backend's part of an end: it goes on while what is open drains, and only then is asked to stop.
+/// The backend's part of the end of a pod: it goes on while open requests drain, and is stopped only then.
 pub(super) fn backend_pre_stop(options: &Options) -> Value {
     map([("sleep", map([("seconds", options.drain.into())]))])
 }
 
-/// No CPU limit: being throttled costs every client latency, and the work is bounded by `workers`.
+/// The resources. There is no CPU limit: throttling would cost every client latency, and `workers` bounds the work.
 fn resources(options: &Options) -> Value {
     let (cpu, memory) = (options.cpu.as_str(), options.memory.as_str());
     map([
@@ -101,7 +101,8 @@ fn resources(options: &Options) -> Value {
     ])
 }
 
-/// The "restricted" level of the Pod Security Standards, said on the container so that the pod's own stays as it is.
+/// The "restricted" level of the Pod Security Standards, set on the container so that the pod's own settings stay as they
+/// are.
 fn security_context() -> Value {
     map([
         ("runAsNonRoot", Value::Yes),
@@ -128,8 +129,8 @@ fn mounts() -> Vec<Value> {
     FOLDERS.into_iter().map(mount).collect()
 }
 
-/// The volumes, by name. Their files are readable by everybody (the default mode), but mounted into this container alone: so
-/// no `fsGroup` is needed, which would change the owner of the backend's own volumes.
+/// The volumes, by name. Their files are readable by every user (the default mode), but mounted into this container alone. No
+/// `fsGroup` is needed, which would change the owner of the backend's own volumes.
 pub(super) fn volumes(options: &Options) -> Vec<(String, Value)> {
     let config_map = |name: &str| ("configMap", map([("name", name.into())]));
     let secret = |name: &str| ("secret", map([("secretName", name.into())]));

@@ -1,10 +1,10 @@
-//! What is written into a manifest: a small tree, as lines of YAML or as JSON on one line.
+//! Values to be written into a manifest: a small tree, as lines of YAML or as JSON on one line.
 
 use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-/// A value to be written; keys stay in the order in which they are given.
+/// A value to be written. Keys keep the order in which they are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
@@ -58,7 +58,7 @@ pub(super) fn fields(map: Value) -> Vec<(String, Value)> {
 }
 
 impl Value {
-    /// The same map with one entry more.
+    /// Returns the same map with one more entry.
     pub(super) fn with(mut self, key: &str, value: impl Into<Self>) -> Self {
         if let Self::Map(entries) = &mut self {
             entries.push((key.to_owned(), value.into()));
@@ -66,7 +66,7 @@ impl Value {
         self
     }
 
-    /// As lines of block YAML, without an indentation of their own.
+    /// The value as lines of block YAML, without an indentation of their own.
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
             Self::Map(entries) if !entries.is_empty() => {
@@ -77,7 +77,7 @@ impl Value {
         }
     }
 
-    /// A scalar or an empty collection, as it stands behind a key.
+    /// A scalar or an empty collection, as it is written behind a key.
     fn inline(&self) -> String {
         match self {
             Self::Text(text) if is_plain(text) => text.clone(),
@@ -85,7 +85,7 @@ impl Value {
         }
     }
 
-    /// As JSON on one line, which is YAML as well.
+    /// The value as JSON on one line, which is YAML as well.
     pub(super) fn json(&self) -> String {
         match self {
             Self::Text(text) => quoted(text),
@@ -136,7 +136,7 @@ fn quoted(text: &str) -> String {
     Json::from(text).to_string()
 }
 
-/// Whether a text needs no quotes: none of it is YAML's, and no reader of YAML 1.1 or 1.2 takes it for anything but a text.
+/// `true` if a text needs no quotes: no reader of YAML 1.1 or 1.2 takes it for anything but a text.
 fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 12] =
         ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"];

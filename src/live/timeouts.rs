@@ -1,8 +1,8 @@
-//! How long a client's connection may do nothing.
+//! Time limits of clients' connections.
 
 use std::time::Duration;
 
-/// How long a client's connection may do nothing (`limits`).
+/// Time limits of clients' connections (`limits`).
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Time for the TLS handshake.

@@ -27,11 +27,11 @@ use crate::target::{self, Ambiguity, Target};
 pub(crate) struct Answer {
     /// The backend's response, or a documented one of Sidegate's own.
     pub response: Response<Reply>,
-    /// What becomes of the connection after the response.
+    /// The fate of the connection after the response.
     pub then: Then,
 }
 
-/// What becomes of a connection after a response.
+/// The fate of a connection after a response.
 #[derive(Debug)]
 pub(crate) enum Then {
     /// Further requests are welcome.
@@ -73,7 +73,7 @@ pub(crate) async fn answer(session: &Arc<Session>, mut request: Request<Incoming
     }
 }
 
-/// What becomes of a connection after a refusal.
+/// Decides the fate of a connection after a refusal.
 fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>) -> Then {
     let closes = match refusal {
         // The connection ends with the identity for which it was opened.
@@ -83,7 +83,7 @@ fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>)
         Refusal::Ambiguous(ambiguity) => *ambiguity == Ambiguity::InvalidFraming,
         // A connection that got no slot gives its place in the lobby back.
         Refusal::ServerFull | Refusal::ShareTaken => true,
-        // What the client still sends of a body that it has stopped sending would be parsed as a request.
+        // Bytes that a stalled client sends later belong to its body, and would be parsed as a request.
         Refusal::Stalled => session.protocol == Protocol::Http1,
         _ => false,
     };

@@ -45,7 +45,7 @@ pub struct Accepted {
     pub place: Place,
     /// Orders to the connection.
     pub stop: Arc<StopSignal>,
-    /// Where the session is shown to those that look at it from outside.
+    /// The cell in which the session is shown to the worker's registry.
     pub established: Established,
 }
 

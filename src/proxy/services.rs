@@ -18,7 +18,7 @@ use crate::telemetry::{Audit, Counters, Refusals, RequestIds, Tracer, Trials};
 pub use spare_buffer::SpareBuffer;
 pub use unread_memory::UnreadMemory;
 
-/// What all workers of the process share.
+/// Parts that all workers of the process share.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// The snapshot in force.
@@ -35,7 +35,7 @@ pub struct Shared {
     pub tracer: Option<Tracer>,
 }
 
-/// What the requests of one worker share.
+/// Parts that the requests of one worker share.
 pub struct Services {
     /// The snapshot in force.
     pub live: Arc<ArcSwap<Live>>,

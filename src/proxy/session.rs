@@ -34,10 +34,10 @@ pub use view::View;
 use forwarded::ForwardedRequests;
 use unread::UnreadAnswers;
 
-/// What is known of one connection on which TLS is done.
+/// The facts about one connection on which TLS is done.
 #[derive(Debug)]
 pub struct Session {
-    /// What the requests of its worker share.
+    /// The services of the connection's worker.
     pub services: Arc<Services>,
     /// The other end, authenticated or not.
     pub peer: Peer,
@@ -49,7 +49,7 @@ pub struct Session {
     pub protocol: Protocol,
     /// The headers that tell the backend about the connection.
     pub headers: ConnectionHeaders,
-    /// What the connection does, and since when.
+    /// The activity of the connection: its phase, and since when.
     pub(crate) activity: Activity,
     /// Interim answers that wait to be written.
     pub(crate) interim: InterimAnswers,

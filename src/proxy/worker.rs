@@ -112,7 +112,7 @@ fn start_serving(services: &Arc<Services>, arrival: Arrival) {
 }
 
 impl WorkerHandle {
-    /// What the requests of this worker share.
+    /// The services of this worker.
     pub(crate) fn services(&self) -> &Services {
         &self.services
     }

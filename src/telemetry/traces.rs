@@ -34,7 +34,7 @@ pub struct Tracer {
     dropped: Arc<AtomicU64>,
 }
 
-/// What is known of a traced request while it is in progress.
+/// The facts about a traced request while it is in progress.
 #[derive(Debug)]
 pub struct Trace {
     tracer: Tracer,

@@ -100,7 +100,7 @@ pub(super) fn connections(context: &ApiContext, query: &Query) -> Answer {
     answered(StatusCode::OK, &json!({ "total": total, "matching": matching, "connections": shown }))
 }
 
-/// What expires, the earliest first, and the outcomes of reloads.
+/// Certificates and CRLs that expire, the earliest first, and the outcomes of reloads.
 pub(super) fn trust(context: &ApiContext, _: &Query) -> Answer {
     let (running, now) = (&context.running, Timestamp::now());
     let live = running.live();

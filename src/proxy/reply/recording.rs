@@ -1,4 +1,4 @@
-//! What is known of a request while it is decided, gathered step by step.
+//! The recording of a request: its facts, gathered step by step while it is decided.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -24,7 +24,7 @@ use crate::telemetry::{
 };
 use crate::trace_context::TraceContext;
 
-/// What is known of a request while it is decided.
+/// The facts about a request, gathered while it is decided.
 pub(crate) struct Recording {
     session: Arc<Session>,
     request: RequestGuard,

@@ -13,7 +13,7 @@ use crate::handshake::Stream;
 /// Longest time that the end of a connection takes.
 pub(super) const TIME: Duration = discard::TIME;
 
-/// Whether bytes of the client are unread at the end of a connection.
+/// The state of the client's input at the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// Everything that the client has sent was read.

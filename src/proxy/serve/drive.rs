@@ -27,7 +27,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// Time for requests in progress to end after their client's identity has lapsed; then the connection is cut.
 const LAPSED: Duration = Duration::from_millis(300);
 
-/// How a connection ended.
+/// The way in which a connection, or its present protocol, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// HTTP has ended; the stream can still be closed in order.

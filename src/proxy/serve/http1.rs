@@ -73,7 +73,7 @@ struct Requests {
     outcome: Arc<Outcome>,
 }
 
-/// What the gate has decided about the end of the connection.
+/// The gate's decisions about the end of the connection.
 #[derive(Default)]
 struct Outcome {
     /// A request was answered before its body was read.

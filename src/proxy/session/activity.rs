@@ -24,7 +24,7 @@ pub(crate) struct Activity {
     blocked_since: AtomicInstant,
     /// The first byte of a head that is not complete.
     head_since: AtomicInstant,
-    /// What was read of HTTP/1.1 ends in the middle of a message, perhaps of a body that is not wanted.
+    /// The bytes read of HTTP/1.1 end in the middle of a message, perhaps of a body that is not wanted.
     amid_message: AtomicBool,
 }
 
