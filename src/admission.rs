@@ -1,5 +1,5 @@
-//! Admission: slots, places in flight, the queue, rates and the lobby. Every limit is a guard: dropping it gives the place back, on whatever
-//! path that happens.
+//! Admission: slots, places in flight, the queue, rates and the lobby. Every limit is a guard: dropping it gives the place
+//! back, on whatever path that happens.
 
 mod allowance;
 mod eviction;
@@ -60,7 +60,8 @@ impl Places {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Takes a place if fewer than `limit` are taken. Sequentially consistent with the number of waiting requests in [`InFlight`].
+    /// Takes a place if fewer than `limit` are taken. Sequentially consistent with the number of waiting requests in
+    /// [`InFlight`].
     fn take(&self, limit: usize) -> bool {
         let one_more = |used: usize| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
@@ -119,7 +120,8 @@ impl Queued {
     }
 }
 
-/// A permit with its slot and its place in flight. The forwarder takes nothing else, and only [`Admission::admit`] leads to one.
+/// A permit with its slot and its place in flight. The forwarder takes nothing else, and only [`Admission::admit`] leads to
+/// one.
 #[derive(Debug)]
 pub struct Admitted {
     permit: Permit,
@@ -146,8 +148,8 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// Returns `true` if the request may be reset at the backend at once, although the end of the backend's work is then unknown. Granted for a
-    /// small part of all places, each of which stays taken for as long as that work may last.
+    /// Returns `true` if the request may be reset at the backend at once, although the end of the backend's work is then
+    /// unknown. Granted for a small part of all places, each of which stays taken for as long as that work may last.
     pub(crate) fn cancel(&mut self) -> bool {
         self.place.cancel()
     }
@@ -200,8 +202,8 @@ const fn part(whole: usize, percent: usize) -> usize {
     whole.saturating_mul(percent) / 100
 }
 
-/// The limits of the whole process, and what is used of them. Nothing of it belongs to a policy: the counts stay when a new policy comes into
-/// force.
+/// The limits of the whole process, and what is used of them. Nothing of it belongs to a policy: the counts stay when a new
+/// policy comes into force.
 #[derive(Debug)]
 pub struct Admission {
     slots: Arc<Places>,
@@ -228,8 +230,8 @@ impl Admission {
         }
     }
 
-    /// Admits a permitted request of a connection: with the slot that the connection holds, or with a free one, which the connection holds from
-    /// then on. The connection then leaves the lobby.
+    /// Admits a permitted request of a connection: with the slot that the connection holds, or with a free one, which the
+    /// connection holds from then on. The connection then leaves the lobby.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -262,7 +264,8 @@ impl Admission {
         Ok(Slot(Arc::new(SlotState { share, _taken: PlaceGuard(Arc::clone(&self.slots)) })))
     }
 
-    /// Counts a connection in its client's share, once. A connection that is older than the bound is counted with its next request.
+    /// Counts a connection in its client's share, once. A connection that is older than the bound is counted with its next
+    /// request.
     fn count(&self, allowance: &Allowance, share: &OnceLock<Share>) -> Result<(), NotAdmitted> {
         let Some(bound) = allowance.connections.filter(|_| share.get().is_none()) else { return Ok(()) };
         let taken = self.shares.take(*allowance.load.client(), bound).ok_or(NotAdmitted::ShareTaken)?;
@@ -338,8 +341,8 @@ impl Holding {
     }
 }
 
-/// Returns the part of an address that counts as one source: an IPv4 address, or the /64 of an IPv6 address, because one host can use a whole
-/// /64.
+/// Returns the part of an address that counts as one source: an IPv4 address, or the /64 of an IPv6 address, because one host
+/// can use a whole /64.
 #[must_use]
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// An optional instant in an atomic, in milliseconds since an origin that the owner knows. Writes are relaxed: readers of other threads may
-/// see a value late, never a torn one.
+/// An optional instant in an atomic, in milliseconds since an origin that the owner knows. Writes are relaxed: readers of
+/// other threads may see a value late, never a torn one.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicInstant(AtomicU64);
 

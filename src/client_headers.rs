@@ -1,8 +1,9 @@
-//! Headers that never reach the backend as the client sent them. The proxy strips them before the policy judges a request, and the
-//! check of policies refuses conditions on them, which could never hold. Pure.
+//! Headers that never reach the backend as the client sent them. The proxy strips them before the policy judges a request,
+//! and the check of policies refuses conditions on them, which could never hold. Pure.
 //!
-//! Names are compared folded. CGI, WSGI, PHP and Rack turn a header into a variable, which has no case and no special characters:
-//! they take `X_Remote.User` for `X-Remote-User`, so a client could set an identity header under another spelling.
+//! Names are compared folded. CGI, WSGI, PHP and Rack turn a header into a variable, which has no case and no special
+//! characters: they take `X_Remote.User` for `X-Remote-User`, so a client could set an identity header under another
+//! spelling.
 
 use std::sync::Arc;
 
@@ -41,8 +42,8 @@ type Listed = (&'static str, RemovalReason);
 
 use RemovalReason::{Identity, Override, Proxies, Set};
 
-/// Families and names of identity and rewriting headers, grouped by first letter, so that most names need no comparison. The table
-/// in `deploy/README.md` has their origins.
+/// Families and names of identity and rewriting headers, grouped by first letter, so that most names need no comparison. The
+/// table in `deploy/README.md` has their origins.
 const OF_C: &[Listed] = &[
     ("cf-access-*", Identity),
     ("cf-cert-*", Identity),
@@ -134,8 +135,8 @@ const OF_X_T: &[Listed] = &[("x-tailscale-*", Identity)];
 const OF_X_V: &[Listed] = &[("x-vouch-*", Identity)];
 const OF_X_W: &[Listed] = &[("x-webauth-*", Identity)];
 
-/// Names that frame or route a message. Another spelling has no meaning for Sidegate, but a backend that folds names would use it
-/// (request smuggling).
+/// Names that frame or route a message. Another spelling has no meaning for Sidegate, but a backend that folds names would
+/// use it (request smuggling).
 const FRAMING: [(&str, RemovalReason); 3] = [
     ("content-length", RemovalReason::Framing),
     ("host", RemovalReason::Host),
@@ -177,8 +178,8 @@ fn is_hop_by_hop(name: &str) -> bool {
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
-/// Returns the reason for which a header with this name, in any spelling, never reaches the backend as the client sent it; `None`
-/// if the header passes.
+/// Returns the reason for which a header with this name, in any spelling, never reaches the backend as the client sent it;
+/// `None` if the header passes.
 #[must_use]
 pub fn removal_reason(name: &str) -> Option<RemovalReason> {
     let name = name.to_ascii_lowercase();
@@ -305,8 +306,8 @@ impl StripPattern {
         matches_listed(&self.0, name)
     }
 
-    /// Returns a header that the pattern matches and that must not be removed: a header that changes the meaning of the message, or
-    /// one that Sidegate sets. A family may include headers that Sidegate sets.
+    /// Returns a header that the pattern matches and that must not be removed: a header that changes the meaning of the
+    /// message, or one that Sidegate sets. A family may include headers that Sidegate sets.
     fn needed(&self) -> Option<&'static str> {
         const OF_MESSAGES: [&str; 5] = ["host", "content-length", "content-type", "expect", "trailer"];
         const OF_SIDEGATE: [&str; 10] = [
@@ -342,8 +343,8 @@ pub fn is_reserved(name: &HeaderName) -> bool {
     is_hop_by_hop(name.as_str()) || OTHERS.contains(name)
 }
 
-/// Removes all headers that this sender may not set. Most requests have none of them, so the common cost is one comparison for each
-/// name.
+/// Removes all headers that this sender may not set. Most requests have none of them, so the common cost is one comparison
+/// for each name.
 pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], sender: Sender) {
     let is_removed = |name: &HeaderName| {
         is_hop_by_hop(name.as_str())
@@ -357,8 +358,8 @@ pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], sender: Sender) {
     join(headers, &header::COOKIE, b"; ");
 }
 
-/// Removes the selected headers, and the headers that `Connection` names if `Connection` is selected. Returns `Content-Length` if
-/// it was removed.
+/// Removes the selected headers, and the headers that `Connection` names if `Connection` is selected. Returns
+/// `Content-Length` if it was removed.
 fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
     if found.contains(&header::CONNECTION) {
@@ -387,8 +388,8 @@ fn is_protected(name: &str) -> bool {
     is_framing || listed_as(name).is_some()
 }
 
-/// Removes all trailers that a client may not set: the stripped headers, and those that frame, route, authenticate or describe a
-/// message (RFC 9110 §6.5.1).
+/// Removes all trailers that a client may not set: the stripped headers, and those that frame, route, authenticate or
+/// describe a message (RFC 9110 §6.5.1).
 pub fn strip_trailers(trailers: &mut HeaderMap, own: &[StripPattern]) {
     const OTHERS: [&str; 13] = [
         "authorization",

@@ -149,8 +149,8 @@ impl Diagnostic {
         Human::of(self, colour).render()
     }
 
-    /// The value for programs: an object with `severity`, `code`, `message`, `file`, `line`, `column`, `end_line`, `end_column`,
-    /// `label`, `help` and `related`. Later releases add members at most.
+    /// The value for programs: an object with `severity`, `code`, `message`, `file`, `line`, `column`, `end_line`,
+    /// `end_column`, `label`, `help` and `related`. Later releases add members at most.
     #[must_use]
     pub fn json(&self) -> Value {
         let related: Vec<Value> = self

@@ -1,7 +1,8 @@
 //! Forwarding: an admitted request goes to the backend byte for byte, and its answer comes back as it is.
 //!
-//! An HTTP/1.1 connection to the backend carries one exchange at a time and is driven by the task of that request: a request costs no hand-over
-//! between tasks, and an idle connection has no task. An HTTP/2 connection carries many exchanges and has a task of its own.
+//! An HTTP/1.1 connection to the backend carries one exchange at a time and is driven by the task of that request: a request
+//! costs no hand-over between tasks, and an idle connection has no task. An HTTP/2 connection carries many exchanges and has
+//! a task of its own.
 
 mod abandoned;
 mod breaker;
@@ -102,8 +103,8 @@ impl Terms {
 #[derive(Debug)]
 pub struct Backend {
     settings: Settings,
-    /// The connections. They are replaced when the TLS files change: connections made with earlier files finish their exchanges and are not used
-    /// again.
+    /// The connections. They are replaced when the TLS files change: connections made with earlier files finish their
+    /// exchanges and are not used again.
     connections: ArcSwap<Connections>,
     /// The backend's health, as all workers know it.
     health: Arc<Health>,
@@ -133,8 +134,8 @@ impl Connections {
         Self { kind, tls: terms.tls_digest() }
     }
 
-    /// Sends nothing more on shared connections on which requests wait and nothing was answered since that instant. (A connection of HTTP/1.1
-    /// ends with its exchange.)
+    /// Sends nothing more on shared connections on which requests wait and nothing was answered since that instant. (A
+    /// connection of HTTP/1.1 ends with its exchange.)
     fn retire_silent(&self, since: Instant) {
         if let Kind::Shared(multiplex) = &self.kind {
             multiplex.retire_silent(since);
@@ -168,7 +169,8 @@ pub struct Times {
 pub enum NoAnswer {
     /// A fault of the backend.
     Fault(BackendFault),
-    /// The request was not sent, because the backend could not be reached several times in a row. After this time one request tries again.
+    /// The request was not sent, because the backend could not be reached several times in a row. After this time one request
+    /// tries again.
     Paused(Duration),
     /// The client stopped sending its body.
     ClientStalled,
@@ -188,8 +190,8 @@ impl Backend {
         Self { settings, connections, health, unread: Arc::default() }
     }
 
-    /// Sends an admitted request. The guards of `admitted` are held until the backend's work for the request has ended, even if the client has
-    /// left before. `own` are names that the trailers may not have, beside the listed ones.
+    /// Sends an admitted request. The guards of `admitted` are held until the backend's work for the request has ended, even
+    /// if the client has left before. `own` are names that the trailers may not have, beside the listed ones.
     ///
     /// # Errors
     /// The reason why there is no answer.
@@ -244,8 +246,8 @@ impl Backend {
         }
     }
 
-    /// Sends a request until a connection takes it. A stale connection is no fault of the backend: as long as nothing was sent on it, the request
-    /// goes out on the next one, in the end on a new one.
+    /// Sends a request until a connection takes it. A stale connection is no fault of the backend: as long as nothing was
+    /// sent on it, the request goes out on the next one, in the end on a new one.
     async fn answer_of(
         &self,
         terms: &Terms,

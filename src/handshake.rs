@@ -99,7 +99,8 @@ impl TlsConnection {
 /// Makes the TLS configuration of the server. The first certificate is for clients that ask for none of the names.
 ///
 /// Sessions are resumed from stateless tickets, one per connection, so that the server keeps no memory for unknown clients. A
-/// ticket contains the chain and no verdict, so a ticket from before a change of the trust bundle does not circumvent the change.
+/// ticket contains the chain and no verdict, so a ticket from before a change of the trust bundle does not circumvent the
+/// change.
 ///
 /// # Errors
 /// The provider cannot be used.
@@ -120,7 +121,8 @@ pub(crate) fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerCon
 }
 
 /// Ticket producer that makes no ticket for a large session. A ticket contains the chain of the client, and its length has 16
-/// bits: a longer ticket would be a malformed message that ends the connection. Without a ticket the next handshake is a full one.
+/// bits: a longer ticket would be a malformed message that ends the connection. Without a ticket the next handshake is a full
+/// one.
 #[derive(Debug)]
 struct BoundedTickets(Arc<dyn ProducesTickets>);
 
@@ -164,9 +166,9 @@ pub(crate) fn certified_key(
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
 }
 
-/// Verifier that requests a certificate and accepts any certificate or none. The proof of possession is always checked, except for
-/// a leaf that can never become valid (an unreadable one, for example): its proof cannot be checked, and it never becomes an
-/// identity.
+/// Verifier that requests a certificate and accepts any certificate or none. The proof of possession is always checked,
+/// except for a leaf that can never become valid (an unreadable one, for example): its proof cannot be checked, and it never
+/// becomes an identity.
 #[derive(Debug)]
 struct OptionalClientAuth {
     algorithms: WebPkiSupportedAlgorithms,

@@ -13,12 +13,13 @@
 //!               │ no: 401        │ no: 400      │ no: 403    │ no: 504  │ no: 504     │ failed: 504
 //! ```
 //!
-//! [`proxy::gate`] has this course on one screen. Each step needs what only the step before it can give: only [`policy`] makes a `Permit`, only a
-//! `Permit` gets a slot from [`admission`], and only what was admitted is taken by [`forward`].
+//! [`proxy::gate`] has this course on one screen. Each step needs what only the step before it can give: only [`policy`]
+//! makes a `Permit`, only a `Permit` gets a slot from [`admission`], and only what was admitted is taken by [`forward`].
 //!
 //! # The map
 //!
-//! A module uses only modules that stand before it in this table. A test holds the table and the code to each other (`tests/operations/map.rs`).
+//! A module uses only modules that stand before it in this table. A test holds the table and the code to each other
+//! (`tests/operations/map.rs`).
 //!
 //! | room | modules | rule |
 //! | --- | --- | --- |
@@ -29,8 +30,8 @@
 //! | proxy | [`proxy`] | the data path: listener, worker, serve, gate, reply, session, services, client |
 //! | outside | [`reload`], [`admin`], [`app`], [`demo`], [`cli`] | files and signals, the admin listener, the process, the command line |
 //!
-//! Each third-party crate has one door: only [`document`] knows the YAML crate, only [`forward`] the HTTP client, only [`identity`] webpki and the
-//! X.509 parser, only [`telemetry`] and [`admin`] the metrics crate.
+//! Each third-party crate has one door: only [`document`] knows the YAML crate, only [`forward`] the HTTP client, only
+//! [`identity`] webpki and the X.509 parser, only [`telemetry`] and [`admin`] the metrics crate.
 //!
 //! # Pages that comments cite
 //!

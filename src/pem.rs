@@ -1,5 +1,5 @@
-//! Reading of PEM files. The errors of the PEM library quote the file, and a file may contain a private key by mistake, so an error
-//! here names the line and the kind of the damage and never the content.
+//! Reading of PEM files. The errors of the PEM library quote the file, and a file may contain a private key by mistake, so an
+//! error here names the line and the kind of the damage and never the content.
 
 use std::fmt;
 
@@ -39,8 +39,8 @@ pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemFlaw> {
     }
 }
 
-/// Returns true if a file is DER: it begins with a SEQUENCE. The tag of a SEQUENCE is the digit 0 in ASCII, so a file in ASCII is
-/// not DER.
+/// Returns true if a file is DER: it begins with a SEQUENCE. The tag of a SEQUENCE is the digit 0 in ASCII, so a file in
+/// ASCII is not DER.
 #[must_use]
 pub fn is_der(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30) && !bytes.is_ascii()

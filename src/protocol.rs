@@ -1,6 +1,7 @@
 //! The version of HTTP that a connection carries, on the client's side and on the backend's.
 
-/// The version of HTTP that a connection carries. On the client's side ALPN decides; a client that negotiates none speaks HTTP/1.1.
+/// The version of HTTP that a connection carries. On the client's side ALPN decides; a client that negotiates none speaks
+/// HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 (RFC 9112): one exchange at a time.

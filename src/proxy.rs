@@ -1,6 +1,7 @@
 //! The data path: everything that happens to a client's connection, from `accept` to the last byte of the last answer.
 //!
-//! The modules below stand in the order of calls. A module uses only those after it; what it learns goes back as a returned value.
+//! The modules below stand in the order of calls. A module uses only those after it; what it learns goes back as a returned
+//! value.
 //!
 //! | module | decides or does |
 //! | --- | --- |

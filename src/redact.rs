@@ -24,8 +24,8 @@ pub(crate) fn redact_secrets(text: &str) -> Cow<'_, str> {
     material::redact(text)
 }
 
-/// Returns true if a line of a source may contain a part of a secret. `beside` are the lines before and after: the first and the
-/// last line of a key may look harmless alone.
+/// Returns true if a line of a source may contain a part of a secret. `beside` are the lines before and after: the first and
+/// the last line of a key may look harmless alone.
 #[must_use]
 pub(crate) fn is_secret_line(line: &str, beside: [&str; 2]) -> bool {
     let is_part_of_key =

@@ -1,5 +1,5 @@
-//! Secrets: the content of files with a private key or a token, and the search for secrets in other texts. The bytes of a secret
-//! become a key or a digest and are never printed.
+//! Secrets: the content of files with a private key or a token, and the search for secrets in other texts. The bytes of a
+//! secret become a key or a digest and are never printed.
 
 use std::fmt;
 
@@ -94,7 +94,8 @@ pub(crate) fn refuse_secret_document(source: &Source) -> Result<(), Diagnostic> 
     if lines_of_base64(source.text()) > 1 { Err(no_yaml(source)) } else { refuse_secret_manifest(source) }
 }
 
-/// Refuses a key or a token as [`refuse_secret_document`] does, but allows lines of base64: Kubernetes manifests contain Secrets.
+/// Refuses a key or a token as [`refuse_secret_document`] does, but allows lines of base64: Kubernetes manifests contain
+/// Secrets.
 ///
 /// # Errors
 /// A diagnostic that quotes nothing.

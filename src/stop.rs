@@ -10,7 +10,8 @@ use std::task::Waker;
 pub enum Order {
     /// No order was given.
     GoOn,
-    /// The connection ends with the next answer (HTTP/1.1: `Connection: close`; HTTP/2: GOAWAY). Until then requests are served.
+    /// The connection ends with the next answer (HTTP/1.1: `Connection: close`; HTTP/2: GOAWAY). Until then requests are
+    /// served.
     WindDown,
     /// Requests in progress are finished; no new request is served.
     Finish,
@@ -63,7 +64,8 @@ impl StopSignal {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Names the task that an order wakes. The task must look at the orders after this call: an order given before wakes nothing.
+    /// Names the task that an order wakes. The task must look at the orders after this call: an order given before wakes
+    /// nothing.
     pub fn set_waker(&self, waker: &Waker) {
         let _ = self.waker.set(waker.clone());
         fence(Ordering::SeqCst);

@@ -1,8 +1,8 @@
 //! Target of a request: method, path and query. An ambiguous target is refused. Pure.
 //!
-//! A [`Target`] keeps the exact bytes of its path and query, so the backend gets what the policy judged. A target that two parsers
-//! could read in two ways is refused (DESIGN §5). `http::Uri` accepts `\`, broken escapes and raw UTF-8, so each byte is checked
-//! here.
+//! A [`Target`] keeps the exact bytes of its path and query, so the backend gets what the policy judged. A target that two
+//! parsers could read in two ways is refused (DESIGN §5). `http::Uri` accepts `\`, broken escapes and raw UTF-8, so each byte
+//! is checked here.
 
 mod path;
 

@@ -1,5 +1,5 @@
-//! Bearer token that authorizes a request to the admin listener (`admin.token_file`). Only the digest is kept, so no log line and
-//! no dump can contain the token.
+//! Bearer token that authorizes a request to the admin listener (`admin.token_file`). Only the digest is kept, so no log line
+//! and no dump can contain the token.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Trace of a request: the headers `traceparent` and `tracestate` of W3C Trace Context. Section numbers are those of that document.
+//! Trace of a request: the headers `traceparent` and `tracestate` of W3C Trace Context. Section numbers are those of that
+//! document.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -1,5 +1,6 @@
-//! The eviction order: the oldest connection of the source that has the most goes first. A source with many connections therefore pushes out
-//! its own, and a source with few is safe from it. With one source, or with as many sources as connections, the order is that of arrival.
+//! The eviction order: the oldest connection of the source that has the most goes first. A source with many connections
+//! therefore pushes out its own, and a source with few is safe from it. With one source, or with as many sources as
+//! connections, the order is that of arrival.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -10,7 +11,8 @@ use std::net::IpAddr;
 pub(super) struct EvictionOrder {
     len: usize,
     sources: HashMap<IpAddr, BTreeSet<u64>>,
-    /// Every source by its number of connections; among sources with equal numbers, the one with the oldest connection comes last.
+    /// Every source by its number of connections; among sources with equal numbers, the one with the oldest connection comes
+    /// last.
     weights: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
 }
 

@@ -1,5 +1,5 @@
-//! The load of each client: its requests in flight and in the queue. The count is by client, over all its connections and certificates and all
-//! workers, independent of the policy.
+//! The load of each client: its requests in flight and in the queue. The count is by client, over all its connections and
+//! certificates and all workers, independent of the policy.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,15 +10,16 @@ use parking_lot::{Mutex, MutexGuard};
 use super::in_flight::InFlight;
 use crate::identity::ClientKey;
 
-/// The loads of all clients in use. The entry of a client without connections and without requests is removed at the next sweep.
+/// The loads of all clients in use. The entry of a client without connections and without requests is removed at the next
+/// sweep.
 #[derive(Debug, Default)]
 pub(super) struct Loads(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
     loads: HashMap<ClientKey, Weak<ClientLoad>>,
-    /// Number of entries at which unused ones are removed: twice as many as were in use at the last sweep. The map is then bounded by what is in
-    /// use, and an insertion costs a constant on average.
+    /// Number of entries at which unused ones are removed: twice as many as were in use at the last sweep. The map is then
+    /// bounded by what is in use, and an insertion costs a constant on average.
     sweep_at: usize,
 }
 
@@ -31,7 +32,8 @@ pub(super) struct ClientLoad {
     client: ClientKey,
     /// The places in flight that are counted.
     pub(super) in_flight: Arc<InFlight>,
-    /// Both numbers in one, so that a request costs one operation: [`HELD`] for each place, [`WAITS`] for each request that waits.
+    /// Both numbers in one, so that a request costs one operation: [`HELD`] for each place, [`WAITS`] for each request that
+    /// waits.
     counts: AtomicU64,
 }
 
@@ -88,8 +90,8 @@ impl Entries {
     }
 }
 
-/// Every operation is sequentially consistent with the numbers of places and of waiting requests: of a place that is given back and a request that
-/// begins to wait at the same time, one sees the other.
+/// Every operation is sequentially consistent with the numbers of places and of waiting requests: of a place that is given
+/// back and a request that begins to wait at the same time, one sees the other.
 impl ClientLoad {
     pub(super) const fn client(&self) -> &ClientKey {
         &self.client

@@ -1,5 +1,5 @@
-//! The lobby: connections that hold no slot. Their number is bounded in total, per source and in the handshake. A new connection is let in and
-//! an old one is closed, at the expense of the source with the most (DESIGN §2.4).
+//! The lobby: connections that hold no slot. Their number is bounded in total, per source and in the handshake. A new
+//! connection is let in and an old one is closed, at the expense of the source with the most (DESIGN §2.4).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -123,8 +123,8 @@ impl Lobby {
         self.rates.load().check_key(&source_of(address)).is_ok()
     }
 
-    /// Lets a connection in. If a bound (for this source, for handshakes or in total) is reached, another connection is closed: the oldest of
-    /// the source with the most, and no authenticated connection before one that is not.
+    /// Lets a connection in. If a bound (for this source, for handshakes or in total) is reached, another connection is
+    /// closed: the oldest of the source with the most, and no authenticated connection before one that is not.
     pub fn enter(self: &Arc<Self>, address: IpAddr, stop: Arc<StopSignal>) -> Place {
         let source = source_of(address);
         let mut connections = self.connections();

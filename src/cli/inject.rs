@@ -14,14 +14,14 @@ use crate::secret;
 
 /// Put the sidecar in front of a Kubernetes workload's backend
 ///
-/// Reads manifests (a stream of YAML documents, a `List`, or JSON) and writes them with the sidecar in front of one container of a
-/// Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob or Pod. The backend's port, by name and number, is the sidecar's
-/// from then on, for the Services and NetworkPolicies of the stream as well. Everything else stays as it is written, comments
-/// included. A workload that has its sidecar already is left as it is. Exits with 2, and writes nothing, if something
-/// cannot be done.
+/// Reads manifests (a stream of YAML documents, a `List`, or JSON) and writes them with the sidecar in front of one container
+/// of a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob or Pod. The backend's port, by name and number, is the
+/// sidecar's from then on, for the Services and NetworkPolicies of the stream as well. Everything else stays as it is
+/// written, comments included. A workload that has its sidecar already is left as it is. Exits with 2, and writes nothing, if
+/// something cannot be done.
 ///
-/// The pod expects: a ConfigMap with `sidegate.yaml`, one with the policy, a Secret with `tls.crt` and `tls.key`, and one with the
-/// client CAs (`*.crt` or `*.pem`).
+/// The pod expects: a ConfigMap with `sidegate.yaml`, one with the policy, a Secret with `tls.crt` and `tls.key`, and one
+/// with the client CAs (`*.crt` or `*.pem`).
 #[derive(Debug, Args)]
 pub(super) struct Inject {
     /// The manifests; `-` reads them from standard input
@@ -39,7 +39,8 @@ pub(super) struct Inject {
     /// The backend's address, as `backend.url` [default: http://127.0.0.1:PORT]
     #[arg(long, value_name = "URL")]
     backend_url: Option<String>,
-    /// A variable of the backend that makes it listen on loopback alone, such as HOST=127.0.0.1; its probes then ask the sidecar
+    /// A variable of the backend that makes it listen on loopback alone, such as HOST=127.0.0.1; its probes then ask the
+    /// sidecar
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     bind: Option<Variable>,
     /// The backend listens on loopback alone already; its probes then ask the sidecar

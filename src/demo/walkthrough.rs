@@ -97,7 +97,8 @@ impl Walkthrough {
         format!("{} {}", self.curl(Some("consumer")), self.url("/events"))
     }
 
-    /// Returns the steps about a revoked certificate. The proxy notices a changed CRL within two seconds; the reload avoids the wait.
+    /// Returns the steps about a revoked certificate. The proxy notices a changed CRL within two seconds; the reload avoids
+    /// the wait.
     fn revoke(&self) -> [Step; 3] {
         let put = |crl| {
             let (crl, place) = (self.file(crl), self.file(pki::CRL));

@@ -1,13 +1,16 @@
-//! Exchanges whose client has left. The backend may go on working, so the place in flight stays taken until that work is known to be over.
-//! Otherwise a client that takes its requests back as fast as it sends them would have the backend work on any number of them at once.
+//! Exchanges whose client has left. The backend may go on working, so the place in flight stays taken until that work is
+//! known to be over. Otherwise a client that takes its requests back as fast as it sends them would have the backend work on
+//! any number of them at once.
 //!
-//! A backend that speaks HTTP/1.1 is told by the end of our side of the connection, as if the client itself had closed it: servers that notice
-//! this stop, and close; others go on to their answer, and close after it. A backend that speaks HTTP/2 could be told by a reset of the stream,
-//! but then nothing ever tells when its work is over. The reset is therefore sent at once only for a small part of all places (each of which
-//! stays taken until `backend.response_timeout` is over); for the others it is sent once the answer begins.
+//! A backend that speaks HTTP/1.1 is told by the end of our side of the connection, as if the client itself had closed it:
+//! servers that notice this stop, and close; others go on to their answer, and close after it. A backend that speaks HTTP/2
+//! could be told by a reset of the stream, but then nothing ever tells when its work is over. The reset is therefore sent at
+//! once only for a small part of all places (each of which stays taken until `backend.response_timeout` is over); for the
+//! others it is sent once the answer begins.
 //!
-//! Some servers (aiohttp, Node.js, Tornado) close at once while their handlers go on to the end (`findings/half-closed-clients.sh`). In front of
-//! these, [`ClientAbort::Ignore`] tells the backend nothing, and takes only an answer for the end of the work.
+//! Some servers (aiohttp, Node.js, Tornado) close at once while their handlers go on to the end
+//! (`findings/half-closed-clients.sh`). In front of these, [`ClientAbort::Ignore`] tells the backend nothing, and takes only
+//! an answer for the end of the work.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +27,8 @@ use super::multiplex::Stream;
 use super::socket::Socket;
 use crate::admission::Guards;
 
-/// Most bytes that are read of an answer without a client. Then the connection is closed, which ends the work of a backend that goes on writing.
+/// Most bytes that are read of an answer without a client. Then the connection is closed, which ends the work of a backend
+/// that goes on writing.
 const ANSWER: usize = 64 * 1024;
 
 /// Notice that the backend gets when a client takes its request back (`backend.ignore_client_abort`, as nginx has it).
@@ -66,8 +70,8 @@ impl Work {
         self.upload.as_ref().is_none_or(|upload| upload.is_sent())
     }
 
-    /// `true` if the client left in the middle of its upload. The connection to the backend has then failed because of the client, and the backend
-    /// may work on what it has received.
+    /// `true` if the client left in the middle of its upload. The connection to the backend has then failed because of the
+    /// client, and the backend may work on what it has received.
     pub(super) fn is_abandoned(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.is_broken())
     }
@@ -95,8 +99,8 @@ pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
             if must_answer && is_whole {
                 return until_answered(socket).await;
             }
-            // The rest of a cut request will not come, and only the end of our side says so. A response to that, such as 400 for half a body, is
-            // no answer to the request.
+            // The rest of a cut request will not come, and only the end of our side says so. A response to that, such as 400
+            // for half a body, is no answer to the request.
             let _ = until_closed(socket, stage).await;
             if must_answer {
                 sleep_until(due).await;

@@ -1,5 +1,5 @@
-//! The circuit breaker: when one connection after the other cannot be made, requests do not wait for the next failure. After a pause one request
-//! tries again; the pauses grow until a connection is made.
+//! The circuit breaker: when one connection after the other cannot be made, requests do not wait for the next failure. After
+//! a pause one request tries again; the pauses grow until a connection is made.
 //!
 //! All workers share one breaker. While the backend can be reached, a request reads one number that no thread writes.
 
@@ -76,8 +76,8 @@ impl Breaker {
         self.openings.load(Ordering::Relaxed)
     }
 
-    /// Lets a request through: every request while the breaker is closed, one after each pause while it is open. The result of that one is not
-    /// waited for, so that a request that is taken back delays no other.
+    /// Lets a request through: every request while the breaker is closed, one after each pause while it is open. The result
+    /// of that one is not waited for, so that a request that is taken back delays no other.
     ///
     /// # Errors
     /// The rest of the pause.
@@ -121,7 +121,8 @@ impl Breaker {
 }
 
 impl Pause {
-    /// Begins a pause, which ends at random in the second half of its length, so that sidecars that failed together do not try again together.
+    /// Begins a pause, which ends at random in the second half of its length, so that sidecars that failed together do not
+    /// try again together.
     fn begin(&mut self, now: Instant, longest: Duration) {
         let length = self.next.min(longest);
         let mut random = [0];

@@ -1,5 +1,5 @@
-//! The rest of an upload that was answered early: it is read and discarded within a small budget, so that the client reads the answer and
-//! not a reset (DESIGN §5). It is never read as a request.
+//! The rest of an upload that was answered early: it is read and discarded within a small budget, so that the client reads
+//! the answer and not a reset (DESIGN §5). It is never read as a request.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub const BYTES: u64 = 64 * 1024;
 /// Time in which the client may still send them.
 pub const TIME: Duration = Duration::from_secs(1);
 
-/// Discards the rest of a body in the background. Bytes beyond the budget end the body: with a reset of the stream (HTTP/2), or with the
-/// connection (HTTP/1.1).
+/// Discards the rest of a body in the background. Bytes beyond the budget end the body: with a reset of the stream (HTTP/2),
+/// or with the connection (HTTP/1.1).
 pub fn in_background(body: Incoming) {
     if body.is_end_stream() {
         return;

@@ -53,8 +53,8 @@ impl Outgoing {
 pub enum BrokenOff {
     /// The connection or the framing failed, or the stream was reset with an error.
     Http(hyper::Error),
-    /// The stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a reset after the end), so
-    /// that half a body would pass for a whole one.
+    /// The stream was reset before its end, and without an error. hyper takes that for an end (RFC 9113 §8.1 speaks of a
+    /// reset after the end), so that half a body would pass for a whole one.
     Reset,
     /// The body was silent for too long.
     Silent,
@@ -187,15 +187,16 @@ pub(super) enum Carrier {
     Done,
 }
 
-/// The body of the backend's answer. hyper reads it, and so does the task of its stream once the answer is shared with that task.
+/// The body of the backend's answer. hyper reads it, and so does the task of its stream once the answer is shared with that
+/// task.
 #[derive(Debug)]
 pub struct Answer {
     own: Option<AnswerReader>,
     shared: Option<SharedReading>,
 }
 
-/// The reader of an answer. It drives the connection of HTTP/1.1 on which the answer comes, and holds the guards of the backend's work until the
-/// answer ends, however it ends.
+/// The reader of an answer. It drives the connection of HTTP/1.1 on which the answer comes, and holds the guards of the
+/// backend's work until the answer ends, however it ends.
 #[derive(Debug)]
 pub(super) struct AnswerReader {
     body: Incoming,
@@ -324,8 +325,8 @@ impl AnswerReader {
         reading
     }
 
-    /// Polls for the next part before the answer is shared. An answer of unknown length may end right behind its first part: the end is looked for,
-    /// so that a small answer is whole at once and costs no allocation.
+    /// Polls for the next part before the answer is shared. An answer of unknown length may end right behind its first part:
+    /// the end is looked for, so that a small answer is whole at once and costs no allocation.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let is_first = self.in_hand == 0;
         let part = self.poll_next(cx);
@@ -439,8 +440,8 @@ impl AnswerReader {
         }
     }
 
-    /// Gives the place in flight back at the end of the backend's answer. If too many bytes wait for their clients already, the place is kept until
-    /// this client has read everything: memory stays bounded by the number of places.
+    /// Gives the place in flight back at the end of the backend's answer. If too many bytes wait for their clients already,
+    /// the place is kept until this client has read everything: memory stays bounded by the number of places.
     fn settle(&mut self) {
         if self.end.is_some() && self.unread.has_room() {
             self.work = None;

@@ -1,5 +1,6 @@
-//! Headers of a request on their way to the backend: headers that the client may not send are stripped, the policy judges the rest, and then
-//! Sidegate sets its own. The order is always this one, so that no header of a client removes what was judged or what is set.
+//! Headers of a request on their way to the backend: headers that the client may not send are stripped, the policy judges the
+//! rest, and then Sidegate sets its own. The order is always this one, so that no header of a client removes what was judged
+//! or what is set.
 
 mod identity;
 
@@ -75,8 +76,8 @@ pub struct OwnHeaders<'a> {
     pub trace: Option<TraceContext>,
 }
 
-/// The configured identity headers, each with the attribute that it carries. The client's headers of these names are always stripped, also if
-/// the certificate has no such attribute.
+/// The configured identity headers, each with the attribute that it carries. The client's headers of these names are always
+/// stripped, also if the certificate has no such attribute.
 pub type Custom = [(HeaderName, Attribute)];
 
 /// HopByHopWishes of the client about its connection, which are read before its headers are stripped.
@@ -94,7 +95,8 @@ impl HopByHopWishes {
     }
 }
 
-/// Strips what a client may not say: what is left is judged and forwarded. A trusted proxy may name the client that it forwards for.
+/// Strips what a client may not say: what is left is judged and forwarded. A trusted proxy may name the client that it
+/// forwards for.
 pub fn strip<B: Body>(request: &mut Request<B>, own: &[StripPattern], sender: Sender) -> HopByHopWishes {
     let wishes =
         HopByHopWishes { takes_trailers: takes_trailers(request.headers()), upgrade: switch_asked(request) };
@@ -145,8 +147,8 @@ fn host(headers: &mut HeaderMap, host: &str) -> Option<HeaderValue> {
     Some(host)
 }
 
-/// Has a body of unknown length sent in chunks, whatever the method is. Otherwise hyper takes a GET or HEAD for one without a body, and the body
-/// would be lost.
+/// Has a body of unknown length sent in chunks, whatever the method is. Otherwise hyper takes a GET or HEAD for one without a
+/// body, and the body would be lost.
 pub(super) fn frame_unknown_length<B: http_body::Body>(request: &mut Request<B>) {
     let body = request.body();
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -157,8 +159,8 @@ pub(super) fn frame_unknown_length<B: http_body::Body>(request: &mut Request<B>)
 /// The one protocol that a request may ask to switch to.
 const WEBSOCKET: &str = "websocket";
 
-/// The protocol that a request asks to switch to. Only an HTTP/1.1 GET without a body can ask: a body would be read as the new protocol by one
-/// side, and as a body by the other.
+/// The protocol that a request asks to switch to. Only an HTTP/1.1 GET without a body can ask: a body would be read as the
+/// new protocol by one side, and as a body by the other.
 fn switch_asked<B: Body>(request: &Request<B>) -> Option<Upgrade> {
     let headers = request.headers();
     let asks = headers.contains_key(header::UPGRADE)
@@ -186,7 +188,8 @@ pub fn switch(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
 }
 
-/// Turns a request that was prepared for HTTP/1.1 into one of HTTP/2: `Host` becomes `:authority`, and headers about the connection are removed.
+/// Turns a request that was prepared for HTTP/1.1 into one of HTTP/2: `Host` becomes `:authority`, and headers about the
+/// connection are removed.
 pub(super) fn fit_http2<B>(request: &mut Request<B>, scheme: Scheme) {
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();

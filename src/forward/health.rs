@@ -1,5 +1,5 @@
-//! The backend's health, shared by all workers: whether the backend can be reached, which every request shows, and the result of its health
-//! check, if one is configured.
+//! The backend's health, shared by all workers: whether the backend can be reached, which every request shows, and the result
+//! of its health check, if one is configured.
 
 use std::convert::Infallible;
 use std::io;
@@ -111,8 +111,8 @@ impl Health {
         }
     }
 
-    /// `true` if clients are to be sent here, as far as the backend is concerned. A backend that was not tried yet counts as serving, unless a
-    /// health check is going to try it.
+    /// `true` if clients are to be sent here, as far as the backend is concerned. A backend that was not tried yet counts as
+    /// serving, unless a health check is going to try it.
     #[must_use]
     pub fn serves(&self) -> bool {
         match self.condition() {
@@ -175,8 +175,8 @@ impl Health {
     }
 }
 
-/// Checks the backend at regular intervals, each time on a connection of its own. If the backend can be reached again, requests get through at
-/// once.
+/// Checks the backend at regular intervals, each time on a connection of its own. If the backend can be reached again,
+/// requests get through at once.
 pub async fn watch(backend: Backend, check: Check, terms: impl Fn() -> Arc<Terms>) -> Infallible {
     let mut ticks = interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

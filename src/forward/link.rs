@@ -119,7 +119,8 @@ impl Link {
         })
     }
 
-    /// Polls the connection for the task of its exchange. Errors reach the exchange through the other half, as errors of the answer or its body.
+    /// Polls the connection for the task of its exchange. Errors reach the exchange through the other half, as errors of the
+    /// answer or its body.
     pub(super) fn drive(&mut self, cx: &Context<'_>) {
         self.waker.set_task(cx.waker());
         self.advance();

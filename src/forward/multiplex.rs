@@ -85,8 +85,8 @@ impl Stream {
     }
 }
 
-/// A request that was sent and has no answer yet. Dropping it abandons the exchange. The pending answer is on the heap, because it can outlive its
-/// waiting task.
+/// A request that was sent and has no answer yet. Dropping it abandons the exchange. The pending answer is on the heap,
+/// because it can outlive its waiting task.
 struct Unanswered(Option<(PendingAnswer, Stream, Work)>);
 
 type PendingAnswer = Pin<Box<dyn Future<Output = SendResult> + Send>>;
@@ -180,7 +180,8 @@ impl Multiplex {
         });
     }
 
-    /// Opens no more streams on connections whose exchanges have had no answer since that instant. Their exchanges go on; then they end.
+    /// Opens no more streams on connections whose exchanges have had no answer since that instant. Their exchanges go on;
+    /// then they end.
     pub(super) fn retire_silent(&self, since: Instant) {
         self.connections().retain(|line| {
             line.load.streams.load(Ordering::Relaxed) == 0 || line.load.has_answered_since(since)
@@ -198,7 +199,8 @@ impl Multiplex {
 }
 
 impl SharedConnection {
-    /// Opens a stream if there is room. All streams of a worker are opened on its own thread, so the room is not taken between check and use.
+    /// Opens a stream if there is room. All streams of a worker are opened on its own thread, so the room is not taken
+    /// between check and use.
     fn take(&mut self) -> Option<OpenStream> {
         let Load { streams, most, .. } = &*self.load;
         let has_room = streams.load(Ordering::Relaxed) < most.load(Ordering::Relaxed);

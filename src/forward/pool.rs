@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::link::Link;
 
-/// Time after which an idle connection is closed. It is shorter than the keep-alive of the usual backends, but for Node.js with 5 s,
-/// whose closing is noticed.
+/// Time after which an idle connection is closed. It is shorter than the keep-alive of the usual backends, but for Node.js
+/// with 5 s, whose closing is noticed.
 const IDLE_FOR: Duration = Duration::from_secs(55);
 /// Most idle connections that are kept.
 const MOST_IDLE: usize = 1024;
@@ -24,7 +24,8 @@ struct Idle {
 }
 
 impl Pool {
-    /// Takes a connection that was open after its last use. If it has been closed since, it gives the request back that it cannot take.
+    /// Takes a connection that was open after its last use. If it has been closed since, it gives the request back that it
+    /// cannot take.
     pub(super) fn take(&self) -> Option<Link> {
         self.idle().pop().map(|idle| idle.link)
     }

@@ -1,5 +1,5 @@
-//! Reading ahead: an answer of the backend is read while the client takes nothing, up to a bound, so that the place in flight and the
-//! connection to the backend are free once the backend has done its part.
+//! Reading ahead: an answer of the backend is read while the client takes nothing, up to a bound, so that the place in flight
+//! and the connection to the backend are free once the backend has done its part.
 //!
 //! hyper asks for the next part of an answer only while an HTTP/2 client has opened a window for it. A client that opens none
 //! would hold a place for each of its streams. The task of each stream therefore reads the answer itself while hyper waits.
@@ -18,8 +18,8 @@ use super::exchange::AnswerReader;
 /// Most bytes that are read ahead of one answer.
 pub(super) const MOST: usize = 64 * 1024;
 
-/// Most bytes of all answers of a worker that are read ahead. Beyond them, the next answers keep their places in flight until their clients
-/// have read them.
+/// Most bytes of all answers of a worker that are read ahead. Beyond them, the next answers keep their places in flight until
+/// their clients have read them.
 const MOST_OF_WORKER: usize = 4 * 1024 * 1024;
 
 /// Bytes of answers that wait for their clients, counted per worker.

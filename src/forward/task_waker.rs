@@ -1,5 +1,6 @@
-//! The waker of a connection to the backend. It wakes the task that uses the connection at present, and not for what that task does itself:
-//! hyper's two halves of a connection wake each other for each part of a body, which would cost every answer one more turn of its task.
+//! The waker of a connection to the backend. It wakes the task that uses the connection at present, and not for what that
+//! task does itself: hyper's two halves of a connection wake each other for each part of a body, which would cost every
+//! answer one more turn of its task.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Choice of the server certificate: the first certificate for the requested name (SNI, RFC 6066 §3) whose kind of key the client
-//! supports. The requirements on clients do not depend on the choice.
+//! Choice of the server certificate: the first certificate for the requested name (SNI, RFC 6066 §3) whose kind of key the
+//! client supports. The requirements on clients do not depend on the choice.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! Large copies in pieces. glibc copies more than a few KiB by one instruction (`rep movsb`), which some processors execute at a
-//! fifth of the speed of a loop (bugs 30994 and 30995 of glibc). One such copy was a third of the cost of a download. glibc copies
-//! smaller sizes in a loop, so buffers are split before they are copied.
+//! Large copies in pieces. glibc copies more than a few KiB by one instruction (`rep movsb`), which some processors execute
+//! at a fifth of the speed of a loop (bugs 30994 and 30995 of glibc). One such copy was a third of the cost of a download.
+//! glibc copies smaller sizes in a loop, so buffers are split before they are copied.
 
 use std::io::IoSlice;
 
-/// Length of a piece in bytes: whole cache lines, and less than the size from which `memmove` uses the instruction. That size is 2,
-/// 4 or 8 KiB, depending on the width of the vectors (`x86_rep_movsb_threshold`).
+/// Length of a piece in bytes: whole cache lines, and less than the size from which `memmove` uses the instruction. That size
+/// is 2, 4 or 8 KiB, depending on the width of the vectors (`x86_rep_movsb_threshold`).
 pub(crate) const PIECE: usize = 2048 - 64;
 
 /// Splits buffers into pieces. The length of `places` bounds their number.

@@ -18,8 +18,8 @@ const MAX_PIECES: usize = 64 * 1024 / PIECE;
 #[derive(Debug)]
 pub(crate) struct Stream {
     tls: Box<TlsStream<SniffedSocket>>,
-    /// True if the last read found no data, neither decrypted nor in the socket. HTTP reads at every poll, mostly in vain, so TLS is
-    /// not called before the socket is readable.
+    /// True if the last read found no data, neither decrypted nor in the socket. HTTP reads at every poll, mostly in vain, so
+    /// TLS is not called before the socket is readable.
     is_drained: bool,
     /// Error that followed the data of the last read; the next read returns it.
     deferred_error: Option<io::Error>,
@@ -36,8 +36,8 @@ impl Stream {
         &mut sniffed.socket
     }
 
-    /// Returns the progress of the writes to the socket. TLS buffers bytes that the socket has not accepted, so the results of writes
-    /// to TLS do not show the progress.
+    /// Returns the progress of the writes to the socket. TLS buffers bytes that the socket has not accepted, so the results
+    /// of writes to TLS do not show the progress.
     pub(crate) fn write_progress(&self) -> WriteProgress {
         let (sniffed, _) = self.tls.get_ref();
         sniffed.written

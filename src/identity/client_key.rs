@@ -4,12 +4,12 @@ use super::{Attribute, Identity};
 use crate::digest::{Digest, sha256_of_parts};
 
 /// Digest of the names of an identity that a renewal keeps: the SPIFFE id if there is one; otherwise the issuer's name, the
-/// subject and all alternative names; the issuer's name and the public key if the certificate has no name. A renewal changes the
-/// serial number, the dates and the key, so limits and what a client has used of them must not depend on these.
+/// subject and all alternative names; the issuer's name and the public key if the certificate has no name. A renewal changes
+/// the serial number, the dates and the key, so limits and what a client has used of them must not depend on these.
 ///
 /// The issuer's name is included because two authorities may give the same name to two clients. With one budget for both, one
-/// client could use up the budget of the other. The issuer's key is not included, so that the clients of an authority keep their
-/// budgets when the certificate of the authority is renewed or cross-signed. A SPIFFE id contains its trust domain.
+/// client could use up the budget of the other. The issuer's key is not included, so that the clients of an authority keep
+/// their budgets when the certificate of the authority is renewed or cross-signed. A SPIFFE id contains its trust domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(Digest);
 

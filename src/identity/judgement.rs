@@ -143,8 +143,8 @@ impl Flaw {
 }
 
 impl Flaw {
-    /// Returns a rank that grows with the progress of the verification, in the order of webpki. When all paths fail, the flaw with
-    /// the highest rank is reported, because the path that came the farthest is the path that the client meant.
+    /// Returns a rank that grows with the progress of the verification, in the order of webpki. When all paths fail, the flaw
+    /// with the highest rank is reported, because the path that came the farthest is the path that the client meant.
     pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::UnknownIssuer => 0,
@@ -295,7 +295,8 @@ fn unacceptable_key(certificate: &X509Certificate<'_>) -> Option<Flaw> {
             let Some((_, length, verification)) = known else {
                 return Some(Flaw::UnacceptableKey("a curve other than P-256, P-384 or P-521"));
             };
-            // No client can prove possession of a key that is not on the curve. The check is here so that every tool reports it.
+            // No client can prove possession of a key that is not on the curve. The check is here so that every tool reports
+            // it.
             let point = point.data();
             let is_point = point.len() == *length && ParsedPublicKey::new(*verification, point).is_ok();
             (!is_point).then_some(Flaw::UnacceptableKey("it is no point on its curve"))
@@ -341,7 +342,8 @@ impl Judgement<'_> {
         budget: &Budget,
     ) -> Result<Verified, Flaw> {
         let paths = PathGraph::find(leaf, others, self.trust.valid_at(self.now)).map_err(|none| {
-            // Without authorities webpki checks the leaf alone, and a flaw of the leaf helps the client more than `unknown_issuer`.
+            // Without authorities webpki checks the leaf alone, and a flaw of the leaf helps the client more than
+            // `unknown_issuer`.
             let own = self.webpki(accepted_algorithms(), &[], &[], None).err();
             own.filter(|flaw| *flaw != Flaw::UnknownIssuer).unwrap_or(none)
         })?;

@@ -20,8 +20,8 @@ use crate::digest::sha256;
 /// Bound that no real client reaches. Each name costs work in every policy (denial of service).
 const MAX_ALTERNATIVE_NAMES: usize = 256;
 
-/// Bound for the type of one part of a distinguished name. The time to write an object identifier as numbers is quadratic in its
-/// length (denial of service).
+/// Bound for the type of one part of a distinguished name. The time to write an object identifier as numbers is quadratic in
+/// its length (denial of service).
 const MAX_TYPE_BYTES: usize = 128;
 
 /// Parses a certificate and reads its names.
@@ -219,8 +219,8 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> Result<String, Flaw> {
     Ok(parts.join(","))
 }
 
-/// Returns true if a name is exactly `SEQUENCE { SET { SEQUENCE { type, value } … } … }`. The parser accepts other tags as well,
-/// and another parser could read such a name in another way.
+/// Returns true if a name is exactly `SEQUENCE { SET { SEQUENCE { type, value } … } … }`. The parser accepts other tags as
+/// well, and another parser could read such a name in another way.
 fn is_well_formed_name(name: &[u8]) -> bool {
     let constructed = |any: &Any<'_>, tag| {
         any.header.is_universal() && any.header.tag() == tag && any.header.is_constructed()

@@ -1,8 +1,8 @@
 //! Revocation: the check of the certificates of a path against the configured CRLs.
 //!
 //! webpki parses the CRLs strictly, but the check itself is made here. webpki would verify the signature of a CRL for every
-//! verdict, which hashes all entries of the CRL, and would consult only one CRL of an issuer. Here the signature is verified once,
-//! when the CRL is loaded, and every CRL that covers a certificate counts.
+//! verdict, which hashes all entries of the CRL, and would consult only one CRL of an issuer. Here the signature is verified
+//! once, when the CRL is loaded, and every CRL that covers a certificate counts.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -203,8 +203,8 @@ fn header(der: &[u8]) -> Option<(&[u8], Timestamp, Timestamp)> {
     Some((issuer, instant(this_update)?, instant(next_update)?))
 }
 
-/// Returns the `keyIdentifier` of the authority key identifier extension. All entries of a CRL are one field before the extensions,
-/// so a long CRL costs no more than a short one.
+/// Returns the `keyIdentifier` of the authority key identifier extension. All entries of a CRL are one field before the
+/// extensions, so a long CRL costs no more than a short one.
 fn key_identifier(der: &[u8]) -> Option<&[u8]> {
     const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
     let (_, outer) = Any::from_der(der).ok()?;

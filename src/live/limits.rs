@@ -25,7 +25,8 @@ impl HttpLimits {
     }
 }
 
-/// The size of the header list as RFC 9113 §6.5.2 counts it, without the pseudo-header fields: the target has a bound of its own.
+/// The size of the header list as RFC 9113 §6.5.2 counts it, without the pseudo-header fields: the target has a bound of its
+/// own.
 fn header_list_size<B>(request: &Request<B>) -> usize {
     request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }

@@ -20,8 +20,9 @@ pub use verdicts::Verdicts;
 
 /// An authenticated client: identity, rights and headers, made once per chain and generation of the snapshot.
 pub struct Client {
-    /// The verified path, which is judged again when the verdict may be out of date. Other certificates that were presented are not kept: they
-    /// prove nothing, and can take 64 KiB. If a later trust bundle needs them, the client is refused and has to connect again.
+    /// The verified path, which is judged again when the verdict may be out of date. Other certificates that were presented
+    /// are not kept: they prove nothing, and can take 64 KiB. If a later trust bundle needs them, the client is refused and
+    /// has to connect again.
     pub chain: Chain,
     /// The fingerprint of the path.
     path: Fingerprint,

@@ -1,5 +1,5 @@
-//! The course of one request, top to bottom: identify the client, read the request, permit it, admit it, prepare it, forward it. The order
-//! is a promise (DESIGN §2), and each step needs what only the step before it can give.
+//! The course of one request, top to bottom: identify the client, read the request, permit it, admit it, prepare it, forward
+//! it. The order is a promise (DESIGN §2), and each step needs what only the step before it can give.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -78,8 +78,8 @@ fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>)
     let closes = match refusal {
         // The connection ends with the identity for which it was opened.
         Refusal::Unauthenticated(_) => session.peer.has_lapsed(),
-        // Another parser may disagree about where this body ends. The connection is closed, so that what follows is never parsed as a request
-        // (request smuggling).
+        // Another parser may disagree about where this body ends. The connection is closed, so that what follows is never
+        // parsed as a request (request smuggling).
         Refusal::Ambiguous(ambiguity) => *ambiguity == Ambiguity::InvalidFraming,
         // A connection that got no slot gives its place in the lobby back.
         Refusal::ServerFull | Refusal::ShareTaken => true,
@@ -94,7 +94,8 @@ fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>)
     }
 }
 
-/// Returns the answer to bytes that hyper could not parse, in place of hyper's own with that status. The connection ends with it.
+/// Returns the answer to bytes that hyper could not parse, in place of hyper's own with that status. The connection ends with
+/// it.
 pub(crate) fn answer_unparsed(session: &Arc<Session>, status: StatusCode, unparsed: &[u8]) -> Vec<u8> {
     let mut recording = Recording::unparsed(session);
     let live = session.services.live.load();
@@ -259,8 +260,8 @@ fn not_admitted(because: NotAdmitted) -> Refusal {
     }
 }
 
-/// Passes interim answers of the backend on as they come (RFC 9110 §15.2), to clients of HTTP/1.1. 100 is not passed on: hyper tells the
-/// client itself to send its body.
+/// Passes interim answers of the backend on as they come (RFC 9110 §15.2), to clients of HTTP/1.1. 100 is not passed on:
+/// hyper tells the client itself to send its body.
 fn pass_interim_answers(session: &Arc<Session>, request: &mut Request<Incoming>) {
     if session.protocol != Protocol::Http1 || request.version() != Version::HTTP_11 {
         return;

@@ -1,5 +1,5 @@
-//! The listener: each accepted connection gets a place in the lobby and goes to the worker with the fewest connections. When descriptors run
-//! out, accepting pauses and says so; it never spins and never ends.
+//! The listener: each accepted connection gets a place in the lobby and goes to the worker with the fewest connections. When
+//! descriptors run out, accepting pauses and says so; it never spins and never ends.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -55,8 +55,8 @@ impl ListenerCounters {
     }
 }
 
-/// Accepts connections until the future is dropped, which closes the port. It runs on the thread of the first worker: if that is the only one,
-/// no connection goes from thread to thread before it is served.
+/// Accepts connections until the future is dropped, which closes the port. It runs on the thread of the first worker: if that
+/// is the only one, no connection goes from thread to thread before it is served.
 ///
 /// # Errors
 /// The listener cannot be watched by this runtime.

@@ -67,7 +67,8 @@ impl Reply {
         }
     }
 
-    /// Ready while the connection may hold more of an answer that its client does not read. Refusals are small, and are counted instead.
+    /// Ready while the connection may hold more of an answer that its client does not read. Refusals are small, and are
+    /// counted instead.
     fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         match (&self.body, &self.ending) {
             (Content::Forwarded(_), Some(ending)) if !ending.request.is_withdrawn() => {

@@ -1,5 +1,5 @@
-//! A session: what is known of one connection on which TLS is done. The tasks of the connection write it, all on one thread; the admin
-//! listener reads it.
+//! A session: what is known of one connection on which TLS is done. The tasks of the connection write it, all on one thread;
+//! the admin listener reads it.
 
 mod activity;
 mod deadline;
@@ -90,8 +90,8 @@ impl Session {
         self.handshake.lock().take()
     }
 
-    /// Judges requests in progress again, and withdraws those that the client may no longer have. Returns `true` if the client was
-    /// authenticated on this connection once and is not any more (DESIGN §2.2).
+    /// Judges requests in progress again, and withdraws those that the client may no longer have. Returns `true` if the
+    /// client was authenticated on this connection once and is not any more (DESIGN §2.2).
     pub(crate) fn review(&self) -> bool {
         let (services, peer) = (&self.services, &self.peer);
         let (live, now) = (services.live.load(), Timestamp::now());

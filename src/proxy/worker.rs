@@ -1,5 +1,5 @@
-//! Workers: each is one thread with one current-thread runtime, its own connections, its own connections to the backend and its own
-//! counters. A request never leaves the thread that its connection was given to.
+//! Workers: each is one thread with one current-thread runtime, its own connections, its own connections to the backend and
+//! its own counters. A request never leaves the thread that its connection was given to.
 
 mod registry;
 

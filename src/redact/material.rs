@@ -1,5 +1,5 @@
-//! Detection of key material in a text: long runs of base64 that are unlike words and paths, their decoded content, and the private
-//! members of a JWK.
+//! Detection of key material in a text: long runs of base64 that are unlike words and paths, their decoded content, and the
+//! private members of a JWK.
 
 use std::borrow::Cow;
 
@@ -33,8 +33,8 @@ const fn is_base64(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '-' | '_')
 }
 
-/// Returns true if a run looks like encoded bytes and not like words: it mixes both cases and digits. A run of hexadecimal digits
-/// does not count, because digests of images and fingerprints are public.
+/// Returns true if a run looks like encoded bytes and not like words: it mixes both cases and digits. A run of hexadecimal
+/// digits does not count, because digests of images and fingerprints are public.
 fn looks_like_base64(run: &str) -> bool {
     let has = |class: fn(&u8) -> bool| run.bytes().any(|byte| class(&byte));
     run.len() >= MIN_RUN
@@ -45,8 +45,8 @@ fn looks_like_base64(run: &str) -> bool {
         && count_class_changes(run) * 4 >= run.len()
 }
 
-/// Returns the number of changes between small letters, capitals and digits. Random base64 changes at about half of its positions,
-/// words at few.
+/// Returns the number of changes between small letters, capitals and digits. Random base64 changes at about half of its
+/// positions, words at few.
 fn count_class_changes(run: &str) -> usize {
     let class = |byte: u8| match byte {
         b'a'..=b'z' => Some(0),
@@ -76,8 +76,8 @@ fn decode_start(run: &str) -> Vec<u8> {
     GeneralPurpose::new(alphabet, config).decode(start).unwrap_or_default()
 }
 
-/// Returns true for the start of a private key in DER. PKCS#1, SEC 1, PKCS#8 and PKCS#12 begin with a sequence and a small version,
-/// and an encrypted PKCS#8 key begins with an identifier of PKCS#5 or PKCS#12.
+/// Returns true for the start of a private key in DER. PKCS#1, SEC 1, PKCS#8 and PKCS#12 begin with a sequence and a small
+/// version, and an encrypted PKCS#8 key begins with an identifier of PKCS#5 or PKCS#12.
 fn is_private_der(bytes: &[u8]) -> bool {
     let content = |bytes: &[u8]| -> Option<Vec<u8>> {
         let (&[0x30, length], rest) = bytes.split_first_chunk()? else { return None };

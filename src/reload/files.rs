@@ -85,8 +85,8 @@ pub fn read_stream(stream: impl Read, bound: u64) -> Result<Vec<u8>, ReadError> 
     Ok(bytes)
 }
 
-/// Opens a file without blocking on a FIFO. The kind is checked before, because opening a device can change its state, and after,
-/// because the path may name another file by then (race).
+/// Opens a file without blocking on a FIFO. The kind is checked before, because opening a device can change its state, and
+/// after, because the path may name another file by then (race).
 fn open(path: &Path, accept: AcceptedKinds) -> Result<File, ReadError> {
     if accept == AcceptedKinds::Streams {
         return Ok(File::open(path)?);

@@ -1,7 +1,7 @@
 //! Path of a target: every byte is checked once, and only a path with escapes is decoded.
 //!
-//! An accepted ambiguous form is still checked under the readings of other parsers: a path that any of them could read with a dot
-//! segment or as an authority stays refused (path traversal).
+//! An accepted ambiguous form is still checked under the readings of other parsers: a path that any of them could read with a
+//! dot segment or as an authority stays refused (path traversal).
 
 use std::str;
 

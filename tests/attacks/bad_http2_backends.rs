@@ -1,5 +1,5 @@
-//! Case 72 for HTTP/2: a backend that sends malformed frames, malformed answers or incomplete answers. The client gets 504 or an
-//! incomplete answer, and the next request succeeds.
+//! Case 72 for HTTP/2: a backend that sends malformed frames, malformed answers or incomplete answers. The client gets 504 or
+//! an incomplete answer, and the next request succeeds.
 
 use std::io;
 use std::sync::Arc;

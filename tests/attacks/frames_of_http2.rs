@@ -11,7 +11,8 @@ use crate::support::frames::{
 };
 use crate::support::{Backend, Client, Proxy, Setup};
 
-/// A name, the bytes after the preface, and the right reactions: RFC 9113 lets a server treat a stream error as a connection error.
+/// A name, the bytes after the preface, and the right reactions: RFC 9113 lets a server treat a stream error as a connection
+/// error.
 type FrameCase = (&'static str, Vec<u8>, &'static [Reaction]);
 
 #[track_caller]

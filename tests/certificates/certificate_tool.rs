@@ -1,5 +1,5 @@
-//! `sidegate cert`: its output is the committed output for the certificates in the folder `certificate_tool`, and its verdict is the
-//! verdict of the proxy.
+//! `sidegate cert`: its output is the committed output for the certificates in the folder `certificate_tool`, and its verdict
+//! is the verdict of the proxy.
 
 use std::fs;
 use std::io::Write;

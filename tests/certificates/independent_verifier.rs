@@ -1,6 +1,6 @@
-//! Comparison of Sidegate's verdicts with `openssl verify`, for certificates that openssl makes and for generated bad certificates,
-//! which are correctly signed and have one wrong field or byte. No certificate causes a panic, and no certificate is valid here
-//! that openssl refuses, except for the reasons in [`DIFFERENCES`].
+//! Comparison of Sidegate's verdicts with `openssl verify`, for certificates that openssl makes and for generated bad
+//! certificates, which are correctly signed and have one wrong field or byte. No certificate causes a panic, and no
+//! certificate is valid here that openssl refuses, except for the reasons in [`DIFFERENCES`].
 
 use std::fs;
 use std::path::Path;
@@ -355,7 +355,8 @@ fn strong_keys_of_openssl_are_valid_and_weak_ones_are_refused() {
          -extfile ext.cnf -extensions e -out pss-signed.pem"
     ));
     folder.assert_valid("rsa-root", &["pss-signed"]);
-    // rustls does not support a key that is restricted to PSS (id-RSASSA-PSS), so no TLS client here could prove its possession.
+    // rustls does not support a key that is restricted to PSS (id-RSASSA-PSS), so no TLS client here could prove its
+    // possession.
     folder.make("pss-key", "-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", Some("p256-root"), CLIENT);
     let (sidegate, openssl) = folder.verdicts("p256-root", &["pss-key"]);
     assert!(

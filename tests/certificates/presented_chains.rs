@@ -1,5 +1,5 @@
-//! Unrelated certificates in a presented chain: they cost other clients no time and no memory, and change no verdict (DESIGN §2.1,
-//! §2.4).
+//! Unrelated certificates in a presented chain: they cost other clients no time and no memory, and change no verdict (DESIGN
+//! §2.1, §2.4).
 
 use std::fs;
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,5 @@
-//! Proof of possession: a client that cannot prove that it has the private key never gets an answer that depends on the contents of
-//! the certificate (DESIGN §2.1).
+//! Proof of possession: a client that cannot prove that it has the private key never gets an answer that depends on the
+//! contents of the certificate (DESIGN §2.1).
 
 use sidegate::demo::pki::Credential;
 

@@ -1,5 +1,6 @@
-//! Revocation: a revoked certificate is refused, and so is a certificate whose revocation status is unknown (DESIGN §2.1; cases 6 to
-//! 9 of `tests/attacks/README.md`). Most tests call the library, where time is an argument; the others run the proxy.
+//! Revocation: a revoked certificate is refused, and so is a certificate whose revocation status is unknown (DESIGN §2.1;
+//! cases 6 to 9 of `tests/attacks/README.md`). Most tests call the library, where time is an argument; the others run the
+//! proxy.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -418,7 +419,8 @@ fn a_crl_of_an_authority_that_may_not_sign_crls_is_refused() {
     let mut silent = pki::authority("silent");
     silent.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let silent = root.intermediate_of(silent).unwrap();
-    // rcgen refuses to make such a CRL. So the root signs a CRL, and then the name and the signature are replaced by those of the other.
+    // rcgen refuses to make such a CRL. So the root signs a CRL, and then the name and the signature are replaced by those of
+    // the other.
     let crl = crl_of_fields(&root, |fields| {
         let name = elements(elements(elements(silent.certificate())[0].1)[0].1)[5].0;
         [fields[0], fields[1], name, fields[3], fields[4], fields[5]].concat()

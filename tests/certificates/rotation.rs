@@ -1,5 +1,5 @@
-//! Certificates, keys, authorities and CRLs that are replaced while connections are open: a revoked client loses its connections at
-//! once, and other clients notice nothing (DESIGN §2.1, §2.2, §6).
+//! Certificates, keys, authorities and CRLs that are replaced while connections are open: a revoked client loses its
+//! connections at once, and other clients notice nothing (DESIGN §2.1, §2.2, §6).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -341,8 +341,8 @@ fn replace(setup: &Setup, name: &str, content: impl AsRef<[u8]>) {
     fs::rename(setup.path("next"), setup.path(name)).unwrap();
 }
 
-/// Runs `work` while clients send requests on persistent and on new connections; panics if a request fails. Returns the number of
-/// requests.
+/// Runs `work` while clients send requests on persistent and on new connections; panics if a request fails. Returns the
+/// number of requests.
 fn serving_throughout(proxy: &Proxy, work: impl FnOnce()) -> usize {
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let address = proxy.address;

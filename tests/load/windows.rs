@@ -1,6 +1,6 @@
-//! HTTP/2 clients whose windows are 0, so that no answer can be sent to them: strangers, denied clients and permitted clients at
-//! once. Each reconnects when the server ends its connection. Other clients are served as before. Waiting answers use little
-//! memory, are canceled after `write_timeout`, and do not delay a shutdown.
+//! HTTP/2 clients whose windows are 0, so that no answer can be sent to them: strangers, denied clients and permitted clients
+//! at once. Each reconnects when the server ends its connection. Other clients are served as before. Waiting answers use
+//! little memory, are canceled after `write_timeout`, and do not delay a shutdown.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

@@ -1,5 +1,5 @@
-//! The admin listener gives more than health and counts only to those who may read it: clients with the token, or pages of its own on
-//! loopback (DESIGN §8).
+//! The admin listener gives more than health and counts only to those who may read it: clients with the token, or pages of
+//! its own on loopback (DESIGN §8).
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The admin port needs no token to connect. Probes are answered at once although many connections are open, or an orchestrator would
-//! restart a healthy process (DESIGN §8). All connections come from one address, as on loopback.
+//! The admin port needs no token to connect. Probes are answered at once although many connections are open, or an
+//! orchestrator would restart a healthy process (DESIGN §8). All connections come from one address, as on loopback.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

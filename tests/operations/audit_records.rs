@@ -1,5 +1,5 @@
-//! Each decision leaves one audit record. Records follow `deploy/audit.schema.json`, are complete across rotations, contain every
-//! refusal, and contain no secret (DESIGN §8).
+//! Each decision leaves one audit record. Records follow `deploy/audit.schema.json`, are complete across rotations, contain
+//! every refusal, and contain no secret (DESIGN §8).
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! A configuration with mistakes is not applied in part: every mistake is reported with its place and a remedy, and the process ends
-//! with exit code 2. Nothing fails open (DESIGN §6).
+//! A configuration with mistakes is not applied in part: every mistake is reported with its place and a remedy, and the
+//! process ends with exit code 2. Nothing fails open (DESIGN §6).
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,5 +1,5 @@
-//! Manual pages and completions are generated from the definition of the command line, and work in `man` and in shells. The version
-//! names the commit.
+//! Manual pages and completions are generated from the definition of the command line, and work in `man` and in shells. The
+//! version names the commit.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! No byte of a private key is shown, whatever is wrong with its file: neither in messages, nor in the log, nor by tools (DESIGN §8).
+//! No byte of a private key is shown, whatever is wrong with its file: neither in messages, nor in the log, nor by tools
+//! (DESIGN §8).
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,6 @@
-//! `sidegate inject` adds the sidecar to manifests of all shapes, changes nothing else, changes nothing the second time, and refuses
-//! manifests that it cannot inject. The manifests of `tests/operations/inject/` have the shapes of those of well-known projects.
+//! `sidegate inject` adds the sidecar to manifests of all shapes, changes nothing else, changes nothing the second time, and
+//! refuses manifests that it cannot inject. The manifests of `tests/operations/inject/` have the shapes of those of
+//! well-known projects.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Only regular files are read, and only up to a limit: a FIFO, a device or a file without an end blocks neither the start nor a reload
-//! (DESIGN §2.2). Users of tools may still give them pipes.
+//! Only regular files are read, and only up to a limit: a FIFO, a device or a file without an end blocks neither the start
+//! nor a reload (DESIGN §2.2). Users of tools may still give them pipes.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -99,8 +99,8 @@ fn the_check_refuses_flawed_manifests() {
     }
 }
 
-/// The program runs with the configuration and policy of the ConfigMaps and the variables of the container. A client may do what
-/// its role permits.
+/// The program runs with the configuration and policy of the ConfigMaps and the variables of the container. A client may do
+/// what its role permits.
 #[test]
 fn the_program_runs_with_the_configuration_of_the_examples() {
     for_each_example(|name, objects| {

@@ -1,5 +1,5 @@
-//! Two metrics separate the time that Sidegate adds to a request from the time of the backend. They count exactly the requests that
-//! the backend answered (DESIGN §8).
+//! Two metrics separate the time that Sidegate adds to a request from the time of the backend. They count exactly the
+//! requests that the backend answered (DESIGN §8).
 
 use std::sync::{Arc, Mutex};
 use std::thread;

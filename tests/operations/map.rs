@@ -1,5 +1,5 @@
-//! The map of the crate is true: a module uses only modules that stand before it in the table of `src/lib.rs`, and in the data path only
-//! modules after it in the table of `src/proxy.rs`.
+//! The map of the crate is true: a module uses only modules that stand before it in the table of `src/lib.rs`, and in the
+//! data path only modules after it in the table of `src/proxy.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,7 +112,8 @@ fn modules_of(file: &Path) -> Vec<String> {
     declared.collect()
 }
 
-/// Every use of a path with this prefix below a folder: the file, the module of the folder that the file belongs to, the module used.
+/// Every use of a path with this prefix below a folder: the file, the module of the folder that the file belongs to, the
+/// module used.
 fn uses(prefix: &str, folder: &Path) -> Vec<(PathBuf, String, String)> {
     let mut all = BTreeMap::new();
     for file in files(folder) {

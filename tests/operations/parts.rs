@@ -1,5 +1,5 @@
-//! Files are applied by parts: a mistake in one part does not keep another from coming into force, and each part keeps its own last
-//! good state (DESIGN §2.2).
+//! Files are applied by parts: a mistake in one part does not keep another from coming into force, and each part keeps its
+//! own last good state (DESIGN §2.2).
 
 use std::fs;
 use std::time::{Duration, Instant};

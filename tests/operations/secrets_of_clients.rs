@@ -1,5 +1,5 @@
-//! The secrets of clients are not written down: neither the log at any level, nor audit records, nor answers of the proxy contain what a
-//! client sends (DESIGN §8).
+//! The secrets of clients are not written down: neither the log at any level, nor audit records, nor answers of the proxy
+//! contain what a client sends (DESIGN §8).
 
 use crate::support::backend::RefusingPort;
 use crate::support::http2::{Http2, request};

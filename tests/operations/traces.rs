@@ -1,5 +1,5 @@
-//! The trace of a client is passed on to the backend, and the spans of Sidegate go to a collector. A collector that is not available
-//! delays nothing (DESIGN §5, §8).
+//! The trace of a client is passed on to the backend, and the spans of Sidegate go to a collector. A collector that is not
+//! available delays nothing (DESIGN §5, §8).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Alerts, recording rules, the dashboard and the runbook use only metrics and reasons that the program has, and cover all of them.
+//! Alerts, recording rules, the dashboard and the runbook use only metrics and reasons that the program has, and cover all of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! The check of a file of one mebibyte ends within its time and prints a readable amount of text, for every content of the file.
+//! The check of a file of one mebibyte ends within its time and prints a readable amount of text, for every content of the
+//! file.
 
 use std::fs;
 use std::process::Command;
@@ -9,8 +10,8 @@ use crate::support::proxy::program;
 /// Maximum size of a policy file in these tests, in bytes.
 const SIZE: usize = 1 << 20;
 
-/// Limit of CPU time in seconds, which does not depend on the load of the machine. A check takes some seconds in a debug build; a
-/// cost that grows with the square of the size would take thousands.
+/// Limit of CPU time in seconds, which does not depend on the load of the machine. A check takes some seconds in a debug
+/// build; a cost that grows with the square of the size would take thousands.
 const MAX_CPU_SECONDS: u32 = 60;
 
 /// Returns `head`, as many numbered `unit`s as fit (`#` is the number), and `tail`.

@@ -1,4 +1,5 @@
-//! `policies/README.md` is correct: it has every key, its examples are valid, and its mistakes give the diagnostics that it shows.
+//! `policies/README.md` is correct: it has every key, its examples are valid, and its mistakes give the diagnostics that it
+//! shows.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -50,8 +50,8 @@ tests:
     assert!(finished.stderr.contains("p.yaml:5:") && finished.stderr.contains("missing.pem"), "{finished:?}");
 }
 
-/// A test must name a regular file: a FIFO has no end without a writer, `/dev/zero` has no end, and `-` must not wait for standard
-/// input.
+/// A test must name a regular file: a FIFO has no end without a writer, `/dev/zero` has no end, and `-` must not wait for
+/// standard input.
 #[test]
 fn a_test_reads_certificates_from_regular_files_only() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Trials of policies on live traffic: `mode: audit` forwards and records requests that would get 403, and a shadow policy is judged
-//! beside the enforced one. Neither changes any other answer (DESIGN §6, §8).
+//! Trials of policies on live traffic: `mode: audit` forwards and records requests that would get 403, and a shadow policy is
+//! judged beside the enforced one. Neither changes any other answer (DESIGN §6, §8).
 
 use std::fs;
 

@@ -21,8 +21,8 @@ fn a_connection_to_the_backend_is_kept_and_a_closed_one_is_replaced() {
     assert_eq!(backend.wait_for(4)[3].body, b"body");
 }
 
-/// A backend may send bytes that belong to no request: with an answer, or later while the connection is idle. That connection is
-/// not used again, and the next request goes over another one.
+/// A backend may send bytes that belong to no request: with an answer, or later while the connection is idle. That connection
+/// is not used again, and the next request goes over another one.
 #[test]
 fn bytes_without_a_request_are_never_an_answer() {
     for at_once in [true, false] {

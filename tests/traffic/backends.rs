@@ -1,4 +1,5 @@
-//! The backend may speak TLS, listen on a Unix socket, or speak HTTP/2. The promises of forwarding hold for each of these (DESIGN §5).
+//! The backend may speak TLS, listen on a Unix socket, or speak HTTP/2. The promises of forwarding hold for each of these
+//! (DESIGN §5).
 
 use std::fs;
 use std::io;

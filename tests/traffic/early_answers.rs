@@ -1,5 +1,5 @@
-//! An answer may come before its request has ended. The client can read it, instead of a reset, as long as the client sends no more
-//! than 64 KiB and for no longer than a second. The rest of the body is never read as a request (DESIGN §5).
+//! An answer may come before its request has ended. The client can read it, instead of a reset, as long as the client sends
+//! no more than 64 KiB and for no longer than a second. The rest of the body is never read as a request (DESIGN §5).
 
 use std::time::{Duration, Instant};
 

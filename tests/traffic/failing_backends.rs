@@ -1,5 +1,5 @@
-//! A backend that fails is noticed soon, is not asked for a while, and is used again as soon as it works. Only a permitted client
-//! learns about this (DESIGN §3).
+//! A backend that fails is noticed soon, is not asked for a while, and is used again as soon as it works. Only a permitted
+//! client learns about this (DESIGN §3).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! The backend learns from the proxy where a request came from: `Forwarded`, `X-Forwarded-*`, `Via` and the request id are set by the
-//! proxy, and taken over only from proxies that the configuration trusts (DESIGN §5).
+//! The backend learns from the proxy where a request came from: `Forwarded`, `X-Forwarded-*`, `Via` and the request id are
+//! set by the proxy, and taken over only from proxies that the configuration trusts (DESIGN §5).
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Headers pass unchanged in both directions, except for those that are about one connection (RFC 9110 §7.6.1): these end at the
-//! proxy.
+//! Headers pass unchanged in both directions, except for those that are about one connection (RFC 9110 §7.6.1): these end at
+//! the proxy.
 
 use crate::support::proxy::forwarded;
 use crate::support::{Backend, Proxy};

@@ -1,5 +1,5 @@
-//! The lobby holds connections without a slot. Their number and their time are limited, and they do not slow down clients with a
-//! slot (DESIGN §2.4).
+//! The lobby holds connections without a slot. Their number and their time are limited, and they do not slow down clients
+//! with a slot (DESIGN §2.4).
 
 use std::time::{Duration, Instant};
 

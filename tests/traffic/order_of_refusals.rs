@@ -1,5 +1,6 @@
-//! The order of refusals, in every state of the server: a client that is not authenticated gets 401 and learns nothing else; a client
-//! without the permission gets 403; only a permitted client learns about slots, the backend and the shutdown (DESIGN §2).
+//! The order of refusals, in every state of the server: a client that is not authenticated gets 401 and learns nothing else;
+//! a client without the permission gets 403; only a permitted client learns about slots, the backend and the shutdown (DESIGN
+//! §2).
 
 use std::io;
 

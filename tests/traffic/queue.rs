@@ -1,5 +1,5 @@
-//! Requests beyond `backend.max_in_flight` wait in a queue: in order, for a limited time, and clients of high priority before the
-//! others (DESIGN §2, step 5).
+//! Requests beyond `backend.max_in_flight` wait in a queue: in order, for a limited time, and clients of high priority before
+//! the others (DESIGN §2, step 5).
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};

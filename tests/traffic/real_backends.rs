@@ -1,7 +1,7 @@
 //! Common servers give the same answers through Sidegate as directly.
 //!
-//! The same requests go to the server directly and through Sidegate, over HTTP/1.1 and HTTP/2; `traffic.rs` says what may differ, and
-//! why. `.ci/tools` installs the servers. If a server is missing, its test fails in CI and is skipped elsewhere.
+//! The same requests go to the server directly and through Sidegate, over HTTP/1.1 and HTTP/2; `traffic.rs` says what may
+//! differ, and why. `.ci/tools` installs the servers. If a server is missing, its test fails in CI and is skipped elsewhere.
 
 mod servers;
 mod traffic;

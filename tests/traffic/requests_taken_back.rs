@@ -1,4 +1,5 @@
-//! A request that its client takes back holds its place in flight until the backend has ended its work on the request (DESIGN §2.3).
+//! A request that its client takes back holds its place in flight until the backend has ended its work on the request (DESIGN
+//! §2.3).
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -209,8 +210,8 @@ fn an_http2_backend_works_on_no_more_requests_than_there_are_places() {
     proxy.admin.wait_for(IN_FLIGHT, 0.0);
 }
 
-/// A reset does not say when the work of the backend ends. So at most an eighth of the places goes to requests that are reset at
-/// once, and stays taken for as long as an answer may take; the other requests are reset once their answers begin.
+/// A reset does not say when the work of the backend ends. So at most an eighth of the places goes to requests that are reset
+/// at once, and stays taken for as long as an answer may take; the other requests are reset once their answers begin.
 #[test]
 fn of_many_cancelled_calls_an_http2_backend_sees_a_part_reset_at_once() {
     let requests = Arc::default();

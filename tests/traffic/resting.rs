@@ -1,5 +1,5 @@
-//! A connection of HTTP/1.1 that is idle for a moment rests: it keeps little memory besides its socket. Neither the client nor the
-//! backend can tell (DESIGN §2.4).
+//! A connection of HTTP/1.1 that is idle for a moment rests: it keeps little memory besides its socket. Neither the client
+//! nor the backend can tell (DESIGN §2.4).
 
 use crate::support::backend::OK;
 use crate::support::{Backend, Client, Proxy, Setup};

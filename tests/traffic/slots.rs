@@ -1,5 +1,5 @@
-//! Slots: 0 <= used <= limit at any moment. A connection holds a slot if and only if a request on it was permitted, and every slot
-//! comes back (DESIGN §2.3).
+//! Slots: 0 <= used <= limit at any moment. A connection holds a slot if and only if a request on it was permitted, and every
+//! slot comes back (DESIGN §2.3).
 
 use std::net::Shutdown;
 use std::sync::Arc;

@@ -164,8 +164,8 @@ fn a_client_that_reads_gets_two_hundred_refusals_at_once() {
     }
 }
 
-/// Answers may wait for the window of the connection for longer than the write timeout. While the client reads any of them, none
-/// is cut.
+/// Answers may wait for the window of the connection for longer than the write timeout. While the client reads any of them,
+/// none is cut.
 #[test]
 fn answers_that_wait_for_the_window_of_the_connection_are_not_cut_while_any_is_read() {
     let backend =

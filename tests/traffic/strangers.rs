@@ -94,7 +94,8 @@ fn strangers_learn_only_that_they_are_not_authenticated() {
             for (client, expected) in strangers {
                 for answer in answers(&client, proxy, &request) {
                     answered.set(answered.get() + 1);
-                    // Bytes that are not HTTP get an answer of the parser, which reveals nothing about identity, policy or backend.
+                    // Bytes that are not HTTP get an answer of the parser, which reveals nothing about identity, policy or
+                    // backend.
                     let is_right =
                         [expected, "401 -", "400 -", "414 -", "431 -", "505 -"].contains(&answer.as_str());
                     prop_assert!(is_right, "{answer} to {:?}", String::from_utf8_lossy(&request));

@@ -1,5 +1,5 @@
-//! An answer that its client does not read is cut after `limits.http.write_timeout`. Until then the answer holds little memory, and
-//! does not delay other clients (DESIGN §2.3, §2.4).
+//! An answer that its client does not read is cut after `limits.http.write_timeout`. Until then the answer holds little
+//! memory, and does not delay other clients (DESIGN §2.3, §2.4).
 
 use std::io;
 use std::net::Shutdown;

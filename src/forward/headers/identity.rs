@@ -1,5 +1,5 @@
-//! The headers that tell the backend the client's identity. A certificate's issuer is not always careful about what it signs: no value may end
-//! its header, its line or its element of a list (header injection).
+//! The headers that tell the backend the client's identity. A certificate's issuer is not always careful about what it signs:
+//! no value may end its header, its line or its element of a list (header injection).
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -75,8 +75,8 @@ fn byte_sequence(der: &[u8]) -> String {
     format!(":{}:", STANDARD.encode(der))
 }
 
-/// Encodes text so that it cannot leave its header, its line or its element of a list: everything but visible ASCII, and `%` and `,` themselves,
-/// is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
+/// Encodes text so that it cannot leave its header, its line or its element of a list: everything but visible ASCII, and `%`
+/// and `,` themselves, is percent-encoded (UTF-8). A space inside stays as it is, so that names stay readable.
 fn one_token(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let last = text.len().saturating_sub(1);

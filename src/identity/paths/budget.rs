@@ -29,7 +29,8 @@ impl Budget {
         Self { steps: AtomicU64::new(steps), work: AtomicU64::new(work) }
     }
 
-    /// Returns the budget for one presented chain: about 10 ms. Honest bundles of dozens of cross-signed certificates need less.
+    /// Returns the budget for one presented chain: about 10 ms. Honest bundles of dozens of cross-signed certificates need
+    /// less.
     pub(in crate::identity) const fn for_handshake() -> Self {
         Self::of(4_000, 10_000_000)
     }
@@ -168,8 +169,8 @@ struct Values {
 }
 
 impl Values {
-    /// Counts the values in lists. Values of unknown kinds count as well, because webpki may compare them. A malformed list counts
-    /// as one value for each two bytes, which is the maximum.
+    /// Counts the values in lists. Values of unknown kinds count as well, because webpki may compare them. A malformed list
+    /// counts as one value for each two bytes, which is the maximum.
     fn of(lists: &[&[u8]]) -> Self {
         let count = |list: &&[u8]| elements(list).map_or(list.len() / 2, |values| values.len()) as u64;
         Self { count: lists.iter().map(count).sum(), bytes: lists.iter().map(|list| list.len() as u64).sum() }

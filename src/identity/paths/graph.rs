@@ -112,7 +112,8 @@ impl<'c, 't> PathGraph<'c, 't> {
         if issuers.len() + anchors.len() > 1
             && let Some(wanted) = self.nodes.get(child).and_then(|node| authority_key_id(node.parsed()))
         {
-            // The sort is stable, so equal issuers stay in the order of the chain, and authorities in that of the configuration.
+            // The sort is stable, so equal issuers stay in the order of the chain, and authorities in that of the
+            // configuration.
             issuers.sort_by_key(|index| {
                 let issuer = self.nodes.get(*index);
                 issuer.and_then(|node| subject_key_id(node.parsed())) != Some(wanted)

@@ -15,7 +15,8 @@ pub struct NotAuthority {
     pub subject: Option<String>,
     /// Property that the certificate lacks.
     pub reason: NotAuthorityReason,
-    /// True if the certificate is signed with its own key: the operator may have named it as a trust anchor (RFC 5280 §6.1.1 d).
+    /// True if the certificate is signed with its own key: the operator may have named it as a trust anchor (RFC 5280 §6.1.1
+    /// d).
     pub is_self_signed: bool,
 }
 
@@ -33,8 +34,8 @@ pub enum NotAuthorityReason {
 }
 
 impl NotAuthority {
-    /// Returns true if the operator may name the certificate as a client CA nevertheless: it is self-signed and does not deny that
-    /// it is an authority.
+    /// Returns true if the operator may name the certificate as a client CA nevertheless: it is self-signed and does not deny
+    /// that it is an authority.
     pub(super) fn may_be_anchor(&self) -> bool {
         self.is_self_signed && self.reason == NotAuthorityReason::NoBasicConstraints
     }

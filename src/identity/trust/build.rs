@@ -230,8 +230,8 @@ fn not_authority(file: &TrustFile, why: &impl fmt::Display) -> Diagnostic {
     )
 }
 
-/// Warns about a self-signed certificate without `basicConstraints`. The operator decides what is a trust anchor (RFC 5280 §6.1.1
-/// d), so the certificate is accepted.
+/// Warns about a self-signed certificate without `basicConstraints`. The operator decides what is a trust anchor (RFC 5280
+/// §6.1.1 d), so the certificate is accepted.
 fn own_anchor(file: &TrustFile, error: &NotAuthority) -> Diagnostic {
     file.warning(
         Code::SelfSignedAnchor,

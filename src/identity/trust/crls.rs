@@ -140,9 +140,9 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// Returns the authorities that may sign CRLs: the client CAs, and the certificates beside the CRLs that a known authority issued
-/// or that issued a known authority. Clients present their intermediates themselves, so an intermediate that signs CRLs is known
-/// only from the certificate beside its CRL.
+/// Returns the authorities that may sign CRLs: the client CAs, and the certificates beside the CRLs that a known authority
+/// issued or that issued a known authority. Clients present their intermediates themselves, so an intermediate that signs
+/// CRLs is known only from the certificate beside its CRL.
 fn related_authorities<'i, 'd>(
     client_cas: &'i [Issuer<'d>],
     beside: &'i [(&TrustFile, Issuer<'d>)],
@@ -176,8 +176,8 @@ type Verdict<'i, 'd> = (&'i Issuer<'d>, Result<(), SignatureFlaw>);
 /// Result of the signature check of a readable CRL.
 enum CheckedCrl {
     Accepted(Crl),
-    /// The authority or the key is unknown. The files are accepted nevertheless: a removed CA may leave its CRL behind, and if the
-    /// CRL made the reload fail, the removed CA would stay trusted.
+    /// The authority or the key is unknown. The files are accepted nevertheless: a removed CA may leave its CRL behind, and
+    /// if the CRL made the reload fail, the removed CA would stay trusted.
     Ignored(IgnoredCrl, Diagnostic),
 }
 

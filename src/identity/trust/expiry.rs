@@ -68,8 +68,8 @@ impl Expiry {
         })
     }
 
-    /// Returns the time between the warning and the expiry: 30 days for a CA and 7 days for other kinds, but at most one fifth of
-    /// the validity. A certificate that is valid for one day is renewed within the day and needs no earlier warning.
+    /// Returns the time between the warning and the expiry: 30 days for a CA and 7 days for other kinds, but at most one
+    /// fifth of the validity. A certificate that is valid for one day is renewed within the day and needs no earlier warning.
     #[must_use]
     pub fn notice(&self) -> SignedDuration {
         let fifth = self.until.duration_since(self.from) / 5;

@@ -16,8 +16,8 @@ use crate::identity::{Authenticated, Identity, Unauthenticated, judge, next_verd
 use crate::live::Live;
 use crate::telemetry::kept_name;
 
-/// Memory of verdicts for clients, in bytes: 4 MiB with those against clients (`deploy/README.md`, "Memory"). Clients that are not
-/// authenticated and vary their chains displace only verdicts against clients.
+/// Memory of verdicts for clients, in bytes: 4 MiB with those against clients (`deploy/README.md`, "Memory"). Clients that
+/// are not authenticated and vary their chains displace only verdicts against clients.
 const OF_CLIENTS: usize = 3 << 20;
 /// Memory of verdicts against clients, in bytes.
 const OF_STRANGERS: usize = 1 << 20;

@@ -64,7 +64,8 @@ impl Ending {
         if self.on_trial { DENIED } else { self.done }
     }
 
-    /// `true` if the record is written. A sample is kept of the requests that were allowed without any difference; everything else is kept.
+    /// `true` if the record is written. A sample is kept of the requests that were allowed without any difference; everything
+    /// else is kept.
     fn is_kept(&self, record: &PartialRecord, audit: &Audit) -> bool {
         self.done != Decision::Forwarded
             || self.on_trial

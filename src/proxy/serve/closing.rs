@@ -33,8 +33,8 @@ pub(super) async fn close(mut stream: Stream, input: Input) {
     let _ = timeout(TIME, closing).await;
 }
 
-/// Reads and discards what the client still sends, within bounds: closing a socket with unread bytes resets the connection, and the client
-/// loses the answer with it.
+/// Reads and discards what the client still sends, within bounds: closing a socket with unread bytes resets the connection,
+/// and the client loses the answer with it.
 pub(super) async fn discard_input(socket: &mut TcpStream) -> io::Result<()> {
     let mut buffer = [0; 4096];
     let mut left = discard::BYTES;

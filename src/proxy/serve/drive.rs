@@ -108,8 +108,8 @@ where
     }
 }
 
-/// GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 §6.8, §7). The last stream is the largest number possible: which requests were seen is not
-/// known here, so no request is said to be unseen.
+/// GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 §6.8, §7). The last stream is the largest number possible: which requests were
+/// seen is not known here, so no request is said to be unseen.
 const TOO_MUCH_UNREAD: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
 /// A connection after a switch of protocols. The other protocol cannot be asked to end; it has time until the drain timeout.
@@ -204,8 +204,8 @@ impl<H: Http> Drive<H> {
         }
     }
 
-    /// `true` if no new request is to be served. A connection that winds down ends with its next answer: HTTP/1.1 says so in the answer's
-    /// header, HTTP/2 ends once any request has come.
+    /// `true` if no new request is to be served. A connection that winds down ends with its next answer: HTTP/1.1 says so in
+    /// the answer's header, HTTP/2 ends once any request has come.
     fn must_finish(&self) -> bool {
         let stop = &self.session.stop;
         stop.includes(Order::Finish)
@@ -239,8 +239,8 @@ impl<H: Http> Drive<H> {
         }
     }
 
-    /// Returns `true` if requests are still in progress a moment after their client's identity has lapsed. New requests get 401 meanwhile;
-    /// earlier ones have that moment to end.
+    /// Returns `true` if requests are still in progress a moment after their client's identity has lapsed. New requests get
+    /// 401 meanwhile; earlier ones have that moment to end.
     fn check_identity(&mut self) -> bool {
         let had_lapsed = self.lapsed;
         self.lapsed = !self.session.situation().is_at_rest() && self.session.review();

@@ -1,4 +1,5 @@
-//! HTTP/1.1 on one connection: served by hyper, given back while the connection rests, closed or switched to another protocol at its end.
+//! HTTP/1.1 on one connection: served by hyper, given back while the connection rests, closed or switched to another protocol
+//! at its end.
 
 use std::convert::Infallible;
 use std::sync::Arc;

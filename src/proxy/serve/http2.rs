@@ -59,7 +59,8 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     }
 }
 
-/// Does what the gate has decided. A body that is not read is discarded for a moment, so that the client reads the answer and not a reset.
+/// Does what the gate has decided. A body that is not read is discarded for a moment, so that the client reads the answer and
+/// not a reset.
 fn obey(session: &Session, answer: Answer) -> Response<Reply> {
     match answer.then {
         // HTTP/2 has no switch of protocols by request (RFC 9113 §8.6): the gate asks the backend for none.

@@ -1,5 +1,6 @@
-//! The outbox of an HTTP/2 connection: frames are gathered while the connection's task runs and are written together at the end of the turn,
-//! so that one TLS record and one write carry the frames of many streams. Nothing is held back beyond the turn.
+//! The outbox of an HTTP/2 connection: frames are gathered while the connection's task runs and are written together at the
+//! end of the turn, so that one TLS record and one write carry the frames of many streams. Nothing is held back beyond the
+//! turn.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::handshake::pieces;
 use crate::proxy::services::SpareBuffer;
 
-/// Bytes that one turn gathers before they are written out at once. With one more frame of the usual size they are still fewer than the
-/// 64 KiB that TLS takes in one call, so that no small rest needs a record and a call of its own.
+/// Bytes that one turn gathers before they are written out at once. With one more frame of the usual size they are still
+/// fewer than the 64 KiB that TLS takes in one call, so that no small rest needs a record and a call of its own.
 const FULL: usize = 47 * 1024;
 
 /// The side of the connection's driver, which sends what was gathered.

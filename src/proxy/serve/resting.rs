@@ -1,8 +1,8 @@
-//! An HTTP/1.1 connection at rest. hyper keeps some 20 KiB for each connection, between requests as well; a connection without a request for a
-//! moment therefore drops hyper and keeps its stream alone. The next byte brings a new hyper.
+//! An HTTP/1.1 connection at rest. hyper keeps some 20 KiB for each connection, between requests as well; a connection
+//! without a request for a moment therefore drops hyper and keeps its stream alone. The next byte brings a new hyper.
 //!
-//! A connection rests only between two messages: if a body was not read to its end, the next byte would be taken for the first of a request.
-//! [`Lines`](super::lines::Lines) knows, which reads all bytes; hyper does not tell.
+//! A connection rests only between two messages: if a body was not read to its end, the next byte would be taken for the
+//! first of a request. [`Lines`](super::lines::Lines) knows, which reads all bytes; hyper does not tell.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,8 +14,8 @@ use super::closing::{Input, close};
 use super::drive::{End, Http};
 use super::stream::ClientStream;
 
-/// Time without a request until a connection rests. It is longer than a client takes between two requests of a series, and not longer than
-/// that: of memory that many new connections hold at once, the allocator does not give everything back.
+/// Time without a request until a connection rests. It is longer than a client takes between two requests of a series, and
+/// not longer than that: of memory that many new connections hold at once, the allocator does not give everything back.
 pub(super) const AFTER: Duration = Duration::from_millis(150);
 
 /// The stream of a connection at rest.

@@ -1,7 +1,7 @@
 //! The client's stream, between TLS and HTTP.
 //!
-//! Reads and writes are noted in the session's activity. hyper's own answers to what it cannot parse are withheld, so that a documented answer
-//! can be given in their place.
+//! Reads and writes are noted in the session's activity. hyper's own answers to what it cannot parse are withheld, so that a
+//! documented answer can be given in their place.
 
 use std::io;
 use std::pin::Pin;
@@ -33,8 +33,8 @@ pub(super) struct ClientStream {
     withheld: Option<StatusCode>,
     /// Bytes that were read and are to be read once more.
     unread: Bytes,
-    /// Bytes behind a request that asks for another protocol. They belong to that protocol, or are requests; they are read once the answer
-    /// has told which.
+    /// Bytes behind a request that asks for another protocol. They belong to that protocol, or are requests; they are read
+    /// once the answer has told which.
     beyond: Bytes,
     /// The task that would read more, while nothing more is read.
     reader: Option<Waker>,
@@ -78,8 +78,8 @@ impl ClientStream {
         self.unread = Bytes::copy_from_slice(read);
     }
 
-    /// `true` if these bytes are an answer of hyper's own: no request has begun since the last answer was written whole. (hyper flushes only
-    /// what it has written to the end, and an answer of its own ends the connection.)
+    /// `true` if these bytes are an answer of hyper's own: no request has begun since the last answer was written whole.
+    /// (hyper flushes only what it has written to the end, and an answer of its own ends the connection.)
     fn withholds(&mut self, bytes: &[u8]) -> bool {
         let activity = &self.session.activity;
         if !activity.is_at_rest() || activity.requests() != self.written_after {
@@ -91,8 +91,8 @@ impl ClientStream {
         self.withheld.is_some()
     }
 
-    /// `true` while no more requests are read: answers to earlier requests wait for a full socket, and the connection has as many of these as
-    /// it may. (Answers that wait for a window end the connection: only reading could open the window.)
+    /// `true` while no more requests are read: answers to earlier requests wait for a full socket, and the connection has as
+    /// many of these as it may. (Answers that wait for a window end the connection: only reading could open the window.)
     fn is_reading_paused(&self) -> bool {
         self.lines.is_none() && self.session.activity.is_blocked() && self.session.has_too_many_unread()
     }
@@ -132,7 +132,8 @@ impl ClientStream {
     /// `true` if the last request asks for another protocol, and its answer has not told yet whether that protocol follows.
     fn may_switch(&mut self) -> bool {
         let Some(lines) = self.lines.as_mut().filter(|lines| lines.may_switch()) else { return false };
-        // A head that was read becomes a request a moment later; and until a switched connection ends, its request counts as being answered.
+        // A head that was read becomes a request a moment later; and until a switched connection ends, its request counts as
+        // being answered.
         let activity = &self.session.activity;
         if activity.is_at_rest() && activity.requests() == lines.heads() {
             lines.go_on();

@@ -17,7 +17,8 @@ use crate::proxy::session::{Peer, Session};
 use crate::stop::StopSignal;
 use crate::telemetry::{Handshake, HandshakeTimes};
 
-/// Certificates of a chain that is judged on the worker's own thread: the chains of ordinary clients are short, and cheap to judge.
+/// Certificates of a chain that is judged on the worker's own thread: the chains of ordinary clients are short, and cheap to
+/// judge.
 const SHORT_CHAIN: usize = 2;
 
 /// Makes a session: TLS first, then the judgement of the peer. `None` if the connection ends instead.
@@ -42,8 +43,8 @@ pub(super) async fn secure(
     Some((session, secured.stream))
 }
 
-/// Judges the peer. A longer chain without a cached verdict is judged on a thread beside the worker's, one at a time: an attacker can make a
-/// chain that takes ten milliseconds, for which all other clients of the worker would wait.
+/// Judges the peer. A longer chain without a cached verdict is judged on a thread beside the worker's, one at a time: an
+/// attacker can make a chain that takes ten milliseconds, for which all other clients of the worker would wait.
 async fn judge(
     services: &Arc<Services>,
     address: SocketAddr,

@@ -1,7 +1,7 @@
 //! The activity of a connection: busy, reading the head of a request, or idle, and since when.
 //!
-//! hyper's own header timeout runs between requests too, where silence is allowed for longer. Reads and answers are therefore noted here,
-//! and looked at only when a timer says that the connection may have been silent for too long.
+//! hyper's own header timeout runs between requests too, where silence is allowed for longer. Reads and answers are therefore
+//! noted here, and looked at only when a timer says that the connection may have been silent for too long.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,7 +20,8 @@ pub(crate) struct Activity {
     requests: AtomicU32,
     /// The end of the last answer; not set before the first.
     idle_since: AtomicInstant,
-    /// The last instant at which the socket took something and had no room for the rest; not set while nothing waits for the socket.
+    /// The last instant at which the socket took something and had no room for the rest; not set while nothing waits for the
+    /// socket.
     blocked_since: AtomicInstant,
     /// The first byte of a head that is not complete.
     head_since: AtomicInstant,
@@ -84,7 +85,8 @@ impl Activity {
         self.blocked_since.is_set()
     }
 
-    /// Notes the result of a write. Only bytes that the socket takes start the clock anew: TLS takes some even when the socket does not.
+    /// Notes the result of a write. Only bytes that the socket takes start the clock anew: TLS takes some even when the
+    /// socket does not.
     pub(crate) fn note_write(&self, is_full: bool, has_moved: bool) {
         let was_blocked = self.is_blocked();
         if is_full && (has_moved || !was_blocked) {

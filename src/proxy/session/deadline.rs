@@ -9,8 +9,8 @@ use crate::live::Patience;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Situation {
     pub(crate) phase: Phase,
-    /// The instant since which the client has taken nothing of an answer: of a part that HTTP/2 has no window for, or of bytes that the
-    /// socket has no room for.
+    /// The instant since which the client has taken nothing of an answer: of a part that HTTP/2 has no window for, or of
+    /// bytes that the socket has no room for.
     pub(crate) unread_since: Option<Instant>,
     pub(crate) has_slot: bool,
 }
@@ -56,7 +56,8 @@ impl Situation {
         self.phase != Phase::Busy && self.unread_since.is_none()
     }
 
-    /// `true` if a stopping server waits for the connection. Refusals that are unread, on a connection without a slot, delay no shutdown.
+    /// `true` if a stopping server waits for the connection. Refusals that are unread, on a connection without a slot, delay
+    /// no shutdown.
     pub(crate) fn delays_shutdown(&self) -> bool {
         self.has_slot || self.unread_since.is_none()
     }

@@ -1,5 +1,5 @@
-//! Requests of a connection that were forwarded and have not ended. A request is judged again as soon as the policy, or the client's
-//! identity, has changed, and ends where it would not be permitted any more (DESIGN §2.2).
+//! Requests of a connection that were forwarded and have not ended. A request is judged again as soon as the policy, or the
+//! client's identity, has changed, and ends where it would not be permitted any more (DESIGN §2.2).
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Interim answers (1xx, RFC 9110 §15.2) on their way to an HTTP/1.1 client. They are written between what hyper writes, which sends none
-//! but 100. HTTP/2 clients get none: hyper's server offers no way to send them.
+//! Interim answers (1xx, RFC 9110 §15.2) on their way to an HTTP/1.1 client. They are written between what hyper writes,
+//! which sends none but 100. HTTP/2 clients get none: hyper's server offers no way to send them.
 
 use std::io;
 use std::pin::Pin;

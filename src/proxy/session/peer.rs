@@ -25,8 +25,8 @@ pub struct Peer {
 #[derive(Debug)]
 enum Authentication {
     Valid(Arc<Client>),
-    /// Not authenticated for the rest of the connection: only a new handshake proves possession of the key anew. The name is the one in the
-    /// certificate, which proves nothing.
+    /// Not authenticated for the rest of the connection: only a new handshake proves possession of the key anew. The name is
+    /// the one in the certificate, which proves nothing.
     None(Unauthenticated, Option<Box<str>>),
     /// Authenticated once, and not any more.
     Lapsed(Unauthenticated, Arc<Client>),
@@ -114,7 +114,8 @@ impl Peer {
         }
     }
 
-    /// `true` if the peer was authenticated on this connection once and is not any more: the certificate expired or was revoked.
+    /// `true` if the peer was authenticated on this connection once and is not any more: the certificate expired or was
+    /// revoked.
     pub fn has_lapsed(&self) -> bool {
         matches!(**self.authentication.load(), Authentication::Lapsed(..))
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::{ForwardedRequest, Origin, Part, Session};
 use crate::protocol::Protocol;
 
-/// The guard of a request that is being answered: while it lives, from the complete head to the end of the answer, the connection is busy.
+/// The guard of a request that is being answered: while it lives, from the complete head to the end of the answer, the
+/// connection is busy.
 #[derive(Debug)]
 pub struct RequestGuard {
     session: Arc<Session>,

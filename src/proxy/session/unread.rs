@@ -1,9 +1,9 @@
 //! Answers of an HTTP/2 connection that wait for the client to read them.
 //!
-//! HTTP/2 takes a part of an answer as soon as there is room for one byte of it, and keeps the rest until the client opens its window. A part
-//! therefore counts as unread until its last byte is written out, not only until it is handed over. Each answer with unread parts has a clock,
-//! which starts anew when the client makes room for something of that answer; and what all parts hold is bounded. (HTTP/1.1 has no windows:
-//! there the socket tells, see `Activity::blocked_since`.)
+//! HTTP/2 takes a part of an answer as soon as there is room for one byte of it, and keeps the rest until the client opens
+//! its window. A part therefore counts as unread until its last byte is written out, not only until it is handed over. Each
+//! answer with unread parts has a clock, which starts anew when the client makes room for something of that answer; and what
+//! all parts hold is bounded. (HTTP/1.1 has no windows: there the socket tells, see `Activity::blocked_since`.)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::Session;
 
-/// Answers that may wait on a connection that holds no slot: clients that are not authenticated or not permitted read their refusals, or
-/// leave. On other connections more answers may wait for as long as the worker has memory for them.
+/// Answers that may wait on a connection that holds no slot: clients that are not authenticated or not permitted read their
+/// refusals, or leave. On other connections more answers may wait for as long as the worker has memory for them.
 const MOST_ANSWERS: usize = 16;
 /// Bytes of answers that one connection may have handed over to HTTP/2; then the next part stays where it is.
 const MOST_BYTES: usize = 256 * 1024;
@@ -33,7 +33,8 @@ pub(super) struct UnreadAnswers {
     count: AtomicUsize,
     /// Bytes that the client's window of the connection has room for.
     window: AtomicI64,
-    /// The answers wait for the socket or for the connection's window, one behind the other, and not for windows of their own streams.
+    /// The answers wait for the socket or for the connection's window, one behind the other, and not for windows of their own
+    /// streams.
     in_line: AtomicBool,
 }
 
@@ -206,8 +207,9 @@ impl Session {
         Part { bytes, entry: Some(Entry { session: Arc::clone(self), answer, length, memory }) }
     }
 
-    /// Ready while more of an answer may be handed over: its first part always, so that no answer waits for the reader of another;
-    /// a further part while the connection and its worker hold little. Otherwise the task is woken once what was handed over is written out.
+    /// Ready while more of an answer may be handed over: its first part always, so that no answer waits for the reader of
+    /// another; a further part while the connection and its worker hold little. Otherwise the task is woken once what was
+    /// handed over is written out.
     pub(super) fn poll_room(&self, answer: u32, cx: &Context<'_>) -> Poll<()> {
         if self.unread.count() == 0 {
             return Poll::Ready(());
@@ -221,12 +223,12 @@ impl Session {
         self.unread.open_window(by);
     }
 
-    /// `true` if more answers are unread than the connection may have, and reading on would not help. To be called at the end of a turn, when
-    /// everything for which there is room is written out.
+    /// `true` if more answers are unread than the connection may have, and reading on would not help. To be called at the end
+    /// of a turn, when everything for which there is room is written out.
     ///
-    /// Answers that wait for the socket are not too many as long as the client reads: meanwhile no more requests are read. Answers that wait
-    /// for the connection's window are not too many as long as the worker holds little: a client with many requests at once opens that window
-    /// while it reads.
+    /// Answers that wait for the socket are not too many as long as the client reads: meanwhile no more requests are read.
+    /// Answers that wait for the connection's window are not too many as long as the worker holds little: a client with many
+    /// requests at once opens that window while it reads.
     pub(crate) fn has_hopelessly_many_unread(&self) -> bool {
         let is_full = self.activity.is_blocked();
         if self.unread.count() > 0 {

@@ -1,5 +1,5 @@
-//! The traffic that trains the profile of a release, so that the compiler optimizes the functions and branches of usual requests.
-//! `tests/bench/train` runs this driver against an instrumented program, whose path is in `SIDEGATE_PROGRAM`.
+//! The traffic that trains the profile of a release, so that the compiler optimizes the functions and branches of usual
+//! requests. `tests/bench/train` runs this driver against an instrumented program, whose path is in `SIDEGATE_PROGRAM`.
 //!
 //! Requests have more weight than the bytes of bodies, and permitted requests more than refused ones. Errors are left out,
 //! because they may be slow.

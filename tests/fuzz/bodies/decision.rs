@@ -1,5 +1,5 @@
-//! Any text as a route, a pattern, a client name and a request: nothing panics, and the order of the policy files does not change
-//! the decision.
+//! Any text as a route, a pattern, a client name and a request: nothing panics, and the order of the policy files does not
+//! change the decision.
 
 use http::HeaderMap;
 use sidegate::diagnostic::Source;

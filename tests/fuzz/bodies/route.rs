@@ -1,5 +1,5 @@
-//! Any text as a route and a request: each diagnostic points into the text, and a route without special characters matches exactly
-//! the request of the same text.
+//! Any text as a route and a request: each diagnostic points into the text, and a route without special characters matches
+//! exactly the request of the same text.
 
 use http::HeaderMap;
 use sidegate::diagnostic::{Diagnostic, Source};

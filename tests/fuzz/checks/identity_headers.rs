@@ -84,8 +84,8 @@ fn decoded(text: &str) -> String {
     String::from_utf8(super::readings::unquote(text)).unwrap()
 }
 
-/// Returns the pairs of an XFCC element by Envoy's grammar: a quote starts a quoted value, in which a backslash escapes the next
-/// character; `;` ends a pair, `,` ends the element.
+/// Returns the pairs of an XFCC element by Envoy's grammar: a quote starts a quoted value, in which a backslash escapes the
+/// next character; `;` ends a pair, `,` ends the element.
 fn pairs(element: &str) -> Vec<(String, String)> {
     let mut characters = element.chars().peekable();
     let mut pairs = Vec::new();

@@ -1,5 +1,5 @@
-//! Any bytes as the target of a request: every parser reads an accepted target alike, and no parser reads a target that a setting
-//! allows as a path upwards or as another host.
+//! Any bytes as the target of a request: every parser reads an accepted target alike, and no parser reads a target that a
+//! setting allows as a path upwards or as another host.
 
 use sidegate::target::{AllowedForms, PathForm, Target, TargetRules};
 

@@ -1,4 +1,5 @@
-//! Any bytes as a CRL: loading ends with diagnostics that can be printed, and only a CRL with the authority's signature is used.
+//! Any bytes as a CRL: loading ends with diagnostics that can be printed, and only a CRL with the authority's signature is
+//! used.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

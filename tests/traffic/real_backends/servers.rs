@@ -189,7 +189,8 @@ fn daemon(name: &str) -> PathBuf {
     if path.exists() { path } else { name.into() }
 }
 
-/// Reserves a port that the kernel chose. As long as the socket lives, only a server that reuses addresses can listen on the port.
+/// Reserves a port that the kernel chose. As long as the socket lives, only a server that reuses addresses can listen on the
+/// port.
 fn reserved() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();

@@ -1,4 +1,5 @@
-//! The same request is sent directly and through Sidegate, and the answers are compared. The tables say what may differ, and why.
+//! The same request is sent directly and through Sidegate, and the answers are compared. The tables say what may differ, and
+//! why.
 
 use std::io::{self, Read, Write};
 
