@@ -82,23 +82,13 @@ impl App {
     /// # Errors
     /// A port, a thread or the audit file is not available.
     pub(crate) fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
-        let failed = |what: String| move |error| StartError { what, error };
-        let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals".to_owned()))?;
+        let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals"))?;
         let Loaded { config, live, read, .. } = loaded;
-        let listener =
-            listener::bind(config.listen).map_err(failed(format!("cannot listen on {}", config.listen)))?;
-        let admin = config
-            .admin
-            .map(|address| {
-                admin::bind(address).map_err(failed(format!("cannot listen on {address} (admin)")))
-            })
-            .transpose()?;
+        let (listener, admin) = bind_ports(&config)?;
         let (audit, guard) = Audit::open(&config.audit, config.keeping)
             .map_err(failed(format!("cannot write audit records to {:?}", config.audit)))?
             .unzip();
-        let audit_dropped = audit.as_ref().map(Audit::dropped);
-        let rotations =
-            signal(SignalKind::user_defined1()).map_err(failed("cannot listen to signals".to_owned()))?;
+        let rotations = signal(SignalKind::user_defined1()).map_err(failed("cannot listen to signals"))?;
         let (tracer, export) = export::begin(config.tracing.as_ref()).unzip();
         let shared = Shared {
             live: Arc::new(ArcSwap::from_pointee(live)),
@@ -109,37 +99,32 @@ impl App {
             tracer: tracer.clone(),
         };
         let departures = Arc::new(Notify::new());
-        let workers = (0..config.workers)
-            .map(|number| worker::start(number, shared.clone(), Arc::clone(&departures)))
-            .collect::<io::Result<Arc<[_]>>>()
-            .map_err(failed("cannot start a worker thread".to_owned()))?;
-        let checked = config.backend.check.clone().map(|check| {
-            let terms = &shared.live.load().backend;
-            (Backend::new(config.backend.clone(), terms, Arc::clone(&shared.health)), check)
-        });
+        let workers = start_workers(config.workers, &shared, &departures)?;
+        let checked = checked_backend(&config, &shared);
         let readiness_needs_backend = config.readiness_needs_backend;
         let history = Arc::new(History::default());
         let swap = swap(&shared, &workers);
         let reloader = Reloader::new(read, config, Arc::clone(&shared.live), Arc::clone(&history), swap);
-        let reloads = reloader.start().map_err(failed("cannot start the thread that reloads".to_owned()))?;
+        let reloads = reloader.start().map_err(failed("cannot start the thread that reloads"))?;
         let running = Running {
             workers,
             admission: shared.admission,
-            live: Arc::clone(&shared.live),
+            live: shared.live,
             listener: Arc::default(),
             ready: AtomicBool::new(false),
-            health: Arc::clone(&shared.health),
+            health: shared.health,
             readiness_needs_backend,
             started: Instant::now(),
             log_dropped,
-            audit_dropped,
+            audit_dropped: audit.as_ref().map(Audit::dropped),
             tracer,
             history,
             reloads,
             past: telemetry::History::default(),
         };
+        let running = Arc::new(running);
         Ok(Self {
-            running: Arc::new(running),
+            running,
             checked,
             listener,
             admin,
@@ -176,7 +161,21 @@ impl App {
         stop: impl Future<Output = Stop>,
         abort: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let running = Arc::clone(&self.running);
+        let mut serving = self.start_tasks()?;
+        let running = Arc::clone(&serving.running);
+        running.ready.store(true, Ordering::Relaxed);
+        let stop = tokio::select! {
+            failed = closed(&mut serving.accepting) => return Err(failed),
+            stop = stop => stop,
+        };
+        running.ready.store(false, Ordering::Relaxed);
+        serving.end(stop, abort).await;
+        Ok(())
+    }
+
+    /// Starts everything that runs beside the workers.
+    fn start_tasks(self) -> io::Result<Serving> {
+        let running = self.running;
         if let Some(admin) = self.admin {
             let admin = tokio::net::TcpListener::from_std(admin)?;
             tokio::spawn(admin::serve(admin, Arc::clone(&running)));
@@ -193,42 +192,85 @@ impl App {
         tokio::spawn(Arc::clone(&running.admission).sweep_regularly());
         let lobby = Arc::clone(&running.admission.lobby);
         let workers = Arc::clone(&running.workers);
-        let accepting = listener::accept(self.listener, lobby, workers, Arc::clone(&running.listener));
-        let mut door = JoinSet::new();
+        let listening = listener::accept(self.listener, lobby, workers, Arc::clone(&running.listener));
+        let mut accepting = JoinSet::new();
         if let Some(own) = running.workers.get(listener::ACCEPTING_WORKER) {
-            door.spawn_on(accepting, own.runtime());
+            accepting.spawn_on(listening, own.runtime());
         }
-        running.ready.store(true, Ordering::Relaxed);
-        let stop = tokio::select! {
-            failed = closed(&mut door) => return Err(failed),
-            stop = stop => stop,
-        };
-        running.ready.store(false, Ordering::Relaxed);
-        let drain_timeout = running.live.load().drain_timeout;
-        let deadline = Instant::now() + drain_timeout;
+        Ok(Serving { running, accepting, departures: self.departures, exporting, _audit: self._audit })
+    }
+}
+
+/// A server that serves.
+struct Serving {
+    running: Arc<Running>,
+    /// The task that accepts connections.
+    accepting: JoinSet<io::Result<Infallible>>,
+    departures: Arc<Notify>,
+    exporting: Option<export::Exporting>,
+    _audit: Option<WorkerGuard>,
+}
+
+impl Serving {
+    /// Ends in order: new connections are refused, requests in progress finish, and what is left is closed.
+    async fn end(mut self, stop: Stop, abort: impl Future<Output = ()>) {
+        let drain_timeout = self.running.live.load().drain_timeout;
         tracing::info!(?drain_timeout, "stopping");
-        let drain = async {
-            if stop == Stop::Terminate {
-                running.order_all(Order::WindDown);
-                let _ = tokio::time::timeout(grace(drain_timeout), closed(&mut door)).await;
-            }
-            door.shutdown().await;
-            running.order_all(Order::Finish);
-            let _ = timeout_at(deadline, all_departed(&running, &self.departures)).await;
-        };
         tokio::select! {
-            () = drain => {}
+            () = self.drain(stop, drain_timeout) => {}
             () = abort => tracing::warn!("ending at once, asked a second time"),
         }
-        running.order_all(Order::Close);
-        let _ =
-            tokio::time::timeout(Duration::from_millis(500), all_departed(&running, &self.departures)).await;
-        if let Some(exporting) = exporting {
+        self.running.order_all(Order::Close);
+        let closed = all_departed(&self.running, &self.departures);
+        let _ = tokio::time::timeout(Duration::from_millis(500), closed).await;
+        if let Some(exporting) = self.exporting {
             exporting.finish().await;
         }
         tracing::info!("stopped");
-        Ok(())
     }
+
+    /// Waits for requests in progress, for no longer than `drain_timeout` in all.
+    async fn drain(&mut self, stop: Stop, drain_timeout: Duration) {
+        let deadline = Instant::now() + drain_timeout;
+        if stop == Stop::Terminate {
+            self.running.order_all(Order::WindDown);
+            let _ = tokio::time::timeout(grace(drain_timeout), closed(&mut self.accepting)).await;
+        }
+        self.accepting.shutdown().await;
+        self.running.order_all(Order::Finish);
+        let _ = timeout_at(deadline, all_departed(&self.running, &self.departures)).await;
+    }
+}
+
+/// Returns the error of an action that failed.
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.into();
+    move |error| StartError { what, error }
+}
+
+/// Binds the main port, and the admin port if there is one.
+fn bind_ports(config: &Config) -> Result<(std::net::TcpListener, Option<std::net::TcpListener>), StartError> {
+    let address = config.listen;
+    let listener = listener::bind(address).map_err(failed(format!("cannot listen on {address}")))?;
+    let bind_admin =
+        |address| admin::bind(address).map_err(failed(format!("cannot listen on {address} (admin)")));
+    Ok((listener, config.admin.map(bind_admin).transpose()?))
+}
+
+fn start_workers(
+    count: usize,
+    shared: &Shared,
+    departures: &Arc<Notify>,
+) -> Result<Arc<[WorkerHandle]>, StartError> {
+    let workers = (0..count).map(|number| worker::start(number, shared.clone(), Arc::clone(departures)));
+    workers.collect::<io::Result<_>>().map_err(failed("cannot start a worker thread"))
+}
+
+/// The backend and its health check, if one is configured.
+fn checked_backend(config: &Config, shared: &Shared) -> Option<(Backend, Check)> {
+    let check = config.backend.check.clone()?;
+    let terms = &shared.live.load().backend;
+    Some((Backend::new(config.backend.clone(), terms, Arc::clone(&shared.health)), check))
 }
 
 /// Returns the function that puts a snapshot in force, for later requests and for requests in progress, which are judged
