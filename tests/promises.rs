@@ -51,7 +51,7 @@ mod certificates {
     mod spiffe;
 }
 
-/// What operators run, configure, read and watch.
+/// Commands, configuration, output and monitoring for operators.
 mod operations {
     mod admin;
     mod admin_access;
@@ -90,7 +90,7 @@ mod page {
     mod browser;
 }
 
-/// What a policy says, and the tools for those who write one.
+/// The meaning of policies, and the tools for their authors.
 mod policies {
     mod files_and_folders;
     mod policy_budget;
@@ -100,7 +100,7 @@ mod policies {
     mod trials;
 }
 
-/// What becomes of connections, requests and answers.
+/// Connections, requests and answers.
 mod traffic {
     mod backend_answers;
     mod backend_connections;

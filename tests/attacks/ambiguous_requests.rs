@@ -7,7 +7,7 @@ use crate::support::{Backend, Proxy, Setup};
 /// Sends raw bytes as the client that may do everything, and returns the status; 0 for a close without an answer.
 fn status_of(proxy: &Proxy, bytes: impl AsRef<[u8]>) -> u16 {
     let mut connection = proxy.producer().connect(proxy.address).unwrap();
-    // What is too long may be refused, and its connection closed, before it was sent whole.
+    // The proxy may refuse a message that is too long, and close the connection, before all of the message was sent.
     let _ = connection.send(bytes);
     connection.answer_to("GET").map_or(0, |answer| answer.status)
 }
@@ -39,7 +39,7 @@ fn post(fields: &str, body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn paths_with_two_readings() {
+fn paths_with_two_readings_are_refused() {
     let paths: [(&str, &[u8]); 25] = [
         ("32 dots", b"/events/../admin"),
         ("32 dots at the end", b"/events/.."),
@@ -71,9 +71,10 @@ fn paths_with_two_readings() {
     assert_all_refused(&requests, &[400]);
 }
 
-/// The settings for legacy backends: each lets one form through, with the bytes that were judged, and no way up with it.
+/// Each setting for legacy backends permits one form of path. The backend gets the bytes that were judged, and the path
+/// cannot climb to its parent.
 #[test]
-fn what_a_setting_allows_arrives_as_it_was_sent() {
+fn a_path_that_a_setting_permits_arrives_as_it_was_sent() {
     let allowed: [(&str, &[&str], &[&str]); 6] = [
         ("encoded_slash", &["/a%2Fb", "/a%2fb?x"], &["/a%5Cb", "/a%2F..", "/a%2F%2Fb", "/%2Fadmin/x"]),
         ("backslash", &["/a%5Cb", "/a\\b"], &["/a%2Fb", "/a\\..\\b", "/\\admin"]),
@@ -100,7 +101,7 @@ fn what_a_setting_allows_arrives_as_it_was_sent() {
 }
 
 #[test]
-fn the_longest_target_is_a_setting() {
+fn a_setting_bounds_the_length_of_a_target() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.http.max_target_bytes", 20).start();
     for (length, status) in [(20, 200), (21, 400)] {
@@ -113,7 +114,7 @@ fn the_longest_target_is_a_setting() {
 }
 
 #[test]
-fn targets_that_are_no_path() {
+fn targets_without_a_path_are_refused() {
     assert_all_refused(
         &[
             ("42 another host", b"GET https://elsewhere/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
@@ -127,7 +128,7 @@ fn targets_that_are_no_path() {
 }
 
 #[test]
-fn hosts_with_two_readings() {
+fn hosts_with_two_readings_are_refused() {
     let host = |field: &str| format!("GET /events HTTP/1.1\r\n{field}\r\n\r\n").into_bytes();
     assert_all_refused(
         &[
@@ -146,9 +147,10 @@ fn hosts_with_two_readings() {
     );
 }
 
-/// These never become a request; the answer is a documented one all the same, and a stranger's is 401.
+/// These bytes never become a request. The answer is a documented one all the same; a client that is not authenticated gets
+/// 401.
 #[test]
-fn bytes_that_are_no_http() {
+fn bytes_that_are_no_http_get_an_answer_and_a_close() {
     assert_answered_and_closed(
         "400 ambiguous_request",
         &[
@@ -181,7 +183,7 @@ fn bytes_that_are_no_http() {
 }
 
 #[test]
-fn headers_that_are_too_large() {
+fn headers_that_are_too_large_are_refused() {
     let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();
     assert_answered_and_closed(
         "431 headers_too_large",
@@ -192,7 +194,8 @@ fn headers_that_are_too_large() {
     );
 }
 
-/// Sends each as two clients and after a good request, and wants our own answer, a close, and nothing at the backend.
+/// Sends each input as two clients and after a good request. Asserts that the proxy answers, closes the connection, and
+/// forwards nothing.
 #[track_caller]
 fn assert_answered_and_closed(verdict: &str, requests: &[(&str, Vec<u8>)]) {
     let backend = Backend::ok();
@@ -224,7 +227,7 @@ fn assert_answered_and_closed(verdict: &str, requests: &[(&str, Vec<u8>)]) {
 }
 
 #[test]
-fn too_much_of_anything() {
+fn oversized_requests_are_refused() {
     let many: String = (0..5000).map(|number| format!("X-{number}: 1\r\n")).collect();
     assert_all_refused(
         &[
@@ -232,7 +235,7 @@ fn too_much_of_anything() {
             ("many headers", with(many.trim_end())),
             ("a long path", get(format!("/{}", "a".repeat(1_000_000)).as_bytes())),
         ],
-        // Who still sends when we have stopped listening may get a reset in place of the answer.
+        // A client that still sends after the proxy has stopped reading may get a reset instead of the answer.
         &[0, 400, 431],
     );
 }

@@ -1,4 +1,4 @@
-//! Every row of `README.md` beside this file, the page of classes of attacks, has a test.
+//! Every row of `README.md` beside this file, the list of classes of attacks, is cited by a test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,7 @@ fn number_of_row(line: &str) -> Option<u32> {
     line.strip_prefix("| ")?.split_once(" |")?.0.parse().ok()
 }
 
-/// Notes every row that a file below this folder cites, with one of the files that cite it.
+/// Notes every row that a file below this folder cites, with one of the files that cite the row.
 fn look_through(folder: &Path, cited: &mut BTreeMap<u32, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

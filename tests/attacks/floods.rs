@@ -1,4 +1,5 @@
-//! Too much of anything is survived: who was admitted is served meanwhile, and all is as before afterwards (DESIGN §2.4).
+//! Floods do not stop the service: admitted clients are served during a flood, and all resources are free again after it
+//! (DESIGN §2.4).
 
 use std::process::Command;
 
@@ -7,10 +8,10 @@ use crate::support::http2::{Exchange, Http2, request};
 use crate::support::proxy::{Process, program};
 use crate::support::{Backend, Setup, eventually};
 
-/// Accepting backs off and says so; it never spins, and never exits.
-/// Case 79.
+/// Case 79: without a free descriptor, the accept loop waits between attempts and logs the error. It never spins and never
+/// exits.
 #[test]
-fn descriptors_run_out_and_come_back() {
+fn the_proxy_recovers_after_it_ran_out_of_descriptors() {
     let backend = Backend::ok();
     let setup = Setup::new(&backend.url());
     let mut proxy = setup.start_in_shell("ulimit -n 48");
@@ -32,7 +33,7 @@ fn descriptors_run_out_and_come_back() {
 }
 
 #[test]
-fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
+fn a_warning_at_the_start_tells_of_too_few_descriptors() {
     let backend = Backend::ok();
     let start = |limit: usize| {
         let setup = Setup::new(&backend.url())
@@ -55,10 +56,9 @@ fn too_few_descriptors_for_the_bounds_are_said_at_the_start() {
     assert_eq!(line["message"], "ready", "enough");
 }
 
-/// Streams are opened, judged, forwarded and taken back, over and over.
-/// Case 77.
+/// Case 77: a client opens streams and resets them at once, over and over. The proxy judges and forwards each of them.
 #[test]
-fn streams_that_are_reset_at_once_wear_nobody_out() {
+fn streams_that_are_reset_at_once_hold_no_resources() {
     let backend = Backend::never_answering();
     let proxy =
         Setup::new(&backend.url()).set("limits.max_connections", 2).set("backend.max_in_flight", 8).start();
@@ -69,7 +69,7 @@ fn streams_that_are_reset_at_once_wear_nobody_out() {
         }
         Ok(())
     };
-    // Whether it is cut or endured, the slot and the places in flight come back.
+    // The slot and the places in flight are free again, whether the proxy ends the connection or not.
     let _ = flood();
     proxy.admin.wait_for("sidegate_slots_used", 0.0);
     proxy.admin.wait_for("sidegate_requests_in_flight", 0.0);
@@ -77,9 +77,10 @@ fn streams_that_are_reset_at_once_wear_nobody_out() {
     assert_eq!(stranger.get("/events").unwrap().status, 401);
 }
 
-/// Case 73: ten thousand who knock and say nothing. Who was admitted is served all the while, and a stranger gets its 401.
+/// Case 73: ten thousand connections send nothing. Admitted clients are served all the time, and a client without a
+/// certificate still gets its 401.
 #[test]
-fn ten_thousand_who_say_nothing_are_in_nobody_s_way() {
+fn ten_thousand_silent_connections_hold_up_no_client() {
     let backend = Backend::ok();
     let proxy = Setup::new(&backend.url()).set("limits.lobby.max_connections", 200).start();
     let mut admitted = proxy.producer().connect(proxy.address).unwrap();
@@ -87,7 +88,7 @@ fn ten_thousand_who_say_nothing_are_in_nobody_s_way() {
     let mut crowd = std::collections::VecDeque::new();
     for number in 0..10_000 {
         crowd.push_back(Wire::plain(proxy.address).unwrap());
-        // More of them than the lobby has room for are open at any time.
+        // The number of open silent connections is always greater than the room in the lobby.
         if crowd.len() > 400 {
             crowd.pop_front();
         }

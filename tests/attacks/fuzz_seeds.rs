@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets over their committed seeds, and over seeds that were changed at random: the same code that
-//! cargo-fuzz runs for hours, for seconds and on any compiler.
+//! The bodies of the fuzz targets run over their committed seeds and over randomly changed seeds. This is the code that
+//! cargo-fuzz runs for hours; here it runs for seconds and with any compiler.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ mod policy;
 #[path = "../fuzz/bodies/route.rs"]
 mod route;
 
-/// Pieces that mean something to YAML, to the language or to a terminal.
+/// Pieces of text that have a meaning in YAML, in the policy language or in a terminal.
 const PIECES: [&str; 32] = [
     "{",
     "}",
@@ -52,7 +52,7 @@ const PIECES: [&str; 32] = [
     "GET ",
 ];
 
-/// Runs a body over each seed, and over `times` changed ones of it; `SEED` gives the same changes again.
+/// Runs a body over each seed and over `times` changed copies of the seed; `SEED` repeats the same changes.
 fn tried(target: &str, times: usize, body: fn(&str)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -62,7 +62,7 @@ fn tried(target: &str, times: usize, body: fn(&str)) {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => jiff::Timestamp::now().as_second().unsigned_abs(),
     };
-    // Shown when the test fails.
+    // The output is shown when the test fails.
     eprintln!("SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -79,7 +79,7 @@ fn tried(target: &str, times: usize, body: fn(&str)) {
     }
 }
 
-/// The text with a few pieces put in, taken out or put in another place.
+/// Returns the text with a few pieces inserted, removed or moved.
 fn changed(text: &str, rng: &mut TestRng) -> String {
     let mut characters: Vec<char> = text.chars().collect();
     let mut below = |bound: usize| usize::try_from(rng.next_u32()).unwrap() % bound.max(1);

@@ -1,7 +1,8 @@
-//! What the fuzz targets look for, in their seeds and in what is made up here. The targets themselves, which go on for as long
-//! as one lets them, are in tests/fuzz; tests/attacks/one_reading.rs asks the programs whose rules are written down there.
+//! The checks of the fuzz targets, run over their seeds and over generated inputs. The targets themselves, which run without
+//! an end, are in tests/fuzz. The rules of other programs that the checks use are compared with the programs in
+//! tests/attacks/one_reading.rs.
 //!
-//! `SIDEGATE_FUZZ_SEED` sets what is made up.
+//! `SIDEGATE_FUZZ_SEED` repeats the same generated inputs.
 
 #[path = "../fuzz/checks/mod.rs"]
 pub mod checks;
@@ -14,10 +15,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// How much is made up for each target.
+/// Number of generated inputs for each target.
 const CASES: u32 = 20_000;
 
-/// Makes up the same again where it is given the same seed, which it prints.
+/// Returns a runner that generates the same inputs for the same seed, and prints the seed.
 pub fn runner(cases: u32) -> TestRunner {
     let given = std::env::var("SIDEGATE_FUZZ_SEED").ok();
     let seed = given.map_or_else(
@@ -39,7 +40,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Checks every seed, and what is made up.
+/// Runs the check over every seed and over generated inputs.
 fn assert_holds<T: std::fmt::Debug>(
     target: &str,
     made_up: impl Strategy<Value = T>,
@@ -54,7 +55,7 @@ fn assert_holds<T: std::fmt::Debug>(
     run.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Paths and queries, and more often than not something in them that is read in two ways.
+/// Generates paths and queries. Most of them hold a piece that two parsers may read differently.
 pub fn target() -> impl Strategy<Value = String> {
     let plain = select(vec![
         "/",
@@ -139,13 +140,13 @@ pub fn target() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn what_is_accepted_is_read_alike_and_what_is_allowed_is_no_way_up() {
+fn an_accepted_target_is_read_alike_and_a_permitted_form_never_climbs() {
     let check = |bytes: &[u8]| checks::target::check(&String::from_utf8_lossy(bytes));
     assert_holds("target", target(), check, String::as_bytes);
 }
 
 #[test]
-fn what_a_client_may_not_say_never_passes() {
+fn forged_headers_never_pass() {
     let name = select(vec![
         "accept",
         "X-Forwarded-Client-Cert",
@@ -224,7 +225,7 @@ fn what_a_client_may_not_say_never_passes() {
 }
 
 #[test]
-fn no_text_of_a_certificate_leaves_its_place() {
+fn a_text_of_a_certificate_stays_one_value() {
     let harm = select(vec![
         "\r\n", ",", ";", "\"", "\\", "%", "=", " ", "%2C", "\0", "\u{85}", "é", "URI=", ":", "\u{1}",
         "\u{1}",

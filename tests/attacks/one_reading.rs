@@ -1,8 +1,8 @@
-//! One reading of a path: what is accepted decodes to the same path in the programs that backends are made of, each asked
-//! itself: Node's WHATWG URL, Express, Python's urllib, Java's URI, and the rules of servlets.
+//! A path has one reading: an accepted path decodes to the same path in the programs that backends are made of. Each program
+//! is asked itself: Node's WHATWG URL, Express, Python's urllib, Java's URI, and the rules of servlets.
 //!
-//! The same programs are held against the rules that tests/fuzz/checks/readings.rs writes down of them, so that what is tried
-//! there a million times is true of them too.
+//! The rules of these programs are written down in tests/fuzz/checks/readings.rs, and are compared here with the programs.
+//! What the fuzz targets find with the rules is then true of the programs.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -19,11 +19,11 @@ use super::fuzzing::{runner, target};
 use crate::support::is_missing;
 use crate::support::tools::{node, script};
 
-/// How many targets that are accepted as they are, and how many that a setting lets through.
+/// Numbers of generated targets: those that strict rules accept, and those that only a setting accepts.
 const STRICT: usize = 5_000;
 const ALLOWED: usize = 5_000;
 
-/// What a program makes of a target; `null` where it refuses.
+/// A program's readings of a target; `null` if the program refuses the target.
 type Readings = BTreeMap<String, Value>;
 
 /// Sends every target to a program, one a line, and reads one answer a line.
@@ -40,7 +40,7 @@ fn asked(mut command: Command, targets: &[String]) -> Vec<Readings> {
     readings
 }
 
-/// The programs that are here, with their scripts.
+/// Returns the programs that are installed, each with its script.
 fn programs() -> Option<Vec<Command>> {
     if is_missing("python3", Command::new("python3").arg("--version"))
         || is_missing("java", Command::new("javac").arg("-version"))
@@ -57,7 +57,7 @@ fn programs() -> Option<Vec<Command>> {
     Some(vec![python, express, java])
 }
 
-/// Targets that such rules accept and strict ones do or do not.
+/// Returns generated targets that these rules accept and that strict rules accept (`is_strict`) or refuse.
 fn accepted(count: usize, allowed: AllowedForms, is_strict: bool) -> Vec<String> {
     let (mut runner, made_up) = (runner(1), target());
     let is_wanted = |text: &String| {
@@ -85,7 +85,7 @@ fn decoded(text: &str) -> String {
 }
 
 #[test]
-fn what_is_accepted_decodes_to_the_path_that_was_judged_in_every_program() {
+fn an_accepted_target_decodes_to_the_judged_path_in_every_program() {
     let Some(programs) = programs() else { return };
     let targets = accepted(STRICT, AllowedForms::NONE, true);
     let mut readers = 0;
@@ -112,9 +112,9 @@ fn what_is_accepted_decodes_to_the_path_that_was_judged_in_every_program() {
     assert_eq!(readers, 2, "Node and Java read in two ways each");
 }
 
-/// And none of what a setting lets through is a host, or refused by what reads it as the rules say.
+/// A target that a setting permits is never read as a host, nor refused by a program whose written rules accept it.
 #[test]
-fn the_rules_that_are_written_down_are_those_of_the_programs() {
+fn the_written_rules_match_the_programs() {
     let Some(programs) = programs() else { return };
     let targets =
         [accepted(STRICT / 5, AllowedForms::NONE, true), accepted(ALLOWED, AllowedForms::ALL, false)]
@@ -133,7 +133,7 @@ fn the_rules_that_are_written_down_are_those_of_the_programs() {
                 let Some(ours) = ours else { continue };
                 assert_eq!(reading["elsewhere"], ours.elsewhere, "{name} reads {target}: {reading}");
                 assert!(!ours.elsewhere, "{name} takes the start of {target} for a host");
-                // How many characters stand for bytes that are none differs from program to program.
+                // Programs differ in the number of characters that they show for invalid bytes.
                 if ours.path.contains('\u{fffd}') {
                     continue;
                 }
