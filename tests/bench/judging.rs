@@ -1,6 +1,6 @@
 //! The cost of judging valid chains, by the kind of their keys, their length and the configured CRLs.
 //!
-//! `cargo bench --bench judging`; `--save-baseline` and `--baseline` compare two builds.
+//! `cargo bench --bench judging` in this folder; `--save-baseline` and `--baseline` compare two builds.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot start reports it by panicking")]
 
 use std::hint::black_box;
