@@ -162,21 +162,12 @@ const OF_PROXIES: [&str; 10] = [
 ];
 
 /// Headers of one connection, which never go on to the next (RFC 9110 §7.6.1), and framing, which is made anew.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
-
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+
+fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+}
 
 /// Returns the reason for which a header with this name, in any spelling, never reaches the backend as the client sent it;
 /// `None` if the header passes.

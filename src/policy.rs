@@ -9,6 +9,7 @@
 //! A deny beats every grant, the order of entries never matters, and a doubtful request is denied.
 
 mod check;
+mod comparison;
 mod compile;
 mod condition;
 mod decision;
@@ -16,7 +17,6 @@ pub(crate) mod diff;
 pub(crate) mod identity_text;
 mod document;
 pub(crate) mod explanation;
-mod hash;
 pub(crate) mod history;
 mod host;
 mod limits;

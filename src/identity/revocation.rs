@@ -23,10 +23,9 @@ use super::der::{elements, is_well_formed};
 const MAX_DISTRIBUTION_POINTS: usize = 256;
 
 /// Handling of a client whose certificate, or an issuer of it, is covered by no CRL (`tls.crl_missing`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingCrl {
     /// The client is refused, because the certificate may have been revoked.
-    #[default]
     Refuse,
     /// The client is accepted if the issuer has no CRL at all: for authorities that publish no CRL.
     Allow,

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, HashSet};
 use http::Method;
 use jiff::Timestamp;
 
-use super::Limits;
+use super::{Limits, Upgrade};
 use super::check::Model;
 use super::condition::When;
 use super::matching::Alternative;
@@ -141,8 +141,8 @@ impl<'m> Comparison<'_, 'm> {
             self.classes.iter().filter(|class| first.route.methods.contains(&class.representative)).collect();
         let mut is_undecided = false;
         let mut done: Vec<bool> = vec![false; classes.len()];
-        for upgrade in [false, true] {
-            if upgrade && !first.route.upgrade {
+        for upgrade in [None, Some(Upgrade::WebSocket)] {
+            if upgrade.is_some() && !first.route.upgrade {
                 break;
             }
             let mut examples: Vec<Option<ExampleRequest>> = Vec::new();
@@ -198,7 +198,7 @@ impl<'m> Comparison<'_, 'm> {
             permission: grant.permission,
             route: grant.route,
             methods,
-            websocket_only: example.upgrade,
+            websocket_only: example.upgrade.is_some(),
             conditions: client.map(|client| conditions(client, grant.route)).unwrap_or_default(),
             denied_by,
             example,
@@ -220,7 +220,7 @@ impl Clause<'_> {
 
 impl<'m> Candidate<'_, 'm> {
     /// Returns the goals of the search for one method: no grant in the other policy, then each deny clause.
-    fn goals(&self, method: &Method, upgrade: bool) -> impl Iterator<Item = Goal<'m>> {
+    fn goals(&self, method: &Method, upgrade: Option<Upgrade>) -> impl Iterator<Item = Goal<'m>> {
         let Self { grants, is_changed, denies } = *self;
         let goal = move |grant: &Clause<'m>, deny: Option<&Clause<'m>>| Goal {
             grant: *grant,

@@ -1,7 +1,6 @@
 //! Warnings about a policy: parts that have no effect, and parts that may allow more than the author means.
 
 mod clients;
-mod comparison;
 mod denies;
 mod routes;
 mod unused;

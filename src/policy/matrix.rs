@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 
 use super::check::{Client, Deny, Model};
+use super::comparison::{covers_requests, overlaps};
 use super::condition::When;
-use super::route::{Glob, Methods, Path, Route, Segment};
+use super::route::{Route, Segment};
 use super::trace::file_and_line;
 use super::who_can::{conditions, route_alternatives};
 
@@ -176,6 +177,7 @@ fn extent(model: &Model, deny: &Deny, permission: u32) -> Option<Extent> {
     }
     let forbidden = || deny.permissions.iter().flat_map(|permission| model.routes(*permission));
     let routes = model.routes(permission);
+    let covers = |forbidden: &Route, route: &Route| !depends(forbidden) && covers_requests(forbidden, route);
     let is_whole = routes.iter().all(|route| forbidden().any(|forbidden| covers(forbidden, route)));
     let is_part = || routes.iter().any(|route| forbidden().any(|forbidden| overlaps(forbidden, route)));
     match is_whole {
@@ -184,64 +186,10 @@ fn extent(model: &Model, deny: &Deny, permission: u32) -> Option<Extent> {
     }
 }
 
-/// Returns true if every request of `narrow` is also a request of `wide`. The answer may be a false no, never a false
-/// yes.
-fn covers(wide: &Route, narrow: &Route) -> bool {
-    let methods = match (&wide.methods, &narrow.methods) {
-        (Methods::Any, _) => true,
-        (_, Methods::Any) => false,
-        (Methods::Listed { known, others }, Methods::Listed { known: less, others: fewer }) => {
-            less & !known == 0 && fewer.iter().all(|method| others.contains(method))
-        }
-    };
-    let lengths = match wide.path.rest {
-        true => wide.path.segments.len() <= narrow.path.segments.len(),
-        false => !narrow.path.rest && wide.path.segments.len() == narrow.path.segments.len(),
-    };
-    let mut pairs = wide.path.segments.iter().zip(&narrow.path.segments);
-    let is_free = !wide.is_conditional();
-    methods && lengths && is_free && pairs.all(|(wide, narrow)| segment_covers(wide, narrow))
-}
-
-fn segment_covers(wide: &Segment, narrow: &Segment) -> bool {
-    match (wide, narrow) {
-        (Segment::Any, Segment::Literal(literal)) => !literal.is_empty(),
-        (Segment::Any, Segment::Any | Segment::Client(_)) => true,
-        (Segment::Glob(glob), Segment::Literal(literal)) => glob.matches(literal),
-        (Segment::Client(_), _) => false,
-        (wide, narrow) => wide == narrow,
-    }
-}
-
-/// Returns true if a request can belong to both routes. The answer may be a false yes, never a false no.
-fn overlaps(one: &Route, other: &Route) -> bool {
-    let methods = match (&one.methods, &other.methods) {
-        (Methods::Any, _) | (_, Methods::Any) => true,
-        (Methods::Listed { known, others }, Methods::Listed { known: more, others: further }) => {
-            known & more != 0 || others.iter().any(|method| further.contains(method))
-        }
-    };
-    methods && paths_overlap(&one.path, &other.path)
-}
-
-fn paths_overlap(one: &Path, other: &Path) -> bool {
-    let lengths = match (one.rest, other.rest) {
-        (true, true) => true,
-        (true, false) => one.segments.len() <= other.segments.len(),
-        (false, true) => other.segments.len() <= one.segments.len(),
-        (false, false) => one.segments.len() == other.segments.len(),
-    };
-    lengths && one.segments.iter().zip(&other.segments).all(|(one, other)| segments_overlap(one, other))
-}
-
-fn segments_overlap(one: &Segment, other: &Segment) -> bool {
-    let fits = |glob: &Glob, literal: &[u8]| glob.matches(literal);
-    match (one, other) {
-        (Segment::Literal(one), Segment::Literal(other)) => one == other,
-        (Segment::Glob(glob), Segment::Literal(literal))
-        | (Segment::Literal(literal), Segment::Glob(glob)) => fits(glob, literal),
-        _ => true,
-    }
+/// Returns true if more than the method and the path decides about a request of the route. Such a deny rule is shown with its
+/// conditions, even if the grants have the same ones.
+fn depends(route: &Route) -> bool {
+    route.is_conditional() || route.path.segments.iter().any(|segment| matches!(segment, Segment::Client(_)))
 }
 
 #[cfg(test)]

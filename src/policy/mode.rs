@@ -4,10 +4,9 @@
 use super::{Denied, Question, Verdict};
 
 /// The treatment of requests that the policy denies (`mode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Denied requests are refused.
-    #[default]
     Enforce,
     /// Denials are recorded, and the requests are forwarded.
     Audit,

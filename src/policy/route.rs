@@ -111,18 +111,11 @@ impl Glob {
         let [first, middle @ .., last] = &*self.0 else { return false };
         let Some(mut rest) = segment.strip_prefix(&**first) else { return false };
         for part in middle {
-            let Some(at) = find(rest, part) else { return false };
+            let Some(at) = memchr::memmem::find(rest, part) else { return false };
             rest = rest.get(at + part.len()..).unwrap_or_default();
         }
         rest.ends_with(last)
     }
-}
-
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() {
-        return Some(0);
-    }
-    text.windows(part.len()).position(|window| window == part)
 }
 
 impl Methods {

@@ -9,7 +9,7 @@ use super::check::Model;
 use super::document::{Case, Expectation, LocatedText, TestClient};
 use super::route::Route;
 use super::trace::Evaluation;
-use super::{Policy, Question, Upgrade};
+use super::{Policy, Question};
 use crate::client_headers;
 use crate::diagnostic::Diagnostic;
 use crate::identity::Identity;
@@ -105,13 +105,13 @@ impl<'m> PreparedTest<'m, '_> {
             headers: Some(&headers),
             source: self.case.source.unwrap_or(DEFAULT_SOURCE),
             now: self.case.at.unwrap_or(self.now),
-            upgrade: self.case.upgrade.then_some(Upgrade::WebSocket),
+            upgrade: self.case.upgrade,
         };
         let verdict = self.policy.authorize(&self.policy.rights(&self.identity), &question);
         let evaluation = Evaluation { model: self.model, identity: &self.identity, question: &question };
         coverage.add(evaluation);
         let allowed = match &verdict {
-            Ok(permit) => !self.case.upgrade || permit.allows_upgrade(),
+            Ok(permit) => self.case.upgrade.is_none() || permit.allows_upgrade(),
             Err(_) => false,
         };
         if allowed != (self.case.expect == Expectation::Allow) {

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
+use foldhash::fast::FixedState;
 use http::Method;
 
 use super::condition::{HeaderCondition, QueryCondition};
-use super::hash::Fast;
 use super::host::HostPattern;
 use super::route::{Glob, KNOWN_METHODS, Methods, Route, Segment, Variable, method_bit};
 use crate::target::Segments;
@@ -58,7 +58,7 @@ struct Node {
 #[derive(Debug)]
 enum Literals {
     Few(Box<[(Box<[u8]>, u32)]>),
-    Many(HashMap<Box<[u8]>, u32, Fast>),
+    Many(HashMap<Box<[u8]>, u32, FixedState>),
 }
 
 /// The most literals that are compared one by one. With more, a hash table is faster.
@@ -69,7 +69,7 @@ const FEW: usize = 6;
 struct Globs {
     /// Lengths of the prefixes that occur, ascending.
     lengths: Box<[usize]>,
-    by_prefix: HashMap<Box<[u8]>, Vec<(Glob, u32)>, Fast>,
+    by_prefix: HashMap<Box<[u8]>, Vec<(Glob, u32)>, FixedState>,
 }
 
 impl Trie {
@@ -219,8 +219,8 @@ pub(super) struct TrieBuilder {
 
 #[derive(Debug, Default)]
 struct NodeBuilder {
-    literals: HashMap<Box<[u8]>, u32, Fast>,
-    globs: HashMap<Glob, u32, Fast>,
+    literals: HashMap<Box<[u8]>, u32, FixedState>,
+    globs: HashMap<Glob, u32, FixedState>,
     any: u32,
     ends: Vec<Entry>,
     rest: Vec<Entry>,
@@ -308,7 +308,7 @@ impl NodeBuilder {
 }
 
 impl Globs {
-    fn of(globs: HashMap<Glob, u32, Fast>) -> Self {
+    fn of(globs: HashMap<Glob, u32, FixedState>) -> Self {
         let mut found = Self::default();
         for (glob, child) in globs {
             found.by_prefix.entry(glob.prefix().into()).or_default().push((glob, child));

@@ -196,7 +196,7 @@ fn change_json(change: &RouteChange<'_>) -> Value {
         "example": {
             "client": client, "method": request.method.as_str(), "target": request.target(),
             "host": request.host.as_ref().filter(|_| request.host_matters), "headers": headers,
-            "source": request.source.to_string(), "time": request.now.to_string(), "websocket": request.upgrade,
+            "source": request.source.to_string(), "time": request.now.to_string(), "websocket": request.upgrade.is_some(),
         },
     })
 }
@@ -255,7 +255,7 @@ fn example(change: &RouteChange<'_>, direction: &Direction) -> String {
     if request.time_matters {
         words += &format!(" at {}", request.now);
     }
-    if request.upgrade {
+    if request.upgrade.is_some() {
         words += " and switch to WebSocket";
     }
     format!("{words} {}", direction.contrast)

@@ -3,6 +3,7 @@
 use http::Method;
 use jiff::Timestamp;
 
+use super::super::Upgrade;
 use super::super::condition::{HeaderCondition, IfDoubtful, Network, QueryCondition};
 use super::binding::JointConstraints;
 use super::certificate::CertificateConstraints;
@@ -19,7 +20,7 @@ use super::time::TimeConstraints;
 #[derive(Clone, Debug)]
 pub(super) struct Region<'m> {
     method: Method,
-    upgrade: bool,
+    upgrade: Option<Upgrade>,
     sources: Vec<(&'m [Network], bool)>,
     times: TimeConstraints<'m>,
     paths: PathConstraints<'m>,
@@ -31,8 +32,8 @@ pub(super) struct Region<'m> {
 }
 
 impl<'m> Region<'m> {
-    /// Returns the region of all requests with that method.
-    pub(super) fn of_method(method: Method, upgrade: bool) -> Self {
+    /// Returns the region of all requests with that method that ask for that switch of protocols, or for none.
+    pub(super) fn of_method(method: Method, upgrade: Option<Upgrade>) -> Self {
         Self {
             method,
             upgrade,

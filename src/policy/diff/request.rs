@@ -29,7 +29,7 @@ pub(crate) struct ExampleRequest {
     pub(super) headers: Vec<(HeaderName, Occurrence)>,
     pub(crate) source: IpAddr,
     pub(crate) now: Timestamp,
-    pub(crate) upgrade: bool,
+    pub(crate) upgrade: Option<Upgrade>,
     /// True if a condition decided the host. Otherwise the host is the default one and is not shown. The next two
     /// fields say the same of the address and the time.
     pub(crate) host_matters: bool,
@@ -46,7 +46,7 @@ pub(super) struct PolicyInput {
     pub(super) headers: HeaderMap,
     pub(super) source: IpAddr,
     pub(super) now: Timestamp,
-    pub(super) upgrade: bool,
+    pub(super) upgrade: Option<Upgrade>,
 }
 
 impl ExampleRequest {
@@ -99,7 +99,7 @@ impl PolicyInput {
     pub(super) fn is_allowed(&self, policy: &Policy) -> bool {
         let question = self.question();
         let permit = policy.authorize(&policy.rights(&self.identity), &question);
-        permit.is_ok_and(|permit| !self.upgrade || permit.allows_upgrade())
+        permit.is_ok_and(|permit| self.upgrade.is_none() || permit.allows_upgrade())
     }
 
     fn question(&self) -> Question<'_> {
@@ -109,7 +109,7 @@ impl PolicyInput {
             headers: Some(&self.headers),
             source: self.source,
             now: self.now,
-            upgrade: self.upgrade.then_some(Upgrade::WebSocket),
+            upgrade: self.upgrade,
         }
     }
 }

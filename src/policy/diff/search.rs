@@ -9,7 +9,7 @@
 use http::Method;
 use jiff::Timestamp;
 
-use super::super::Policy;
+use super::super::{Policy, Upgrade};
 use super::super::check::Model;
 use super::clause::Clause;
 use super::region::Region;
@@ -51,7 +51,7 @@ pub(super) struct Goal<'m> {
     /// grants.
     pub(super) deny: Option<Clause<'m>>,
     pub(super) method: Method,
-    pub(super) upgrade: bool,
+    pub(super) upgrade: Option<Upgrade>,
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl<'m> Search<'_, 'm> {
 
     fn clause_that_grants(&self, input: &PolicyInput) -> Option<Clause<'m>> {
         let mut grants = Clause::grants(self.other.model);
-        grants.find(|clause| (!input.upgrade || clause.route.upgrade) && clause.applies_to(input))
+        grants.find(|clause| (input.upgrade.is_none() || clause.route.upgrade) && clause.applies_to(input))
     }
 }
 

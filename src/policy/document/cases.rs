@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
+use super::super::Upgrade;
 use super::super::matching::canonical_value;
 use super::matches::unknown_attribute;
 use super::{LocatedText, values};
@@ -24,7 +25,7 @@ pub(crate) struct Case {
     /// Host that the request names, if any.
     pub(crate) host: Option<Box<str>>,
     pub(crate) headers: HeaderMap,
-    pub(crate) upgrade: bool,
+    pub(crate) upgrade: Option<Upgrade>,
     pub(crate) at: Option<Timestamp>,
     pub(crate) source: Option<IpAddr>,
     pub(crate) expect: Expectation,
@@ -60,7 +61,7 @@ struct CommonKeys {
     name: LocatedText,
     host: Option<Box<str>>,
     headers: HeaderMap,
-    upgrade: bool,
+    upgrade: Option<Upgrade>,
     at: Option<Timestamp>,
     source: Option<IpAddr>,
 }
@@ -72,10 +73,10 @@ fn common_keys(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Commo
     });
     let host = fields.optional("host").and_then(|node| host(node, reader));
     let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
-    let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
+    let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", Upgrade::WebSocket)]));
     let at = fields.optional("at").and_then(|node| reader.instant(node));
     let source = fields.optional("source").and_then(|node| address(node, reader));
-    Some(CommonKeys { name: name?, host, headers, upgrade: upgrade.unwrap_or(false), at, source })
+    Some(CommonKeys { name: name?, host, headers, upgrade, at, source })
 }
 
 fn single(node: &Node<'_>, reader: &mut Reader<'_>, cases: &mut Vec<Case>) {

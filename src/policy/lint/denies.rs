@@ -1,7 +1,7 @@
 //! Warnings about deny rules.
 
 use super::super::check::Deny;
-use super::comparison::overlaps;
+use crate::policy::comparison::overlaps;
 use super::{Linter, granted_permissions};
 use crate::diagnostic::Code;
 

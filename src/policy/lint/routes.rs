@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::super::document::{Expectation, LocatedText};
 use super::super::route::{KNOWN_METHODS, Methods, Route, Segment};
 use super::super::trie::TrieBuilder;
-use super::comparison::covers;
+use crate::policy::comparison::covers;
 use super::{Linter, MAX_COMPARED};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::target::Target;

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
+
 use super::Client;
 use crate::identity::{Attribute, Identity};
-use crate::policy::hash::Fast;
 use crate::policy::matching::{AttributeTest, values};
 
 /// The index of client entries. Each alternative is indexed by its most selective test, so that an identity is compared with
@@ -22,7 +23,7 @@ pub(super) struct Index {
     unindexed: Vec<u32>,
 }
 
-type Keyed = HashMap<Attribute, HashMap<Box<str>, Vec<u32>, Fast>, Fast>;
+type Keyed = HashMap<Attribute, HashMap<Box<str>, Vec<u32>, FixedState>, FixedState>;
 
 /// The table and key under which an alternative is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +42,7 @@ impl Index {
             })
         };
         // A key is selective if few alternatives share the key.
-        let mut shared: HashMap<Key, usize, Fast> = HashMap::default();
+        let mut shared: HashMap<Key, usize, FixedState> = HashMap::default();
         for key in
             alternatives().flat_map(|(_, alternative)| &alternative.tests).flat_map(value_keys).flatten()
         {

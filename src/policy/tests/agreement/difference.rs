@@ -74,7 +74,7 @@ fn call(request: &ExampleRequest) -> GeneratedRequest {
         host: request.host.as_deref().map(leak),
         hour: (request.now.as_second() - start.as_second()).div_euclid(3_600),
         inside: matches!(request.source, std::net::IpAddr::V4(address) if address.octets()[0] == 10),
-        upgrade: request.upgrade,
+        upgrade: request.upgrade.is_some(),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Comparisons of client entries and of routes: inclusion and overlap. They are quick and not exact; in doubt there is
-//! no warning.
+//! Comparisons of client entries and of routes: inclusion and overlap. They are quick and not exact: inclusion may be a false
+//! no, overlap may be a false yes.
 
-use super::super::host::HostPattern;
-use super::super::matching::{Alternative, AttributeTest};
-use super::super::route::{Methods, Path, Route, Segment};
+use super::host::HostPattern;
+use super::matching::{Alternative, AttributeTest};
+use super::route::{Methods, Path, Route, Segment};
 
 /// Returns true if every identity that `narrow` matches is matched by `wide`. In doubt the answer is no.
 pub(super) fn is_subset_of(narrow: &[Alternative], wide: &[Alternative]) -> bool {
@@ -25,13 +25,18 @@ fn values_within(narrow: &AttributeTest, wide: &AttributeTest) -> bool {
         && narrow.networks.iter().all(|network| wide.networks.contains(network))
 }
 
-/// Returns true if every request of `narrow` is a request of `wide`. In doubt the answer is no.
+/// Returns true if a permission for `wide` permits all that a permission for `narrow` permits, the switch of protocols
+/// included. In doubt the answer is no.
 pub(super) fn covers(wide: &Route, narrow: &Route) -> bool {
+    narrow.upgrade <= wide.upgrade && covers_requests(wide, narrow)
+}
+
+/// Returns true if every request of `narrow` is a request of `wide`. In doubt the answer is no.
+pub(super) fn covers_requests(wide: &Route, narrow: &Route) -> bool {
     let conditions = wide.query.iter().all(|condition| narrow.query.contains(condition))
         && wide.headers.iter().all(|condition| narrow.headers.contains(condition));
     conditions
         && hosts_within(&narrow.hosts, &wide.hosts)
-        && narrow.upgrade <= wide.upgrade
         && methods_within(&narrow.methods, &wide.methods)
         && path_within(&narrow.path, &wide.path)
 }
