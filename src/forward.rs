@@ -15,6 +15,7 @@ mod link;
 mod multiplex;
 mod pool;
 mod read_ahead;
+mod response_flaw;
 mod socket;
 mod task_waker;
 mod tunnel;
@@ -36,7 +37,7 @@ use crate::admission::Admitted;
 use crate::client_headers::StripPatterns;
 use crate::from_files::FromFiles;
 use crate::protocol::Protocol;
-use crate::refusal::BackendFault;
+use crate::refusal::{BackendFault, ResponseFlaw};
 
 pub use abandoned::ClientAbort;
 use abandoned::Work;
@@ -174,6 +175,10 @@ pub enum NoAnswer {
     Paused(Duration),
     /// The client stopped sending its body.
     ClientStalled,
+    /// The client left in the middle of its body. The backend may work on the part that it has received.
+    ClientLeft,
+    /// The client's body is not framed as its headers announce.
+    MalformedBody,
 }
 
 impl From<BackendFault> for NoAnswer {
@@ -238,10 +243,14 @@ impl Backend {
             let answered = timeout_at(look, &mut exchange).await;
             now = Instant::now();
             if let Ok(answered) = answered {
-                let (response, carrier, work) = answered?;
-                let silence = Silence::of(idle, upload.clone());
-                let outcome = self.hand_back(response, carrier, work, silence, may_switch)?;
-                return Ok((outcome, Times { asked, answered: now }));
+                let silence = || Silence::of(idle, upload.clone());
+                let outcome = answered.and_then(|(response, carrier, work)| {
+                    Ok(self.hand_back(response, carrier, work, silence(), may_switch)?)
+                });
+                if let Err(NoAnswer::Fault(BackendFault::NotHttp(flaw))) = &outcome {
+                    self.health.answered_badly(&self.settings.location, *flaw);
+                }
+                return Ok((outcome?, Times { asked, answered: now }));
             }
         }
     }
@@ -253,7 +262,7 @@ impl Backend {
         terms: &Terms,
         mut request: Request<Outgoing>,
         mut work: Work,
-    ) -> Result<(Response<Incoming>, Carrier, Work), BackendFault> {
+    ) -> Result<(Response<Incoming>, Carrier, Work), NoAnswer> {
         if self.settings.protocol == Protocol::Http2 {
             headers::fit_http2(&mut request, self.settings.location.scheme());
         }
@@ -277,8 +286,8 @@ impl Backend {
                     return Ok((response, carrier, work));
                 }
                 SendOutcome::Returned(back, held) if !is_new => (request, work) = (back, held),
-                SendOutcome::Returned(..) => return Err(BackendFault::Terminated),
-                SendOutcome::Failed(fault) => return Err(fault),
+                SendOutcome::Returned(..) => return Err(BackendFault::Terminated.into()),
+                SendOutcome::Failed(no_answer) => return Err(no_answer),
             }
         }
     }
@@ -330,6 +339,9 @@ impl Backend {
         });
         match &dialed {
             Ok(_) => self.health.connected(location),
+            Err(NoSocket { fault: BackendFault::OwnResources, error }) => {
+                self.health.no_resources(location, error)
+            }
             Err(NoSocket { error, .. }) => self.health.not_connected(location, error),
         }
         dialed.map_err(|no_socket| no_socket.fault)
@@ -383,20 +395,20 @@ impl Backend {
         parts.version = http::Version::HTTP_11;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             // The bytes that follow are not HTTP; a client that did not ask for them must not get them (DESIGN §5).
+            let unasked = BackendFault::NotHttp(ResponseFlaw::UnaskedSwitch);
             if !may_switch || !headers::agrees_to_switch(&parts.headers) {
-                return Err(BackendFault::NotHttp);
+                return Err(unasked);
             }
-            let Carrier::Own(link, _) = carrier else { return Err(BackendFault::NotHttp) };
-            let (socket, said) = link.into_socket().ok_or(BackendFault::NotHttp)?;
+            let Carrier::Own(link, _) = carrier else { return Err(unasked) };
+            let (socket, said) = link.into_socket().ok_or(unasked)?;
             headers::strip_connection(&mut parts.headers);
             headers::switch(&mut parts.headers);
             let tunnel = Box::new(Tunnel::new(socket, said, work));
             return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
         }
         headers::strip_connection(&mut parts.headers);
-        Ok(Outcome::Answered(Response::from_parts(
-            parts,
-            Answer::new(body, carrier, silence, work, Arc::clone(&self.unread)),
-        )))
+        let mut answer = Answer::new(body, carrier, silence, work, Arc::clone(&self.unread));
+        answer.look_at_first_part().map_err(BackendFault::NotHttp)?;
+        Ok(Outcome::Answered(Response::from_parts(parts, answer)))
     }
 }

@@ -40,7 +40,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
-use crate::identity::Unauthenticated;
+use crate::identity::{Flaw, Unauthenticated};
 use crate::target::Ambiguity;
 
 /// The reasons of DESIGN §3, one row of the table each.
@@ -165,6 +165,21 @@ impl Reason {
         Row { status, title, reason, when }
     }
 
+    /// The side at fault, unless the refusal itself knows better ([`Refusal::fault`]).
+    #[must_use]
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::NotAuthenticated
+            | Self::InvalidCertificate
+            | Self::AmbiguousRequest
+            | Self::HeadersTooLarge
+            | Self::RequestTimeout => Fault::Client,
+            Self::InsufficientPermissions => Fault::Policy,
+            Self::ServerFull | Self::Overloaded => Fault::Limit,
+            Self::BackendUnavailable | Self::BackendTimeout => Fault::Backend,
+        }
+    }
+
     const fn phrase(self) -> ReasonPhrase {
         match self {
             Self::NotAuthenticated | Self::InvalidCertificate => ReasonPhrase::from_static(b"Unauthorized"),
@@ -191,10 +206,116 @@ pub enum BackendFault {
     Insecure,
     /// The connection ended before the response's headers.
     Terminated,
-    /// The bytes of the answer are not HTTP.
-    NotHttp,
+    /// The answer is not HTTP, or is framed in a way that two parsers could read differently.
+    NotHttp(ResponseFlaw),
     /// No headers within `backend.response_timeout`.
     ResponseTimeout,
+    /// No connection, because this process has no descriptor, port or memory left for one.
+    OwnResources,
+}
+
+/// The cause for which an answer of the backend is not HTTP: for operators, in records and in the log. Clients are not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFlaw {
+    /// The first line is no status line of HTTP/1 (RFC 9112 §4).
+    StatusLine,
+    /// The backend speaks TLS, and Sidegate was told to speak plain HTTP.
+    Tls,
+    /// The backend speaks HTTP/2, and Sidegate was told to speak HTTP/1.1; or the other way round.
+    OtherVersion,
+    /// A header goes on in the next line (obsolete line folding, RFC 9112 §5.2).
+    FoldedHeader,
+    /// A line between the status line and the end of the headers is no header field.
+    HeaderName,
+    /// A header's value holds a control character.
+    HeaderValue,
+    /// More header fields than `backend.max_response_headers`, or more bytes of them than are read.
+    TooManyHeaders,
+    /// `Content-Length` is no number, or several that differ (RFC 9112 §6.3).
+    ContentLength,
+    /// `Transfer-Encoding` has another coding than `chunked`, or one that is not the last (RFC 9112 §6.1).
+    TransferEncoding,
+    /// `Content-Length` and `Transfer-Encoding` together (RFC 9112 §6.3).
+    TwoFramings,
+    /// A chunk of the body is malformed (RFC 9112 §7.1).
+    Chunk,
+    /// A switch to another protocol for which the request did not ask.
+    UnaskedSwitch,
+    /// A violation of HTTP/2 (RFC 9113).
+    Http2,
+    /// Another violation of HTTP.
+    Other,
+}
+
+impl ResponseFlaw {
+    /// All causes.
+    pub const ALL: [Self; 14] = [
+        Self::StatusLine,
+        Self::Tls,
+        Self::OtherVersion,
+        Self::FoldedHeader,
+        Self::HeaderName,
+        Self::HeaderValue,
+        Self::TooManyHeaders,
+        Self::ContentLength,
+        Self::TransferEncoding,
+        Self::TwoFramings,
+        Self::Chunk,
+        Self::UnaskedSwitch,
+        Self::Http2,
+        Self::Other,
+    ];
+
+    /// The value of `cause` in audit records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::StatusLine => "status_line",
+            Self::Tls => "tls",
+            Self::OtherVersion => "other_version",
+            Self::FoldedHeader => "folded_header",
+            Self::HeaderName => "header_name",
+            Self::HeaderValue => "header_value",
+            Self::TooManyHeaders => "too_many_headers",
+            Self::ContentLength => "content_length",
+            Self::TransferEncoding => "transfer_encoding",
+            Self::TwoFramings => "two_framings",
+            Self::Chunk => "chunk",
+            Self::UnaskedSwitch => "unasked_switch",
+            Self::Http2 => "http2",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The side at fault when a request is not answered by the backend, or not to its end. Records, metrics, alerts and the page
+/// take it from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The client: its certificate, its request, its reading, or its leaving.
+    Client,
+    /// The backend.
+    Backend,
+    /// The policy, which does not allow the request.
+    Policy,
+    /// A configured limit, which others or the client itself have used up.
+    Limit,
+    /// Sidegate itself, or its configuration.
+    Sidegate,
+}
+
+impl Fault {
+    /// The value of `fault` in metrics and records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Policy => "policy",
+            Self::Limit => "limit",
+            Self::Sidegate => "sidegate",
+        }
+    }
 }
 
 /// One refusal: the answer to one client about one request.
@@ -210,6 +331,8 @@ pub enum Refusal {
     HeadersTooLarge,
     /// 408: the client stopped sending its body.
     Stalled,
+    /// 400: the client ended its body before the announced end. Usually the client has left, and reads no answer.
+    CutShort,
     /// 403 for this method and path.
     NotPermitted {
         /// The request's method.
@@ -253,7 +376,7 @@ impl Refusal {
                 Reason::NotAuthenticated
             }
             Self::Unauthenticated(Unauthenticated::Invalid(_)) => Reason::InvalidCertificate,
-            Self::Ambiguous(_) => Reason::AmbiguousRequest,
+            Self::Ambiguous(_) | Self::CutShort => Reason::AmbiguousRequest,
             Self::HeadersTooLarge => Reason::HeadersTooLarge,
             Self::Stalled => Reason::RequestTimeout,
             Self::NotPermitted { .. } => Reason::InsufficientPermissions,
@@ -265,6 +388,21 @@ impl Refusal {
                 Reason::BackendTimeout
             }
             Self::Backend(_) => Reason::BackendUnavailable,
+        }
+    }
+
+    /// The side at fault.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            // The circuit breaker is open because the backend could not be reached.
+            Self::Paused(_) => Fault::Backend,
+            Self::Backend(BackendFault::OwnResources) => Fault::Sidegate,
+            // Every client of the authority is refused until an operator provides a current CRL.
+            Self::Unauthenticated(Unauthenticated::Invalid(
+                Flaw::RevocationUnknown | Flaw::RevocationOutdated,
+            )) => Fault::Sidegate,
+            _ => self.reason().fault(),
         }
     }
 
@@ -283,6 +421,7 @@ impl Refusal {
             Self::Ambiguous(ambiguity) => ambiguity.to_string(),
             Self::HeadersTooLarge => "the request has too many headers, or too long ones".to_owned(),
             Self::Stalled => "nothing of the request's body came for too long".to_owned(),
+            Self::CutShort => "the request's body ended before its announced end".to_owned(),
             Self::NotPermitted { method, path } => {
                 let end = path.char_indices().nth(MAX_PATH_IN_DETAIL).map(|(index, _)| index);
                 let (path, cut) = match end.and_then(|end| path.get(..end)) {
@@ -320,7 +459,12 @@ impl Refusal {
             Self::Backend(BackendFault::Terminated) => {
                 "the service closed the connection before it answered".to_owned()
             }
-            Self::Backend(BackendFault::NotHttp) => "the service gave an answer that is not HTTP".to_owned(),
+            Self::Backend(BackendFault::NotHttp(_)) => {
+                "the service gave an answer that is not HTTP".to_owned()
+            }
+            Self::Backend(BackendFault::OwnResources) => {
+                "the proxy has no resources for another connection to the service".to_owned()
+            }
         }
     }
 
@@ -336,7 +480,8 @@ impl Refusal {
             Self::Backend(BackendFault::ConnectTimeout) => "sidegate; error=connection_timeout",
             Self::Backend(BackendFault::Insecure) => "sidegate; error=tls_protocol_error",
             Self::Backend(BackendFault::Terminated) => "sidegate; error=connection_terminated",
-            Self::Backend(BackendFault::NotHttp) => "sidegate; error=http_protocol_error",
+            Self::Backend(BackendFault::NotHttp(_)) => "sidegate; error=http_protocol_error",
+            Self::Backend(BackendFault::OwnResources) => "sidegate; error=proxy_internal_error",
             Self::Backend(BackendFault::ResponseTimeout) => "sidegate; error=http_response_timeout",
             _ => return None,
         }))

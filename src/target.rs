@@ -124,6 +124,8 @@ pub enum Ambiguity {
     InvalidMethod,
     /// A `Transfer-Encoding` that is more than `chunked`.
     InvalidFraming,
+    /// A body whose bytes are not framed as the request's headers announce.
+    BrokenBody,
     /// No `Host`.
     NoHost,
     /// More than one `Host`.
@@ -155,6 +157,7 @@ impl fmt::Display for Ambiguity {
             Self::Semicolon => "the path holds a ; parameter",
             Self::InvalidMethod => "the method is not written in capital letters",
             Self::InvalidFraming => "the request's Transfer-Encoding is more than `chunked`",
+            Self::BrokenBody => "the request's body is not framed as its headers announce (RFC 9112 §7.1)",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",

@@ -21,7 +21,7 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::refusal::{BackendFault, Reason};
+use crate::refusal::{BackendFault, Fault, Reason};
 
 use audit::cut;
 pub use audit::{Audit, Destination, Record, RecordSettings, RecordedIdentity, RequestTimes, shortened};
@@ -38,16 +38,27 @@ pub use trials::{ByRule, DifferenceRecord, PolicyDecision, RuleCount, Trials};
 /// The decision about a request: forwarded, or refused for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The request was permitted, admitted and answered by the backend.
+    /// The request was permitted, and admitted unless its client left before.
     Forwarded,
-    /// The request was answered by Sidegate itself.
-    Refused(Reason),
+    /// The request was answered by Sidegate itself, for this reason and by the fault of that side.
+    Refused(Reason, Fault),
 }
 
 impl Decision {
     /// All decisions.
     pub fn all() -> impl Iterator<Item = Self> {
-        std::iter::once(Self::Forwarded).chain(Reason::ALL.into_iter().map(Self::Refused))
+        let usual = Reason::ALL.into_iter().map(|reason| Self::Refused(reason, reason.fault()));
+        let unusual = UNUSUAL.into_iter().map(|(reason, fault)| Self::Refused(reason, fault));
+        std::iter::once(Self::Forwarded).chain(usual).chain(unusual)
+    }
+
+    /// The side at fault; `None` for a request that was forwarded.
+    #[must_use]
+    pub const fn fault(self) -> Option<Fault> {
+        match self {
+            Self::Forwarded => None,
+            Self::Refused(_, fault) => Some(fault),
+        }
     }
 
     /// The value of the label `outcome` in metrics, and of `decision` in audit records.
@@ -55,10 +66,11 @@ impl Decision {
     pub const fn outcome(self) -> &'static str {
         match self {
             Self::Forwarded => "allowed",
-            Self::Refused(Reason::NotAuthenticated | Reason::InvalidCertificate) => "unauthenticated",
-            Self::Refused(Reason::AmbiguousRequest | Reason::HeadersTooLarge) => "ambiguous",
-            Self::Refused(Reason::InsufficientPermissions) => "denied",
-            Self::Refused(_) => "unavailable",
+            Self::Refused(Reason::NotAuthenticated | Reason::InvalidCertificate, _) => "unauthenticated",
+            Self::Refused(Reason::AmbiguousRequest | Reason::HeadersTooLarge, _) => "ambiguous",
+            Self::Refused(Reason::RequestTimeout, _) => "incomplete",
+            Self::Refused(Reason::InsufficientPermissions, _) => "denied",
+            Self::Refused(..) => "unavailable",
         }
     }
 
@@ -67,23 +79,86 @@ impl Decision {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Forwarded => "permitted",
-            Self::Refused(reason) => reason.row().reason,
+            Self::Refused(reason, _) => reason.row().reason,
         }
     }
 
-    /// The value of `done` in audit records.
-    #[must_use]
-    pub const fn done(self) -> &'static str {
-        match self {
-            Self::Forwarded => "forwarded",
-            Self::Refused(reason) => reason.row().reason,
-        }
-    }
-
-    const fn index(self) -> usize {
+    fn index(self) -> usize {
         match self {
             Self::Forwarded => 0,
-            Self::Refused(reason) => 1 + reason as usize,
+            Self::Refused(reason, fault) => {
+                let unusual = UNUSUAL.iter().position(|unusual| *unusual == (reason, fault));
+                unusual.map_or(1 + reason as usize, |number| 1 + Reason::ALL.len() + number)
+            }
+        }
+    }
+}
+
+/// Refusals by the fault of another side than is usual for their reason ([`Refusal::fault`](crate::refusal::Refusal::fault)).
+const UNUSUAL: [(Reason, Fault); 3] = [
+    (Reason::InvalidCertificate, Fault::Sidegate),
+    (Reason::Overloaded, Fault::Backend),
+    (Reason::BackendUnavailable, Fault::Sidegate),
+];
+
+/// The way in which an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The backend's answer was passed on to its end.
+    Forwarded,
+    /// The client left before the end of the answer: before it began, or in the middle.
+    ClientLeft,
+    /// The backend's answer broke off.
+    BrokenOff,
+    /// The permission was withdrawn in the middle of the answer.
+    Withdrawn,
+    /// The client read nothing of the answer for too long.
+    Unread,
+    /// Sidegate closed the connection: the time for requests in progress was over when it stopped, or the connection gave
+    /// way to another.
+    Stopped,
+    /// The request was answered by Sidegate itself.
+    Refused(Reason, Fault),
+}
+
+impl Done {
+    /// All ways in which the answer to a forwarded request does not come to its end.
+    pub const UNFINISHED: [Self; 5] =
+        [Self::ClientLeft, Self::BrokenOff, Self::Withdrawn, Self::Unread, Self::Stopped];
+
+    /// All ways.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let refused = Decision::all().filter_map(|decision| match decision {
+            Decision::Forwarded => None,
+            Decision::Refused(reason, fault) => Some(Self::Refused(reason, fault)),
+        });
+        std::iter::once(Self::Forwarded).chain(Self::UNFINISHED).chain(refused)
+    }
+
+    /// The value of `done` in audit records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::ClientLeft => "client_left",
+            Self::BrokenOff => "broken_off",
+            Self::Withdrawn => "withdrawn",
+            Self::Unread => "unread",
+            Self::Stopped => "stopped",
+            Self::Refused(reason, _) => reason.row().reason,
+        }
+    }
+
+    /// The side at fault; `None` if the answer came to its end.
+    #[must_use]
+    pub const fn fault(self) -> Option<Fault> {
+        match self {
+            Self::Forwarded => None,
+            Self::ClientLeft | Self::Unread => Some(Fault::Client),
+            Self::BrokenOff => Some(Fault::Backend),
+            Self::Withdrawn => Some(Fault::Policy),
+            Self::Stopped => Some(Fault::Sidegate),
+            Self::Refused(_, fault) => Some(fault),
         }
     }
 }
@@ -148,10 +223,10 @@ pub struct TraceStart<'a> {
 pub struct TraceEnd {
     /// The decision of the policy.
     pub decision: Decision,
-    /// The decision as it was carried out.
-    pub done: Decision,
-    /// The status of the answer.
-    pub status: u16,
+    /// The way in which the exchange ended.
+    pub done: Done,
+    /// The status of the answer; `None` if the client left before there was one.
+    pub status: Option<u16>,
     /// The instants at which the exchange with the backend began and its answer's headers came.
     pub asked: Option<(Instant, Instant)>,
 }
@@ -167,37 +242,63 @@ pub struct HandshakeTimes {
     pub resumed: bool,
 }
 
-/// All results of exchanges with the backend, with the value of the label `result` for each.
-pub(crate) const BACKEND_RESULTS: [(Option<BackendFault>, &str); 7] = [
-    (None, "answered"),
-    (Some(BackendFault::Unreachable), "unreachable"),
-    (Some(BackendFault::ConnectTimeout), "connect_timeout"),
-    (Some(BackendFault::Insecure), "insecure"),
-    (Some(BackendFault::Terminated), "terminated"),
-    (Some(BackendFault::NotHttp), "not_http"),
-    (Some(BackendFault::ResponseTimeout), "response_timeout"),
-];
+/// The result of an exchange with the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendResult {
+    /// The headers of an answer came.
+    Answered,
+    /// No answer came, for this reason.
+    Fault(BackendFault),
+    /// The client left before the answer. The backend may have carried the request out.
+    ClientLeft,
+    /// The client's body was malformed, or stopped coming, before there was an answer.
+    RequestBroken,
+    /// The permission was withdrawn before there was an answer.
+    Withdrawn,
+}
 
-const fn backend_index(fault: Option<BackendFault>) -> usize {
-    match fault {
-        None => 0,
-        Some(BackendFault::Unreachable) => 1,
-        Some(BackendFault::ConnectTimeout) => 2,
-        Some(BackendFault::Insecure) => 3,
-        Some(BackendFault::Terminated) => 4,
-        Some(BackendFault::NotHttp) => 5,
-        Some(BackendFault::ResponseTimeout) => 6,
+impl BackendResult {
+    /// All values of the label `result`.
+    pub const NAMES: [&str; 11] = [
+        "answered",
+        "unreachable",
+        "connect_timeout",
+        "insecure",
+        "terminated",
+        "not_http",
+        "response_timeout",
+        "own_resources",
+        "client_left",
+        "request_broken",
+        "withdrawn",
+    ];
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Answered => 0,
+            Self::Fault(BackendFault::Unreachable) => 1,
+            Self::Fault(BackendFault::ConnectTimeout) => 2,
+            Self::Fault(BackendFault::Insecure) => 3,
+            Self::Fault(BackendFault::Terminated) => 4,
+            Self::Fault(BackendFault::NotHttp(_)) => 5,
+            Self::Fault(BackendFault::ResponseTimeout) => 6,
+            Self::Fault(BackendFault::OwnResources) => 7,
+            Self::ClientLeft => 8,
+            Self::RequestBroken => 9,
+            Self::Withdrawn => 10,
+        }
     }
 }
 
-/// Number of decisions that are counted: forwarded, and each reason.
-pub const DECISIONS: usize = 1 + Reason::ALL.len();
+/// Number of decisions that are counted: forwarded, and each reason with each side that may be at fault.
+pub const DECISIONS: usize = 1 + Reason::ALL.len() + UNUSUAL.len();
 
 /// The counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
     decisions: [AtomicU64; DECISIONS],
-    backend: [AtomicU64; 7],
+    backend: [AtomicU64; BackendResult::NAMES.len()],
+    unfinished: [AtomicU64; Done::UNFINISHED.len()],
     handshakes: [AtomicU64; 6],
     /// Time that Sidegate added to requests that the backend answered.
     pub added: Histogram,
@@ -211,9 +312,16 @@ impl Counters {
         count(&self.decisions, decision.index());
     }
 
-    /// Counts an exchange with the backend, by its fault if it had one.
-    pub fn asked_backend(&self, fault: Option<BackendFault>) {
-        count(&self.backend, backend_index(fault));
+    /// Counts the result of an exchange with the backend.
+    pub fn asked_backend(&self, result: BackendResult) {
+        count(&self.backend, result.index());
+    }
+
+    /// Counts the end of an exchange, if its answer did not come to its own end.
+    pub fn ended(&self, done: Done) {
+        if let Some(index) = Done::UNFINISHED.iter().position(|unfinished| *unfinished == done) {
+            count(&self.unfinished, index);
+        }
     }
 
     /// Counts a handshake.
@@ -226,9 +334,14 @@ impl Counters {
         read(&self.decisions, decision.index())
     }
 
-    /// Number of exchanges with the backend with this result.
-    pub fn backend(&self, fault: Option<BackendFault>) -> u64 {
-        read(&self.backend, backend_index(fault))
+    /// Number of exchanges with the backend by result, in the order of [`BackendResult::NAMES`].
+    pub fn backend(&self) -> [u64; BackendResult::NAMES.len()] {
+        std::array::from_fn(|index| read(&self.backend, index))
+    }
+
+    /// Number of answers that did not come to their end, in the order of [`Done::UNFINISHED`].
+    pub fn unfinished(&self) -> [u64; Done::UNFINISHED.len()] {
+        std::array::from_fn(|index| read(&self.unfinished, index))
     }
 
     /// Number of handshakes with this result.
@@ -250,6 +363,26 @@ fn read(counters: &[AtomicU64], index: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::ResponseFlaw;
+
+    fn results() -> impl Iterator<Item = BackendResult> {
+        let faults = [
+            BackendFault::Unreachable,
+            BackendFault::ConnectTimeout,
+            BackendFault::Insecure,
+            BackendFault::Terminated,
+            BackendFault::NotHttp(ResponseFlaw::Other),
+            BackendFault::ResponseTimeout,
+            BackendFault::OwnResources,
+        ];
+        let others = [
+            BackendResult::Answered,
+            BackendResult::ClientLeft,
+            BackendResult::RequestBroken,
+            BackendResult::Withdrawn,
+        ];
+        faults.into_iter().map(BackendResult::Fault).chain(others)
+    }
 
     #[test]
     fn everything_that_happens_has_a_counter_of_its_own() {
@@ -257,14 +390,16 @@ mod tests {
         for decision in Decision::all() {
             counters.decided(decision);
         }
-        for (fault, _) in BACKEND_RESULTS {
-            counters.asked_backend(fault);
+        for result in results() {
+            counters.asked_backend(result);
         }
+        Done::all().for_each(|done| counters.ended(done));
         for result in Handshake::ALL {
             counters.count_handshake(result);
         }
         assert!(Decision::all().all(|decision| counters.decisions(decision) == 1));
-        assert!(BACKEND_RESULTS.iter().all(|(fault, _)| counters.backend(*fault) == 1));
+        assert_eq!(counters.backend(), [1; BackendResult::NAMES.len()]);
+        assert_eq!(counters.unfinished(), [1; Done::UNFINISHED.len()]);
         assert!(Handshake::ALL.into_iter().all(|result| counters.handshakes(result) == 1));
     }
 }

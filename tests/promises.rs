@@ -117,6 +117,7 @@ mod traffic {
     mod interim_answers;
     mod large_bodies;
     mod lobby;
+    mod lost_clients;
     mod order_of_refusals;
     mod pipelining;
     mod places;

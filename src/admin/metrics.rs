@@ -17,7 +17,10 @@ use crate::admission::Bound;
 use crate::forward::Condition;
 use crate::identity::Expiry;
 use crate::policy::{Change, Mode};
-use crate::telemetry::{BACKEND_RESULTS, BUCKET_BOUNDS, Counters, Decision, Distribution, Handshake, Trials};
+use crate::refusal::Fault;
+use crate::telemetry::{
+    BUCKET_BOUNDS, BackendResult, Counters, Decision, Distribution, Done, Handshake, Trials,
+};
 
 /// Returns all metrics in the OpenMetrics text format.
 ///
@@ -73,12 +76,23 @@ impl Snapshot {
 fn counters(running: &Running, status: &Status) -> Vec<Family> {
     let sum = |count: &dyn Fn(&Counters) -> u64| running.counters().map(count).sum::<u64>();
     let decisions = Decision::all().map(|decision| {
-        let labels = vec![("outcome", decision.outcome().into()), ("reason", decision.reason().into())];
+        let fault = decision.fault().map_or("none", Fault::name);
+        let labels = vec![
+            ("outcome", decision.outcome().into()),
+            ("reason", decision.reason().into()),
+            ("fault", fault.into()),
+        ];
         (labels, sum(&|counters| counters.decisions(decision)))
     });
-    let backend = BACKEND_RESULTS
-        .iter()
-        .map(|(fault, name)| (label("result", *name), sum(&|counters| counters.backend(*fault))));
+    let backend = added_up(running, Counters::backend);
+    let backend =
+        BackendResult::NAMES.iter().zip(backend).map(|(name, count)| (label("result", *name), count));
+    let unfinished = added_up(running, Counters::unfinished);
+    let client_left = unfinished.first().copied().unwrap_or_default();
+    let unfinished = Done::UNFINISHED.iter().zip(unfinished).map(|(done, count)| {
+        let fault = done.fault().map_or("none", Fault::name);
+        (vec![("done", done.name().into()), ("fault", fault.into())], count)
+    });
     let handshakes = Handshake::ALL
         .into_iter()
         .map(|result| (label("result", result.name()), sum(&|counters| counters.handshakes(result))));
@@ -93,8 +107,18 @@ fn counters(running: &Running, status: &Status) -> Vec<Family> {
     let trial_denials =
         trial_denials.map(|(rule, count)| (label("rule", String::from(rule)), count)).collect();
     vec![
-        ("decisions", "Requests decided, by outcome and reason", decisions.collect()),
+        ("decisions", "Requests decided, by outcome, reason and the side at fault", decisions.collect()),
         ("backend_requests", "Requests sent to the backend, by result", backend.collect()),
+        (
+            "unfinished_answers",
+            "Forwarded requests whose answer did not come to its end, by the way it ended and the side at fault",
+            unfinished.collect(),
+        ),
+        (
+            "client_left",
+            "Forwarded requests whose client left before the end of the answer",
+            one(client_left),
+        ),
         ("handshakes", "TLS handshakes, by result", handshakes.collect()),
         (
             "lobby_evictions",
@@ -138,6 +162,14 @@ fn counters(running: &Running, status: &Status) -> Vec<Family> {
             dropped,
         ),
     ]
+}
+
+/// Adds up the counts of all workers.
+fn added_up<const N: usize>(running: &Running, of: impl Fn(&Counters) -> [u64; N]) -> [u64; N] {
+    running.counters().map(of).fold([0; N], |sum, counts| {
+        let mut both = sum.iter().zip(counts).map(|(sum, count)| sum + count);
+        std::array::from_fn(|_| both.next().unwrap_or_default())
+    })
 }
 
 fn differences(running: &Running) -> Vec<Sample> {

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::exchange::Upload;
+use super::exchange::{Upload, UploadFailure};
 use super::link::{Link, SendResult};
 use super::multiplex::Stream;
 use super::socket::Socket;
@@ -70,10 +70,10 @@ impl Work {
         self.upload.as_ref().is_none_or(|upload| upload.is_sent())
     }
 
-    /// `true` if the client left in the middle of its upload. The connection to the backend has then failed because of the
-    /// client, and the backend may work on what it has received.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.upload.as_ref().is_some_and(|upload| upload.is_broken())
+    /// The failure of the client's upload, if it failed. The connection to the backend has then failed because of the client,
+    /// and the backend may work on what it has received.
+    pub(super) fn upload_failure(&self) -> Option<UploadFailure> {
+        self.upload.as_ref().and_then(|upload| upload.failure())
     }
 }
 

@@ -1,11 +1,13 @@
 //! One exchange with the backend: the body of the request, and the body of the answer.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,9 +22,10 @@ use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::Pool;
 use super::read_ahead::{self, ReadAhead, SharedReading};
-use super::{discard, headers};
+use super::{NoAnswer, discard, headers};
 use crate::atomic_instant::AtomicInstant;
 use crate::client_headers::StripPatterns;
+use crate::refusal::ResponseFlaw;
 
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub enum BrokenOff {
     Reset,
     /// The body was silent for too long.
     Silent,
+    /// The client's upload failed, and the backend's answer with it.
+    Upload,
 }
 
 impl fmt::Display for BrokenOff {
@@ -66,11 +71,61 @@ impl fmt::Display for BrokenOff {
             Self::Http(error) => error.fmt(f),
             Self::Reset => f.write_str("the stream was reset before its end"),
             Self::Silent => f.write_str("nothing came of it for too long"),
+            Self::Upload => f.write_str("the client's upload failed"),
         }
     }
 }
 
 impl std::error::Error for BrokenOff {}
+
+impl BrokenOff {
+    /// The cause, if the backend's answer is not HTTP; `None` if the answer only ended too early.
+    #[must_use]
+    pub fn flaw(&self) -> Option<ResponseFlaw> {
+        match self {
+            Self::Http(error) if is_malformed(error) => Some(ResponseFlaw::Chunk),
+            _ => None,
+        }
+    }
+}
+
+/// The way in which a client's upload failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum UploadFailure {
+    /// The client left.
+    Left = 1,
+    /// The body is not framed as the request's headers announce.
+    Malformed = 2,
+}
+
+impl UploadFailure {
+    fn of(broken: &BrokenOff) -> Self {
+        match broken {
+            BrokenOff::Http(error) if is_malformed(error) => Self::Malformed,
+            _ => Self::Left,
+        }
+    }
+}
+
+impl From<UploadFailure> for NoAnswer {
+    fn from(failure: UploadFailure) -> Self {
+        match failure {
+            UploadFailure::Left => Self::ClientLeft,
+            UploadFailure::Malformed => Self::MalformedBody,
+        }
+    }
+}
+
+/// `true` if the bytes of a body break its framing. hyper reports the end of the connection as an error of the body as well.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let source = error.source();
+    let of_http1 = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let of_http2 = source.and_then(|source| source.downcast_ref::<h2::Error>());
+    of_http1.is_some_and(|error| matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
+        || of_http2
+            .is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR))
+}
 
 /// Polls for the next part of a body. `None` means that the body has come to its end.
 pub(super) fn poll_whole(
@@ -101,8 +156,8 @@ pub(super) struct Upload {
     waits: AtomicBool,
     /// The whole body was passed on.
     sent: AtomicBool,
-    /// The client left in the middle of the upload.
-    broken: AtomicBool,
+    /// The failure of the upload ([`UploadFailure`]); 0 for none.
+    failure: AtomicU8,
 }
 
 impl Upload {
@@ -113,7 +168,7 @@ impl Upload {
             moved: AtomicInstant::unset(),
             waits: false.into(),
             sent: false.into(),
-            broken: false.into(),
+            failure: 0.into(),
         };
         (!body.is_end_stream()).then(|| Arc::new(upload()))
     }
@@ -126,8 +181,12 @@ impl Upload {
         self.waits.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+    pub(super) fn failure(&self) -> Option<UploadFailure> {
+        match self.failure.load(Ordering::Relaxed) {
+            0 => None,
+            malformed if malformed == UploadFailure::Malformed as u8 => Some(UploadFailure::Malformed),
+            _ => Some(UploadFailure::Left),
+        }
     }
 
     pub(super) fn is_sent(&self) -> bool {
@@ -156,7 +215,9 @@ impl Body for Outgoing {
             if frame.is_ready() {
                 upload.note_progress();
                 upload.sent.store(is_sent, Ordering::Relaxed);
-                upload.broken.store(matches!(frame, Poll::Ready(Some(Err(_)))), Ordering::Relaxed);
+                if let Poll::Ready(Some(Err(broken))) = &frame {
+                    upload.failure.store(UploadFailure::of(broken) as u8, Ordering::Relaxed);
+                }
             }
         }
         frame.map_ok(|mut frame| {
@@ -260,6 +321,14 @@ impl Answer {
         Self { own: Some(AnswerReader::new(body, carrier, silence, work, unread)), shared: None }
     }
 
+    /// Looks at the first part of an answer of unknown length, if that part came together with the headers.
+    ///
+    /// # Errors
+    /// The part is malformed: the answer has not begun for the client, who can still be told.
+    pub(super) fn look_at_first_part(&mut self) -> Result<(), ResponseFlaw> {
+        self.own.as_mut().map_or(Ok(()), AnswerReader::look_at_first_part)
+    }
+
     /// Has the stream's task read the rest of the answer ahead, because no part can be passed on now.
     pub fn read_ahead(&mut self) {
         if self.shared.is_none() {
@@ -325,6 +394,19 @@ impl AnswerReader {
         reading
     }
 
+    fn look_at_first_part(&mut self) -> Result<(), ResponseFlaw> {
+        let Carrier::Own(link, _) = &self.carrier else { return Ok(()) };
+        if self.end.is_some() || self.body.size_hint().exact().is_some() {
+            return Ok(());
+        }
+        match link.poll_here(&mut self.body) {
+            Poll::Ready(Some(Ok(frame))) => self.keep_ahead(frame),
+            Poll::Ready(Some(Err(broken))) => return broken.flaw().map_or(Ok(()), Err),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        Ok(())
+    }
+
     /// Polls for the next part before the answer is shared. An answer of unknown length may end right behind its first part:
     /// the end is looked for, so that a small answer is whole at once and costs no allocation.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -365,17 +447,19 @@ impl AnswerReader {
     /// Reads the next part and keeps it until the client asks for it.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.poll_part(cx)) {
-            Some(Ok(frame)) => {
-                let length = length(&frame);
-                self.bytes_ahead += length;
-                self.unread.add(length);
-                self.ahead.push_back(frame);
-            }
+            Some(Ok(frame)) => self.keep_ahead(frame),
             Some(Err(broken)) => self.end = Some(Err(broken)),
             None => {}
         }
         self.settle();
         Poll::Ready(())
+    }
+
+    fn keep_ahead(&mut self, frame: Frame<Bytes>) {
+        let length = length(&frame);
+        self.bytes_ahead += length;
+        self.unread.add(length);
+        self.ahead.push_back(frame);
     }
 
     /// `true` if hyper asked in this turn and waits for the backend, which will wake it.
@@ -407,7 +491,10 @@ impl AnswerReader {
             }
             Poll::Ready(None) => self.ends(),
             // A connection with a broken answer is not used again.
-            Poll::Ready(Some(Err(_))) => {
+            Poll::Ready(Some(Err(broken))) => {
+                if self.silence.upload.as_ref().is_some_and(|upload| upload.failure().is_some()) {
+                    *broken = BrokenOff::Upload;
+                }
                 self.carrier = Carrier::Done;
                 self.end = Some(Ok(()));
             }

@@ -17,7 +17,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::breaker::{Breaker, Turn};
 use super::{Backend, BreakerRules, Location, Settings, Socket, Terms};
+use crate::atomic_instant::AtomicInstant;
 use crate::protocol::Protocol;
+use crate::refusal::ResponseFlaw;
 
 /// The health check of the backend (`backend.health`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,10 @@ pub struct Health {
     /// The result of the last check.
     checked: AtomicU8,
     is_checked: bool,
+    start: Instant,
+    /// The last log line about an answer that is not HTTP, and about resources that this process lacks.
+    bad_answer_logged: AtomicInstant,
+    no_resources_logged: AtomicInstant,
 }
 
 /// The condition of the backend.
@@ -53,6 +59,9 @@ pub enum Condition {
     /// The backend can be reached, and its health check fails.
     Unwell,
 }
+
+/// Least time between two log lines of one kind about exchanges that failed.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Results of the health check: none yet, success, failure.
 const UNKNOWN: u8 = 0;
@@ -91,6 +100,9 @@ impl Health {
             tried: AtomicBool::new(false),
             checked: AtomicU8::new(UNKNOWN),
             is_checked: check.is_some(),
+            start: Instant::now(),
+            bad_answer_logged: AtomicInstant::unset(),
+            no_resources_logged: AtomicInstant::unset(),
         }
     }
 
@@ -155,6 +167,29 @@ impl Health {
             }
             Turn::None | Turn::Recovers => {}
         }
+    }
+
+    /// Notes that an answer was not HTTP. The log says so at most once in a while; each audit record has the cause.
+    pub(super) fn answered_badly(&self, backend: &Location, flaw: ResponseFlaw) {
+        if self.is_due(&self.bad_answer_logged) {
+            tracing::warn!(%backend, cause = flaw.name(), "the backend gave an answer that is not HTTP");
+        }
+    }
+
+    /// Notes that no connection could be tried, because this process lacks resources. That says nothing of the backend.
+    pub(super) fn no_resources(&self, backend: &Location, error: &io::Error) {
+        if self.is_due(&self.no_resources_logged) {
+            tracing::error!(%backend, %error, "this process has no resources for a connection to the backend");
+        }
+    }
+
+    /// Returns `true`, and notes the time, if the last log line of a kind was long enough ago.
+    fn is_due(&self, logged: &AtomicInstant) -> bool {
+        let is_due = logged.get(self.start).is_none_or(|last| last.elapsed() >= LOG_EVERY);
+        if is_due {
+            logged.set_now(self.start);
+        }
+        is_due
     }
 
     fn checked(&self, backend: &Location, answer: Result<StatusCode, String>) {

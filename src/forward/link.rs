@@ -19,7 +19,8 @@ use super::abandoned::{self, Stage, Work};
 use super::exchange::{BrokenOff, Outgoing, poll_whole};
 use super::socket::Socket;
 use super::task_waker::TaskWaker;
-use crate::refusal::BackendFault;
+use super::{NoAnswer, response_flaw};
+use crate::refusal::{BackendFault, ResponseFlaw};
 
 fn has_two_framings(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
@@ -52,25 +53,50 @@ pub(super) enum SendOutcome<C> {
     Answered(Response<Incoming>, C, Work),
     /// The connection was closed before a byte of the request was written: it can go out on another.
     Returned(Request<Outgoing>, Work),
-    Failed(BackendFault),
+    Failed(NoAnswer),
 }
 
 impl<C> SendOutcome<C> {
-    pub(super) fn of(answer: SendResult, connection: C, work: Work) -> Self {
+    /// Takes hyper's result. `flaw` finds the cause of an answer that hyper could not read.
+    pub(super) fn of(
+        answer: SendResult,
+        connection: C,
+        work: Work,
+        flaw: impl FnOnce(&hyper::Error, C) -> ResponseFlaw,
+    ) -> Self {
         match answer {
             // An answer with two framings: a parser that follows the other framing finds another answer in it (RFC 9112 §6.3).
-            Ok(response) if has_two_framings(response.headers()) => Self::Failed(BackendFault::NotHttp),
+            Ok(response) if has_two_framings(response.headers()) => Self::not_http(ResponseFlaw::TwoFramings),
             Ok(response) => Self::Answered(response, connection, work),
-            Err(error) => Self::failed(error, work),
+            Err(error) => Self::failed(error, work, |error| flaw(error, connection)),
         }
     }
 
-    fn failed(mut error: TrySendError<Request<Outgoing>>, work: Work) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Returned(request, work),
-            None if error.error().is_parse() => Self::Failed(BackendFault::NotHttp),
-            None => Self::Failed(BackendFault::Terminated),
+    fn failed(
+        mut error: TrySendError<Request<Outgoing>>,
+        work: Work,
+        flaw: impl FnOnce(&hyper::Error) -> ResponseFlaw,
+    ) -> Self {
+        if let Some(request) = error.take_message() {
+            return Self::Returned(request, work);
         }
+        // The connection or the stream may have failed because the client's body did.
+        if let Some(failure) = work.upload_failure() {
+            return Self::Failed(failure.into());
+        }
+        match response_flaw::is_of_response(error.error()) {
+            true => Self::not_http(flaw(error.error())),
+            false => Self::terminated(),
+        }
+    }
+
+    fn not_http(flaw: ResponseFlaw) -> Self {
+        Self::Failed(NoAnswer::Fault(BackendFault::NotHttp(flaw)))
+    }
+
+    /// The connection ended before the headers of an answer.
+    pub(super) fn terminated() -> Self {
+        Self::Failed(NoAnswer::Fault(BackendFault::Terminated))
     }
 
     pub(super) fn map<D>(self, to: impl FnOnce(C) -> D) -> SendOutcome<D> {
@@ -79,7 +105,7 @@ impl<C> SendOutcome<C> {
                 SendOutcome::Answered(response, to(connection), work)
             }
             Self::Returned(request, work) => SendOutcome::Returned(request, work),
-            Self::Failed(fault) => SendOutcome::Failed(fault),
+            Self::Failed(no_answer) => SendOutcome::Failed(no_answer),
         }
     }
 }
@@ -108,6 +134,11 @@ impl Link {
     /// Returns the socket of an exchange whose client has left.
     pub(super) fn into_abandoned(self) -> Socket {
         self.wire.into_parts().io.into_inner()
+    }
+
+    /// Finds the cause for which hyper could not read the answer: the bytes are still in its buffer.
+    fn flaw(self, error: &hyper::Error) -> ResponseFlaw {
+        response_flaw::of_head(error, &self.wire.into_parts().read_buf)
     }
 
     /// Returns the socket once the backend has agreed to switch protocols, and the bytes that were read behind its agreement.
@@ -162,19 +193,21 @@ impl Unanswered {
             }
         })
         .await;
-        let Some((link, work)) = self.0.take() else { return SendOutcome::Failed(BackendFault::Terminated) };
-        if work.is_abandoned() && !matches!(answered, Some(Ok(_))) {
+        let Some((link, work)) = self.0.take() else { return SendOutcome::terminated() };
+        if let Some(failure) = work.upload_failure()
+            && !matches!(answered, Some(Ok(_)))
+        {
             abandoned::abandon(link, work, Stage::Unanswered);
-            return SendOutcome::Failed(BackendFault::Terminated);
+            return SendOutcome::Failed(failure.into());
         }
         match answered {
-            Some(answered) => SendOutcome::of(answered, link, work),
+            Some(answered) => SendOutcome::of(answered, link, work, |error, link| link.flaw(error)),
             // A request that the connection has not taken comes back when the connection is dropped.
             None => {
                 drop(link);
                 match answer.await {
-                    Ok(_) => SendOutcome::Failed(BackendFault::Terminated),
-                    Err(error) => SendOutcome::failed(error, work),
+                    Ok(_) => SendOutcome::terminated(),
+                    Err(error) => SendOutcome::failed(error, work, |_| ResponseFlaw::Other),
                 }
             }
         }

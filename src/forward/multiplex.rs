@@ -18,7 +18,7 @@ use super::abandoned::{self, Work};
 use super::exchange::Outgoing;
 use super::link::{SendOutcome, SendResult};
 use super::socket::Socket;
-use crate::refusal::BackendFault;
+use crate::refusal::{BackendFault, ResponseFlaw};
 
 /// Most exchanges on one connection before another is made; the backend may allow fewer.
 const STREAMS: usize = 100;
@@ -109,10 +109,10 @@ impl Unanswered {
         })
         .await;
         let (Some(answered), Some((_, stream, work))) = (answered, self.0.take()) else {
-            return SendOutcome::Failed(BackendFault::Terminated);
+            return SendOutcome::terminated();
         };
         stream.note_answer();
-        SendOutcome::of(answered, stream, work)
+        SendOutcome::of(answered, stream, work, |_, _| ResponseFlaw::Http2)
     }
 }
 

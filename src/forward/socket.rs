@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::uri::Scheme;
+use rustix::io::Errno;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -86,7 +87,7 @@ impl Location {
 
     /// Makes a connection, TLS included.
     pub(super) async fn dial(&self, tls: Option<&Arc<ClientConfig>>) -> Result<Socket, NoSocket> {
-        let unreachable = |error| NoSocket { fault: BackendFault::Unreachable, error };
+        let unreachable = |error| NoSocket { fault: fault_of(&error), error };
         match self {
             Self::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await.map_err(unreachable)?)),
             Self::Tcp { host, port, tls: name } => {
@@ -99,6 +100,15 @@ impl Location {
                 }
             }
         }
+    }
+}
+
+/// The fault for which no socket was connected. A process without descriptors, ports or memory says nothing of the backend.
+fn fault_of(error: &io::Error) -> BackendFault {
+    let own = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    match error.raw_os_error() {
+        Some(code) if own.iter().any(|errno| errno.raw_os_error() == code) => BackendFault::OwnResources,
+        _ => BackendFault::Unreachable,
     }
 }
 
@@ -169,5 +179,21 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_resources_does_not_blame_the_backend() {
+        let of = |errno: Errno| fault_of(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        for own in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM] {
+            assert_eq!(of(own), BackendFault::OwnResources, "{own:?}");
+        }
+        for backend in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::CONNRESET, Errno::NOENT] {
+            assert_eq!(of(backend), BackendFault::Unreachable, "{backend:?}");
+        }
     }
 }

@@ -29,11 +29,11 @@ use std::collections::{BTreeMap, HashSet};
 use http::Method;
 use jiff::Timestamp;
 
-use super::{Limits, Upgrade};
 use super::check::Model;
 use super::condition::When;
 use super::matching::Alternative;
 use super::who_can::conditions;
+use super::{Limits, Upgrade};
 use crate::identity::Attribute;
 use clause::Clause;
 use keys::{Key, KeyTable};

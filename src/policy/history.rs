@@ -53,8 +53,8 @@ struct Record {
 pub(crate) fn parse_record(line: &str) -> Option<PastDecision> {
     let record: Record = serde_json::from_str(line).ok()?;
     let allowed = match record.decision.as_str() {
-        // The policy allowed the request. A failure of the backend changes nothing in that.
-        "allowed" | "unavailable" => true,
+        // The policy allowed the request. A failure of the backend, or an upload without its end, changes nothing in that.
+        "allowed" | "unavailable" | "incomplete" => true,
         "denied" => false,
         _ => return None,
     };

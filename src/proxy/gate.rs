@@ -19,8 +19,9 @@ use crate::protocol::Protocol;
 use crate::proxy::client::Client;
 use crate::proxy::reply::{Ending, Recording, Reply};
 use crate::proxy::session::{ForwardedRequest, Session};
-use crate::refusal::Refusal;
+use crate::refusal::{BackendFault, Refusal};
 use crate::target::{self, Ambiguity, Target};
+use crate::telemetry::{BackendResult, Counters};
 
 /// The gate's decision about one request: the response, and what becomes of the connection.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub(crate) async fn answer(session: &Arc<Session>, mut request: Request<Incoming
         Err(refusal) => {
             let host = target::host(request.version(), request.uri(), request.headers()).ok().flatten();
             recording.record_refused(request.method(), request.uri(), request.headers(), host);
-            (Err(refusal), Some(request.into_body()))
+            (Err(NotForwarded::Refused(refusal)), Some(request.into_body()))
         }
     };
     match outcome {
@@ -66,11 +67,22 @@ pub(crate) async fn answer(session: &Arc<Session>, mut request: Request<Incoming
             let (response, ending) = recording.switched(response);
             Answer { response, then: Then::Switch(tunnel, ending) }
         }
-        Err(refusal) => {
+        Err(NotForwarded::Refused(refusal)) => {
             let then = after_refusal(&refusal, session, unread);
             Answer { response: recording.refused(&refusal), then }
         }
+        Err(NotForwarded::ClientLeft) => {
+            Answer { response: recording.left(&Refusal::CutShort), then: Then::Close(None) }
+        }
     }
+}
+
+/// The reason why a request has no answer of the backend.
+enum NotForwarded {
+    /// Sidegate answers it.
+    Refused(Refusal),
+    /// The client left in the middle of its request.
+    ClientLeft,
 }
 
 /// Decides the fate of a connection after a refusal.
@@ -80,7 +92,9 @@ fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>)
         Refusal::Unauthenticated(_) => session.peer.has_lapsed(),
         // Another parser may disagree about where this body ends. The connection is closed, so that what follows is never
         // parsed as a request (request smuggling).
-        Refusal::Ambiguous(ambiguity) => *ambiguity == Ambiguity::InvalidFraming,
+        Refusal::Ambiguous(ambiguity) => {
+            matches!(ambiguity, Ambiguity::InvalidFraming | Ambiguity::BrokenBody)
+        }
         // A connection that got no slot gives its place in the lobby back.
         Refusal::ServerFull | Refusal::ShareTaken => true,
         // Bytes that a stalled client sends later belong to its body, and would be parsed as a request.
@@ -291,27 +305,67 @@ async fn forward(
     ready: Ready,
     request: Request<Incoming>,
     recording: &mut Recording,
-) -> Result<Outcome, Refusal> {
+) -> Result<Outcome, NotForwarded> {
     let services = &session.services;
     let terms = Arc::clone(&services.live.load().backend);
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut exchange = Exchange { counters: &services.counters, result: Some(BackendResult::ClientLeft) };
     let sending = pin!(services.backend.send(&terms, ready.admitted, request, ready.stripped_trailers));
-    let outcome = match while_granted(recording, sending).await {
+    let refusal = match while_granted(recording, sending).await {
         Some(Ok((outcome, times))) => {
-            services.counters.asked_backend(None);
+            exchange.result = Some(BackendResult::Answered);
             recording.set_times(times);
-            Ok(outcome)
+            return Ok(outcome);
         }
-        Some(Err(NoAnswer::Fault(fault))) => {
-            services.counters.asked_backend(Some(fault));
-            Err(Refusal::Backend(fault))
+        Some(Err(NoAnswer::ClientLeft)) => return Err(NotForwarded::ClientLeft),
+        Some(Err(no_answer)) => {
+            exchange.result = result_without(no_answer);
+            refusal_without(no_answer, recording)
         }
-        Some(Err(NoAnswer::Paused(wait))) => Err(Refusal::Paused(wait)),
-        Some(Err(NoAnswer::ClientStalled)) => Err(Refusal::Stalled),
-        None => Err(not_permitted(&method, &uri)),
+        None => {
+            exchange.result = Some(BackendResult::Withdrawn);
+            not_permitted(&method, &uri)
+        }
     };
-    if outcome.is_err() {
-        recording.record_refused(&method, &uri, &HeaderMap::new(), None);
+    recording.record_refused(&method, &uri, &HeaderMap::new(), None);
+    Err(NotForwarded::Refused(refusal))
+}
+
+/// An exchange with the backend, which is counted when it is dropped: by its result, or, without one, as the exchange of a
+/// client that has left.
+struct Exchange<'a> {
+    counters: &'a Counters,
+    /// `None` if nothing was sent.
+    result: Option<BackendResult>,
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.result.into_iter().for_each(|result| self.counters.asked_backend(result));
     }
-    outcome
+}
+
+const fn result_without(answer: NoAnswer) -> Option<BackendResult> {
+    match answer {
+        NoAnswer::Fault(fault) => Some(BackendResult::Fault(fault)),
+        // The request was not sent.
+        NoAnswer::Paused(_) => None,
+        NoAnswer::ClientLeft => Some(BackendResult::ClientLeft),
+        NoAnswer::ClientStalled | NoAnswer::MalformedBody => Some(BackendResult::RequestBroken),
+    }
+}
+
+fn refusal_without(answer: NoAnswer, recording: &mut Recording) -> Refusal {
+    match answer {
+        NoAnswer::Fault(fault) => {
+            if let BackendFault::NotHttp(flaw) = fault {
+                recording.set_cause(flaw);
+            }
+            Refusal::Backend(fault)
+        }
+        NoAnswer::Paused(wait) => Refusal::Paused(wait),
+        NoAnswer::ClientStalled => Refusal::Stalled,
+        NoAnswer::ClientLeft => Refusal::CutShort,
+        NoAnswer::MalformedBody => Refusal::Ambiguous(Ambiguity::BrokenBody),
+    }
 }

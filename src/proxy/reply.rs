@@ -13,6 +13,8 @@ use http_body_util::Full;
 
 use crate::forward::{Answer, BrokenOff};
 use crate::proxy::session::{Origin, Part};
+use crate::refusal::ResponseFlaw;
+use crate::telemetry::Done;
 
 pub(crate) use ending::Ending;
 pub(crate) use recording::Recording;
@@ -23,6 +25,20 @@ pub(crate) struct Reply {
     body: Content,
     /// `None` after a switch of protocols, whose end is the end of the other protocol.
     ending: Option<Ending>,
+    /// The break of the answer, which hyper gets only after it has written out the parts before: otherwise a client whose
+    /// answer breaks early would not even read that it has begun.
+    broken: Option<ReplyBroken>,
+}
+
+/// An answer that is dropped at its end was passed on; before its end, the client has left or the answer broke off.
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let (Content::Forwarded(answer), Some(ending)) = (&self.body, &mut self.ending)
+            && answer.is_end_stream()
+        {
+            ending.set_complete();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +73,39 @@ impl fmt::Display for ReplyBroken {
 
 impl std::error::Error for ReplyBroken {}
 
+impl ReplyBroken {
+    const fn done(&self) -> Done {
+        match self {
+            // The client's upload failed, and the exchange with it.
+            Self::Backend(BrokenOff::Upload) => Done::ClientLeft,
+            Self::Backend(_) => Done::BrokenOff,
+            Self::Withdrawn => Done::Withdrawn,
+        }
+    }
+
+    fn flaw(&self) -> Option<ResponseFlaw> {
+        match self {
+            Self::Backend(broken) => broken.flaw(),
+            Self::Withdrawn => None,
+        }
+    }
+}
+
 impl Reply {
+    fn new(body: Content, ending: Ending) -> Self {
+        Self { body, ending: Some(ending), broken: None }
+    }
+
+    /// The answer that agrees to a switch of protocols.
+    fn empty() -> Self {
+        Self { body: Content::Refused(Full::default()), ending: None, broken: None }
+    }
+
+    /// Adds bytes that were passed on to the client beside this body.
+    fn add_bytes(&mut self, bytes: u64) {
+        self.ending.iter_mut().for_each(|ending| ending.add_bytes(bytes));
+    }
+
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyBroken>>> {
         let is_withdrawn = self.ending.as_ref().is_some_and(|ending| ending.request.is_withdrawn());
         match &mut self.body {
@@ -102,6 +150,9 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Part>, ReplyBroken>>> {
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
         if self.poll_room(cx).is_pending() {
             // The answer is read ahead, so that the place in flight is free although the client reads nothing.
             if let Content::Forwarded(answer) = &mut self.body {
@@ -109,8 +160,16 @@ impl Body for Reply {
             }
             return Poll::Pending;
         }
-        let frame = ready!(self.poll_content(cx));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.hand_over(bytes)))))
+        match ready!(self.poll_content(cx)) {
+            None => Poll::Ready(None),
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame.map_data(|bytes| self.hand_over(bytes))))),
+            Some(Err(broken)) => {
+                self.ending.iter_mut().for_each(|ending| ending.set_broken(&broken));
+                self.broken = Some(broken);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,7 +10,7 @@ mod request_guard;
 mod unread;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -19,8 +19,8 @@ use crate::admission::{Holding, Place};
 use crate::forward::headers::ConnectionHeaders;
 use crate::protocol::Protocol;
 use crate::proxy::services::Services;
-use crate::stop::StopSignal;
-use crate::telemetry::HandshakeTimes;
+use crate::stop::{Order, StopSignal};
+use crate::telemetry::{Done, HandshakeTimes};
 
 pub(crate) use activity::{Activity, Phase};
 pub(crate) use deadline::{Deadline, Reason, Situation};
@@ -58,6 +58,8 @@ pub struct Session {
     unread: UnreadAnswers,
     /// The course of the handshake, until a trace takes it; only where requests are traced.
     handshake: Mutex<Option<HandshakeTimes>>,
+    /// The end of the exchanges in progress when Sidegate closed the connection.
+    closed: OnceLock<Done>,
 }
 
 impl Session {
@@ -82,7 +84,19 @@ impl Session {
             forwarded: ForwardedRequests::default(),
             unread: UnreadAnswers::default(),
             handshake: Mutex::new(handshake),
+            closed: OnceLock::new(),
         }
+    }
+
+    /// Notes that Sidegate closes the connection, and the end of the exchanges that are in progress on it.
+    pub(crate) fn close_by_us(&self, done: Done) {
+        let _ = self.closed.set(done);
+    }
+
+    /// The end of an exchange that has not come to its own end because Sidegate closed the connection.
+    pub(crate) fn closed_by_us(&self) -> Option<Done> {
+        let stopped = || self.stop.includes(Order::Close).then_some(Done::Stopped);
+        self.closed.get().copied().or_else(stopped)
     }
 
     /// Returns the course of the handshake to the first caller.

@@ -15,9 +15,10 @@ use serde_json::value::RawValue;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::lines::{self, Dropped, Next};
-use super::{Decision, RequestId, Share};
+use super::{Decision, Done, RequestId, Share};
 use crate::identity::{Attribute, Identity};
 use crate::policy::{Change, Difference, Rule};
+use crate::refusal::{Fault, Reason, ResponseFlaw};
 
 /// Longest path, query or name in a record, in bytes; the rest is cut. A line is for reading, and a client must not choose
 /// its length.
@@ -92,14 +93,16 @@ pub struct Record<'a> {
     pub query: Option<&'a str>,
     /// The decision of the policy.
     pub decision: Decision,
-    /// The decision as it was carried out: the same, except for a denied request that `mode: audit` let pass.
-    pub done: Decision,
+    /// The way in which the exchange ended. A denied request that `mode: audit` let pass was forwarded.
+    pub done: Done,
+    /// The cause for which the backend's answer is not HTTP.
+    pub cause: Option<ResponseFlaw>,
     /// The rule that decided.
     pub rule: Option<&'a Rule>,
     /// The difference, if a shadow policy decides otherwise.
     pub difference: Option<&'a Difference>,
-    /// The status of the answer.
-    pub status: u16,
+    /// The status of the answer; `None` if the client left before there was one.
+    pub status: Option<u16>,
     /// Length of the answer's body, in bytes.
     pub bytes: u64,
     /// Time from the request's headers to the end of the answer.
@@ -115,7 +118,7 @@ impl<'a> Record<'a> {
         time: Timestamp,
         request_id: &'a str,
         source: SocketAddr,
-        done: Decision,
+        (reason, fault): (Reason, Fault),
         (status, bytes): (u16, u64),
     ) -> Self {
         Self {
@@ -128,11 +131,12 @@ impl<'a> Record<'a> {
             method: "-",
             path: "-",
             query: None,
-            decision: done,
-            done,
+            decision: Decision::Refused(reason, fault),
+            done: Done::Refused(reason, fault),
+            cause: None,
             rule: None,
             difference: None,
-            status,
+            status: Some(status),
             bytes,
             duration: Duration::ZERO,
             took: None,
@@ -190,8 +194,10 @@ struct Line<'a> {
     reason: &'static str,
     rule: Option<&'a Rule>,
     done: &'static str,
+    fault: Option<&'static str>,
+    cause: Option<&'static str>,
     shadow: Option<Shadow<'a>>,
-    status: u16,
+    status: Option<u16>,
     bytes: u64,
     duration_us: u64,
     added_us: Option<u64>,
@@ -301,7 +307,9 @@ impl<'a> Line<'a> {
             decision: record.decision.outcome(),
             reason: record.decision.reason(),
             rule: record.rule,
-            done: record.done.done(),
+            done: record.done.name(),
+            fault: record.done.fault().map(Fault::name),
+            cause: record.cause.map(ResponseFlaw::name),
             shadow: record.difference.map(|difference| Shadow {
                 change: difference.change,
                 decision: if difference.shadow_allows { "allowed" } else { "denied" },

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout_at};
 
 use super::audit::cut;
-use super::{Decision, HandshakeTimes, RequestIds, Share, TraceEnd, TraceStart};
+use super::{Done, HandshakeTimes, RequestIds, Share, TraceEnd, TraceStart};
 use crate::refusal::Reason;
 use crate::trace_context::{SpanId, TraceContext};
 
@@ -159,8 +159,8 @@ impl Trace {
 }
 
 /// `true` if the exchange with the backend failed.
-const fn is_failure(done: Decision) -> bool {
-    matches!(done, Decision::Refused(Reason::BackendUnavailable | Reason::BackendTimeout))
+const fn is_failure(done: Done) -> bool {
+    matches!(done, Done::BrokenOff | Done::Refused(Reason::BackendUnavailable | Reason::BackendTimeout, _))
 }
 
 impl Outbox {

@@ -44,6 +44,8 @@ pub struct FaultyBackend {
 struct Shared {
     /// Number of requests for each value of `X-Once`.
     requests_by_id: Mutex<HashMap<String, usize>>,
+    /// Values of `X-Request-Id`; `None` unless they are recorded.
+    request_ids: Mutex<Option<Vec<String>>>,
     most_at_once: AtomicUsize,
     at_once: AtomicUsize,
 }
@@ -80,6 +82,16 @@ impl FaultyBackend {
 
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.behaviour.send_replace(behaviour);
+    }
+
+    /// Records the values of `X-Request-Id` from now on.
+    pub fn record_request_ids(&self) {
+        *self.shared.request_ids.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// The recorded values of `X-Request-Id`.
+    pub fn request_ids(&self) -> Vec<String> {
+        self.shared.request_ids.lock().unwrap().clone().unwrap_or_default()
     }
 
     /// Number of requests that came more than once.
@@ -147,6 +159,9 @@ impl<'s> RequestInProgress<'s> {
     fn begin(shared: &'s Shared, head: &str) -> Self {
         if let Some(id) = head.lines().find_map(|line| line.strip_prefix("x-once: ")) {
             *shared.requests_by_id.lock().unwrap().entry(id.to_owned()).or_default() += 1;
+        }
+        if let Some(ids) = &mut *shared.request_ids.lock().unwrap() {
+            ids.extend(head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).map(str::to_owned));
         }
         let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most_at_once.fetch_max(at_once, Ordering::SeqCst);

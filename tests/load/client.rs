@@ -123,6 +123,11 @@ impl LoadConnection {
         }
     }
 
+    /// Ends the sending side of the connection; answers can still be read.
+    pub async fn close_sending_side(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     /// Ends the connection with a TCP reset, like a client whose process is killed.
     pub fn abort(self) {
         let (socket, _) = self.stream.into_inner();

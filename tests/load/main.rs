@@ -27,6 +27,7 @@ mod leak;
 mod machine;
 mod memory;
 mod namespace;
+mod records;
 mod report;
 mod strangers;
 #[expect(dead_code, unused_imports, reason = "the promises use more items of this module")]
@@ -42,7 +43,7 @@ use report::Report;
 /// A scenario: its name, a description, and the function that runs it.
 type Scenario = (&'static str, &'static str, fn(&mut Report, Duration));
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     ("flood", "a thousand strangers beside authenticated clients", flood::run),
     ("strangers-chains", "strangers that present certificate chains of every size", strangers::run),
     ("frames", "floods of HTTP/2 frames", frames::run),
@@ -57,6 +58,7 @@ const SCENARIOS: [Scenario; 11] = [
     ("taken-back", "canceled requests, and uploads that never end", canceled::run),
     ("memory", "the most memory that the configuration lets clients use", memory::run),
     ("windows", "unread answers to strangers, denied and permitted clients", windows::run),
+    ("records", "random clients that leave at every point, and the records of all they did", records::run),
     ("leak", "random traffic that leaves no resource in use", leak::run),
 ];
 

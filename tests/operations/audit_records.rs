@@ -8,7 +8,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 use sidegate::demo::pki::Leaf;
-use sidegate::telemetry::Decision;
+use sidegate::refusal::{Fault, ResponseFlaw};
+use sidegate::telemetry::{Decision, Done};
 
 use crate::support::http1::Wire;
 use crate::support::schema::violations;
@@ -42,6 +43,7 @@ fn records_of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
         .set("mode", mode)
         .set("shadow_policies", "next.yaml")
         .set("limits.max_connections", 1)
+        .set("limits.http.body_timeout", "300ms")
         .set("log.audit_query", true);
     fs::write(setup.path("next.yaml"), "version: 1\ndeny: [{ name: freeze, routes: [\"* /**\"] }]\n")
         .unwrap();
@@ -57,8 +59,12 @@ fn records_of_every_kind(mode: &str, backend: &str) -> Vec<Value> {
         }
     }
     Wire::plain(proxy.address).unwrap().get("/events").unwrap();
+    let upload = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\na";
+    // The first permitted connection has the slot; under `mode: audit` it is one of the consumer.
+    let with_slot = if mode == "audit" { 3 } else { 6 };
+    assert_eq!(held[with_slot].ask(upload).unwrap().status, 408);
     let records = records(proxy);
-    assert_eq!(records.len(), 13);
+    assert_eq!(records.len(), 14);
     records
 }
 
@@ -95,18 +101,27 @@ fn the_schema_and_the_documentation_have_the_values_of_the_program() {
     let schema = schema();
     let words = |field: &str| -> BTreeSet<String> {
         let words = schema["properties"][field]["enum"].as_array().unwrap();
-        words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+        words.iter().filter_map(|word| word.as_str()).map(str::to_owned).collect()
     };
     let known = |word: fn(Decision) -> &'static str| Decision::all().map(word).map(str::to_owned).collect();
     assert_eq!(words("decision"), known(Decision::outcome));
     assert_eq!(words("reason"), known(Decision::reason));
-    assert_eq!(words("done"), known(Decision::done));
+    let names =
+        |names: &mut dyn Iterator<Item = &'static str>| names.map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(words("done"), names(&mut Done::all().map(Done::name)));
+    let faults = Done::all().filter_map(Done::fault).chain(Decision::all().filter_map(Decision::fault));
+    assert_eq!(words("fault"), names(&mut faults.map(Fault::name)));
+    assert_eq!(words("cause"), names(&mut ResponseFlaw::ALL.into_iter().map(ResponseFlaw::name)));
     let (_, after) = include_str!("../../deploy/README.md").split_once("## Audit records").unwrap();
-    let table = after.split("\n## ").next().unwrap();
-    let rows = table.lines().filter_map(|row| row.strip_prefix("| `")?.split_once(" | "));
-    let documented: BTreeSet<_> =
-        rows.flat_map(|(names, _)| names.trim_end_matches('`').split("`, `")).collect();
-    assert_eq!(documented, schema["properties"].as_object().unwrap().keys().map(String::as_str).collect());
+    let documented = |head: &str| -> BTreeSet<String> {
+        let (_, table) = after.split_once(head).unwrap();
+        let rows = table.split("\n\n").next().unwrap().lines();
+        let rows = rows.filter_map(|row| row.strip_prefix("| `")?.split_once(" | "));
+        rows.flat_map(|(names, _)| names.trim_end_matches('`').split("`, `")).map(str::to_owned).collect()
+    };
+    assert_eq!(documented("| field |"), schema["properties"].as_object().unwrap().keys().cloned().collect());
+    assert_eq!(documented("| `fault` | what it means"), words("fault"));
+    assert_eq!(documented("| `cause` | what the backend sends"), words("cause"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use serde_json::Value;
-use sidegate::telemetry::{Decision, RequestIds, Share, TraceEnd, TraceStart, Tracer};
+use sidegate::telemetry::{Decision, Done, RequestIds, Share, TraceEnd, TraceStart, Tracer};
 use tokio::time::Instant;
 
 use crate::support::backend::RefusingPort;
@@ -212,7 +212,7 @@ fn spans_that_do_not_fit_into_the_queue_are_dropped_and_counted() {
         let begun =
             TraceStart { time, started, id, method: &Method::GET, path: "/", headers: &headers, source };
         let ended =
-            TraceEnd { decision: Decision::Forwarded, done: Decision::Forwarded, status: 200, asked: None };
+            TraceEnd { decision: Decision::Forwarded, done: Done::Forwarded, status: Some(200), asked: None };
         tracer.begin(&begun, &ids, || None).unwrap().end(ended);
     }
     let batches = std::iter::from_fn(|| outbox.rest());

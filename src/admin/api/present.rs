@@ -50,10 +50,15 @@ pub(super) fn history(context: &ApiContext, _: &Query) -> Answer {
 
 fn columns(samples: &[Sample]) -> Value {
     let column = |figure: fn(&Sample) -> u32| json!(samples.iter().map(figure).collect::<Vec<_>>());
+    let of_reason = |reason: &str, sample: &Sample| -> u32 {
+        let same = Decision::all().filter(|decision| decision.reason() == reason);
+        same.map(|decision| sample.decided(decision)).sum()
+    };
     let decisions: Map<String, Value> = Decision::all()
-        .map(|decision| {
-            let counts: Vec<u32> = samples.iter().map(|sample| sample.decided(decision)).collect();
-            (decision.reason().to_owned(), json!(counts))
+        .map(|decision| decision.reason())
+        .map(|reason| {
+            let counts: Vec<u32> = samples.iter().map(|sample| of_reason(reason, sample)).collect();
+            (reason.to_owned(), json!(counts))
         })
         .collect();
     json!({

@@ -9,8 +9,8 @@
 use http::Method;
 use jiff::Timestamp;
 
-use super::super::{Policy, Upgrade};
 use super::super::check::Model;
+use super::super::{Policy, Upgrade};
 use super::clause::Clause;
 use super::region::Region;
 use super::request::{ExampleRequest, PolicyInput};

@@ -73,7 +73,8 @@ fn common_keys(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Commo
     });
     let host = fields.optional("host").and_then(|node| host(node, reader));
     let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
-    let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", Upgrade::WebSocket)]));
+    let upgrade =
+        fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", Upgrade::WebSocket)]));
     let at = fields.optional("at").and_then(|node| reader.instant(node));
     let source = fields.optional("source").and_then(|node| address(node, reader));
     Some(CommonKeys { name: name?, host, headers, upgrade, at, source })

@@ -7,10 +7,10 @@ use super::super::document::LocatedText;
 use super::super::matching::{Alternative, AttributeTest};
 use super::super::route::{Methods, Path, Route};
 use super::super::{Limits, Priority};
-use crate::policy::comparison::{covers, is_subset_of};
 use super::{Linter, MAX_COMPARED};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::identity::Attribute;
+use crate::policy::comparison::{covers, is_subset_of};
 
 impl<'m> Linter<'m> {
     pub(super) fn check_clients(&mut self) {

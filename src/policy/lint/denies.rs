@@ -1,9 +1,9 @@
 //! Warnings about deny rules.
 
 use super::super::check::Deny;
-use crate::policy::comparison::overlaps;
 use super::{Linter, granted_permissions};
 use crate::diagnostic::Code;
+use crate::policy::comparison::overlaps;
 
 impl Linter<'_> {
     pub(super) fn check_denies(&mut self) {

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use super::super::document::{Expectation, LocatedText};
 use super::super::route::{KNOWN_METHODS, Methods, Route, Segment};
 use super::super::trie::TrieBuilder;
-use crate::policy::comparison::covers;
 use super::{Linter, MAX_COMPARED};
 use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::policy::comparison::covers;
 use crate::target::Target;
 
 impl Linter<'_> {

@@ -1,4 +1,5 @@
-//! The end of an answer: the audit record is written and the trace is closed.
+//! The end of an exchange: the decision is counted when it falls, and the audit record is written when the exchange ends,
+//! however it ends. A request therefore never passes without a record, not even if its client leaves before the answer.
 
 use std::sync::Arc;
 
@@ -6,27 +7,32 @@ use http::Method;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::ReplyBroken;
 use crate::forward::Times;
-use crate::policy::{Difference, Rule};
+use crate::policy::{Denied, Difference, Rule};
 use crate::proxy::client::Client;
 use crate::proxy::session::{RequestGuard, Session};
-use crate::refusal::Reason;
-use crate::telemetry::{Audit, Decision, Record, RequestId, RequestTimes, Trace, TraceEnd};
+use crate::refusal::{Fault, Reason, ResponseFlaw};
+use crate::telemetry::{Audit, Decision, Done, Record, RequestId, RequestTimes, Trace, TraceEnd};
 
-/// The end of an answer, or of the protocol that it switched to. Dropping it writes the record.
+/// The end of an exchange, or of the protocol that it switched to. Dropping it writes the record.
 #[derive(Debug)]
 pub(crate) struct Ending {
     /// The audit record, if records are kept.
     pub(super) record: Option<Box<PartialRecord>>,
     /// The trace, if the request is traced.
     pub(super) trace: Option<Box<Trace>>,
+    /// The instants of the exchange with the backend, once the backend has answered.
     pub(super) times: Option<Times>,
-    /// The decision as it was carried out.
-    pub(super) done: Decision,
-    /// The policy denies the request, and a trial let it pass.
-    pub(super) on_trial: bool,
-    pub(super) status: u16,
-    pub(super) bytes: u64,
+    /// The decision, as it was carried out; `None` until it has fallen.
+    decision: Option<Decision>,
+    /// The policy's denial. In a trial the request passes all the same.
+    pub(super) denied: Option<Denied>,
+    /// The way in which the exchange ends if it ended now.
+    done: Done,
+    /// The status of the answer, once there is one.
+    status: Option<u16>,
+    bytes: u64,
     pub(super) session: Arc<Session>,
     pub(super) request: RequestGuard,
 }
@@ -44,12 +50,30 @@ pub(super) struct PartialRecord {
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) difference: Option<Difference>,
     pub(super) took: Option<RequestTimes>,
+    /// The cause for which the backend's answer is not HTTP.
+    pub(super) cause: Option<ResponseFlaw>,
 }
 
 /// The decision about a request that the policy denies, where the policy is enforced.
-pub(super) const DENIED: Decision = Decision::Refused(Reason::InsufficientPermissions);
+const DENIED: Decision = Decision::Refused(Reason::InsufficientPermissions, Fault::Policy);
 
 impl Ending {
+    /// Begins with the request.
+    pub(super) fn of(session: &Arc<Session>, record: Option<Box<PartialRecord>>) -> Self {
+        Self {
+            record,
+            trace: None,
+            times: None,
+            decision: None,
+            denied: None,
+            done: Done::ClientLeft,
+            status: None,
+            bytes: 0,
+            request: RequestGuard::begin(session),
+            session: Arc::clone(session),
+        }
+    }
+
     /// The request that ends with the answer.
     pub(crate) const fn request(&self) -> &RequestGuard {
         &self.request
@@ -60,15 +84,60 @@ impl Ending {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    fn decision(&self) -> Decision {
-        if self.on_trial { DENIED } else { self.done }
+    /// Counts the decision. The first one stands.
+    pub(super) fn decide(&mut self, decision: Decision, status: Option<u16>) {
+        if self.decision.is_some() {
+            return;
+        }
+        self.decision = Some(decision);
+        self.status = status;
+        if let Decision::Refused(reason, fault) = decision {
+            self.done = Done::Refused(reason, fault);
+        }
+        let services = &self.session.services;
+        services.counters.decided(decision);
+        if decision == DENIED {
+            self.denied = None;
+        } else if let Some(denied) = &self.denied {
+            services.trials.let_pass(denied.rule().map(|rule| &**rule));
+        }
     }
 
-    /// `true` if the record is written. A sample is kept of the requests that were allowed without any difference; everything
-    /// else is kept.
-    fn is_kept(&self, record: &PartialRecord, audit: &Audit) -> bool {
-        self.done != Decision::Forwarded
-            || self.on_trial
+    /// Notes the way in which the exchange ends if nothing follows.
+    pub(super) fn set_done(&mut self, done: Done) {
+        self.done = done;
+    }
+
+    /// Notes that the answer broke off.
+    pub(super) fn set_broken(&mut self, broken: &ReplyBroken) {
+        self.done = broken.done();
+        if let (Some(flaw), Some(record)) = (broken.flaw(), &mut self.record) {
+            record.cause = Some(flaw);
+        }
+    }
+
+    /// Notes that the answer was passed on to its end. An answer that broke off before stays broken.
+    pub(super) fn set_complete(&mut self) {
+        if self.done == Done::ClientLeft {
+            self.done = Done::Forwarded;
+        }
+    }
+
+    /// The way in which the exchange ended. A connection that Sidegate has closed, or whose request lost its permission, looks
+    /// to an answer like one whose client has left.
+    fn done(&self) -> Done {
+        match self.done {
+            Done::ClientLeft | Done::Forwarded if self.request.is_withdrawn() => Done::Withdrawn,
+            Done::ClientLeft => self.session.closed_by_us().unwrap_or(Done::ClientLeft),
+            done => done,
+        }
+    }
+
+    /// `true` if the record is written. A sample is kept of the requests that were allowed, passed on to their end and decided
+    /// without any difference; everything else is kept.
+    fn is_kept(&self, record: &PartialRecord, done: Done, audit: &Audit) -> bool {
+        done != Done::Forwarded
+            || self.denied.is_some()
             || record.difference.is_some()
             || audit.keeps(&record.request_id)
     }
@@ -76,16 +145,22 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        // A request without a decision was permitted, and its client left before it was answered.
+        self.decide(Decision::Forwarded, None);
+        let carried_out = self.decision.unwrap_or(Decision::Forwarded);
+        let decision = if self.denied.is_some() { DENIED } else { carried_out };
+        let done = self.done();
+        self.session.services.counters.ended(done);
         if let Some(trace) = self.trace.take() {
             trace.end(TraceEnd {
-                decision: self.decision(),
-                done: self.done,
+                decision,
+                done,
                 status: self.status,
                 asked: self.times.map(|times| (times.asked, times.answered)),
             });
         }
         if let (Some(record), Some(audit)) = (&self.record, &self.session.services.audit)
-            && self.is_kept(record, audit)
+            && self.is_kept(record, done, audit)
         {
             audit.write(&Record {
                 time: record.time,
@@ -97,8 +172,9 @@ impl Drop for Ending {
                 method: record.method.as_str(),
                 path: &record.path,
                 query: record.query.as_deref(),
-                decision: self.decision(),
-                done: self.done,
+                decision,
+                done,
+                cause: record.cause,
                 rule: record.rule.as_deref(),
                 difference: record.difference.as_ref(),
                 status: self.status,

@@ -10,36 +10,27 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::ending::{DENIED, PartialRecord};
+use super::ending::PartialRecord;
 use super::{Content, Ending, Reply};
 use crate::forward::{Answer, Times};
-use crate::policy::{Denied, Difference, Verdict, deciding_rule};
+use crate::policy::{Difference, Verdict, deciding_rule};
 use crate::proxy::client::Client;
-use crate::proxy::session::{ForwardedRequest, RequestGuard, Session};
-use crate::refusal::{Reader, Reason, Refusal};
+use crate::proxy::session::{ForwardedRequest, Session};
+use crate::refusal::{Reader, Reason, Refusal, ResponseFlaw};
 use crate::target::Target;
 use crate::telemetry::{
-    Decision, DifferenceRecord, Refused, RequestId, RequestSummary, RequestTimes, Trace, TraceStart,
+    Decision, DifferenceRecord, Done, Refused, RequestId, RequestSummary, RequestTimes, TraceStart,
     kept_chain, kept_method, kept_name, shortened,
 };
 use crate::trace_context::TraceContext;
 
-/// The facts about a request, gathered while it is decided.
+/// The facts about a request, gathered while it is decided. Dropping it, because the client has left, records the request.
 pub(crate) struct Recording {
-    session: Arc<Session>,
-    request: RequestGuard,
+    ending: Ending,
     time: Timestamp,
     started: Instant,
     request_id: RequestId,
     reader: Reader,
-    /// The policy's denial. In a trial the request passes all the same.
-    denied: Option<Denied>,
-    /// Set once the backend has answered.
-    times: Option<Times>,
-    /// The trace, if the request is traced.
-    trace: Option<Box<Trace>>,
-    /// The audit record, if records are kept.
-    record: Option<Box<PartialRecord>>,
     /// A summary of the request, once it is going to be refused.
     summary: Option<Box<RequestSummary>>,
 }
@@ -51,7 +42,7 @@ impl Recording {
     }
 
     fn traced(mut self, request: &Request<Incoming>) -> Self {
-        let Session { services, peer, .. } = &*self.session;
+        let Session { services, peer, .. } = &*self.ending.session;
         let begun = TraceStart {
             time: self.time,
             started: self.started,
@@ -61,8 +52,8 @@ impl Recording {
             headers: request.headers(),
             source: peer.address,
         };
-        let handshake = || self.session.take_handshake();
-        self.trace =
+        let handshake = || self.ending.session.take_handshake();
+        self.ending.trace =
             services.tracer.as_ref().and_then(|tracer| tracer.begin(&begun, &services.ids, handshake));
         self
     }
@@ -82,27 +73,16 @@ impl Recording {
                 rule: None,
                 difference: None,
                 took: None,
+                cause: None,
             })
         });
-        Self {
-            request: RequestGuard::begin(session),
-            session: Arc::clone(session),
-            time,
-            started,
-            request_id,
-            reader,
-            denied: None,
-            times: None,
-            trace: None,
-            record,
-            summary: None,
-        }
+        Self { ending: Ending::of(session, record), time, started, request_id, reader, summary: None }
     }
 
     /// Starts with bytes that were not parsed as a request.
     pub(crate) fn unparsed(session: &Arc<Session>) -> Self {
         let mut recording = Self::of(session, Reader::Whole, &unknown_method(), &Uri::default());
-        if let Some(record) = &mut recording.record {
+        if let Some(record) = &mut recording.ending.record {
             "-".clone_into(&mut record.path);
         }
         recording
@@ -120,26 +100,26 @@ impl Recording {
 
     /// The trace context for the backend, if the request is traced.
     pub(crate) fn onward(&self) -> Option<TraceContext> {
-        self.trace.as_ref().map(|trace| trace.onward())
+        self.ending.trace.as_ref().map(|trace| trace.onward())
     }
 
     /// Notes the authenticated client.
     pub(crate) fn set_client(&mut self, client: &Arc<Client>) {
-        if let Some(trace) = &mut self.trace {
+        if let Some(trace) = &mut self.ending.trace {
             trace.set_client(&client.name);
         }
-        if let Some(record) = &mut self.record {
+        if let Some(record) = &mut self.ending.record {
             record.client = Some(Arc::clone(client));
         }
     }
 
     /// Notes the verdict of the policy in force.
     pub(crate) fn set_verdict(&mut self, verdict: &Verdict) {
-        self.denied = verdict.as_ref().err().cloned();
-        if let Some(trace) = &mut self.trace {
+        self.ending.denied = verdict.as_ref().err().cloned();
+        if let Some(trace) = &mut self.ending.trace {
             trace.set_rule(deciding_rule(verdict).map(|rule| rule.name()));
         }
-        if let Some(record) = &mut self.record {
+        if let Some(record) = &mut self.ending.record {
             record.rule = deciding_rule(verdict).map(Arc::clone);
         }
     }
@@ -155,8 +135,8 @@ impl Recording {
         let id = (self.time, self.request_id.as_str());
         let asked = (target.method().as_str(), target.path());
         let differed = DifferenceRecord::of(id, &client.name, asked, &difference);
-        self.session.services.trials.differ(since, &difference, differed);
-        if let Some(record) = &mut self.record {
+        self.ending.session.services.trials.differ(since, &difference, differed);
+        if let Some(record) = &mut self.ending.record {
             record.difference = Some(difference);
         }
     }
@@ -169,7 +149,7 @@ impl Recording {
         headers: &HeaderMap,
         host: Option<&str>,
     ) {
-        let live = self.session.services.live.load();
+        let live = self.ending.session.services.live.load();
         let headers = live.policy.relevant_headers(headers);
         let host = host.filter(|_| live.policy.depends_on_host());
         self.summary = Some(Box::new(RequestSummary::of(method, uri, headers, host)));
@@ -177,29 +157,44 @@ impl Recording {
 
     /// Registers the request as forwarded. It is judged again until its answer ends.
     pub(crate) fn register_forwarded(&mut self, request: ForwardedRequest) {
-        self.request.register_forwarded(request);
+        self.ending.request.register_forwarded(request);
     }
 
     /// `true` if the request may not go on. The task that asks is woken when that changes.
     pub(crate) fn poll_withdrawn(&self, cx: &Context<'_>) -> bool {
-        self.request.poll_withdrawn(cx)
+        self.ending.request.poll_withdrawn(cx)
     }
 
     /// Notes that the backend has answered.
     pub(crate) fn set_times(&mut self, times: Times) {
-        self.times = Some(times);
+        self.ending.times = Some(times);
+    }
+
+    /// Notes the cause for which the backend's answer is not HTTP.
+    pub(crate) fn set_cause(&mut self, cause: ResponseFlaw) {
+        if let Some(record) = &mut self.ending.record {
+            record.cause = Some(cause);
+        }
     }
 
     /// Ends with the backend's answer.
-    pub(crate) fn forwarded(self, response: Response<Answer>) -> Response<Reply> {
-        let status = response.status().as_u16();
-        response.map(|answer| self.reply(Content::Forwarded(answer), Decision::Forwarded, status))
+    pub(crate) fn forwarded(mut self, response: Response<Answer>) -> Response<Reply> {
+        self.decide_forwarded(response.status().as_u16());
+        response.map(|answer| Reply::new(Content::Forwarded(answer), self.ending))
     }
 
     /// Ends with the backend's agreement to switch protocols. The record is written at the end of the other protocol.
-    pub(crate) fn switched(self, response: Response<()>) -> (Response<Reply>, Ending) {
-        let ending = self.ending(Decision::Forwarded, response.status().as_u16());
-        (response.map(|()| Reply { body: Content::Refused(Full::default()), ending: None }), ending)
+    pub(crate) fn switched(mut self, response: Response<()>) -> (Response<Reply>, Ending) {
+        self.decide_forwarded(response.status().as_u16());
+        self.ending.set_done(Done::Forwarded);
+        (response.map(|()| Reply::empty()), self.ending)
+    }
+
+    /// Ends without an answer, because the client left in the middle of its request. What it may still read says so.
+    pub(crate) fn left(mut self, refusal: &Refusal) -> Response<Reply> {
+        self.ending.decide(Decision::Forwarded, None);
+        let response = refusal.response(self.reader, self.request_id.as_str(), &refusal.detail());
+        response.map(|body| Reply::new(Content::Refused(Full::new(body)), self.ending))
     }
 
     /// Ends with a refusal.
@@ -208,16 +203,17 @@ impl Recording {
         let response = refusal.response(self.reader, self.request_id.as_str(), &detail);
         self.keep(refusal, detail);
         let status = response.status().as_u16();
-        let decision = Decision::Refused(refusal.reason());
-        response.map(|body| self.reply(Content::Refused(Full::new(body)), decision, status))
+        self.ending.decide(Decision::Refused(refusal.reason(), refusal.fault()), Some(status));
+        response.map(|body| Reply::new(Content::Refused(Full::new(body)), self.ending))
     }
 
     /// Keeps the refusal, so that it can be explained later.
     fn keep(&mut self, refusal: &Refusal, detail: String) {
-        let Session { services, peer, .. } = &*self.session;
+        let Session { services, peer, .. } = &*self.ending.session;
         let peer_summary = peer.summary();
         // A request that a trial let pass may be refused for another reason.
-        let is_denied = self.denied.as_ref().filter(|_| refusal.reason() == Reason::InsufficientPermissions);
+        let is_denied =
+            self.ending.denied.as_ref().filter(|_| refusal.reason() == Reason::InsufficientPermissions);
         services.refusals.keep(Refused {
             time: Timestamp::now(),
             judged_at: self.time,
@@ -236,46 +232,22 @@ impl Recording {
     /// Ends with a refusal, as bytes of HTTP/1.1.
     pub(crate) fn framed(self, refusal: &Refusal) -> Vec<u8> {
         let frame = refusal.frame(self.request_id.as_str());
-        let reply = self.refused(refusal).into_body();
+        let mut reply = self.refused(refusal).into_body();
         let bytes = reply.size_hint().exact().unwrap_or_default();
-        reply.ending.into_iter().for_each(|mut ending| ending.add_bytes(bytes));
+        reply.add_bytes(bytes);
         frame
     }
 
-    /// The time that Sidegate and the backend took, if the answer's headers are passed on now.
-    fn took(&self, times: Times) -> RequestTimes {
+    /// Counts the decision, and the time that Sidegate and the backend took until the answer's headers are passed on.
+    fn decide_forwarded(&mut self, status: u16) {
+        self.ending.decide(Decision::Forwarded, Some(status));
+        let Some(times) = self.ending.times else { return };
         let added = (times.asked - self.started) + times.answered.elapsed();
-        RequestTimes { added, backend: times.answered - times.asked }
-    }
-
-    fn reply(self, body: Content, decision: Decision, status: u16) -> Reply {
-        Reply { body, ending: Some(self.ending(decision, status)) }
-    }
-
-    fn ending(mut self, done: Decision, status: u16) -> Ending {
-        let services = &self.session.services;
-        let counters = &services.counters;
-        counters.decided(done);
-        let let_pass = self.denied.take().filter(|_| done != DENIED);
-        if let Some(denied) = &let_pass {
-            services.trials.let_pass(denied.rule().map(|rule| &**rule));
-        }
-        if let Some(took) = self.times.map(|times| self.took(times)) {
-            counters.added.took(took.added);
-            counters.waited.took(took.backend);
-            self.record.iter_mut().for_each(|record| record.took = Some(took));
-        }
-        Ending {
-            record: self.record,
-            trace: self.trace,
-            times: self.times,
-            done,
-            on_trial: let_pass.is_some(),
-            status,
-            bytes: 0,
-            session: self.session,
-            request: self.request,
-        }
+        let took = RequestTimes { added, backend: times.answered - times.asked };
+        let counters = &self.ending.session.services.counters;
+        counters.added.took(took.added);
+        counters.waited.took(took.backend);
+        self.ending.record.iter_mut().for_each(|record| record.took = Some(took));
     }
 }
 

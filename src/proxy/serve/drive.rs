@@ -21,6 +21,7 @@ use crate::protocol::Protocol;
 use crate::proxy::reply::{Ending, Reply};
 use crate::proxy::session::{Deadline, Reason, RequestGuard, Session, Situation};
 use crate::stop::{Order, StopSignal};
+use crate::telemetry::Done;
 
 /// Time between the order to finish and the end of a connection on which nothing is in progress.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -171,7 +172,7 @@ impl<H: Http> Drive<H> {
                 return Poll::Ready(End::Cut);
             }
             if self.session.stop.take_review() && self.check_identity() {
-                return Poll::Ready(End::Cut);
+                return Poll::Ready(self.end_for_identity());
             }
             self.obey();
             let Some(http) = &mut self.http else { return Poll::Ready(End::Cut) };
@@ -194,7 +195,7 @@ impl<H: Http> Drive<H> {
                 return Poll::Pending;
             }
             if self.check_identity() {
-                return Poll::Ready(End::Cut);
+                return Poll::Ready(self.end_for_identity());
             }
             if !self.lapsed
                 && let Some(end) = self.check_deadlines(cx)
@@ -291,9 +292,16 @@ impl<H: Http> Drive<H> {
         situation
     }
 
+    /// Ends the connection because the client's identity has lapsed and requests are still in progress.
+    fn end_for_identity(&self) -> End {
+        self.session.close_by_us(Done::Withdrawn);
+        End::Cut
+    }
+
     /// Ends the connection because its client does not read.
     fn end_for_unread(&mut self, cx: &mut Context<'_>) -> End {
         tracing::debug!(source = %self.session.peer.address, "the client does not read its answers");
+        self.session.close_by_us(Done::Unread);
         if let Some(http) = &mut self.http {
             http.end_for_unread(cx);
         }

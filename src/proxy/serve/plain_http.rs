@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use super::closing;
 use crate::proxy::services::Services;
-use crate::refusal::{Reader, Refusal};
+use crate::refusal::{Fault, Reader, Reason, Refusal};
 use crate::telemetry::{Decision, Record, Refused, RequestId, RequestSummary};
 
 /// Gives a fixed answer in plain text. Nothing of the request is read or passed on.
 pub(super) async fn answer(services: &Services, mut socket: TcpStream) {
     let request_id = services.ids.next();
     let frame = Refusal::PlainHttp.frame(request_id.as_str());
-    services.counters.decided(DECISION);
+    services.counters.decided(Decision::Refused(REASON.0, REASON.1));
     if let Ok(source) = socket.peer_addr() {
         record(services, source, request_id);
     }
@@ -29,14 +29,14 @@ pub(super) async fn answer(services: &Services, mut socket: TcpStream) {
     let _ = timeout(closing::TIME, answer).await;
 }
 
-const DECISION: Decision = Decision::Refused(Refusal::PlainHttp.reason());
+const REASON: (Reason, Fault) = (Refusal::PlainHttp.reason(), Refusal::PlainHttp.fault());
 
 /// Writes the audit record, and keeps the refusal for `explain`. Nothing is known of the request.
 fn record(services: &Services, source: SocketAddr, request_id: RequestId) {
     let (now, detail) = (Timestamp::now(), Refusal::PlainHttp.detail());
     let response = Refusal::PlainHttp.response(Reader::Whole, request_id.as_str(), &detail);
     let answered = (response.status().as_u16(), response.body().len() as u64);
-    let record = Record::of_nothing_known(now, request_id.as_str(), source, DECISION, answered);
+    let record = Record::of_nothing_known(now, request_id.as_str(), source, REASON, answered);
     services.audit.iter().for_each(|audit| audit.write(&record));
     services.refusals.keep(Refused {
         time: now,

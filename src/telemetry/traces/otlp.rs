@@ -130,6 +130,14 @@ impl Finished {
         spans
     }
 
+    fn status_code(&self) -> Option<Attribute<'static>> {
+        self.ended.status.map(|status| number("http.response.status_code", status))
+    }
+
+    fn is_server_error(&self) -> bool {
+        self.ended.status.is_some_and(|status| status >= 500)
+    }
+
     /// The span of the whole request, from its headers to the end of its answer.
     fn request(&self) -> Span<'_> {
         let Trace { context, parent, method, path, client, started, source, .. } = &self.trace;
@@ -137,11 +145,11 @@ impl Finished {
             text("http.request.method", method),
             text("url.scheme", "https"),
             text("url.path", path),
-            number("http.response.status_code", self.ended.status),
             text("client.address", source),
         ];
+        attributes.extend(self.status_code());
         attributes.extend(client.as_deref().map(|client| text("sidegate.client", client)));
-        let failed = self.ended.status >= 500;
+        let failed = self.is_server_error();
         let mut span = self.span(method, Kind::Server, (*started, self.at), attributes, failed);
         span.span_id = context.span().to_owned();
         span.parent_span_id = parent.as_ref().map(digits);
@@ -155,7 +163,7 @@ impl Finished {
         let mut attributes = vec![
             text("sidegate.decision", ended.decision.outcome()),
             text("sidegate.reason", ended.decision.reason()),
-            text("sidegate.done", ended.done.done()),
+            text("sidegate.done", ended.done.name()),
         ];
         attributes.extend(rule.as_deref().map(|rule| text("sidegate.rule", rule)));
         let end = decided.unwrap_or(self.at);
@@ -168,14 +176,14 @@ impl Finished {
         let Trace { backend, decided, .. } = &self.trace;
         let failed = is_failure(self.ended.done);
         let (times, attributes) = match self.ended.asked {
-            Some(times) => (times, vec![number("http.response.status_code", self.ended.status)]),
+            Some(times) => (times, self.status_code().into_iter().collect()),
             None if failed => {
-                ((decided.unwrap_or(self.at), self.at), vec![text("error.type", self.ended.done.reason())])
+                ((decided.unwrap_or(self.at), self.at), vec![text("error.type", self.ended.done.name())])
             }
             None => return None,
         };
         let mut span = self.child("backend", Kind::Client, backend, times, attributes);
-        span.status = Status::failed(failed || self.ended.status >= 500);
+        span.status = Status::failed(failed || self.is_server_error());
         Some(span)
     }
 
