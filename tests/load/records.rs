@@ -35,7 +35,7 @@ pub fn run(report: &mut Report, length: Duration) {
         .set("workers", 2)
         .set("limits.max_connections", 60)
         .set("limits.http.body_timeout", "300ms")
-        .set("backend.max_in_flight", 12)
+        .set("backend.max_in_flight", 48)
         .set("backend.queue", 20)
         .set("backend.queue_timeout", "200ms")
         .set("log.audit", "audit.log");
@@ -177,8 +177,12 @@ async fn use_http2(
     for _ in 0..=random.below(30) {
         let mut sender = sender.clone().ready().await.map_err(io::Error::other)?;
         requests.set(requests.get() + 1);
-        let (method, path) =
-            [("GET", "/events"), ("GET", "/slow"), ("GET", "/stream"), ("POST", "/events")][random.below(4)];
+        let (method, path) = match random.below(12) {
+            0 => ("GET", "/slow"),
+            1 => ("GET", "/stream"),
+            2 => ("POST", "/events"),
+            _ => ("GET", "/events"),
+        };
         let head = request(method, path, &[]);
         let (response, mut body) = sender.send_request(head, method == "GET").map_err(io::Error::other)?;
         if method == "POST" {
