@@ -182,8 +182,9 @@ pub fn removal_reason(name: &str) -> Option<RemovalReason> {
     listed.or_else(|| listed_as(&name)).map(|(_, removal_reason)| *removal_reason)
 }
 
-/// Returns the families and names that are removed, for tests.
-pub fn listed_names() -> impl Iterator<Item = &'static str> {
+/// Returns the families and names that are removed.
+#[cfg(test)]
+fn listed_names() -> impl Iterator<Item = &'static str> {
     (b'a'..=b'z').flat_map(|first| {
         let then = (b'a'..=b'z').filter(move |_| first == b'x');
         let of_x = then.flat_map(move |then| group(&[first, b'-', then]));

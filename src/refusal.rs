@@ -214,6 +214,34 @@ pub enum BackendFault {
     OwnResources,
 }
 
+impl BackendFault {
+    const fn facts(self) -> (Reason, Fault, Option<&'static str>) {
+        match self {
+            Self::Unreachable => {
+                (Reason::BackendUnavailable, Fault::Backend, Some("sidegate; error=connection_refused"))
+            }
+            Self::ConnectTimeout => {
+                (Reason::BackendTimeout, Fault::Backend, Some("sidegate; error=connection_timeout"))
+            }
+            Self::Insecure => {
+                (Reason::BackendUnavailable, Fault::Backend, Some("sidegate; error=tls_protocol_error"))
+            }
+            Self::Terminated => {
+                (Reason::BackendUnavailable, Fault::Backend, Some("sidegate; error=connection_terminated"))
+            }
+            Self::NotHttp(_) => {
+                (Reason::BackendUnavailable, Fault::Backend, Some("sidegate; error=http_protocol_error"))
+            }
+            Self::ResponseTimeout => {
+                (Reason::BackendTimeout, Fault::Backend, Some("sidegate; error=http_response_timeout"))
+            }
+            Self::OwnResources => {
+                (Reason::BackendUnavailable, Fault::Sidegate, Some("sidegate; error=proxy_internal_error"))
+            }
+        }
+    }
+}
+
 /// The cause for which an answer of the backend is not HTTP: for operators, in records and in the log. Clients are not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFlaw {
@@ -368,42 +396,53 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 impl Refusal {
+    /// The facts of this refusal: its row of the table, the side at fault, and the value of `Proxy-Status` (RFC 9209) with its error
+    /// type, for answers that have that header.
+    const fn facts(&self) -> (Reason, Fault, Option<&'static str>) {
+        match self {
+            Self::Unauthenticated(Unauthenticated::NoCertificate) | Self::PlainHttp => {
+                (Reason::NotAuthenticated, Fault::Client, None)
+            }
+            // Every client of the authority is refused until an operator provides a current CRL.
+            Self::Unauthenticated(Unauthenticated::Invalid(
+                Flaw::RevocationUnknown | Flaw::RevocationOutdated,
+            )) => (Reason::InvalidCertificate, Fault::Sidegate, None),
+            Self::Unauthenticated(Unauthenticated::Invalid(_)) => {
+                (Reason::InvalidCertificate, Fault::Client, None)
+            }
+            Self::Ambiguous(_) | Self::CutShort => (Reason::AmbiguousRequest, Fault::Client, None),
+            Self::HeadersTooLarge => (Reason::HeadersTooLarge, Fault::Client, None),
+            Self::Stalled => (Reason::RequestTimeout, Fault::Client, None),
+            Self::NotPermitted { .. } => {
+                (Reason::InsufficientPermissions, Fault::Policy, Some("sidegate; error=http_request_denied"))
+            }
+            Self::ServerFull | Self::ShareTaken => {
+                (Reason::ServerFull, Fault::Limit, Some("sidegate; error=connection_limit_reached"))
+            }
+            Self::InFlightTaken | Self::TooOften(_) => {
+                (Reason::Overloaded, Fault::Limit, Some("sidegate; error=http_request_denied"))
+            }
+            Self::Overloaded(_) => {
+                (Reason::Overloaded, Fault::Limit, Some("sidegate; error=destination_unavailable"))
+            }
+            // The circuit breaker is open because the backend could not be reached.
+            Self::Paused(_) => {
+                (Reason::Overloaded, Fault::Backend, Some("sidegate; error=destination_unavailable"))
+            }
+            Self::Backend(fault) => fault.facts(),
+        }
+    }
+
     /// The row of the table to which this refusal belongs.
     #[must_use]
     pub const fn reason(&self) -> Reason {
-        match self {
-            Self::Unauthenticated(Unauthenticated::NoCertificate) | Self::PlainHttp => {
-                Reason::NotAuthenticated
-            }
-            Self::Unauthenticated(Unauthenticated::Invalid(_)) => Reason::InvalidCertificate,
-            Self::Ambiguous(_) | Self::CutShort => Reason::AmbiguousRequest,
-            Self::HeadersTooLarge => Reason::HeadersTooLarge,
-            Self::Stalled => Reason::RequestTimeout,
-            Self::NotPermitted { .. } => Reason::InsufficientPermissions,
-            Self::ServerFull | Self::ShareTaken => Reason::ServerFull,
-            Self::InFlightTaken | Self::TooOften(_) | Self::Overloaded(_) | Self::Paused(_) => {
-                Reason::Overloaded
-            }
-            Self::Backend(BackendFault::ConnectTimeout | BackendFault::ResponseTimeout) => {
-                Reason::BackendTimeout
-            }
-            Self::Backend(_) => Reason::BackendUnavailable,
-        }
+        self.facts().0
     }
 
     /// The side at fault.
     #[must_use]
     pub const fn fault(&self) -> Fault {
-        match self {
-            // The circuit breaker is open because the backend could not be reached.
-            Self::Paused(_) => Fault::Backend,
-            Self::Backend(BackendFault::OwnResources) => Fault::Sidegate,
-            // Every client of the authority is refused until an operator provides a current CRL.
-            Self::Unauthenticated(Unauthenticated::Invalid(
-                Flaw::RevocationUnknown | Flaw::RevocationOutdated,
-            )) => Fault::Sidegate,
-            _ => self.reason().fault(),
-        }
+        self.facts().1
     }
 
     /// One sentence for the client. It never contains a policy rule, another client, the backend's address or an internal
@@ -468,25 +507,6 @@ impl Refusal {
         }
     }
 
-    /// The error type of `Proxy-Status` (RFC 9209 §2.3), if the answer has that header.
-    const fn proxy_status(&self) -> Option<HeaderValue> {
-        Some(HeaderValue::from_static(match self {
-            Self::NotPermitted { .. } | Self::TooOften(_) | Self::InFlightTaken => {
-                "sidegate; error=http_request_denied"
-            }
-            Self::ServerFull | Self::ShareTaken => "sidegate; error=connection_limit_reached",
-            Self::Overloaded(_) | Self::Paused(_) => "sidegate; error=destination_unavailable",
-            Self::Backend(BackendFault::Unreachable) => "sidegate; error=connection_refused",
-            Self::Backend(BackendFault::ConnectTimeout) => "sidegate; error=connection_timeout",
-            Self::Backend(BackendFault::Insecure) => "sidegate; error=tls_protocol_error",
-            Self::Backend(BackendFault::Terminated) => "sidegate; error=connection_terminated",
-            Self::Backend(BackendFault::NotHttp(_)) => "sidegate; error=http_protocol_error",
-            Self::Backend(BackendFault::OwnResources) => "sidegate; error=proxy_internal_error",
-            Self::Backend(BackendFault::ResponseTimeout) => "sidegate; error=http_response_timeout",
-            _ => return None,
-        }))
-    }
-
     /// Seconds after which it makes sense to try again. If that depends on what others do, it is the least possible time.
     fn retry_after(&self) -> Option<HeaderValue> {
         let wait = match self {
@@ -511,8 +531,8 @@ impl Refusal {
         if let Some(challenge) = challenge(reason) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if let Some(status) = self.proxy_status() {
-            headers.insert(PROXY_STATUS, status);
+        if let Some(proxy_status) = self.facts().2 {
+            headers.insert(PROXY_STATUS, HeaderValue::from_static(proxy_status));
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, seconds);

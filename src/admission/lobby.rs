@@ -133,7 +133,7 @@ impl Lobby {
     }
 
     /// Number of connections that hold no slot.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.connections().places.len()
     }
 
@@ -145,11 +145,6 @@ impl Lobby {
     /// Number of connections that were closed for newer ones because of this bound.
     pub fn evicted(&self, bound: Bound) -> u64 {
         self.connections().evicted.get(bound as usize).copied().unwrap_or_default()
-    }
-
-    /// `true` if no connection is in the lobby.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Forgets sources that have been at rest; to be called at regular intervals.
@@ -271,7 +266,7 @@ mod tests {
         );
         assert_eq!(lobby.len(), 2);
         drop(places);
-        assert!(lobby.is_empty());
+        assert_eq!(lobby.len(), 0);
         let connections = lobby.connections();
         assert_eq!(connections.unauthenticated.len() + connections.handshaking.len(), 0);
     }

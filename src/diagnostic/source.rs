@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::printable;
@@ -29,12 +28,6 @@ impl Source {
         // A key may have been given in place of a path.
         let name = redact_secrets(&name).into();
         Arc::new(Self { name, text, lines: OnceLock::new(), characters: OnceLock::new() })
-    }
-
-    /// A source without a text to show, for a file that cannot be read.
-    #[must_use]
-    pub fn unread(path: &Path) -> Arc<Self> {
-        Self::new(path.display().to_string(), "")
     }
 
     /// The name that diagnostics print.
