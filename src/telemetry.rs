@@ -293,12 +293,15 @@ impl BackendResult {
 /// Number of decisions that are counted: forwarded, and each reason with each side that may be at fault.
 pub const DECISIONS: usize = 1 + Reason::ALL.len() + UNUSUAL.len();
 
+/// Number of ways in which an answer does not come to its end.
+pub const UNFINISHED: usize = Done::UNFINISHED.len();
+
 /// The counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
     decisions: [AtomicU64; DECISIONS],
     backend: [AtomicU64; BackendResult::NAMES.len()],
-    unfinished: [AtomicU64; Done::UNFINISHED.len()],
+    unfinished: [AtomicU64; UNFINISHED],
     handshakes: [AtomicU64; 6],
     /// Time that Sidegate added to requests that the backend answered.
     pub added: Histogram,
@@ -340,7 +343,7 @@ impl Counters {
     }
 
     /// Number of answers that did not come to their end, in the order of [`Done::UNFINISHED`].
-    pub fn unfinished(&self) -> [u64; Done::UNFINISHED.len()] {
+    pub fn unfinished(&self) -> [u64; UNFINISHED] {
         std::array::from_fn(|index| read(&self.unfinished, index))
     }
 
@@ -399,7 +402,7 @@ mod tests {
         }
         assert!(Decision::all().all(|decision| counters.decisions(decision) == 1));
         assert_eq!(counters.backend(), [1; BackendResult::NAMES.len()]);
-        assert_eq!(counters.unfinished(), [1; Done::UNFINISHED.len()]);
+        assert_eq!(counters.unfinished(), [1; UNFINISHED]);
         assert!(Handshake::ALL.into_iter().all(|result| counters.handshakes(result) == 1));
     }
 }

@@ -12,7 +12,7 @@ use crate::identity::{Expiry, ExpiryKind};
 use crate::policy::Mode;
 use crate::refusal::Reason;
 use crate::reload::{Outcome, Part, PartStatus};
-use crate::telemetry::{Decision, Refused, Sample};
+use crate::telemetry::{Decision, Done, Refused, Sample};
 
 /// The severity of a headline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -65,6 +65,7 @@ pub(super) fn of(running: &Running, facts: &Facts<'_>) -> Vec<Headline> {
     let mut all = Vec::new();
     all.extend(backend(facts.status));
     all.extend(slots(facts.status));
+    all.extend(broken(facts.samples));
     all.extend(refused(facts));
     let expiring = running.expiring();
     let warnings = expiring.iter().filter_map(|expiry| {
@@ -135,6 +136,20 @@ fn refused(facts: &Facts<'_>) -> Option<Headline> {
     let text = format!("{count} in the last minute: {}", describe(key.0, group));
     let since = beginning(facts.refusals, *key);
     Some(Headline { since, ..Headline::new(level, "refusals", text) })
+}
+
+/// The answers of the last minute that broke off by the backend's fault.
+fn broken(samples: &[Sample]) -> Option<Headline> {
+    let text = match ended(samples, Done::BrokenOff) {
+        0 => return None,
+        1 => "1 answer of the backend broke off in the last minute".to_owned(),
+        count => format!("{count} answers of the backend broke off in the last minute"),
+    };
+    Some(Headline::new(Level::Warning, "now", text))
+}
+
+fn ended(samples: &[Sample], done: Done) -> u64 {
+    samples.iter().map(|sample| u64::from(sample.unfinished(done))).sum()
 }
 
 fn refused_in(sample: &Sample) -> u64 {
@@ -248,6 +263,11 @@ fn fine(samples: &[Sample]) -> Headline {
         0 => "all is well: no requests in the last minute".to_owned(),
         1 => "all is well: 1 request in the last minute, forwarded".to_owned(),
         forwarded => format!("all is well: {forwarded} requests in the last minute, all forwarded"),
+    };
+    let text = match ended(samples, Done::ClientLeft) {
+        0 => text,
+        1 => format!("{text}; 1 client left before the end of its answer"),
+        left => format!("{text}; {left} clients left before the end of their answers"),
     };
     Headline::new(Level::Fine, "now", text)
 }

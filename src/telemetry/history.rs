@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::{Counters, DECISIONS, Decision, Distribution};
+use super::{Counters, DECISIONS, Decision, Distribution, Done, UNFINISHED};
 
 /// Number of samples: one per second, for fifteen minutes.
 const MOST_SAMPLES: usize = 15 * 60;
@@ -15,6 +15,7 @@ const MOST_SAMPLES: usize = 15 * 60;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     decisions: [u64; DECISIONS],
+    unfinished: [u64; UNFINISHED],
     added: Distribution,
     waited: Distribution,
 }
@@ -25,12 +26,16 @@ impl Totals {
     pub fn of<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Self {
         let mut totals = Self {
             decisions: [0; DECISIONS],
+            unfinished: [0; UNFINISHED],
             added: Distribution::of(all.clone().map(|counters| &counters.added)),
             waited: Distribution::of(all.clone().map(|counters| &counters.waited)),
         };
         for counters in all {
             for (total, decision) in totals.decisions.iter_mut().zip(Decision::all()) {
                 *total += counters.decisions(decision);
+            }
+            for (total, count) in totals.unfinished.iter_mut().zip(counters.unfinished()) {
+                *total += count;
             }
         }
         totals
@@ -52,6 +57,8 @@ pub struct Sample {
     pub queued: u32,
     /// Number of decisions in this second, in the order of [`Decision::all`].
     pub decisions: [u32; DECISIONS],
+    /// Number of answers that did not come to their end in this second, in the order of [`Done::UNFINISHED`].
+    pub unfinished: [u32; UNFINISHED],
     /// Time that Sidegate added to requests that the backend answered in this second.
     pub added: Times,
     /// Time that the backend took for these requests.
@@ -84,6 +91,19 @@ impl Sample {
         let mut all = Decision::all().zip(self.decisions);
         all.find(|(decision, _)| *decision == which).map_or(0, |(_, count)| count)
     }
+
+    /// Number of answers in this second that ended in this way before their end.
+    #[must_use]
+    pub fn unfinished(&self, which: Done) -> u32 {
+        let mut all = Done::UNFINISHED.iter().zip(self.unfinished);
+        all.find(|(done, _)| **done == which).map_or(0, |(_, count)| count)
+    }
+}
+
+/// The growth of counts since the sample before.
+fn growth<const N: usize>(now: &[u64; N], before: &[u64; N]) -> [u32; N] {
+    let mut grown = now.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
+    std::array::from_fn(|_| u32::try_from(grown.next().unwrap_or_default()).unwrap_or(u32::MAX))
 }
 
 /// The last samples.
@@ -113,10 +133,8 @@ impl History {
     pub fn add(&self, mut sample: Sample, totals: Totals) {
         {
             let mut past = self.past();
-            let grown = totals.decisions.iter().zip(past.before.decisions);
-            for (count, (now, before)) in sample.decisions.iter_mut().zip(grown) {
-                *count = u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
-            }
+            sample.decisions = growth(&totals.decisions, &past.before.decisions);
+            sample.unfinished = growth(&totals.unfinished, &past.before.unfinished);
             sample.added = Times::of(&totals.added.since(&past.before.added));
             sample.backend = Times::of(&totals.waited.since(&past.before.waited));
             past.before = totals;

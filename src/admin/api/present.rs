@@ -12,7 +12,7 @@ use super::ApiContext;
 use super::query::{Query, has_all};
 use crate::admin::Running;
 use crate::identity::Expiry;
-use crate::telemetry::{Decision, Refused, Sample, Times};
+use crate::telemetry::{Decision, Done, Refused, Sample, Times};
 
 /// Most connections of one answer.
 const MOST_CONNECTIONS: usize = 1_000;
@@ -61,6 +61,13 @@ fn columns(samples: &[Sample]) -> Value {
             (reason.to_owned(), json!(counts))
         })
         .collect();
+    let unfinished: Map<String, Value> = Done::UNFINISHED
+        .into_iter()
+        .map(|done| {
+            let counts: Vec<u32> = samples.iter().map(|sample| sample.unfinished(done)).collect();
+            (done.name().to_owned(), json!(counts))
+        })
+        .collect();
     json!({
         "every_seconds": 1,
         "at": samples.iter().map(|sample| sample.at.as_second()).collect::<Vec<_>>(),
@@ -69,6 +76,7 @@ fn columns(samples: &[Sample]) -> Value {
         "in_flight": column(|sample| sample.in_flight),
         "queued": column(|sample| sample.queued),
         "decisions": decisions,
+        "unfinished": unfinished,
         "added": times(samples, |sample| sample.added),
         "backend": times(samples, |sample| sample.backend),
     })
