@@ -310,7 +310,7 @@ pub struct Holding(parking_lot::Mutex<Held>);
 
 #[derive(Debug)]
 enum Held {
-    Place(#[expect(dead_code, reason = "held for what its drop gives back")] Place),
+    Place(Place),
     Slot(Slot),
 }
 
@@ -323,6 +323,13 @@ impl Holding {
     /// `true` if the connection holds a slot.
     pub fn has_slot(&self) -> bool {
         matches!(*self.held(), Held::Slot(_))
+    }
+
+    /// Notes whether the client is authenticated, once that changes: the lobby closes connections of others first.
+    pub fn set_authenticated(&self, is_authenticated: bool) {
+        if let Held::Place(place) = &*self.held() {
+            place.set_authenticated(is_authenticated);
+        }
     }
 
     fn slot_or_take(&self, admission: &Admission, allowance: &Allowance) -> Result<Slot, NotAdmitted> {

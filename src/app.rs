@@ -83,6 +83,7 @@ impl App {
     /// A port, a thread or the audit file is not available.
     pub(crate) fn start(loaded: Loaded, log_dropped: Option<Dropped>) -> Result<Self, StartError> {
         let hangups = signal(SignalKind::hangup()).map_err(failed("cannot listen to signals"))?;
+        signals::survive_file_size_limit().map_err(failed("cannot listen to signals"))?;
         let Loaded { config, live, read, .. } = loaded;
         let (listener, admin) = bind_ports(&config)?;
         let (audit, guard) = Audit::open(&config.audit, config.keeping)

@@ -18,12 +18,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::{
+    AlertDescription, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
+    SignatureScheme,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::handshake_failure::HandshakeFailure;
 use crate::identity;
 use crate::protocol::Protocol;
 
@@ -48,7 +52,7 @@ pub(crate) enum HandshakeError {
     /// The client speaks plain HTTP. The socket is returned so that the client gets an answer.
     PlainHttp(TcpStream),
     /// The handshake failed: the peer is not an HTTP client, lacks the key of its certificate, or violates the protocol.
-    Failed(io::Error),
+    Failed(HandshakeFailure, io::Error),
     /// The handshake did not end within its time limit.
     TimedOut,
 }
@@ -57,7 +61,7 @@ impl fmt::Debug for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PlainHttp(_) => f.write_str("PlainHttp"),
-            Self::Failed(error) => write!(f, "Failed({error})"),
+            Self::Failed(cause, error) => write!(f, "Failed({}: {error})", cause.name()),
             Self::TimedOut => f.write_str("TimedOut"),
         }
     }
@@ -78,8 +82,86 @@ pub(crate) async fn accept(
         Ok(Err((_, sniffed))) if sniffed.first == FirstByte::Letter => {
             Err(HandshakeError::PlainHttp(sniffed.socket))
         }
-        Ok(Err((error, _))) => Err(HandshakeError::Failed(error)),
+        Ok(Err((error, sniffed))) => Err(HandshakeError::Failed(failure(&error, sniffed.first), error)),
         Err(_) => Err(HandshakeError::TimedOut),
+    }
+}
+
+/// Returns the cause of a failed handshake.
+fn failure(error: &io::Error, first: FirstByte) -> HandshakeFailure {
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        return failure_of_tls(error);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => match first {
+            FirstByte::Unseen => HandshakeFailure::Silent,
+            FirstByte::Tls | FirstByte::Letter => HandshakeFailure::Closed,
+        },
+        _ => HandshakeFailure::Internal,
+    }
+}
+
+fn failure_of_tls(error: &rustls::Error) -> HandshakeFailure {
+    use rustls::{Error, InvalidMessage, PeerMisbehaved};
+    match error {
+        Error::NoApplicationProtocol => HandshakeFailure::Alpn,
+        Error::PeerIncompatible(what) => failure_of_offer(what),
+        Error::InvalidCertificate(_) => HandshakeFailure::Proof,
+        Error::PeerMisbehaved(
+            PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme
+            | PeerMisbehaved::SignedKxWithWrongAlgorithm,
+        ) => HandshakeFailure::Signature,
+        Error::AlertReceived(alert) => failure_of_alert(*alert),
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => HandshakeFailure::NotTls,
+        Error::General(_)
+        | Error::FailedToGetCurrentTime
+        | Error::FailedToGetRandomBytes
+        | Error::Other(_) => HandshakeFailure::Internal,
+        _ => HandshakeFailure::Protocol,
+    }
+}
+
+/// Returns the part of the client's offer that has nothing in common with what is served.
+const fn failure_of_offer(what: &PeerIncompatible) -> HandshakeFailure {
+    match what {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::SupportedVersionsExtensionRequired
+        | PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled => HandshakeFailure::Version,
+        PeerIncompatible::NoCipherSuitesInCommon => HandshakeFailure::Cipher,
+        PeerIncompatible::EcPointsExtensionRequired
+        | PeerIncompatible::KeyShareExtensionRequired
+        | PeerIncompatible::NamedGroupsExtensionRequired
+        | PeerIncompatible::NoEcPointFormatsInCommon
+        | PeerIncompatible::NoKxGroupsInCommon
+        | PeerIncompatible::UncompressedEcPointsRequired => HandshakeFailure::Group,
+        PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon
+        | PeerIncompatible::NoSignatureSchemesInCommon
+        | PeerIncompatible::SignatureAlgorithmsExtensionRequired => HandshakeFailure::Signature,
+        _ => HandshakeFailure::Protocol,
+    }
+}
+
+/// Returns the meaning of an alert by which the client ends the handshake (RFC 8446 §6.2).
+const fn failure_of_alert(alert: AlertDescription) -> HandshakeFailure {
+    match alert {
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        // OpenSSL and rustls report a wrong signature in a chain so.
+        | AlertDescription::DecryptError => HandshakeFailure::ServerCertificateRefused,
+        AlertDescription::ProtocolVersion => HandshakeFailure::Version,
+        AlertDescription::NoApplicationProtocol => HandshakeFailure::Alpn,
+        _ => HandshakeFailure::ClientAlert,
     }
 }
 
@@ -110,7 +192,9 @@ pub(crate) fn server_config(certificates: Vec<CertifiedKey>) -> Result<ServerCon
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(OptionalClientAuth::new(&provider)))
         .with_cert_resolver(Arc::new(Certificates::new(certificates)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Devices of HTTP/1.0 may offer nothing else. A client that offers only protocols that are not served is refused (RFC 7301
+    // §3.2): it would not understand an answer.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(BoundedTickets(aws_lc_rs::Ticketer::new()?));
     config.send_tls13_tickets = 1;

@@ -16,7 +16,7 @@ mod trust;
 use std::fmt;
 
 pub use client_key::ClientKey;
-pub use description::Description;
+pub use description::{Description, Presented};
 pub use judgement::{Authenticated, Flaw, Unauthenticated, judge};
 pub(crate) use judgement::{next_verdict_change, permanent_flaw};
 pub use revocation::MissingCrl;

@@ -23,7 +23,7 @@
 //!
 //! | room | modules | rule |
 //! | --- | --- | --- |
-//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`redact`], [`diagnostic`], [`secret`], [`document`] | types and texts that every room uses |
+//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`redact`], [`printable`], [`handshake_failure`], [`diagnostic`], [`secret`], [`document`] | types and texts that every room uses |
 //! | pure | [`identity`], [`policy`], [`inject`], [`refusal`] | decisions; no runtime, sockets, clock, files or logs: the time is an argument |
 //! | services | [`handshake`], [`admission`], [`forward`], [`telemetry`] | do not know each other, nor their callers; [`forward`] takes what [`admission`] has admitted |
 //! | state | [`live`], [`config`] | the snapshot that requests see; the settings of every room, read from `sidegate.yaml` |
@@ -45,7 +45,9 @@ pub mod diagnostic;
 pub(crate) mod digest;
 pub mod document;
 pub(crate) mod from_files;
+pub mod handshake_failure;
 pub mod pem;
+pub(crate) mod printable;
 pub mod protocol;
 pub(crate) mod redact;
 pub(crate) mod secret;

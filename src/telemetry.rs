@@ -4,6 +4,7 @@
 //! bounded channels: a line that does not fit is dropped and counted, and no request waits.
 
 mod audit;
+mod handshakes;
 mod history;
 mod ids;
 mod latency;
@@ -11,6 +12,7 @@ mod lines;
 mod log;
 mod refusals;
 mod share;
+mod throttle;
 mod traces;
 mod trials;
 
@@ -21,10 +23,13 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::identity::Flaw;
 use crate::refusal::{BackendFault, Fault, Reason};
 
-use audit::cut;
-pub use audit::{Audit, Destination, Record, RecordSettings, RecordedIdentity, RequestTimes, shortened};
+pub use audit::{
+    Audit, Destination, Record, RecordSettings, RecordedIdentity, RecordedPresented, RequestTimes, shortened,
+};
+pub use handshakes::{FailedHandshakes, Handshake};
 pub use history::{History, Sample, Times, Totals};
 pub use ids::{RequestId, RequestIds};
 pub use latency::{BOUNDS as BUCKET_BOUNDS, Distribution, Histogram};
@@ -163,42 +168,6 @@ impl Done {
     }
 }
 
-/// The end of a TLS handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// A full handshake.
-    Full,
-    /// A handshake resumed from a ticket.
-    Resumed,
-    /// A failure: a protocol violation or a failed proof of possession.
-    Failed,
-    /// The handshake took too long.
-    TimedOut,
-    /// Plain HTTP came in place of a handshake.
-    PlainHttp,
-    /// The connection was closed for a newer one, or because the process ends.
-    GaveWay,
-}
-
-impl Handshake {
-    /// All results.
-    pub const ALL: [Self; 6] =
-        [Self::Full, Self::Resumed, Self::Failed, Self::TimedOut, Self::PlainHttp, Self::GaveWay];
-
-    /// The value of the label `result`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Resumed => "resumed",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::PlainHttp => "plain_http",
-            Self::GaveWay => "gave_way",
-        }
-    }
-}
-
 /// A request at its beginning, for its trace.
 #[derive(Debug)]
 pub struct TraceStart<'a> {
@@ -302,7 +271,9 @@ pub struct Counters {
     decisions: [AtomicU64; DECISIONS],
     backend: [AtomicU64; BackendResult::NAMES.len()],
     unfinished: [AtomicU64; UNFINISHED],
-    handshakes: [AtomicU64; 6],
+    handshakes: [AtomicU64; Handshake::COUNT],
+    /// Requests that were refused for an invalid certificate, by its flaw.
+    flaws: [AtomicU64; Flaw::NAMES.len()],
     /// Time that Sidegate added to requests that the backend answered.
     pub added: Histogram,
     /// Time that the backend took for the headers of its answers.
@@ -329,7 +300,7 @@ impl Counters {
 
     /// Counts a handshake.
     pub fn count_handshake(&self, result: Handshake) {
-        count(&self.handshakes, result as usize);
+        count(&self.handshakes, result.index());
     }
 
     /// Number of these decisions.
@@ -349,7 +320,19 @@ impl Counters {
 
     /// Number of handshakes with this result.
     pub fn handshakes(&self, result: Handshake) -> u64 {
-        read(&self.handshakes, result as usize)
+        read(&self.handshakes, result.index())
+    }
+
+    /// Counts a request that was refused for the flaw of this name of its client's certificate.
+    pub fn count_flaw(&self, flaw: &str) {
+        if let Some(index) = Flaw::NAMES.iter().position(|name| *name == flaw) {
+            count(&self.flaws, index);
+        }
+    }
+
+    /// Numbers of requests that were refused for an invalid certificate, in the order of [`Flaw::NAMES`].
+    pub fn flaws(&self) -> [u64; Flaw::NAMES.len()] {
+        std::array::from_fn(|index| read(&self.flaws, index))
     }
 }
 
@@ -397,12 +380,15 @@ mod tests {
             counters.asked_backend(result);
         }
         Done::all().for_each(|done| counters.ended(done));
-        for result in Handshake::ALL {
+        for result in Handshake::all() {
             counters.count_handshake(result);
         }
         assert!(Decision::all().all(|decision| counters.decisions(decision) == 1));
         assert_eq!(counters.backend(), [1; BackendResult::NAMES.len()]);
         assert_eq!(counters.unfinished(), [1; UNFINISHED]);
-        assert!(Handshake::ALL.into_iter().all(|result| counters.handshakes(result) == 1));
+        assert!(Handshake::all().all(|result| counters.handshakes(result) == 1));
+        counters.count_flaw("expired");
+        let flaws = Flaw::NAMES.into_iter().zip(counters.flaws());
+        assert_eq!(flaws.filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [("expired", 1)]);
     }
 }

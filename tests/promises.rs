@@ -44,6 +44,7 @@ mod certificates {
     mod identities;
     mod independent_verifier;
     mod lasting_authentication;
+    mod mended_refusals;
     mod presented_chains;
     mod proof_of_possession;
     mod revocation;
@@ -68,6 +69,8 @@ mod operations {
     mod doctor;
     mod documentation;
     mod drain;
+    mod failed_handshakes;
+    mod full_disk;
     mod inject;
     mod irregular_files;
     mod key_files;
@@ -78,6 +81,7 @@ mod operations {
     mod parts;
     mod playground;
     mod release_profile;
+    mod records_of_certificates;
     mod reload;
     mod secrets_of_clients;
     mod shutdown;

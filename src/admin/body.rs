@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
 use super::exchange::AnswerGuard;
+use crate::printable;
 
 /// An answer.
 pub(super) type Answer = Response<Body>;
@@ -87,7 +88,8 @@ pub(super) fn compact(what: &impl Serialize) -> Answer {
 
 fn written(status: StatusCode, json: serde_json::Result<Vec<u8>>) -> Answer {
     match json {
-        Ok(mut json) => {
+        Ok(json) => {
+            let mut json = printable::escape_json(json);
             json.push(b'\n');
             typed(status, "application/json", Bytes::from(json))
         }

@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::{Running, Status};
 use crate::admission::Bound;
 use crate::forward::Condition;
-use crate::identity::Expiry;
+use crate::identity::{Expiry, Flaw};
 use crate::policy::{Change, Mode};
 use crate::refusal::Fault;
 use crate::telemetry::{
@@ -93,9 +93,10 @@ fn counters(running: &Running, status: &Status) -> Vec<Family> {
         let fault = done.fault().map_or("none", Fault::name);
         (vec![("done", done.name().into()), ("fault", fault.into())], count)
     });
-    let handshakes = Handshake::ALL
-        .into_iter()
-        .map(|result| (label("result", result.name()), sum(&|counters| counters.handshakes(result))));
+    let handshakes = Handshake::all().map(|result| {
+        let labels = vec![("result", result.name().into()), ("cause", result.cause().into())];
+        (labels, sum(&|counters| counters.handshakes(result)))
+    });
     let evicted = Bound::ALL.map(|bound| (label("bound", bound.name()), running.evicted(bound)));
     let reloads = status.reload.parts.iter().flat_map(|(part, counts)| {
         let results = [("applied", counts.applied), ("refused", counts.refused)];
@@ -119,7 +120,16 @@ fn counters(running: &Running, status: &Status) -> Vec<Family> {
             "Forwarded requests whose client left before the end of the answer",
             one(client_left),
         ),
-        ("handshakes", "TLS handshakes, by result", handshakes.collect()),
+        (
+            "handshakes",
+            "TLS handshakes, by result, and those that failed by their cause",
+            handshakes.collect(),
+        ),
+        (
+            "invalid_certificates",
+            "Requests refused because their client's certificate is invalid, by its flaw",
+            flaws(running),
+        ),
         (
             "lobby_evictions",
             "Connections without a slot that were closed for newer ones, by the bound that was reached",
@@ -170,6 +180,11 @@ fn added_up<const N: usize>(running: &Running, of: impl Fn(&Counters) -> [u64; N
         let mut both = sum.iter().zip(counts).map(|(sum, count)| sum + count);
         std::array::from_fn(|_| both.next().unwrap_or_default())
     })
+}
+
+fn flaws(running: &Running) -> Vec<Sample> {
+    let sums = added_up(running, Counters::flaws);
+    Flaw::NAMES.into_iter().zip(sums).map(|(flaw, count)| (label("flaw", flaw), count)).collect()
 }
 
 fn differences(running: &Running) -> Vec<Sample> {

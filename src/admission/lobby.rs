@@ -169,7 +169,7 @@ fn rates(bounds: Bounds) -> Rates {
 }
 
 impl Place {
-    /// Notes the end of the handshake, and whether the client is authenticated.
+    /// Notes whether the client is authenticated: at the end of the handshake, and whenever that changes.
     pub fn set_authenticated(&self, is_authenticated: bool) {
         self.lobby.connections().judge(self.number, is_authenticated);
     }
@@ -195,8 +195,12 @@ impl Connections {
         // The connection may have been evicted meanwhile.
         let Some(Entry { source, .. }) = self.places.get(&number) else { return };
         self.handshaking.remove(*source, number);
-        if is_authenticated && self.unauthenticated.remove(*source, number) {
-            self.authenticated.add(*source, number);
+        let (from, to) = match is_authenticated {
+            true => (&mut self.unauthenticated, &mut self.authenticated),
+            false => (&mut self.authenticated, &mut self.unauthenticated),
+        };
+        if from.remove(*source, number) {
+            to.add(*source, number);
         }
     }
 

@@ -34,6 +34,17 @@ pub(crate) fn signals() -> io::Result<(impl Future<Output = Stop>, impl Future<O
     Ok((stop, abort))
 }
 
+/// Keeps the process alive when a file reaches the limit of its size (`ulimit -f`, `LimitFSIZE`): the write fails, and records
+/// are lost and counted. By default the signal would end the process.
+///
+/// # Errors
+/// The process cannot receive signals.
+pub(super) fn survive_file_size_limit() -> io::Result<()> {
+    /// The number of `SIGXFSZ` on Linux.
+    const SIGXFSZ: i32 = 25;
+    signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
+}
+
 /// Handles SIGHUP: everything is read anew, and the file of audit records is opened anew.
 pub(super) async fn reload_at(mut hangups: Signal, reloads: Asker, audit: Option<Audit>) {
     while hangups.recv().await.is_some() {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::names::distinguished_name;
+use super::names::{distinguished_name, hexadecimal, serial};
+use crate::digest::sha256;
 
 /// Fields of a certificate that are shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,35 @@ impl Description {
             not_after: instant(certificate.validity().not_after.timestamp()),
             key: key(&certificate),
         })
+    }
+}
+
+/// What a presented certificate says of itself. Nothing of it is proven: it tells the certificates of refused clients apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// Distinguished name of the subject; `None` if it is empty, malformed or unreadable.
+    pub subject: Option<String>,
+    /// Distinguished name of the issuer; `None` if it is empty, malformed or unreadable.
+    pub issuer: Option<String>,
+    /// Serial number, in lower-case hexadecimal without leading zeros; `None` if the certificate cannot be read.
+    pub serial: Option<String>,
+    /// SHA-256 of the certificate, lower-case hexadecimal.
+    pub fingerprint: String,
+}
+
+impl Presented {
+    /// Reads what can be read of a leaf. The work is linear in its length, which TLS bounds to 64 KiB.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Self {
+        let certificate = X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
+        let certificate = certificate.as_ref();
+        let name = |name| distinguished_name(name).ok().filter(|name| !name.is_empty());
+        Self {
+            subject: certificate.and_then(|certificate| name(certificate.subject())),
+            issuer: certificate.and_then(|certificate| name(certificate.issuer())),
+            serial: certificate.map(serial),
+            fingerprint: hexadecimal(&sha256(der)),
+        }
     }
 }
 

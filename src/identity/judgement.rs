@@ -110,7 +110,35 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// Returns the short stable name of the flaw, for programs.
+    /// The names of all flaws, in the order of the documentation.
+    pub const NAMES: [&'static str; 24] = [
+        "unreadable",
+        "old_version",
+        "too_long",
+        "unacceptable_key",
+        "unacceptable_signature",
+        "expired",
+        "not_yet_valid",
+        "unknown_issuer",
+        "bad_signature",
+        "revoked",
+        "revocation_unknown",
+        "revocation_outdated",
+        "other_trust_domain",
+        "not_for_clients",
+        "wrong_key_usage",
+        "authority_as_client",
+        "issuer_may_not",
+        "name_not_allowed",
+        "malformed_name",
+        "too_many_names",
+        "several_spiffe_ids",
+        "unknown_critical_extension",
+        "too_complex",
+        "malformed",
+    ];
+
+    /// Returns the short stable name of the flaw, for programs: in records and metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {

@@ -287,13 +287,13 @@ fn escape(value: &str, out: &mut String) {
     }
 }
 
-fn serial(certificate: &X509Certificate<'_>) -> String {
+pub(super) fn serial(certificate: &X509Certificate<'_>) -> String {
     let digits = hexadecimal(certificate.raw_serial());
     let trimmed = digits.trim_start_matches('0');
     if trimmed.is_empty() { "0".to_owned() } else { trimmed.to_owned() }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing into a String cannot fail.

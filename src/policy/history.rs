@@ -13,6 +13,7 @@ use super::matching::canonical_value;
 use super::trial::DEFAULT_SOURCE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
+use crate::printable;
 use crate::target::{Target, TargetRules};
 
 /// A decision that an audit record holds.
@@ -62,6 +63,12 @@ pub(crate) fn parse_record(line: &str) -> Option<PastDecision> {
         |done: &str| !allowed && done != "insufficient_permissions" && record.rule.is_none();
     let passed_by_audit = record.done.as_deref().is_some_and(is_passed_by_audit);
     let client = record.client?;
+    // A record that was cut short does not hold the client's names whole, so no policy can judge them.
+    let identity = record.identity.as_ref();
+    let values = identity.into_iter().flat_map(BTreeMap::values).flatten().map(String::as_str);
+    if values.chain([&*client]).any(printable::is_cut) {
+        return None;
+    }
     let attributes = match record.identity {
         Some(identity) => attributes_of_identity(identity),
         None => attributes_of_name(&client),

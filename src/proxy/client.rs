@@ -12,11 +12,16 @@ use crate::forward::headers::IdentityHeaders;
 use crate::identity::{Attribute, Authenticated, Identity};
 use crate::live::Live;
 use crate::policy::Rights;
+use crate::printable;
 use crate::telemetry::{Chain, RecordedIdentity};
 
 use remembered::Fingerprint;
 
+pub(in crate::proxy) use verdicts::Stranger;
 pub use verdicts::Verdicts;
+
+/// Longest name of a client in records and views, in bytes of JSON; the rest is cut. A certificate may hold 64 KiB of it.
+const LONGEST_NAME: usize = 1024;
 
 /// An authenticated client: identity, rights and headers, made once per chain and generation of the snapshot.
 pub struct Client {
@@ -74,7 +79,7 @@ impl Client {
             grants: rights.clients().iter().map(ToString::to_string).collect(),
             allowance: admission.allowance(&identity, &rights),
             headers: IdentityHeaders::of(&live.identity_headers, &identity, &chain),
-            name: name_of(&identity).to_owned(),
+            name: printable::cut(name_of(&identity), LONGEST_NAME).into_owned(),
             recorded_identity: live.keeps_records.then(|| RecordedIdentity::of(&identity)),
             shadow: live.shadow().map(|shadow| shadow.policy.rights(&identity)),
             rights,

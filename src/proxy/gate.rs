@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 
 use crate::admission::{Admitted, Entry, NotAdmitted};
 use crate::client_headers::{Sender, StripPatterns};
@@ -68,7 +69,7 @@ pub(crate) async fn answer(session: &Arc<Session>, mut request: Request<Incoming
             Answer { response, then: Then::Switch(tunnel, ending) }
         }
         Err(NotForwarded::Refused(refusal)) => {
-            let then = after_refusal(&refusal, session, unread);
+            let then = after_refusal(&refusal, session, recording.time(), unread);
             Answer { response: recording.refused(&refusal), then }
         }
         Err(NotForwarded::ClientLeft) => {
@@ -86,10 +87,13 @@ enum NotForwarded {
 }
 
 /// Decides the fate of a connection after a refusal.
-fn after_refusal(refusal: &Refusal, session: &Session, unread: Option<Incoming>) -> Then {
+fn after_refusal(refusal: &Refusal, session: &Session, now: Timestamp, unread: Option<Incoming>) -> Then {
     let closes = match refusal {
-        // The connection ends with the identity for which it was opened.
-        Refusal::Unauthenticated(_) => session.peer.has_lapsed(),
+        // The connection ends with the identity for which it was opened, and with a verdict that is out of date and cannot be
+        // reached again here: no refusal outlives its cause.
+        Refusal::Unauthenticated(_) => {
+            session.peer.has_lapsed() || session.peer.is_outdated(&session.services.live.load(), now)
+        }
         // Another parser may disagree about where this body ends. The connection is closed, so that what follows is never
         // parsed as a request (request smuggling).
         Refusal::Ambiguous(ambiguity) => {
@@ -144,7 +148,13 @@ async fn admit(
     request: &mut Request<Incoming>,
     recording: &mut Recording,
 ) -> Result<Ready, Refusal> {
-    let (entry, stripped_trailers) = judge(session, request, recording)?;
+    let (entry, stripped_trailers) = match judge(session, request, recording) {
+        // Step 1 has changed nothing of the request, so the request can be judged once more.
+        Err(Refusal::Unauthenticated(_)) if judge_aside(session, recording.time()).await => {
+            judge(session, request, recording)?
+        }
+        judged => judged?,
+    };
     let admitted = match entry {
         Entry::Open(admitted) => admitted,
         Entry::Queued(queued) => match while_granted(recording, pin!(queued.turn())).await {
@@ -153,6 +163,13 @@ async fn admit(
         },
     };
     Ok(Ready { admitted, stripped_trailers })
+}
+
+/// Judges a client again whose verdict is out of date, if the judgement takes too long for the worker's own thread.
+async fn judge_aside(session: &Session, now: Timestamp) -> bool {
+    let is_outdated = session.peer.is_outdated(&session.services.live.load(), now);
+    // The future is on the heap, because nearly no request needs it.
+    is_outdated && Box::pin(session.judge_aside(now)).await
 }
 
 /// Steps 1 to 5 but for the wait: all under one snapshot and at one instant.
@@ -192,7 +209,8 @@ fn judge(
 
 /// Step 1: the client, authenticated at this instant.
 fn identify(session: &Session, live: &Live, recording: &mut Recording) -> Result<Arc<Client>, Refusal> {
-    let client = session.peer.client(&session.services.verdicts, live, recording.time());
+    let client = session.client(live, recording.time());
+    let client = client.inspect_err(|because| recording.set_unauthenticated(because));
     let client = client.map_err(Refusal::Unauthenticated)?;
     recording.set_client(&client);
     Ok(client)

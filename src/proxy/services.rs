@@ -13,7 +13,7 @@ use crate::admission::Admission;
 use crate::forward::{self, Backend};
 use crate::live::Live;
 use crate::proxy::client::Verdicts;
-use crate::telemetry::{Audit, Counters, Refusals, RequestIds, Tracer, Trials};
+use crate::telemetry::{Audit, Counters, FailedHandshakes, Refusals, RequestIds, Tracer, Trials};
 
 pub use spare_buffer::SpareBuffer;
 pub use unread_memory::UnreadMemory;
@@ -46,7 +46,9 @@ pub struct Services {
     /// This worker's verdict cache.
     pub verdicts: Verdicts,
     /// The turn to judge a long chain beside this worker's thread.
-    pub judging: Semaphore,
+    pub judging: Arc<Semaphore>,
+    /// The lines of the log about failed handshakes.
+    pub failed_handshakes: FailedHandshakes,
     /// This worker's counters.
     pub counters: Counters,
     /// Results of trials (audit mode, shadow policies) on this worker's traffic.
@@ -80,7 +82,8 @@ impl Services {
             backend,
             live: shared.live,
             verdicts: Verdicts::new(Arc::clone(&shared.admission)),
-            judging: Semaphore::new(1),
+            judging: Arc::new(Semaphore::new(1)),
+            failed_handshakes: FailedHandshakes::default(),
             admission: shared.admission,
             counters: Counters::default(),
             trials: Trials::default(),

@@ -17,7 +17,10 @@ use parking_lot::Mutex;
 
 use crate::admission::{Holding, Place};
 use crate::forward::headers::ConnectionHeaders;
+use crate::identity::Unauthenticated;
+use crate::live::Live;
 use crate::protocol::Protocol;
+use crate::proxy::client::Client;
 use crate::proxy::services::Services;
 use crate::stop::{Order, StopSignal};
 use crate::telemetry::{Done, HandshakeTimes};
@@ -104,17 +107,38 @@ impl Session {
         self.handshake.lock().take()
     }
 
+    /// Returns the client at this instant and under this snapshot. A verdict that is out of date is reached again first.
+    ///
+    /// # Errors
+    /// The reason why the peer is not authenticated.
+    pub(crate) fn client(&self, live: &Live, now: Timestamp) -> Result<Arc<Client>, Unauthenticated> {
+        let before = self.peer.judgements();
+        let client = self.peer.client(&self.services.verdicts, live, now);
+        if self.peer.judgements() != before {
+            self.holding.set_authenticated(client.is_ok());
+        }
+        client
+    }
+
+    /// Judges the peer again if that takes too long for the worker's own thread. Returns `true` if the peer was judged.
+    pub(crate) async fn judge_aside(&self, now: Timestamp) -> bool {
+        let is_judged = self.peer.judge_aside(&self.services, now).await;
+        if is_judged {
+            self.holding.set_authenticated(self.peer.is_authenticated());
+        }
+        is_judged
+    }
+
     /// Judges requests in progress again, and withdraws those that the client may no longer have. Returns `true` if the
     /// client was authenticated on this connection once and is not any more (DESIGN §2.2).
     pub(crate) fn review(&self) -> bool {
-        let (services, peer) = (&self.services, &self.peer);
-        let (live, now) = (services.live.load(), Timestamp::now());
-        match peer.client(&services.verdicts, &live, now) {
+        let (live, now) = (self.services.live.load(), Timestamp::now());
+        match self.client(&live, now) {
             Ok(client) => {
                 self.forwarded.review(&live, &client.rights, now);
                 false
             }
-            Err(_) => peer.has_lapsed(),
+            Err(_) => self.peer.has_lapsed(),
         }
     }
 

@@ -1,28 +1,55 @@
 //! Audit records: one JSON line per decision.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
-use super::lines::{self, Dropped, Next};
+use super::lines::{self, Dropped, Next, Report};
 use super::{Decision, Done, RequestId, Share};
-use crate::identity::{Attribute, Identity};
+use crate::identity::{Attribute, Identity, Presented};
 use crate::policy::{Change, Difference, Rule};
+use crate::printable::{self, CUT};
 use crate::refusal::{Fault, Reason, ResponseFlaw};
 
-/// Longest path, query or name in a record, in bytes; the rest is cut. A line is for reading, and a client must not choose
-/// its length.
+/// Longest line, in bytes. A line is for reading, and a client must not choose its length.
+const LONGEST_LINE: usize = 8 * 1024;
+/// Longest identity, in bytes.
+const LONGEST_IDENTITY: usize = 4 * 1024;
+/// Longest path, query, name or value of an identity, in bytes as JSON; the rest is cut.
 const LONGEST: usize = 1024;
+/// Longest serial number of a certificate that is not valid, in bytes. RFC 5280 §4.1.2.2 allows 40.
+const LONGEST_SERIAL: usize = 64;
+
+/// The longest parts of a line, in bytes as JSON.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    client: usize,
+    path: usize,
+    query: usize,
+    method: usize,
+    /// All client entries together.
+    grants: usize,
+    /// The name, and the file, of a rule.
+    rule: usize,
+}
+
+/// The bounds of nearly every line.
+const USUAL: Bounds =
+    Bounds { client: LONGEST, path: LONGEST, query: LONGEST, method: 256, grants: LONGEST, rule: LONGEST };
+/// The bounds of a line that would be too long with the usual ones: with the longest identity and all other fields it is not.
+const TIGHT: Bounds = Bounds { client: 256, path: 768, query: 512, method: 64, grants: 384, rule: 128 };
 
 /// The destination of audit records (`log.audit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +110,10 @@ pub struct Record<'a> {
     pub client: Option<&'a str>,
     /// The identity in the certificate, by the keys of a policy's `match`.
     pub identity: Option<&'a RecordedIdentity>,
+    /// What a certificate that is not valid says of itself, which proves nothing.
+    pub presented: Option<&'a RecordedPresented>,
+    /// The flaw of a certificate that is not valid.
+    pub flaw: Option<&'static str>,
     /// The client entries of the policy that match.
     pub grants: &'a [String],
     /// The method.
@@ -127,6 +158,8 @@ impl<'a> Record<'a> {
             source,
             client: None,
             identity: None,
+            presented: None,
+            flaw: None,
             grants: &[],
             method: "-",
             path: "-",
@@ -168,14 +201,100 @@ impl RecordedIdentity {
         self.0.get().len()
     }
 
-    /// Returns all attributes of an identity, within the bounds of a line.
+    /// Returns all attributes of an identity, within [`LONGEST_IDENTITY`]. A value that was cut ends in a mark, and so does a
+    /// list of which values are left out.
     #[must_use]
     pub fn of(identity: &Identity) -> Self {
-        let values = |attribute| identity.values(attribute).take(MOST_VALUES).map(cut).collect::<Vec<_>>();
-        let attributes = Attribute::ALL.into_iter().map(|attribute| (attribute.name(), values(attribute)));
-        let told: BTreeMap<_, _> = attributes.filter(|(_, values)| !values.is_empty()).collect();
-        // Lists of texts cannot fail to serialize.
-        Self(serde_json::value::to_raw_value(&told).unwrap_or_default())
+        let mut room = LONGEST_IDENTITY - RESERVED;
+        let told: BTreeMap<_, _> = BY_WEIGHT
+            .into_iter()
+            .map(|attribute| (attribute.name(), bounded(identity.values(attribute), MOST_VALUES, &mut room)))
+            .filter(|(_, values)| !values.is_empty())
+            .collect();
+        Self(raw(&told))
+    }
+}
+
+/// All attributes. Those that come first get the room of an identity first: those by which a client is told apart.
+const BY_WEIGHT: [Attribute; 15] = [
+    Attribute::Fingerprint,
+    Attribute::PublicKey,
+    Attribute::Uri,
+    Attribute::Subject,
+    Attribute::CommonName,
+    Attribute::Dns,
+    Attribute::Issuer,
+    Attribute::Serial,
+    Attribute::Email,
+    Attribute::Ip,
+    Attribute::Organization,
+    Attribute::OrganizationalUnit,
+    Attribute::Country,
+    Attribute::State,
+    Attribute::Locality,
+];
+
+/// Room for the names of all attributes, their brackets, and the mark of each list, in bytes.
+const RESERVED: usize = 512;
+
+/// Returns the values that have room, each with its quotes and a comma, and takes that room. A mark stands in the place of
+/// those that are left out; the caller has reserved its room.
+fn bounded<'v>(values: impl Iterator<Item = &'v str>, most: usize, room: &mut usize) -> Vec<Cow<'v, str>> {
+    let mut kept = Vec::new();
+    let mut values = values.peekable();
+    while let Some(value) = values.next() {
+        let is_beyond = kept.len() + 1 == most && values.peek().is_some();
+        let left = room.saturating_sub(AROUND);
+        if is_beyond || left < LEAST_VALUE.min(printable::json_length(value)) {
+            kept.push(Cow::Borrowed(CUT));
+            break;
+        }
+        let value = printable::cut(value, LONGEST.min(left));
+        *room = left.saturating_sub(printable::json_length(&value));
+        kept.push(value);
+    }
+    kept
+}
+
+/// The quotes of a value, and the comma behind it, in bytes.
+const AROUND: usize = 3;
+/// A value that is cut keeps this many bytes at least, or is left out.
+const LEAST_VALUE: usize = 16;
+
+/// Serializes texts, which cannot fail, with everything escaped that is not printable.
+fn raw(told: &impl Serialize) -> Box<RawValue> {
+    let json = serde_json::to_vec(told).map(printable::escape_json).unwrap_or_default();
+    String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok()).unwrap_or_default()
+}
+
+/// What a certificate that is not valid says of itself, as records show it. It is written once per verdict.
+#[derive(Debug)]
+pub struct RecordedPresented(Box<RawValue>);
+
+impl RecordedPresented {
+    /// Returns what a certificate says of itself, within the bounds of a line.
+    #[must_use]
+    pub fn of(presented: &Presented) -> Self {
+        #[derive(Serialize)]
+        struct Told<'p> {
+            subject: Option<Cow<'p, str>>,
+            issuer: Option<Cow<'p, str>>,
+            serial: Option<Cow<'p, str>>,
+            fingerprint: &'p str,
+        }
+        let Presented { subject, issuer, serial, fingerprint } = presented;
+        Self(raw(&Told {
+            subject: subject.as_deref().map(|subject| printable::cut(subject, LONGEST)),
+            issuer: issuer.as_deref().map(|issuer| printable::cut(issuer, LONGEST)),
+            serial: serial.as_deref().map(|serial| printable::cut(serial, LONGEST_SERIAL)),
+            fingerprint,
+        }))
+    }
+
+    /// The memory that the text takes, in bytes.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.0.get().len()
     }
 }
 
@@ -184,15 +303,17 @@ struct Line<'a> {
     time: Timestamp,
     request_id: &'a str,
     source: SocketAddr,
-    client: Option<&'a str>,
+    client: Option<Cow<'a, str>>,
     identity: Option<&'a RawValue>,
-    grants: &'a [String],
-    method: &'a str,
-    path: &'a str,
-    query: Option<&'a str>,
+    presented: Option<&'a RawValue>,
+    flaw: Option<&'static str>,
+    grants: Grants<'a>,
+    method: Cow<'a, str>,
+    path: Cow<'a, str>,
+    query: Option<Cow<'a, str>>,
     decision: &'static str,
     reason: &'static str,
-    rule: Option<&'a Rule>,
+    rule: Option<RecordedRule<'a>>,
     done: &'static str,
     fault: Option<&'static str>,
     cause: Option<&'static str>,
@@ -208,7 +329,39 @@ struct Line<'a> {
 struct Shadow<'a> {
     change: Change,
     decision: &'static str,
-    rule: Option<&'a Rule>,
+    rule: Option<RecordedRule<'a>>,
+}
+
+/// The client entries that match, within their room.
+struct Grants<'a> {
+    all: &'a [String],
+    room: usize,
+}
+
+impl Serialize for Grants<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // No byte takes more than six in JSON.
+        let most: usize = self.all.iter().map(|grant| grant.len() * 6 + AROUND).sum();
+        if self.all.len() <= MOST_VALUES && most <= self.room {
+            return self.all.serialize(serializer);
+        }
+        let mut room = self.room;
+        bounded(self.all.iter().map(String::as_str), MOST_VALUES, &mut room).serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+struct RecordedRule<'a> {
+    name: Cow<'a, str>,
+    file: Cow<'a, str>,
+    line: usize,
+}
+
+impl<'a> RecordedRule<'a> {
+    fn of(rule: &'a Rule, bounds: &Bounds) -> Self {
+        let Rule { name, file, line } = rule;
+        Self { name: printable::cut(name, bounds.rule), file: printable::cut(file, bounds.rule), line: *line }
+    }
 }
 
 impl Audit {
@@ -222,10 +375,12 @@ impl Audit {
     ) -> io::Result<Option<(Self, WorkerGuard)>> {
         let (file, (writer, dropped, guard)) = match destination {
             Destination::None => return Ok(None),
-            Destination::Stdout => (None, lines::writer(io::stdout(), Next::none_yet(), ROOM, "audit")),
+            Destination::Stdout => {
+                (None, lines::writer(io::stdout(), Next::none_yet(), ROOM, "audit", Report::Log))
+            }
             Destination::File(path) => {
                 let next = Next::none_yet();
-                let writer = lines::writer(appended(path)?, next.clone(), ROOM, "audit");
+                let writer = lines::writer(appended(path)?, next.clone(), ROOM, "audit", Report::Log);
                 (Some(Arc::new(ReopenedFile { path: path.clone(), next })), writer)
             }
         };
@@ -268,9 +423,7 @@ impl Audit {
 
     /// Writes one record, or drops and counts it.
     pub fn write(&self, record: &Record<'_>) {
-        let mut line = Vec::with_capacity(512);
-        if serde_json::to_writer(&mut line, &Line::of(record)).is_ok() {
-            line.push(b'\n');
+        if let Some(line) = line(record) {
             // The channel itself counts a record for which it has no room.
             let _ = self.writer.clone().write_all(&line);
         }
@@ -288,32 +441,56 @@ impl SharedRecordSettings {
     }
 }
 
+/// Opens a file to append to it. Records name clients, so a new file is for its owner and its group alone.
 fn appended(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640);
+    // Reading serves to take a torn record back. A pipe that is opened for reading as well would never tell that its reader
+    // is gone, and some files may only be written.
+    let is_other = fs::metadata(path).is_ok_and(|file| !file.is_file());
+    match is_other {
+        true => options.open(path),
+        false => options.clone().read(true).open(path).or_else(|_| options.open(path)),
+    }
+}
+
+/// Writes a record as a line of at most [`LONGEST_LINE`] bytes. `None` does not happen: everything in it can be written.
+fn line(record: &Record<'_>) -> Option<Vec<u8>> {
+    let within = |bounds: &Bounds| {
+        let mut line = Vec::with_capacity(512);
+        serde_json::to_writer(&mut line, &Line::of(record, bounds)).ok()?;
+        let mut line = printable::escape_json(line);
+        line.push(b'\n');
+        (line.len() <= LONGEST_LINE).then_some(line)
+    };
+    within(&USUAL).or_else(|| within(&TIGHT))
 }
 
 impl<'a> Line<'a> {
-    fn of(record: &Record<'a>) -> Self {
+    fn of(record: &Record<'a>, bounds: &Bounds) -> Self {
+        let rule = |rule: &'a Rule| RecordedRule::of(rule, bounds);
         Self {
             time: record.time,
             request_id: record.request_id,
             source: record.source,
-            client: record.client.map(cut),
+            client: record.client.map(|client| printable::cut(client, bounds.client)),
             identity: record.identity.map(|told| &*told.0),
-            grants: record.grants.get(..MOST_VALUES).unwrap_or(record.grants),
-            method: cut(record.method),
-            path: cut(record.path),
-            query: record.query.map(cut),
+            presented: record.presented.map(|told| &*told.0),
+            flaw: record.flaw,
+            grants: Grants { all: record.grants, room: bounds.grants },
+            method: printable::cut(record.method, bounds.method),
+            path: printable::cut(record.path, bounds.path),
+            query: record.query.map(|query| printable::cut(query, bounds.query)),
             decision: record.decision.outcome(),
             reason: record.decision.reason(),
-            rule: record.rule,
+            rule: record.rule.map(rule),
             done: record.done.name(),
             fault: record.done.fault().map(Fault::name),
             cause: record.cause.map(ResponseFlaw::name),
             shadow: record.difference.map(|difference| Shadow {
                 change: difference.change,
                 decision: if difference.shadow_allows { "allowed" } else { "denied" },
-                rule: difference.shadow.as_deref(),
+                rule: difference.shadow.as_deref().map(rule),
             }),
             status: record.status,
             bytes: record.bytes,
@@ -329,21 +506,9 @@ fn microseconds(duration: Duration) -> u64 {
 }
 
 /// Cuts a path or a query as records keep it from the moment the request comes, so that a long one is not held in memory
-/// while its answer waits for the client. [`CUT`] marks the place where the rest is left out.
+/// while its answer waits for the client.
 pub fn shortened(text: &str) -> String {
-    if text.len() <= LONGEST {
-        return text.to_owned();
-    }
-    let start = text.get(..text.floor_char_boundary(LONGEST - CUT.len())).unwrap_or_default();
-    [start, CUT].concat()
-}
-
-/// The mark at the end of a path or a query that was cut. No request can have it there: a URI is ASCII.
-const CUT: &str = "…";
-
-/// Returns the start of a text that is longer than one line should hold.
-pub(super) fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default()
+    printable::cut(text, LONGEST).into_owned()
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Lines on their way out, through a bounded channel to a thread that writes them. A line that does not fit into the channel
 //! is dropped, a line that cannot be written is lost, and both are counted.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Stderr, Stdout, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -22,6 +25,31 @@ impl Dropped {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.channel.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
+    }
+}
+
+/// A destination of lines.
+pub(super) trait Sink: Write {
+    /// Takes back the beginning of a line that could not be written whole. Returns `true` if nothing of it is left.
+    fn take_back(&mut self, _torn: &[u8]) -> bool {
+        false
+    }
+}
+
+impl Sink for Stdout {}
+
+impl Sink for Stderr {}
+
+impl Sink for File {
+    /// Cuts a regular file back to the end of its last whole line. The file may have other writers, so its end is compared with
+    /// what was written here.
+    fn take_back(&mut self, torn: &[u8]) -> bool {
+        let length = self.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
+        let Some(start) = length.and_then(|length| length.checked_sub(torn.len() as u64)) else {
+            return false;
+        };
+        let mut end = vec![0; torn.len()];
+        self.read_exact_at(&mut end, start).is_ok() && end == torn && self.set_len(start).is_ok()
     }
 }
 
@@ -50,15 +78,26 @@ impl<W> Clone for Next<W> {
     }
 }
 
+/// What is said of lines that cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// Lines of the log, in which the process cannot say that it cannot be written.
+    None,
+    /// Audit records: the log says so.
+    Log,
+}
+
 /// Returns a writer that never waits for `to`, with room for so many lines.
-pub(super) fn writer<W: Write + Send + 'static>(
+pub(super) fn writer<W: Sink + Send + 'static>(
     to: W,
     next: Next<W>,
     room: usize,
     thread: &str,
+    report: Report,
 ) -> (NonBlocking, Dropped, WorkerGuard) {
     let unwritten = Arc::new(AtomicU64::new(0));
-    let lines = Lines { to, next, unwritten: Arc::clone(&unwritten), is_torn: false };
+    let trouble = Trouble { report, ..Trouble::default() };
+    let lines = Lines { to, next, unwritten: Arc::clone(&unwritten), is_torn: false, trouble };
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(room);
     let (writer, guard) = builder.thread_name(thread).finish(lines);
     let dropped = Dropped { channel: writer.error_counter(), unwritten };
@@ -72,13 +111,17 @@ struct Lines<W> {
     unwritten: Arc<AtomicU64>,
     /// The last line was written in part: the next line must begin on a line of its own.
     is_torn: bool,
+    trouble: Trouble,
 }
 
-impl<W: Write> Write for Lines<W> {
+impl<W: Sink> Write for Lines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.write_line(line);
-        if written.is_err() {
-            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        match self.write_line(line) {
+            Ok(()) => self.trouble.end(),
+            Err(error) => {
+                self.unwritten.fetch_add(1, Ordering::Relaxed);
+                self.trouble.add(&error, Instant::now());
+            }
         }
         Ok(line.len())
     }
@@ -88,7 +131,7 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Sink> Lines<W> {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if let Some(next) = self.next.take() {
             self.to = next;
@@ -98,19 +141,81 @@ impl<W: Write> Lines<W> {
             self.to.write_all(b"\n")?;
             self.is_torn = false;
         }
-        let mut rest = line;
-        while !rest.is_empty() {
+        let mut written = 0;
+        let end = self.write_bytes(line, &mut written);
+        if end.is_err() && written > 0 {
+            self.is_torn = !self.to.take_back(line.get(..written).unwrap_or_default());
+        }
+        end
+    }
+
+    fn write_bytes(&mut self, line: &[u8], written: &mut usize) -> io::Result<()> {
+        while let Some(rest) = line.get(*written..).filter(|rest| !rest.is_empty()) {
             match self.to.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    rest = rest.get(written..).unwrap_or_default();
-                    self.is_torn = !rest.is_empty();
-                }
+                Ok(more) => *written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+}
+
+/// Least time between two lines of the log about records that cannot be written: a disk may have room for every second one.
+const PACE: Duration = Duration::from_secs(30);
+
+/// A time in which lines cannot be written.
+#[derive(Debug)]
+struct Trouble {
+    report: Report,
+    /// Lines that were lost since the log last said that lines are written again.
+    lost: u64,
+    /// The instant of the last line of the log about it.
+    said: Option<Instant>,
+    /// The log says that lines cannot be written, and not yet that they can again.
+    is_open: bool,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self { report: Report::None, lost: 0, said: None, is_open: false }
+    }
+}
+
+impl Trouble {
+    /// Notes a line that was lost.
+    fn add(&mut self, error: &io::Error, now: Instant) {
+        self.lost += 1;
+        let is_due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= PACE);
+        if self.report == Report::Log && is_due {
+            (self.said, self.is_open) = (Some(now), true);
+            let (cause, lost) = (cause(error), self.lost);
+            tracing::error!(cause, %error, lost, "audit records cannot be written, and are lost");
+        }
+    }
+
+    /// Notes a line that was written.
+    fn end(&mut self) {
+        if self.is_open {
+            tracing::warn!(lost = self.lost, "audit records are written again");
+            (self.lost, self.is_open) = (0, false);
+        }
+    }
+}
+
+/// The cause of a failed write, for programs.
+fn cause(error: &io::Error) -> &'static str {
+    /// The number of `EIO` on Linux.
+    const EIO: i32 = 5;
+    match error.kind() {
+        io::ErrorKind::StorageFull => "disk_full",
+        io::ErrorKind::QuotaExceeded => "quota",
+        io::ErrorKind::FileTooLarge => "file_too_large",
+        io::ErrorKind::BrokenPipe => "closed_pipe",
+        io::ErrorKind::ReadOnlyFilesystem => "read_only",
+        _ if error.raw_os_error() == Some(EIO) => "io_error",
+        _ => "other",
     }
 }
 
@@ -123,6 +228,10 @@ mod tests {
         held: Vec<u8>,
         room: usize,
     }
+
+    impl Sink for Disk {}
+
+    impl Sink for Stuck {}
 
     impl Write for Disk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -153,7 +262,7 @@ mod tests {
     #[test]
     fn a_stuck_writer_delays_no_caller_and_its_lost_lines_are_counted() {
         let (go, wait) = std::sync::mpsc::channel();
-        let (mut writer, dropped, _guard) = writer(Stuck(wait), Next::none_yet(), 4, "stuck");
+        let (mut writer, dropped, _guard) = writer(Stuck(wait), Next::none_yet(), 4, "stuck", Report::None);
         (0..100).for_each(|_| writer.write_all(b"a line\n").unwrap());
         // Four lines wait, and the thread may have taken one.
         assert!((95..=96).contains(&dropped.count()), "{dropped:?}");
@@ -165,7 +274,13 @@ mod tests {
         let unwritten = Arc::new(AtomicU64::new(0));
         let to = Disk { held: Vec::new(), room: 9 };
         let next = Next::none_yet();
-        let mut lines = Lines { to, next: next.clone(), unwritten: Arc::clone(&unwritten), is_torn: false };
+        let mut lines = Lines {
+            to,
+            next: next.clone(),
+            unwritten: Arc::clone(&unwritten),
+            is_torn: false,
+            trouble: Trouble::default(),
+        };
         for line in ["first\n", "second\n", "third\n", "fourth\n"] {
             lines.write_all(line.as_bytes()).unwrap();
         }
@@ -180,5 +295,44 @@ mod tests {
         lines.write_all(b"seventh\n").unwrap();
         assert_eq!(String::from_utf8(lines.to.held).unwrap(), "seventh\n", "another file begins with a line");
         assert_eq!(unwritten.load(Ordering::Relaxed), 4);
+    }
+    #[test]
+    fn a_regular_file_is_cut_back_to_its_last_whole_line_if_its_end_was_written_here() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"whole\nhalf").unwrap();
+        assert!(!file.take_back(b"other"), "the end is of another writer");
+        assert!(!file.take_back(b"longer than the whole file"));
+        assert_eq!(file.metadata().unwrap().len(), 10);
+        assert!(file.take_back(b"half"));
+        assert_eq!(file.metadata().unwrap().len(), 6);
+        let mut device = File::options().append(true).open("/dev/full").unwrap();
+        assert!(!device.take_back(b""));
+    }
+
+    #[test]
+    fn lost_lines_are_said_once_in_a_while_and_their_end_once() {
+        let mut trouble = Trouble { report: Report::Log, ..Trouble::default() };
+        let (error, start) = (io::Error::from(io::ErrorKind::StorageFull), Instant::now());
+        trouble.end();
+        trouble.add(&error, start);
+        assert!(trouble.is_open && trouble.said == Some(start));
+        trouble.add(&error, start + PACE / 2);
+        assert_eq!((trouble.said, trouble.lost), (Some(start), 2));
+        trouble.end();
+        assert_eq!((trouble.is_open, trouble.lost), (false, 0));
+        trouble.add(&error, start + PACE / 2);
+        assert!(!trouble.is_open, "too soon after the last line");
+        trouble.add(&error, start + PACE);
+        assert!(trouble.is_open && trouble.lost == 2);
+        for (error, name) in [
+            (io::Error::from(io::ErrorKind::BrokenPipe), "closed_pipe"),
+            (io::Error::from_raw_os_error(28), "disk_full"),
+            (io::Error::from_raw_os_error(122), "quota"),
+            (io::Error::from_raw_os_error(27), "file_too_large"),
+            (io::Error::from_raw_os_error(5), "io_error"),
+            (io::Error::from_raw_os_error(11), "other"),
+        ] {
+            assert_eq!(cause(&error), name, "{error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The last refusals, kept so that they can be explained. Each worker keeps its own, in memory that no other worker writes; a
 //! forwarded request costs nothing here. An explanation is made when it is asked for, from what was kept.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,15 +11,18 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::CertificateDer;
 
-use super::{RequestId, cut};
+use super::RequestId;
 use crate::policy::Rule;
+use crate::printable;
 use crate::refusal::Reason;
 
 /// Number of kept refusals to authenticated clients, and as many to others, so that a flood of one kind does not displace the
 /// other.
 const MOST_KEPT: usize = 1_000;
-/// Longest name that is kept, in bytes.
+/// Longest name that is kept, in bytes as JSON.
 const LONGEST_NAME: usize = 256;
+/// Longest path that is kept, in bytes as JSON.
+const LONGEST_PATH: usize = 1_024;
 /// Longest query, and most bytes of headers, that are kept. An explanation without them says so.
 const LONGEST_QUERY: usize = 1_024;
 /// Longest chain that is kept, in bytes.
@@ -75,10 +79,10 @@ impl RequestSummary {
     /// Returns the summary of a request.
     #[must_use]
     pub fn of(method: &Method, uri: &Uri, headers: HeaderMap, host: Option<&str>) -> Self {
-        let path = cut(uri.path());
+        let path = printable::cut(uri.path(), LONGEST_PATH);
         let query = uri.query().filter(|query| query.len() <= LONGEST_QUERY);
         let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let is_cut = path.len() < uri.path().len()
+        let is_cut = matches!(path, Cow::Owned(_))
             || query.is_none() && uri.query().is_some()
             || size > LONGEST_QUERY
             || kept_method(method).is_none();
@@ -102,9 +106,8 @@ pub fn kept_method(method: &Method) -> Option<Method> {
 
 /// Returns the name, cut if it is long.
 #[must_use]
-pub fn kept_name(mut name: String) -> Box<str> {
-    name.truncate(name.floor_char_boundary(LONGEST_NAME));
-    name.into()
+pub fn kept_name(name: &str) -> Box<str> {
+    printable::cut(name, LONGEST_NAME).into()
 }
 
 /// Returns the chain, if it is short enough to be kept.
@@ -217,6 +220,6 @@ mod tests {
         assert!(
             kept_chain(&chain(LONGEST_CHAIN)).is_some() && kept_chain(&chain(LONGEST_CHAIN + 1)).is_none()
         );
-        assert_eq!(kept_name(long).len(), LONGEST_NAME);
+        assert_eq!(kept_name(&long).len(), LONGEST_NAME);
     }
 }

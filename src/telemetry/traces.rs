@@ -14,8 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout_at};
 
-use super::audit::cut;
-use super::{Done, HandshakeTimes, RequestIds, Share, TraceEnd, TraceStart};
+use super::{Done, HandshakeTimes, RequestIds, Share, TraceEnd, TraceStart, shortened};
 use crate::refusal::Reason;
 use crate::trace_context::{SpanId, TraceContext};
 
@@ -114,8 +113,8 @@ impl Tracer {
             time: begun.time,
             started: begun.started,
             source: begun.source.ip().to_string(),
-            method: cut(begun.method.as_str()).to_owned(),
-            path: cut(begun.path).to_owned(),
+            method: shortened(begun.method.as_str()),
+            path: shortened(begun.path),
             client: None,
             rule: None,
             decided: None,
@@ -138,7 +137,7 @@ impl Trace {
 
     /// Notes the authenticated client.
     pub fn set_client(&mut self, client: &str) {
-        self.client = Some(cut(client).to_owned());
+        self.client = Some(shortened(client));
     }
 
     /// Notes the decision, and the rule that made it if there was one.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use super::audit::cut;
+use super::shortened;
 use crate::policy::{Change, Difference, Rule};
 
 /// Most rules that are counted by name; others are counted as one: policies change, and memory stays bounded.
@@ -158,9 +158,9 @@ impl DifferenceRecord {
         Self {
             time,
             request_id: request_id.into(),
-            client: cut(client).into(),
-            method: cut(method).into(),
-            path: cut(path).into(),
+            client: shortened(client).into(),
+            method: shortened(method).into(),
+            path: shortened(path).into(),
             change: difference.change,
             decision: opinion(difference.active_allows, difference.active.as_ref()),
             shadow: opinion(difference.shadow_allows, difference.shadow.as_ref()),

@@ -101,7 +101,7 @@ fn clock_jumps(report: &mut Report, backend: &FaultyBackend) {
         // The certificate is valid from one hour ago for one month.
         for (offset, expected) in [("+0", 200), ("+1d", 200), ("-1d", 401), ("+0", 200)] {
             set_clock(offset);
-            // A connection whose client lost its identity does not get it back, so the next round needs a new one.
+            // The connection of a client that lost its identity has ended, so the next round needs a new one.
             if offset == "+0" {
                 open = open_producer(&proxy).await;
                 assert_eq!(status_of(&mut open).await, 200);

@@ -12,9 +12,9 @@ use super::remembered::{Fingerprint, Remembered};
 use super::{Client, name_of};
 use crate::admission::Admission;
 use crate::digest::sha256_of_parts;
-use crate::identity::{Authenticated, Identity, Unauthenticated, judge, next_verdict_change};
+use crate::identity::{Authenticated, Identity, Presented, Unauthenticated, judge, next_verdict_change};
 use crate::live::Live;
-use crate::telemetry::kept_name;
+use crate::telemetry::{RecordedPresented, kept_name};
 
 /// Memory of verdicts for clients, in bytes: 4 MiB with those against clients (`deploy/README.md`, "Memory"). Clients that
 /// are not authenticated and vary their chains displace only verdicts against clients.
@@ -52,6 +52,9 @@ pub(in crate::proxy) struct Stranger {
     pub(in crate::proxy) because: Unauthenticated,
     /// The name in the certificate, which proves nothing.
     pub(in crate::proxy) name: Option<Box<str>>,
+    /// What the certificate says of itself, which proves nothing; only where records are kept.
+    pub(in crate::proxy) presented: Option<Arc<RecordedPresented>>,
+    generation: u64,
     judged_at: Timestamp,
     until: Timestamp,
 }
@@ -69,7 +72,7 @@ impl Verdicts {
         Self { admission, memory: Mutex::new(Memory::empty()) }
     }
 
-    /// Judges a chain that was presented in a handshake.
+    /// Judges a chain that was presented in a handshake, for the first time or again.
     pub(in crate::proxy) fn judge(
         &self,
         chain: &[CertificateDer<'static>],
@@ -142,10 +145,14 @@ impl Verdicts {
         now: Timestamp,
     ) -> Stranger {
         let until = next_verdict_change(chain, &live.trust, now);
-        let identity = chain.first().and_then(|leaf| Identity::from_certificate(leaf).ok());
-        let name = identity.map(|identity| kept_name(name_of(&identity).to_owned()));
-        let stranger = Stranger { because, name, judged_at: now, until };
-        self.memory(live).remember_stranger(key, stranger.clone(), live.generation);
+        let leaf = chain.first();
+        let identity = leaf.and_then(|leaf| Identity::from_certificate(leaf).ok());
+        let name = identity.map(|identity| kept_name(name_of(&identity)));
+        let presented = leaf.filter(|_| live.keeps_records).map(|leaf| Presented::of(leaf));
+        let presented = presented.map(|presented| Arc::new(RecordedPresented::of(&presented)));
+        let stranger =
+            Stranger { because, name, presented, generation: live.generation, judged_at: now, until };
+        self.memory(live).remember_stranger(key, stranger.clone());
         stranger
     }
 
@@ -183,7 +190,7 @@ impl Memory {
             return Some(Ok(client));
         }
         let stranger = self.strangers.find(key)?;
-        (self.generation == generation && stranger.holds(now)).then(|| Err(stranger.clone()))
+        stranger.holds(generation, now).then(|| Err(stranger.clone()))
     }
 
     fn client(&mut self, key: &Fingerprint, generation: u64, now: Timestamp) -> Option<Arc<Client>> {
@@ -214,10 +221,10 @@ impl Memory {
         }
     }
 
-    fn remember_stranger(&mut self, key: Fingerprint, stranger: Stranger, generation: u64) {
+    fn remember_stranger(&mut self, key: Fingerprint, stranger: Stranger) {
         self.clients.forget(&key);
-        if self.generation == generation {
-            let bytes = size_of::<Stranger>() + stranger.name.as_ref().map_or(0, |name| name.len());
+        if self.generation == stranger.generation {
+            let bytes = stranger.footprint();
             self.strangers.remember(key, None, stranger, bytes);
         }
     }
@@ -225,12 +232,27 @@ impl Memory {
 
 impl Stranger {
     fn without_certificate(now: Timestamp) -> Self {
-        Self { because: Unauthenticated::NoCertificate, name: None, judged_at: now, until: Timestamp::MAX }
+        Self {
+            because: Unauthenticated::NoCertificate,
+            name: None,
+            presented: None,
+            generation: 0,
+            judged_at: now,
+            until: Timestamp::MAX,
+        }
     }
 
-    /// The verdict says nothing of the time before it was reached, should the clock be set back.
-    fn holds(&self, now: Timestamp) -> bool {
-        self.judged_at <= now && now < self.until
+    /// `true` while the verdict holds. A verdict that there is no certificate holds for the whole connection: only a new
+    /// handshake can bring one. Any other verdict says nothing of the time before it was reached, should the clock be set back.
+    pub(in crate::proxy) fn holds(&self, generation: u64, now: Timestamp) -> bool {
+        self.because == Unauthenticated::NoCertificate
+            || (self.generation == generation && self.judged_at <= now && now < self.until)
+    }
+
+    /// The memory that the verdict takes, in bytes, about.
+    fn footprint(&self) -> usize {
+        let presented = self.presented.as_ref().map_or(0, |presented| presented.footprint());
+        size_of::<Self>() + self.name.as_ref().map_or(0, |name| name.len()) + presented
     }
 }
 

@@ -9,11 +9,14 @@ use tokio::time::Instant;
 
 use super::ReplyBroken;
 use crate::forward::Times;
+use crate::identity::Unauthenticated;
 use crate::policy::{Denied, Difference, Rule};
 use crate::proxy::client::Client;
 use crate::proxy::session::{RequestGuard, Session};
-use crate::refusal::{Fault, Reason, ResponseFlaw};
-use crate::telemetry::{Audit, Decision, Done, Record, RequestId, RequestTimes, Trace, TraceEnd};
+use crate::refusal::{Fault, Reason, Refusal, ResponseFlaw};
+use crate::telemetry::{
+    Audit, Decision, Done, Record, RecordedPresented, RequestId, RequestTimes, Trace, TraceEnd,
+};
 
 /// The end of an exchange, or of the protocol that it switched to. Dropping it writes the record.
 #[derive(Debug)]
@@ -26,6 +29,10 @@ pub(crate) struct Ending {
     pub(super) times: Option<Times>,
     /// The decision, as it was carried out; `None` until it has fallen.
     decision: Option<Decision>,
+    /// The decision if the client leaves before there is one.
+    if_left: Decision,
+    /// The flaw of the client's certificate, if that is invalid.
+    flaw: Option<&'static str>,
     /// The policy's denial. In a trial the request passes all the same.
     pub(super) denied: Option<Denied>,
     /// The way in which the exchange ends if it ended now.
@@ -47,6 +54,8 @@ pub(super) struct PartialRecord {
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) client: Option<Arc<Client>>,
+    /// What a certificate that is not valid says of itself.
+    pub(super) presented: Option<Arc<RecordedPresented>>,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) difference: Option<Difference>,
     pub(super) took: Option<RequestTimes>,
@@ -65,6 +74,9 @@ impl Ending {
             trace: None,
             times: None,
             decision: None,
+            // Only a permitted request waits for anything, but for one whose client is judged again.
+            if_left: Decision::Forwarded,
+            flaw: None,
             denied: None,
             done: Done::ClientLeft,
             status: None,
@@ -96,10 +108,32 @@ impl Ending {
         }
         let services = &self.session.services;
         services.counters.decided(decision);
+        self.flaw.into_iter().for_each(|flaw| services.counters.count_flaw(flaw));
         if decision == DENIED {
             self.denied = None;
         } else if let Some(denied) = &self.denied {
             services.trials.let_pass(denied.rule().map(|rule| &**rule));
+        }
+    }
+
+    /// Notes the reason why the client is not authenticated, as far as it is known: the client may be judged again.
+    pub(super) fn set_unauthenticated(&mut self, because: &Unauthenticated) {
+        self.flaw = match because {
+            Unauthenticated::Invalid(flaw) => Some(flaw.name()),
+            Unauthenticated::NoCertificate => None,
+        };
+        let refusal = Refusal::Unauthenticated(because.clone());
+        self.if_left = Decision::Refused(refusal.reason(), refusal.fault());
+        if let Some(record) = &mut self.record {
+            record.presented = self.session.peer.summary().presented;
+        }
+    }
+
+    /// Notes that the client is authenticated after all.
+    pub(super) fn set_authenticated(&mut self) {
+        if self.flaw.take().is_some() {
+            self.if_left = Decision::Forwarded;
+            self.record.iter_mut().for_each(|record| record.presented = None);
         }
     }
 
@@ -145,9 +179,9 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        // A request without a decision was permitted, and its client left before it was answered.
-        self.decide(Decision::Forwarded, None);
-        let carried_out = self.decision.unwrap_or(Decision::Forwarded);
+        // The client left before its request was answered.
+        self.decide(self.if_left, None);
+        let carried_out = self.decision.unwrap_or(self.if_left);
         let decision = if self.denied.is_some() { DENIED } else { carried_out };
         let done = self.done();
         self.session.services.counters.ended(done);
@@ -168,6 +202,8 @@ impl Drop for Ending {
                 source: self.session.peer.address,
                 client: record.client.as_deref().map(|client| client.name.as_str()),
                 identity: record.client.as_deref().and_then(|client| client.recorded_identity.as_ref()),
+                presented: record.presented.as_deref(),
+                flaw: self.flaw,
                 grants: record.client.as_deref().map(|client| client.grants.as_slice()).unwrap_or_default(),
                 method: record.method.as_str(),
                 path: &record.path,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::ending::PartialRecord;
 use super::{Content, Ending, Reply};
 use crate::forward::{Answer, Times};
+use crate::identity::Unauthenticated;
 use crate::policy::{Difference, Verdict, deciding_rule};
 use crate::proxy::client::Client;
 use crate::proxy::session::{ForwardedRequest, Session};
@@ -70,6 +71,7 @@ impl Recording {
                 path: shortened(uri.path()),
                 query: uri.query().filter(|_| audit.tells_queries()).map(shortened),
                 client: None,
+                presented: None,
                 rule: None,
                 difference: None,
                 took: None,
@@ -103,11 +105,17 @@ impl Recording {
         self.ending.trace.as_ref().map(|trace| trace.onward())
     }
 
+    /// Notes the reason why the client is not authenticated, which another judgement may change.
+    pub(crate) fn set_unauthenticated(&mut self, because: &Unauthenticated) {
+        self.ending.set_unauthenticated(because);
+    }
+
     /// Notes the authenticated client.
     pub(crate) fn set_client(&mut self, client: &Arc<Client>) {
         if let Some(trace) = &mut self.ending.trace {
             trace.set_client(&client.name);
         }
+        self.ending.set_authenticated();
         if let Some(record) = &mut self.ending.record {
             record.client = Some(Arc::clone(client));
         }
@@ -220,7 +228,7 @@ impl Recording {
             request_id: self.request_id,
             source: peer.address,
             generation: services.live.load().generation,
-            client: peer_summary.name.map(kept_name),
+            client: peer_summary.name.as_deref().map(kept_name),
             chain: peer_summary.client.and_then(|client| kept_chain(&client.chain)),
             request: self.summary.take().map(|summary| *summary).unwrap_or_default(),
             reason: refusal.reason(),
