@@ -344,29 +344,31 @@ pub fn strip(headers: &mut HeaderMap, own: &[StripPattern], sender: Sender) {
             || is_protected_from(name, own, sender)
     };
     // New framing is set from the body. An empty body has none, but some backends require a length, so `0` is kept.
-    if remove(headers, is_removed).is_some_and(|length| length == "0") {
+    if remove(headers, is_removed, &header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     join(headers, &header::COOKIE, b"; ");
 }
 
-/// Removes the selected headers, and the headers that `Connection` names if `Connection` is selected. Returns
-/// `Content-Length` if it was removed.
-fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
+/// Removes the selected headers, and the headers that `Connection` names if `Connection` is selected. Returns the value of one
+/// of the removed headers.
+fn remove(
+    headers: &mut HeaderMap,
+    is_removed: impl Fn(&HeaderName) -> bool,
+    returned: &HeaderName,
+) -> Option<HeaderValue> {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    // `Connection` may name the header that is returned.
+    let value = found.contains(returned).then(|| headers.remove(returned)).flatten();
     if found.contains(&header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
     }
-    let mut length = None;
     for name in found {
-        let value = headers.remove(&name);
-        if name == header::CONTENT_LENGTH {
-            length = value;
-        }
+        headers.remove(&name);
     }
-    length
+    value
 }
 
 fn is_protected_from(name: &HeaderName, own: &[StripPattern], sender: Sender) -> bool {
@@ -398,16 +400,20 @@ pub fn strip_trailers(trailers: &mut HeaderMap, own: &[StripPattern]) {
         "trailer",
         "transfer-encoding",
     ];
-    remove(trailers, |name| {
+    let is_removed = |name: &HeaderName| {
         is_hop_by_hop(name.as_str())
             || is_protected_from(name, own, Sender::Client)
             || OTHERS.iter().any(|other| folds_to(name.as_str(), other))
-    });
+    };
+    remove(trailers, is_removed, &header::CONTENT_LENGTH);
 }
 
-/// Removes the headers of one connection, and the headers that `Connection` names.
-pub fn strip_connection(headers: &mut HeaderMap) {
-    remove(headers, |name| is_hop_by_hop(name.as_str()));
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// Removes the headers of one connection, and the headers that `Connection` names. Returns `Keep-Alive`, by which the other
+/// side says for how long it keeps an idle connection.
+pub fn strip_connection(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    remove(headers, |name| is_hop_by_hop(name.as_str()), &KEEP_ALIVE)
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {

@@ -70,6 +70,10 @@ pub struct Config {
     pub backend_timeouts: forward::Timeouts,
     /// Notice that the backend gets when a client takes its request back.
     pub client_abort: forward::ClientAbort,
+    /// Bounds on the headers of the backend's answers.
+    pub answers: forward::AnswerLimits,
+    /// Longest time that a connection to the backend may be idle.
+    pub keep_idle: Duration,
     /// TLS to the backend; `None` if the connection is not encrypted.
     pub backend_tls: Option<BackendTls>,
     /// Requests that the backend works on at once.
@@ -229,6 +233,8 @@ impl Sections {
             backend: settings,
             backend_timeouts: backend::timeouts(&backend, &http),
             client_abort: backend.ignore_client_abort,
+            answers: backend::answers(&backend),
+            keep_idle: backend.keep_idle,
             backend_tls,
             max_in_flight: backend.max_in_flight,
             reserved_for_others: backend.reserved_for_others,

@@ -9,12 +9,14 @@ mod breaker;
 mod delivery;
 pub mod discard;
 mod exchange;
+mod framing;
 pub mod headers;
 mod health;
 mod link;
 mod multiplex;
 mod pool;
 mod read_ahead;
+mod recorder;
 mod response_flaw;
 mod socket;
 mod task_waker;
@@ -28,8 +30,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -45,6 +45,8 @@ pub use breaker::BreakerRules;
 pub use delivery::{Collector, deliver};
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
+use framing::Afterwards;
+pub use framing::{AnswerLimits, strip_framing};
 pub use health::{Check, Condition, Health, watch};
 use link::{Link, SendOutcome};
 use multiplex::{Multiplex, OpenStream};
@@ -90,13 +92,21 @@ pub struct Terms {
     pub timeouts: Timeouts,
     /// Notice that the backend gets when a client takes its request back.
     pub client_abort: ClientAbort,
+    /// Bounds on the headers of answers.
+    pub answers: AnswerLimits,
+    /// Longest time that a connection may be idle.
+    pub keep_idle: Duration,
     /// The client's side of TLS to the backend; `None` if the backend speaks plain HTTP.
     pub tls: Option<FromFiles<ClientConfig>>,
 }
 
 impl Terms {
-    fn tls_digest(&self) -> Option<[u8; 32]> {
-        self.tls.as_ref().map(|tls| tls.digest)
+    fn basis(&self) -> Basis {
+        Basis {
+            tls: self.tls.as_ref().map(|tls| tls.digest),
+            answers: self.answers,
+            keep_idle: self.keep_idle,
+        }
     }
 }
 
@@ -104,8 +114,8 @@ impl Terms {
 #[derive(Debug)]
 pub struct Backend {
     settings: Settings,
-    /// The connections. They are replaced when the TLS files change: connections made with earlier files finish their
-    /// exchanges and are not used again.
+    /// The connections. They are replaced when their basis changes: connections with an earlier basis finish their exchanges
+    /// and are not used again.
     connections: ArcSwap<Connections>,
     /// The backend's health, as all workers know it.
     health: Arc<Health>,
@@ -116,8 +126,16 @@ pub struct Backend {
 #[derive(Debug)]
 struct Connections {
     kind: Kind,
-    /// The digest of the TLS files with which the connections were made ([`FromFiles::digest`]).
+    basis: Basis,
+}
+
+/// The part of the terms that a connection keeps for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Basis {
+    /// The digest of the TLS files ([`FromFiles::digest`]).
     tls: Option<[u8; 32]>,
+    answers: AnswerLimits,
+    keep_idle: Duration,
 }
 
 #[derive(Debug)]
@@ -132,7 +150,7 @@ impl Connections {
             Protocol::Http1 => Kind::Own(Arc::default()),
             Protocol::Http2 => Kind::Shared(Multiplex::default()),
         };
-        Self { kind, tls: terms.tls_digest() }
+        Self { kind, basis: terms.basis() }
     }
 
     /// Sends nothing more on shared connections on which requests wait and nothing was answered since that instant. (A
@@ -219,7 +237,7 @@ impl Backend {
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own));
         let (Timeouts { response, body, idle, .. }, abort) = (terms.timeouts, terms.client_abort);
         let work = Work::begin(guards, upload.clone(), asked, (response, abort));
-        let mut exchange = pin!(self.answer_of(terms, request, work));
+        let mut exchange = pin!(self.answer_of(terms, request, work, asked));
         let mut now = asked;
         loop {
             // The side that is waited for, client or backend, has its own time limit, from the last byte that moved.
@@ -256,45 +274,64 @@ impl Backend {
     }
 
     /// Sends a request until a connection takes it. A stale connection is no fault of the backend: as long as nothing was
-    /// sent on it, the request goes out on the next one, in the end on a new one.
+    /// sent on it, the request goes out on the next one, in the end on a new one. An idempotent request without a body that
+    /// was lost with a kept connection is sent once more, on a new one.
     async fn answer_of(
         &self,
         terms: &Terms,
         mut request: Request<Outgoing>,
         mut work: Work,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Carrier, Work), NoAnswer> {
         if self.settings.protocol == Protocol::Http2 {
             headers::fit_http2(&mut request, self.settings.location.scheme());
         }
         let connections = self.trusted(terms);
+        let mut lost: Option<Instant> = None;
         loop {
             let (sent, is_new) = match &connections.kind {
                 Kind::Own(pool) => {
                     headers::frame_unknown_length(&mut request);
-                    let (link, is_new) = self.link(terms, pool).await?;
+                    let (link, is_new) = self.link(terms, pool, lost.is_none().then_some(now)).await?;
                     let sent = link.send(request, work).await;
                     (sent.map(|link| Carrier::Own(link, Arc::clone(pool))), is_new)
                 }
                 Kind::Shared(multiplex) => {
-                    let (stream, is_new) = self.stream(terms, multiplex).await?;
-                    (multiplex::send(stream, request, work).await.map(Carrier::Shared), is_new)
+                    let (stream, is_new) = self.stream(terms, multiplex, lost).await?;
+                    (multiplex::send(stream, request, work, !is_new).await.map(Carrier::Shared), is_new)
                 }
             };
             match sent {
-                SendOutcome::Answered(response, carrier, work) => {
+                SendOutcome::Answered(mut response, mut carrier, work) => {
                     self.health.reached(&self.settings.location);
+                    let afterwards = framing::make_anew(&mut response, &terms.answers);
+                    if afterwards.map_err(BackendFault::NotHttp)? == Afterwards::Closes {
+                        carrier.close_afterwards();
+                    }
                     return Ok((response, carrier, work));
                 }
                 SendOutcome::Returned(back, held) if !is_new => (request, work) = (back, held),
-                SendOutcome::Returned(..) => return Err(BackendFault::Terminated.into()),
+                SendOutcome::Lost(back, held) if !is_new && lost.is_none() => {
+                    lost = Some(Instant::now());
+                    (request, work) = (back, held);
+                }
+                SendOutcome::Returned(..) | SendOutcome::Lost(..) => {
+                    return Err(BackendFault::Terminated.into());
+                }
                 SendOutcome::Failed(no_answer) => return Err(no_answer),
             }
         }
     }
 
-    /// Takes an idle connection of HTTP/1.1, or makes one. The second value is `true` if the connection is new.
-    async fn link(&self, terms: &Terms, pool: &Pool) -> Result<(Link, bool), BackendFault> {
-        match pool.take() {
+    /// Takes a connection of HTTP/1.1 that is kept at this instant, or makes one. The second value is `true` if the connection is
+    /// new.
+    async fn link(
+        &self,
+        terms: &Terms,
+        pool: &Pool,
+        now: Option<Instant>,
+    ) -> Result<(Link, bool), BackendFault> {
+        match now.and_then(|now| pool.take(now)) {
             Some(link) => Ok((link, false)),
             // The future is on the heap: most requests find a connection, and need not carry the memory to make one.
             None => Ok((Box::pin(self.connect_alone(terms)).await?, true)),
@@ -303,16 +340,20 @@ impl Backend {
 
     async fn connect_alone(&self, terms: &Terms) -> Result<Link, BackendFault> {
         let socket = self.dial(terms).await?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(socket)).await.map_err(|_| BackendFault::Terminated)?;
-        Ok(Link::new(sender, connection))
+        Link::open(socket, terms.answers, terms.keep_idle).await.map_err(|_| BackendFault::Terminated)
     }
 
-    /// Opens a stream on a connection of HTTP/2, or on a new one. The second value is `true` if the connection is new.
-    async fn stream(&self, terms: &Terms, multiplex: &Multiplex) -> Result<(OpenStream, bool), BackendFault> {
-        match multiplex.take() {
+    /// Opens a stream on a connection of HTTP/2, or on a new one. The second value is `true` if the connection is new. `since` is
+    /// the instant before which a connection must not have been opened.
+    async fn stream(
+        &self,
+        terms: &Terms,
+        multiplex: &Multiplex,
+        since: Option<Instant>,
+    ) -> Result<(OpenStream, bool), BackendFault> {
+        match multiplex.take(since) {
             Some(stream) => Ok((stream, false)),
-            None => Box::pin(self.connect_shared(terms, multiplex)).await,
+            None => Box::pin(self.connect_shared(terms, multiplex, since)).await,
         }
     }
 
@@ -320,12 +361,13 @@ impl Backend {
         &self,
         terms: &Terms,
         multiplex: &Multiplex,
+        since: Option<Instant>,
     ) -> Result<(OpenStream, bool), BackendFault> {
         let turn = timeout(terms.timeouts.connect, multiplex.turn_to_dial());
         let _turn = turn.await.map_err(|_| BackendFault::ConnectTimeout)?;
-        match multiplex.take() {
+        match multiplex.take(since) {
             Some(stream) => Ok((stream, false)),
-            None => Ok((multiplex.open(self.dial(terms).await?).await?, true)),
+            None => Ok((multiplex.open(self.dial(terms).await?, &terms.answers).await?, true)),
         }
     }
 
@@ -356,17 +398,14 @@ impl Backend {
     pub fn sweep(&self, terms: &Terms) {
         match &self.trusted(terms).kind {
             Kind::Own(pool) => pool.sweep(),
-            Kind::Shared(multiplex) => multiplex.sweep(),
+            Kind::Shared(multiplex) => multiplex.sweep(terms.keep_idle),
         }
     }
 
-    /// The connections, all made with the TLS files in force.
+    /// The connections, all made with the TLS files and the limits in force.
     fn trusted(&self, terms: &Terms) -> Arc<Connections> {
         let connections = self.connections.load_full();
-        if connections.tls.is_none() {
-            return connections;
-        }
-        if connections.tls == terms.tls_digest() {
+        if connections.basis == terms.basis() {
             return connections;
         }
         let anew = Arc::new(Connections::none_yet(self.settings.protocol, terms));
@@ -386,7 +425,7 @@ impl Backend {
     fn hand_back(
         &self,
         response: Response<Incoming>,
-        carrier: Carrier,
+        mut carrier: Carrier,
         work: Work,
         silence: Silence,
         may_switch: bool,
@@ -406,7 +445,9 @@ impl Backend {
             let tunnel = Box::new(Tunnel::new(socket, said, work));
             return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
         }
-        headers::strip_connection(&mut parts.headers);
+        if let Some(keep_alive) = headers::strip_connection(&mut parts.headers) {
+            carrier.note_keep_alive(&keep_alive);
+        }
         let mut answer = Answer::new(body, carrier, silence, work, Arc::clone(&self.unread));
         answer.look_at_first_part().map_err(BackendFault::NotHttp)?;
         Ok(Outcome::Answered(Response::from_parts(parts, answer)))

@@ -24,6 +24,7 @@ mod attacks {
     mod floods;
     mod frames_of_http2;
     mod framing;
+    mod framing_tables;
     mod fuzz_seeds;
     mod fuzzing;
     mod headers;
@@ -119,6 +120,7 @@ mod traffic {
     mod http_limits;
     mod identity_headers;
     mod interim_answers;
+    mod kept_backend_connections;
     mod large_bodies;
     mod lobby;
     mod lost_clients;

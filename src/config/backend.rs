@@ -12,7 +12,7 @@ use super::keys::{BackendSection, BackendTlsSection, BreakerSection, HealthSecti
 use super::{KeyPair, Located};
 use crate::diagnostic::Code;
 use crate::document::Node;
-use crate::forward::{BreakerRules, Check, Location, Settings, Timeouts};
+use crate::forward::{AnswerLimits, BreakerRules, Check, Location, Settings, Timeouts};
 use crate::protocol::Protocol;
 
 pub(super) use url::{Url, read_url};
@@ -62,6 +62,11 @@ pub(super) const fn timeouts(backend: &BackendSection, http: &HttpSection) -> Ti
         body: http.body_timeout,
         idle: backend.idle_timeout,
     }
+}
+
+/// The bounds on the headers of answers.
+pub(super) const fn answers(backend: &BackendSection) -> AnswerLimits {
+    AnswerLimits { headers: backend.max_response_headers, header_bytes: backend.max_response_header_bytes }
 }
 
 fn report_unused_tls(draft: &mut Draft<'_>) {

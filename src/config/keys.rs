@@ -70,6 +70,13 @@ keys! {
             "Time until the headers of the backend's response";
         idle_timeout: Duration = duration, Default("5m"), "DURATION", AtReload,
             "Time for which the backend may send nothing in the middle of an answer; then the answer is broken off";
+        keep_idle: Duration = duration_or_zero, Default("55s"), "DURATION", AtReload,
+            "Time for which an idle connection to the backend is kept, or less if the backend says so in Keep-Alive; 0s: not at all";
+        max_response_headers: usize = number(1..=10_000), Default("1000"), "N", AtReload,
+            "Headers of an answer; one with more is answered 504";
+        // hyper needs a buffer of 8 KiB.
+        max_response_header_bytes: usize = number(8192..=1_048_576), Default("262144"), "BYTES", AtReload,
+            "Bytes of an answer's headers; one with more is answered 504";
         ignore_client_abort: ClientAbort = either(ClientAbort::Ignore, ClientAbort::Tell), Default("false"), "BOOL", AtReload,
             "Do not tell the backend when a client cancels its request: for servers that close at once and work on";
         max_in_flight: usize = count, Default("512"), "N", AtReload,
@@ -107,7 +114,7 @@ keys! {
     }
     paths: PathsSection = "paths.", "`paths`" {
         allow: AllowedForms = paths::allowed, Default("[]"), "LIST", AtReload,
-            "Forms of paths that are forwarded although others may read them differently: encoded_slash, backslash, double_encoding, empty_segments, semicolon, non_utf8";
+            "Forms of targets that are forwarded although others may read them differently: encoded_slash, backslash, double_encoding, empty_segments, semicolon, non_utf8, raw_query";
     }
     limits: LimitsSection = "limits.", "`limits`" {
         max_connections: usize = count, Default("1000"), "N", AtReload,

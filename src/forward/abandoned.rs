@@ -65,8 +65,13 @@ impl Work {
         self.upload.as_ref().map_or(self.asked, |upload| upload.moved_last()) + self.response
     }
 
+    /// `true` if the request has a body.
+    pub(super) fn has_body(&self) -> bool {
+        self.upload.is_some()
+    }
+
     /// `true` if the whole request was sent.
-    fn is_sent(&self) -> bool {
+    pub(super) fn is_sent(&self) -> bool {
         self.upload.as_ref().is_none_or(|upload| upload.is_sent())
     }
 

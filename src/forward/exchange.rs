@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderValue, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -20,9 +20,9 @@ use tokio::time::{Instant, Sleep};
 use super::abandoned::{self, Stage, Work};
 use super::link::Link;
 use super::multiplex::Stream;
-use super::pool::Pool;
+use super::pool::{self, Pool};
 use super::read_ahead::{self, ReadAhead, SharedReading};
-use super::{NoAnswer, discard, headers};
+use super::{NoAnswer, discard, framing, headers};
 use crate::atomic_instant::AtomicInstant;
 use crate::client_headers::StripPatterns;
 use crate::refusal::ResponseFlaw;
@@ -30,7 +30,7 @@ use crate::refusal::ResponseFlaw;
 /// A request's body on its way to the backend: the client's, without the trailers that it may not set.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// The client's body; `None` only while this value is dropped.
+    /// The client's body; `None` in a request that is sent again, and while this value is dropped.
     body: Option<Incoming>,
     /// The body comes on a stream of HTTP/2.
     by_stream: bool,
@@ -48,6 +48,13 @@ impl Outgoing {
         own: Option<StripPatterns>,
     ) -> Self {
         Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, own }
+    }
+}
+
+impl Outgoing {
+    /// Returns the body of a request that has none.
+    pub(super) const fn empty() -> Self {
+        Self { body: None, by_stream: false, upload: None, own: None }
     }
 }
 
@@ -246,6 +253,24 @@ pub(super) enum Carrier {
     Shared(#[expect(dead_code, reason = "held for what its drop gives back")] Stream),
     /// None any more: the whole answer was read.
     Done,
+}
+
+impl Carrier {
+    /// Ends a connection of HTTP/1.1 with its present exchange.
+    pub(super) fn close_afterwards(&mut self) {
+        if let Self::Own(link, _) = self {
+            link.close_afterwards();
+        }
+    }
+
+    /// Follows what the backend says about the time for which it keeps the connection.
+    pub(super) fn note_keep_alive(&mut self, keep_alive: &HeaderValue) {
+        if let Self::Own(link, _) = self
+            && let Some(limit) = pool::announced_limit(keep_alive)
+        {
+            link.limit_idle_time(limit);
+        }
+    }
 }
 
 /// The body of the backend's answer. hyper reads it, and so does the task of its stream once the answer is shared with that
@@ -483,9 +508,10 @@ impl AnswerReader {
         match &mut part {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    headers::strip_connection(trailers);
+                    framing::strip_framing(trailers);
                 }
-                if self.body.is_end_stream() {
+                // Trailers end an answer: a client that takes none does not ask for what follows.
+                if frame.is_trailers() || self.body.is_end_stream() {
                     self.ends();
                 }
             }

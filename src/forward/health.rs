@@ -11,12 +11,11 @@ use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{Request, StatusCode, header};
 use http_body_util::Empty;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::breaker::{Breaker, Turn};
-use super::{Backend, BreakerRules, Location, Settings, Socket, Terms};
+use super::{Backend, BreakerRules, Location, Settings, Socket, Terms, link, multiplex};
 use crate::atomic_instant::AtomicInstant;
 use crate::protocol::Protocol;
 use crate::refusal::ResponseFlaw;
@@ -226,14 +225,19 @@ pub async fn watch(backend: Backend, check: Check, terms: impl Fn() -> Arc<Terms
 async fn ask(backend: &Backend, terms: &Terms, path: &PathAndQuery) -> Result<StatusCode, String> {
     let socket = backend.dial(terms).await.map_err(|fault| format!("{fault:?}"))?;
     let status = match backend.settings.protocol {
-        Protocol::Http1 => ask_http1(backend, socket, path).await,
-        Protocol::Http2 => ask_http2(backend, socket, path).await,
+        Protocol::Http1 => ask_http1(backend, terms, socket, path).await,
+        Protocol::Http2 => ask_http2(backend, terms, socket, path).await,
     };
     status.map_err(|error| error.to_string())
 }
 
-async fn ask_http1(backend: &Backend, socket: Socket, path: &PathAndQuery) -> hyper::Result<StatusCode> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+async fn ask_http1(
+    backend: &Backend,
+    terms: &Terms,
+    socket: Socket,
+    path: &PathAndQuery,
+) -> hyper::Result<StatusCode> {
+    let (mut sender, connection) = link::client(&terms.answers).handshake(TokioIo::new(socket)).await?;
     let request = question(Uri::from(path.clone()), Some(&backend.settings.authority));
     tokio::select! {
         answer = sender.send_request(request) => Ok(answer?.status()),
@@ -242,8 +246,14 @@ async fn ask_http1(backend: &Backend, socket: Socket, path: &PathAndQuery) -> hy
     }
 }
 
-async fn ask_http2(backend: &Backend, socket: Socket, path: &PathAndQuery) -> hyper::Result<StatusCode> {
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
+async fn ask_http2(
+    backend: &Backend,
+    terms: &Terms,
+    socket: Socket,
+    path: &PathAndQuery,
+) -> hyper::Result<StatusCode> {
+    let handshake = multiplex::client(&terms.answers).handshake(TokioIo::new(socket));
+    let (mut sender, connection) = handshake.await?;
     let Settings { location, authority, .. } = &backend.settings;
     let uri =
         Uri::builder().scheme(location.scheme()).authority(authority.as_str()).path_and_query(path.clone());

@@ -2,28 +2,51 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap};
 use http::{Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::coop::unconstrained;
 
 use super::abandoned::{self, Stage, Work};
 use super::exchange::{BrokenOff, Outgoing, poll_whole};
+use super::framing::AnswerLimits;
+use super::recorder::Recorder;
 use super::socket::Socket;
 use super::task_waker::TaskWaker;
 use super::{NoAnswer, response_flaw};
 use crate::refusal::{BackendFault, ResponseFlaw};
 
-fn has_two_framings(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
+/// The largest head that hyper reads with a buffer of its usual size.
+const USUAL_BUFFER: usize = 400 * 1024;
+
+/// Returns hyper's client for connections to the backend. White space before the colon of a header is removed, as RFC 9112
+/// §5.1 demands of a proxy. Folded lines stay an error: a line of white space inside of a header would be a part of the
+/// header for some parsers, and the end of the headers for others.
+///
+/// The client reads up to 100 headers, for which hyper needs no allocation. The rare answer with more is read again by a client
+/// [`with_room`] for them.
+pub(super) fn client(limits: &AnswerLimits) -> http1::Builder {
+    let mut client = http1::Builder::new();
+    client.allow_spaces_after_header_name_in_responses(true).max_header_size(limits.header_bytes);
+    if limits.header_bytes > USUAL_BUFFER {
+        client.max_buf_size(limits.header_bytes);
+    }
+    client
+}
+
+/// Returns hyper's client for answers with as many headers as `backend.max_response_headers` allows.
+pub(super) fn with_room(limits: &AnswerLimits) -> http1::Builder {
+    let mut client = client(limits);
+    client.max_headers(limits.headers);
+    client
 }
 
 /// A connection to the backend, with hyper's two halves of it.
@@ -33,10 +56,23 @@ pub(super) struct Link {
     waker: TaskWaker,
     /// HTTP has ended on the connection.
     over: bool,
+    kept: Kept,
+}
+
+/// The further use of a connection, and its limits.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// The connection ends with its present exchange.
+    closes: bool,
+    /// Longest time that the connection may be idle after its present exchange.
+    idle_limit: Duration,
+    limits: AnswerLimits,
+    /// The client has room for all headers that the limits allow.
+    has_room: bool,
 }
 
 /// The half of a connection that moves bytes.
-type Wire = Connection<TokioIo<Socket>, Outgoing>;
+type Wire = Connection<TokioIo<Recorder>, Outgoing>;
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,29 +89,20 @@ pub(super) enum SendOutcome<C> {
     Answered(Response<Incoming>, C, Work),
     /// The connection was closed before a byte of the request was written: it can go out on another.
     Returned(Request<Outgoing>, Work),
+    /// The connection was closed after the request was written, and before a byte of an answer. The request is idempotent and
+    /// has no body: on a kept connection, which the backend may have closed for its own reasons, it can be sent once more.
+    Lost(Request<Outgoing>, Work),
     Failed(NoAnswer),
 }
 
 impl<C> SendOutcome<C> {
-    /// Takes hyper's result. `flaw` finds the cause of an answer that hyper could not read.
-    pub(super) fn of(
-        answer: SendResult,
-        connection: C,
-        work: Work,
-        flaw: impl FnOnce(&hyper::Error, C) -> ResponseFlaw,
-    ) -> Self {
-        match answer {
-            // An answer with two framings: a parser that follows the other framing finds another answer in it (RFC 9112 §6.3).
-            Ok(response) if has_two_framings(response.headers()) => Self::not_http(ResponseFlaw::TwoFramings),
-            Ok(response) => Self::Answered(response, connection, work),
-            Err(error) => Self::failed(error, work, |error| flaw(error, connection)),
-        }
-    }
-
-    fn failed(
+    /// Takes hyper's error. `flaw` finds the cause of an answer that hyper could not read, `lost` the request that may be sent
+    /// once more.
+    pub(super) fn failed(
         mut error: TrySendError<Request<Outgoing>>,
         work: Work,
         flaw: impl FnOnce(&hyper::Error) -> ResponseFlaw,
+        lost: impl FnOnce(&hyper::Error) -> Option<Request<Outgoing>>,
     ) -> Self {
         if let Some(request) = error.take_message() {
             return Self::Returned(request, work);
@@ -84,9 +111,14 @@ impl<C> SendOutcome<C> {
         if let Some(failure) = work.upload_failure() {
             return Self::Failed(failure.into());
         }
-        match response_flaw::is_of_response(error.error()) {
-            true => Self::not_http(flaw(error.error())),
-            false => Self::terminated(),
+        let error = error.error();
+        if response_flaw::is_of_response(error) {
+            return Self::not_http(flaw(error));
+        }
+        let lost = if work.has_body() { None } else { lost(error) };
+        match lost.filter(|request| request.method().is_idempotent()) {
+            Some(request) => Self::Lost(request, work),
+            None => Self::terminated(),
         }
     }
 
@@ -105,14 +137,27 @@ impl<C> SendOutcome<C> {
                 SendOutcome::Answered(response, to(connection), work)
             }
             Self::Returned(request, work) => SendOutcome::Returned(request, work),
+            Self::Lost(request, work) => SendOutcome::Lost(request, work),
             Self::Failed(no_answer) => SendOutcome::Failed(no_answer),
         }
     }
 }
 
 impl Link {
-    pub(super) fn new(sender: SendRequest<Outgoing>, connection: Wire) -> Self {
-        Self { sender, wire: Box::new(connection), waker: TaskWaker::new(), over: false }
+    /// Begins HTTP/1.1 on a new socket.
+    pub(super) async fn open(
+        socket: Socket,
+        limits: AnswerLimits,
+        idle_limit: Duration,
+    ) -> hyper::Result<Self> {
+        let handshake = client(&limits).handshake(TokioIo::new(Recorder::new(socket)));
+        let (sender, connection) = handshake.await?;
+        let kept = Kept { closes: idle_limit.is_zero(), idle_limit, limits, has_room: false };
+        Ok(Self::new(sender, connection, kept))
+    }
+
+    fn new(sender: SendRequest<Outgoing>, connection: Wire, kept: Kept) -> Self {
+        Self { sender, wire: Box::new(connection), waker: TaskWaker::new(), over: false, kept }
     }
 
     /// Sends a request and drives the connection until the headers of the answer have come.
@@ -125,20 +170,33 @@ impl Link {
         Unanswered(Some((self, work))).answered(answer)
     }
 
+    /// Ends the connection with its present exchange.
+    pub(super) fn close_afterwards(&mut self) {
+        self.kept.closes = true;
+    }
+
+    /// Keeps the connection idle for no longer than that.
+    pub(super) fn limit_idle_time(&mut self, limit: Duration) {
+        self.kept.idle_limit = self.kept.idle_limit.min(limit);
+        self.kept.closes |= limit.is_zero();
+    }
+
+    pub(super) const fn idle_limit(&self) -> Duration {
+        self.kept.idle_limit
+    }
+
     /// `true` if the connection can take a request now. An idle connection is polled once, not waited for.
     pub(super) fn is_open(&mut self) -> bool {
+        if self.kept.closes {
+            return false;
+        }
         self.look();
         !self.over && self.sender.is_ready()
     }
 
     /// Returns the socket of an exchange whose client has left.
     pub(super) fn into_abandoned(self) -> Socket {
-        self.wire.into_parts().io.into_inner()
-    }
-
-    /// Finds the cause for which hyper could not read the answer: the bytes are still in its buffer.
-    fn flaw(self, error: &hyper::Error) -> ResponseFlaw {
-        response_flaw::of_head(error, &self.wire.into_parts().read_buf)
+        self.wire.into_parts().io.into_inner().into_socket()
     }
 
     /// Returns the socket once the backend has agreed to switch protocols, and the bytes that were read behind its agreement.
@@ -146,7 +204,7 @@ impl Link {
         self.look();
         self.over.then(|| {
             let parts = self.wire.into_parts();
-            (parts.io.into_inner(), parts.read_buf)
+            (parts.io.into_inner().into_socket(), parts.read_buf)
         })
     }
 
@@ -200,18 +258,50 @@ impl Unanswered {
             abandoned::abandon(link, work, Stage::Unanswered);
             return SendOutcome::Failed(failure.into());
         }
-        match answered {
-            Some(answered) => SendOutcome::of(answered, link, work, |error, link| link.flaw(error)),
+        let kept = link.kept;
+        let (answered, parts) = match answered {
+            Some(Ok(response)) => return SendOutcome::Answered(response, link, work),
+            Some(error) => (error, link.wire.into_parts()),
             // A request that the connection has not taken comes back when the connection is dropped.
             None => {
-                drop(link);
-                match answer.await {
-                    Ok(_) => SendOutcome::terminated(),
-                    Err(error) => SendOutcome::failed(error, work, |_| ResponseFlaw::Other),
-                }
+                let parts = link.wire.into_parts();
+                (answer.await, parts)
+            }
+        };
+        let (recorder, read) = (parts.io.into_inner(), parts.read_buf);
+        match answered {
+            Ok(_) => SendOutcome::terminated(),
+            Err(error) if error.error().is_parse_too_large() && !kept.has_room && work.is_sent() => {
+                read_with_room(recorder, read, kept, work).await
+            }
+            Err(error) => {
+                let flaw = |error: &hyper::Error| response_flaw::of_head(error, &read);
+                SendOutcome::failed(error, work, flaw, |_| recorder.lost_request())
             }
         }
     }
+}
+
+/// Reads an answer again, with room for all headers that the limits allow. hyper wants a request for that, which is not
+/// written again.
+fn read_with_room(
+    recorder: Recorder,
+    read: Bytes,
+    kept: Kept,
+    work: Work,
+) -> Pin<Box<dyn Future<Output = SendOutcome<Link>> + Send>> {
+    Box::pin(async move {
+        let Some(request) = recorder.request() else {
+            return SendOutcome::not_http(ResponseFlaw::TooManyHeaders);
+        };
+        let wire = TokioIo::new(recorder.read_again(read));
+        match with_room(&kept.limits).handshake(wire).await {
+            Ok((sender, connection)) => {
+                Link::new(sender, connection, Kept { has_room: true, ..kept }).send(request, work).await
+            }
+            Err(_) => SendOutcome::not_http(ResponseFlaw::TooManyHeaders),
+        }
+    })
 }
 
 impl Drop for Unanswered {

@@ -1,5 +1,6 @@
 //! Connections to a backend that speaks HTTP/2: each carries many exchanges and is driven by a task of its own.
 
+use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::abandoned::{self, Work};
 use super::exchange::Outgoing;
+use super::framing::AnswerLimits;
 use super::link::{SendOutcome, SendResult};
 use super::socket::Socket;
 use crate::refusal::{BackendFault, ResponseFlaw};
@@ -26,14 +28,23 @@ const STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Bytes that the backend may send ahead on a connection.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Most bytes of an answer's header list.
-const HEADER_LIST: u32 = 64 * 1024;
 /// Time between pings. A backend that has vanished without closing is noticed by them while requests wait.
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// Time for the answer to a ping.
 const PING_WITHIN: Duration = Duration::from_secs(10);
-/// Time after which a connection without exchanges is closed.
-const IDLE_FOR: Duration = Duration::from_secs(55);
+
+/// Returns hyper's client for connections to the backend.
+pub(super) fn client(limits: &AnswerLimits) -> Builder<TokioExecutor> {
+    let mut client = Builder::new(TokioExecutor::new());
+    client
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WITHIN);
+    client
+}
 
 /// One worker's connections to an HTTP/2 backend.
 #[derive(Debug, Default)]
@@ -91,18 +102,34 @@ struct Unanswered(Option<(PendingAnswer, Stream, Work)>);
 
 type PendingAnswer = Pin<Box<dyn Future<Output = SendResult> + Send>>;
 
-/// Sends a request and waits for its answer's headers.
+/// A copy of a request that may be sent once more, and the connection that it was sent on.
+type Copy = Option<Box<(Request<Outgoing>, SendRequest<Outgoing>)>>;
+
+/// Sends a request and waits for its answer's headers. A request that `may_repeat`, is idempotent and has no body comes back if
+/// its connection is closed before that.
 pub(super) fn send(
     (mut sender, stream): OpenStream,
     request: Request<Outgoing>,
     work: Work,
+    may_repeat: bool,
 ) -> impl Future<Output = SendOutcome<Stream>> {
+    let repeats = may_repeat && !work.has_body() && request.method().is_idempotent();
+    let copy = repeats.then(|| Box::new((copy_of(&request), sender.clone())));
     let answer = sender.try_send_request(request);
-    Unanswered(Some((Box::pin(answer), stream, work))).answered()
+    Unanswered(Some((Box::pin(answer), stream, work))).answered(copy)
+}
+
+fn copy_of(request: &Request<Outgoing>) -> Request<Outgoing> {
+    let mut copy = Request::new(Outgoing::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 impl Unanswered {
-    async fn answered(mut self) -> SendOutcome<Stream> {
+    async fn answered(mut self, copy: Copy) -> SendOutcome<Stream> {
         let answered = poll_fn(|cx| match &mut self.0 {
             Some((answer, ..)) => answer.as_mut().poll(cx).map(Some),
             None => Poll::Ready(None),
@@ -112,8 +139,21 @@ impl Unanswered {
             return SendOutcome::terminated();
         };
         stream.note_answer();
-        SendOutcome::of(answered, stream, work, |_, _| ResponseFlaw::Http2)
+        match answered {
+            Ok(response) => SendOutcome::Answered(response, stream, work),
+            Err(error) => {
+                SendOutcome::failed(error, work, |_| ResponseFlaw::Http2, |error| lost(error, copy))
+            }
+        }
     }
+}
+
+/// Returns the copy of a request if its connection has ended, which is not the same as the end of its stream.
+fn lost(error: &hyper::Error, copy: Copy) -> Option<Request<Outgoing>> {
+    let (request, sender) = *copy?;
+    let of_http2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let has_ended = sender.is_closed() || of_http2.is_some_and(|error| error.is_go_away() || error.is_io());
+    has_ended.then_some(request)
 }
 
 impl Drop for Unanswered {
@@ -134,11 +174,12 @@ impl Drop for Stream {
 pub(super) type OpenStream = (SendRequest<Outgoing>, Stream);
 
 impl Multiplex {
-    /// Opens a stream on a connection that has room.
-    pub(super) fn take(&self) -> Option<OpenStream> {
+    /// Opens a stream on a connection that has room, and was not opened before that instant.
+    pub(super) fn take(&self, since: Option<Instant>) -> Option<OpenStream> {
         let mut connections = self.connections();
         connections.retain(|line| !line.sender.is_closed());
-        connections.iter_mut().find_map(SharedConnection::take)
+        let is_old = |line: &SharedConnection| since.is_some_and(|since| line.load.opened < since);
+        connections.iter_mut().filter(|line| !is_old(line)).find_map(SharedConnection::take)
     }
 
     /// Waits while another request makes a connection. Then the caller looks for a connection again, and may make one.
@@ -147,17 +188,13 @@ impl Multiplex {
     }
 
     /// Begins HTTP/2 on a new socket, and opens the first stream.
-    pub(super) async fn open(&self, socket: Socket) -> Result<OpenStream, BackendFault> {
-        let (sender, connection) = Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADER_LIST)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_WITHIN)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(|_| BackendFault::Terminated)?;
+    pub(super) async fn open(
+        &self,
+        socket: Socket,
+        limits: &AnswerLimits,
+    ) -> Result<OpenStream, BackendFault> {
+        let handshake = client(limits).handshake(TokioIo::new(socket));
+        let (sender, connection) = handshake.await.map_err(|_| BackendFault::Terminated)?;
         let load = Arc::new(Load {
             streams: AtomicUsize::new(0),
             most: AtomicUsize::new(STREAMS),
@@ -171,12 +208,12 @@ impl Multiplex {
         Ok(stream)
     }
 
-    /// Closes connections that have been without exchanges for long.
-    pub(super) fn sweep(&self) {
+    /// Closes connections that have been without exchanges for that time.
+    pub(super) fn sweep(&self, keep_idle: Duration) {
         let now = Instant::now();
         self.connections().retain(|line| {
             let carries = line.load.streams.load(Ordering::Relaxed) > 0;
-            !line.sender.is_closed() && (carries || now.duration_since(line.used) < IDLE_FOR)
+            !line.sender.is_closed() && (carries || now.duration_since(line.used) < keep_idle)
         });
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::admission::{Admitted, Entry, NotAdmitted};
 use crate::client_headers::{Sender, StripPatterns};
 use crate::forward::headers::{self, HopByHopWishes, OwnHeaders};
-use crate::forward::{NoAnswer, Outcome, Tunnel};
+use crate::forward::{NoAnswer, Outcome, Tunnel, strip_framing};
 use crate::live::Live;
 use crate::policy::{Denied, Permit, Question, Upgrade};
 use crate::protocol::Protocol;
@@ -302,7 +302,7 @@ fn pass_interim_answers(session: &Arc<Session>, request: &mut Request<Incoming>)
     hyper::ext::on_informational(request, move |response| {
         if response.status() != StatusCode::CONTINUE {
             let mut end_to_end = response.headers().clone();
-            headers::strip_connection(&mut end_to_end);
+            strip_framing(&mut end_to_end);
             session.interim.push(response.status(), &end_to_end);
         }
     });

@@ -166,6 +166,8 @@ impl Pieces {
             backend: Arc::new(forward::Terms {
                 timeouts: config.backend_timeouts,
                 client_abort: config.client_abort,
+                answers: config.answers,
+                keep_idle: config.keep_idle,
                 tls: self.backend_tls.clone(),
             }),
             patience: config.patience,
