@@ -29,8 +29,8 @@ impl TargetRules {
     pub const LENIENT: Self = Self { max_length: usize::MAX, allowed: AllowedForms::ALL };
 }
 
-/// Form of a path that is ambiguous, but that a legacy backend may need. If it is accepted, it is read as a plain byte of its
-/// segment, or as an empty segment.
+/// Form of a target that is ambiguous, but that a legacy backend or a usual client may need. If it is accepted, it is read as a
+/// plain byte of its segment or of the query, or as an empty segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PathForm {
@@ -46,17 +46,20 @@ pub enum PathForm {
     Semicolon = 1 << 4,
     /// Escapes that are no UTF-8.
     NonUtf8 = 1 << 5,
+    /// `|`, `^`, `` ` ``, `{` and `}` in the query.
+    RawQuery = 1 << 6,
 }
 
 impl PathForm {
     /// All forms with their names in `paths.allow`.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("encoded_slash", Self::EncodedSlash),
         ("backslash", Self::Backslash),
         ("double_encoding", Self::DoubleEncoding),
         ("empty_segments", Self::EmptySegments),
         ("semicolon", Self::Semicolon),
         ("non_utf8", Self::NonUtf8),
+        ("raw_query", Self::RawQuery),
     ];
 }
 
@@ -106,8 +109,10 @@ pub enum Ambiguity {
     Backslash,
     /// An encoded control character or NUL.
     ControlCharacter,
+    /// An encoded control character in the query.
+    ControlInQuery(u8),
     /// A byte outside the URI alphabet (RFC 3986).
-    InvalidByte,
+    InvalidByte(u8),
     /// A `%` that starts no escape.
     BrokenEscape,
     /// `%25` followed by two hexadecimal digits.
@@ -143,12 +148,28 @@ pub enum Ambiguity {
 impl fmt::Display for Ambiguity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::ControlInQuery(byte) => {
+                return write!(f, "the query holds an encoded control character (%{byte:02X})");
+            }
+            Self::InvalidByte(byte @ 0x21..=0x7e) => {
+                let byte = char::from(*byte);
+                return write!(
+                    f,
+                    "the target holds a raw {byte} that must be percent-encoded (%{:02X})",
+                    u32::from(byte)
+                );
+            }
+            Self::InvalidByte(byte) => {
+                return write!(
+                    f,
+                    "the target holds the raw byte 0x{byte:02X}, which must be percent-encoded"
+                );
+            }
             Self::TooLong => "the request's path and query are too long",
             Self::NoPath => "the request's target does not start with a slash",
             Self::EncodedSlash => "the path holds an encoded slash or backslash (%2F, %5C)",
             Self::Backslash => "the path holds a backslash",
             Self::ControlCharacter => "the target holds an encoded control character",
-            Self::InvalidByte => "the target holds a byte that must be percent-encoded",
             Self::BrokenEscape => "the target holds a % that starts no escape",
             Self::DoubleEncoding => "the path is encoded twice (%25 followed by two hexadecimal digits)",
             Self::NotUtf8 => "the path's escapes are not UTF-8",
@@ -194,7 +215,8 @@ impl Target {
         if target != "*" && !target.starts_with('/') {
             return Err(Ambiguity::NoPath);
         }
-        let path_and_query = PathAndQuery::try_from(target).map_err(|_| Ambiguity::InvalidByte)?;
+        let path_and_query = PathAndQuery::try_from(target)
+            .map_err(|_| Ambiguity::InvalidByte(raw_byte(target.as_bytes()).unwrap_or(b' ')))?;
         Self::from_parts(method, path_and_query, rules)
     }
 
@@ -217,7 +239,7 @@ impl Target {
         }
         let decoded = path::read(path, rules.allowed)?;
         if let Some(query) = path_and_query.query() {
-            check_query(query)?;
+            check_query(query, rules.allowed)?;
         }
         Ok(Self { method, path_and_query, decoded })
     }
@@ -380,20 +402,34 @@ fn check_method(method: &Method) -> Result<(), Ambiguity> {
 }
 
 /// Checks a query. The rules for paths do not apply, but a query must consist of URI bytes and complete escapes.
-fn check_query(query: &str) -> Result<(), Ambiguity> {
+fn check_query(query: &str, allowed: AllowedForms) -> Result<(), Ambiguity> {
     let mut rest = query.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
         rest = match byte_kind(*byte) {
             ByteKind::Plain | ByteKind::Slash | ByteKind::Dot | ByteKind::Semicolon => after,
             ByteKind::Escape => match parse_escape(after)? {
-                (0..=0x1f | 0x7f, _) => return Err(Ambiguity::ControlCharacter),
+                (control @ (0..=0x1f | 0x7f), _) => return Err(Ambiguity::ControlInQuery(control)),
                 (_, after) => after,
             },
             ByteKind::Invalid if matches!(byte, b'?' | b'[' | b']') => after,
-            ByteKind::Backslash | ByteKind::Invalid => return Err(Ambiguity::InvalidByte),
+            ByteKind::Invalid if is_sent_raw(*byte) && allowed.has(PathForm::RawQuery) => after,
+            ByteKind::Backslash | ByteKind::Invalid => return Err(Ambiguity::InvalidByte(*byte)),
         };
     }
     Ok(())
+}
+
+/// Returns true for the bytes that the WHATWG URL Standard leaves unencoded in a query, and RFC 3986 does not. (A backslash is
+/// one too, and stays refused: some servers take it for a slash.)
+const fn is_sent_raw(byte: u8) -> bool {
+    matches!(byte, b'|' | b'^' | b'`' | b'{' | b'}')
+}
+
+/// Returns the first byte of a target that no target may hold.
+fn raw_byte(target: &[u8]) -> Option<u8> {
+    let is_raw =
+        |byte: &u8| byte_kind(*byte) == ByteKind::Invalid && !matches!(byte, b'?' | b'[' | b']' | b'#');
+    target.iter().copied().find(is_raw)
 }
 
 #[cfg(test)]
@@ -413,6 +449,19 @@ mod tests {
         assert_eq!(parse("/events/"), Ok(vec!["events".into(), String::new()]));
         assert_eq!(parse("/%65vents/a%20b?x=%2F/../"), Ok(vec!["events".into(), "a b".into()]));
         assert_eq!(parse("/a%2Cb/..c/d..%2e"), Ok(vec!["a,b".into(), "..c".into(), "d...".into()]));
+    }
+
+    #[test]
+    fn a_raw_query_is_a_setting_that_changes_no_other_byte() {
+        let allowed = AllowedForms::NONE.with(PathForm::RawQuery);
+        let raw = |text: &str| Target::from_text(text, TargetRules { allowed, ..TargetRules::STRICT });
+        let target = raw("GET /a?q={b|c^d`e}&f=%7B").unwrap();
+        assert_eq!(target.query(), Some("q={b|c^d`e}&f=%7B"));
+        for refused in
+            ["/a?b=c\\d", "/a?b=\"c\"", "/a?<b>", "/a?b=%0A", "/a?b=\u{e9}", "/a?%z", "/a{b}", "/a|b"]
+        {
+            assert!(raw(&format!("GET {refused}")).is_err(), "{refused}");
+        }
     }
 
     #[test]
@@ -439,9 +488,12 @@ mod tests {
             ("/%ff", NotUtf8),
             ("/a;b", Semicolon),
             ("/a%3Bb", Semicolon),
-            ("/a|b", InvalidByte),
-            ("/a?%0a", ControlCharacter),
+            ("/a|b", InvalidByte(b'|')),
+            ("/a?%0a", ControlInQuery(b'\n')),
             ("/a?%z", BrokenEscape),
+            ("/a?b={c}", InvalidByte(b'{')),
+            ("/a?b=c\\d", InvalidByte(b'\\')),
+            ("/a?b=\"c\"", InvalidByte(b'"')),
         ] {
             assert_eq!(parse(text), Err(expected), "{text}");
         }

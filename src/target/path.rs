@@ -56,7 +56,7 @@ pub(super) fn read(path: &str, allowed: AllowedForms) -> Result<Option<Decoded>,
             ByteKind::Semicolon => return Err(Ambiguity::Semicolon),
             ByteKind::Backslash if allowed.has(PathForm::Backslash) => has_lenient_form = true,
             ByteKind::Backslash => return Err(Ambiguity::Backslash),
-            ByteKind::Invalid => return Err(Ambiguity::InvalidByte),
+            ByteKind::Invalid => return Err(Ambiguity::InvalidByte(*byte)),
         }
         before = kind;
     }
@@ -288,8 +288,16 @@ mod tests {
             ("/a%ff%00", &[NonUtf8], ControlCharacter),
             (
                 "/a|b",
-                &[EncodedSlash, Backslash, DoubleEncoding, EmptySegments, PathForm::Semicolon, NonUtf8],
-                InvalidByte,
+                &[
+                    EncodedSlash,
+                    Backslash,
+                    DoubleEncoding,
+                    EmptySegments,
+                    PathForm::Semicolon,
+                    NonUtf8,
+                    RawQuery,
+                ],
+                InvalidByte(b'|'),
             ),
         ];
         for (path, forms, expected) in cases {

@@ -75,29 +75,55 @@ fn paths_with_two_readings_are_refused() {
 /// cannot climb to its parent.
 #[test]
 fn a_path_that_a_setting_permits_arrives_as_it_was_sent() {
-    let allowed: [(&str, &[&str], &[&str]); 6] = [
+    let allowed: [(&str, &[&str], &[&str]); 7] = [
         ("encoded_slash", &["/a%2Fb", "/a%2fb?x"], &["/a%5Cb", "/a%2F..", "/a%2F%2Fb", "/%2Fadmin/x"]),
         ("backslash", &["/a%5Cb", "/a\\b"], &["/a%2Fb", "/a\\..\\b", "/\\admin"]),
         ("double_encoding", &["/a%2541"], &["/%252e%252e/a", "/a%252Fb", "/a%2500", "/a%25252e"]),
         ("empty_segments", &["/a//b", "/a//"], &["//admin", "///", "//localhost/a", "/a//../b"]),
         ("semicolon", &["/a;v=1/b", "/a%3Bb"], &["/admin;/..;/x", "/;x/admin"]),
         ("non_utf8", &["/caf%E9"], &["/%c0%ae%c0%ae/a", "/a%ff%00", "/caf\u{e9}"]),
+        (
+            "raw_query",
+            &["/a?q={b|c^d`e}", "/a?|=^&%7C"],
+            &["/a|b", "/a?b=c\\d", "/a?b=\"c\"", "/a?<b>", "/a?b=%0A"],
+        ),
     ];
     for (setting, good, bad) in allowed {
         let backend = Backend::ok();
         let proxy = Setup::new(&backend.url()).set("paths.allow", vec![setting]).start();
         for target in good {
             assert_eq!(status_of(&proxy, get(target.as_bytes())), 200, "{setting}: {target}");
+            assert_eq!(proxy.http2().get(target).unwrap().status, 200, "{setting}: {target}");
         }
         let received: Vec<_> =
             backend.received().iter().map(|request| request.start_line().to_owned()).collect();
-        let expected: Vec<_> = good.iter().map(|target| format!("GET {target} HTTP/1.1")).collect();
-        assert_eq!(received, expected, "{setting}");
+        let expected = good.iter().flat_map(|target| [(); 2].map(|()| format!("GET {target} HTTP/1.1")));
+        assert_eq!(received, expected.collect::<Vec<_>>(), "{setting}");
         for target in bad {
             assert_eq!(status_of(&proxy, get(target.as_bytes())), 400, "32-37 {setting}: {target}");
         }
-        assert_eq!(backend.received().len(), good.len(), "{setting}");
+        assert_eq!(backend.received().len(), 2 * good.len(), "{setting}");
     }
+}
+
+/// A client that is refused learns which byte it must encode.
+#[test]
+fn the_byte_that_must_be_encoded_is_named() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    for (target, named) in [
+        ("/a?b=c|d", "a raw | that must be percent-encoded (%7C)"),
+        ("/a?b=`c`", "a raw ` that must be percent-encoded (%60)"),
+        ("/a^b", "a raw ^ that must be percent-encoded (%5E)"),
+        ("/a?query={\\n}", "a raw { that must be percent-encoded (%7B)"),
+        ("/a?query=%7B%0Aa%7D", "an encoded control character (%0A)"),
+    ] {
+        let detail = proxy.connect().get(target).unwrap().json()["detail"].to_string();
+        assert!(detail.contains(named), "{target}: {detail}");
+        let detail = proxy.http2().get(target).unwrap().json()["detail"].to_string();
+        assert!(detail.contains(named), "{target}, HTTP/2: {detail}");
+    }
+    assert!(backend.received().is_empty());
 }
 
 #[test]
