@@ -96,8 +96,8 @@ fn encode(byte: u8, out: &mut String) {
     let _ = write!(out, "%{byte:02X}");
 }
 
-/// One element of Envoy's `X-Forwarded-Client-Cert`: `Hash`, `Subject`, `URI` and `DNS`, values quoted where they
-/// need it.
+/// One element of Envoy's `X-Forwarded-Client-Cert`: `Hash`, `Subject` (always in quotes), `URI` and `DNS` (quoted where they need
+/// it).
 fn xfcc(identity: &Identity) -> String {
     let mut out = String::new();
     let keys = [
@@ -113,14 +113,55 @@ fn xfcc(identity: &Identity) -> String {
             }
             out.push_str(key);
             out.push('=');
-            quote(text, attribute == Attribute::Subject, &mut out);
+            match attribute {
+                Attribute::Subject => quote_name(text, &mut out),
+                _ => quote(text, &mut out),
+            }
         }
     }
     out
 }
 
-fn quote(text: &str, always: bool, out: &mut String) {
-    let quoted = always || text.bytes().any(|byte| matches!(byte, b',' | b';' | b'=' | b'"' | b'\\' | b' '));
+/// Writes a distinguished name as Envoy does: in quotes, in the form of RFC 2253 as OpenSSL prints it, and not escaped a second
+/// time. The name comes in the form of RFC 4514, which escapes `=` too, and not what is beyond ASCII.
+fn quote_name(name: &str, out: &mut String) {
+    out.push('"');
+    let mut bytes = name.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => match (bytes.next(), bytes.peek().copied()) {
+                (Some(b'='), _) => out.push('='),
+                (Some(high), Some(low)) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                    bytes.next();
+                    out.extend([
+                        '\\',
+                        char::from(high.to_ascii_uppercase()),
+                        char::from(low.to_ascii_uppercase()),
+                    ]);
+                }
+                (Some(special @ 0x20..=0x7e), _) => out.extend(['\\', char::from(special)]),
+                // No name ends in half an escape. If one did, the closing quote would still be one.
+                (Some(other), _) => {
+                    out.push_str("\\\\");
+                    escape_byte(other, out);
+                }
+                (None, _) => out.push_str("\\\\"),
+            },
+            b'"' => out.push_str("\\\""),
+            0x20..=0x7e => out.push(char::from(byte)),
+            _ => escape_byte(byte, out),
+        }
+    }
+    out.push('"');
+}
+
+fn escape_byte(byte: u8, out: &mut String) {
+    // Writing into a String cannot fail.
+    let _ = write!(out, "\\{byte:02X}");
+}
+
+fn quote(text: &str, out: &mut String) {
+    let quoted = text.bytes().any(|byte| matches!(byte, b',' | b';' | b'=' | b'"' | b'\\' | b' '));
     if quoted {
         out.push('"');
     }
@@ -145,7 +186,29 @@ mod tests {
     fn no_value_of_a_certificate_makes_a_header_a_line_or_an_element() {
         assert_eq!(one_token("a,b\r\nX: y\u{e9}%"), "a%2Cb%0D%0AX: y%C3%A9%25");
         let identity = Identity::from_attributes([(Attribute::Subject, "CN=a\";URI=x\r\n,b".to_owned())]);
-        assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x%0D%0A,b\"");
+        assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x\\0D\\0A,b\"");
+    }
+
+    /// What Envoy 1.3x writes for these names (OpenSSL's `-nameopt RFC2253` without quotes around it).
+    #[test]
+    fn the_subject_of_xfcc_is_escaped_once_as_envoy_does() {
+        for (name, subject) in [
+            ("O=Shop\\, Inc.,CN=a", r#""O=Shop\, Inc.,CN=a""#),
+            ("CN=a\\\\b", r#""CN=a\\b""#),
+            ("CN=a\\\"b", r#""CN=a\"b""#),
+            ("CN=a\\=b", r#""CN=a=b""#),
+            ("CN=\\ a\\ ", r#""CN=\ a\ ""#),
+            ("CN=\\#a\\+b\\;c\\<d\\>", r#""CN=\#a\+b\;c\<d\>""#),
+            ("CN=caf\u{e9}", r#""CN=caf\C3\A9""#),
+            ("CN=a\\0d\\0ab", r#""CN=a\0D\0Ab""#),
+            ("CN=100%", r#""CN=100%""#),
+            ("CN=a+OU=b", r#""CN=a+OU=b""#),
+            ("CN=a\\", r#""CN=a\\""#),
+            ("CN=a\"b", r#""CN=a\"b""#),
+        ] {
+            let identity = Identity::from_attributes([(Attribute::Subject, name.to_owned())]);
+            assert_eq!(xfcc(&identity), format!("Subject={subject}"), "{name}");
+        }
     }
 
     #[test]

@@ -22,8 +22,10 @@ const ATTRIBUTES: [(Attribute, &str); 3] =
 pub fn check(text: &str) {
     let texts: Vec<&str> = text.split('\u{1}').collect();
     let values = texts.iter().zip(ATTRIBUTES.iter().cycle());
-    let identity =
-        Identity::from_attributes(values.map(|(text, (attribute, _))| (*attribute, (*text).to_owned())));
+    let identity = Identity::from_attributes(values.map(|(text, (attribute, _))| {
+        let is_name = *attribute == Attribute::Subject;
+        (*attribute, if is_name { escaped(text) } else { (*text).to_owned() })
+    }));
     let chain: Vec<_> = texts.iter().map(|text| text.as_bytes().into()).collect();
     let custom =
         ATTRIBUTES.map(|(attribute, name)| (HeaderName::try_from(format!("own-{name}")).unwrap(), attribute));
@@ -54,10 +56,23 @@ pub fn check(text: &str) {
     let expected: Vec<(String, String)> = ATTRIBUTES
         .iter()
         .flat_map(|(attribute, key)| {
-            identity.values(*attribute).map(|value| ((*key).to_owned(), value.to_owned()))
+            identity.values(*attribute).map(|value| {
+                let is_name = *attribute == Attribute::Subject;
+                ((*key).to_owned(), if is_name { unescaped(value) } else { value.to_owned() })
+            })
         })
         .collect();
     assert_eq!(pairs(&one("x-forwarded-client-cert").unwrap()), expected);
+}
+
+/// Returns text as a value in a distinguished name (RFC 4514 §2.4).
+fn escaped(text: &str) -> String {
+    let escape = |character: char| match character {
+        '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=' => format!("\\{character}"),
+        control if control.is_ascii_control() => format!("\\{:02x}", u32::from(control)),
+        other => other.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 fn headers_of(identity: &IdentityHeaders) -> HeaderMap {
@@ -84,8 +99,27 @@ fn decoded(text: &str) -> String {
     String::from_utf8(super::readings::unquote(text)).unwrap()
 }
 
+/// Returns the text of a value in a distinguished name (RFC 4514 §2.4).
+fn unescaped(value: &str) -> String {
+    let (mut out, mut rest) = (Vec::new(), value.as_bytes());
+    loop {
+        rest = match rest {
+            [] => return String::from_utf8(out).unwrap(),
+            [b'\\', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                let digits = [*high, *low];
+                out.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+                after
+            }
+            [b'\\', byte, after @ ..] | [byte, after @ ..] => {
+                out.push(*byte);
+                after
+            }
+        };
+    }
+}
+
 /// Returns the pairs of an XFCC element by Envoy's grammar: a quote starts a quoted value, in which a backslash escapes the
-/// next character; `;` ends a pair, `,` ends the element.
+/// next character; `;` ends a pair, `,` ends the element. A subject is a distinguished name.
 fn pairs(element: &str) -> Vec<(String, String)> {
     let mut characters = element.chars().peekable();
     let mut pairs = Vec::new();
@@ -95,6 +129,7 @@ fn pairs(element: &str) -> Vec<(String, String)> {
         if characters.next_if_eq(&'"').is_some() {
             loop {
                 match characters.next().expect("the end of a quoted value") {
+                    '\\' if key == "Subject" => text.extend(['\\', characters.next().unwrap()]),
                     '\\' => text.push(characters.next().unwrap()),
                     '"' => break,
                     character => text.push(character),
@@ -108,7 +143,8 @@ fn pairs(element: &str) -> Vec<(String, String)> {
                 character => text.push(character),
             }
         }
-        pairs.push((key, decoded(&text)));
+        let text = if key == "Subject" { unescaped(&text) } else { decoded(&text) };
+        pairs.push((key, text));
     }
     pairs
 }
