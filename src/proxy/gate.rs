@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -133,6 +134,13 @@ pub(crate) fn answer_unparsed(session: &Arc<Session>, status: StatusCode, unpars
         }
     };
     recording.framed(&refusal)
+}
+
+/// Returns the answer to a request whose headers are far larger than the limit, so that HTTP/2 did not hand it over.
+pub(crate) fn answer_oversized(session: &Arc<Session>) -> Response<Bytes> {
+    let mut recording = Recording::unparsed(session);
+    let identified = identify(session, &session.services.live.load(), &mut recording);
+    recording.whole(&identified.map_or_else(|refusal| refusal, |_| Refusal::HeadersTooLarge))
 }
 
 /// A request that can only be forwarded.

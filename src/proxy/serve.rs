@@ -8,6 +8,7 @@ mod http1;
 mod http2;
 pub mod lines;
 mod outbox;
+mod oversized;
 mod plain_http;
 mod resting;
 mod stream;

@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
-use super::lines::{self, Dropped, Next, Report};
+use super::lines::{self, Dropped, Next, Report, Sink, Waiting};
 use super::{Decision, Done, RequestId, Share};
 use crate::identity::{Attribute, Identity, Presented};
 use crate::policy::{Change, Difference, Rule};
@@ -75,6 +75,7 @@ pub struct RecordSettings {
 #[derive(Clone, Debug)]
 pub struct Audit {
     writer: NonBlocking,
+    waiting: Waiting,
     dropped: Dropped,
     file: Option<Arc<ReopenedFile>>,
     keeping: Arc<SharedRecordSettings>,
@@ -94,8 +95,10 @@ struct SharedRecordSettings {
     query: AtomicBool,
 }
 
-/// Most records on their way to the writing thread.
-const ROOM: usize = 16_384;
+/// Most bytes of records on their way to the writing thread.
+const ROOM: usize = 12 << 20;
+/// Most records on their way: more than there is room for, because no record is shorter than 400 bytes.
+const MOST: usize = 32_768;
 
 /// The audit record of one decision.
 #[derive(Debug)]
@@ -373,19 +376,18 @@ impl Audit {
         destination: &Destination,
         keeping: RecordSettings,
     ) -> io::Result<Option<(Self, WorkerGuard)>> {
+        let waiting = Waiting::default();
         let (file, (writer, dropped, guard)) = match destination {
             Destination::None => return Ok(None),
-            Destination::Stdout => {
-                (None, lines::writer(io::stdout(), Next::none_yet(), ROOM, "audit", Report::Log))
-            }
+            Destination::Stdout => (None, writer(io::stdout(), Next::none_yet(), &waiting)),
             Destination::File(path) => {
-                let next = Next::none_yet();
-                let writer = lines::writer(appended(path)?, next.clone(), ROOM, "audit", Report::Log);
+                let (to, next) = (appended(path)?, Next::none_yet());
+                let writer = writer(to, next.clone(), &waiting);
                 (Some(Arc::new(ReopenedFile { path: path.clone(), next })), writer)
             }
         };
         let keeping = Arc::new(SharedRecordSettings::of(keeping));
-        Ok(Some((Self { writer, dropped, file, keeping }, guard)))
+        Ok(Some((Self { writer, waiting, dropped, file, keeping }, guard)))
     }
 
     /// Opens the file anew, after another program has renamed it. Earlier records go to the old file to their end; if no new
@@ -423,9 +425,11 @@ impl Audit {
 
     /// Writes one record, or drops and counts it.
     pub fn write(&self, record: &Record<'_>) {
-        if let Some(line) = line(record) {
-            // The channel itself counts a record for which it has no room.
+        let Some(line) = line(record) else { return };
+        if self.waiting.take(line.len(), ROOM) {
             let _ = self.writer.clone().write_all(&line);
+        } else {
+            self.dropped.add();
         }
     }
 }
@@ -439,6 +443,15 @@ impl SharedRecordSettings {
         self.sample.store(keeping.sample.bits(), Ordering::Relaxed);
         self.query.store(keeping.query, Ordering::Relaxed);
     }
+}
+
+/// Returns a writer of records that says in the log if it cannot write.
+fn writer<W: Sink + Send + 'static>(
+    to: W,
+    next: Next<W>,
+    waiting: &Waiting,
+) -> (NonBlocking, Dropped, WorkerGuard) {
+    lines::writer(to, next, MOST, "audit", Report::Log, Some(waiting.clone()))
 }
 
 /// Opens a file to append to it. Records name clients, so a new file is for its owner and its group alone.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Stderr, Stdout, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,11 +16,16 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 pub struct Dropped {
     /// Lines for which the channel had no room.
     channel: ErrorCounter,
-    /// Lines that could not be written: the disk was full, or the other end was closed.
+    /// Lines that could not be written (the disk was full, or the other end was closed), or had no room in bytes.
     unwritten: Arc<AtomicU64>,
 }
 
 impl Dropped {
+    /// Counts a line for which there was no room.
+    pub(super) fn add(&self) {
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Number of these lines.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -50,6 +55,25 @@ impl Sink for File {
         };
         let mut end = vec![0; torn.len()];
         self.read_exact_at(&mut end, start).is_ok() && end == torn && self.set_len(start).is_ok()
+    }
+}
+
+/// Bytes of lines on their way to the writing thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    /// Takes room for a line among so many bytes in all. `false` if there is none.
+    pub(super) fn take(&self, bytes: usize, most: usize) -> bool {
+        let has_room = self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= most;
+        if !has_room {
+            self.give_back(bytes);
+        }
+        has_room
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -94,10 +118,11 @@ pub(super) fn writer<W: Sink + Send + 'static>(
     room: usize,
     thread: &str,
     report: Report,
+    waiting: Option<Waiting>,
 ) -> (NonBlocking, Dropped, WorkerGuard) {
     let unwritten = Arc::new(AtomicU64::new(0));
     let trouble = Trouble { report, ..Trouble::default() };
-    let lines = Lines { to, next, unwritten: Arc::clone(&unwritten), is_torn: false, trouble };
+    let lines = Lines { to, next, unwritten: Arc::clone(&unwritten), is_torn: false, trouble, waiting };
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(room);
     let (writer, guard) = builder.thread_name(thread).finish(lines);
     let dropped = Dropped { channel: writer.error_counter(), unwritten };
@@ -112,10 +137,12 @@ struct Lines<W> {
     /// The last line was written in part: the next line must begin on a line of its own.
     is_torn: bool,
     trouble: Trouble,
+    waiting: Option<Waiting>,
 }
 
 impl<W: Sink> Write for Lines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.waiting.iter().for_each(|waiting| waiting.give_back(line.len()));
         match self.write_line(line) {
             Ok(()) => self.trouble.end(),
             Err(error) => {
@@ -262,11 +289,20 @@ mod tests {
     #[test]
     fn a_stuck_writer_delays_no_caller_and_its_lost_lines_are_counted() {
         let (go, wait) = std::sync::mpsc::channel();
-        let (mut writer, dropped, _guard) = writer(Stuck(wait), Next::none_yet(), 4, "stuck", Report::None);
+        let (mut writer, dropped, _guard) =
+            writer(Stuck(wait), Next::none_yet(), 4, "stuck", Report::None, None);
         (0..100).for_each(|_| writer.write_all(b"a line\n").unwrap());
         // Four lines wait, and the thread may have taken one.
         assert!((95..=96).contains(&dropped.count()), "{dropped:?}");
         drop(go);
+    }
+
+    #[test]
+    fn lines_on_their_way_have_a_bound_in_bytes() {
+        let waiting = Waiting::default();
+        assert!(waiting.take(60, 100) && !waiting.take(41, 100) && waiting.take(40, 100));
+        waiting.give_back(60);
+        assert!(waiting.take(60, 100) && !waiting.take(1, 100));
     }
 
     #[test]
@@ -280,6 +316,7 @@ mod tests {
             unwritten: Arc::clone(&unwritten),
             is_torn: false,
             trouble: Trouble::default(),
+            waiting: None,
         };
         for line in ["first\n", "second\n", "third\n", "fourth\n"] {
             lines.write_all(line.as_bytes()).unwrap();

@@ -33,7 +33,7 @@ impl Log {
     #[must_use]
     pub fn start(level: LevelFilter, format: Format) -> Self {
         let (writer, dropped, guard) =
-            lines::writer(io::stderr(), Next::none_yet(), ROOM, "log", Report::None);
+            lines::writer(io::stderr(), Next::none_yet(), ROOM, "log", Report::None, None);
         let writer = move || Escaping { to: writer.clone(), format };
         let lines = fmt().with_max_level(level).with_target(false).with_writer(writer).with_ansi(false);
         let _ = match format {

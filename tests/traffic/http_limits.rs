@@ -4,8 +4,8 @@ use crate::support::frames::{
     CONTINUATION, END_HEADERS, END_STREAM, Frames, GET_EVENTS, HEADERS, RST_STREAM, Reaction, SETTINGS,
     block, frame, headers, preface, setting,
 };
-use crate::support::http2::request;
-use crate::support::{Backend, Proxy, Setup};
+use crate::support::http2::{Http2, request};
+use crate::support::{Backend, BlockingBackend, Proxy, Setup, eventually};
 
 const TOO_LARGE: &str = "431 headers_too_large";
 
@@ -119,16 +119,112 @@ fn a_header_list_far_beyond_the_limit_never_becomes_a_request() {
     let proxy = Setup::new(&backend.url()).set("limits.http.max_header_bytes", 10_000).start();
     for (length, expected) in [(15_000, 431), (30_000, 431)] {
         let mut connection = Frames::connect(&proxy.producer(), proxy.address).unwrap();
-        let long = "a".repeat(length);
-        let block = block(&[GET_EVENTS, &[("x-a", long.as_str())]].concat());
-        let (first, rest) = block.split_at(block.len().min(10_000));
-        connection.send(frame(HEADERS, END_STREAM, 1, first)).unwrap();
-        for part in rest.chunks(10_000) {
-            connection.send(frame(CONTINUATION, 0, 1, part)).unwrap();
-        }
-        connection.send(frame(CONTINUATION, END_HEADERS, 1, "")).unwrap();
+        send_in_parts(&mut connection, 1, &[("x-a", "a".repeat(length).as_str())]);
         assert_eq!(connection.reaction(1), Reaction::Answer(expected), "{length}");
         assert!(connection.answers_ping());
     }
     assert!(backend.received().is_empty());
+}
+
+/// Sends a request with these headers, in a HEADERS frame and CONTINUATION frames of 10,000 bytes.
+fn send_in_parts(connection: &mut Frames, stream: u32, fields: &[(&str, &str)]) {
+    let block = block(&[GET_EVENTS, fields].concat());
+    let (first, rest) = block.split_at(block.len().min(10_000));
+    let head = frame(HEADERS, END_STREAM, stream, first);
+    let parts = rest.chunks(10_000).flat_map(|part| frame(CONTINUATION, 0, stream, part));
+    let end = frame(CONTINUATION, END_HEADERS, stream, "");
+    // The server may have ended the connection before it has read everything.
+    let _ = connection.send([head, parts.collect(), end].concat());
+}
+
+/// Header lists of about this size, of one long header and of many short ones.
+fn lists_of(bytes: usize) -> [Vec<(String, String)>; 2] {
+    let short = (0..bytes / 40).map(|number| (format!("x-{number}"), "abc".to_owned()));
+    [vec![("cookie".to_owned(), "c".repeat(bytes))], short.collect()]
+}
+
+/// HTTP/2 does not hand over a list of more than twice the limit, so another part of the program makes the answer.
+#[test]
+fn a_header_list_of_any_size_gets_the_documented_answer_a_record_and_a_count() {
+    let backend = Backend::ok();
+    let setup = Setup::new(&backend.url()).set("limits.http.max_header_bytes", 10_000);
+    let mut proxy = setup.set("limits.http.max_headers", 1_000).start();
+    let reasons = ["not_authenticated", "invalid_certificate", "headers_too_large"];
+    let clients = [proxy.anonymous(), proxy.client(&proxy.pki().expired()), proxy.consumer()];
+    let mut count = 0.0;
+    for (client, reason) in clients.iter().zip(reasons) {
+        let (before, expected) = match reason {
+            "headers_too_large" => ("200".to_owned(), TOO_LARGE.to_owned()),
+            _ => (format!("401 {reason}"), format!("401 {reason}")),
+        };
+        for (size, method) in [(12_000, "GET"), (21_000, "GET"), (30_000, "POST"), (60_000, "GET")] {
+            for fields in lists_of(size) {
+                let fields: Vec<_> =
+                    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                let connection = Http2::connect(client, proxy.address).unwrap();
+                assert_eq!(connection.get("/readable").unwrap().verdict(), before);
+                let what = format!("{method}, {size} bytes in {} headers", fields.len());
+                let body: &[u8] = if method == "POST" { b"body" } else { b"" };
+                let answer = connection.ask(request(method, "/readable", &fields), body);
+                let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(answer.verdict(), expected, "{what}");
+                assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
+                let id = &answer.json()["request_id"];
+                let record = proxy.process.audit_where(&what, |record| record["request_id"] == *id);
+                assert_eq!((&record["reason"], &record["done"]), (&reason.into(), &reason.into()), "{what}");
+                assert_eq!(record["bytes"], answer.body.len(), "{what}");
+                count += 1.0;
+            }
+        }
+    }
+    let decided = proxy.admin.metrics().value("sidegate_decisions_total");
+    assert_eq!(decided, 2.0 * count, "one for each small request and one for each large one");
+    assert_eq!(f64::from(u32::try_from(backend.received().len()).unwrap()), count / 3.0);
+}
+
+/// Such a list ends the connection at once, because nothing of it can be skipped. The decision is recorded all the same.
+#[test]
+fn a_header_list_of_many_times_the_limit_ends_the_connection_and_is_recorded_once() {
+    let backend = Backend::ok();
+    let mut proxy = Setup::new(&backend.url()).set("limits.http.max_header_bytes", 8_192).start();
+    for (client, reason) in
+        [(proxy.anonymous(), "not_authenticated"), (proxy.producer(), "headers_too_large")]
+    {
+        for fields in lists_of(300_000) {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let mut connection = Frames::connect(&client, proxy.address).unwrap();
+            send_in_parts(&mut connection, 1, &fields);
+            let reaction = connection.reaction(1);
+            assert!(matches!(reaction, Reaction::GoAway(_) | Reaction::Closed), "{reaction:?}");
+            let record = proxy.process.audit_where(reason, |_| true);
+            assert_eq!((&record["reason"], &record["path"]), (&reason.into(), &"-".into()));
+        }
+    }
+    let decided = || proxy.admin.metrics().value("sidegate_decisions_total");
+    eventually("four decisions", decided, |decided| *decided == 4.0);
+    assert!(backend.received().is_empty());
+}
+
+/// An answer that is on its way is not lost, and the client's tables stay as the server knows them.
+#[test]
+fn a_too_large_header_list_disturbs_no_other_request_of_its_connection() {
+    let gate = BlockingBackend::start();
+    let proxy = Setup::new(&gate.backend.url()).set("limits.http.max_header_bytes", 10_000).start();
+    let connection = proxy.http2();
+    let open = connection.open(request("GET", "/waits", &[]), true).unwrap();
+    gate.wait_for(1);
+    let fields = lists_of(30_000);
+    for fields in fields.iter().cycle().take(6) {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let answer = connection.ask(request("GET", "/quick", &fields), b"").unwrap();
+        assert_eq!((answer.status, answer.body.len()), (431, 0), "no body while others are in progress");
+        assert_eq!(connection.get("/quick").unwrap().status, 200);
+    }
+    gate.gate.open();
+    assert_eq!(open.finish(b"").unwrap().status, 200);
+    assert_eq!(connection.get("/quick").unwrap().status, 200);
+    // Once nothing else is in progress, the answer has its body, and the connection ends with it.
+    let fields: Vec<_> = fields[0].iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(connection.ask(request("GET", "/quick", &fields), b"").unwrap().verdict(), TOO_LARGE);
+    connection.assert_ends_in_order();
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Context;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
@@ -235,6 +236,13 @@ impl Recording {
             detail: detail.into(),
             rule: is_denied.and_then(|denied| denied.rule().cloned()),
         });
+    }
+
+    /// Ends with a refusal that is written out at once.
+    pub(crate) fn whole(self, refusal: &Refusal) -> Response<Bytes> {
+        let response = refusal.response(Reader::Whole, self.request_id.as_str(), &refusal.detail());
+        self.refused(refusal).into_body().add_bytes(response.body().len() as u64);
+        response
     }
 
     /// Ends with a refusal, as bytes of HTTP/1.1.

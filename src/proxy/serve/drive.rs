@@ -10,11 +10,11 @@ use hyper::rt::{Read, Write};
 use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep};
 
-use super::outbox::{Gathering, Outbox};
+use super::outbox::{FrameStream, Gathering, Outbox};
 use super::{Responding, resting};
 use crate::forward::{JoinedStreams, Streams};
 use crate::protocol::Protocol;
@@ -85,7 +85,7 @@ where
 
 impl<I, S> Http for Http2<I, S>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
+    I: AsyncRead + FrameStream,
     S: HttpService<Incoming, ResBody = Reply, Future = Responding> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

@@ -33,7 +33,7 @@ pub(super) async fn serve(session: Arc<Session>, stream: Stream) {
     let mut http = http2::Builder::new(Streams);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
-        // The gate answers headers beyond our limit; only headers far beyond it are answered by the protocol.
+        // The gate answers headers beyond our limit. Of a list beyond this bound HTTP/2 keeps nothing, see `oversized`.
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(limits.pending_resets)
         .max_local_error_reset_streams(limits.provoked_resets)
@@ -55,6 +55,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Responding {
         let session = Arc::clone(&self.0);
+        session.activity.note_accepted();
         Box::pin(async move { Ok(obey(&session, gate::answer(&session, request).await)) })
     }
 }

@@ -17,6 +17,12 @@ use crate::proxy::services::SpareBuffer;
 /// fewer than the 64 KiB that TLS takes in one call, so that no small rest needs a record and a call of its own.
 const FULL: usize = 47 * 1024;
 
+/// The stream below an outbox.
+pub(super) trait FrameStream: AsyncWrite + Unpin {
+    /// Looks at whole frames before they are written: those from this position on.
+    fn check(&mut self, frames: &mut Vec<u8>, from: usize);
+}
+
 /// The side of the connection's driver, which sends what was gathered.
 #[derive(Debug)]
 pub(super) struct Outbox<S>(Arc<Mutex<Gathered<S>>>);
@@ -31,6 +37,8 @@ struct Gathered<S> {
     spare: Arc<SpareBuffer>,
     /// Frames in the lent buffer; without memory while there are none.
     frames: Vec<u8>,
+    /// Bytes of the frames that were looked at.
+    checked: usize,
     /// Bytes of the frames that are written already.
     written: usize,
     unflushed: bool,
@@ -41,9 +49,10 @@ fn locked<S>(shared: &Mutex<Gathered<S>>) -> MutexGuard<'_, Gathered<S>> {
     shared.lock()
 }
 
-impl<S: AsyncWrite + Unpin> Outbox<S> {
+impl<S: FrameStream> Outbox<S> {
     pub(super) fn new(stream: S, spare: Arc<SpareBuffer>) -> (Self, Gathering<S>) {
-        let gathered = Gathered { stream, spare, frames: Vec::new(), written: 0, unflushed: false };
+        let gathered =
+            Gathered { stream, spare, frames: Vec::new(), checked: 0, written: 0, unflushed: false };
         let shared = Arc::new(Mutex::new(gathered));
         (Self(Arc::clone(&shared)), Gathering(shared))
     }
@@ -65,7 +74,7 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gathered<S> {
+impl<S: FrameStream> Gathered<S> {
     /// Makes room for more frames.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.frames.len() >= FULL {
@@ -79,6 +88,10 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.checked < self.frames.len() {
+            self.stream.check(&mut self.frames, self.checked);
+            self.checked = self.frames.len();
+        }
         while let Some(left) = self.frames.get(self.written..).filter(|left| !left.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, left))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -88,14 +101,14 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         if !self.frames.is_empty() {
             self.spare.take_back(std::mem::take(&mut self.frames), 2 * FULL);
         }
-        self.written = 0;
+        (self.checked, self.written) = (0, 0);
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
+impl<S: FrameStream> AsyncWrite for Gathering<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut gathered = locked(&self.0);
         ready!(gathered.poll_room(cx))?;
@@ -142,7 +155,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    impl FrameStream for DuplexStream {
+        fn check(&mut self, _: &mut Vec<u8>, _: usize) {}
+    }
 
     #[tokio::test]
     async fn frames_are_written_at_the_end_of_the_turn_in_order() {

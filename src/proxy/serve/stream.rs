@@ -9,14 +9,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::lines::Lines;
-use super::window::WindowUpdates;
+use super::outbox::FrameStream;
+use super::oversized;
+use super::window::ClientFrames;
 use crate::handshake::Stream;
 use crate::protocol::Protocol;
+use crate::proxy::gate;
 use crate::proxy::session::Session;
+use crate::stop::Order;
 
 /// The client's stream, whose reads and writes are noted, and on which hyper answers nothing by itself.
 #[derive(Debug)]
@@ -25,8 +29,12 @@ pub(super) struct ClientStream {
     session: Arc<Session>,
     /// The reader of lines; `None` in HTTP/2.
     lines: Option<Lines>,
-    /// The reader of the client's WINDOW_UPDATE frames, in HTTP/2.
-    window_updates: WindowUpdates,
+    /// The reader of the client's frames, in HTTP/2.
+    frames: ClientFrames,
+    /// Number of heads that were read and became no request, at the last look.
+    without_request: u32,
+    /// The connection has ended because of a header list, and that is recorded.
+    has_ended: bool,
     /// Number of requests that had begun when all answers to them were last known to be written whole.
     written_after: u32,
     /// The status of an answer of hyper's own that was withheld.
@@ -59,7 +67,9 @@ impl ClientStream {
             stream,
             session,
             lines,
-            window_updates: WindowUpdates::default(),
+            frames: ClientFrames::default(),
+            without_request: 0,
+            has_ended: false,
             written_after: 0,
             withheld: None,
             unread: Bytes::new(),
@@ -103,7 +113,7 @@ impl ClientStream {
         ready!(self.poll_bytes(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
         if self.session.protocol == Protocol::Http2 {
-            let opened = self.window_updates.read(read);
+            let opened = self.frames.read(read);
             self.session.open_window(opened);
         }
         let Some(lines) = self.lines.as_mut().filter(|_| !read.is_empty()) else {
@@ -264,5 +274,51 @@ impl ClientStream {
             self.reader.take().into_iter().for_each(Waker::wake);
         }
         wrote
+    }
+}
+
+impl FrameStream for ClientStream {
+    /// Finds answers that HTTP/2 has made by itself to header lists that it does not take, and puts the documented ones in their
+    /// place. Nothing is looked for while every head became a request.
+    fn check(&mut self, frames: &mut Vec<u8>, from: usize) {
+        let first = self.frames.take_first_new();
+        let limits = self.session.services.live.load().limits;
+        let is_large = self.frames.block() > limits.header_bytes;
+        if self.without_request() == self.without_request && !is_large {
+            return;
+        }
+        let new = frames.get(from..).unwrap_or_default();
+        if first != 0
+            && let Some(replaced) = oversized::replace(new, first, || self.answer_oversized())
+        {
+            frames.truncate(from);
+            frames.extend_from_slice(&replaced);
+        } else if !self.has_ended && oversized::end_connection(new, is_large) {
+            self.has_ended = true;
+            // No answer is sent: the connection has ended.
+            let _ = gate::answer_oversized(&self.session);
+        }
+        self.without_request = self.without_request();
+    }
+}
+
+impl ClientStream {
+    /// Number of heads that were read and became no request.
+    fn without_request(&self) -> u32 {
+        self.frames.heads().wrapping_sub(self.session.activity.accepted())
+    }
+
+    /// Returns the answer to a header list that HTTP/2 does not take. The connection ends with an answer that has a body, because
+    /// HTTP/2 does not know that the body has used the client's window. While other requests are in progress, the answer has none.
+    fn answer_oversized(&self) -> Response<Bytes> {
+        let session = &self.session;
+        let is_alone = session.activity.is_at_rest() || !session.peer.is_authenticated();
+        let answer = gate::answer_oversized(session);
+        session.activity.note_accepted();
+        if !is_alone {
+            return oversized::without_body(answer);
+        }
+        session.stop.send(Order::WindDown);
+        if session.has_window_for(answer.body().len()) { answer } else { oversized::without_body(answer) }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Activity {
     busy: AtomicU32,
     /// Requests that ever began; wraps around.
     requests: AtomicU32,
+    /// Requests of HTTP/2 that were accepted; wraps around.
+    accepted: AtomicU32,
     /// The end of the last answer; not set before the first.
     idle_since: AtomicInstant,
     /// The last instant at which the socket took something and had no room for the rest; not set while nothing waits for the
@@ -48,6 +50,7 @@ impl Activity {
             start: Instant::now(),
             busy: 0.into(),
             requests: 0.into(),
+            accepted: 0.into(),
             idle_since: AtomicInstant::unset(),
             blocked_since: AtomicInstant::unset(),
             head_since: AtomicInstant::unset(),
@@ -116,6 +119,17 @@ impl Activity {
     /// Number of requests that ever began.
     pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Notes that HTTP/2 has handed over a request, or that its own answer was replaced.
+    pub(crate) fn note_accepted(&self) {
+        let accepted = self.accepted.load(Ordering::Relaxed).wrapping_add(1);
+        self.accepted.store(accepted, Ordering::Relaxed);
+    }
+
+    /// Number of requests that HTTP/2 has handed over; wraps around.
+    pub(crate) fn accepted(&self) -> u32 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Number of requests that are being answered.

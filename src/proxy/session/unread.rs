@@ -218,6 +218,11 @@ impl Session {
         if is_full && self.unread.wait_for_own(answer, cx.waker()) { Poll::Pending } else { Poll::Ready(()) }
     }
 
+    /// `true` if the client's window of the connection has room for so many bytes.
+    pub(crate) fn has_window_for(&self, bytes: usize) -> bool {
+        self.unread.window.load(Ordering::Relaxed) >= i64::try_from(bytes).unwrap_or(i64::MAX)
+    }
+
     /// Notes that the client has opened the window of the connection by so many bytes.
     pub(crate) fn open_window(&self, by: i64) {
         self.unread.open_window(by);
