@@ -312,6 +312,7 @@ pub struct Holding(parking_lot::Mutex<Held>);
 enum Held {
     Place(Place),
     Slot(Slot),
+    Nothing,
 }
 
 impl Holding {
@@ -329,6 +330,14 @@ impl Holding {
     pub fn set_authenticated(&self, is_authenticated: bool) {
         if let Held::Place(place) = &*self.held() {
             place.set_authenticated(is_authenticated);
+        }
+    }
+
+    /// Takes the place in the lobby, or drops the slot. The connection serves no further request.
+    pub fn take_place(&self) -> Option<Place> {
+        match std::mem::replace(&mut *self.held(), Held::Nothing) {
+            Held::Place(place) => Some(place),
+            Held::Slot(_) | Held::Nothing => None,
         }
     }
 

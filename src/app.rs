@@ -239,7 +239,12 @@ impl Serving {
         }
         self.accepting.shutdown().await;
         self.running.order_all(Order::Finish);
-        let _ = timeout_at(deadline, all_departed(&self.running, &self.departures)).await;
+        // Clients of HTTP/2 that always have a request in progress are told before the end to send no more.
+        let told = deadline - last_part(drain_timeout);
+        if timeout_at(told, all_departed(&self.running, &self.departures)).await.is_err() {
+            self.running.order_all(Order::FinishNow);
+            let _ = timeout_at(deadline, all_departed(&self.running, &self.departures)).await;
+        }
     }
 }
 
@@ -314,6 +319,11 @@ async fn closed(door: &mut JoinSet<io::Result<Infallible>>) -> io::Error {
         Some(Ok(Ok(never))) => match never {},
         None => io::Error::other("there is no worker"),
     }
+}
+
+/// Returns the last part of the time for a stop, in which HTTP/2 connections with requests in progress are told to end.
+fn last_part(drain_timeout: Duration) -> Duration {
+    (drain_timeout / 4).min(Duration::from_secs(3))
 }
 
 /// Time for which new connections are still accepted after an orchestrator's signal: load balancers learn of it with a delay,

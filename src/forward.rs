@@ -43,6 +43,7 @@ pub use abandoned::ClientAbort;
 use abandoned::Work;
 pub use breaker::BreakerRules;
 pub use delivery::{Collector, deliver};
+use discard::Discard;
 pub use exchange::{Answer, BrokenOff, Outgoing};
 use exchange::{Carrier, Silence, Upload};
 use framing::Afterwards;
@@ -96,6 +97,8 @@ pub struct Terms {
     pub answers: AnswerLimits,
     /// Longest time that a connection may be idle.
     pub keep_idle: Duration,
+    /// The part of an upload that may still come after an early answer.
+    pub discard: Discard,
     /// The client's side of TLS to the backend; `None` if the backend speaks plain HTTP.
     pub tls: Option<FromFiles<ClientConfig>>,
 }
@@ -227,14 +230,14 @@ impl Backend {
     ) -> Result<(Outcome, Times), NoAnswer> {
         let asked = Instant::now();
         if let Err(wait) = self.health.pass(asked) {
-            discard::in_background(request.into_body());
+            terms.discard.in_background(request.into_body());
             return Err(NoAnswer::Paused(wait));
         }
         let may_switch = admitted.permit().allows_upgrade();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own));
+        let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own, terms.discard));
         let (Timeouts { response, body, idle, .. }, abort) = (terms.timeouts, terms.client_abort);
         let work = Work::begin(guards, upload.clone(), asked, (response, abort));
         let mut exchange = pin!(self.answer_of(terms, request, work, asked));

@@ -13,8 +13,11 @@ pub enum Order {
     /// The connection ends with the next answer (HTTP/1.1: `Connection: close`; HTTP/2: GOAWAY). Until then requests are
     /// served.
     WindDown,
-    /// Requests in progress are finished; no new request is served.
+    /// The connection ends as soon as no request is in progress. HTTP/2 serves new requests until then: common clients drop
+    /// what is in progress when GOAWAY comes.
     Finish,
+    /// No new request is served; requests in progress are finished.
+    FinishNow,
     /// The connection is closed now.
     Close,
 }

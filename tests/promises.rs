@@ -116,6 +116,7 @@ mod traffic {
     mod early_answers;
     mod failing_backends;
     mod forwarding_headers;
+    mod going_away;
     mod headers;
     mod http_limits;
     mod identity_headers;

@@ -125,6 +125,8 @@ keys! {
             "Part of the slots, of the requests in flight and of the queue that is kept for client entries with `priority: high`, if the policy has any";
         idle_timeout: Duration = duration, Default("75s"), "DURATION", AtReload,
             "Time for which a connection with a slot may be idle";
+        connection_age: Duration = duration_or_zero, Default("0s"), "DURATION", AtReload,
+            "Age at which a connection ends with its next answer, give or take a tenth, so that clients spread over new replicas; 0s: no bound";
         upgrade_idle_timeout: Duration = duration, Default("5m"), "DURATION", AtReload,
             "Time for which a WebSocket may go without a byte in either direction";
     }
@@ -155,11 +157,15 @@ keys! {
         max_pending_resets: usize = number(1..=10_000), Default("32"), "N", AtReload,
             "HTTP/2: streams that a client may have reset before they were accepted (rapid reset)";
         max_provoked_resets: usize = number(1..=100_000), Default("256"), "N", AtReload,
-            "HTTP/2: resets that a client may provoke by protocol errors before its connection ends";
+            "HTTP/2: resets that a client may provoke by protocol errors within a minute; then its connection ends";
         body_timeout: Duration = duration, Default("60s"), "DURATION", AtReload,
             "Time for which a client may send nothing of a body that is waited for; then 408";
         write_timeout: Duration = duration, Default("60s"), "DURATION", AtReload,
             "Time for which a client may read nothing of an answer; then its connection is cut";
+        discard: u64 = number(0..=1_073_741_824), Default("16777216"), "BYTES", AtReload,
+            "Bytes of a request's body that are read and discarded after an early answer, so that its client reads the answer and not a reset";
+        discard_timeout: Duration = duration, Default("10s"), "DURATION", AtReload,
+            "Time in which a client may send these bytes";
         max_target_bytes: usize = number(1..=65_534), Default("16384"), "BYTES", AtReload,
             "Bytes of a request's path and query; more is answered 400";
     }

@@ -3,6 +3,7 @@
 use super::Limits;
 use super::keys::{BackendSection, HttpSection, LimitsSection, LobbySection};
 use crate::admission::{Bounds, Queue};
+use crate::forward::discard::Discard;
 use crate::live::{HttpLimits, Patience};
 
 /// The bounds on connections.
@@ -23,6 +24,7 @@ pub(super) const fn limits(limits: &LimitsSection, lobby: &LobbySection, http: &
             streams: http.max_streams,
             pending_resets: http.max_pending_resets,
             provoked_resets: http.max_provoked_resets,
+            discard: Discard { bytes: http.discard, time: http.discard_timeout },
         },
     }
 }
@@ -36,6 +38,7 @@ pub(super) const fn patience(limits: &LimitsSection, lobby: &LobbySection, http:
         idle: limits.idle_timeout,
         upgrade_idle: limits.upgrade_idle_timeout,
         write: http.write_timeout,
+        age: limits.connection_age,
     }
 }
 

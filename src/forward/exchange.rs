@@ -18,11 +18,12 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::abandoned::{self, Stage, Work};
+use super::discard::Discard;
 use super::link::Link;
 use super::multiplex::Stream;
 use super::pool::{self, Pool};
 use super::read_ahead::{self, ReadAhead, SharedReading};
-use super::{NoAnswer, discard, framing, headers};
+use super::{NoAnswer, framing, headers};
 use crate::atomic_instant::AtomicInstant;
 use crate::client_headers::StripPatterns;
 use crate::refusal::ResponseFlaw;
@@ -37,6 +38,8 @@ pub struct Outgoing {
     upload: Option<Arc<Upload>>,
     /// Names that the trailers may not have, beside the listed ones.
     own: Option<StripPatterns>,
+    /// The part of the body that may still come if the answer comes first.
+    discard: Discard,
 }
 
 impl Outgoing {
@@ -46,15 +49,16 @@ impl Outgoing {
         version: Version,
         upload: Option<Arc<Upload>>,
         own: Option<StripPatterns>,
+        discard: Discard,
     ) -> Self {
-        Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, own }
+        Self { body: Some(body), by_stream: version == Version::HTTP_2, upload, own, discard }
     }
 }
 
 impl Outgoing {
     /// Returns the body of a request that has none.
     pub(super) const fn empty() -> Self {
-        Self { body: None, by_stream: false, upload: None, own: None }
+        Self { body: None, by_stream: false, upload: None, own: None, discard: Discard::NONE }
     }
 }
 
@@ -149,7 +153,7 @@ pub(super) fn poll_whole(
 /// The backend answered early, or not at all: the rest of the body is discarded.
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.body.take().into_iter().for_each(discard::in_background);
+        self.body.take().into_iter().for_each(|body| self.discard.in_background(body));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use http::{Request, Version};
 
+use crate::forward::discard::Discard;
+
 /// Bounds of HTTP itself (`limits.http`).
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
@@ -13,8 +15,10 @@ pub struct HttpLimits {
     pub streams: u32,
     /// HTTP/2: most streams that the client has reset and whose requests have not ended yet (CVE-2023-44487).
     pub pending_resets: usize,
-    /// HTTP/2: most resets that a client may provoke from Sidegate (CVE-2025-8671).
+    /// HTTP/2: most resets that a client may provoke from Sidegate within a minute (CVE-2025-8671).
     pub provoked_resets: usize,
+    /// The part of a request's body that is read and discarded after an early answer.
+    pub discard: Discard,
 }
 
 impl HttpLimits {

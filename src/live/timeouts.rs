@@ -17,6 +17,8 @@ pub struct Patience {
     pub upgrade_idle: Duration,
     /// Time for which the client may read nothing of an answer that waits for it.
     pub write: Duration,
+    /// Age at which a connection ends with its next answer; zero for no bound.
+    pub age: Duration,
 }
 
 impl Patience {

@@ -10,6 +10,7 @@ pub mod lines;
 mod outbox;
 mod oversized;
 mod plain_http;
+mod resets;
 mod resting;
 mod stream;
 mod tls;

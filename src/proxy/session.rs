@@ -11,11 +11,14 @@ mod unread;
 mod view;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::admission::{Holding, Place};
+use crate::forward::discard::Discard;
 use crate::forward::headers::ConnectionHeaders;
 use crate::identity::Unauthenticated;
 use crate::live::Live;
@@ -61,6 +64,9 @@ pub struct Session {
     unread: UnreadAnswers,
     /// The course of the handshake, until a trace takes it; only where requests are traced.
     handshake: Mutex<Option<HandshakeTimes>>,
+    began: Instant,
+    /// A random number, by which the age at which the connection ends differs from that of others.
+    spread: u8,
     /// The end of the exchanges in progress when Sidegate closed the connection.
     closed: OnceLock<Done>,
 }
@@ -75,6 +81,10 @@ impl Session {
         protocol: Protocol,
         handshake: Option<HandshakeTimes>,
     ) -> Self {
+        // Without randomness the age is the same for all.
+        let mut spread = [128];
+        let _ = aws_lc_rs::rand::fill(&mut spread);
+        let [spread] = spread;
         Self {
             headers: ConnectionHeaders::of(peer.address.ip()),
             services,
@@ -88,7 +98,36 @@ impl Session {
             unread: UnreadAnswers::default(),
             handshake: Mutex::new(handshake),
             closed: OnceLock::new(),
+            began: Instant::now(),
+            spread,
         }
+    }
+
+    /// Time until the connection has the age at which it ends (`limits.connection_age`); `None` if it is older, or never ends
+    /// for its age. The age differs by up to a tenth from connection to connection, so that they do not end together.
+    pub(crate) fn time_to_age(&self) -> Option<Duration> {
+        let age = self.services.live.load().patience.age;
+        let own = age * (230 + u32::from(self.spread) / 5) / 256;
+        (!age.is_zero()).then(|| (self.began + own).checked_duration_since(Instant::now())).flatten()
+    }
+
+    /// `true` if the connection has the age at which it ends.
+    pub(crate) fn is_aged(&self) -> bool {
+        !self.services.live.load().patience.age.is_zero() && self.time_to_age().is_none()
+    }
+
+    /// The part of a request's body that may still come after an early answer.
+    pub(crate) fn discard(&self) -> Discard {
+        self.services.live.load().limits.discard
+    }
+
+    /// Gives the slot back, if the connection holds one, and returns a place in the lobby.
+    pub(crate) fn place_in_lobby(&self) -> Place {
+        self.holding.take_place().unwrap_or_else(|| {
+            let place = self.services.admission.lobby.enter(self.peer.address.ip(), Arc::clone(&self.stop));
+            place.set_authenticated(self.peer.is_authenticated());
+            place
+        })
     }
 
     /// Notes that Sidegate closes the connection, and the end of the exchanges that are in progress on it.

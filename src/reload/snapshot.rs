@@ -168,6 +168,7 @@ impl Pieces {
                 client_abort: config.client_abort,
                 answers: config.answers,
                 keep_idle: config.keep_idle,
+                discard: config.limits.http.discard,
                 tls: self.backend_tls.clone(),
             }),
             patience: config.patience,

@@ -1,5 +1,6 @@
 //! An answer may come before its request has ended. The client can read it, instead of a reset, as long as the client sends
-//! no more than 64 KiB and for no longer than a second. The rest of the body is never read as a request (DESIGN §5).
+//! no more than `limits.http.discard` within `limits.http.discard_timeout`. The rest of the body is never read as a request
+//! (DESIGN §5).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::support::frames::{
     WINDOW_UPDATE, frame, headers, pseudo_headers,
 };
 use crate::support::http2::{Http2, request};
-use crate::support::{Backend, Client, Proxy};
+use crate::support::{Backend, Client, Proxy, Setup, eventually};
 
 const KIB: usize = 1024;
 
@@ -59,10 +60,16 @@ fn an_http1_client_can_send_the_rest_of_its_body_within_the_budget() {
     }
 }
 
+/// Starts a proxy that discards little.
+fn proxy_with_a_small_budget(backend: &Backend) -> Proxy {
+    let setup = Setup::new(&backend.url()).set("limits.http.discard", 64 * KIB);
+    setup.set("limits.http.discard_timeout", "1s").start()
+}
+
 #[test]
 fn an_http1_connection_ends_beyond_the_budget() {
     let backend = refusing_backend();
-    let proxy = Proxy::in_front_of(&backend.url());
+    let proxy = proxy_with_a_small_budget(&backend);
     for (client, status) in refused_clients(&proxy) {
         // This client goes on without an end.
         let mut connection = client.connect(proxy.address).unwrap();
@@ -100,7 +107,7 @@ fn an_http2_client_can_send_the_rest_of_its_body_within_the_budget() {
 #[test]
 fn only_the_stream_of_http2_ends_beyond_the_budget() {
     let backend = refusing_backend();
-    let proxy = Proxy::in_front_of(&backend.url());
+    let proxy = proxy_with_a_small_budget(&backend);
     for (client, status) in refused_clients(&proxy) {
         // 200 KiB, for which the windows have room, or nothing at all.
         for frames in [20, 0] {
@@ -150,13 +157,43 @@ fn the_body_of_a_refused_request_is_never_read_as_a_request() {
     assert!(backend.received().is_empty());
 }
 
+/// Many clients read nothing until they have sent everything.
 #[test]
-fn a_refused_upload_gets_its_answer_and_not_a_reset() {
-    let backend = Backend::ok();
+fn a_refused_upload_of_any_usual_size_gets_its_answer_and_not_a_reset() {
+    let backend = refusing_backend();
     let proxy = Proxy::in_front_of(&backend.url());
-    let mut connection = proxy.consumer().connect(proxy.address).unwrap();
-    let answer = connection.post("/events", &"x".repeat(60 * 1024)).unwrap();
-    assert_eq!(answer.verdict(), "403 insufficient_permissions");
+    for (client, status) in refused_clients(&proxy) {
+        for length in [60 * KIB, 1000 * KIB, 10_000 * KIB] {
+            let mut connection = client.connect(proxy.address).unwrap();
+            let answer = connection.post("/events", &"x".repeat(length)).unwrap();
+            assert_eq!(answer.status, status, "HTTP/1.1, {length}");
+            let connection = Http2::connect(&client, proxy.address).unwrap();
+            let exchange = connection.open(request("POST", "/events", &[]), false).unwrap();
+            let answer = exchange.finish_with(Bytes::from(vec![b'x'; length])).unwrap();
+            assert_eq!(answer.status, status, "HTTP/2, {length}");
+        }
+    }
+    proxy.admin.wait_for("sidegate_connections", 0.0);
+}
+
+/// Connections whose upload is discarded count in the lobby, and hold no slot.
+#[test]
+fn uploads_that_are_discarded_hold_a_place_in_the_lobby_and_no_slot() {
+    let backend = refusing_backend();
+    let proxy = Setup::new(&backend.url()).set("limits.lobby.max_per_source", 2).start();
+    let mut connections: Vec<_> = (0..4)
+        .map(|_| {
+            let mut connection = proxy.consumer().connect(proxy.address).unwrap();
+            connection.send(upload_head(1 << 20)).unwrap();
+            let head = connection.head().unwrap();
+            assert_eq!(head.status, 403);
+            connection.read_exactly(head.header("content-length").unwrap().parse().unwrap()).unwrap();
+            connection
+        })
+        .collect();
+    let closed = |connections: &mut Vec<crate::support::tls::Tls>| connections[0].is_closed();
+    eventually("the oldest gives way", || closed(&mut connections), |closed| *closed);
+    assert_eq!(proxy.admin.metrics().value("sidegate_slots_used"), 0.0);
 }
 
 #[test]

@@ -107,7 +107,9 @@ fn the_number_of_resets_of_a_connection_is_limited() {
             let mut connection = Frames::connect_without_preface(&proxy.producer(), proxy.address).unwrap();
             let flood: Vec<u8> = (0..20).flat_map(each).collect();
             connection.send([preface(&setting(1, 0)), flood].concat()).unwrap();
-            assert_eq!(connection.answers_ping(), survives, "{key}: {most}");
+            // The first PING may be read together with the flood.
+            let answers = (0..2).all(|_| connection.answers_ping());
+            assert_eq!(answers, survives, "{key}: {most}");
         }
     }
 }

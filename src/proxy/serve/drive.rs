@@ -48,8 +48,9 @@ pub(super) trait Http: Unpin {
     fn finish(&mut self);
     /// `true` if the connection can rest: give its buffers back while no request comes.
     const RESTS: bool = false;
-    /// Tells the peer, if the protocol can, that the connection ends because its answers are not read.
-    fn end_for_unread(&mut self, _: &mut Context<'_>) {}
+    /// Tells the peer, if the protocol can, that the connection ends because it asks too much: its answers are not read, or
+    /// most of its frames are errors.
+    fn end_for_excess(&mut self, _: &mut Context<'_>) {}
     /// The request with which the protocol began, after a switch of protocols.
     fn request(&self) -> Option<&RequestGuard> {
         None
@@ -91,6 +92,10 @@ where
 {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let served = Pin::new(&mut self.http).poll(cx);
+        if self.outbox.has_too_many_resets() {
+            self.end_for_excess(cx);
+            return Poll::Ready(End::Cut);
+        }
         match self.outbox.poll_send(cx) {
             Poll::Ready(Err(_)) => return Poll::Ready(End::Cut),
             Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -102,8 +107,8 @@ where
         Pin::new(&mut self.http).graceful_shutdown();
     }
 
-    fn end_for_unread(&mut self, cx: &mut Context<'_>) {
-        self.outbox.append(&TOO_MUCH_UNREAD);
+    fn end_for_excess(&mut self, cx: &mut Context<'_>) {
+        self.outbox.append(&ENHANCE_YOUR_CALM);
         // If the socket takes nothing, the frame would not be read either.
         let _ = self.outbox.poll_send(cx);
     }
@@ -111,7 +116,7 @@ where
 
 /// GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 §6.8, §7). The last stream is the largest number possible: which requests were
 /// seen is not known here, so no request is said to be unseen.
-const TOO_MUCH_UNREAD: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+const ENHANCE_YOUR_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
 /// A connection after a switch of protocols. The other protocol cannot be asked to end; it has time until the drain timeout.
 pub(super) struct Switched {
@@ -205,14 +210,20 @@ impl<H: Http> Drive<H> {
         }
     }
 
-    /// `true` if no new request is to be served. A connection that winds down ends with its next answer: HTTP/1.1 says so in
-    /// the answer's header, HTTP/2 ends once any request has come.
+    /// `true` if no new request is to be served. HTTP/1.1 says so in the header of the answer in progress. HTTP/2 sends GOAWAY,
+    /// at which common clients drop what is in progress: it therefore waits until every answer is written out.
     fn must_finish(&self) -> bool {
-        let stop = &self.session.stop;
-        stop.includes(Order::Finish)
-            || (stop.includes(Order::WindDown)
-                && self.session.protocol == Protocol::Http2
-                && !self.session.activity.is_new())
+        let (stop, session) = (&self.session.stop, &self.session);
+        match session.protocol {
+            Protocol::Http1 => stop.includes(Order::Finish),
+            Protocol::Http2 if !stop.includes(Order::WindDown) => false,
+            Protocol::Http2 if stop.includes(Order::FinishNow) => true,
+            Protocol::Http2 if stop.includes(Order::Finish) => {
+                let situation = session.situation();
+                situation.is_at_rest() || !situation.delays_shutdown()
+            }
+            Protocol::Http2 => !session.activity.is_new() && session.situation().is_at_rest(),
+        }
     }
 
     /// Obeys an order to finish.
@@ -258,6 +269,9 @@ impl<H: Http> Drive<H> {
         let situation = self.situation();
         let deadline = situation.deadline(&self.session.services.live.load().patience);
         let past = deadline.filter(|deadline| deadline.at <= now);
+        if self.session.is_aged() && !self.session.stop.includes(Order::WindDown) {
+            self.session.stop.send(Order::WindDown);
+        }
         let is_over = past.is_some() || situation.is_at_rest() || !situation.delays_shutdown();
         let next = match (deadline, past) {
             (_, Some(Deadline { reason: Reason::Unread, .. })) => {
@@ -303,7 +317,7 @@ impl<H: Http> Drive<H> {
         tracing::debug!(source = %self.session.peer.address, "the client does not read its answers");
         self.session.close_by_us(Done::Unread);
         if let Some(http) = &mut self.http {
-            http.end_for_unread(cx);
+            http.end_for_excess(cx);
         }
         End::Cut
     }
@@ -314,6 +328,7 @@ fn time_to_next_look(session: &Session, rests: bool) -> Duration {
     let shortest = session.services.live.load().patience.shortest();
     let patience = if rests { shortest.min(resting::AFTER) } else { shortest };
     let identity = session.peer.time_left(Timestamp::now());
+    let patience = session.time_to_age().map_or(patience, |left| patience.min(left));
     // An identity is valid until the end of its last millisecond.
     identity.map_or(patience, |left| patience.min(left + Duration::from_millis(1)))
 }

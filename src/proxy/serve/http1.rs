@@ -45,8 +45,9 @@ pub(super) async fn serve(session: Arc<Session>, stream: Stream) {
         let (end, resting) = Drive::of(resting, &session).await;
         let Some(resting) = resting else { return };
         if end != End::Woken {
+            let stop = Arc::clone(&session.stop);
             drop(session);
-            return Box::pin(resting.end(end)).await;
+            return Box::pin(resting.end(end, &stop)).await;
         }
         io = resting.io;
     };
@@ -149,16 +150,21 @@ async fn finish(session: Arc<Session>, end: End, parts: http1::Parts<TokioIo<Cli
         return carry(session, stream, said, switch).await;
     }
     let is_all_read = parts.read_buf.is_empty() && beyond.is_empty() && unparsed.is_none();
-    let is_unread = !is_all_read || outcome.has_unread_body.load(Ordering::Relaxed);
+    let is_unread =
+        !is_all_read || outcome.has_unread_body.load(Ordering::Relaxed) || session.activity.is_amid_message();
     if let Some(status) = unparsed {
         let frame = gate::answer_unparsed(&session, status, &parts.read_buf);
         let _ = timeout(closing::TIME, stream.write_all(&frame)).await;
     }
-    // The connection's slot is free before the client has closed its side.
+    let (stop, discard) = (Arc::clone(&session.stop), session.services.live.load().limits.discard);
+    // The connection's slot is free before the client has closed its side. A connection whose input is still discarded counts
+    // in the lobby, so that strangers cannot hold any number of them.
+    let place = is_unread.then(|| session.place_in_lobby());
     drop((session, parts.service.session));
     if end != End::Cut || unparsed.is_some() {
-        close(stream, if is_unread { Input::Unread } else { Input::Read }).await;
+        close(stream, if is_unread { Input::Unread } else { Input::Read }, discard, &stop).await;
     }
+    drop(place);
 }
 
 /// Carries the other protocol for as long as the client's identity lasts. `said` was read behind the request.

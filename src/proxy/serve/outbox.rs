@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::resets::ProvokedResets;
 use crate::handshake::pieces;
 use crate::proxy::services::SpareBuffer;
 
@@ -42,6 +43,8 @@ struct Gathered<S> {
     /// Bytes of the frames that are written already.
     written: usize,
     unflushed: bool,
+    /// Resets among the frames.
+    resets: ProvokedResets,
 }
 
 fn locked<S>(shared: &Mutex<Gathered<S>>) -> MutexGuard<'_, Gathered<S>> {
@@ -50,11 +53,24 @@ fn locked<S>(shared: &Mutex<Gathered<S>>) -> MutexGuard<'_, Gathered<S>> {
 }
 
 impl<S: FrameStream> Outbox<S> {
-    pub(super) fn new(stream: S, spare: Arc<SpareBuffer>) -> (Self, Gathering<S>) {
-        let gathered =
-            Gathered { stream, spare, frames: Vec::new(), checked: 0, written: 0, unflushed: false };
+    /// `most_resets` is the number of resets that the client may provoke within a minute.
+    pub(super) fn new(stream: S, spare: Arc<SpareBuffer>, most_resets: usize) -> (Self, Gathering<S>) {
+        let gathered = Gathered {
+            stream,
+            spare,
+            frames: Vec::new(),
+            checked: 0,
+            written: 0,
+            unflushed: false,
+            resets: ProvokedResets::new(most_resets),
+        };
         let shared = Arc::new(Mutex::new(gathered));
         (Self(Arc::clone(&shared)), Gathering(shared))
+    }
+
+    /// `true` if the client has provoked more resets than it may.
+    pub(super) fn has_too_many_resets(&self) -> bool {
+        locked(&self.0).resets.are_too_many()
     }
 
     /// Adds a last frame behind those that HTTP has written. HTTP hands over whole frames, so the last frame splits none.
@@ -90,6 +106,7 @@ impl<S: FrameStream> Gathered<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.checked < self.frames.len() {
             self.stream.check(&mut self.frames, self.checked);
+            self.resets.look(self.frames.get(self.checked..).unwrap_or_default());
             self.checked = self.frames.len();
         }
         while let Some(left) = self.frames.get(self.written..).filter(|left| !left.is_empty()) {
@@ -164,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn frames_are_written_at_the_end_of_the_turn_in_order() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let (outbox, mut gathering) = Outbox::new(near, Arc::default());
+        let (outbox, mut gathering) = Outbox::new(near, Arc::default(), 1);
         gathering.write_all(b"one ").await.unwrap();
         gathering.flush().await.unwrap();
         gathering.write_all(b"two").await.unwrap();
@@ -178,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_outbox_pushes_back() {
         let (near, mut far) = tokio::io::duplex(1024);
-        let (outbox, mut gathering) = Outbox::new(near, Arc::default());
+        let (outbox, mut gathering) = Outbox::new(near, Arc::default(), 1);
         let sender = async {
             for _ in 0..100 {
                 gathering.write_all(&[7; 16 * 1024]).await.unwrap();

@@ -23,7 +23,7 @@ pub(super) async fn answer(services: &Services, mut socket: TcpStream) {
     let answer = async {
         if socket.write_all(&frame).await.is_ok() {
             let _ = socket.shutdown().await;
-            let _ = closing::discard_input(&mut socket).await;
+            let _ = closing::discard_plain(&mut socket).await;
         }
     };
     let _ = timeout(closing::TIME, answer).await;

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::closing::{Input, close};
 use super::drive::{End, Http};
 use super::stream::ClientStream;
+use crate::forward::discard::Discard;
+use crate::stop::StopSignal;
 
 /// Time without a request until a connection rests. It is longer than a client takes between two requests of a series, and
 /// not longer than that: of memory that many new connections hold at once, the allocator does not give everything back.
@@ -31,10 +33,10 @@ impl Resting {
     }
 
     /// Ends the connection without another request.
-    pub(super) async fn end(self, end: End) {
+    pub(super) async fn end(self, end: End, stop: &StopSignal) {
         let stream = self.io.into_parts().stream;
         if end == End::Served {
-            close(stream, Input::Read).await;
+            close(stream, Input::Read, Discard::NONE, stop).await;
         }
     }
 }

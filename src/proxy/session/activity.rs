@@ -144,6 +144,11 @@ impl Activity {
         }
     }
 
+    /// `true` if what was read so far ends in the middle of a message.
+    pub(crate) fn is_amid_message(&self) -> bool {
+        self.amid_message.load(Ordering::Relaxed)
+    }
+
     /// Notes whether what was read so far ends in the middle of a message.
     pub(crate) fn set_amid_message(&self, amid: bool) {
         self.amid_message.store(amid, Ordering::Relaxed);

@@ -79,6 +79,7 @@ mod tests {
         idle: seconds(75),
         upgrade_idle: seconds(300),
         write: seconds(60),
+        age: Duration::ZERO,
     };
 
     #[test]
