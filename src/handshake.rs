@@ -82,13 +82,13 @@ pub(crate) async fn accept(
         Ok(Err((_, sniffed))) if sniffed.first == FirstByte::Letter => {
             Err(HandshakeError::PlainHttp(sniffed.socket))
         }
-        Ok(Err((error, sniffed))) => Err(HandshakeError::Failed(failure(&error, sniffed.first), error)),
+        Ok(Err((error, sniffed))) => Err(HandshakeError::Failed(failure(&error, &sniffed), error)),
         Err(_) => Err(HandshakeError::TimedOut),
     }
 }
 
 /// Returns the cause of a failed handshake.
-fn failure(error: &io::Error, first: FirstByte) -> HandshakeFailure {
+fn failure(error: &io::Error, sniffed: &SniffedSocket) -> HandshakeFailure {
     if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         return failure_of_tls(error);
     }
@@ -96,8 +96,10 @@ fn failure(error: &io::Error, first: FirstByte) -> HandshakeFailure {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => match first {
+        | io::ErrorKind::BrokenPipe => match sniffed.first {
             FirstByte::Unseen => HandshakeFailure::Silent,
+            // The first answer of the server has its certificate. Some clients that do not accept it send no alert.
+            _ if sniffed.written.taken > 0 => HandshakeFailure::ClosedAfterCertificate,
             FirstByte::Tls | FirstByte::Letter => HandshakeFailure::Closed,
         },
         _ => HandshakeFailure::Internal,
@@ -131,6 +133,8 @@ const fn failure_of_offer(what: &PeerIncompatible) -> HandshakeFailure {
     match what {
         PeerIncompatible::ServerDoesNotSupportTls12Or13
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        // Clients before TLS 1.2 do not have this extension, and are refused for it first.
+        | PeerIncompatible::SignatureAlgorithmsExtensionRequired
         | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled => HandshakeFailure::Version,
@@ -142,8 +146,7 @@ const fn failure_of_offer(what: &PeerIncompatible) -> HandshakeFailure {
         | PeerIncompatible::NoKxGroupsInCommon
         | PeerIncompatible::UncompressedEcPointsRequired => HandshakeFailure::Group,
         PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon
-        | PeerIncompatible::NoSignatureSchemesInCommon
-        | PeerIncompatible::SignatureAlgorithmsExtensionRequired => HandshakeFailure::Signature,
+        | PeerIncompatible::NoSignatureSchemesInCommon => HandshakeFailure::Signature,
         _ => HandshakeFailure::Protocol,
     }
 }

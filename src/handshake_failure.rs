@@ -8,7 +8,7 @@ pub enum HandshakeFailure {
     Version,
     /// The client offers no cipher suite that is served.
     Cipher,
-    /// The client offers no group for the key exchange that is served.
+    /// The client offers no key exchange that is served: no group, or no cipher suite with one.
     Group,
     /// The client accepts no signature that a certificate of the server can make, or makes none that is accepted.
     Signature,
@@ -24,6 +24,8 @@ pub enum HandshakeFailure {
     NotTls,
     /// The messages break the rules of TLS.
     Protocol,
+    /// The client closes the connection after it has got the certificate of the server, without a word.
+    ClosedAfterCertificate,
     /// The client closes the connection in the middle of the handshake.
     Closed,
     /// The client closes the connection without a byte, as checks do that only connect.
@@ -34,7 +36,7 @@ pub enum HandshakeFailure {
 
 impl HandshakeFailure {
     /// All causes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Version,
         Self::Cipher,
         Self::Group,
@@ -45,6 +47,7 @@ impl HandshakeFailure {
         Self::ClientAlert,
         Self::NotTls,
         Self::Protocol,
+        Self::ClosedAfterCertificate,
         Self::Closed,
         Self::Silent,
         Self::Internal,
@@ -64,6 +67,7 @@ impl HandshakeFailure {
             Self::ClientAlert => "client_alert",
             Self::NotTls => "not_tls",
             Self::Protocol => "protocol",
+            Self::ClosedAfterCertificate => "closed_after_certificate",
             Self::Closed => "closed",
             Self::Silent => "silent",
             Self::Internal => "internal",
@@ -76,7 +80,9 @@ impl HandshakeFailure {
         match self {
             Self::Version => "the client offers no version of TLS that is served (1.2 and 1.3)",
             Self::Cipher => "the client offers no cipher suite that is served",
-            Self::Group => "the client offers no group for the key exchange that is served",
+            Self::Group => {
+                "the client offers no key exchange that is served (ECDHE with X25519, P-256 or P-384)"
+            }
             Self::Signature => "client and server have no signature algorithm in common",
             Self::Alpn => "the client offers no application protocol that is served (h2, http/1.1, http/1.0)",
             Self::Proof => "the client does not hold the key of the certificate that it presents",
@@ -84,6 +90,9 @@ impl HandshakeFailure {
             Self::ClientAlert => "the client has given up",
             Self::NotTls => "the bytes are no TLS",
             Self::Protocol => "the client breaks the rules of TLS",
+            Self::ClosedAfterCertificate => {
+                "the client has closed the connection after it got the server's certificate"
+            }
             Self::Closed => "the client has closed the connection",
             Self::Silent => "the client has closed the connection without a byte",
             Self::Internal => "an error of this machine",

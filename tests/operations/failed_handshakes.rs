@@ -97,36 +97,46 @@ fn failed(proxy: &Proxy, cause: &str) -> f64 {
 fn each_cause_of_a_failed_handshake_is_counted_and_is_a_line_of_the_log() {
     let backend = Backend::ok();
     let mut proxy = Setup::new(&backend.url()).set("log.level", "debug").start();
-    let (good, pki) = (hello(0x0303, ECDHE_ECDSA_AES_128_GCM, P_256, ECDSA_P256_SHA256), proxy.pki());
+    let good = hello(0x0303, ECDHE_ECDSA_AES_128_GCM, P_256, ECDSA_P256_SHA256);
+    let pki = proxy.pki();
     let stolen = Credential { chain: pki.producer.chain.clone(), key: pki.consumer.key.clone_key() };
-    let alert = |description: u8| [&[21, 3, 3, 0, 2, 2][..], &[description]].concat();
-    let causes: Vec<(&str, String)> = vec![
-        ("version", send(&proxy, &hello(0x0302, ECDHE_ECDSA_AES_128_GCM, P_256, ECDSA_P256_SHA256))),
-        ("cipher", send(&proxy, &hello(0x0303, RSA_AES_128_CBC, P_256, ECDSA_P256_SHA256))),
-        ("group", send(&proxy, &hello(0x0303, ECDHE_ECDSA_AES_128_GCM, P_521, ECDSA_P256_SHA256))),
-        ("signature", send(&proxy, &hello(0x0303, ECDHE_ECDSA_AES_128_GCM, P_256, RSA_SHA256))),
-        ("alpn", attempt(&proxy, &proxy.producer().alpn(&["http/0.9", "spdy/3.1"]))),
-        ("proof", attempt(&proxy, &proxy.client(&stolen))),
-        // A client of another PKI does not know the server's authority.
-        ("server_certificate_refused", attempt(&proxy, &Client::anonymous(&Pki::new()))),
-        ("client_alert", send(&proxy, &[good.clone(), alert(80)].concat())),
-        ("not_tls", send(&proxy, b"\0\x01\x02 something else that is long enough for a record")),
+    let stolen = proxy.client(&stolen);
+    let other_protocols = proxy.producer().alpn(&["http/0.9", "spdy/3.1"]);
+    // A client of another PKI does not know the server's authority.
+    let of_another_pki = Client::anonymous(&Pki::new());
+    // An alert of the client: an internal error.
+    let given_up = [good.as_slice(), &[21, 3, 3, 0, 2, 2, 80]].concat();
+    type Attempt<'a> = (&'a str, Box<dyn Fn(&Proxy) -> String + 'a>);
+    let sending = |bytes: Vec<u8>| Box::new(move |proxy: &Proxy| send(proxy, &bytes));
+    let leaving = |bytes: Vec<u8>| Box::new(move |proxy: &Proxy| send_and_leave(proxy, &bytes));
+    let attempts: Vec<Attempt<'_>> = vec![
+        ("version", sending(hello(0x0302, ECDHE_ECDSA_AES_128_GCM, P_256, ECDSA_P256_SHA256))),
+        ("cipher", sending(hello(0x0303, RSA_AES_128_CBC, P_256, ECDSA_P256_SHA256))),
+        ("group", sending(hello(0x0303, ECDHE_ECDSA_AES_128_GCM, P_521, ECDSA_P256_SHA256))),
+        ("signature", sending(hello(0x0303, ECDHE_ECDSA_AES_128_GCM, P_256, RSA_SHA256))),
+        ("alpn", Box::new(|proxy| attempt(proxy, &other_protocols))),
+        ("proof", Box::new(|proxy| attempt(proxy, &stolen))),
+        ("server_certificate_refused", Box::new(|proxy| attempt(proxy, &of_another_pki))),
+        ("client_alert", sending(given_up)),
+        ("not_tls", sending(b"\0\x01\x02 something else that is long enough for a record".to_vec())),
         // The record has a ServerHello.
-        ("protocol", send(&proxy, &[22, 3, 3, 0, 4, 2, 0, 0, 0])),
-        ("closed", send_and_leave(&proxy, &good[..20])),
-        ("silent", send_and_leave(&proxy, b"")),
+        ("protocol", sending(vec![22, 3, 3, 0, 4, 2, 0, 0, 0])),
+        ("closed_after_certificate", sending(good.clone())),
+        ("closed", leaving(good[..20].to_vec())),
+        ("silent", leaving(Vec::new())),
     ];
-    for (cause, source) in &causes {
+    for (cause, attempt) in &attempts {
+        let source = attempt(&proxy);
         let line = proxy.process.log_where(cause, |line| line["cause"] == *cause);
-        assert!(line["source"].as_str().unwrap().starts_with(source), "{line}");
+        assert!(line["source"].as_str().unwrap().starts_with(&source), "{line}");
         let message = line["message"].as_str().unwrap();
         assert!(message.starts_with("TLS handshake failed: "), "{line}");
         assert_eq!(line["level"], if *cause == "silent" { "DEBUG" } else { "WARN" }, "{line}");
         eventually(cause, || failed(&proxy, cause), |count| *count == 1.0);
     }
     let all: f64 = proxy.admin.metrics().labelled("sidegate_handshakes_total", &[("result", "failed")]);
-    assert_eq!(all, f64::from(u32::try_from(causes.len()).unwrap()));
-    let mut tried: Vec<&str> = causes.iter().map(|(cause, _)| *cause).collect();
+    assert_eq!(all, f64::from(u32::try_from(attempts.len()).unwrap()));
+    let mut tried: Vec<&str> = attempts.iter().map(|(cause, _)| *cause).collect();
     tried.push("internal");
     assert_eq!(tried, HandshakeFailure::ALL.map(HandshakeFailure::name), "a cause of each kind was tried");
     assert!(backend.received().is_empty());

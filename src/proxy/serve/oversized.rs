@@ -66,43 +66,81 @@ pub(super) fn end_connection(mut frames: &[u8], is_large: bool) -> bool {
     false
 }
 
-/// Replaces the bare answers among the frames by documented ones. `first` is the first stream whose head has been read since
-/// the last call: a bare answer follows its request at once. Returns the frames if there was such an answer.
-pub(super) fn replace(
-    mut frames: &[u8],
+/// The search for bare answers on one connection. It goes on while a head was read that has become no request: HTTP/2 may take
+/// it up a turn later, or end its stream for another reason.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Number of heads that became no request and are not searched for any more.
+    settled: u32,
+    /// The first stream whose head was read since the search began; 0 while there is no search.
     first: u32,
-    mut answer: impl FnMut() -> Response<Bytes>,
-) -> Option<Vec<u8>> {
-    let (mut out, mut begun, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
-    while let Some((frame, rest)) = Frame::split(frames) {
-        match frame.kind {
-            HEADERS
-                if frame.flags == END_STREAM | END_HEADERS
-                    && frame.stream >= first
-                    && !begun.contains(&frame.stream) =>
-            {
-                match StatusBlock::of(frame.payload) {
-                    Some(block) => {
-                        replaced.push(frame.stream);
-                        block.write(frame.stream, &answer(), &mut out);
-                    }
-                    None => frame.write(&mut out),
-                }
-            }
-            HEADERS => {
-                begun.push(frame.stream);
-                frame.write(&mut out);
-            }
-            // The stream ends because the rest of the request is not wanted. With an error, the client would discard the answer.
-            RST_STREAM if replaced.contains(&frame.stream) => {
-                Frame { payload: &NO_ERROR, ..frame }.write(&mut out);
-            }
-            _ => frame.write(&mut out),
+    /// Streams from there on whose answers have begun. What follows on them are trailers.
+    begun: Vec<u32>,
+    /// Number of looks of this search.
+    looks: u32,
+}
+
+/// Looks after which a head is taken for one that became neither a request nor an answer.
+const MOST_LOOKS: u32 = 16;
+
+impl Search {
+    /// Begins or ends a search. `first` is the first stream whose head was read since the last call, or 0; `without_request` is the
+    /// number of heads that have become no request. Returns `true` if the frames of this turn are to be looked at.
+    pub(super) fn update(&mut self, first: u32, without_request: u32) -> bool {
+        if self.first == 0 {
+            self.first = first;
         }
-        frames = rest;
+        let is_over = without_request == self.settled || self.first == 0 || self.looks >= MOST_LOOKS;
+        if is_over {
+            self.settled = without_request;
+            (self.first, self.looks) = (0, 0);
+            self.begun = Vec::new();
+        }
+        self.looks += u32::from(!is_over);
+        !is_over
     }
-    out.extend_from_slice(frames);
-    (!replaced.is_empty()).then_some(out)
+
+    /// Replaces the bare answers among the frames by documented ones. Returns the frames if there was such an answer.
+    pub(super) fn replace(
+        &mut self,
+        mut frames: &[u8],
+        mut answer: impl FnMut() -> Response<Bytes>,
+    ) -> Option<Vec<u8>> {
+        let (mut out, mut replaced) = (Vec::new(), Vec::new());
+        while let Some((frame, rest)) = Frame::split(frames) {
+            let bare = self.bare_answer(&frame);
+            match frame.kind {
+                HEADERS => {
+                    self.begun.push(frame.stream);
+                    match bare {
+                        Some(block) => {
+                            replaced.push(frame.stream);
+                            block.write(frame.stream, &answer(), &mut out);
+                        }
+                        None => frame.write(&mut out),
+                    }
+                }
+                // The stream ends because the rest of the request is not wanted. With an error, the client would discard the
+                // answer.
+                RST_STREAM if replaced.contains(&frame.stream) => {
+                    Frame { payload: &NO_ERROR, ..frame }.write(&mut out);
+                }
+                _ => frame.write(&mut out),
+            }
+            frames = rest;
+        }
+        out.extend_from_slice(frames);
+        (!replaced.is_empty()).then_some(out)
+    }
+
+    /// Returns the header block of a bare answer, if the frame is one.
+    fn bare_answer<'f>(&self, frame: &Frame<'f>) -> Option<StatusBlock<'f>> {
+        let is_one = frame.kind == HEADERS
+            && frame.flags == END_STREAM | END_HEADERS
+            && frame.stream >= self.first
+            && !self.begun.contains(&frame.stream);
+        is_one.then(|| StatusBlock::of(frame.payload)).flatten()
+    }
 }
 
 /// A header block that holds nothing but `:status`.
@@ -228,6 +266,29 @@ mod tests {
 
     fn answer(status: u16, body: &'static str) -> Response<Bytes> {
         Response::builder().status(status).header("a", "b").body(Bytes::from_static(body.as_bytes())).unwrap()
+    }
+
+    fn replace(frames: &[u8], first: u32, answer: impl FnMut() -> Response<Bytes>) -> Option<Vec<u8>> {
+        let mut search = Search::default();
+        assert!(search.update(first, 1));
+        search.replace(frames, answer)
+    }
+
+    #[test]
+    fn a_search_lasts_while_a_head_has_become_no_request_and_knows_answers_that_have_begun() {
+        let mut search = Search::default();
+        assert!(!search.update(1, 0), "the head has become a request");
+        assert!(search.update(3, 1), "the head is not taken up yet");
+        assert_eq!(search.replace(&frame(HEADERS, END_HEADERS, 5, INSERTED), || unreachable!()), None);
+        assert!(search.update(7, 1));
+        assert_eq!(search.replace(&frame(HEADERS, BARE, 5, &[0xbe]), || unreachable!()), None, "trailers");
+        assert!(search.replace(&frame(HEADERS, BARE, 3, &[0xbe]), || answer(431, "")).is_some());
+        assert!(!search.update(0, 0), "the answer counts as a request");
+        // A head whose stream HTTP/2 has reset never becomes a request.
+        assert!((0..MOST_LOOKS).all(|look| search.update(if look == 0 { 9 } else { 0 }, 1)));
+        assert!(!search.update(0, 1) && !search.update(0, 1));
+        assert!(search.update(11, 2), "the next one is searched for");
+        assert!(!search.update(0, 1) && !search.update(0, 0));
     }
 
     #[test]

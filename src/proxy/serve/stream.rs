@@ -31,8 +31,10 @@ pub(super) struct ClientStream {
     lines: Option<Lines>,
     /// The reader of the client's frames, in HTTP/2.
     frames: ClientFrames,
-    /// Number of heads that were read and became no request, at the last look.
-    without_request: u32,
+    /// The search for answers that HTTP/2 has made by itself.
+    search: oversized::Search,
+    /// Most bytes of a request's headers.
+    header_bytes: usize,
     /// The connection has ended because of a header list, and that is recorded.
     has_ended: bool,
     /// Number of requests that had begun when all answers to them were last known to be written whole.
@@ -63,12 +65,14 @@ impl ClientStream {
     pub(super) fn new(stream: Stream, session: Arc<Session>) -> Self {
         let lines = (session.protocol == Protocol::Http1).then(Lines::default);
         let taken = stream.write_progress().taken;
+        let header_bytes = session.services.live.load().limits.header_bytes;
         Self {
             stream,
             session,
             lines,
             frames: ClientFrames::default(),
-            without_request: 0,
+            search: oversized::Search::default(),
+            header_bytes,
             has_ended: false,
             written_after: 0,
             withheld: None,
@@ -282,15 +286,15 @@ impl FrameStream for ClientStream {
     /// place. Nothing is looked for while every head became a request.
     fn check(&mut self, frames: &mut Vec<u8>, from: usize) {
         let first = self.frames.take_first_new();
-        let limits = self.session.services.live.load().limits;
-        let is_large = self.frames.block() > limits.header_bytes;
-        if self.without_request() == self.without_request && !is_large {
+        let without_request = self.frames.heads().wrapping_sub(self.session.activity.accepted());
+        let is_searched = self.search.update(first, without_request);
+        let is_large = self.frames.block() > self.header_bytes;
+        if !is_searched && !is_large {
             return;
         }
         let new = frames.get(from..).unwrap_or_default();
-        if first != 0
-            && let Some(replaced) = oversized::replace(new, first, || self.answer_oversized())
-        {
+        let session = &self.session;
+        if is_searched && let Some(replaced) = self.search.replace(new, || answer_oversized(session)) {
             frames.truncate(from);
             frames.extend_from_slice(&replaced);
         } else if !self.has_ended && oversized::end_connection(new, is_large) {
@@ -298,27 +302,18 @@ impl FrameStream for ClientStream {
             // No answer is sent: the connection has ended.
             let _ = gate::answer_oversized(&self.session);
         }
-        self.without_request = self.without_request();
     }
 }
 
-impl ClientStream {
-    /// Number of heads that were read and became no request.
-    fn without_request(&self) -> u32 {
-        self.frames.heads().wrapping_sub(self.session.activity.accepted())
+/// Returns the answer to a header list that HTTP/2 does not take. The connection ends with an answer that has a body, because
+/// HTTP/2 does not know that the body has used the client's window. While other requests are in progress, the answer has none.
+fn answer_oversized(session: &Arc<Session>) -> Response<Bytes> {
+    let is_alone = session.activity.is_at_rest() || !session.peer.is_authenticated();
+    let answer = gate::answer_oversized(session);
+    session.activity.note_accepted();
+    if !is_alone {
+        return oversized::without_body(answer);
     }
-
-    /// Returns the answer to a header list that HTTP/2 does not take. The connection ends with an answer that has a body, because
-    /// HTTP/2 does not know that the body has used the client's window. While other requests are in progress, the answer has none.
-    fn answer_oversized(&self) -> Response<Bytes> {
-        let session = &self.session;
-        let is_alone = session.activity.is_at_rest() || !session.peer.is_authenticated();
-        let answer = gate::answer_oversized(session);
-        session.activity.note_accepted();
-        if !is_alone {
-            return oversized::without_body(answer);
-        }
-        session.stop.send(Order::WindDown);
-        if session.has_window_for(answer.body().len()) { answer } else { oversized::without_body(answer) }
-    }
+    session.stop.send(Order::WindDown);
+    if session.has_window_for(answer.body().len()) { answer } else { oversized::without_body(answer) }
 }
