@@ -131,6 +131,8 @@ pub enum Ambiguity {
     InvalidFraming,
     /// A body whose bytes are not framed as the request's headers announce.
     BrokenBody,
+    /// More than one `Content-Length`.
+    SeveralLengths,
     /// No `Host`.
     NoHost,
     /// More than one `Host`.
@@ -179,6 +181,7 @@ impl fmt::Display for Ambiguity {
             Self::InvalidMethod => "the method is not written in capital letters",
             Self::InvalidFraming => "the request's Transfer-Encoding is more than `chunked`",
             Self::BrokenBody => "the request's body is not framed as its headers announce (RFC 9112 §7.1)",
+            Self::SeveralLengths => "the request has more than one Content-Length",
             Self::NoHost => "the request has no Host",
             Self::SeveralHosts => "the request has more than one Host",
             Self::MalformedHost => "the request's Host is malformed",
@@ -332,6 +335,18 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Ambiguity> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     (is_plain && codings.next().is_none()).then_some(()).ok_or(Ambiguity::InvalidFraming)
+}
+
+/// Checks `Content-Length` of HTTP/2, where frames say where the body ends. Nothing of a request is repaired, and a request that
+/// names two lengths is not made one with one length. (In HTTP/1.1 a second one is never parsed.)
+///
+/// # Errors
+/// More than one length.
+pub fn check_lengths(version: Version, headers: &HeaderMap) -> Result<(), Ambiguity> {
+    if version != Version::HTTP_2 || headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    Err(Ambiguity::SeveralLengths)
 }
 
 /// Returns the host of a request, which the backend gets as `Host`.

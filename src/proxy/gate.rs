@@ -230,6 +230,7 @@ fn read(request: &Request<Incoming>, live: &Live) -> Result<(Target, Option<Box<
         return Err(Refusal::HeadersTooLarge);
     }
     target::check_framing(request.headers()).map_err(Refusal::Ambiguous)?;
+    target::check_lengths(request.version(), request.headers()).map_err(Refusal::Ambiguous)?;
     // A tunnel is never opened; its target is no path that a rule could name.
     if request.method() == Method::CONNECT {
         return Err(not_permitted(request.method(), request.uri()));

@@ -245,6 +245,12 @@ fn documented(name: &str) -> Vec<Vec<&'static str>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
+/// Returns bytes as the tables write them.
+fn visible(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "⏎").replace('\n', "␊");
+    text.replace('\0', "␀").replace('\r', "␍")
+}
+
 #[test]
 fn every_form_of_an_answer_is_documented() {
     let documented = documented("answers");
@@ -257,8 +263,7 @@ fn every_form_of_an_answer_is_documented() {
             After::Closed => "closes",
         };
         assert_eq!(cells[2..], [row.passed.words(), after], "{}", row.name);
-        let bytes = String::from_utf8_lossy(&row.bytes).replace("\r\n", "⏎").replace('\n', "␊");
-        let bytes = bytes.replace('\0', "␀").replace('\r', "␍");
+        let bytes = visible(&row.bytes);
         for example in cells[1].split('`').skip(1).step_by(2) {
             assert!(bytes.contains(example), "{}: `{example}` is not in {bytes:.300}", row.name);
         }
@@ -442,4 +447,171 @@ fn the_bounds_on_the_headers_of_answers_can_be_set() {
     assert_eq!(exact.connect().get("/long").unwrap().verdict(), "504 backend_unavailable");
     let wide = Setup::new(&backend.url()).set("backend.max_response_header_bytes", 600_000).start();
     assert_eq!(wide.connect().get("/long").unwrap().text(), "ok");
+}
+
+/// The outcome of a request: nothing of a request is repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// Forwarded with this body and one framing.
+    Forwarded,
+    /// Forwarded by its chunks; then the connection closes.
+    ByChunks,
+    /// 400; then the connection closes.
+    BadRequest,
+}
+
+impl Taken {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::ByChunks => "forwarded by its chunks, and the connection closes",
+            Self::BadRequest => "400, and the connection closes",
+        }
+    }
+}
+
+/// A POST with these header lines and this body.
+fn post(fields: &str, body: &str) -> String {
+    format!("POST /events HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n{body}")
+}
+
+fn posted_chunks(body: &str) -> String {
+    post("Transfer-Encoding: chunked", body)
+}
+
+const CHUNKS: &str = "2\r\nok\r\n0\r\n\r\n";
+
+fn requests() -> Vec<(&'static str, String, Taken)> {
+    use Taken::{BadRequest, ByChunks, Forwarded};
+    let length = |value: &str| post(&format!("Content-Length: {value}"), "ok");
+    let coding = |value: &str| post(&format!("Transfer-Encoding: {value}"), CHUNKS);
+    let line = |line: &str| post(&format!("{line}\r\nContent-Length: 2"), "ok");
+    vec![
+        ("a length", length("2"), Forwarded),
+        ("a list of equal lengths", length("2, 2"), BadRequest),
+        ("the same length twice", post("Content-Length: 2\r\nContent-Length: 2", "ok"), BadRequest),
+        ("zeros before a length", length("0002"), Forwarded),
+        ("white space around a length", length(" 2 "), Forwarded),
+        ("white space before a colon", line("X-A : b"), BadRequest),
+        ("white space before the colon of a length", post("Content-Length : 2", "ok"), BadRequest),
+        ("a header without a value", line("X-A:"), Forwarded),
+        (
+            "line feeds alone as ends of lines",
+            post("Content-Length: 2", "ok").replace("\r\n", "\n"),
+            BadRequest,
+        ),
+        ("an empty line before the request", format!("\r\n{}", length("2")), Forwarded),
+        ("chunks", posted_chunks(CHUNKS), Forwarded),
+        ("`chunked` in other letters", coding("Chunked"), Forwarded),
+        ("white space before the colon of a coding", post("Transfer-Encoding : chunked", CHUNKS), BadRequest),
+        ("zeros before the size of a chunk", posted_chunks("0002\r\nok\r\n00\r\n\r\n"), Forwarded),
+        ("white space after the size of a chunk", posted_chunks("2 \r\nok\r\n0\r\n\r\n"), Forwarded),
+        ("an extension of a chunk", posted_chunks("2;a=b\r\nok\r\n0\r\n\r\n"), Forwarded),
+        ("trailers", posted_chunks("2\r\nok\r\n0\r\nX-T: 1\r\n\r\n"), Forwarded),
+        ("two lengths", post("Content-Length: 2\r\nContent-Length: 3", "ok"), BadRequest),
+        ("a list of two lengths", length("2, 3"), BadRequest),
+        ("a length with a sign", length("+2"), BadRequest),
+        ("a length that is not a number", length("2x"), BadRequest),
+        ("a length beyond 64 bits", length("18446744073709551618"), BadRequest),
+        ("a length and a coding", post("Content-Length: 2\r\nTransfer-Encoding: chunked", CHUNKS), ByChunks),
+        ("`identity`", coding("identity"), BadRequest),
+        ("another coding before `chunked`", coding("gzip, chunked"), BadRequest),
+        ("another coding", coding("gzip"), BadRequest),
+        ("`chunked` twice", coding("chunked, chunked"), BadRequest),
+        ("two codings", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", CHUNKS), BadRequest),
+        ("a parameter of a coding", coding("chunked;a=b"), BadRequest),
+        ("an empty coding", coding(""), BadRequest),
+        ("a coding in HTTP/1.0", coding("chunked").replacen("1.1", "1.0", 1), BadRequest),
+        ("a folded header", line("X-A: a\r\n b"), BadRequest),
+        (
+            "white space before the first header",
+            length("2").replacen("Host", " X-A: a\r\nHost", 1),
+            BadRequest,
+        ),
+        ("white space in a name", line("X A: a"), BadRequest),
+        ("a header without a colon", line("X-A"), BadRequest),
+        ("a header without a name", line(": a"), BadRequest),
+        ("a NUL in a header", line("X-A: a\0b"), BadRequest),
+        ("a bare CR in a header", line("X-A: a\rb"), BadRequest),
+        ("two spaces in the request line", length("2").replacen(" HTTP", "  HTTP", 1), BadRequest),
+        ("another version", length("2").replacen("1.1", "1.2", 1), BadRequest),
+        ("a chunk without a size", posted_chunks("2\r\nok\r\nzz\r\nxx\r\n0\r\n\r\n"), BadRequest),
+        ("a size with a sign", posted_chunks("+2\r\nok\r\n0\r\n\r\n"), BadRequest),
+        ("a chunk longer than its size", posted_chunks("2\r\nok!\r\n0\r\n\r\n"), BadRequest),
+        ("a line feed alone after a size", posted_chunks("2\nok\r\n0\r\n\r\n"), BadRequest),
+        ("a trailer that is no header", posted_chunks("2\r\nok\r\n0\r\nnothing\r\n\r\n"), BadRequest),
+    ]
+}
+
+#[test]
+fn every_form_of_a_request_is_documented() {
+    let documented = documented("requests");
+    let rows = requests();
+    assert_eq!(
+        documented.iter().map(|cells| cells[0]).collect::<Vec<_>>(),
+        rows.iter().map(|(name, ..)| *name).collect::<Vec<_>>()
+    );
+    for ((name, bytes, taken), cells) in rows.iter().zip(&documented) {
+        assert_eq!(cells[2], taken.words(), "{name}");
+        let bytes = visible(bytes.as_bytes());
+        for example in cells[1].split('`').skip(1).step_by(2) {
+            assert!(bytes.contains(example), "{name}: `{example}` is not in {bytes:.300}");
+        }
+    }
+}
+
+#[test]
+fn every_form_of_a_request_has_its_one_outcome() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let mut wrong = Vec::new();
+    for (name, bytes, taken) in requests() {
+        backend.clear_records();
+        let mut connection = proxy.connect();
+        connection.send(&bytes).unwrap();
+        let verdict = connection.answer_to("POST").map(|answer| answer.verdict());
+        let verdict = verdict.unwrap_or_else(|error| error.to_string());
+        let expected = if taken == Taken::BadRequest { "400 ambiguous_request" } else { "200" };
+        if verdict != expected {
+            wrong.push(format!("{name}: {verdict}"));
+        }
+        let received = backend.received();
+        match taken {
+            Taken::BadRequest if !received.is_empty() => {
+                wrong.push(format!("{name}: forwarded {received:?}"))
+            }
+            Taken::BadRequest => {}
+            Taken::Forwarded | Taken::ByChunks => {
+                let [request] = &received[..] else { panic!("{name}: {received:?}") };
+                let framings =
+                    ["content-length", "transfer-encoding"].map(|header| request.header(header).len());
+                if request.body != b"ok" || framings.iter().sum::<usize>() != 1 {
+                    wrong.push(format!("{name}: {request:?}"));
+                }
+            }
+        }
+        let stays = taken == Taken::Forwarded;
+        if verdict == expected && stays != connection.get("/next").is_ok_and(|answer| answer.status == 200) {
+            wrong.push(format!("{name}: the connection {}", if stays { "closes" } else { "stays open" }));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_second_length_of_a_request_of_http2_is_refused() {
+    let backend = Backend::ok();
+    let proxy = Proxy::in_front_of(&backend.url());
+    let http2 = proxy.http2();
+    for lengths in [["2", "2"], ["2", "3"]] {
+        let lengths = lengths.map(|length| ("content-length", length));
+        let answer = http2.ask(request("POST", "/events", &lengths), b"ok").unwrap();
+        assert_eq!(answer.verdict(), "400 ambiguous_request", "{lengths:?}");
+    }
+    for length in ["3", "2, 2", "+2"] {
+        let answer = http2.ask(request("POST", "/events", &[("content-length", length)]), b"ok");
+        assert!(answer.is_err(), "{length}: {answer:?}");
+    }
+    assert!(backend.received().is_empty(), "{:?}", backend.received());
+    assert_eq!(http2.ask(request("POST", "/events", &[("content-length", "2")]), b"ok").unwrap().status, 200);
 }

@@ -1,6 +1,7 @@
 //! The ends of lines in the bytes of an HTTP/1.1 client. hyper accepts a lone LF, as RFC 9112 §2.2 allows; a proxy in front
 //! that does not accept it has read other headers (request smuggling). Heads and trailers with a lone LF are therefore
-//! refused.
+//! refused. A second `Content-Length` is refused in the same way: hyper makes one of two that are equal, and nothing of a
+//! request is repaired.
 //!
 //! The end of a head and the framing of a body are read here a second time, for this purpose only. A body is never changed,
 //! so that nothing depends on it if the two readings differ: odd framing is refused by hyper.
@@ -10,7 +11,7 @@ use http::header;
 use memchr::{memchr, memchr_iter};
 use tokio::io::ReadBuf;
 
-/// The bytes that hyper gets from a lone LF on: they make the head complete, and no header can contain them.
+/// The bytes that hyper gets from a line on that is refused: they make the head complete, and no header can contain them.
 const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 
 /// The reader's position in the messages of one connection.
@@ -20,6 +21,8 @@ pub struct Lines {
     /// A line whose end has not come yet.
     begun: Vec<u8>,
     next: Framing,
+    /// The head that is being read has a `Content-Length`.
+    has_length: bool,
     /// The message in progress asks for another protocol (`Upgrade`).
     asks_to_switch: bool,
     /// Number of complete heads; wraps around.
@@ -58,8 +61,8 @@ enum Framing {
 }
 
 impl Lines {
-    /// Looks at the bytes behind `before`, which were just read. A head with a lone LF is cut there, so that hyper refuses
-    /// it. Returns the position of bytes that may belong to another protocol, which are to be looked at again if that
+    /// Looks at the bytes behind `before`, which were just read. A head with a line that is refused is cut there, so that
+    /// hyper refuses it. Returns the position of bytes that may belong to another protocol, which are to be looked at again if that
     /// protocol is declined.
     pub fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Option<usize> {
         let read = buf.filled().get(before..).unwrap_or_default();
@@ -70,9 +73,9 @@ impl Lines {
         match self.read(read) {
             Finding::Nothing => None,
             Finding::PerhapsSwitched(end) => Some(before + end),
-            Finding::LoneLineFeed(lone) => {
+            Finding::RefusedLine(end) => {
                 self.at = At::Unknown;
-                buf.set_filled(before + lone);
+                buf.set_filled(before + end);
                 // hyper makes more room than this before it reads. Without room, no head is complete here.
                 if buf.remaining_mut() >= NO_HEAD.len() {
                     buf.put_slice(NO_HEAD);
@@ -108,7 +111,7 @@ impl Lines {
         if !self.end_with_a_message() {
             return false;
         }
-        let mut start = 0;
+        let (mut start, mut has_length) = (0, false);
         for end in memchr_iter(b'\n', read) {
             let Some(line) = read.get(start..end).and_then(|line| line.strip_suffix(b"\r")) else {
                 return false;
@@ -117,8 +120,12 @@ impl Lines {
                 return start > 0 && end + 1 == read.len();
             }
             // Of the first line only the end matters.
-            if start > 0 && !matches!(field(line), Field::Other | Field::Length(Some(0))) {
-                return false;
+            if start > 0 {
+                match field(line) {
+                    Field::Other => {}
+                    Field::Length(Some(0)) if !has_length => has_length = true,
+                    _ => return false,
+                }
             }
             start = end + 1;
         }
@@ -145,7 +152,7 @@ impl Lines {
                     let line = rest.get(..end).unwrap_or_default();
                     rest = rest.get(end + 1..).unwrap_or_default();
                     if !self.take_line(line) {
-                        return Finding::LoneLineFeed(read.len() - rest.len() - 1);
+                        return Finding::RefusedLine(read.len() - rest.len() - 1);
                     }
                 }
             }
@@ -153,7 +160,7 @@ impl Lines {
         Finding::Nothing
     }
 
-    /// Ends a line, given without its LF. Returns whether it ended in CRLF, where that matters.
+    /// Ends a line, given without its LF. Returns false if the line is refused.
     fn take_line(&mut self, line: &[u8]) -> bool {
         let mut begun = std::mem::take(&mut self.begun);
         let whole = if begun.is_empty() {
@@ -169,7 +176,13 @@ impl Lines {
             return is_chunk;
         };
         self.at = match self.at {
-            At::Head => self.head(text),
+            At::Head => match self.head(text) {
+                Some(at) => at,
+                None => {
+                    self.at = At::Unknown;
+                    return false;
+                }
+            },
             At::ChunkSize => chunk(text),
             At::Trailers if text.is_empty() => self.end(),
             at => at,
@@ -177,19 +190,22 @@ impl Lines {
         true
     }
 
-    fn head(&mut self, line: &[u8]) -> At {
+    /// Takes a line of a head; `None` if the line is refused.
+    fn head(&mut self, line: &[u8]) -> Option<At> {
         if line.is_empty() {
+            self.has_length = false;
             self.heads = self.heads.wrapping_add(u32::from(self.next != Framing::Unbegun));
-            return match std::mem::take(&mut self.next) {
+            return Some(match std::mem::take(&mut self.next) {
                 // Empty lines before a request are ignored (RFC 9112 §2.2).
                 Framing::Unbegun => At::Head,
                 Framing::Length(length) => self.after(length, Then::Head),
                 Framing::Chunked => At::ChunkSize,
                 Framing::Unknown => At::Unknown,
-            };
+            });
         }
         self.next = match (self.next, field(line)) {
             (Framing::Unbegun, _) => Framing::Length(0),
+            (_, Field::Length(_)) if std::mem::replace(&mut self.has_length, true) => return None,
             (framing, Field::Upgrade) => {
                 self.asks_to_switch = true;
                 framing
@@ -199,7 +215,7 @@ impl Lines {
             (_, Field::Length(length)) => length.map_or(Framing::Unknown, Framing::Length),
             (framing, Field::Other) => framing,
         };
-        At::Head
+        Some(At::Head)
     }
 
     fn after(&mut self, left: u64, then: Then) -> At {
@@ -220,8 +236,9 @@ impl Lines {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finding {
     Nothing,
-    /// The position of a lone LF that ends a line of a head or a trailer.
-    LoneLineFeed(usize),
+    /// The position of the LF that ends a refused line of a head or a trailer: a lone LF, or the end of a second
+    /// `Content-Length`.
+    RefusedLine(usize),
     /// The end of a message that asks for another protocol, with more bytes behind it.
     PerhapsSwitched(usize),
 }
@@ -284,7 +301,7 @@ mod tests {
             let at = loop {
                 match lines.read(&bytes[start..end]) {
                     Finding::Nothing => break None,
-                    Finding::LoneLineFeed(at) => break Some(start + at),
+                    Finding::RefusedLine(at) => break Some(start + at),
                     // This test declines every switch.
                     Finding::PerhapsSwitched(at) => {
                         start += at;
@@ -313,6 +330,11 @@ mod tests {
         assert_found(NEXT, Some(15));
         assert_found("GET / HTTP/1.1\r\nHost: a\r\n\n", Some(25));
         assert_found("\r\n\nGET / HTTP/1.1\r\n\r\n", Some(2));
+        assert_found("POST / HTTP/1.1\r\nContent-Length: 0\r\ncontent-length: 0\r\n\r\n", Some(54));
+        assert_found(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            Some(82),
+        );
         for (first, framing_is_odd) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
             ("POST / HTTP/1.1\r\ncontent-LENGTH:  6 \r\n\r\na\nb\n\nc", false),
@@ -391,7 +413,7 @@ mod tests {
         #[test]
         fn any_lines_in_any_pieces_are_read_alike(
             lines in prop::collection::vec(prop::sample::select(vec![
-                "\r\n", "\n", "a\n", "a\r\n", "\r\n\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "0\r\n", "2\r\n", "\r",
+                "\r\n", "\n", "a\n", "a\r\n", "\r\n\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "0\r\n", "Content-Length: 0\r\n", "2\r\n", "\r",
                 "Upgrade: a\r\n",
             ]), 0..40),
             piece in 1_usize..50,
