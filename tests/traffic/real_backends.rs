@@ -6,6 +6,8 @@
 mod servers;
 mod traffic;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sidegate::demo::pki::Credential;
 
@@ -262,6 +264,30 @@ fn assert_files(ways: &Ways<'_>) {
     let through = server.send(&mut ways.proxy.producer().connect(ways.proxy.address).unwrap()).unwrap();
     let direct = server.send(&mut ways.server.connect().unwrap()).unwrap();
     server.assert_same("HTTP/1.1", &direct, &through, &[]);
+}
+
+/// Servers that close idle connections after a second, at the moment of the next request: it is answered all the same.
+#[test]
+fn servers_that_close_idle_connections_early_lose_no_request() {
+    let servers = [
+        servers::uvicorn_with(&["--timeout-keep-alive=1"]),
+        servers::gunicorn_with(&["--keep-alive=1"]),
+        servers::express_with(&[("KEEP_ALIVE_MILLISECONDS", "1000")]),
+    ];
+    let proxies: Vec<_> = servers.iter().flatten().map(in_front_of).collect();
+    for pause in [0, 990, 1000, 1010, 995, 1005] {
+        std::thread::sleep(Duration::from_millis(pause));
+        for proxy in &proxies {
+            assert_eq!(proxy.connect().get("/echo/kept").unwrap().status, 200, "after {pause} ms");
+        }
+    }
+    let faults: f64 = proxies
+        .iter()
+        .map(|proxy| {
+            proxy.admin.metrics().labelled("sidegate_backend_requests_total", &[("result", "terminated")])
+        })
+        .sum();
+    assert_eq!(faults, 0.0);
 }
 
 /// Runs a client in Python, and returns its output.

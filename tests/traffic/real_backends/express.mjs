@@ -51,4 +51,6 @@ app.get("/hints", (_, response) => {
 app.use(express.static(process.env.SITE));
 
 const server = createServer(app);
+// The usual time is 5 s.
+server.keepAliveTimeout = Number(process.env.KEEP_ALIVE_MILLISECONDS ?? server.keepAliveTimeout);
 server.listen(0, "127.0.0.1", () => console.error(`listening on 127.0.0.1:${server.address().port}`));

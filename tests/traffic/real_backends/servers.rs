@@ -125,23 +125,43 @@ pub fn apache() -> Option<Server> {
 
 /// A WSGI application.
 pub fn gunicorn() -> Option<Server> {
+    gunicorn_with(&[])
+}
+
+/// A WSGI application, served with more arguments.
+pub fn gunicorn_with(arguments: &[&str]) -> Option<Server> {
     let mut command = python("gunicorn", "import gunicorn")?;
-    command.args(["-m", "gunicorn", "--bind=127.0.0.1:0", "--worker-class=gthread", "--threads=4"]);
+    command.args(["-m", "gunicorn"]).args(arguments).args([
+        "--bind=127.0.0.1:0",
+        "--worker-class=gthread",
+        "--threads=4",
+    ]);
     command.arg("--chdir").arg(script("traffic/real_backends")).arg("wsgi:application");
     Some(Server::start(command, tempfile::tempdir().unwrap(), "Listening at"))
 }
 
 /// An ASGI application.
 pub fn uvicorn() -> Option<Server> {
+    uvicorn_with(&[])
+}
+
+/// An ASGI application, served with more arguments.
+pub fn uvicorn_with(arguments: &[&str]) -> Option<Server> {
     let mut command = python("uvicorn", "import uvicorn, httptools")?;
-    command.args(["-m", "uvicorn", "--port=0", "--http=httptools"]);
+    command.args(["-m", "uvicorn", "--port=0", "--http=httptools"]).args(arguments);
     command.arg("--app-dir").arg(script("traffic/real_backends")).arg("asgi:application");
     Some(Server::start(command, tempfile::tempdir().unwrap(), "Uvicorn running on"))
 }
 
 /// An application and static files.
 pub fn express() -> Option<Server> {
+    express_with(&[])
+}
+
+/// An application and static files, with variables of the environment.
+pub fn express_with(variables: &[(&str, &str)]) -> Option<Server> {
     let mut command = node("express")?;
+    command.envs(variables.iter().copied());
     let folder = site();
     command.arg(script("traffic/real_backends/express.mjs")).env("SITE", folder.path().join("site"));
     Some(Server::start(command, folder, "listening on"))
