@@ -36,11 +36,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::admission::Admitted;
 use crate::client_headers::StripPatterns;
 use crate::from_files::FromFiles;
+use crate::policy::{Permit, TimeLimit};
 use crate::protocol::Protocol;
 use crate::refusal::{BackendFault, ResponseFlaw};
 
 pub use abandoned::ClientAbort;
-use abandoned::Work;
+use abandoned::{Alone, Work};
 pub use breaker::BreakerRules;
 pub use delivery::{Collector, deliver};
 use discard::Discard;
@@ -84,6 +85,14 @@ pub struct Timeouts {
     pub body: Duration,
     /// Time for which the backend may say nothing in the middle of an answer.
     pub idle: Duration,
+}
+
+/// No time limit: a time that no exchange lives to see, and that can still be added to an instant.
+pub(crate) const UNLIMITED: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// Returns the time limit that holds for an exchange: that of its route, or that of the configuration.
+pub(crate) fn time_limit(of_route: Option<TimeLimit>, configured: Duration) -> Duration {
+    of_route.map_or(configured, |limit| limit.time().unwrap_or(UNLIMITED))
 }
 
 /// The terms of requests to the backend, as the snapshot in force has them.
@@ -233,13 +242,18 @@ impl Backend {
             terms.discard.in_background(request.into_body());
             return Err(NoAnswer::Paused(wait));
         }
-        let may_switch = admitted.permit().allows_upgrade();
+        let permit = *admitted.permit();
         let guards = admitted.into_guards();
         let upload = Upload::of(request.body(), asked);
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let request = request.map(|body| Outgoing::new(body, version, upload.clone(), own, terms.discard));
-        let (Timeouts { response, body, idle, .. }, abort) = (terms.timeouts, terms.client_abort);
-        let work = Work::begin(guards, upload.clone(), asked, (response, abort));
+        let (Timeouts { body, .. }, own) = (terms.timeouts, permit.timeouts());
+        let response = time_limit(own.response, terms.timeouts.response);
+        let idle = time_limit(own.idle, terms.timeouts.idle);
+        // A client that has left does not wait without a limit.
+        let alone =
+            if response == UNLIMITED { Alone::For(terms.timeouts.response) } else { Alone::Until(response) };
+        let work = Work::begin(guards, upload.clone(), asked, (alone, terms.client_abort));
         let mut exchange = pin!(self.answer_of(terms, request, work, asked));
         let mut now = asked;
         loop {
@@ -266,7 +280,7 @@ impl Backend {
             if let Ok(answered) = answered {
                 let silence = || Silence::of(idle, upload.clone());
                 let outcome = answered.and_then(|(response, carrier, work)| {
-                    Ok(self.hand_back(response, carrier, work, silence(), may_switch)?)
+                    Ok(self.hand_back(response, carrier, work, silence(), permit)?)
                 });
                 if let Err(NoAnswer::Fault(BackendFault::NotHttp(flaw))) = &outcome {
                     self.health.answered_badly(&self.settings.location, *flaw);
@@ -431,21 +445,21 @@ impl Backend {
         mut carrier: Carrier,
         work: Work,
         silence: Silence,
-        may_switch: bool,
+        permit: Permit,
     ) -> Result<Outcome, BackendFault> {
         let (mut parts, body) = response.into_parts();
         parts.version = http::Version::HTTP_11;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             // The bytes that follow are not HTTP; a client that did not ask for them must not get them (DESIGN §5).
             let unasked = BackendFault::NotHttp(ResponseFlaw::UnaskedSwitch);
-            if !may_switch || !headers::agrees_to_switch(&parts.headers) {
+            if !permit.allows_upgrade() || !headers::agrees_to_switch(&parts.headers) {
                 return Err(unasked);
             }
             let Carrier::Own(link, _) = carrier else { return Err(unasked) };
             let (socket, said) = link.into_socket().ok_or(unasked)?;
             headers::strip_connection(&mut parts.headers);
             headers::switch(&mut parts.headers);
-            let tunnel = Box::new(Tunnel::new(socket, said, work));
+            let tunnel = Box::new(Tunnel::new(socket, said, work, permit.timeouts().idle));
             return Ok(Outcome::Switched(Response::from_parts(parts, ()), tunnel));
         }
         if let Some(keep_alive) = headers::strip_connection(&mut parts.headers) {

@@ -30,6 +30,7 @@ mod route;
 pub(crate) mod schema;
 mod shadow;
 pub(crate) mod suggest;
+mod timeouts;
 pub(crate) mod trace;
 pub(crate) mod trial;
 mod trie;
@@ -57,6 +58,7 @@ pub use mode::{Mode, Permit};
 pub use rights::Rights;
 use rights::{BoundRules, Clients};
 pub use shadow::{Change, Difference, Shadow, deciding_rule};
+pub use timeouts::{RouteTimeouts, TimeLimit};
 use trie::Trie;
 
 /// A policy, ready to decide.
@@ -75,6 +77,8 @@ struct Inputs {
     headers: Box<[http::HeaderName]>,
     hosts: bool,
     time: bool,
+    /// A route has time limits of its own.
+    timeouts: bool,
 }
 
 /// The parts of a request that a policy may judge.
@@ -124,6 +128,7 @@ impl Question<'_> {
 pub struct Granted {
     rule: Arc<Rule>,
     upgrade: bool,
+    timeouts: RouteTimeouts,
 }
 
 impl Granted {
@@ -137,6 +142,12 @@ impl Granted {
     #[must_use]
     pub const fn allows_upgrade(&self) -> bool {
         self.upgrade
+    }
+
+    /// Returns the time limits of the routes that grant the request.
+    #[must_use]
+    pub const fn timeouts(&self) -> RouteTimeouts {
+        self.timeouts
     }
 }
 

@@ -137,6 +137,7 @@ mod traffic {
     mod request_targets;
     mod requests_taken_back;
     mod resting;
+    mod route_timeouts;
     mod shares;
     mod slots;
     mod slow_clients;

@@ -46,8 +46,17 @@ pub(super) struct Work {
     guards: Guards,
     asked: Instant,
     upload: Option<Arc<Upload>>,
-    response: Duration,
+    alone: Alone,
     abort: ClientAbort,
+}
+
+/// The time that the backend has for its work after the client has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alone {
+    /// As long as with the client: until this time has passed since the request, or since the last of its body.
+    Until(Duration),
+    /// This time, because the client would have waited without a limit.
+    For(Duration),
 }
 
 impl Work {
@@ -55,14 +64,25 @@ impl Work {
         guards: Guards,
         upload: Option<Arc<Upload>>,
         asked: Instant,
-        (response, abort): (Duration, ClientAbort),
+        (alone, abort): (Alone, ClientAbort),
     ) -> Self {
-        Self { guards, asked, upload, response, abort }
+        Self { guards, asked, upload, alone, abort }
     }
 
     /// The instant at which the answer has taken too long.
     fn due(&self) -> Instant {
-        self.upload.as_ref().map_or(self.asked, |upload| upload.moved_last()) + self.response
+        match self.alone {
+            Alone::Until(response) => {
+                self.upload.as_ref().map_or(self.asked, |upload| upload.moved_last()) + response
+            }
+            Alone::For(time) => Instant::now() + time,
+        }
+    }
+
+    /// The instant at which the rest of an answer has taken too long, which is abandoned now.
+    fn rest_due(&self) -> Instant {
+        let (Alone::Until(time) | Alone::For(time)) = self.alone;
+        Instant::now() + time
     }
 
     /// `true` if the request has a body.
@@ -94,7 +114,7 @@ pub(super) enum Stage {
 pub(super) fn abandon(link: Link, work: Work, stage: Stage) {
     let due = match stage {
         Stage::Unanswered => work.due(),
-        Stage::Answering => Instant::now() + work.response,
+        Stage::Answering => work.rest_due(),
     };
     let must_answer = work.abort == ClientAbort::Ignore && stage == Stage::Unanswered;
     let is_whole = work.is_sent();

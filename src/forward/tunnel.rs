@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::abandoned::Work;
 use super::socket::Socket;
+use crate::policy::TimeLimit;
 
 /// The backend's side of a switched connection, with the guards of the exchange with which it began.
 #[derive(Debug)]
@@ -22,18 +23,21 @@ pub struct Tunnel {
     /// Bytes that the backend sent right after its agreement.
     said: Bytes,
     work: Work,
+    /// The time limit of the route, if it has one.
+    idle: Option<TimeLimit>,
 }
 
 impl Tunnel {
-    pub(super) fn new(socket: Socket, said: Bytes, work: Work) -> Self {
-        Self { socket, said, work }
+    pub(super) fn new(socket: Socket, said: Bytes, work: Work, idle: Option<TimeLimit>) -> Self {
+        Self { socket, said, work, idle }
     }
 
-    /// Joins the two sides. `said` are the bytes that the client sent after its request; the backend gets them only now.
+    /// Joins the two sides. `idle` is the configured time limit. `said` are the bytes that the client sent after its request; the backend gets them only now.
     pub fn join<S>(self, client: S, said: Bytes, idle: Duration) -> JoinedStreams
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let idle = super::time_limit(self.idle, idle);
         let traffic = Arc::new(Traffic::default());
         let start = Instant::now();
         let mut client = Side { stream: client, said, traffic: Arc::clone(&traffic), start };

@@ -25,10 +25,12 @@ fn values_within(narrow: &AttributeTest, wide: &AttributeTest) -> bool {
         && narrow.networks.iter().all(|network| wide.networks.contains(network))
 }
 
-/// Returns true if a permission for `wide` permits all that a permission for `narrow` permits, the switch of protocols
-/// included. In doubt the answer is no.
+/// Returns true if a permission for `wide` permits all that a permission for `narrow` permits, the switch of protocols and
+/// the time limits included. In doubt the answer is no.
 pub(super) fn covers(wide: &Route, narrow: &Route) -> bool {
-    narrow.upgrade <= wide.upgrade && covers_requests(wide, narrow)
+    let gives_as_much =
+        narrow.upgrade <= wide.upgrade && narrow.timeouts.longest(wide.timeouts) == wide.timeouts;
+    gives_as_much && covers_requests(wide, narrow)
 }
 
 /// Returns true if every request of `narrow` is a request of `wide`. In doubt the answer is no.

@@ -39,7 +39,10 @@ impl Inputs {
             routes.flat_map(|route| &route.headers).map(|header| header.name.clone()).collect();
         let mut routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
         let hosts = routes.any(|route| !route.hosts.is_empty());
-        Self { headers: headers.into_iter().collect(), hosts, time: whens.any(When::depends_on_time) }
+        let mut routes = model.permissions.iter().flat_map(|permission| permission.routes.iter());
+        let timeouts = routes.any(|route| !route.timeouts.is_empty());
+        let time = whens.any(When::depends_on_time);
+        Self { headers: headers.into_iter().collect(), hosts, time, timeouts }
     }
 }
 

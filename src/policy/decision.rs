@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::condition::IfDoubtful;
 use super::rights::BoundRule;
 use super::trie::Entry;
-use super::{Denied, Granted, Policy, Question, Rights, Verdict};
+use super::{Denied, Granted, Policy, Question, Rights, RouteTimeouts, Verdict};
 
 /// The state of one decision during the walk down the path.
 pub(super) struct Decision<'d> {
@@ -17,6 +17,10 @@ pub(super) struct Decision<'d> {
     switches: bool,
     grant: Option<&'d BoundRule>,
     upgrade: bool,
+    /// The longest time limits of the routes that grant the request. All of these routes are looked at, if any route of the
+    /// policy has time limits.
+    timeouts: RouteTimeouts,
+    seeks_timeouts: bool,
 }
 
 impl<'d> Decision<'d> {
@@ -30,6 +34,8 @@ impl<'d> Decision<'d> {
             switches: question.asks_to_switch(),
             grant: None,
             upgrade: false,
+            timeouts: RouteTimeouts::default(),
+            seeks_timeouts: policy.inputs.timeouts,
         }
     }
 
@@ -41,12 +47,12 @@ impl<'d> Decision<'d> {
         {
             return ControlFlow::Break(Err(Denied { rule: Some(holder.rule.clone()) }));
         }
-        if self.grant.is_none() || (self.switches && !self.upgrade) {
+        if self.grant.is_none() || (self.switches && !self.upgrade) || self.seeks_timeouts {
             self.granted(entries);
         }
         match self.grant {
-            Some(holder) if !self.denies && self.upgrade == self.switches => {
-                ControlFlow::Break(Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }))
+            Some(holder) if !self.denies && self.upgrade == self.switches && !self.seeks_timeouts => {
+                ControlFlow::Break(Ok(self.granted_by(holder)))
             }
             _ => ControlFlow::Continue(()),
         }
@@ -67,24 +73,32 @@ impl<'d> Decision<'d> {
     fn granted(&mut self, entries: &[Entry]) {
         let (policy, rights, question) = (self.policy, self.rights, self.question);
         let (bit, switches) = (self.bit, self.switches);
-        let (mut grant, mut upgrade) = (self.grant, self.upgrade);
+        let (mut grant, mut upgrade, mut timeouts) = (self.grant, self.upgrade, self.timeouts);
+        let seeks_timeouts = self.seeks_timeouts;
         rights.grants.any(entries, |entry, holder| {
             if !holder.covers(&policy.trie, entry, question, bit, IfDoubtful::Unmet) {
                 return false;
             }
-            let switch =
-                switches && policy.trie.conditions(entry).is_some_and(|conditions| conditions.upgrade);
-            if grant.is_none() || switch {
+            let conditions = policy.trie.conditions(entry);
+            let switch = switches && conditions.is_some_and(|conditions| conditions.upgrade);
+            if grant.is_none() || (switch && !upgrade) {
                 (grant, upgrade) = (Some(holder), switch);
             }
-            upgrade == switches
+            if let Some(conditions) = conditions {
+                timeouts = timeouts.longest(conditions.timeouts);
+            }
+            upgrade == switches && !seeks_timeouts
         });
-        (self.grant, self.upgrade) = (grant, upgrade);
+        (self.grant, self.upgrade, self.timeouts) = (grant, upgrade, timeouts);
+    }
+
+    fn granted_by(&self, holder: &BoundRule) -> Granted {
+        Granted { rule: holder.rule.clone(), upgrade: self.upgrade, timeouts: self.timeouts }
     }
 
     pub(super) fn verdict(self) -> Verdict {
         match self.grant {
-            Some(holder) => Ok(Granted { rule: holder.rule.clone(), upgrade: self.upgrade }),
+            Some(holder) => Ok(self.granted_by(holder)),
             None => Err(Denied { rule: None }),
         }
     }

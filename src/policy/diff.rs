@@ -32,13 +32,16 @@ use jiff::Timestamp;
 use super::check::Model;
 use super::condition::When;
 use super::matching::Alternative;
+use super::route::Route;
 use super::who_can::conditions;
-use super::{Limits, Upgrade};
+use super::{Limits, LocatedText, RouteTimeouts, Upgrade};
 use crate::identity::Attribute;
 use clause::Clause;
 use keys::{Key, KeyTable};
 use methods::{MethodClass, changed_methods, method_classes};
-pub(crate) use report::{ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, UndecidedRoute};
+pub(crate) use report::{
+    ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, TimeoutsChange, UndecidedRoute,
+};
 pub(crate) use request::ExampleRequest;
 use search::{ComparedPolicy, Goal, Outcome, Search};
 
@@ -53,7 +56,11 @@ pub(crate) fn certificate_for(alternative: &Alternative) -> Option<Vec<(Attribut
 
 /// Compares two policies. Examples have the time `now` unless a condition asks for another.
 pub(crate) fn diff<'m>(old: &'m Model, new: &'m Model, now: Timestamp) -> PolicyDifference<'m> {
-    let mut difference = PolicyDifference { limits: limits(old, new), ..PolicyDifference::default() };
+    let mut difference = PolicyDifference {
+        limits: limits(old, new),
+        timeouts: timeouts(old, new),
+        ..PolicyDifference::default()
+    };
     let mut keys = KeyTable::default();
     let old = PolicyKeys::of(old, &mut keys);
     let new = PolicyKeys::of(new, &mut keys);
@@ -244,4 +251,30 @@ fn limits<'m>(old: &'m Model, new: &'m Model) -> Vec<LimitsChange<'m>> {
         (old != entry.limits).then_some(LimitsChange { entry: &entry.name, old, new: entry.limits })
     });
     all.collect()
+}
+
+/// Returns the routes of permissions that both policies have and whose time limits are not the same.
+fn timeouts<'m>(old: &'m Model, new: &'m Model) -> Vec<TimeoutsChange<'m>> {
+    let before = limited_routes(old);
+    let changed = limited_routes(new).into_iter().filter_map(|(key, (permission, route, new))| {
+        let (_, _, old) = *before.get(&key)?;
+        (old != new).then_some(TimeoutsChange { permission, route, old, new })
+    });
+    changed.collect()
+}
+
+/// A route, its permission, and the time limits of all routes of that permission that mean the same.
+type LimitedRoute<'m> = (&'m LocatedText, &'m Route, RouteTimeouts);
+
+/// Returns the routes by the name of their permission and their meaning.
+fn limited_routes(model: &Model) -> BTreeMap<(&str, String), LimitedRoute<'_>> {
+    let mut found: BTreeMap<(&str, String), LimitedRoute<'_>> = BTreeMap::new();
+    for permission in &model.permissions {
+        for route in &permission.routes {
+            let key = (&*permission.name.text, keys::path(route));
+            let (_, _, timeouts) = found.entry(key).or_insert((&permission.name, route, route.timeouts));
+            *timeouts = timeouts.longest(route.timeouts);
+        }
+    }
+    found
 }

@@ -20,7 +20,7 @@ pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> 
             })
         })
         .collect();
-    json!({
+    let mut explained = json!({
         "decision": if verdict.is_ok() { "allow" } else { "deny" },
         "upgrade": verdict.as_ref().is_ok_and(Granted::allows_upgrade),
         "rule": rule.map(|rule| json!({ "name": rule.name, "file": rule.file, "line": rule.line })),
@@ -28,7 +28,14 @@ pub(crate) fn explanation(verdict: &Verdict, evaluation: Evaluation<'_, '_>) -> 
         "grants": findings(evaluation.grants()),
         "denies": findings(evaluation.denies()),
         "near_misses": misses,
-    })
+    });
+    // The field is present only if a route has time limits, so that the output for other policies stays as it was.
+    let timeouts = verdict.as_ref().map(Granted::timeouts).unwrap_or_default();
+    if let (false, Some(fields)) = (timeouts.is_empty(), explained.as_object_mut()) {
+        let limits = timeouts.named().map(|(name, limit)| (name.to_owned(), limit.to_string().into()));
+        fields.insert("timeouts".to_owned(), Value::Object(limits.collect()));
+    }
+    explained
 }
 
 fn finding(finding: &Finding<'_>) -> Value {

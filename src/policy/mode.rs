@@ -1,7 +1,7 @@
 //! The step from a verdict to a [`Permit`]. Only this module makes permits: for a granted request, or, under `mode: audit`,
 //! for a denied request whose denial is only recorded.
 
-use super::{Denied, Question, Verdict};
+use super::{Denied, Question, RouteTimeouts, Verdict};
 
 /// The treatment of requests that the policy denies (`mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub struct Permit {
     upgrade: bool,
+    timeouts: RouteTimeouts,
 }
 
 impl Mode {
@@ -39,8 +40,12 @@ impl Mode {
     /// The denial, under `mode: enforce`.
     pub fn permit(self, verdict: Verdict, question: &Question<'_>) -> Result<Permit, Denied> {
         match (verdict, self) {
-            (Ok(granted), _) => Ok(Permit { upgrade: granted.allows_upgrade() }),
-            (Err(_), Self::Audit) => Ok(Permit { upgrade: question.asks_to_switch() }),
+            (Ok(granted), _) => {
+                Ok(Permit { upgrade: granted.allows_upgrade(), timeouts: granted.timeouts() })
+            }
+            (Err(_), Self::Audit) => {
+                Ok(Permit { upgrade: question.asks_to_switch(), timeouts: RouteTimeouts::default() })
+            }
             (Err(denied), Self::Enforce) => Err(denied),
         }
     }
@@ -57,5 +62,11 @@ impl Permit {
     #[must_use]
     pub const fn allows_upgrade(&self) -> bool {
         self.upgrade
+    }
+
+    /// Returns the time limits of the exchange that differ from those of the configuration.
+    #[must_use]
+    pub const fn timeouts(&self) -> RouteTimeouts {
+        self.timeouts
     }
 }

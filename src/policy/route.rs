@@ -5,6 +5,7 @@ mod parse;
 
 use http::Method;
 
+use super::RouteTimeouts;
 use super::condition::{HeaderCondition, QueryCondition};
 use super::host::HostPattern;
 use crate::diagnostic::Place;
@@ -25,6 +26,8 @@ pub(crate) struct Route {
     pub(crate) headers: Box<[HeaderCondition]>,
     /// True if the route also permits the switch to WebSocket (`upgrade: websocket`).
     pub(crate) upgrade: bool,
+    /// Time limits of the requests that the route grants.
+    pub(crate) timeouts: RouteTimeouts,
 }
 
 /// The methods of a route: a bit for each well-known method, and the other methods by name. `GET` implies `HEAD`.

@@ -142,10 +142,25 @@ fn route() -> Value {
                     "hosts": with_help(&one_or_more(&host()), "Hosts that the request may name, in every protocol and without case. `*` matches within a label, `**` across labels; a host without a port means any port.", &json!(["shop.example", "*.shop.example:8443"])),
                     "query": with_help(&values, "Parameters that must be there exactly once, with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
                     "headers": with_help(&values, "Headers that must be there exactly once, with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
+                    "timeouts": with_help(&timeouts(), "Time limits of the requests that it grants, in place of those of the configuration; `none` for streams, long polls and exports, which then end with their client.", &json!({ "response": "10m", "idle": "none" })),
                     "upgrade": with_help(&json!({ "const": "websocket" }), "Also permits the switch to WebSocket, after which no request is judged any more.", &json!("websocket")),
                 },
             },
         ],
+    })
+}
+
+/// Returns the schema of the time limits of a route.
+fn timeouts() -> Value {
+    let limit = json!({ "type": "string", "pattern": "^(none|[0-9]+ *(ms|s|m|h|d))$" });
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": false,
+        "properties": {
+            "response": with_help(&limit, "Time until the headers of the response, instead of `backend.response_timeout`.", &json!("none")),
+            "idle": with_help(&limit, "Time for which nothing may come in the middle of an answer or of a WebSocket, instead of `backend.idle_timeout` and `limits.upgrade_idle_timeout`.", &json!("1h")),
+        },
     })
 }
 

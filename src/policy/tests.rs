@@ -309,6 +309,25 @@ fn only_a_route_that_says_so_permits_the_switch() {
     assert!(!other.allows_upgrade());
 }
 
+#[test]
+fn the_longest_time_limits_of_the_routes_that_grant_a_request_count() {
+    let with = |routes: &str, client: &str, request: &str| {
+        let p = policy(&format!(
+            "version: 1\npermissions: {{ a: [{routes}], b: [GET /only-b, {{ route: GET /b/**, timeouts: {{ idle: 7s }} }}] }}\nclients:\n  - {{ name: a, match: {{ common_name: [a, both] }}, permissions: [a] }}\n  - {{ name: b, match: {{ common_name: [b, both] }}, permissions: [b] }}\n"
+        ));
+        test_request(request).decide(&p, &identity_of(client)).unwrap().timeouts().to_string()
+    };
+    let routes = "\"* /**\", { route: GET /b/c, timeouts: { response: 5s } }, { route: GET /b/*, timeouts: { response: none } }, { route: GET /q, query: { x: \"1\" }, timeouts: { idle: 1h } }";
+    assert_eq!(with(routes, "common_name=a", "GET /x"), "");
+    assert_eq!(with(routes, "common_name=a", "GET /b/c"), "response none");
+    assert_eq!(with(routes, "common_name=both", "GET /b/c"), "response none, idle 7s");
+    assert_eq!(with(routes, "common_name=b", "GET /b/c"), "idle 7s");
+    assert_eq!(with(routes, "common_name=b", "GET /only-b"), "");
+    assert_eq!(with(routes, "common_name=a", "GET /q?x=1"), "idle 1h");
+    assert_eq!(with(routes, "common_name=a", "GET /q?x=2"), "");
+    assert_eq!(with(routes, "common_name=a", "POST /b/c"), "");
+}
+
 /// Case 51: each pattern matches on its own.
 #[test]
 fn alternatives_and_lists_mean_any_of_them() {

@@ -7,6 +7,7 @@ use std::ops::{ControlFlow, Range};
 use foldhash::fast::FixedState;
 use http::Method;
 
+use super::RouteTimeouts;
 use super::condition::{HeaderCondition, QueryCondition};
 use super::host::HostPattern;
 use super::route::{Glob, KNOWN_METHODS, Methods, Route, Segment, Variable, method_bit};
@@ -29,7 +30,7 @@ pub(super) struct Entry {
     methods: u64,
 }
 
-/// The conditions of a route beyond its methods and the shape of its path. Most routes have none.
+/// The conditions of a route beyond its methods and the shape of its path, and what else it gives. Most routes have none.
 #[derive(Debug, Default)]
 pub(super) struct RouteConditions {
     /// Segments, by index, that must equal the value of a variable (`{client.NAME}`).
@@ -38,6 +39,7 @@ pub(super) struct RouteConditions {
     pub(super) query: Box<[QueryCondition]>,
     pub(super) headers: Box<[HeaderCondition]>,
     pub(super) upgrade: bool,
+    pub(super) timeouts: RouteTimeouts,
 }
 
 /// The index of an entry without [`RouteConditions`].
@@ -275,11 +277,12 @@ impl TrieBuilder {
             _ => None,
         });
         let variables: Box<[(usize, Variable)]> = variables.collect();
-        if variables.is_empty() && !route.is_conditional() && !route.upgrade {
+        if variables.is_empty() && !route.is_conditional() && !route.upgrade && route.timeouts.is_empty() {
             return NO_CONDITIONS;
         }
         let (hosts, query, headers) = (route.hosts.clone(), route.query.clone(), route.headers.clone());
-        self.conditions.push(RouteConditions { variables, hosts, query, headers, upgrade: route.upgrade });
+        let (upgrade, timeouts) = (route.upgrade, route.timeouts);
+        self.conditions.push(RouteConditions { variables, hosts, query, headers, upgrade, timeouts });
         u32::try_from(self.conditions.len() - 1).unwrap_or(NO_CONDITIONS)
     }
 

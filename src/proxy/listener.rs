@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
 use crate::admission::Lobby;
@@ -20,6 +20,9 @@ const BACKLOG: i32 = 4096;
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// Number of the worker on whose thread connections are accepted.
 pub(crate) const ACCEPTING_WORKER: usize = 0;
+/// Time without a byte after which a client is asked whether it is still there, and time between two such questions (TCP).
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Least time between two sweeps of the rate limiter's sources, while there are too many of them.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
+    // The accepted sockets inherit it: a client that vanished without a word is noticed also where a route has no time limit.
+    socket
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())

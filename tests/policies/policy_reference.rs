@@ -20,12 +20,17 @@ struct Table {
     required: &'static [&'static str],
 }
 
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 10] = [
     Table { title: "A file", schema: "/properties", required: &[] },
     Table {
         title: "A route in its long form",
         schema: "/$defs/route/anyOf/1/properties",
         required: &["route: GET /reports"],
+    },
+    Table {
+        title: "`timeouts`",
+        schema: "/$defs/route/anyOf/1/properties/timeouts/properties",
+        required: &[],
     },
     Table {
         title: "A client entry",
@@ -108,6 +113,9 @@ impl Table {
         let (part, value) = match self.title {
             "A file" => (key, entry.split_once(": ").unwrap().1.to_owned()),
             "A route in its long form" => ("permissions", format!("{{ p: [{mapping}] }}")),
+            "`timeouts`" => {
+                ("permissions", format!("{{ p: [{{ route: GET /events, timeouts: {mapping} }}] }}"))
+            }
             "A client entry" => ("clients", format!("[{mapping}]")),
             "`match`" => ("clients", client(&format!("match: {mapping}"))),
             "`when`" | "`limits`" => {

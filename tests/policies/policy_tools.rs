@@ -151,3 +151,56 @@ fn colours_are_printed_only_on_terminals_that_allow_them() {
     let piped = run(&["policy", "check", bad.to_str().unwrap()]);
     assert!(piped.stderr.contains("error[unknown-key]") && !piped.stderr.contains('\u{1b}'), "{piped:?}");
 }
+
+/// Time limits are no permissions: a change of them alone is shown, and both policies allow the same.
+#[test]
+fn time_limits_of_routes_are_explained_compared_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, timeouts: &str, deny: &str| {
+        let text = format!(
+            "version: 1\npermissions:\n  feed: [{{ route: GET /feed, timeouts: {timeouts} }}]\nclients: [{{ name: a, match: {{ common_name: a }}, permissions: [feed] }}]\n{deny}"
+        );
+        std::fs::write(folder.path().join(name), text).unwrap();
+    };
+    write("old.yaml", "{ response: 45s }", "");
+    write("new.yaml", "{ response: none, idle: 1h }", "");
+    write(
+        "deny.yaml",
+        "{ idle: 90m }",
+        "deny: [{ name: d, routes: [{ route: GET /feed, timeouts: { idle: none } }] }]\n",
+    );
+    let sidegate = |arguments: &[&str]| {
+        let output = std::process::Command::new(crate::support::proxy::program())
+            .arg("policy")
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, text) = sidegate(&["diff", "old.yaml", "new.yaml"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("no change in what is allowed\n"), "{text}");
+    assert!(
+        text.contains("time limits of GET /feed in feed (new.yaml:3): response 45s → response none, idle 1h"),
+        "{text}"
+    );
+    let (_, json) = sidegate(&["diff", "old.yaml", "new.yaml", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["changed"], &json["timeouts"][0]["new"]),
+        (&false.into(), &"response none, idle 1h".into())
+    );
+    let (_, text) = sidegate(&["explain", "new.yaml", "--client", "common_name=a", "GET", "/feed"]);
+    assert!(text.contains("time limits of its routes: response none, idle 1h"), "{text}");
+    let (_, json) =
+        sidegate(&["explain", "new.yaml", "--client", "common_name=a", "--format", "json", "GET", "/feed"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["timeouts"], serde_json::json!({ "response": "none", "idle": "1h" }));
+    let (code, text) = sidegate(&["check", "--strict", "deny.yaml"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the `timeouts` of `GET /feed` have no effect"), "{text}");
+}

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{NEGATIVE_ANSWER, Output, SUCCESS, instant, load};
-use crate::policy::Limits;
 use crate::policy::diff::{
-    ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, UndecidedRoute, diff,
+    ForbiddingRule, LimitsChange, PolicyDifference, RouteChange, TimeoutsChange, UndecidedRoute, diff,
 };
 use crate::policy::trace::file_and_line;
+use crate::policy::{Limits, RouteTimeouts};
 
 /// Show what a change of policy newly allows and newly denies, with an example of each
 ///
@@ -121,6 +121,9 @@ fn human(difference: &PolicyDifference<'_>) -> String {
     for limits in &difference.limits {
         text += &format!("{}\n", limits_words(limits));
     }
+    for timeouts in &difference.timeouts {
+        text += &format!("{}\n", timeouts_words(timeouts));
+    }
     text
 }
 
@@ -149,6 +152,7 @@ fn markdown(difference: &PolicyDifference<'_>) -> String {
         }
     }
     let notes = difference.undecided.iter().map(undecided).chain(difference.limits.iter().map(limits_words));
+    let notes = notes.chain(difference.timeouts.iter().map(timeouts_words));
     for (number, note) in notes.enumerate() {
         text += if number == 0 { "\n" } else { "" };
         text += &format!("- {note}\n");
@@ -170,13 +174,25 @@ fn as_json(difference: &PolicyDifference<'_>) -> Value {
             "old": limits_json(limits.old), "new": limits_json(limits.new),
         })
     });
-    json!({
+    let mut json = json!({
         "changed": !difference.is_none(),
         "newly_allowed": difference.allowed.iter().map(change_json).collect::<Vec<_>>(),
         "newly_denied": difference.denied.iter().map(change_json).collect::<Vec<_>>(),
         "undecided": undecided.collect::<Vec<_>>(),
         "limits": limits.collect::<Vec<_>>(),
-    })
+    });
+    // The field is present only if a time limit changed, so that the output for other policies stays as it was.
+    if let (false, Some(fields)) = (difference.timeouts.is_empty(), json.as_object_mut()) {
+        let timeouts = difference.timeouts.iter().map(|timeouts| {
+            json!({
+                "permission": timeouts.permission.text,
+                "route": timeouts.route.text, "route_at": file_and_line(&timeouts.route.place),
+                "old": timeouts.old.to_string(), "new": timeouts.new.to_string(),
+            })
+        });
+        fields.insert("timeouts".to_owned(), timeouts.collect());
+    }
+    json
 }
 
 fn change_json(change: &RouteChange<'_>) -> Value {
@@ -270,6 +286,16 @@ fn undecided(open: &UndecidedRoute<'_>) -> String {
         open.route.text,
         file_and_line(&open.route.place)
     )
+}
+
+fn timeouts_words(timeouts: &TimeoutsChange<'_>) -> String {
+    let TimeoutsChange { permission, route, old, new } = timeouts;
+    let said = |timeouts: &RouteTimeouts| match timeouts.is_empty() {
+        true => "those of the configuration".to_owned(),
+        false => timeouts.to_string(),
+    };
+    let place = file_and_line(&route.place);
+    format!("time limits of {} in {} ({place}): {} → {}", route.text, permission.text, said(old), said(new))
 }
 
 fn limits_words(limits: &LimitsChange<'_>) -> String {

@@ -184,6 +184,9 @@ fn human(
                 };
                 writeln!(out, "  {also}")?;
             }
+            if !permit.timeouts().is_empty() {
+                writeln!(out, "  time limits of its routes: {}", permit.timeouts())?;
+            }
         }
         Err(denied) => match denied.rule() {
             Some(rule) => {

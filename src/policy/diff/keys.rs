@@ -125,7 +125,7 @@ fn condition(when: &When) -> String {
     format!("{source:?}{:?}{:?}{week:?}", when.from, when.until)
 }
 
-fn path(route: &Route) -> String {
+pub(super) fn path(route: &Route) -> String {
     let segment = |segment: &Segment| match segment {
         Segment::Client(_) => "bound".to_owned(),
         segment => format!("{segment:?}"),

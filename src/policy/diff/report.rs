@@ -1,8 +1,8 @@
 //! The result of a comparison, as the command line shows it.
 
-use super::super::Limits;
 use super::super::document::LocatedText;
 use super::super::route::Route;
+use super::super::{Limits, RouteTimeouts};
 use super::request::ExampleRequest;
 
 /// The differences between two policies in what they allow.
@@ -14,6 +14,8 @@ pub(crate) struct PolicyDifference<'m> {
     pub(crate) undecided: Vec<UndecidedRoute<'m>>,
     /// Client entries with other limits than before. Limits do not change what is allowed.
     pub(crate) limits: Vec<LimitsChange<'m>>,
+    /// Routes with other time limits than before. Time limits do not change what is allowed.
+    pub(crate) timeouts: Vec<TimeoutsChange<'m>>,
 }
 
 impl PolicyDifference<'_> {
@@ -66,4 +68,13 @@ pub(crate) struct LimitsChange<'m> {
     pub(crate) entry: &'m LocatedText,
     pub(crate) old: Limits,
     pub(crate) new: Limits,
+}
+
+/// A route with other time limits than before.
+#[derive(Debug)]
+pub(crate) struct TimeoutsChange<'m> {
+    pub(crate) permission: &'m LocatedText,
+    pub(crate) route: &'m Route,
+    pub(crate) old: RouteTimeouts,
+    pub(crate) new: RouteTimeouts,
 }

@@ -5,6 +5,7 @@ use http::HeaderName;
 use super::super::condition::{HeaderCondition, QueryCondition};
 use super::super::host::HostPattern;
 use super::super::route::{self, Route};
+use super::super::{RouteTimeouts, TimeLimit};
 use super::{conditions, reject_empty, report, values};
 use crate::client_headers::{self, RemovalReason};
 use crate::diagnostic::Code;
@@ -36,6 +37,7 @@ fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
             query: Box::default(),
             headers: Box::default(),
             upgrade: false,
+            timeouts: RouteTimeouts::default(),
         }),
         Err(error) => {
             report(error, Code::BadRoute, node, reader);
@@ -45,13 +47,43 @@ fn short_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
 }
 
 fn long_route(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
-    let fields = reader.fields(node, "a route", &["route", "hosts", "query", "headers", "upgrade"])?;
+    let fields =
+        reader.fields(node, "a route", &["route", "hosts", "query", "headers", "timeouts", "upgrade"])?;
     let route = fields.required("route", reader).and_then(|node| short_route(node, reader));
     let hosts = fields.optional("hosts").map(|node| hosts(node, reader)).unwrap_or_default();
     let query = fields.optional("query").map(|node| query(node, reader)).unwrap_or_default();
     let headers = fields.optional("headers").map(|node| headers(node, reader)).unwrap_or_default();
     let upgrade = fields.optional("upgrade").and_then(|node| reader.choice(node, &[("websocket", true)]));
-    Some(Route { hosts, query, headers, upgrade: upgrade.unwrap_or(false), ..route? })
+    let timeouts = fields.optional("timeouts").map(|node| timeouts(node, reader)).unwrap_or_default();
+    Some(Route { hosts, query, headers, upgrade: upgrade.unwrap_or(false), timeouts, ..route? })
+}
+
+fn timeouts(node: &Node<'_>, reader: &mut Reader<'_>) -> RouteTimeouts {
+    let Some(fields) = reader.fields(node, "`timeouts`", &["response", "idle"]) else {
+        return RouteTimeouts::default();
+    };
+    if fields.is_empty() {
+        let help =
+            "write `response`, `idle` or both, as in `timeouts: { response: 10m, idle: none }`".to_owned();
+        reader.error(Code::EmptyList, node, "an empty `timeouts` says nothing", Some(help));
+    }
+    let response = fields.optional("response").and_then(|node| time_limit(node, reader));
+    let idle = fields.optional("idle").and_then(|node| time_limit(node, reader));
+    RouteTimeouts { response, idle }
+}
+
+/// Reads a length of time, or `none`.
+fn time_limit(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TimeLimit> {
+    if node.text() == Some("none") {
+        return Some(TimeLimit::NONE);
+    }
+    let limit = TimeLimit::of(reader.duration(node)?);
+    if limit.is_none() {
+        let message = "a length of time longer than nothing and shorter than 49 days is expected";
+        let help = "write `none` for no time limit: the request then ends with its client".to_owned();
+        reader.error(Code::BadDuration, node, message, Some(help));
+    }
+    limit
 }
 
 fn hosts(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HostPattern]> {
