@@ -73,8 +73,9 @@ fn check_readable(source: &Arc<Source>, budget: Budget) -> Result<(), Diagnostic
         .help("split it into several files"));
     }
     if let Some(at) = text.find('\0') {
-        return Err(Diagnostic::error(Code::YamlSyntax, "a NUL character is not text")
-            .at(Place::new(source, Span::new(at, at + 1))));
+        return Err(Diagnostic::error(Code::YamlSyntax, "the file contains a NUL character")
+            .at(Place::new(source, Span::new(at, at + 1)))
+            .help("save it as UTF-8 text"));
     }
     Ok(())
 }
@@ -255,10 +256,10 @@ mod tests {
     #[test]
     fn syntax_is_explained_at_its_place() {
         let star = "an unquoted `*` is an alias in YAML";
-        let neighbours = "this line is not indented like its neighbours";
+        let neighbours = "this line's indentation does not match the lines around it";
         let colon = "a second `: ` in one value, or a key that is indented too far";
         for (text, expected) in [
-            ("a:\n\tb: c\n", "2:2 a tab cannot indent".to_owned()),
+            ("a:\n\tb: c\n", "2:2 this line is indented with a tab".to_owned()),
             ("a: 'x\nb: c\n", "1:4 the quote that opens here is never closed".to_owned()),
             ("r:\n  - * /**\n", format!("2:5 {star}")),
             ("r: [* /**]\n", format!("1:5 {star}")),
@@ -271,7 +272,7 @@ mod tests {
             ("a:\n  b: c\n d: e\n", format!("3:2 {neighbours}")),
             ("- a\nb: c\n", format!("2:1 {neighbours}")),
             ("a: @x\n", "1:4 a value cannot start with `@`".to_owned()),
-            ("a: [1, 2\nb: [3]\n", "2:2 a `:` where no key can be".to_owned()),
+            ("a: [1, 2\nb: [3]\n", "2:2 a `:` is not allowed here".to_owned()),
             ("version 1\na:\n", "2:2 the line above, `version 1`, is a key without its `:`".to_owned()),
             ("a: { b: {t}-x }\n", "1:12 inside `{…}` an unquoted `{` starts a mapping".to_owned()),
             ("a: [1, 2\n", "1:4 the `[` that opens here is never closed".to_owned()),
@@ -280,7 +281,7 @@ mod tests {
             ("a: !foo x\n", "1:9 the YAML tag `!foo` has no meaning here".to_owned()),
             ("a: 'x'y\n", "1:7 text after a closing quote".to_owned()),
             ("a: \"\\q\"\n", "1:4 an escape that YAML does not know".to_owned()),
-            ("a\0", "1:2 a NUL character is not text".to_owned()),
+            ("a\0", "1:2 the file contains a NUL character".to_owned()),
         ] {
             assert_eq!(refused(text), expected, "{text:?}");
         }
@@ -301,12 +302,14 @@ mod tests {
             let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
             bomb += &format!("a{level}: &a{level} [{aliases}]\n");
         }
-        assert!(refused(&bomb).ends_with("the file holds more values than can be read"));
+        assert!(refused(&bomb).ends_with("the file contains more values than can be read"));
         let list = format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 5_000].join(", "), vec!["*a"; 50].join(", "));
         let source = Source::new("t.yaml", list);
         let problem = parse(&source, Budget::POLICY).unwrap_err();
-        assert_eq!(problem.message, "aliases repeat more than can be read");
+        assert_eq!(problem.message, "the YAML aliases (`*name`) expand to too many values");
         assert!(refused(&"a: b\n".repeat(300_000)).ends_with("the file is larger than 1 MiB"));
-        assert!(refused(&"- b\n".repeat(200_000)).ends_with("the file holds more values than can be read"));
+        assert!(
+            refused(&"- b\n".repeat(200_000)).ends_with("the file contains more values than can be read")
+        );
     }
 }

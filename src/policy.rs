@@ -297,9 +297,9 @@ fn conditions_on_removed(model: &Model, removed: &[StripPattern]) -> Vec<Diagnos
     let wrong = conditions.filter(|(_, name)| removed.iter().any(|own| own.matches(name.as_str())));
     let diagnostics = wrong.map(|(route, name)| {
         let message = format!(
-            "no decision is ever made by `{name}`, which `identity_headers` of the configuration takes off"
+            "a condition on `{name}` can never be met: `identity_headers` in `sidegate.yaml` removes this header from every request"
         );
-        let help = "use `match` for who the client is, or take the name out of `custom` and `strip`";
+        let help = "to test who the client is, use `match`; or remove the name from `identity_headers.custom` and `identity_headers.strip`";
         Diagnostic::error(Code::BadHeader, message).at(route.place.clone()).help(help)
     });
     diagnostics.collect()

@@ -71,7 +71,7 @@ fn every_mistake_is_reported_at_once() {
         "`comon_name` is not an attribute of certificates",
         "did you mean `semicolon`?",
         "a whole number from 1 to 65534",
-        "write `10.0.0.0/8` for that network",
+        "write `10.0.0.0/8` for the network",
     ] {
         assert!(wrong.contains(expected), "{expected}\n--\n{wrong}");
     }

@@ -47,10 +47,10 @@ codes! {
     BadCrl "bad-crl" "A CRL cannot be read or used.";
     BadDay "bad-day" "The text is not a day of the week, or not a range of days.";
     BadDuration "bad-duration" "The text is not a length of time, or a length of zero where there must be one.";
-    BadGlob "bad-glob" "A pattern with `*` fits no declared name.";
+    BadGlob "bad-glob" "A pattern with `*` matches no declared name.";
     BadHeader "bad-header" "The text is not a name or a value of a header that can be used here.";
     BadHost "bad-host" "The text is not a host.";
-    BadHours "bad-hours" "The text is not a window of a day, such as `08:00-17:00`.";
+    BadHours "bad-hours" "The text is not a range of hours, such as `08:00-17:00`.";
     BadInstant "bad-instant" "The text is not an instant of RFC 3339, or `until` is not after `from`.";
     BadMatch "bad-match" "The keys of a `match` contradict each other, or match no client.";
     BadName "bad-name" "The text has a character that cannot be part of a name, or is not the name of a server.";
@@ -86,7 +86,7 @@ codes! {
     Expiry "expiry" "A certificate or a CRL expires soon, or a certificate has expired.";
     File "file" "A file cannot be read, or does not hold what the configuration expects there.";
     ForbidsNothing "forbids-nothing" "A deny rule forbids nothing that is granted to a client that the rule names.";
-    ForeignParameter "foreign-parameter" "A segment of a route is written like a parameter of another system, but fits only this text.";
+    ForeignParameter "foreign-parameter" "A segment of a route is written like a parameter of another system, but is read as plain text.";
     FullyDenied "fully-denied" "A grant has no effect, because deny rules forbid all of it.";
     GivesNothing "gives-nothing" "A client entry grants nothing.";
     Hanging "hanging" "Reading files takes too long: the volume does not answer.";
@@ -118,7 +118,7 @@ codes! {
     SeveralWorkloads "several-workloads" "The manifests hold several workloads, and none is named.";
     ShadowPolicy "shadow-policy" "The policy that is judged beside the policy in force has mistakes; the policy in force is not affected.";
     Start "start" "The server cannot be started.";
-    TestsNothing "tests-nothing" "A test asks for a path that no route fits.";
+    TestsNothing "tests-nothing" "A test asks for a path that no route matches.";
     TooLarge "too-large" "The text asks more of the machine than a document may.";
     TooMany "too-many" "There are more problems than are shown.";
     UnknownAttribute "unknown-attribute" "The text is not an attribute of certificates.";

@@ -181,7 +181,7 @@ impl<'d> Reader<'d> {
         match node.kind() {
             Kind::List(items) => items,
             Kind::Null => {
-                self.wrong_type(node, "a value or a list of them is expected", None);
+                self.wrong_type(node, "a value or a list of values is expected", None);
                 &[]
             }
             _ => std::slice::from_ref(node),
@@ -202,7 +202,7 @@ impl<'d> Reader<'d> {
     pub fn name<'n>(&mut self, node: &'n Node<'_>) -> Option<&'n str> {
         let text = self.text(node)?;
         if text.trim().is_empty() {
-            self.error(Code::EmptyText, node, "a text with something in it is expected", None);
+            self.error(Code::EmptyText, node, "this value is empty", None);
             return None;
         }
         Some(text)
@@ -290,7 +290,11 @@ impl<'d> Reader<'d> {
 
     /// Notes that a node is of another kind than expected; `expected` is a whole clause.
     pub fn wrong_type(&mut self, node: &Node<'_>, expected: &str, help: Option<String>) {
-        self.error(Code::WrongType, node, format!("{expected}, not {}", node.what()), help);
+        let message = match node.kind() {
+            Kind::Null => format!("a value is missing here: {expected}"),
+            _ => format!("{expected}, not {}", node.what()),
+        };
+        self.error(Code::WrongType, node, message, help);
     }
 
     /// A text without quotes, which YAML does not call a string.
@@ -340,7 +344,11 @@ fn of_routes(name: &str, what: &str) -> Option<String> {
         "upgrade" => ("upgrade", "websocket"),
         _ => return None,
     };
-    is_beside.then(|| format!("`{key}` belongs to a route: `{{ route: GET /events, {key}: {value} }}`"))
+    is_beside.then(|| {
+        format!(
+            "`{key}` can only be written inside a route, as in `{{ route: GET /events, {key}: {value} }}`"
+        )
+    })
 }
 
 /// The key that other systems call by another name; `None` for a name that is not known.
@@ -484,7 +492,7 @@ mod tests {
                 "6:4 a text is expected, not a mapping | an unquoted `{` starts a mapping in YAML; if it is meant as \
                  a text, quote it: `\"{id}\"`",
                 "7:4 a list is expected, not a text | write `[x]`, or the items below each other, each after a `-`",
-                "8:4 a text is expected, not nothing | -",
+                "8:4 a value is missing here: a text is expected | -",
                 "9:4 an instant such as `2027-01-01T00:00:00Z` is expected, not `2027-01-01T00:00:00` | add the \
                  zone, as in `2027-01-01T00:00:00Z` for UTC",
             ]

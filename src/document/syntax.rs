@@ -31,7 +31,7 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
         | ErrorKind::TabInIndentation
         | ErrorKind::TabInPlainScalar
         | ErrorKind::TabAtBlockScalarStart => {
-            words("a tab cannot indent", "indent with spaces, two for each level")
+            words("this line is indented with a tab", "indent with spaces, two for each level")
         }
         ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
             words("the quote that opens here is never closed", "close the quote on the same line")
@@ -42,8 +42,8 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
             separator(source, span, kind)
         }
         ErrorKind::InvalidColonPlacement => words(
-            "a `:` where no key can be",
-            "an unclosed `[` or `{` in a line above would explain it; if the `:` is part of a text, quote it",
+            "a `:` is not allowed here",
+            "look for an unclosed `[` or `{` above; if `:` is part of the value, put the value in quotes",
         ),
         ErrorKind::UnclosedFlowCollection { open } => {
             let close = if *open == '[' { ']' } else { '}' };
@@ -54,7 +54,7 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
         }
         ErrorKind::MismatchedFlowCollectionEnd { open, close } => (
             format!("`{open}` is closed by `{close}`"),
-            Some("close each bracket with its own kind".to_owned()),
+            Some("close `[` with `]`, and `{` with `}`".to_owned()),
         ),
         ErrorKind::ExpectedBlockMappingKey if line.contains('{') => words(
             "text after a closing `}`",
@@ -64,7 +64,7 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
         | ErrorKind::InvalidIndentation
         | ErrorKind::ExpectedBlockSequenceEntry
         | ErrorKind::BlockSequenceEntryNotAllowed => words(
-            "this line is not indented like its neighbours",
+            "this line's indentation does not match the lines around it",
             "keys of one mapping start in the same column, and so do the `-` of one list",
         ),
         ErrorKind::MappingValueNotAllowed => second_colon(source, span),
@@ -86,7 +86,7 @@ fn of_parser(source: &Source, span: Span, kind: &ErrorKind) -> Words {
             words("a comment in the middle of a value", "write the value on one line, the comment after it")
         }
         ErrorKind::RecursionLimitExceeded => nested(),
-        other => (other.to_string(), None),
+        other => (other.to_string(), Some("check quotes, indentation and colons near here".to_owned())),
     }
 }
 
@@ -139,14 +139,11 @@ fn second_colon(source: &Source, span: Span) -> Words {
 }
 
 pub(super) fn nested() -> Words {
-    words(
-        "lists and mappings are nested too deeply",
-        "nothing that is read here needs more than a few levels",
-    )
+    words("lists and mappings are nested too deeply", "reduce the nesting")
 }
 
 pub(super) fn too_many() -> Words {
-    words("the file holds more values than can be read", "split it into several files")
+    words("the file contains more values than can be read", "split it into several files")
 }
 
 pub(super) fn one_document() -> Words {
@@ -154,18 +151,18 @@ pub(super) fn one_document() -> Words {
 }
 
 pub(super) fn expansion() -> Words {
-    words("aliases repeat more than can be read", "write the values out, or split them into several files")
+    words(
+        "the YAML aliases (`*name`) expand to too many values",
+        "write the values out, or split them into several files",
+    )
 }
 
 pub(super) fn alias_of_itself() -> Words {
-    words("an alias inside of what it repeats", "write the value out")
+    words("the alias `*name` refers to itself", "write the value out")
 }
 
 pub(super) fn merge_of_no_map() -> Words {
-    words(
-        "`<<` merges mappings, and this is none",
-        "write an alias of a mapping after it, as in `<<: *defaults`",
-    )
+    words("`<<` must be followed by a mapping", "write an alias of a mapping after it, as in `<<: *defaults`")
 }
 
 pub(super) fn no_tags(tag: &str) -> Words {

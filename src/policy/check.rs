@@ -90,7 +90,9 @@ impl Model {
         roles::report_cycles(&roles, &members, diagnostics);
         let unfolded = roles::unfold(&members);
         if unfolded.is_none() {
-            diagnostics.push(Diagnostic::error(Code::TooLarge, "the roles unfold into too many permissions"));
+            let message = "the roles expand to too many permissions";
+            let help = "list fewer roles in other roles, or fewer permissions in each role";
+            diagnostics.push(Diagnostic::error(Code::TooLarge, message).help(help));
         }
         let sets = unfolded.unwrap_or_default();
         let clients: Vec<Client> =
@@ -177,15 +179,18 @@ impl Model {
                     client.entry.alternatives.iter().any(|alternative| alternative.captures().contains(name));
                 let message = match somewhere {
                     true => format!(
-                        "`{}` does not capture `{name}` in every alternative of its `match`",
+                        "every part of the `match` of `{}` must contain `{{{name}}}`, because a route uses `{{client.{name}}}`",
                         entry.text
                     ),
                     false => {
-                        format!("`{}` does not capture `{name}`, which one of its routes needs", entry.text)
+                        format!(
+                            "the `match` of `{}` must contain `{{{name}}}`, because a route uses `{{client.{name}}}`",
+                            entry.text
+                        )
                     }
                 };
                 let help = did_you_mean(name, captured.iter().copied()).unwrap_or_else(|| {
-                    format!("capture it in `match`, as in `common_name: \"{{{name}}}-reader\"`, in each alternative and value")
+                    format!("write it in `match`, in each mapping and in each value of a list, as in `common_name: \"{{{name}}}-reader\"`")
                 });
                 diagnostics.push(
                     Diagnostic::error(Code::UnknownCapture, message)

@@ -92,7 +92,7 @@ impl Document {
             reader.error(
                 Code::UnknownVersion,
                 version,
-                format!("`{number}` is no version of policies"),
+                format!("version `{number}` is not supported"),
                 Some("write `version: 1`".into()),
             );
         }
@@ -103,7 +103,7 @@ impl Document {
                     reader.error(
                         Code::BadTestFile,
                         key,
-                        "a test file holds `tests` only; the proxy does not read it",
+                        "a file named `…_test.yaml` may contain only `version` and `tests`; the proxy ignores it",
                         Some(help),
                     );
                 }
@@ -188,7 +188,7 @@ fn deny(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<DenyEntry> {
         reader.report(
             Diagnostic::error(Code::MissingKey, "a deny rule has neither `permissions` nor `routes`")
                 .at(place)
-                .help("say what it forbids; `routes: [\"* /**\"]` forbids everything"),
+                .help("write what it forbids; `routes: [\"* /**\"]` forbids everything"),
         );
     }
     let when = fields.optional("when").and_then(|node| when::read(node, reader));
@@ -226,7 +226,7 @@ fn reject_empty(node: &Node<'_>, reader: &mut Reader<'_>, help: &str) {
         reader.error(
             Code::EmptyList,
             node,
-            "an empty list matches nothing, and never means everything",
+            "this list is empty, so it matches nothing",
             Some(help.to_owned()),
         );
     }
@@ -258,11 +258,11 @@ fn limits(node: &Node<'_>, reader: &mut Reader<'_>) -> super::Limits {
     if let Some(key) = fields.key("burst")
         && fields.optional("requests_per_second").is_none()
     {
-        let help = "add `requests_per_second`, which the burst goes beyond".to_owned();
+        let help = "add `requests_per_second`: `burst` only allows short peaks above it".to_owned();
         reader.error(
             Code::MissingKey,
             key,
-            "a `burst` without `requests_per_second` limits nothing",
+            "`burst` has no effect without `requests_per_second`",
             Some(help),
         );
     }

@@ -153,13 +153,11 @@ fn no_host(text: &str) -> Option<SyntaxError> {
     }
     if text.contains(['{', '}']) {
         let help = "list the hosts, or write `*` for a part of a label: `*.shop.example`";
-        return Some(
-            wrong(format!("`{text}`: a host captures nothing and compares with no capture")).help(help),
-        );
+        return Some(wrong(format!("`{text}`: `{{…}}` cannot be used in `hosts`")).help(help));
     }
     if !text.is_ascii() {
         let help = "write it as clients send it, in the form of DNS that begins with `xn--`";
-        return Some(wrong(format!("`{text}` is not in the alphabet of hosts")).help(help));
+        return Some(wrong(format!("`{text}` contains characters that a host name cannot have")).help(help));
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Some(

@@ -87,7 +87,7 @@ impl Pattern {
             let (piece, length) = next_piece(rest, at, style)?;
             if is_wild(&piece) && pieces.last().is_some_and(is_wild) {
                 return Err(SyntaxError::new(at, at + length, "two wildcards without a text between them")
-                    .help("nobody could say where the one ends and the other begins; keep one of them"));
+                    .help("put text between the two wildcards, or keep one of them"));
             }
             pieces.push(piece);
             at += length;

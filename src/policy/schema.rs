@@ -21,23 +21,23 @@ pub(crate) fn schema() -> Value {
             "roles": roles(),
             "clients": with_help(
                 &json!({ "type": "array", "items": client() }),
-                "Who: which certificates get which roles and permissions.",
+                "Clients: which certificates get which roles and permissions.",
                 &json!([{ "name": "order-service", "match": { "uri": "spiffe://shop.example/ns/orders/sa/*" }, "roles": ["producer"] }]),
             ),
             "deny": with_help(
                 &json!({ "type": "array", "items": deny() }),
-                "What is forbidden whatever is granted.",
+                "Requests that are always refused, even if a client entry grants them.",
                 &json!([{ "name": "publishing-freeze", "permissions": ["events:publish"], "when": { "days": ["sat", "sun"] } }]),
             ),
             "tests": with_help(
                 &json!({ "type": "array", "items": { "anyOf": [test(), matrix()] } }),
-                "Questions with their expected answers, asked by `sidegate policy test`.",
+                "Test requests with the expected decision; run them with `sidegate policy test`.",
                 &json!([{ "name": "readers only read", "client": { "common_name": "reader" }, "request": "POST /events", "expect": "deny" }]),
             ),
         },
         "$defs": {
             "name": { "type": "string", "pattern": "^[^\\s*{},()&|]+$" },
-            "reference": { "type": "string", "description": "A declared name, or a pattern over them: `events:*`." },
+            "reference": { "type": "string", "description": "A declared name, or a pattern for several names: `events:*`." },
             "routes": one_or_more(&json!({ "$ref": "#/$defs/route" })),
             "route": route(),
             "when": when(),
@@ -50,7 +50,7 @@ pub(crate) fn schema() -> Value {
 fn permissions() -> Value {
     json!({
         "type": "object",
-        "description": "What: a name, and the routes that it stands for.",
+        "description": "Permissions: each has a name and a list of routes.",
         "propertyNames": { "$ref": "#/$defs/name" },
         "additionalProperties": { "$ref": "#/$defs/routes" },
         "examples": [{ "events:read": ["GET /events", "GET /events/{id}"] }],
@@ -60,7 +60,7 @@ fn permissions() -> Value {
 fn roles() -> Value {
     json!({
         "type": "object",
-        "description": "A name, and the permissions and other roles that it stands for.",
+        "description": "Roles: each has a name and a list of permissions and other roles.",
         "propertyNames": { "$ref": "#/$defs/name" },
         "additionalProperties": one_or_more(&json!({ "$ref": "#/$defs/reference" })),
         "examples": [{ "producer": ["consumer", "events:publish"] }],
@@ -77,15 +77,15 @@ fn client() -> Value {
             "name": with_help(&name(), "How audit records and tests name this entry.", &json!("order-service")),
             "match": with_help(
                 &one_or_more(&json!({ "$ref": "#/$defs/match" })),
-                "What the certificate says. All keys of one mapping must hold; a list of mappings means any of them.",
+                "What the certificate must contain. All keys of one mapping must match; of a list of mappings, one must match.",
                 &json!({ "organization": "Tenants", "common_name": "{tenant}-reader" }),
             ),
             "roles": with_help(&references(), "The roles that these clients have.", &json!(["producer"])),
-            "permissions": with_help(&references(), "The permissions that they have besides.", &json!(["events:*"])),
+            "permissions": with_help(&references(), "Further permissions for these clients, in addition to `roles`.", &json!(["events:*"])),
             "when": when_key(),
             "priority": with_help(
                 &json!({ "enum": ["normal", "high"] }),
-                "`high`: a part of what there is is kept for these clients, and they come first where others wait.",
+                "`high`: some connections and requests are reserved for these clients, and they go first in the queue.",
                 &json!("high"),
             ),
             "limits": with_help(
@@ -93,10 +93,10 @@ fn client() -> Value {
                     "type": "object",
                     "additionalProperties": false,
                     "properties": {
-                        "requests_per_second": with_help(&number, "Requests in a second, in the long run.", &json!(200)),
-                        "burst": with_help(&number, "Requests at once; as many as in a second where nothing is said.", &json!(400)),
+                        "requests_per_second": with_help(&number, "Requests per second, as a long-term average.", &json!(200)),
+                        "burst": with_help(&number, "Requests at once, as a short peak. Default: as many as `requests_per_second`.", &json!(400)),
                         "connections": with_help(&number, "Connections at once.", &json!(20)),
-                        "in_flight": with_help(&number, "Requests at once that the backend works on or that wait for it, over all connections.", &json!(50)),
+                        "in_flight": with_help(&number, "Requests in progress or waiting, over all connections of one client.", &json!(50)),
                     },
                 }),
                 "How much of the service each of these clients may take.",
@@ -114,9 +114,9 @@ fn deny() -> Value {
         "additionalProperties": false,
         "properties": {
             "name": with_help(&name(), "How audit records and tests name this rule.", &json!("publishing-freeze")),
-            "clients": with_help(&references(), "The client entries that it means; left out: every client.", &json!(["order-*"])),
-            "permissions": with_help(&references(), "The permissions that it takes away.", &json!(["events:publish"])),
-            "routes": with_help(&json!({ "$ref": "#/$defs/routes" }), "The routes that it forbids.", &json!(["DELETE /**"])),
+            "clients": with_help(&references(), "The client entries to which this rule applies. Default: every client.", &json!(["order-*"])),
+            "permissions": with_help(&references(), "The permissions that this rule forbids.", &json!(["events:publish"])),
+            "routes": with_help(&json!({ "$ref": "#/$defs/routes" }), "The routes that this rule forbids.", &json!(["DELETE /**"])),
             "when": when_key(),
         },
     })
@@ -140,10 +140,10 @@ fn route() -> Value {
                 "properties": {
                     "route": text,
                     "hosts": with_help(&one_or_more(&host()), "Hosts that the request may name, in every protocol and without case. `*` matches within a label, `**` across labels; a host without a port means any port.", &json!(["shop.example", "*.shop.example:8443"])),
-                    "query": with_help(&values, "Parameters that must be there exactly once, with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
-                    "headers": with_help(&values, "Headers that must be there exactly once, with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
+                    "query": with_help(&values, "Parameters that the request must have exactly once, each with one of these values (`*` for any).", &json!({ "format": ["csv", "json"] })),
+                    "headers": with_help(&values, "Headers that the request must have exactly once, each with one of these values (`*` for any).", &json!({ "X-Mode": "batch" })),
                     "timeouts": with_help(&timeouts(), "Time limits of the requests that it grants, in place of those of the configuration; `none` for streams, long polls and exports, which then end with their client.", &json!({ "response": "10m", "idle": "none" })),
-                    "upgrade": with_help(&json!({ "const": "websocket" }), "Also permits the switch to WebSocket, after which no request is judged any more.", &json!("websocket")),
+                    "upgrade": with_help(&json!({ "const": "websocket" }), "Also allows WebSocket. Messages inside a WebSocket are not checked.", &json!("websocket")),
                 },
             },
         ],
@@ -174,7 +174,7 @@ fn when_key() -> Value {
     let example = json!({ "source": ["10.0.0.0/8"], "until": "2027-01-01T00:00:00Z" });
     with_help(
         &json!({ "$ref": "#/$defs/when" }),
-        "When and from where it holds; everything in it must hold.",
+        "The time and the client addresses for which this entry applies. All keys must match.",
         &example,
     )
 }
@@ -185,15 +185,15 @@ fn when() -> Value {
     json!({
         "type": "object",
         "minProperties": 1,
-        "description": "When and from where it holds; everything in it must hold.",
+        "description": "The time and the client addresses for which this entry applies. All keys must match.",
         "additionalProperties": false,
         "properties": {
             "source": with_help(&one_or_more(&text), "Networks of the client's address.", &json!(["10.0.0.0/8"])),
-            "from": with_help(&instant, "The instant from which on it holds.", &json!("2026-12-24T00:00:00Z")),
-            "until": with_help(&instant, "The first instant at which it is over.", &json!("2027-01-01T00:00:00Z")),
-            "days": with_help(&one_or_more(&text), "Days of the week: `mon`, `tue`, …, or runs such as `mon-fri`.", &json!(["mon-fri"])),
-            "hours": with_help(&one_or_more(&text), "Windows of these days. One that ends before it starts goes on into the next day.", &json!(["08:00-18:00"])),
-            "zone": with_help(&text, "The time zone of `days` and `hours`; `UTC` where nothing is said.", &json!("Europe/Berlin")),
+            "from": with_help(&instant, "Start time.", &json!("2026-12-24T00:00:00Z")),
+            "until": with_help(&instant, "End time; the entry does not apply at or after it.", &json!("2027-01-01T00:00:00Z")),
+            "days": with_help(&one_or_more(&text), "Days of the week: `mon`, `tue`, …, or ranges such as `mon-fri`.", &json!(["mon-fri"])),
+            "hours": with_help(&one_or_more(&text), "Hours of the day. `22:00-06:00` continues into the next day.", &json!(["08:00-18:00"])),
+            "zone": with_help(&text, "The time zone of `days` and `hours`. Default: `UTC`.", &json!("Europe/Berlin")),
         },
     })
 }
@@ -211,16 +211,27 @@ fn test() -> Value {
     let text = json!({ "type": "string" });
     let who = json!({ "organization": "Shop", "common_name": "reader" });
     let answers = json!({ "enum": ["allow", "deny"] });
-    add("client", with_help(&attributes(), "Who asks, by what the certificate says.", &who));
+    add(
+        "client",
+        with_help(&attributes(), "The client of the test, described by its certificate's attributes.", &who),
+    );
     add(
         "certificate",
-        with_help(&text, "Who asks, by a certificate's file, relative to this one.", &json!("reader.pem")),
+        with_help(
+            &text,
+            "The client of the test, as a certificate file; the path is relative to this file.",
+            &json!("reader.pem"),
+        ),
     );
     add("request", with_help(&one_or_more(&text), "METHOD /path?query.", &json!("GET /events?after=17")));
-    add("expect", with_help(&answers, "The answer.", &json!("deny")));
+    add("expect", with_help(&answers, "The expected decision.", &json!("deny")));
     add(
         "because",
-        with_help(&text, "The client entry or deny rule that must have decided.", &json!("order-service")),
+        with_help(
+            &text,
+            "The client entry or deny rule that must be the reason for the decision.",
+            &json!("order-service"),
+        ),
     );
     json!({ "type": "object", "required": ["name", "request", "expect"], "additionalProperties": false, "properties": properties })
 }
@@ -232,10 +243,14 @@ fn matrix() -> Value {
     let who = json!({ "acme": { "common_name": "acme-reader" } });
     let clients = json!({ "type": "object", "additionalProperties": attributes() });
     let allow = json!({ "type": "object", "additionalProperties": texts });
-    add("clients", with_help(&clients, "Clients by a name that this test gives them.", &who));
+    add("clients", with_help(&clients, "The clients of the test, each under a name that you choose.", &who));
     add(
         "requests",
-        with_help(&texts, "Requests, each asked by each client.", &json!(["GET /events", "POST /events"])),
+        with_help(
+            &texts,
+            "The requests of the test; each client makes each of them.",
+            &json!(["GET /events", "POST /events"]),
+        ),
     );
     add(
         "allow",
@@ -256,39 +271,18 @@ fn common_keys() -> Map<String, Value> {
     let websocket = json!({ "const": "websocket" });
     let properties = [
         ("name", with_help(&text, "What the test shows, in words.", &json!("readers only read"))),
-        (
-            "host",
-            with_help(
-                &text,
-                "The host that the request names; none where nothing is said.",
-                &json!("shop.example"),
-            ),
-        ),
+        ("host", with_help(&text, "The host that the request names. Default: none.", &json!("shop.example"))),
         ("headers", with_help(&headers, "Headers of the request.", &json!({ "X-Mode": "batch" }))),
         (
             "upgrade",
             with_help(
                 &websocket,
-                "The switch that the request asks for; it must be permitted too.",
+                "The request asks for WebSocket, and counts as allowed only if WebSocket is allowed too.",
                 &json!("websocket"),
             ),
         ),
-        (
-            "at",
-            with_help(
-                &instant,
-                "When it is asked; now where nothing is said.",
-                &json!("2026-11-15T12:00:00Z"),
-            ),
-        ),
-        (
-            "source",
-            with_help(
-                &text,
-                "The address that it is asked from; 192.0.2.1 where nothing is said.",
-                &json!("10.1.2.3"),
-            ),
-        ),
+        ("at", with_help(&instant, "Time of the request. Default: now.", &json!("2026-11-15T12:00:00Z"))),
+        ("source", with_help(&text, "Client address. Default: 192.0.2.1.", &json!("10.1.2.3"))),
     ];
     properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -333,9 +327,10 @@ fn with_help(schema: &Value, description: &str, example: &Value) -> Value {
 const fn meaning(attribute: Attribute) -> (&'static str, &'static str) {
     match attribute {
         Attribute::Subject => ("The whole subject, as RFC 4514 writes it.", "CN=order-producer,O=Shop"),
-        Attribute::CommonName => {
-            ("CN of the subject. A certificate with several matches no rule on it.", "{tenant}-reader")
-        }
+        Attribute::CommonName => (
+            "CN of the subject. A certificate with several common names never matches this key.",
+            "{tenant}-reader",
+        ),
         Attribute::Organization => ("O of the subject.", "Shop"),
         Attribute::OrganizationalUnit => ("OU of the subject.", "Release"),
         Attribute::Country => ("C of the subject.", "DE"),
@@ -350,7 +345,7 @@ const fn meaning(attribute: Attribute) -> (&'static str, &'static str) {
             "spiffe://shop.example/ns/orders/sa/*",
         ),
         Attribute::Email => ("An e-mail address of the certificate.", "*@ops.shop.example"),
-        Attribute::Ip => ("An IP address of the certificate, or a network that holds it.", "10.0.0.0/8"),
+        Attribute::Ip => ("An IP address of the certificate, or a network that contains it.", "10.0.0.0/8"),
         Attribute::Issuer => ("The issuer's common name, or its whole name.", "Shop Client CA"),
         Attribute::Fingerprint => (
             "SHA-256 of the certificate, in hexadecimal.",

@@ -408,12 +408,12 @@ tests:
         .as_str(),
     );
     let expected = [
-        "16:27 an empty list matches nothing, and never means everything",
-        "18:12 an empty `match` matches nothing, and never means everyone",
-        "21:25 an empty list matches nothing, and never means everything",
+        "16:27 this list is empty, so it matches nothing",
+        "18:12 an empty `match` matches no client",
+        "21:25 this list is empty, so it matches nothing",
         "22:5 a deny rule has neither `permissions` nor `routes`",
         "24:26 unknown key `cn` in `client`",
-        "24:44 `GET` is no request that the proxy would judge: the request's target does not start with a slash",
+        "24:44 `GET` is not a valid request: the request's target does not start with a slash",
         "24:57 `allow` or `deny` is expected, not `maybe`",
         "15:11 the client entry `c` is declared twice",
         "9:3 `a` is both a permission and a role",
@@ -425,7 +425,7 @@ tests:
         "14:23 unknown permission `r`",
         "19:12 unknown role `unknown`",
         "22:26 unknown client entry `f`",
-        "11:11 `c` does not capture `tenant`, which one of its routes needs",
+        "11:11 the `match` of `c` must contain `{tenant}`, because a route uses `{client.tenant}`",
     ];
     assert_eq!(found, expected, "{found:#?}");
 }

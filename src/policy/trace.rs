@@ -212,10 +212,10 @@ impl<'m, 'q> Evaluation<'m, 'q> {
     fn failing_when(self, when: &When) -> Option<String> {
         let now: Timestamp = self.question.now;
         if let Some(from) = when.from.filter(|from| now < *from) {
-            return Some(format!("it holds from {from} on, and it is {now}"));
+            return Some(format!("it applies from {from}, and the time is {now}"));
         }
         if let Some(until) = when.until.filter(|until| *until <= now) {
-            return Some(format!("it held until {until}, and it is {now}"));
+            return Some(format!("it applied until {until}, and the time is {now}"));
         }
         let only_source = When { source: when.source.clone(), ..When::default() };
         if !only_source.holds(self.question.source, now) {
@@ -223,7 +223,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             return Some(format!("the address {} is not in {}", self.question.source, networks.join(" or ")));
         }
         let week = when.week.as_ref().filter(|week| !week.holds(now))?;
-        Some(format!("it holds only while {}, and the time is {now}", week.describe()))
+        Some(format!("it applies only while {}, and the time is {now}", week.describe()))
     }
 
     fn failing_variable(self, alternatives: &[Alternative], route: &Route) -> Option<String> {
@@ -232,7 +232,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             let Segment::Client(variable) = pattern else { continue };
             let name = variable.name();
             match bind(alternatives, self.identity, variable) {
-                None => return Some(format!("`{{client.{name}}}` cannot be told from the certificate")),
+                None => return Some(format!("the certificate gives no value for `{{client.{name}}}`")),
                 Some(text) if text.as_bytes() != segment => {
                     let segment = String::from_utf8_lossy(segment);
                     return Some(format!("`{{client.{name}}}` is `{text}`, and the path says `{segment}`"));
@@ -249,7 +249,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
             return Some(match self.question.host {
                 Host::Named(host) => format!("the host is `{host}`, not {hosts}"),
                 Host::Absent | Host::Unrecorded => {
-                    format!("the request names no host, and {hosts} is asked for")
+                    format!("the request names no host, and the entry requires {hosts}")
                 }
             });
         }
@@ -262,7 +262,7 @@ impl<'m, 'q> Evaluation<'m, 'q> {
                 return Some(doubt);
             }
             return Some(format!(
-                "the query's `{}` is not, exactly once, {}",
+                "the query parameter `{}` must occur exactly once, with the value {}",
                 condition.name,
                 either(condition.values.iter())
             ));
@@ -274,7 +274,11 @@ impl<'m, 'q> Evaluation<'m, 'q> {
         if let Some(doubt) = self.question.headers.and_then(|headers| header.doubt_reason(headers)) {
             return Some(doubt);
         }
-        Some(format!("the header `{}` is not, exactly once, {}", header.name, either(header.values.iter())))
+        Some(format!(
+            "the header `{}` must occur exactly once, with the value {}",
+            header.name,
+            either(header.values.iter())
+        ))
     }
 }
 
@@ -290,9 +294,9 @@ fn describe_mismatch(test: &AttributeTest, identity: &Identity) -> String {
     let has: Vec<&str> = values(identity, attribute).collect();
     match has.as_slice() {
         [] if attribute == Attribute::CommonName && identity.values(attribute).next().is_some() => {
-            "the certificate has several common names, so no rule goes by them".to_owned()
+            "the certificate has several common names, so `common_name` matches no rule".to_owned()
         }
-        [] => format!("the certificate has no `{attribute}`, and {wanted} is asked for"),
+        [] => format!("the certificate has no `{attribute}`, and the entry requires {wanted}"),
         [value] => format!("`{attribute}` is `{value}`, not {wanted}"),
         several => format!("none of the {} values of `{attribute}` is {wanted}", several.len()),
     }

@@ -159,7 +159,7 @@ pub(crate) fn trace_lines(evaluation: Evaluation<'_, '_>) -> Vec<String> {
             format!("`{}` is granted to `{}`, but {}", miss.permission.text, miss.entry.text, miss.because)
         }));
         if misses.len() > MAX_MISSES {
-            lines.push(format!("and {} more entries with a route that fits", misses.len() - MAX_MISSES));
+            lines.push(format!("and {} more entries with a route that matches", misses.len() - MAX_MISSES));
         }
         if misses.is_empty() {
             lines.extend(no_route(evaluation));
@@ -176,7 +176,7 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
     let target = evaluation.question.target;
     let of_path = evaluation.routes_of_path();
     if of_path.iter().any(|route| route.methods.contains(target.method())) {
-        return vec!["a route fits, but no client entry grants it".to_owned()];
+        return vec!["a route matches, but no client entry grants it".to_owned()];
     }
     if let Some(route) = of_path.first() {
         let route = format!("`{}` ({})", route.text, super::trace::file_and_line(&route.place));
@@ -185,7 +185,7 @@ fn no_route(evaluation: Evaluation<'_, '_>) -> Vec<String> {
             target.method()
         )];
     }
-    let mut lines = vec![format!("no route fits the path `{}`", target.path())];
+    let mut lines = vec![format!("no route matches the path `{}`", target.path())];
     lines.extend(similar_route(evaluation).map(|(route, why)| {
         format!("the nearest is `{}` ({}): {why}", route.text, super::trace::file_and_line(&route.place))
     }));

@@ -268,7 +268,7 @@ fn a_condition_on_a_header_that_the_configuration_removes_is_refused() {
         let finished = setup.run();
         assert_eq!(finished.code, Some(2), "{value}: {finished:?}");
         assert!(
-            finished.stderr.contains("no decision is ever made by `x-mode`")
+            finished.stderr.contains("a condition on `x-mode` can never be met")
                 && finished.stderr.contains("policy.yaml:4:"),
             "{value}: {finished:?}"
         );

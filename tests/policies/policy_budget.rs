@@ -46,7 +46,7 @@ fn files() -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("brackets", "[".repeat(100_000), "nested too deeply"),
         ("braces", format!("version: 1\npermissions: {}", "{a: ".repeat(100_000)), "nested too deeply"),
-        ("an alias bomb", alias_bomb(), "aliases repeat more than can be read"),
+        ("an alias bomb", alias_bomb(), "the YAML aliases (`*name`) expand to too many values"),
         ("one line of mistakes", filled("permissions: { p: [", "x, ", "x] }\n"), "is not a route"),
         ("unknown keys", filled("version: 1\n", "permission#: 1\n", ""), "more problems are not shown"),
         ("a repeated key", filled("version: 1\n", "roles: 1\n", ""), "more problems are not shown"),
@@ -104,14 +104,14 @@ fn files() -> Vec<(&'static str, String, &'static str)> {
             format!(
                 "version: 1\ntests:\n  - {{ name: m, clients: {{ {clients} }}, requests: [{requests}], allow: {{}} }}\n"
             ),
-            "the tests ask more than 100000 questions",
+            "there are more than 100000 test requests",
         ),
         (
             "a long list of allowed requests",
             format!(
                 "version: 1\ntests:\n  - {{ name: m, clients: {{ {ten} }}, requests: [{requests}], allow: {{ c1: [{requests}] }} }}\n"
             ),
-            "the tests ask more than 100000 questions",
+            "there are more than 100000 test requests",
         ),
         (
             "grants and denials",

@@ -127,7 +127,7 @@ fn headers(written: &[String]) -> Result<HeaderMap, Diagnostic> {
                 Code::BadHeader,
                 format!("`{header}` names the host of the request"),
             )
-            .help("write it as `--host HOST`, which is judged alike in every protocol"));
+            .help("write it as `--host HOST`"));
         }
         headers.append(name, value);
     }

@@ -28,19 +28,19 @@ impl HeaderCondition {
         let mut others = headers.keys().filter(|other| *other != name);
         if let Some(other) = others.find(|other| folds_to(other.as_str(), name.as_str())) {
             return Some(format!(
-                "some backends take the header `{other}` for `{name}`, so no grant goes by it"
+                "the request has the header `{other}`, which some servers read as `{name}`; no grant with a condition on `{name}` applies"
             ));
         }
         let mut lines = headers.get_all(name).iter();
         let (Some(value), None) = (lines.next(), lines.next()) else { return None };
         if value.as_bytes().contains(&b',') {
             return Some(format!(
-                "some backends take the comma in the header `{name}` for the end of a value, so no grant goes by it"
+                "the header `{name}` contains a comma, which servers read differently; no grant with a condition on it applies"
             ));
         }
         (value.as_bytes().trim_ascii() != value.as_bytes()).then(|| {
             format!(
-                "the header `{name}` has a blank at an end, which some backends keep, so no grant goes by it"
+                "the header `{name}` begins or ends with a space, which some servers keep; no grant with a condition on it applies"
             )
         })
     }

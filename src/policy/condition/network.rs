@@ -33,8 +33,8 @@ impl Network {
         if network.first_bits() != bits(address) {
             let meant = Self { address: address_of(network.first_bits(), address.is_ipv4()), ..network };
             return Err((
-                format!("`{text}` has bits set beyond its first {}", network.length),
-                Some(format!("write `{meant}` for that network, or `{address}` for the one address")),
+                format!("`{text}` is an address inside a network, not the start of one"),
+                Some(format!("write `{meant}` for the network, or `{address}` for this one address")),
             ));
         }
         Ok(network.canonical())
@@ -114,8 +114,8 @@ mod tests {
         assert_eq!(
             Network::parse("10.1.0.0/8").unwrap_err(),
             (
-                "`10.1.0.0/8` has bits set beyond its first 8".to_owned(),
-                Some("write `10.0.0.0/8` for that network, or `10.1.0.0` for the one address".to_owned())
+                "`10.1.0.0/8` is an address inside a network, not the start of one".to_owned(),
+                Some("write `10.0.0.0/8` for the network, or `10.1.0.0` for this one address".to_owned())
             )
         );
         for text in ["10.0.0.0/33", "10.0.0/8", "", "a", "10.0.0.0/", "::/129"] {

@@ -44,7 +44,7 @@ impl QueryCondition {
     pub(crate) fn doubt_reason(&self, query: &str) -> Option<String> {
         if has_semicolon(query) {
             return Some(format!(
-                "some backends begin another parameter at the `;` of the query, so no grant goes by `{}`",
+                "the query contains a `;`, which servers read differently; no grant with a condition on `{}` applies",
                 self.name
             ));
         }
@@ -54,13 +54,13 @@ impl QueryCondition {
         if let Some(other) = others.next() {
             let other = String::from_utf8_lossy(&other);
             return Some(format!(
-                "some backends take the parameter `{other}` for `{}`, so no grant goes by it",
-                self.name
+                "the request has the parameter `{other}`, which some servers read as `{name}`; no grant with a condition on `{name}` applies",
+                name = self.name
             ));
         }
         self.has_comma(query).then(|| {
             format!(
-                "some backends take the comma in the parameter `{}` for the end of a value, so no grant goes by it",
+                "the parameter `{}` contains a comma, which servers read differently; no grant with a condition on it applies",
                 self.name
             )
         })

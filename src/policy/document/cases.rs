@@ -161,7 +161,7 @@ const MAX_CASES: usize = 100_000;
 fn check_case_count(cases: &[Case], more: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
     let fits = cases.len().saturating_add(more) <= MAX_CASES;
     if !fits {
-        let message = format!("the tests ask more than {MAX_CASES} questions");
+        let message = format!("there are more than {MAX_CASES} test requests");
         reader.error(Code::TooLarge, node, message, Some("list fewer clients or requests".to_owned()));
     }
     fits
@@ -243,7 +243,7 @@ fn requests(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<LocatedText> {
     let written = references(node, reader);
     for word in &written {
         if let Err(flaw) = word.text.parse::<crate::target::Target>() {
-            let message = format!("`{}` is no request that the proxy would judge: {flaw}", word.text);
+            let message = format!("`{}` is not a valid request: {flaw}", word.text);
             let diagnostic = Diagnostic::error(Code::BadRequest, message)
                 .at(word.place.clone())
                 .help("write a method, a space and a path, as in `GET /events/17?x=1`");
@@ -276,7 +276,7 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> HeaderMap {
             reader.error(
                 Code::BadHeader,
                 key,
-                format!("a test names its host by `host`, not by `{name}`"),
+                format!("write the host of a test under `host`, not under `headers`"),
                 Some(help),
             );
             continue;

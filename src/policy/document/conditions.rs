@@ -21,7 +21,8 @@ pub(super) fn check_parameter((name, key, value): Entry<'_, '_>, reader: &mut Re
     if let Some((message, help)) = flaw_in_name(name) {
         reader.error(Code::BadParameter, key, message, Some(help));
     } else if name.contains(['=', '&']) {
-        let message = format!("`{name}` is the name of a parameter only where it is sent with escapes");
+        let message =
+            format!("`{name}` contains `=` or `&`; a client can send this name only percent-encoded");
         let help = "write the name alone, and its values after the colon, as in `query: { format: [csv] }`";
         let warning = Diagnostic::warning(Code::OddParameter, message).at(reader.place(key)).help(help);
         reader.report(warning);
@@ -48,7 +49,7 @@ pub(super) fn header_help(text: &str) -> Option<String> {
     Some(match value {
         "" => format!("write the name without a colon, and its value after it: `{name}: batch`"),
         value if text.ends_with(&format!(":{value}")) => {
-            format!("put a blank after the colon: `{name}: {value}`")
+            format!("put a space after the colon: `{name}: {value}`")
         }
         value => format!("write `headers: {{ {name}: {value} }}`"),
     })
@@ -77,8 +78,9 @@ fn report_twins(
     for (number, (name, key, _)) in compared.enumerate() {
         let mut before = entries.iter().take(number);
         let Some((other, first, _)) = before.find(|(other, ..)| is_same(name, other)) else { continue };
-        let message =
-            format!("backends take `{name}` and `{other}` for one {what}, so no grant is met by both");
+        let message = format!(
+            "some servers treat `{name}` and `{other}` as the same {what}; a request cannot satisfy both conditions"
+        );
         let diagnostic = Diagnostic::error(code, message)
             .at(reader.place(key))
             .related(reader.place(first), "first written here")
@@ -101,16 +103,15 @@ fn report_values(value: &Node<'_>, code: Code, reader: &mut Reader<'_>, flaw: im
 
 fn flaw_in_header(name: &str, text: &str) -> Option<Flaw> {
     if text.contains(',') {
-        return Some(comma(text, "a header"));
+        return Some(comma(text, &format!("the header `{name}`")));
     }
     if text.chars().any(|character| character.is_ascii_control() && character != '\t') {
-        let message =
-            format!("no header has the value `{}`: it holds a control character", text.escape_debug());
+        let message = format!("header values never contain a control character: `{}`", text.escape_debug());
         return Some((message, "write a value of one line, without control characters".to_owned()));
     }
     let trimmed = text.trim_ascii();
     (trimmed != text).then(|| {
-        let message = format!("no header has the value `{text}`: a blank at an end is never a part of it");
+        let message = format!("header values never begin or end with a space: `{text}`");
         (message, format!("write `{name}: \"{trimmed}\"`"))
     })
 }
@@ -118,7 +119,7 @@ fn flaw_in_header(name: &str, text: &str) -> Option<Flaw> {
 fn flaw_in_name(name: &str) -> Option<Flaw> {
     if name.is_empty() {
         let help = "write the name before the colon, as in `query: { format: [csv] }`".to_owned();
-        return Some(("a condition on a parameter without a name".to_owned(), help));
+        return Some(("this condition has no parameter name".to_owned(), help));
     }
     name.contains(';').then(|| semicolon(name, "name"))
 }
@@ -133,7 +134,8 @@ fn flaw_in_parameter(name: &str, text: &str) -> Option<Flaw> {
 fn comma(text: &str, what: &str) -> Flaw {
     let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     let message = format!(
-        "no decision is ever made by the value `{text}`: a comma makes {what} doubtful, whatever else it says"
+        "`{text}` contains a comma, and servers disagree about where such a value ends: no grant ever applies to a request \
+         with a comma in {what}, and a deny rule always does"
     );
     let help = match parts.is_empty() {
         true => "write a value without a comma".to_owned(),
@@ -144,8 +146,8 @@ fn comma(text: &str, what: &str) -> Flaw {
 
 fn semicolon(text: &str, what: &str) -> Flaw {
     let message = format!(
-        "no decision is ever made by the {what} `{text}`: some backends begin another parameter at a `;`, so a query with \
-         one is doubtful"
+        "the {what} `{text}` contains a `;`, and servers disagree about whether a parameter ends there: no grant ever applies \
+         to a request with a `;` in its query, and a deny rule always does"
     );
     (message, format!("write a {what} without `;`, and each parameter as an entry of its own"))
 }

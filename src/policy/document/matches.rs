@@ -10,9 +10,9 @@ use crate::identity::Attribute;
 
 /// Reads one mapping, or a list of mappings.
 pub(super) fn alternatives(node: &Node<'_>, reader: &mut Reader<'_>) -> Vec<Alternative> {
-    reject_empty(node, reader, "write what a certificate must say, or `any: true` for every client");
+    reject_empty(node, reader, "write what a certificate must contain, or `any: true` for every client");
     if matches!(node.kind(), Kind::Null) {
-        let help = "write what a certificate must say, or `any: true` for every client".to_owned();
+        let help = "write what a certificate must contain, or `any: true` for every client".to_owned();
         reader.wrong_type(node, "`match` is a mapping or a list of them", Some(help));
         return Vec::new();
     }
@@ -49,16 +49,11 @@ fn alternative(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Alternative> 
         }
         Some((key, _)) if entries.len() > 1 => {
             let help = "remove `any`, or the other keys".to_owned();
-            reader.error(Code::BadMatch, key, "`any: true` beside other keys contradicts them", Some(help));
+            reader.error(Code::BadMatch, key, "`any: true` cannot be combined with other keys", Some(help));
         }
         None if entries.is_empty() => {
-            let help = "write `any: true` if every client is meant".to_owned();
-            reader.error(
-                Code::EmptyList,
-                node,
-                "an empty `match` matches nothing, and never means everyone",
-                Some(help),
-            );
+            let help = "write `any: true` to match every client".to_owned();
+            reader.error(Code::EmptyList, node, "an empty `match` matches no client", Some(help));
         }
         _ => {}
     }
@@ -135,19 +130,29 @@ fn hexadecimal(attribute: Attribute, text: &str) -> Result<Box<str>, SyntaxError
     let digits: String =
         text.chars().filter(|c| !matches!(c, ':' | ' ')).collect::<String>().to_ascii_lowercase();
     let wrong = |message: String| SyntaxError::new(0, text.len(), message);
+    let help = format!("write the whole value, without wildcards; {}", how_to_print(attribute));
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(wrong(format!("`{attribute}` is a number in hexadecimal, not `{text}`")).help(
-            "patterns are not possible here; `openssl x509 -noout -serial -fingerprint -sha256` prints it",
-        ));
+        return Err(wrong(format!("`{attribute}` is a number in hexadecimal, not `{text}`")).help(help));
     }
     if attribute == Attribute::Serial {
         let trimmed = digits.trim_start_matches('0');
         return Ok(if trimmed.is_empty() { "0" } else { trimmed }.into());
     }
     if digits.len() != 64 {
-        return Err(wrong(format!("a SHA-256 has 64 hexadecimal digits, this has {}", digits.len())));
+        return Err(
+            wrong(format!("a SHA-256 has 64 hexadecimal digits, this has {}", digits.len())).help(help)
+        );
     }
     Ok(digits.into())
+}
+
+/// Returns the command that prints the value of such an attribute.
+fn how_to_print(attribute: Attribute) -> &'static str {
+    match attribute {
+        Attribute::Serial => "`openssl x509 -in FILE -noout -serial` prints it",
+        Attribute::Fingerprint => "`openssl x509 -in FILE -noout -fingerprint -sha256` prints it",
+        _ => "`sidegate cert FILE --ca CA` prints it",
+    }
 }
 
 /// Reports a pattern that no SPIFFE id can match (SPIFFE-ID §2).
@@ -157,21 +162,27 @@ fn spiffe(text: &str) -> Result<(), SyntaxError> {
     let wrong = |message: &str, help: &str| Err(SyntaxError::new(0, text.len(), message).help(help));
     if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return wrong(
-            "the trust domain of a SPIFFE id is written in small letters",
-            "no certificate can match this",
+            "no certificate can match this: the trust domain of a SPIFFE id has no capital letters",
+            "write the part between `spiffe://` and the next `/` in small letters",
         );
     }
     if id.contains(['?', '#', '%', ' ']) {
-        return wrong("a SPIFFE id has no query, fragment, escape or space", "no certificate can match this");
+        return wrong(
+            "no certificate can match this: a SPIFFE id has no `?`, `#`, `%` or space",
+            "remove these characters and what follows them",
+        );
     }
     if id.ends_with('/') || id.contains("//") {
         return wrong(
-            "a SPIFFE id has no empty segment",
-            "no certificate can match this; `/**` stands for everything below",
+            "no certificate can match this: a SPIFFE id has no `/` at its end, and no `//` after the first",
+            "remove the `/`; to match everything below, write `/**`",
         );
     }
     if id.split('/').skip(1).any(|segment| matches!(segment, "." | "..")) {
-        return wrong("a SPIFFE id has no `.` or `..` segment", "no certificate can match this");
+        return wrong(
+            "no certificate can match this: a SPIFFE id has no `.` or `..` segment",
+            "remove this segment, or write `*` for any segment",
+        );
     }
     Ok(())
 }

@@ -149,33 +149,34 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[HeaderCondition]> {
     read.into()
 }
 
-const USE_HOSTS: &str = "use `hosts`, which is judged alike in every protocol: `hosts: [shop.example]`";
+const USE_HOSTS: &str = "use `hosts: [shop.example]`, which works for every client";
 
 /// Returns a message and a help for a header that never reaches the backend as the client sent the header. A condition on
 /// such a header would never hold, or would judge another value than the backend gets.
 pub(super) fn unusable_header(name: &str) -> Option<(String, &'static str)> {
     if name == ":authority" {
-        let message = "no decision is ever made by `:authority`, by which HTTP/2 alone names the host";
+        let message = "`:authority` cannot be used here, because only HTTP/2 has it";
         return Some((message.to_owned(), USE_HOSTS));
     }
     let removal = client_headers::removal_reason(name)?;
     let name = name.to_ascii_lowercase();
     Some(match removal {
-        RemovalReason::Host => (
-            format!("no decision is ever made by `{name}`, because HTTP/2 names the host in another place"),
-            USE_HOSTS,
-        ),
+        RemovalReason::Host => {
+            (format!("`{name}` cannot be used here: HTTP/2 clients do not send this header"), USE_HOSTS)
+        }
         RemovalReason::Identity | RemovalReason::Override | RemovalReason::Proxies => (
-            format!("no decision is ever made by `{name}`, which the proxy removes"),
-            "use `match` for who the client is, `source` for its address, `hosts` for the host, and the path of the route",
+            format!("Sidegate removes the header `{name}` from requests, so this condition can never be met"),
+            "to test who the client is, use `match`; for its address, use `source`; for the host, use `hosts`; for the path, use `route`",
         ),
         RemovalReason::Connection | RemovalReason::Framing => (
-            format!("no decision is ever made by `{name}`, which never goes beyond the connection"),
-            "use a header that is forwarded as the client sent it",
+            format!("the header `{name}` is not passed to the backend, so it cannot be a condition"),
+            "use a header that Sidegate forwards unchanged",
         ),
         RemovalReason::Set => (
-            format!("no decision is ever made by `{name}`, which the proxy sets"),
-            "use a header that is forwarded as the client sent it",
+            format!(
+                "Sidegate writes the header `{name}` itself, so the client's value is lost and cannot be a condition"
+            ),
+            "use a header that Sidegate forwards unchanged",
         ),
     })
 }

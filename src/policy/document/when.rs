@@ -12,8 +12,8 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
     let keys = ["source", "from", "until", "days", "hours", "zone"];
     let fields = reader.fields(node, "`when`", &keys)?;
     if fields.is_empty() {
-        let help = "leave `when` out to mean always".to_owned();
-        reader.error(Code::EmptyList, node, "an empty `when` says nothing", Some(help));
+        let help = "remove `when` if the entry always applies".to_owned();
+        reader.error(Code::EmptyList, node, "an empty `when` has no effect", Some(help));
     }
     let source = fields.optional("source").map(|node| networks(node, reader)).unwrap_or_default();
     let from = fields.optional("from").and_then(|node| reader.instant(node));
@@ -21,7 +21,8 @@ pub(super) fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<When> {
     if let (Some(from), Some(until), Some(node)) = (from, until, fields.optional("until"))
         && until <= from
     {
-        reader.error(Code::BadInstant, node, "`until` is not after `from`, so this never holds", None);
+        let help = Some("write an `until` that is later than `from`".to_owned());
+        reader.error(Code::BadInstant, node, "`until` is not after `from`, so the entry never applies", help);
     }
     Some(When { source, from, until, week: week(&fields, reader) })
 }
@@ -42,8 +43,8 @@ fn networks(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Network]> {
 fn week(fields: &Fields<'_, '_>, reader: &mut Reader<'_>) -> Option<Week> {
     let (days, hours, zone) = (fields.optional("days"), fields.optional("hours"), fields.optional("zone"));
     if let (None, None, Some(zone)) = (days, hours, zone) {
-        let help = "add the `days` or `hours` that it is about, or remove it".to_owned();
-        reader.error(Code::MissingKey, zone, "a `zone` without `days` or `hours` says nothing", Some(help));
+        let help = "add `days` or `hours`, or remove `zone`".to_owned();
+        reader.error(Code::MissingKey, zone, "`zone` has no effect without `days` or `hours`", Some(help));
     }
     let zone = zone.map_or(Some(TimeZone::UTC), |node| time_zone(node, reader));
     let days = days.map(|node| read_days(node, reader));
@@ -78,7 +79,7 @@ fn read_days(node: &Node<'_>, reader: &mut Reader<'_>) -> [bool; 7] {
         let (Some(first), Some(last)) = (day(first), day(last)) else {
             let help = reader
                 .did_you_mean(text, DAYS)
-                .unwrap_or_else(|| "write `mon`, `tue`, … or a run such as `mon-fri`".to_owned());
+                .unwrap_or_else(|| "write `mon`, `tue`, … or a range such as `mon-fri`".to_owned());
             reader.error(Code::BadDay, item, format!("`{text}` is not a day"), Some(help));
             continue;
         };
@@ -106,12 +107,12 @@ fn read_hours(node: &Node<'_>, reader: &mut Reader<'_>) -> Box<[Hours]> {
             None => {
                 let help = padded(text).map_or_else(
                     || {
-                        "write a window as in `08:00-18:00`; `22:00-06:00` goes on into the next day"
+                        "write a range such as `08:00-18:00`; `22:00-06:00` continues into the next day"
                             .to_owned()
                     },
                     |padded| format!("write `{padded}`"),
                 );
-                reader.error(Code::BadHours, item, format!("`{text}` is not a window of a day"), Some(help));
+                reader.error(Code::BadHours, item, format!("`{text}` is not a range of hours"), Some(help));
             }
         }
     }

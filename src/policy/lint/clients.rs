@@ -69,7 +69,7 @@ impl<'m> Linter<'m> {
                     Code::MatchesNobody,
                     &alternative.place,
                     message,
-                    "write the value as it stands in certificates",
+                    "write the value as it is in the certificates",
                 );
             }
         }
@@ -89,7 +89,7 @@ impl<'m> Linter<'m> {
             let message = format!("`{}` allows every client to make every request", client.entry.name.text);
             let warning = Diagnostic::warning(Code::VeryWide, message)
                 .at(client.entry.name.place.clone())
-                .related(route.place.clone(), "this route fits every request")
+                .related(route.place.clone(), "this route matches every request")
                 .help("name the clients or the routes");
             self.warnings.push(warning);
         }

@@ -72,8 +72,8 @@ impl Linter<'_> {
             .map(|case| &case.request)
             .collect();
         for request in without_effect {
-            let message = format!("the test has no effect: no route fits the path of `{}`", request.text);
-            self.warn(Code::TestsNothing, &request.place, message, "write a path that some route fits");
+            let message = format!("the test has no effect: no route matches the path of `{}`", request.text);
+            self.warn(Code::TestsNothing, &request.place, message, "write a path that a route matches");
         }
     }
 }
@@ -90,8 +90,11 @@ fn foreign_parameter(route: &Route) -> Option<Diagnostic> {
         (!name.is_empty()).then_some((text, name))
     });
     let (text, name) = texts.next()?;
-    let warning = Diagnostic::warning(Code::ForeignParameter, format!("`{text}` fits only this text"));
-    Some(warning.at(route.place.clone()).help(format!("write `{{{name}}}` to fit any segment")))
+    let warning = Diagnostic::warning(
+        Code::ForeignParameter,
+        format!("`{text}` is read as plain text, not as a parameter"),
+    );
+    Some(warning.at(route.place.clone()).help(format!("write `{{{name}}}` to match any segment")))
 }
 
 /// Warns of a method that is probably a misspelling of a usual one.
