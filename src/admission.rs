@@ -179,7 +179,7 @@ pub struct Limits {
     pub max_connections_per_client: usize,
     /// Most requests that the backend works on at once.
     pub max_in_flight: usize,
-    /// Percentage of the places in flight, and of the queue, that only clients without any may take.
+    /// Percentage of the places in flight, and of the queue, that only clients that hold no place may take.
     pub reserved_for_others: usize,
     /// Bounds of the queue for places in flight.
     pub queue: Queue,
@@ -190,7 +190,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Number of places in flight that only clients without any may take, rounded down: of few places none is kept.
+    /// Number of places in flight that only clients that hold no place may take, rounded down: of few places none is kept.
     #[must_use]
     pub const fn kept_for_others(&self) -> usize {
         part(self.max_in_flight, self.reserved_for_others)

@@ -1,4 +1,4 @@
-//! TLS, under a deadline: a socket becomes a [`TlsConnection`] stream with the chain that the client presented. The
+//! TLS, under a deadline: a socket becomes a [`TlsConnection`]: a stream, with the chain that the client presented. The
 //! certificate is not judged here: TLS never fails because of a certificate that is missing or not valid (DESIGN §2.1).
 
 mod certificates;

@@ -21,12 +21,12 @@
 //! A module uses only modules that stand before it in this table. A test holds the table and the code to each other
 //! (`tests/operations/map.rs`).
 //!
-//! | room | modules | rule |
+//! | layer | modules | rule |
 //! | --- | --- | --- |
-//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`redact`], [`printable`], [`handshake_failure`], [`diagnostic`], [`secret`], [`document`] | types and texts that every room uses |
+//! | words | [`version`], [`protocol`], [`stop`], [`atomic_instant`], [`from_files`], [`digest`], [`token`], [`trace_context`], [`client_headers`], [`target`], [`pem`], [`redact`], [`printable`], [`handshake_failure`], [`diagnostic`], [`secret`], [`document`] | small types without a domain of their own, which every layer may use |
 //! | pure | [`identity`], [`policy`], [`inject`], [`refusal`] | decisions; no runtime, sockets, clock, files or logs: the time is an argument |
 //! | services | [`handshake`], [`admission`], [`forward`], [`telemetry`] | do not know each other, nor their callers; [`forward`] takes what [`admission`] has admitted |
-//! | state | [`live`], [`config`] | the snapshot that requests see; the settings of every room, read from `sidegate.yaml` |
+//! | state | [`live`], [`config`] | the snapshot that requests see; the settings of every module, read from `sidegate.yaml` |
 //! | proxy | [`proxy`] | the data path: listener, worker, serve, gate, reply, session, services, client |
 //! | outside | [`reload`], [`admin`], [`app`], [`demo`], [`cli`] | files and signals, the admin listener, the process, the command line |
 //!

@@ -36,7 +36,7 @@ pub struct InFlight {
     /// Number of places whose requests were reset at the backend.
     cancelled: AtomicUsize,
     queue: ArcSwap<Queue>,
-    /// Percentage of the places, and of the queue, that only clients without any may take.
+    /// Percentage of the places, and of the queue, that only clients that hold no place may take.
     for_others: AtomicUsize,
     /// Number of requests that wait; written only while one waits.
     waiting: AtomicUsize,
@@ -198,7 +198,7 @@ impl InFlight {
         if held < own { open.saturating_sub(others).max(1) } else { 0 }
     }
 
-    /// Number of places that only clients without any may take, rounded down: of few places none is kept.
+    /// Number of places that only clients that hold no place may take, rounded down: of few places none is kept.
     fn kept_for_others(&self, places: usize) -> usize {
         part(places, self.for_others.load(Ordering::Relaxed))
     }

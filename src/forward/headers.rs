@@ -80,7 +80,7 @@ pub struct OwnHeaders<'a> {
 /// stripped, also if the certificate has no such attribute.
 pub type Custom = [(HeaderName, Attribute)];
 
-/// HopByHopWishes of the client about its connection, which are read before its headers are stripped.
+/// The client's wishes about its own connection, read before its headers are stripped.
 #[derive(Clone, Copy, Debug)]
 pub struct HopByHopWishes {
     takes_trailers: bool,

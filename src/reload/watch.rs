@@ -15,7 +15,7 @@ const ROTATION: Duration = Duration::from_secs(10);
 pub(super) enum LookResult {
     /// The read hangs.
     Hangs,
-    /// Digest of the content that was judged last.
+    /// The content is the same as the one that was judged last.
     Same,
     /// Other content than in the look before: a program may still be writing.
     Changing,
