@@ -81,7 +81,6 @@ codes! {
     DuplicateName "duplicate-name" "Two declarations have the same name.";
     EmptyList "empty-list" "A list or a mapping is empty where it needs an entry.";
     EmptyText "empty-text" "A text is empty.";
-    EverybodyFirst "everybody-first" "Every client entry has high priority, so that priority has no effect.";
     Expired "expired" "The time of a client entry is over.";
     Expiry "expiry" "A certificate or a CRL expires soon, or a certificate has expired.";
     File "file" "A file cannot be read, or does not hold what the configuration expects there.";
@@ -91,10 +90,11 @@ codes! {
     GivesNothing "gives-nothing" "A client entry grants nothing.";
     Hanging "hanging" "Reading files takes too long: the volume does not answer.";
     HeadlessService "headless-service" "A Kubernetes service is headless: its clients choose the port themselves.";
+    HighPriorityForAll "high-priority-for-all" "Every client entry has high priority, so that priority has no effect.";
     HostNetwork "host-network" "The pod uses the host's network, so that its loopback is open to the whole node.";
+    ImpossibleMatch "impossible-match" "A `match` has a value that no certificate can have.";
     KeyMismatch "key-mismatch" "A private key does not belong to its certificate.";
     Man "man" "A manual page cannot be shown or written.";
-    MatchesNobody "matches-nobody" "A `match` has a value that no certificate can have.";
     MissingKey "missing-key" "A key is missing that is required, or that another key needs.";
     NoAuthority "no-authority" "A certificate cannot be an authority.";
     NoContainer "no-container" "The pod does not have the container that is named.";

@@ -101,7 +101,7 @@ clients:
 "#
             ))
         };
-        assert_eq!(policy("high"), ["p.yaml:4:everybody-first"]);
+        assert_eq!(policy("high"), ["p.yaml:4:high-priority-for-all"]);
         assert!(policy("normal").is_empty());
     }
 
@@ -140,7 +140,7 @@ tests:
             "p.yaml:11:unused-role",
             "p.yaml:15:fully-denied",
             "p.yaml:16:very-wide",
-            "p.yaml:17:matches-nobody",
+            "p.yaml:17:impossible-match",
             "p.yaml:17:expired",
             "p.yaml:18:gives-nothing",
             "p.yaml:20:forbids-nothing",

@@ -53,7 +53,7 @@ impl<'m> Linter<'m> {
             && model.clients.iter().all(is_high)
         {
             self.warn(
-                Code::EverybodyFirst,
+                Code::HighPriorityForAll,
                 &first.entry.name.place,
                 "every client entry has `priority: high`, so the priority has no effect".to_owned(),
                 "set `priority: high` only where an entry must come before others",
@@ -66,7 +66,7 @@ impl<'m> Linter<'m> {
             if let Some((value, why)) = impossible_value(test) {
                 let message = format!("no certificate can match `{}`: `{value}` {why}", name.text);
                 self.warn(
-                    Code::MatchesNobody,
+                    Code::ImpossibleMatch,
                     &alternative.place,
                     message,
                     "write the value as it is in the certificates",
