@@ -32,7 +32,7 @@ use crate::document::{self, Budget};
 use crate::forward;
 use crate::forward::headers::IdentitySettings;
 use crate::identity::{EkuPolicy, MissingCrl, TrustDomainPin};
-use crate::live::{HttpLimits, Patience};
+use crate::live::{ClientTimeouts, HttpLimits};
 use crate::policy::{Mode, Network};
 use crate::target;
 use crate::telemetry::{Destination, Format, RecordSettings};
@@ -95,7 +95,7 @@ pub struct Config {
     /// The bounds on connections.
     pub limits: Limits,
     /// The time limits of connections.
-    pub patience: Patience,
+    pub client_timeouts: ClientTimeouts,
     /// Proxies whose words about their own peers are trusted.
     pub trusted_proxies: Box<[Network]>,
     /// The headers that tell the backend who the client is.
@@ -212,7 +212,7 @@ impl Sections {
     fn config(self, draft: &mut Draft<'_>) -> Option<Config> {
         let Self { root, tls, mut backend, limits, lobby, http, paths, admin, log, .. } = self;
         let bounds = limits::limits(&limits, &lobby, &http);
-        let patience = limits::patience(&limits, &lobby, &http);
+        let client_timeouts = limits::client_timeouts(&limits, &lobby, &http);
         let queue = limits::queue(&backend);
         let paths = paths::rules(&paths, &http);
         let identity_headers = headers::settings(self.identity_headers, draft);
@@ -245,7 +245,7 @@ impl Sections {
             mode_place: draft.place("mode"),
             paths,
             limits: bounds,
-            patience,
+            client_timeouts,
             trusted_proxies: root.trusted_proxies,
             identity_headers,
             admin: Some(admin.listen),

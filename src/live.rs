@@ -21,7 +21,7 @@ use crate::target;
 use crate::token::Token;
 
 pub(crate) use limits::HttpLimits;
-pub(crate) use timeouts::Patience;
+pub(crate) use timeouts::ClientTimeouts;
 
 /// One generation of everything that can change while connections are open.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Live {
     /// The terms of requests to the backend.
     pub backend: Arc<forward::Terms>,
     /// Time limits of client connections.
-    pub patience: Patience,
+    pub client_timeouts: ClientTimeouts,
     /// The bounds of HTTP.
     pub limits: HttpLimits,
     /// The rules for request targets.

@@ -4,7 +4,7 @@ use super::Limits;
 use super::keys::{BackendSection, HttpSection, LimitsSection, LobbySection};
 use crate::admission::{Bounds, Queue};
 use crate::forward::discard::Discard;
-use crate::live::{HttpLimits, Patience};
+use crate::live::{ClientTimeouts, HttpLimits};
 
 /// The bounds on connections.
 pub(super) const fn limits(limits: &LimitsSection, lobby: &LobbySection, http: &HttpSection) -> Limits {
@@ -30,15 +30,19 @@ pub(super) const fn limits(limits: &LimitsSection, lobby: &LobbySection, http: &
 }
 
 /// The time limits of connections.
-pub(super) const fn patience(limits: &LimitsSection, lobby: &LobbySection, http: &HttpSection) -> Patience {
-    Patience {
-        handshake: lobby.handshake_timeout,
-        request: lobby.request_timeout,
-        lobby_idle: lobby.idle_timeout,
-        idle: limits.idle_timeout,
-        upgrade_idle: limits.upgrade_idle_timeout,
-        write: http.write_timeout,
-        age: limits.connection_age,
+pub(super) const fn client_timeouts(
+    limits: &LimitsSection,
+    lobby: &LobbySection,
+    http: &HttpSection,
+) -> ClientTimeouts {
+    ClientTimeouts {
+        handshake_timeout: lobby.handshake_timeout,
+        request_timeout: lobby.request_timeout,
+        lobby_idle_timeout: lobby.idle_timeout,
+        idle_timeout: limits.idle_timeout,
+        upgrade_idle_timeout: limits.upgrade_idle_timeout,
+        write_timeout: http.write_timeout,
+        connection_age: limits.connection_age,
     }
 }
 

@@ -31,7 +31,7 @@ fn the_least_configuration_has_safe_defaults() {
     assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
     assert_eq!((config.limits.max_connections, config.max_in_flight), (1000, 512));
     assert_eq!(config.limits.lobby.max_per_source, 100);
-    assert_eq!(config.patience.idle, Duration::from_secs(75));
+    assert_eq!(config.client_timeouts.idle_timeout, Duration::from_secs(75));
     assert_eq!(config.drain_timeout, Duration::from_secs(25));
     assert_eq!(config.audit, Destination::Stdout);
     assert!(config.identity_headers.client_cert && !config.identity_headers.xfcc);

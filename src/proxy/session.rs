@@ -106,14 +106,14 @@ impl Session {
     /// Time until the connection has the age at which it ends (`limits.connection_age`); `None` if it is older, or never ends
     /// for its age. The age differs by up to a tenth from connection to connection, so that they do not end together.
     pub(crate) fn time_to_age(&self) -> Option<Duration> {
-        let age = self.services.live.load().patience.age;
+        let age = self.services.live.load().client_timeouts.connection_age;
         let own = age * (230 + u32::from(self.spread) / 5) / 256;
         (!age.is_zero()).then(|| (self.began + own).checked_duration_since(Instant::now())).flatten()
     }
 
     /// `true` if the connection has the age at which it ends.
     pub(crate) fn is_aged(&self) -> bool {
-        !self.services.live.load().patience.age.is_zero() && self.time_to_age().is_none()
+        !self.services.live.load().client_timeouts.connection_age.is_zero() && self.time_to_age().is_none()
     }
 
     /// The part of a request's body that may still come after an early answer.

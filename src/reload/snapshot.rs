@@ -171,7 +171,7 @@ impl Pieces {
                 discard: config.limits.http.discard,
                 tls: self.backend_tls.clone(),
             }),
-            patience: config.patience,
+            client_timeouts: config.client_timeouts,
             limits: config.limits.http,
             paths: config.paths,
             trusted_proxies: config.trusted_proxies.clone(),

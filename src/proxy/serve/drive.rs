@@ -267,7 +267,7 @@ impl<H: Http> Drive<H> {
         let now = Instant::now();
         let tick = now + time_to_next_look(&self.session, H::RESTS);
         let situation = self.situation();
-        let deadline = situation.deadline(&self.session.services.live.load().patience);
+        let deadline = situation.deadline(&self.session.services.live.load().client_timeouts);
         let past = deadline.filter(|deadline| deadline.at <= now);
         if self.session.is_aged() && !self.session.stop.includes(Order::WindDown) {
             self.session.stop.send(Order::WindDown);
@@ -325,12 +325,12 @@ impl<H: Http> Drive<H> {
 
 /// Time until a deadline can pass, the client's identity can expire, or rest can begin.
 fn time_to_next_look(session: &Session, rests: bool) -> Duration {
-    let shortest = session.services.live.load().patience.shortest();
-    let patience = if rests { shortest.min(resting::AFTER) } else { shortest };
+    let shortest = session.services.live.load().client_timeouts.shortest();
+    let timeout = if rests { shortest.min(resting::AFTER) } else { shortest };
     let identity = session.peer.time_left(Timestamp::now());
     let patience = session.time_to_age().map_or(patience, |left| patience.min(left));
     // An identity is valid until the end of its last millisecond.
-    identity.map_or(patience, |left| patience.min(left + Duration::from_millis(1)))
+    identity.map_or(timeout, |left| timeout.min(left + Duration::from_millis(1)))
 }
 
 impl<H: Http> Future for Drive<H> {

@@ -170,7 +170,7 @@ async fn finish(session: Arc<Session>, end: End, parts: http1::Parts<TokioIo<Cli
 /// Carries the other protocol for as long as the client's identity lasts. `said` was read behind the request.
 async fn carry(session: Arc<Session>, stream: Stream, said: Bytes, switch: Switch) {
     let Switch { tunnel, ending } = switch;
-    let limit = session.services.live.load().patience.upgrade_idle;
+    let limit = session.services.live.load().client_timeouts.upgrade_idle_timeout;
     let joined = tunnel.join(stream, said, limit);
     if let (_, Some(mut switched)) = Drive::of(Switched { joined, ending }, &session).await {
         switched.ending.add_bytes(switched.joined.bytes());

@@ -42,7 +42,7 @@ async fn handshake(
 ) -> Option<TlsConnection> {
     let (tls, limit) = {
         let live = services.live.load();
-        (Arc::clone(&live.tls.value), live.patience.handshake)
+        (Arc::clone(&live.tls.value), live.client_timeouts.handshake_timeout)
     };
     let secured = drive::until_finished(stop, handshake::accept(socket, &tls, limit)).await;
     services.counters.count_handshake(result(secured.as_ref()));

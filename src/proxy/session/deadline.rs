@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Phase;
-use crate::live::Patience;
+use crate::live::ClientTimeouts;
 
 /// Facts that decide the deadline of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -33,21 +33,23 @@ pub(crate) enum Reason {
 
 impl Situation {
     /// The deadline; `None` while a request is being answered and the client reads the answer.
-    pub(crate) fn deadline(&self, patience: &Patience) -> Option<Deadline> {
-        let reader =
-            self.unread_since.map(|since| Deadline { at: since + patience.write, reason: Reason::Unread });
-        let request = self.request_deadline(patience).map(|at| Deadline { at, reason: Reason::NoRequest });
+    pub(crate) fn deadline(&self, client_timeouts: &ClientTimeouts) -> Option<Deadline> {
+        let reader = self
+            .unread_since
+            .map(|since| Deadline { at: since + client_timeouts.write_timeout, reason: Reason::Unread });
+        let request =
+            self.request_deadline(client_timeouts).map(|at| Deadline { at, reason: Reason::NoRequest });
         [reader, request].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 
-    fn request_deadline(&self, patience: &Patience) -> Option<Instant> {
+    fn request_deadline(&self, client_timeouts: &ClientTimeouts) -> Option<Instant> {
         match self.phase {
             Phase::Busy => None,
-            Phase::ReadingHead(since) | Phase::New(since) => Some(since + patience.request),
+            Phase::ReadingHead(since) | Phase::New(since) => Some(since + client_timeouts.request_timeout),
             // A client is not idle while the end of the last answer is on its way.
             Phase::Idle(_) if self.unread_since.is_some() => None,
-            Phase::Idle(since) if self.has_slot => Some(since + patience.idle),
-            Phase::Idle(since) => Some(since + patience.lobby_idle),
+            Phase::Idle(since) if self.has_slot => Some(since + client_timeouts.idle_timeout),
+            Phase::Idle(since) => Some(since + client_timeouts.lobby_idle_timeout),
         }
     }
 
@@ -72,14 +74,14 @@ mod tests {
         Duration::from_secs(count)
     }
 
-    const PATIENCE: Patience = Patience {
-        handshake: seconds(1),
-        request: seconds(10),
-        lobby_idle: seconds(20),
-        idle: seconds(75),
-        upgrade_idle: seconds(300),
-        write: seconds(60),
-        age: Duration::ZERO,
+    const CLIENT_TIMEOUTS: ClientTimeouts = ClientTimeouts {
+        handshake_timeout: seconds(1),
+        request_timeout: seconds(10),
+        lobby_idle_timeout: seconds(20),
+        idle_timeout: seconds(75),
+        upgrade_idle_timeout: seconds(300),
+        write_timeout: seconds(60),
+        connection_age: Duration::ZERO,
     };
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
             let unread_since = unread.map(|after| start + seconds(after));
             let situation = Situation { phase, unread_since, has_slot };
             let expected = expected.map(|(after, reason)| Deadline { at: start + seconds(after), reason });
-            assert_eq!(situation.deadline(&PATIENCE), expected, "{situation:?}");
+            assert_eq!(situation.deadline(&CLIENT_TIMEOUTS), expected, "{situation:?}");
         }
     }
 
