@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 
 pub use allowance::Allowance;
 pub use in_flight::{InFlight, Queue};
-pub use lobby::{Bound, Bounds, Lobby, Place};
+pub use lobby::{Bound, Bounds, Lobby, LobbyPlace};
 
 use crate::policy::Permit;
 use in_flight::{InFlightPlace, QueuePlace, QueueRefusal, Turn};
@@ -29,28 +29,28 @@ use shares::{Share, Shares};
 /// Time between two sweeps of sources and clients that are at rest.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// Places whose number is never exceeded, at any interleaving.
+/// A count of slots, or of places in flight, that never exceeds its limit, at any interleaving of threads.
 #[derive(Debug)]
-pub struct Places {
+pub struct Counter {
     used: AtomicUsize,
     limit: AtomicUsize,
 }
 
-/// One of the [`Places`], given back when it is dropped.
+/// One unit of a [`Counter`], given back when it is dropped.
 #[derive(Debug)]
-struct PlaceGuard(Arc<Places>);
+struct CounterGuard(Arc<Counter>);
 
-impl Places {
+impl Counter {
     const fn new(limit: usize) -> Self {
         Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
-    /// Number of places that are taken.
+    /// Number that is in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Number of all places.
+    /// The limit.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
@@ -72,7 +72,7 @@ impl Places {
     }
 }
 
-impl Drop for PlaceGuard {
+impl Drop for CounterGuard {
     fn drop(&mut self) {
         self.0.give_back();
     }
@@ -88,7 +88,7 @@ pub struct Slot(Arc<SlotState>);
 struct SlotState {
     /// Given back before the slot: a client that finds the slot free finds its share free.
     share: OnceLock<Share>,
-    _taken: PlaceGuard,
+    _taken: CounterGuard,
 }
 
 /// A permitted request that has its slot, before the last step to being forwarded.
@@ -106,7 +106,7 @@ pub struct Queued {
     permit: Permit,
     slot: Slot,
     waiting: QueuePlace,
-    patience: Duration,
+    queue_timeout: Duration,
 }
 
 impl Queued {
@@ -115,7 +115,7 @@ impl Queued {
     /// # Errors
     /// No place was free within the time limit of the queue.
     pub async fn turn(self) -> Result<Admitted, NotAdmitted> {
-        let place = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.patience))?;
+        let place = self.waiting.turn().await.ok_or(NotAdmitted::Overloaded(self.queue_timeout))?;
         Ok(Admitted { permit: self.permit, guards: Guards { _slot: self.slot, place } })
     }
 }
@@ -206,7 +206,7 @@ const fn part(whole: usize, percent: usize) -> usize {
 /// policy comes into force.
 #[derive(Debug)]
 pub struct Admission {
-    slots: Arc<Places>,
+    slots: Arc<Counter>,
     shares: Arc<Shares>,
     rates: Rates,
     /// The limits in force.
@@ -221,7 +221,7 @@ impl Admission {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            slots: Arc::new(Places::new(limits.max_connections)),
+            slots: Arc::new(Counter::new(limits.max_connections)),
             shares: Arc::default(),
             rates: Rates::default(),
             limits: ArcSwap::from_pointee(limits),
@@ -243,14 +243,14 @@ impl Admission {
     ) -> Result<Entry, NotAdmitted> {
         let slot = holding.slot_or_take(self, allowance)?;
         allowance.count_request().map_err(NotAdmitted::TooOften)?;
-        let patience = || self.in_flight.patience();
+        let queue_timeout = || self.in_flight.queue_timeout();
         let turn = InFlight::enter(&allowance.load, allowance.terms).map_err(|no_turn| match no_turn {
             QueueRefusal::ClientAtLimit => NotAdmitted::InFlightTaken,
-            QueueRefusal::Full => NotAdmitted::Overloaded(patience()),
+            QueueRefusal::Full => NotAdmitted::Overloaded(queue_timeout()),
         });
         Ok(match turn? {
             Turn::Now(place) => Entry::Open(Admitted { permit, guards: Guards { _slot: slot, place } }),
-            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, patience: patience() }),
+            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, queue_timeout: queue_timeout() }),
         })
     }
 
@@ -261,7 +261,7 @@ impl Admission {
         if !self.slots.take(allowance.terms.reserve.limit(self.slots.limit())) {
             return Err(NotAdmitted::Full);
         }
-        Ok(Slot(Arc::new(SlotState { share, _taken: PlaceGuard(Arc::clone(&self.slots)) })))
+        Ok(Slot(Arc::new(SlotState { share, _taken: CounterGuard(Arc::clone(&self.slots)) })))
     }
 
     /// Counts a connection in its client's share, once. A connection that is older than the bound is counted with its next
@@ -294,7 +294,7 @@ impl Admission {
     }
 
     /// The slots, for statistics.
-    pub fn slots(&self) -> &Places {
+    pub fn slots(&self) -> &Counter {
         &self.slots
     }
 
@@ -310,14 +310,14 @@ pub struct Holding(parking_lot::Mutex<Held>);
 
 #[derive(Debug)]
 enum Held {
-    Place(Place),
+    Place(LobbyPlace),
     Slot(Slot),
     Nothing,
 }
 
 impl Holding {
     /// Returns the holding of a new connection, which starts in the lobby.
-    pub fn in_lobby(place: Place) -> Self {
+    pub fn in_lobby(place: LobbyPlace) -> Self {
         Self(parking_lot::Mutex::new(Held::Place(place)))
     }
 
@@ -334,7 +334,7 @@ impl Holding {
     }
 
     /// Takes the place in the lobby, or drops the slot. The connection serves no further request.
-    pub fn take_place(&self) -> Option<Place> {
+    pub fn take_place(&self) -> Option<LobbyPlace> {
         match std::mem::replace(&mut *self.held(), Held::Nothing) {
             Held::Place(place) => Some(place),
             Held::Slot(_) | Held::Nothing => None,

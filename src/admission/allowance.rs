@@ -64,7 +64,7 @@ impl Admission {
         let limits = rights.limits();
         let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         let own = self.limits.load();
-        let of_everyone = (own.max_connections_per_client > 0).then_some(own.max_connections_per_client);
+        let default_bound = (own.max_connections_per_client > 0).then_some(own.max_connections_per_client);
         let per_second = limits.requests_per_second.and_then(NonZeroU32::new);
         let burst = limits.requests_at_once().and_then(NonZeroU32::new);
         let part_if = |is_kept| if is_kept { Reserve::of(own.reserved) } else { Reserve::NONE };
@@ -76,7 +76,7 @@ impl Admission {
         };
         Allowance {
             load: self.in_flight.load_of(ClientKey::of(identity)),
-            connections: limits.connections.map(number).into_iter().chain(of_everyone).min(),
+            connections: limits.connections.map(number).into_iter().chain(default_bound).min(),
             rate: per_second.zip(burst).map(|(per_second, burst)| self.rates.of(per_second, burst)),
             terms,
         }

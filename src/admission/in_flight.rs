@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::allowance::Reserve;
 use super::load::{ClientLoad, Loads};
-use super::{Places, part};
+use super::{Counter, part};
 use crate::identity::ClientKey;
 use crate::policy::Priority;
 
@@ -32,12 +32,12 @@ pub struct Queue {
 /// The requests in flight, and the requests that wait.
 #[derive(Debug)]
 pub struct InFlight {
-    places: Places,
+    places: Counter,
     /// Number of places whose requests were reset at the backend.
     cancelled: AtomicUsize,
     queue: ArcSwap<Queue>,
     /// Percentage of the places, and of the queue, that only clients that hold no place may take.
-    for_others: AtomicUsize,
+    percent_for_others: AtomicUsize,
     /// Number of requests that wait; written only while one waits.
     waiting: AtomicUsize,
     line: Mutex<Line>,
@@ -56,9 +56,9 @@ pub(super) struct Terms {
     pub(super) in_flight: Option<usize>,
 }
 
-/// One in so many places may be held by requests that were reset at the backend. Such a place is kept from other clients for
-/// a time that is only a guess.
-const CANCELLED: usize = 8;
+/// At most one place in this number of places may be held by a request that was reset at the backend. Nothing tells when the
+/// backend ends such work, so other clients lose the place for an estimated time.
+const CANCELLED_SHARE: usize = 8;
 
 /// The requests that wait, by priority.
 #[derive(Debug, Default)]
@@ -117,12 +117,12 @@ pub(super) struct QueuePlace {
 }
 
 impl InFlight {
-    pub(super) fn new(most: usize, queue: Queue, for_others: usize) -> Arc<Self> {
+    pub(super) fn new(most: usize, queue: Queue, percent_for_others: usize) -> Arc<Self> {
         Arc::new(Self {
-            places: Places::new(most),
+            places: Counter::new(most),
             cancelled: AtomicUsize::new(0),
             queue: ArcSwap::from_pointee(queue),
-            for_others: AtomicUsize::new(for_others),
+            percent_for_others: AtomicUsize::new(percent_for_others),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
             loads: Loads::default(),
@@ -130,15 +130,15 @@ impl InFlight {
     }
 
     /// Changes the bounds. Requests that wait keep their time limit; places that become free are given to them first.
-    pub(super) fn set_limits(&self, most: usize, queue: Queue, for_others: usize) {
+    pub(super) fn set_limits(&self, most: usize, queue: Queue, percent_for_others: usize) {
         self.places.set_limit(most);
-        self.for_others.store(for_others, Ordering::Relaxed);
+        self.percent_for_others.store(percent_for_others, Ordering::Relaxed);
         self.queue.store(Arc::new(queue));
         self.serve_queue();
     }
 
     /// The places, for statistics.
-    pub fn places(&self) -> &Places {
+    pub fn places(&self) -> &Counter {
         &self.places
     }
 
@@ -163,7 +163,7 @@ impl InFlight {
     }
 
     /// The longest time that a request may wait; zero if there is no queue.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn queue_timeout(&self) -> Duration {
         let queue = self.queue.load();
         if queue.length == 0 { Duration::ZERO } else { queue.timeout }
     }
@@ -200,7 +200,7 @@ impl InFlight {
 
     /// Number of places that only clients that hold no place may take, rounded down: of few places none is kept.
     fn kept_for_others(&self, places: usize) -> usize {
-        part(places, self.for_others.load(Ordering::Relaxed))
+        part(places, self.percent_for_others.load(Ordering::Relaxed))
     }
 
     /// The slow path of [`Self::enter`], for a request that is already counted as one with a place.
@@ -214,7 +214,7 @@ impl InFlight {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             return Some(Turn::Now(InFlightPlace::of(load)));
         }
-        if self.patience().is_zero() || line.len() >= self.open_queue(load, terms, held) {
+        if self.queue_timeout().is_zero() || line.len() >= self.open_queue(load, terms, held) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             load.end();
             return None;
@@ -355,7 +355,7 @@ impl InFlightPlace {
 
     pub(super) fn cancel(&mut self) -> bool {
         let InFlight { cancelled, places, .. } = &*self.load.in_flight;
-        let most = places.limit() / CANCELLED;
+        let most = places.limit() / CANCELLED_SHARE;
         let one_more = |count| (count < most).then_some(count + 1);
         self.is_cancelled = cancelled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
         self.is_cancelled
@@ -379,7 +379,7 @@ impl Drop for InFlightPlace {
 impl QueuePlace {
     /// Waits for a place, for no longer than the queue allows.
     pub(super) async fn turn(mut self) -> Option<InFlightPlace> {
-        if let Ok(served) = timeout(self.load.in_flight.patience(), &mut self.served).await {
+        if let Ok(served) = timeout(self.load.in_flight.queue_timeout(), &mut self.served).await {
             return served.ok();
         }
         self.leave();
@@ -510,7 +510,7 @@ mod tests {
             let in_flight = InFlight::new(1, queue, 10);
             let _first = now(normal(&in_flight));
             assert!(normal(&in_flight).is_none());
-            assert_eq!(in_flight.patience(), Duration::ZERO);
+            assert_eq!(in_flight.queue_timeout(), Duration::ZERO);
         }
     }
 

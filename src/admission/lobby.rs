@@ -91,7 +91,7 @@ struct Entry {
 
 /// A place in the lobby. Dropping it leaves the lobby.
 #[derive(Debug)]
-pub struct Place {
+pub struct LobbyPlace {
     lobby: Arc<Lobby>,
     number: u64,
 }
@@ -125,11 +125,11 @@ impl Lobby {
 
     /// Lets a connection in. If a bound (for this source, for handshakes or in total) is reached, another connection is
     /// closed: the oldest of the source with the most, and no authenticated connection before one that is not.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, stop: Arc<StopSignal>) -> Place {
+    pub fn enter(self: &Arc<Self>, address: IpAddr, stop: Arc<StopSignal>) -> LobbyPlace {
         let source = source_of(address);
         let mut connections = self.connections();
         connections.make_room(source);
-        Place { number: connections.add(source, stop), lobby: Arc::clone(self) }
+        LobbyPlace { number: connections.add(source, stop), lobby: Arc::clone(self) }
     }
 
     /// Number of connections that hold no slot.
@@ -168,14 +168,14 @@ fn rates(bounds: Bounds) -> Rates {
     RateLimiter::hashmap(Quota::per_second(bounds.connections_per_second))
 }
 
-impl Place {
+impl LobbyPlace {
     /// Notes whether the client is authenticated: at the end of the handshake, and whenever that changes.
     pub fn set_authenticated(&self, is_authenticated: bool) {
-        self.lobby.connections().judge(self.number, is_authenticated);
+        self.lobby.connections().set_authenticated(self.number, is_authenticated);
     }
 }
 
-impl Drop for Place {
+impl Drop for LobbyPlace {
     fn drop(&mut self) {
         self.lobby.connections().remove(self.number);
     }
@@ -191,7 +191,7 @@ impl Connections {
         number
     }
 
-    fn judge(&mut self, number: u64, is_authenticated: bool) {
+    fn set_authenticated(&mut self, number: u64, is_authenticated: bool) {
         // The connection may have been evicted meanwhile.
         let Some(Entry { source, .. }) = self.places.get(&number) else { return };
         self.handshaking.remove(*source, number);
@@ -296,7 +296,7 @@ mod tests {
             let stop = Arc::new(StopSignal::default());
             (lobby.enter(address(last), Arc::clone(&stop)), stop)
         };
-        let is_out = |(_, stop): &(Place, Arc<StopSignal>)| stop.includes(Order::Close);
+        let is_out = |(_, stop): &(LobbyPlace, Arc<StopSignal>)| stop.includes(Order::Close);
         let (known, stranger) = (enter(1), enter(1));
         known.0.set_authenticated(true);
         stranger.0.set_authenticated(false);
@@ -321,7 +321,7 @@ mod tests {
             let stop = Arc::new(StopSignal::default());
             (lobby.enter(address(1), Arc::clone(&stop)), stop)
         };
-        let is_out = |(_, stop): &(Place, Arc<StopSignal>)| stop.includes(Order::Close);
+        let is_out = |(_, stop): &(LobbyPlace, Arc<StopSignal>)| stop.includes(Order::Close);
         let done: Vec<_> =
             (0..5).map(|_| enter()).inspect(|(place, _)| place.set_authenticated(false)).collect();
         assert!(!done.iter().any(is_out));

@@ -18,10 +18,10 @@ const MANY_CLIENTS: usize = 65_536;
 
 /// All rates in use.
 #[derive(Debug, Default)]
-pub(super) struct Rates(Mutex<Known>);
+pub(super) struct Rates(Mutex<RateTable>);
 
 /// The rates, by requests per second and burst.
-type Known = HashMap<(NonZeroU32, NonZeroU32), Arc<Rate>>;
+type RateTable = HashMap<(NonZeroU32, NonZeroU32), Arc<Rate>>;
 
 /// One rate, and how far each of its clients has used it.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Rates {
         rates.shrink_to_fit();
     }
 
-    fn rates(&self) -> MutexGuard<'_, Known> {
+    fn rates(&self) -> MutexGuard<'_, RateTable> {
         self.0.lock()
     }
 }

@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use http::Response;
 use tokio::net::TcpStream;
 
-use crate::admission::Place;
+use crate::admission::LobbyPlace;
 use crate::protocol::Protocol;
 use crate::proxy::gate;
 use crate::proxy::reply::Reply;
@@ -44,7 +44,7 @@ pub struct Accepted {
     /// The peer's address.
     pub address: SocketAddr,
     /// The connection's place in the lobby.
-    pub place: Place,
+    pub place: LobbyPlace,
     /// Orders to the connection.
     pub stop: Arc<StopSignal>,
     /// The cell in which the session is shown to the worker's registry.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::admission::{Holding, Place};
+use crate::admission::{Holding, LobbyPlace};
 use crate::forward::discard::Discard;
 use crate::forward::headers::ConnectionHeaders;
 use crate::identity::Unauthenticated;
@@ -76,7 +76,7 @@ impl Session {
     pub(crate) fn new(
         services: Arc<Services>,
         peer: Peer,
-        place: Place,
+        place: LobbyPlace,
         stop: Arc<StopSignal>,
         protocol: Protocol,
         handshake: Option<HandshakeTimes>,
@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// Gives the slot back, if the connection holds one, and returns a place in the lobby.
-    pub(crate) fn place_in_lobby(&self) -> Place {
+    pub(crate) fn place_in_lobby(&self) -> LobbyPlace {
         self.holding.take_place().unwrap_or_else(|| {
             let place = self.services.admission.lobby.enter(self.peer.address.ip(), Arc::clone(&self.stop));
             place.set_authenticated(self.peer.is_authenticated());

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::admission::Place;
+use crate::admission::LobbyPlace;
 use crate::proxy::serve::{self, Accepted};
 use crate::proxy::services::{Services, Shared};
 use crate::proxy::session;
@@ -137,7 +137,7 @@ impl WorkerHandle {
         &self,
         socket: ArrivingSocket,
         address: SocketAddr,
-        place: Place,
+        place: LobbyPlace,
         stop: Arc<StopSignal>,
     ) {
         let (departure, established) = self.registry.add(address, &stop);
