@@ -250,7 +250,9 @@ impl Admission {
         });
         Ok(match turn? {
             Turn::Now(place) => Entry::Open(Admitted { permit, guards: Guards { _slot: slot, place } }),
-            Turn::Later(waiting) => Entry::Queued(Queued { permit, slot, waiting, queue_timeout: queue_timeout() }),
+            Turn::Later(waiting) => {
+                Entry::Queued(Queued { permit, slot, waiting, queue_timeout: queue_timeout() })
+            }
         })
     }
 

@@ -49,7 +49,7 @@ use crate::identity::Identity;
 use crate::target::Target;
 pub(crate) use check::Model;
 pub use condition::Network;
-use decision::Decision;
+use decision::DecisionSearch;
 use document::Document;
 pub(crate) use document::LocatedText;
 pub use host::Host;
@@ -228,7 +228,7 @@ impl Policy {
     /// # Errors
     /// [`Denied`], with the deny rule that forbids the request, or without a rule if no client entry grants the request.
     pub fn authorize(&self, rights: &Rights, question: &Question<'_>) -> Verdict {
-        let mut decision = Decision::new(self, rights, question);
+        let mut decision = DecisionSearch::new(self, rights, question);
         match self.trie.walk(question.target.segments(), |entries| decision.consider(entries)) {
             ControlFlow::Break(verdict) => verdict,
             ControlFlow::Continue(()) => decision.verdict(),

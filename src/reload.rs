@@ -37,7 +37,7 @@ use crate::secret;
 use files::AcceptedKinds;
 
 use contents::{Material, Reading, settings_of};
-use history::{Verdict, Verdicts};
+use history::{PartOutcome, Verdicts};
 use readers::{Late, Readers};
 use snapshot::{Moment, Pieces};
 use watch::{LookResult, Watch};
@@ -50,7 +50,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Time for which changed content must stay the same before it is believed.
 const SETTLE: Duration = Duration::from_millis(400);
 /// Time limit for the first read in a look that hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for the first read that hangs at the start, where nothing is in force yet.
 const PATIENCE_AT_START: Duration = Duration::from_secs(10);
 
@@ -303,7 +303,7 @@ impl Reloader {
     /// Reads every part, as the configuration on disk names it if that is valid.
     fn look(&mut self, trigger: Trigger) -> Look {
         let is_forced = trigger != Trigger::Change;
-        self.readers.begin(PATIENCE, if is_forced { Late::IsDropped } else { Late::Counts });
+        self.readers.begin(READ_TIMEOUT, if is_forced { Late::IsDropped } else { Late::Counts });
         let mut readings = PerPart::default();
         let configuration = self.origin.read(&mut self.readers);
         let (config, needs_restart, mistakes) = self.next_config(configuration.as_ref());
@@ -349,7 +349,7 @@ impl Reloader {
         let is_waiting = moved.iter().any(|part| *look.seen.of(*part) == LookResult::Changing);
         let configuration = if is_waiting { None } else { self.verdict(Part::Configuration, &mut look) };
         let is_new = configuration.as_ref().is_some_and(|verdict| verdict.is_new);
-        let mut of_parts: Vec<Verdict> = configuration.into_iter().collect();
+        let mut of_parts: Vec<PartOutcome> = configuration.into_iter().collect();
         for part in Part::of_files().filter(|part| is_new || !moved.contains(part)) {
             of_parts.extend(self.verdict(part, &mut look));
         }
@@ -360,7 +360,8 @@ impl Reloader {
             (self.config, self.needs_restart) = (Arc::clone(&look.config), look.needs_restart.clone());
         }
         self.pieces = look.pieces;
-        let is_good = |verdict: &Verdict| verdict.outcome == Outcome::Applied || !verdict.part.is_essential();
+        let is_good =
+            |verdict: &PartOutcome| verdict.outcome == Outcome::Applied || !verdict.part.is_essential();
         let is_forced = look.trigger != Trigger::Change && of_parts.iter().all(is_good);
         if is_forced || of_parts.iter().any(|verdict| verdict.is_new) {
             self.put_in_force(look.moment.generation);
@@ -391,11 +392,12 @@ impl Reloader {
     }
 
     /// The outcome of a part; `None` if nothing is to be decided yet.
-    fn verdict(&mut self, part: Part, look: &mut Look) -> Option<Verdict> {
+    fn verdict(&mut self, part: Part, look: &mut Look) -> Option<PartOutcome> {
         let is_forced = look.trigger != Trigger::Change;
         let watch = self.watches.of_mut(part);
         let reading = look.readings.of_mut(part).take();
-        let verdict = |outcome, of, diagnostics, is_new| Verdict { part, outcome, of, diagnostics, is_new };
+        let verdict =
+            |outcome, of, diagnostics, is_new| PartOutcome { part, outcome, of, diagnostics, is_new };
         let Some(Reading { of, is_unfinished, material, .. }) = reading else {
             return is_forced.then(|| verdict(Outcome::Hanging, [0; 32], vec![hanging(part)], false));
         };

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use super::body::{Answer, json, not_allowed, text};
-use super::exchange::QUESTION;
+use super::exchange::REQUEST_TIMEOUT;
 use crate::admin::Running;
 use models::Models;
 use query::Query;
@@ -25,9 +25,9 @@ pub(super) use present::now;
 pub(super) use refusals::refusal;
 
 /// Longest policy that can be tried out, in bytes.
-const LARGEST_QUESTION: usize = 4 << 20;
+const MAX_POLICY_BYTES: usize = 4 << 20;
 /// Most request bodies that are read at once, at most 32 MiB in all.
-const MOST_QUESTIONS: usize = 8;
+const MAX_CONCURRENT_BODIES: usize = 8;
 
 /// The API.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Api {
         Self {
             context: Arc::new(ApiContext { running, models: Models::default() }),
             turn: Semaphore::new(1),
-            bodies: Semaphore::new(MOST_QUESTIONS),
+            bodies: Semaphore::new(MAX_CONCURRENT_BODIES),
         }
     }
 
@@ -87,9 +87,9 @@ impl Api {
         let read = async {
             // The semaphore is never closed.
             let _turn = self.bodies.acquire().await;
-            Limited::new(request.into_body(), LARGEST_QUESTION).collect().await
+            Limited::new(request.into_body(), MAX_POLICY_BYTES).collect().await
         };
-        let Ok(body) = tokio::time::timeout(QUESTION, read).await else {
+        let Ok(body) = tokio::time::timeout(REQUEST_TIMEOUT, read).await else {
             return text(StatusCode::REQUEST_TIMEOUT, "the question did not come to its end in time\n");
         };
         let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {

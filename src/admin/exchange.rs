@@ -14,13 +14,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 /// Time limit for a whole request, head and body, from the start of the connection or the first byte of the request.
-pub(super) const QUESTION: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for an answer to be read.
-const ANSWER: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit between two requests: longer than the interval of usual scrapers.
-const IDLE: Duration = Duration::from_secs(75);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time between two checks of a time limit, which a new phase may have shortened.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Exchange {
             if limit.is_some_and(|limit| limit <= now) {
                 return;
             }
-            let look = limit.map_or(now + LOOK, |limit| limit.min(now + LOOK));
+            let look = limit.map_or(now + CHECK_INTERVAL, |limit| limit.min(now + CHECK_INTERVAL));
             tokio::select! {
                 () = self.eviction.notified() => return,
                 () = sleep_until(look) => {}
@@ -129,11 +129,11 @@ impl Exchange {
     fn limit(&self) -> Option<Instant> {
         let state = self.state();
         match state.phase {
-            Phase::Asking => Some(state.since + QUESTION),
-            Phase::Idle => Some(state.since + IDLE),
+            Phase::Asking => Some(state.since + REQUEST_TIMEOUT),
+            Phase::Idle => Some(state.since + IDLE_TIMEOUT),
             Phase::Working => None,
-            Phase::Answering => Some(state.since + ANSWER),
-            Phase::Listening => state.stalled.map(|stalled| stalled + ANSWER),
+            Phase::Answering => Some(state.since + RESPONSE_TIMEOUT),
+            Phase::Listening => state.stalled.map(|stalled| stalled + RESPONSE_TIMEOUT),
         }
     }
 

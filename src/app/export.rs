@@ -19,7 +19,7 @@ const TRIES: u32 = 3;
 /// Pause between the first and the second time; the pause before the third is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Time limit for one answer of the collector.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that the end of the process waits for the remaining spans.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -73,7 +73,7 @@ impl Export {
             if number > 0 {
                 sleep(PAUSE * number).await;
             }
-            let answer = timeout(PATIENCE, deliver(&self.to, PATH, body.clone())).await;
+            let answer = timeout(RESPONSE_TIMEOUT, deliver(&self.to, PATH, body.clone())).await;
             match answer.unwrap_or_else(|_| Err("it took too long".to_owned())) {
                 Ok(status) if status.is_success() => return self.is_reached(),
                 Ok(status) => self.is_not_reached(&format!("it answered {status}")),

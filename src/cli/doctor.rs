@@ -106,10 +106,10 @@ fn findings(config: &Config, live: &Live, warnings: &[Diagnostic], now: Timestam
     // Dates are checked separately, at the time of the option `--at`.
     let others = warnings.iter().filter(|warning| !matches!(warning.code, Code::Expiry | Code::CrlExpired));
     findings.extend(others.map(|warning| Finding::of_warning("configuration", warning)));
-    findings.extend(trust::look(config, live, now));
-    findings.extend(backend::look(config));
-    findings.push(places::look(config, live));
-    findings.extend(machine::look(config, live, now));
+    findings.extend(trust::check_trust(config, live, now));
+    findings.extend(backend::check_backend(config));
+    findings.push(places::check_places(config, live));
+    findings.extend(machine::check_machine(config, live, now));
     findings
 }
 

@@ -7,8 +7,8 @@ use super::rights::BoundRule;
 use super::trie::Entry;
 use super::{Denied, Granted, Policy, Question, Rights, RouteTimeouts, Verdict};
 
-/// The state of one decision during the walk down the path.
-pub(super) struct Decision<'d> {
+/// The state of one search during the walk down the path.
+pub(super) struct DecisionSearch<'d> {
     policy: &'d Policy,
     rights: &'d Rights,
     question: &'d Question<'d>,
@@ -23,7 +23,7 @@ pub(super) struct Decision<'d> {
     seeks_timeouts: bool,
 }
 
-impl<'d> Decision<'d> {
+impl<'d> DecisionSearch<'d> {
     pub(super) fn new(policy: &'d Policy, rights: &'d Rights, question: &'d Question<'d>) -> Self {
         Self {
             policy,

@@ -55,7 +55,7 @@ pub enum Outcome {
 
 /// Outcome of one part.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct PartOutcome {
     pub(super) part: Part,
     pub(super) outcome: Outcome,
     /// Digest of the judged content; `None` while the read hangs.
@@ -71,7 +71,7 @@ pub(super) struct Verdict {
 pub(super) struct Verdicts {
     pub(super) trigger: Trigger,
     pub(super) generation: u64,
-    pub(super) of_parts: Vec<Verdict>,
+    pub(super) of_parts: Vec<PartOutcome>,
     pub(super) needs_restart: Vec<&'static str>,
 }
 
@@ -155,7 +155,7 @@ impl Verdicts {
     }
 }
 
-impl Verdict {
+impl PartOutcome {
     fn log(&self, trigger: &'static str, generation: u64) {
         let (part, problems) = (self.part.name(), self.diagnostics.len());
         if self.outcome == Outcome::Refused {
@@ -276,8 +276,8 @@ pub struct PartStatus {
 }
 
 impl PartHistory {
-    fn note(&mut self, verdict: &Verdict, at: Timestamp) {
-        let Verdict { part, outcome, diagnostics, .. } = verdict;
+    fn note(&mut self, verdict: &PartOutcome, at: Timestamp) {
+        let PartOutcome { part, outcome, diagnostics, .. } = verdict;
         let [applied, refused] = &mut self.counts;
         match outcome {
             // A read that hangs decides nothing.

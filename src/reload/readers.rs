@@ -25,7 +25,7 @@ pub(super) enum Late {
 /// its read has come back.
 pub(super) struct Readers {
     /// Time limit for the first read in a look that hangs.
-    patience: Duration,
+    read_timeout: Duration,
     /// Time limit for further reads in that look.
     left: Duration,
     late: Late,
@@ -34,14 +34,20 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, left: patience, late: Late::IsDropped, thread: None, given_up: PerPart::default() }
+    pub(super) fn new(read_timeout: Duration) -> Self {
+        Self {
+            read_timeout,
+            left: read_timeout,
+            late: Late::IsDropped,
+            thread: None,
+            given_up: PerPart::default(),
+        }
     }
 
     /// Begins a look at all parts. Once a read has hung, the others of a dead volume get a much shorter time.
-    pub(super) const fn begin(&mut self, patience: Duration, late: Late) {
-        self.patience = patience;
-        self.left = patience;
+    pub(super) const fn begin(&mut self, read_timeout: Duration, late: Late) {
+        self.read_timeout = read_timeout;
+        self.left = read_timeout;
         self.late = late;
     }
 
@@ -69,7 +75,7 @@ impl Readers {
             Ok(reading) => Some(reading),
             Err(RecvTimeoutError::Timeout) => {
                 self.thread = None;
-                self.left = self.patience / 4;
+                self.left = self.read_timeout / 4;
                 *self.given_up.of_mut(part) = Some(receiver);
                 None
             }

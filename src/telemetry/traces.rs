@@ -19,9 +19,9 @@ use crate::refusal::Reason;
 use crate::trace_context::{SpanId, TraceContext};
 
 /// Most requests that wait to be sent.
-const ROOM: usize = 4096;
+const QUEUE_LENGTH: usize = 4096;
 /// Number of requests in a full batch.
-const MOST: usize = 512;
+const MAX_BATCH: usize = 512;
 /// Time after which a batch is sent although it is not full.
 const GATHER: Duration = Duration::from_secs(1);
 
@@ -82,7 +82,7 @@ impl Tracer {
     /// beginner records them.
     #[must_use]
     pub fn new(sample: Share) -> (Self, Outbox) {
-        let (queue, outbox) = mpsc::channel(ROOM);
+        let (queue, outbox) = mpsc::channel(QUEUE_LENGTH);
         let dropped = Arc::new(AtomicU64::new(0));
         let outbox = Outbox { queue: outbox, gathered: Vec::new(), dropped: Arc::clone(&dropped) };
         (Self { sample, queue, dropped }, outbox)
@@ -170,7 +170,7 @@ impl Outbox {
             self.gathered.push(*first);
         }
         let end = Instant::now() + GATHER;
-        while self.gathered.len() < MOST {
+        while self.gathered.len() < MAX_BATCH {
             match timeout_at(end, self.queue.recv()).await {
                 Ok(Some(next)) => self.gathered.push(*next),
                 Ok(None) | Err(_) => break,
@@ -181,7 +181,7 @@ impl Outbox {
 
     /// The remaining requests, without waiting.
     pub fn rest(&mut self) -> Option<Batch> {
-        while self.gathered.len() < MOST
+        while self.gathered.len() < MAX_BATCH
             && let Ok(next) = self.queue.try_recv()
         {
             self.gathered.push(*next);

@@ -27,7 +27,7 @@ pub(super) fn matrix(context: &ApiContext, query: &Query) -> Answer {
     let Some(matrix) = context.models.of(&live) else { return nothing("the policy could not be read again") };
     let words = query.words("q");
     let found: Vec<usize> =
-        (0..matrix.model.clients.len()).filter(|client| is_such(&matrix, *client, &words)).collect();
+        (0..matrix.model.clients.len()).filter(|client| matches_words(&matrix, *client, &words)).collect();
     let (offset, limit) = (query.number("offset", 0, usize::MAX), query.number("limit", 100, MOST_ROWS));
     let rows: Vec<Value> =
         found.iter().skip(offset).take(limit).filter_map(|client| row(&matrix, *client)).collect();
@@ -49,7 +49,7 @@ pub(super) fn matrix(context: &ApiContext, query: &Query) -> Answer {
     }))
 }
 
-fn is_such(matrix: &Matrix, client: usize, words: &[String]) -> bool {
+fn matches_words(matrix: &Matrix, client: usize, words: &[String]) -> bool {
     if words.is_empty() {
         return true;
     }

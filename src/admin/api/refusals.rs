@@ -12,7 +12,7 @@ use crate::refusal::Reason;
 use crate::telemetry::Refused;
 
 /// Most refusals of one answer.
-const MOST: usize = 1_000;
+const MAX_REFUSALS: usize = 1_000;
 
 /// The last refusals, the newest first: those with `reason`, if it is given, that have all words of `q`.
 pub(super) fn list(context: &ApiContext, query: &Query) -> Answer {
@@ -24,8 +24,10 @@ pub(super) fn list(context: &ApiContext, query: &Query) -> Answer {
         (reason.is_empty() || reason == row.reason || reason == row.status.as_str())
             && has_all(&text(refused), &words)
     });
-    let found: Vec<Value> =
-        such.take(query.number("limit", MOST, MOST)).map(|refused| refusal(refused)).collect();
+    let found: Vec<Value> = such
+        .take(query.number("limit", MAX_REFUSALS, MAX_REFUSALS))
+        .map(|refused| refusal(refused))
+        .collect();
     compact(&json!({ "kept": kept, "refusals": found }))
 }
 

@@ -15,7 +15,7 @@ use crate::forward::Location;
 const REACHABLE: &str = "backend";
 const AROUND: &str = "around";
 
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+pub(super) fn check_backend(config: &Config) -> Vec<Finding> {
     let patience = config.backend_timeouts.connect;
     match &config.backend.location {
         Location::Unix(path) => vec![reach_socket(path), around_socket(path)],

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::identity::ExpiryKind;
 use crate::live::Live;
 
-pub(super) fn look(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
+pub(super) fn check_machine(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
     let mut findings = vec![clock(live, now)];
     findings.extend(descriptors::limit().map(|limit| open_files(config, limit)));
     findings

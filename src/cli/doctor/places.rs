@@ -9,7 +9,7 @@ const IN_FLIGHT: &str = "in flight";
 /// The number of client entries that a message names. For the rest it gives their number.
 const NAMED: usize = 3;
 
-pub(super) fn look(config: &Config, live: &Live) -> Finding {
+pub(super) fn check_places(config: &Config, live: &Live) -> Finding {
     let most = config.max_in_flight;
     let kept = config.admission().kept_for_others();
     if kept > 0 {

@@ -12,7 +12,7 @@ use crate::live::Live;
 use crate::pem;
 use crate::reload::files::{self, AcceptedKinds};
 
-pub(super) fn look(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
+pub(super) fn check_trust(config: &Config, live: &Live, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<_> = live.expiries().map(|expiry| of_expiry(&expiry, now)).collect();
     findings.extend(config.certificates.iter().filter_map(|named| server_chain(&named.certificate.value)));
     if !live.trust.checks_revocation() {

@@ -33,17 +33,17 @@ pub struct Verdicts {
 #[derive(Debug)]
 struct Memory {
     generation: u64,
-    clients: Remembered<Known>,
+    clients: Remembered<CachedClient>,
     strangers: Remembered<Stranger>,
 }
 
 /// A verdict in favour of the client.
 #[derive(Debug)]
-enum Known {
+enum CachedClient {
     /// The chain is a path to an authority, and nothing else.
-    Client(Arc<Client>),
+    ByPath(Arc<Client>),
     /// The chain holds that path, and further certificates that prove nothing.
-    WithMore(Fingerprint),
+    ByLongerChain(Fingerprint),
 }
 
 /// A verdict against the client.
@@ -195,12 +195,12 @@ impl Memory {
 
     fn client(&mut self, key: &Fingerprint, generation: u64, now: Timestamp) -> Option<Arc<Client>> {
         let client = match self.clients.find(key)? {
-            Known::Client(client) => Arc::clone(client),
-            Known::WithMore(path) => {
+            CachedClient::ByPath(client) => Arc::clone(client),
+            CachedClient::ByLongerChain(path) => {
                 let path = *path;
                 match self.clients.find(&path)? {
-                    Known::Client(client) => Arc::clone(client),
-                    Known::WithMore(_) => return None,
+                    CachedClient::ByPath(client) => Arc::clone(client),
+                    CachedClient::ByLongerChain(_) => return None,
                 }
             }
         };
@@ -215,9 +215,14 @@ impl Memory {
         }
         let owner = Some(client.allowance.client());
         self.strangers.forget(&key);
-        self.clients.remember(client.path, owner, Known::Client(Arc::clone(client)), client.footprint());
+        self.clients.remember(
+            client.path,
+            owner,
+            CachedClient::ByPath(Arc::clone(client)),
+            client.footprint(),
+        );
         if key != client.path {
-            self.clients.remember(key, owner, Known::WithMore(client.path), 0);
+            self.clients.remember(key, owner, CachedClient::ByLongerChain(client.path), 0);
         }
     }
 
