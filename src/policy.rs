@@ -32,7 +32,7 @@ mod shadow;
 pub(crate) mod suggest;
 mod timeouts;
 pub(crate) mod trace;
-pub(crate) mod trial;
+pub(crate) mod test_run;
 mod trie;
 pub(crate) mod who_can;
 

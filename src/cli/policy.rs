@@ -111,5 +111,5 @@ fn leaf_of(pem: &[u8]) -> Result<CertificateDer<'static>, pem::PemFlaw> {
 
 /// Returns the source address of a request, or the default one.
 fn address(source: Option<IpAddr>) -> IpAddr {
-    source.unwrap_or(policy::trial::DEFAULT_SOURCE)
+    source.unwrap_or(policy::test_run::DEFAULT_SOURCE)
 }

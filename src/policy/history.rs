@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 
 use super::host::Host;
 use super::matching::canonical_value;
-use super::trial::DEFAULT_SOURCE;
+use super::test_run::DEFAULT_SOURCE;
 use super::{Policy, Question, Rights};
 use crate::identity::{Attribute, Identity};
 use crate::printable;

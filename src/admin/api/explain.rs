@@ -20,8 +20,8 @@ use crate::pem;
 use crate::policy::explanation::explanation;
 use crate::policy::identity_text::parse_identity;
 use crate::policy::lint::lint;
+use crate::policy::test_run::{DEFAULT_SOURCE, trace_lines};
 use crate::policy::trace::Evaluation;
-use crate::policy::trial::{DEFAULT_SOURCE, trace_lines};
 use crate::policy::{self, Model, Policy};
 use crate::target::{Target, TargetRules, is_host};
 

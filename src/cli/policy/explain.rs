@@ -15,8 +15,8 @@ use crate::client_headers;
 use crate::diagnostic::{Code, Diagnostic, printable};
 use crate::identity::Identity;
 use crate::policy::explanation::explanation;
+use crate::policy::test_run::trace_lines;
 use crate::policy::trace::{Evaluation, file_and_line};
-use crate::policy::trial::trace_lines;
 use crate::policy::{Denied, Granted, Model, Policy, Question, Upgrade};
 use crate::target::{Target, is_host};
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{NEGATIVE_ANSWER, Output, SUCCESS, identity_of_certificate_file, instant, load_with_tests};
 use crate::diagnostic::printable;
 use crate::policy::Policy;
+use crate::policy::test_run::{self, Coverage, Trial};
 use crate::policy::trace::file_and_line;
-use crate::policy::trial::{self, Coverage, Trial};
 
 /// Run the tests of a policy
 ///
@@ -58,7 +58,7 @@ impl Test {
             identity_of_certificate_file(&folder.join(&*file.text))
                 .map_err(|problem| problem.at(file.place.clone()))
         };
-        let (trials, coverage) = match trial::run(&model, &compiled, now, certificate) {
+        let (trials, coverage) = match test_run::run(&model, &compiled, now, certificate) {
             Ok(run) => run,
             Err(problems) => return output.bad_input(&problems),
         };
@@ -67,7 +67,7 @@ impl Test {
             Format::Json => writeln!(output.out, "{:#}", as_json(&trials, &coverage))?,
             Format::Junit => junit(&trials, output)?,
         }
-        let failed = trials.iter().any(|trial| trial.outcome.is_err());
+        let failed = trials.iter().any(|test_run| test_run.outcome.is_err());
         let uncovered = self.min_coverage.is_some_and(|least| coverage.percent() < least);
         Ok(if failed || uncovered { NEGATIVE_ANSWER } else { SUCCESS })
     }
@@ -93,7 +93,7 @@ impl Test {
                 writeln!(out, "    {}", printable(fact))?;
             }
         }
-        let failed = trials.iter().filter(|trial| trial.outcome.is_err()).count();
+        let failed = trials.iter().filter(|test_run| test_run.outcome.is_err()).count();
         writeln!(out, "{} passed, {failed} failed, {} % covered", trials.len() - failed, coverage.percent())?;
         if self.coverage || self.min_coverage.is_some_and(|least| coverage.percent() < least) {
             for (kind, left) in coverage.all().filter(|(_, covered)| !covered.is_reached) {
@@ -130,7 +130,7 @@ fn as_json(trials: &[Trial<'_>], coverage: &Coverage<'_>) -> Value {
 
 fn junit(trials: &[Trial<'_>], output: &mut Output<'_>) -> io::Result<()> {
     let out = &mut output.out;
-    let failed = trials.iter().filter(|trial| trial.outcome.is_err()).count();
+    let failed = trials.iter().filter(|test_run| test_run.outcome.is_err()).count();
     writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
     writeln!(
         out,
