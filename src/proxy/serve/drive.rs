@@ -328,7 +328,7 @@ fn time_to_next_look(session: &Session, rests: bool) -> Duration {
     let shortest = session.services.live.load().client_timeouts.shortest();
     let timeout = if rests { shortest.min(resting::AFTER) } else { shortest };
     let identity = session.peer.time_left(Timestamp::now());
-    let patience = session.time_to_age().map_or(patience, |left| patience.min(left));
+    let timeout = session.time_to_age().map_or(timeout, |left| timeout.min(left));
     // An identity is valid until the end of its last millisecond.
     identity.map_or(timeout, |left| timeout.min(left + Duration::from_millis(1)))
 }
