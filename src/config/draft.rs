@@ -190,6 +190,7 @@ mod tests {
             "max_connections_per_client",
             "reserved_for_high_priority",
             "idle_timeout",
+            "connection_age",
             "upgrade_idle_timeout",
             "lobby",
             "http",
