@@ -92,13 +92,14 @@ where
 {
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let served = Pin::new(&mut self.http).poll(cx);
+        let sent = self.outbox.poll_send(cx);
+        // The resets of this turn are counted when they are sent.
         if self.outbox.has_too_many_resets() {
             self.end_for_excess(cx);
             return Poll::Ready(End::Cut);
         }
-        match self.outbox.poll_send(cx) {
-            Poll::Ready(Err(_)) => return Poll::Ready(End::Cut),
-            Poll::Ready(Ok(())) | Poll::Pending => {}
+        if matches!(sent, Poll::Ready(Err(_))) {
+            return Poll::Ready(End::Cut);
         }
         served.map(|end| if end.is_ok() { End::Served } else { End::Cut })
     }
