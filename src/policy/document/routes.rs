@@ -65,7 +65,7 @@ fn timeouts(node: &Node<'_>, reader: &mut Reader<'_>) -> RouteTimeouts {
     if fields.is_empty() {
         let help =
             "write `response`, `idle` or both, as in `timeouts: { response: 10m, idle: none }`".to_owned();
-        reader.error(Code::EmptyList, node, "an empty `timeouts` says nothing", Some(help));
+        reader.error(Code::EmptyList, node, "an empty `timeouts` has no effect", Some(help));
     }
     let response = fields.optional("response").and_then(|node| time_limit(node, reader));
     let idle = fields.optional("idle").and_then(|node| time_limit(node, reader));
