@@ -180,7 +180,10 @@ impl<H: Http> Drive<H> {
             if self.session.stop.take_review() && self.check_identity() {
                 return Poll::Ready(self.end_for_identity());
             }
-            self.obey();
+            // HTTP/2 may hold frames of an answer that has ended; they leave before a GOAWAY.
+            if self.session.protocol == Protocol::Http1 {
+                self.obey();
+            }
             let Some(http) = &mut self.http else { return Poll::Ready(End::Cut) };
             if http.request().is_some_and(RequestGuard::is_withdrawn) {
                 return Poll::Ready(End::Cut);
@@ -193,6 +196,7 @@ impl<H: Http> Drive<H> {
             }
             // The answer to a request of this turn may have ended the connection.
             if !self.finishing && self.must_finish() {
+                self.obey();
                 continue;
             }
             self.follow_identity();
