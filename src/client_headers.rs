@@ -358,16 +358,18 @@ fn remove(
     returned: &HeaderName,
 ) -> Option<HeaderValue> {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
-    // `Connection` may name the header that is returned.
-    let value = found.contains(returned).then(|| headers.remove(returned)).flatten();
-    if found.contains(&header::CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
+    let has_connection = found.contains(&header::CONNECTION);
+    let named = if has_connection { named_by_connection(headers) } else { Vec::new() };
+    let mut value = None;
+    let mut take = |name: HeaderName| {
+        let removed = headers.remove(&name);
+        if name == *returned {
+            value = value.take().or(removed);
         }
-    }
-    for name in found {
-        headers.remove(&name);
-    }
+    };
+    // `Connection` may name the header that is returned.
+    named.into_iter().for_each(&mut take);
+    found.into_iter().for_each(&mut take);
     value
 }
 

@@ -62,17 +62,14 @@ impl Pool {
 /// The time for which a connection is kept idle after an answer with this `Keep-Alive` (`timeout=5, max=100`); `None` if it
 /// names no time. No time is left if the backend takes no further request.
 pub(super) fn announced_limit(keep_alive: &HeaderValue) -> Option<Duration> {
-    let parameters = keep_alive.as_bytes().split(|byte| *byte == b',').filter_map(|parameter| {
-        let parameter = std::str::from_utf8(parameter).ok()?;
-        let (name, number) = parameter.split_once('=')?;
-        Some((name.trim().to_ascii_lowercase(), number.trim().trim_matches('"').parse::<u32>().ok()?))
-    });
     let mut limit = None;
-    for (name, number) in parameters {
-        match (name.as_str(), number) {
-            ("max", 0) => return Some(Duration::ZERO),
-            ("timeout", seconds) => limit = Some(Duration::from_secs(seconds.into())),
-            _ => {}
+    for parameter in keep_alive.to_str().ok()?.split(',') {
+        let Some((name, number)) = parameter.split_once('=') else { continue };
+        let Ok(number) = number.trim().trim_matches('"').parse::<u32>() else { continue };
+        if name.trim().eq_ignore_ascii_case("timeout") {
+            limit = Some(Duration::from_secs(number.into()));
+        } else if number == 0 && name.trim().eq_ignore_ascii_case("max") {
+            return Some(Duration::ZERO);
         }
     }
     limit.map(|limit| limit.saturating_sub(MARGIN).max(limit / 2))

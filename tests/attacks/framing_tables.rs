@@ -444,6 +444,14 @@ fn the_bounds_on_the_headers_of_answers_can_be_set() {
     let answer = exact.connect().get("/many").unwrap();
     let cookies = answer.headers.iter().filter(|(name, _)| name == "set-cookie").count();
     assert_eq!((answer.text().as_str(), cookies), ("ok", 150));
+    // The answer is read twice, and its request is sent once, whatever body it had.
+    let before = backend.received().len();
+    let uploads = exact.http2();
+    assert_eq!(exact.connect().post("/many", "a body").unwrap().text(), "ok");
+    assert_eq!(uploads.ask(request("PUT", "/many", &[]), b"a body").unwrap().text(), "ok");
+    let bodies: Vec<_> =
+        backend.received().split_off(before).into_iter().map(|request| request.body).collect();
+    assert_eq!(bodies, [b"a body".to_vec(), b"a body".to_vec()]);
     assert_eq!(exact.connect().get("/long").unwrap().verdict(), "504 backend_unavailable");
     let wide = Setup::new(&backend.url()).set("backend.max_response_header_bytes", 600_000).start();
     assert_eq!(wide.connect().get("/long").unwrap().text(), "ok");
