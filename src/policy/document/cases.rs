@@ -276,7 +276,7 @@ fn headers(node: &Node<'_>, reader: &mut Reader<'_>) -> HeaderMap {
             reader.error(
                 Code::BadHeader,
                 key,
-                format!("write the host of a test under `host`, not under `headers`"),
+                "write the host of a test under `host`, not under `headers`",
                 Some(help),
             );
             continue;
