@@ -101,7 +101,9 @@ fn labels(text: &str) -> Vec<(String, String)> {
 fn selectors(query: &str) -> Vec<(String, Vec<(String, String)>)> {
     let places = query.match_indices("sidegate").filter(|(at, _)| {
         let before = query[..*at].chars().last();
-        before.is_none_or(|before| !before.is_alphanumeric() && !"_:\"".contains(before))
+        // "sidegate" alone is a value of a label.
+        let is_series = query[at + "sidegate".len()..].starts_with(['_', ':']);
+        is_series && before.is_none_or(|before| !before.is_alphanumeric() && !"_:\"".contains(before))
     });
     let selector = |at: usize| {
         let rest = &query[at..];
