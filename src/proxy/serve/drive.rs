@@ -19,12 +19,16 @@ use super::{Responding, resting};
 use crate::forward::{JoinedStreams, Streams};
 use crate::protocol::Protocol;
 use crate::proxy::reply::{Ending, Reply};
-use crate::proxy::session::{Deadline, Reason, RequestGuard, Session, Situation};
+use crate::proxy::session::{Deadline, Phase, Reason, RequestGuard, Session, Situation};
 use crate::stop::{Order, StopSignal};
 use crate::telemetry::Done;
 
 /// Time between the order to finish and the end of a connection on which nothing is in progress.
 const CLOSING: Duration = Duration::from_secs(1);
+/// Time without a request after which an HTTP/2 connection that is to end says GOAWAY.
+const REST: Duration = Duration::from_millis(50);
+/// Time after which such a connection no longer needs to rest, because its client always has another request.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time for requests in progress to end after their client's identity has lapsed; then the connection is cut.
 const LAPSED: Duration = Duration::from_millis(300);
 
@@ -146,6 +150,8 @@ pub(super) struct Drive<H> {
     /// Number of judgements of the peer when the timer was set.
     judgements: u32,
     finishing: bool,
+    /// The first look at which an HTTP/2 connection was to end.
+    winding_down: Option<Instant>,
     /// Requests are in progress whose client's identity has lapsed.
     lapsed: bool,
     has_waker: bool,
@@ -162,6 +168,7 @@ impl<H: Http> Drive<H> {
             next_look: Box::pin(tokio::time::sleep_until(first)),
             judgements: session.peer.judgements(),
             finishing: false,
+            winding_down: None,
             lapsed: false,
             has_waker: false,
             unread: false,
@@ -195,9 +202,14 @@ impl<H: Http> Drive<H> {
                 return Poll::Ready(self.end_for_unread(cx));
             }
             // The answer to a request of this turn may have ended the connection.
-            if !self.finishing && self.must_finish() {
-                self.obey();
-                continue;
+            if !self.finishing
+                && let Some(wait) = self.time_to_finish()
+            {
+                if wait.is_zero() {
+                    self.obey();
+                    continue;
+                }
+                self.look_within(wait);
             }
             self.follow_identity();
             // Deadlines hold as well for a task that has more to read than its turn allows.
@@ -215,26 +227,43 @@ impl<H: Http> Drive<H> {
         }
     }
 
-    /// `true` if no new request is to be served. HTTP/1.1 says so in the header of the answer in progress. HTTP/2 sends GOAWAY,
-    /// at which common clients drop what is in progress: it therefore waits until every answer is written out.
-    fn must_finish(&self) -> bool {
+    /// Returns the time after which no new request is to be served, if nothing happens before; `None` without an order to
+    /// finish, or while one cannot be obeyed. HTTP/1.1 says so in the header of the answer in progress. HTTP/2 sends GOAWAY, at
+    /// which common clients drop what is in progress: it waits until every answer is written out and the connection has rested
+    /// for a moment, because a client's next request is often on its way when it reads an answer.
+    fn time_to_finish(&mut self) -> Option<Duration> {
         let (stop, session) = (&self.session.stop, &self.session);
-        match session.protocol {
-            Protocol::Http1 => stop.includes(Order::Finish),
-            Protocol::Http2 if !stop.includes(Order::WindDown) => false,
-            Protocol::Http2 if stop.includes(Order::FinishNow) => true,
-            Protocol::Http2 if stop.includes(Order::Finish) => {
-                let situation = session.situation();
-                situation.is_at_rest() || !situation.delays_shutdown()
-            }
-            Protocol::Http2 => !session.activity.is_new() && session.situation().is_at_rest(),
+        if session.protocol == Protocol::Http1 || !stop.includes(Order::WindDown) {
+            return stop.includes(Order::Finish).then_some(Duration::ZERO);
+        }
+        if stop.includes(Order::FinishNow) {
+            return Some(Duration::ZERO);
+        }
+        let (situation, now) = (session.situation(), Instant::now());
+        let since = *self.winding_down.get_or_insert(now);
+        let has_order = stop.includes(Order::Finish);
+        match situation.phase {
+            _ if has_order && !situation.delays_shutdown() => Some(Duration::ZERO),
+            _ if !situation.is_at_rest() => None,
+            Phase::Idle(_) if now >= since + LONGEST_WAIT => Some(Duration::ZERO),
+            Phase::Idle(rest) => Some((rest + REST).saturating_duration_since(now)),
+            _ if session.activity.is_new() => has_order.then_some(Duration::ZERO),
+            _ => Some(Duration::ZERO),
+        }
+    }
+
+    /// Sets the timer ahead, if it is set to a later time.
+    fn look_within(&mut self, wait: Duration) {
+        let tick = Instant::now() + wait;
+        if tick < self.next_look.deadline() {
+            self.next_look.as_mut().reset(tick);
         }
     }
 
     /// Obeys an order to finish.
     fn obey(&mut self) {
         if !self.finishing
-            && self.must_finish()
+            && self.time_to_finish().is_some_and(|wait| wait.is_zero())
             && let Some(http) = &mut self.http
         {
             self.finishing = true;
@@ -250,10 +279,8 @@ impl<H: Http> Drive<H> {
             return;
         }
         self.judgements = judgements;
-        let tick = Instant::now() + time_to_next_look(&self.session, H::RESTS);
-        if tick < self.next_look.deadline() {
-            self.next_look.as_mut().reset(tick);
-        }
+        let wait = time_to_next_look(&self.session, H::RESTS);
+        self.look_within(wait);
     }
 
     /// Returns `true` if requests are still in progress a moment after their client's identity has lapsed. New requests get
