@@ -143,6 +143,7 @@ mod traffic {
     mod slow_clients;
     mod slow_readers;
     mod strangers;
+    mod table_of_clients;
     mod unread_answers;
     mod upgrades;
     mod versions_of_http;

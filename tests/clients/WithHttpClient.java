@@ -41,12 +41,12 @@ public class WithHttpClient {
         System.out.println(name + " " + answer.statusCode() + " " + (reason.find() ? reason.group(1) : "-"));
     }
 
-    private static Certificate[] certificates(String file) throws Exception {
+    static Certificate[] certificates(String file) throws Exception {
         var text = new ByteArrayInputStream(Files.readAllBytes(Path.of(file)));
         return CertificateFactory.getInstance("X.509").generateCertificates(text).toArray(new Certificate[0]);
     }
 
-    private static TrustManagerFactory trust(String file) throws Exception {
+    static TrustManagerFactory trust(String file) throws Exception {
         KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
         store.load(null, null);
         store.setCertificateEntry("ca", certificates(file)[0]);
@@ -55,7 +55,7 @@ public class WithHttpClient {
         return trust;
     }
 
-    private static KeyManagerFactory keys(Certificate[] chain, String file) throws Exception {
+    static KeyManagerFactory keys(Certificate[] chain, String file) throws Exception {
         String text = Files.readString(Path.of(file)).replaceAll("-----[A-Z ]+-----|\\s", "");
         var key = KeyFactory.getInstance("EC").generatePrivate(new PKCS8EncodedKeySpec(Base64.getDecoder().decode(text)));
         KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());

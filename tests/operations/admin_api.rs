@@ -89,7 +89,7 @@ fn a_refusal_is_kept_and_explained_as_by_policy_explain() {
     assert_eq!((&miss["name"], &miss["permission"]), (&json!("order-service"), &json!("events:read")));
     assert!(miss["because"].as_str().unwrap().contains("ns/reports/sa"), "{miss}");
     let unmet = explained(&by_query).to_string();
-    assert!(unmet.contains("the query's `format`"), "{unmet}");
+    assert!(unmet.contains("the query parameter `format`"), "{unmet}");
     let unmet = explained(&by_header).to_string();
     assert!(unmet.contains("the header `x-purpose`"), "{unmet}");
     assert_eq!(explained(&forbidden)["explanation"]["rule"]["name"], "publishing-freeze");

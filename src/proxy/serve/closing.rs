@@ -27,22 +27,23 @@ const PLAIN_BYTES: u64 = 64 * 1024;
 pub(super) enum Input {
     /// Everything that the client has sent was read.
     Read,
-    /// An upload, bytes that are not HTTP, or requests behind the last answered one are unread.
+    /// Bytes that are not HTTP, or requests behind the last answered one, are unread.
     Unread,
+    /// An upload is unread, and probably goes on.
+    Upload,
 }
 
 /// Ends TLS and TCP in order. If input is unread, it is read and discarded first, and only then is the connection closed: a
 /// socket that is closed with unread bytes is reset, and the client loses the answer with it. Some clients also give their
 /// upload up, and the answer with it, as soon as the end of TLS comes.
 pub(super) async fn close(mut stream: Stream, input: Input, discard: Discard, stop: &StopSignal) {
-    let (time, closing) = match input {
-        Input::Read => (TIME, None),
-        Input::Unread => (discard.time, Some(discard.bytes)),
+    let (time, mut left) = match input {
+        Input::Read => (TIME, 0),
+        Input::Unread | Input::Upload => (discard.time, discard.bytes),
     };
     let closing = async {
         stream.flush().await?;
-        let mut left = closing.unwrap_or_default();
-        let is_open = discard_input(stream.socket_mut(), &mut left, QUIET).await?;
+        let is_open = input != Input::Upload || discard_input(stream.socket_mut(), &mut left, QUIET).await?;
         stream.shutdown().await?;
         if is_open {
             discard_input(stream.socket_mut(), &mut left, SILENCE).await?;

@@ -150,8 +150,12 @@ async fn finish(session: Arc<Session>, end: End, parts: http1::Parts<TokioIo<Cli
         return carry(session, stream, said, switch).await;
     }
     let is_all_read = parts.read_buf.is_empty() && beyond.is_empty() && unparsed.is_none();
-    let is_unread =
-        !is_all_read || outcome.has_unread_body.load(Ordering::Relaxed) || session.activity.is_amid_message();
+    let has_upload = outcome.has_unread_body.load(Ordering::Relaxed) || session.activity.is_amid_message();
+    let input = match (is_all_read, has_upload && unparsed.is_none()) {
+        (_, true) => Input::Upload,
+        (false, false) => Input::Unread,
+        (true, false) => Input::Read,
+    };
     if let Some(status) = unparsed {
         let frame = gate::answer_unparsed(&session, status, &parts.read_buf);
         let _ = timeout(closing::TIME, stream.write_all(&frame)).await;
@@ -159,10 +163,10 @@ async fn finish(session: Arc<Session>, end: End, parts: http1::Parts<TokioIo<Cli
     let (stop, discard) = (Arc::clone(&session.stop), session.services.live.load().limits.discard);
     // The connection's slot is free before the client has closed its side. A connection whose input is still discarded counts
     // in the lobby, so that strangers cannot hold any number of them.
-    let place = is_unread.then(|| session.place_in_lobby());
+    let place = (input != Input::Read).then(|| session.place_in_lobby());
     drop((session, parts.service.session));
     if end != End::Cut || unparsed.is_some() {
-        close(stream, if is_unread { Input::Unread } else { Input::Read }, discard, &stop).await;
+        close(stream, input, discard, &stop).await;
     }
     drop(place);
 }
