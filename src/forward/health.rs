@@ -162,7 +162,7 @@ impl Health {
         match self.breaker.failed(Instant::now()) {
             Turn::Fails => tracing::warn!(%backend, %error, "cannot connect to the backend"),
             Turn::Opens => {
-                tracing::warn!(%backend, %error, "cannot connect to the backend; requests are kept back until it can be reached");
+                tracing::warn!(%backend, %error, "cannot connect to the backend; requests are answered 504 until it can be reached");
             }
             Turn::None | Turn::Recovers => {}
         }

@@ -36,7 +36,9 @@ def say(client, situation, act):
         result = act()
     except Exception as error:
         result = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-    print(f"{client} | {situation} | {result}", flush=True)
+    # One write, because several threads print.
+    sys.stdout.write(f"{client} | {situation} | {result}\n")
+    sys.stdout.flush()
 
 
 class Requests:

@@ -67,7 +67,7 @@ fn a_backend_that_refuses_is_not_asked_for_a_while_and_then_used_again() {
     assert_eq!(answer.header("proxy-status"), Some("sidegate; error=destination_unavailable"));
     assert!(answer.json()["detail"].as_str().unwrap().contains("several times in a row"), "{answer:?}");
     assert_eq!((state(&proxy).as_str(), proxy.admin.metrics().value(OPENINGS)), ("down", 1.0));
-    proxy.process.log_where("the open circuit", |line| line.to_string().contains("are kept back"));
+    proxy.process.log_where("the open circuit", |line| line.to_string().contains("are answered 504"));
     assert_eq!(proxy.admin.get("/readyz").text(), "ok\nbackend: down\n");
 
     // Clients without the permission get their usual answers.
