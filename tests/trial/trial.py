@@ -83,7 +83,7 @@ class Trial:
         assert (self.client.get("/echo/a", None).status, self.client.get("/echo/a", "stranger").status) == (401, 401)
         denied = self.client.get("/cookies", "producer")
         assert (denied.status, denied.json()["reason"]) == (403, "insufficient_permissions"), denied
-        assert pod.metric('sidegate_decisions_total{outcome="denied",reason="insufficient_permissions"}') == 1
+        assert pod.metric('sidegate_decisions_total{outcome="denied",reason="insufficient_permissions",fault="policy"}') == 1
 
     def check_root_is_read_only(self, pod):
         status = Path(f"/proc/{pod.sidegate.pid}/status").read_text()
@@ -142,7 +142,7 @@ class Trial:
             before = load.requests
             eventually("the second pod gets requests", lambda: load.requests > before + 50)
             load.stop()
-            assert second.metric('sidegate_decisions_total{outcome="allowed",reason="permitted"}') > 50
+            assert second.metric('sidegate_decisions_total{outcome="allowed",reason="permitted",fault="none"}') > 50
 
 
 if __name__ == "__main__":
