@@ -39,7 +39,8 @@ pub(crate) struct Answer {
 pub(crate) enum Then {
     /// Further requests are welcome.
     KeepAlive,
-    /// The body of the request was not read. What the client still sends of it is discarded.
+    /// The body of the request was not read. HTTP/2 discards the rest of it and goes on; HTTP/1.1 discards it and closes the
+    /// connection after the answer.
     Drain(Incoming),
     /// The connection ends with this response. A body was not read, or has nothing left.
     Close(Option<Incoming>),
