@@ -12,7 +12,7 @@ use http::{Response, StatusCode, header};
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -22,16 +22,16 @@ const COMPRESSION_ERROR: [u8; 4] = [0, 0, 0, 9];
 const FIRST_DYNAMIC: usize = 62;
 
 /// One frame among others.
-struct Frame<'f> {
-    kind: u8,
+pub(super) struct Frame<'f> {
+    pub(super) kind: u8,
     flags: u8,
     stream: u32,
-    payload: &'f [u8],
+    pub(super) payload: &'f [u8],
 }
 
 impl<'f> Frame<'f> {
     /// Splits the first frame off. `None` if there is no whole frame.
-    fn split(bytes: &'f [u8]) -> Option<(Self, &'f [u8])> {
+    pub(super) fn split(bytes: &'f [u8]) -> Option<(Self, &'f [u8])> {
         let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
         let [a, b, c, kind, flags, stream @ ..] = *head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);

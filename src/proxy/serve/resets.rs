@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::oversized::{Frame, RST_STREAM};
+
 /// The time over which resets are counted.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Number of refused streams that count like one error.
 const REFUSED_PER_ERROR: usize = 40;
 
-/// The type of the frame that resets a stream (RFC 9113 §6.4).
-const RST_STREAM: u8 = 3;
 /// Error codes of resets (RFC 9113 §7).
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
@@ -41,11 +41,9 @@ impl ProvokedResets {
     /// Looks at whole frames that are sent.
     pub(super) fn look(&mut self, mut frames: &[u8]) {
         let (mut errors, mut refused) = (0, 0);
-        while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
-            let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-            let (payload, rest) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        while let Some((frame, rest)) = Frame::split(frames) {
             frames = rest;
-            let (RST_STREAM, Ok(code)) = (*kind, <[u8; 4]>::try_from(payload)) else { continue };
+            let (RST_STREAM, Ok(code)) = (frame.kind, <[u8; 4]>::try_from(frame.payload)) else { continue };
             match u32::from_be_bytes(code) {
                 // Sidegate ends these streams for reasons of its own: an early answer, or one that broke off.
                 NO_ERROR | INTERNAL_ERROR | CANCEL => {}
