@@ -161,16 +161,20 @@ fn an_answer_that_breaks_off_or_is_never_read_or_is_cut_by_a_stop_is_recorded_as
     assert_eq!(end_of(&record)[2..], [&json!("stopped"), &json!("sidegate"), &json!(200)]);
 }
 
-#[test]
-fn an_upload_that_its_client_abandons_is_not_a_fault_of_the_backend() {
-    let backend = Backend::scripted(|connection| {
+/// Returns a backend that reads each body to the end of its connection, because the body never comes to its own end.
+fn backend_that_waits_for_a_whole_body() -> Backend {
+    Backend::scripted(|connection| {
         while let Some(head) = connection.head()? {
             connection.record_event(head);
-            // The body never comes to its end.
             let _ = connection.wire.read_to_end();
         }
         Ok(())
-    });
+    })
+}
+
+#[test]
+fn an_upload_that_its_client_abandons_is_not_a_fault_of_the_backend() {
+    let backend = backend_that_waits_for_a_whole_body();
     let mut proxy = Proxy::in_front_of(&backend.url());
     let framings = ["Content-Length: 5\r\n\r\nab", "Transfer-Encoding: chunked\r\n\r\n5\r\nab"];
     for (number, framing) in framings.into_iter().enumerate() {
@@ -195,13 +199,7 @@ fn an_upload_that_its_client_abandons_is_not_a_fault_of_the_backend() {
 /// Case 37: a body that is not framed as its headers announce.
 #[test]
 fn a_body_that_breaks_its_framing_is_the_clients_fault_and_is_told_to_the_client() {
-    let backend = Backend::scripted(|connection| {
-        while let Some(head) = connection.head()? {
-            connection.record_event(head);
-            let _ = connection.wire.read_to_end();
-        }
-        Ok(())
-    });
+    let backend = backend_that_waits_for_a_whole_body();
     let mut proxy = Proxy::in_front_of(&backend.url());
     let bodies = [
         "xyz\r\nab\r\n0\r\n\r\n",
