@@ -36,7 +36,7 @@ impl Secret {
     /// Returns the private key of a PEM file.
     ///
     /// # Errors
-    /// What is wrong with the PEM file, and in which line.
+    /// The flaw of the PEM file, and its line.
     pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemFlaw> {
         pem::private_key(&self.0)
     }

@@ -53,7 +53,7 @@ pub(super) struct Work {
 /// The time that the backend has for its work after the client has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alone {
-    /// As long as with the client: until this time has passed since the request, or since the last of its body.
+    /// The same time as with the client: it counts from the request, or from the last of its body.
     Until(Duration),
     /// This time, because the client would have waited without a limit.
     For(Duration),

@@ -23,7 +23,7 @@ pub const BURST: u64 = 512 * 1024;
 pub const PAUSE: Duration = Duration::from_millis(2);
 
 impl Discard {
-    /// Nothing is left to come.
+    /// The budget of a body that has come to its end.
     pub const NONE: Self = Self { bytes: 0, time: Duration::ZERO };
 
     /// Discards the rest of a body in the background. Bytes beyond the budget end the body: with a reset of the stream (HTTP/2),

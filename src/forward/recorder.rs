@@ -41,7 +41,7 @@ enum Writes {
     Sent,
     /// The request was sent before: what hyper writes now is dropped.
     Dropped,
-    /// As before; and hyper has not written yet. What it read before a request would be no answer to that request.
+    /// The request was sent before, and hyper has not written yet: bytes that hyper reads now would be no answer to it.
     NotYetDropped,
 }
 

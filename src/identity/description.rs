@@ -38,7 +38,7 @@ impl Description {
     }
 }
 
-/// What a presented certificate says of itself. Nothing of it is proven: it tells the certificates of refused clients apart.
+/// The statements of a presented certificate about itself. They are not proven: they tell the certificates of refused clients apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
     /// Distinguished name of the subject; `None` if it is empty, malformed or unreadable.

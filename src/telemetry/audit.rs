@@ -113,7 +113,7 @@ pub struct Record<'a> {
     pub client: Option<&'a str>,
     /// The identity in the certificate, by the keys of a policy's `match`.
     pub identity: Option<&'a RecordedIdentity>,
-    /// What a certificate that is not valid says of itself, which proves nothing.
+    /// The statements of an invalid certificate about itself, which prove nothing.
     pub presented: Option<&'a RecordedPresented>,
     /// The flaw of a certificate that is not valid.
     pub flaw: Option<&'static str>,
@@ -270,7 +270,7 @@ fn raw(told: &impl Serialize) -> Box<RawValue> {
     String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok()).unwrap_or_default()
 }
 
-/// What a certificate that is not valid says of itself, as records show it. It is written once per verdict.
+/// The statements of an invalid certificate about itself, as records show them. They are written once per verdict.
 #[derive(Debug)]
 pub struct RecordedPresented(Box<RawValue>);
 

@@ -102,7 +102,7 @@ impl<W> Clone for Next<W> {
     }
 }
 
-/// What is said of lines that cannot be written.
+/// The log lines about lines that cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     /// Lines of the log, in which the process cannot say that it cannot be written.

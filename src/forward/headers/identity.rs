@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(xfcc(&identity), "Subject=\"CN=a\\\";URI=x\\0D\\0A,b\"");
     }
 
-    /// What Envoy 1.3x writes for these names (OpenSSL's `-nameopt RFC2253` without quotes around it).
+    /// Envoy 1.3x writes these names so (OpenSSL's `-nameopt RFC2253` without quotes around it).
     #[test]
     fn the_subject_of_xfcc_is_escaped_once_as_envoy_does() {
         for (name, subject) in [

@@ -52,7 +52,7 @@ pub(in crate::proxy) struct Stranger {
     pub(in crate::proxy) because: Unauthenticated,
     /// The name in the certificate, which proves nothing.
     pub(in crate::proxy) name: Option<Box<str>>,
-    /// What the certificate says of itself, which proves nothing; only where records are kept.
+    /// The certificate's statements about itself, which prove nothing; only where records are kept.
     pub(in crate::proxy) presented: Option<Arc<RecordedPresented>>,
     generation: u64,
     judged_at: Timestamp,

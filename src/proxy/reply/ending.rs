@@ -54,7 +54,7 @@ pub(super) struct PartialRecord {
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) client: Option<Arc<Client>>,
-    /// What a certificate that is not valid says of itself.
+    /// The statements of an invalid certificate about itself.
     pub(super) presented: Option<Arc<RecordedPresented>>,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) difference: Option<Difference>,

@@ -70,7 +70,7 @@ pub struct PeerSummary {
     pub client: Option<Arc<Client>>,
     /// The reason why the peer is not authenticated, if it is not.
     pub unauthenticated: Option<Unauthenticated>,
-    /// What the certificate of a peer that is not authenticated says of itself; only where records are kept.
+    /// The statements of the certificate of an unauthenticated peer about itself; only where records are kept.
     pub presented: Option<Arc<RecordedPresented>>,
 }
 
